@@ -1,0 +1,143 @@
+//! Bodies: how answers are made, how request bodies are read without waiting for ever or holding
+//! more than was meant.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
+use http_body::{Body as _, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use crate::limits::{DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT};
+
+/// Why a body broke off. An answer whose body fails is cut: the client sees a broken connection,
+/// never a clean end.
+pub type BodyFailure = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, BodyFailure>;
+
+/// No bytes.
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Bytes at hand.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Bytes as they come.
+pub fn stream<S>(frames: S) -> Body
+where
+    S: futures_util::Stream<Item = Result<Bytes, BodyFailure>> + Send + 'static,
+{
+    use futures_util::StreamExt;
+    StreamBody::new(frames.map(|f| f.map(Frame::data))).boxed_unsync()
+}
+
+/// An answer with a JSON body and a newline, so that it looks right in a terminal.
+pub fn json<T: Serialize>(status: http::StatusCode, value: &T) -> http::Response<Body> {
+    let mut text = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
+    text.push(b'\n');
+    let mut answer = http::Response::new(full(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// How long the body of a request says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeclaredLength {
+    /// `Content-Length`.
+    Known(u64),
+    /// Chunked.
+    Unknown,
+    /// Neither: there is no body, and for an upload that is an error (411).
+    Missing,
+}
+
+/// Reads the framing of a request from its headers (hyper has refused contradictions before).
+pub fn declared_length(headers: &HeaderMap) -> DeclaredLength {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return DeclaredLength::Unknown;
+    }
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.trim().parse().ok())
+        .map_or(DeclaredLength::Missing, DeclaredLength::Known)
+}
+
+/// Why a request body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No byte for `IDLE_TIMEOUT`.
+    #[error("no byte of the body came for {} s", IDLE_TIMEOUT.as_secs())]
+    Idle,
+    /// The connection broke or the framing was wrong: the body is not whole.
+    #[error("the body broke off: {0}")]
+    Broken(#[source] hyper::Error),
+    /// More than a message may have.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// The next bytes of a body; `None` at its clean end. Trailers are passed over.
+///
+/// # Errors
+/// When nothing comes for `IDLE_TIMEOUT`, or the body breaks off.
+pub async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
+    loop {
+        let frame = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await.map_err(|_| ReadError::Idle)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(e)) => return Err(ReadError::Broken(e)),
+            Some(Ok(f)) => {
+                if let Ok(data) = f.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// A whole body of at most `limit` bytes.
+///
+/// # Errors
+/// As `next`, and when it is larger.
+pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadError> {
+    if body.size_hint().lower() > limit as u64 {
+        drain_later(body);
+        return Err(ReadError::TooLarge(limit));
+    }
+    let mut bytes = Vec::new();
+    while let Some(data) = next(&mut body).await? {
+        if bytes.len() + data.len() > limit {
+            drain_later(body);
+            return Err(ReadError::TooLarge(limit));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Reads on for a moment after an early answer, so that the client, which may still be sending, sees
+/// the answer and not a reset. Never used after `Expect: 100-continue`, where reading would call for the body.
+pub fn drain_later(mut body: Incoming) {
+    tokio::spawn(async move {
+        let drain = async {
+            let mut left = DRAIN_BYTES_MAX;
+            while let Ok(Some(data)) = next(&mut body).await {
+                left = left.saturating_sub(data.len());
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIME_MAX, drain).await;
+        // What the kernel still holds would turn our close into a reset: a last moment for the client.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    });
+}

@@ -1,0 +1,75 @@
+//! What a client says of its value besides the bytes: content type and user metadata, and how
+//! they come back as headers.
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use crate::limits::{CONTENT_TYPE_BYTES_MAX, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX};
+use crate::wire::routes::METADATA_PREFIXES;
+
+/// Content type and user metadata of a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// As sent, where it was.
+    pub content_type: Option<String>,
+    /// Header names in lower case, and values, in the order in which they came.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// The headers cannot be kept.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MetadataError {
+    /// Longer than any media type.
+    #[error("the content type is longer than {CONTENT_TYPE_BYTES_MAX} bytes")]
+    ContentTypeTooLong,
+    /// More than a record's header can hold.
+    #[error(
+        "user metadata is larger than {METADATA_BYTES_MAX} bytes or has more than {METADATA_ENTRIES_MAX} entries"
+    )]
+    TooLarge,
+    /// Not text.
+    #[error("the value of header {0} is not visible ASCII or UTF-8")]
+    NotText(HeaderName),
+}
+
+impl Described {
+    /// Takes them from the headers of a request.
+    ///
+    /// # Errors
+    /// When they are too large or not text.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, MetadataError> {
+        let text = |n: &HeaderName, v: &HeaderValue| {
+            String::from_utf8(v.as_bytes().to_vec()).map_err(|_| MetadataError::NotText(n.clone()))
+        };
+        let content_type = headers.get(CONTENT_TYPE).map(|v| text(&CONTENT_TYPE, v)).transpose()?;
+        if content_type.as_ref().is_some_and(|c| c.len() > CONTENT_TYPE_BYTES_MAX) {
+            return Err(MetadataError::ContentTypeTooLong);
+        }
+        let metadata = headers
+            .iter()
+            .filter(|(n, _)| METADATA_PREFIXES.iter().any(|p| n.as_str().starts_with(p)))
+            .map(|(n, v)| Ok((n.as_str().to_owned(), text(n, v)?)))
+            .collect::<Result<Vec<_>, MetadataError>>()?;
+        let bytes: usize = metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
+        if bytes > METADATA_BYTES_MAX || metadata.len() > METADATA_ENTRIES_MAX {
+            return Err(MetadataError::TooLarge);
+        }
+        Ok(Self { content_type, metadata })
+    }
+
+    /// Adds them to the headers of an answer or of a request that is passed on.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        apply(self.content_type.as_deref(), &self.metadata, headers);
+    }
+}
+
+/// Adds a content type and user metadata to `headers`. What is no header (it was one when it came) is left out.
+pub fn apply(content_type: Option<&str>, metadata: &[(String, String)], headers: &mut HeaderMap) {
+    if let Some(value) = content_type.and_then(|c| HeaderValue::from_bytes(c.as_bytes()).ok()) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    for (name, value) in metadata {
+        if let (Ok(n), Ok(v)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes())) {
+            headers.append(n, v);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The HTTP shells around hyper and reqwest: how every server listens, how servers call each other,
+//! and what a body may cost. Nothing in here knows a route.
+
+pub mod body;
+pub mod client;
+pub mod exposure;
+pub mod metadata;
+pub mod serve;
+pub mod stall;

@@ -1,0 +1,228 @@
+//! How every server of ours listens: hyper's HTTP/1 with its limits set, a request id, counters, and
+//! errors turned into JSON in one place. It knows no route: that is the service's.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue, RETRY_AFTER, SERVER};
+use http::{Request, Response, Version};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use crate::http::body::{self, Body, BodyFailure};
+use crate::http::stall::Unstalled;
+use crate::ids::RequestId;
+use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT};
+use crate::telemetry::HttpMetrics;
+use crate::wire::error::{ErrorBody, ErrorCode, ErrorDetail, ErrorReply};
+use crate::wire::routes::{REQUEST_ID_HEADER, without_ticket};
+use crate::work::Shutdown;
+
+/// Requests under way get so long to end after the shutdown signal; then they are cut.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Out of file descriptors or the like: accepting again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the shell knows of a request besides itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Its id, in every log line and in the answer.
+    pub request_id: RequestId,
+    /// Where it came from.
+    pub peer: SocketAddr,
+}
+
+/// A server's routes.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. A future dropped half way means that the client has gone.
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> impl Future<Output = Result<Response<Body>, ErrorReply>> + Send;
+}
+
+/// Serves `listener` until `shutdown`, then ends what is under way.
+pub async fn run<S: Service>(
+    listener: TcpListener,
+    service: Arc<S>,
+    metrics: Arc<HttpMetrics>,
+    shutdown: Shutdown,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let place = tokio::select! {
+            p = Arc::clone(&places).acquire_owned() => p.expect("the semaphore is never closed"),
+            () = shutdown.wait() => break,
+        };
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(pair) => pair,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = shutdown.wait() => break,
+        };
+        let connection = graceful.watch(connection(stream, peer, Arc::clone(&service), Arc::clone(&metrics)));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, %error, "connection broke");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
+        tracing::info!("requests still under way at shutdown were cut");
+    }
+}
+
+fn connection<S: Service>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<S>,
+    metrics: Arc<HttpMetrics>,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send {
+    // Small answers leave at once; a failure costs speed, nothing else.
+    let _ = stream.set_nodelay(true);
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HTTP_BUFFER_BYTES)
+        .max_headers(HTTP_HEADERS_MAX)
+        .half_close(true)
+        .serve_connection(
+            TokioIo::new(Unstalled::new(stream, IDLE_TIMEOUT)),
+            service_fn(move |request| {
+                let (service, metrics) = (Arc::clone(&service), Arc::clone(&metrics));
+                async move { Ok::<_, std::convert::Infallible>(answer(service, request, peer, metrics).await) }
+            }),
+        )
+}
+
+async fn answer<S: Service>(
+    service: Arc<S>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    metrics: Arc<HttpMetrics>,
+) -> Response<Body> {
+    let context = Context { request_id: RequestId::random(), peer };
+    let started = Instant::now();
+    let method = request.method().clone();
+    let span = tracing::info_span!(
+        "request", id = %context.request_id, %method, path = request.uri().path(),
+        query = request.uri().query().map(without_ticket)
+    );
+    let flight = metrics.enter();
+    let handled = async {
+        match check_host(&request) {
+            Ok(()) => service.handle(request, context).await,
+            Err(refusal) => {
+                body::drain_later(request.into_body());
+                Err(refusal)
+            }
+        }
+    };
+    let result = handled.instrument(span.clone()).await;
+    let mut response = result.unwrap_or_else(|e| span.in_scope(|| render(e, context.request_id)));
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("barge"));
+    headers.entry(REQUEST_ID_HEADER).or_insert_with(|| {
+        HeaderValue::from_str(&context.request_id.to_string()).expect("hex digits are a header value")
+    });
+    let status = response.status();
+    metrics.answered(&method, status, started.elapsed());
+    span.in_scope(|| tracing::debug!(%peer, status = status.as_u16(), ms = started.elapsed().as_millis(), "answered"));
+    response.map(|inner| Counted { inner, metrics, _flight: flight }.boxed_unsync())
+}
+
+/// RFC 9112 §3.2: an HTTP/1.1 request without exactly one `Host` is refused.
+fn check_host(request: &Request<Incoming>) -> Result<(), ErrorReply> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts == 1 || (hosts == 0 && request.version() <= Version::HTTP_10) {
+        return Ok(());
+    }
+    Err(ErrorReply::new(
+        ErrorCode::BadHeader,
+        format!("the request has {hosts} Host headers"),
+        "send exactly one Host header (RFC 9112, section 3.2)",
+    ))
+}
+
+/// An error as HTTP. Server faults are logged here, where they end; a client's own are not.
+pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
+    let status = e.code.status();
+    match e.code {
+        ErrorCode::Damaged | ErrorCode::Internal => {
+            tracing::error!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error");
+        }
+        _ if status.is_server_error() => {
+            tracing::warn!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error");
+        }
+        _ => tracing::debug!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error"),
+    }
+    let detail = ErrorDetail {
+        code: e.code,
+        message: e.message,
+        key: e.key.map(String::from),
+        hint: e.hint.to_owned(),
+        request_id: Some(request_id.to_string()),
+    };
+    let mut response = body::json(status, &ErrorBody { error: detail });
+    if let Some(secs) = e.code.retry_after_secs() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
+    }
+    response
+}
+
+/// Counts the bytes of an answer and keeps the request counted as under way until its last byte.
+struct Counted {
+    inner: Body,
+    metrics: Arc<HttpMetrics>,
+    _flight: crate::telemetry::Flight,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BodyFailure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.metrics.sent(frame.data_ref().map_or(0, Bytes::len));
+            }
+            Poll::Ready(Some(Err(error))) => tracing::warn!(%error, "an answer was cut"),
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,169 @@
+//! `Key`: the name a client uses, parsed once, at the edge.
+//!
+//! A key is stored exactly as sent, or refused with the rule it broke. Nothing is normalised: no
+//! `..` is resolved, no `//` folded, no Unicode form changed, so two different requests never mean one key by accident.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::limits::KEY_BYTES_MAX;
+
+/// A key: 1..=1024 bytes of UTF-8 without NUL, not beginning with `_/`, no `.` or `..` segment.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Key(String);
+
+/// The rule a key broke.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum KeyError {
+    /// Nothing after the slash.
+    #[error("the key is empty: a key has 1 to 1024 bytes")]
+    Empty,
+    /// More than 1024 bytes after decoding.
+    #[error("the key is {0} bytes long: a key has at most 1024 bytes of UTF-8")]
+    TooLong(usize),
+    /// A NUL byte.
+    #[error("the key holds a NUL byte (%00), which no key may")]
+    Nul,
+    /// Not UTF-8 after decoding.
+    #[error("the key is not valid UTF-8 after percent-decoding")]
+    NotUtf8,
+    /// A `%` that is not followed by two hex digits.
+    #[error("a % in the path is not followed by two hex digits; write %25 for a percent sign")]
+    BadEscape,
+    /// The servers' own names.
+    #[error("keys beginning with _/ are Barge's own")]
+    Reserved,
+    /// `.` or `..` as a path segment: most clients and proxies resolve it before we see it, so a
+    /// key that holds one could be stored under a name it cannot be fetched by.
+    #[error("a key may not hold . or .. as a path segment: clients and proxies rewrite it on the way")]
+    DotSegment,
+}
+
+/// What stands for itself in the path of a URL: RFC 3986's unreserved and the slash.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+impl Key {
+    /// Checks the rules.
+    pub fn new(text: &str) -> Result<Self, KeyError> {
+        if text.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if text.len() > KEY_BYTES_MAX {
+            return Err(KeyError::TooLong(text.len()));
+        }
+        if text.contains('\0') {
+            return Err(KeyError::Nul);
+        }
+        if text == "_" || text.starts_with("_/") {
+            return Err(KeyError::Reserved);
+        }
+        if text.split('/').any(|s| s == "." || s == "..") {
+            return Err(KeyError::DotSegment);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// From the path of a request target, its leading slash included, percent-encoding resolved once.
+    pub fn from_path(path: &str) -> Result<Self, KeyError> {
+        Self::new(&decode(path.strip_prefix('/').unwrap_or(path))?)
+    }
+
+    /// As a path of a URL, with its leading slash; `from_path` turns it back.
+    pub fn to_path(&self) -> String {
+        format!("/{}", percent_encode(self.0.as_bytes(), PATH))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Percent-decodes, strictly: a stray `%` or bytes that are not UTF-8 are refused.
+pub fn decode(text: &str) -> Result<String, KeyError> {
+    let bytes = text.as_bytes();
+    let escapes_ok = bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(i, _)| {
+        bytes.get(i + 1..i + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit))
+    });
+    if !escapes_ok {
+        return Err(KeyError::BadEscape);
+    }
+    let decoded = percent_encoding::percent_decode(bytes).decode_utf8().map_err(|_| KeyError::NotUtf8)?;
+    Ok(decoded.into_owned())
+}
+
+/// Percent-encodes a text for a query value.
+pub fn encode_query(text: &str) -> String {
+    percent_encode(text.as_bytes(), PATH).to_string()
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?})", self.0)
+    }
+}
+
+impl FromStr for Key {
+    type Err = KeyError;
+    fn from_str(s: &str) -> Result<Self, KeyError> {
+        Self::new(s)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = KeyError;
+    fn try_from(s: String) -> Result<Self, KeyError> {
+        Self::new(&s)
+    }
+}
+
+impl From<Key> for String {
+    fn from(k: Key) -> Self {
+        k.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_rules() {
+        let long = "k".repeat(1024);
+        for good in ["a", "a/b", "a//b", "a/", "%", "ü", "e\u{301}", "a?b#c", long.as_str(), "..a", "a b"] {
+            assert!(Key::new(good).is_ok(), "{good}");
+        }
+        assert_eq!(Key::new("_"), Err(KeyError::Reserved));
+        assert_eq!(Key::from_path("/"), Err(KeyError::Empty));
+        assert_eq!(Key::from_path(&format!("/{long}k")), Err(KeyError::TooLong(1025)));
+        assert_eq!(Key::from_path("/a%00b"), Err(KeyError::Nul));
+        assert_eq!(Key::from_path("/a%ffb"), Err(KeyError::NotUtf8));
+        assert_eq!(Key::from_path("/a%zz"), Err(KeyError::BadEscape));
+        assert_eq!(Key::from_path("/a%2"), Err(KeyError::BadEscape));
+        assert_eq!(Key::from_path("/_/health"), Err(KeyError::Reserved));
+        assert_eq!(Key::from_path("/a/../b"), Err(KeyError::DotSegment));
+        assert_eq!(Key::from_path("/a/%2e%2e/b"), Err(KeyError::DotSegment));
+        assert_eq!(Key::from_path("/a%2Fb").map(String::from), Ok("a/b".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn paths_round_trip(text in "\\PC{1,80}") {
+            if let Ok(key) = Key::new(&text) {
+                let path = key.to_path();
+                prop_assert!(path.is_ascii());
+                prop_assert_eq!(Key::from_path(&path), Ok(key));
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What masters, volumes and clients have in common: the words of the glossary as types,
+//! the ring, tickets and receipts, wire types and routes, the HTTP shells, telemetry.
+//!
+//! Nothing in here has an opinion on how bytes are stored.
+
+pub mod clock;
+pub mod condition;
+pub mod digest;
+pub mod http;
+pub mod ids;
+pub mod key;
+pub mod limits;
+pub mod range;
+pub mod ring;
+pub mod secret;
+pub mod telemetry;
+pub mod ticket;
+pub mod wire;
+pub mod work;

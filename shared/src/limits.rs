@@ -1,0 +1,134 @@
+//! Every limit of Barge in one place, each with its reason. A number that bounds memory, time or
+//! fan-out anywhere in the product is a constant here, never a literal at its place of use.
+
+use std::time::Duration;
+
+/// Longest key in bytes. S3's limit, so that every S3 key is a Barge key.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest content type, in bytes. Longer ones are no media types.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// User metadata of one object, names and values together. S3 allows 2 KiB; header blocks of 8 KiB
+/// are what common HTTP servers take, and a record's header page must hold it.
+pub const METADATA_BYTES_MAX: usize = 8 * 1024;
+/// User metadata entries of one object.
+pub const METADATA_ENTRIES_MAX: usize = 128;
+
+/// Largest single blob. The block checksums of a blob in flight are kept in memory until its
+/// trailer is written, 64 bytes a MiB: 64 GiB bound them to 4 MiB. Larger values are uploaded in parts.
+pub const BLOB_BYTES_MAX: u64 = 64 << 30;
+/// Largest object, in parts (S3's limit).
+pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
+
+/// Unit of checksums in a blob's body: what must be read and verified to serve one byte.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+/// Alignment of everything in a segment: O_DIRECT and hole punching work in these units.
+pub const PAGE_BYTES: usize = 4096;
+/// One aligned write buffer. Measured: below 512 KiB the device waits for us, above 4 MiB nothing is gained.
+pub const WRITE_BUFFER_BYTES: usize = 1 << 20;
+/// Write buffers of one volume. With two for each upload, 24 uploads move at full speed, the
+/// others wait their turn; bounds the write path to 24 MiB.
+pub const WRITE_BUFFERS: usize = 24;
+/// Largest piece read and verified at once for a download.
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Read buffers of one volume: 16 MiB in all. A download holds one while it reads and those its
+/// socket has not taken yet.
+pub const READ_BUFFERS: usize = 64;
+/// Replicas of a value at most: the length of a chain, and of the list in a ticket.
+pub const REPLICAS_MAX: usize = 8;
+
+/// Lanes (open segments) of one volume: uploads under way at once. More are refused with 503.
+pub const LANES_MAX: usize = 256;
+/// Ranges in one request, after which it is answered whole (RFC 9110 §14.2 allows ignoring it).
+pub const RANGES_MAX: usize = 16;
+
+/// What hyper may buffer of one connection, either way. Together with `CONNECTIONS_MAX` it bounds
+/// what clients can make a server hold.
+pub const HTTP_BUFFER_BYTES: usize = 256 * 1024;
+/// Header block of one request: a key of 1024 bytes percent-encoded, a ticket, metadata.
+pub const HTTP_HEADERS_MAX: usize = 128;
+/// Connections of one server.
+pub const CONNECTIONS_MAX: usize = 8192;
+/// A client that has not sent its whole header block by then is slow on purpose. It runs on an idle
+/// connection that is kept alive as well.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// No byte of a request body for so long, or no byte of a response taken: the connection is cut.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// After an early answer at most this much of the body is read and thrown away, so that the client
+/// sees the answer and not a reset ...
+pub const DRAIN_BYTES_MAX: usize = 256 * 1024;
+/// ... and for at most this long.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// A body that is an internal message, not a value.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Connecting to a peer. Peers are on a local network; a dead one must not hold a request.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// An internal call that carries no value.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link of a chain that takes no byte for so long is dropped from the chain.
+pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the last body byte to the receipts of the rest of the chain: several slow fdatasyncs.
+pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the last body byte to the answer of a commit.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Idle connections to peers are closed by us before the peer's own idle limit closes them.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Value bytes waiting in the channel to the next link of a chain, in frames of at most
+/// `HTTP_BUFFER_BYTES`.
+pub const CHAIN_FRAMES: usize = 4;
+
+/// A ticket is good for this long; an upload that began in time may end later.
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(600);
+/// Clocks of one cluster may differ by so much before tickets fail.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+/// A signed internal call is good for this long, either way.
+pub const CALL_LIFETIME: Duration = Duration::from_secs(120);
+/// Master to volume and back: after so many a client is told 503 rather than sent round again.
+pub const HOPS_MAX: u8 = 8;
+/// Longest ticket in a URL, in characters.
+pub const TICKET_CHARS_MAX: usize = 4096;
+
+/// Volumes tell the master that they live.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A volume that has been silent for so long is not chosen any more.
+pub const DOWN_AFTER: Duration = Duration::from_secs(3);
+/// A record that no object names is collected when it is this old: far above any commit's time.
+pub const ORPHAN_GRACE: Duration = Duration::from_secs(600);
+/// Blob ids in one page of an inventory, or in one delete call.
+pub const INVENTORY_PAGE: usize = 4096;
+/// Deletes handed to one volume in one call: small enough that the answer comes in `CALL_TIMEOUT`
+/// even when every tombstone is a slow sync.
+pub const RECLAIM_BATCH: usize = 256;
+
+/// Keys of one listing page, by default and at most.
+pub const LIST_LIMIT: usize = 1000;
+/// Largest page a client may ask for.
+pub const LIST_LIMIT_MAX: usize = 10_000;
+/// Commands applied in one batch, with one flush: bounds the batch in memory.
+pub const COMMIT_BATCH: usize = 512;
+/// Commands waiting for the applying thread; more wait in their requests.
+pub const COMMIT_QUEUE: usize = 1024;
+/// sled's page cache. Its default of 1 GiB is more than the rest of the master together.
+pub const SLED_CACHE_BYTES: u64 = 32 << 20;
+
+/// Virtual nodes a volume of average capacity has on the ring.
+pub const VIRTUAL_NODES: u32 = 128;
+/// Virtual nodes of one volume at most, whatever its weight.
+pub const VIRTUAL_NODES_MAX: u32 = 4096;
+
+/// Segments are sealed when they pass this size ...
+pub const SEGMENT_BYTES: u64 = 1 << 30;
+/// ... or this age.
+pub const SEGMENT_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Free bytes a volume never gives to clients: deletes, seals and compaction work inside them.
+pub const RESERVE_BYTES: u64 = 256 << 20;
+
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
+const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
+const _: () = assert!(BLOB_BYTES_MAX / BLOCK_BYTES as u64 * 4 <= 4 << 20);
+const _: () = assert!(TICKET_LIFETIME.as_secs() > CLOCK_SKEW_MAX.as_secs());
+const _: () = assert!(ORPHAN_GRACE.as_secs() > 2 * (COMMIT_TIMEOUT.as_secs() + CLOCK_SKEW_MAX.as_secs()));
+const _: () = assert!(POOL_IDLE_TIMEOUT.as_secs() < HEADER_TIMEOUT.as_secs());
+const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());

@@ -1,0 +1,238 @@
+//! The cluster secret: what servers of one cluster sign with, and what tells them from strangers.
+//!
+//! It is never logged, shown or sent. Each use has a key of its own, derived with BLAKE3's key
+//! derivation mode, so that a signature for one purpose is worth nothing for another.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::clock::Timestamp;
+use crate::limits::CALL_LIFETIME;
+
+/// 32 bytes that every server of a cluster holds.
+#[derive(Clone)]
+pub struct ClusterSecret {
+    ticket: [u8; 32],
+    receipt: [u8; 32],
+    call: [u8; 32],
+}
+
+/// What a signature is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The master's permission for one operation on one blob.
+    Ticket,
+    /// A volume's statement of what it has made durable.
+    Receipt,
+    /// A call between servers.
+    Call,
+}
+
+/// The secret's file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Reading or creating failed.
+    #[error("the cluster secret {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Too short to be a secret.
+    #[error("the cluster secret {0} holds fewer than 16 bytes; make one with: head -c 32 /dev/urandom | base64 > {0}")]
+    TooShort(PathBuf),
+    /// Others may read it.
+    #[error("the cluster secret {0} can be read by others; run: chmod 600 {0}")]
+    Exposed(PathBuf),
+    /// No home to keep the default one in.
+    #[error("neither HOME nor XDG_CONFIG_HOME is set: say --secret-file FILE")]
+    NoHome,
+}
+
+/// A signed call was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SignatureError {
+    /// No signature, or not in the form of one.
+    #[error("the call carries no valid signature of this cluster")]
+    Invalid,
+    /// Too old, or from the future: clocks differ, or it is a replay.
+    #[error("the call's signature has expired or the clocks of the two servers differ too much")]
+    Expired,
+}
+
+impl ClusterSecret {
+    /// From the bytes of the secret.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let derive = |context| blake3::derive_key(context, bytes);
+        Self {
+            ticket: derive("barge 2026-11 ticket"),
+            receipt: derive("barge 2026-11 receipt"),
+            call: derive("barge 2026-11 call"),
+        }
+    }
+
+    /// Reads the secret from `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is shorter than 16 bytes, or others than its owner may read it.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        let io = |source| SecretError::Io { path: path.to_owned(), source };
+        let bytes = fs::read(path).map_err(io)?;
+        if fs::metadata(path).map_err(io)?.permissions().mode() & 0o077 != 0 {
+            return Err(SecretError::Exposed(path.to_owned()));
+        }
+        let trimmed = bytes.trim_ascii();
+        if trimmed.len() < 16 {
+            return Err(SecretError::TooShort(path.to_owned()));
+        }
+        Ok(Self::from_bytes(trimmed))
+    }
+
+    /// Reads the secret from `path`, and makes one there, mode 0600, when there is none. Processes
+    /// that start at the same time end up with the same one.
+    ///
+    /// # Errors
+    /// As `read`, and when it cannot be created.
+    pub fn read_or_create(path: &Path) -> Result<Self, SecretError> {
+        let io = |source| SecretError::Io { path: path.to_owned(), source };
+        if !path.exists() {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            fs::create_dir_all(folder).map_err(io)?;
+            let draft = folder.join(format!(".secret-{}", uuid::Uuid::new_v4().simple()));
+            let mut file =
+                File::options().write(true).create_new(true).mode(0o600).open(&draft).map_err(io)?;
+            let text = blake3::derive_key("barge new secret", &[random_bytes(), random_bytes()].concat());
+            let written = writeln!(file, "{}", blake3::Hash::from(text).to_hex())
+                .and_then(|()| file.sync_all())
+                // The first to link wins; the others read what the winner wrote.
+                .and_then(|()| match fs::hard_link(&draft, path) {
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                    other => other,
+                });
+            let _ = fs::remove_file(&draft);
+            written.map_err(io)?;
+            File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
+        }
+        Self::read(path)
+    }
+
+    /// Where the secret of a user's processes stands when nothing else is said.
+    ///
+    /// # Errors
+    /// When neither folder is known.
+    pub fn default_path(xdg_config_home: Option<&str>, home: Option<&str>) -> Result<PathBuf, SecretError> {
+        xdg_config_home
+            .filter(|s| !s.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| home.filter(|s| !s.is_empty()).map(|h| Path::new(h).join(".config")))
+            .map(|c| c.join("barge").join("secret"))
+            .ok_or(SecretError::NoHome)
+    }
+
+    fn key(&self, purpose: Purpose) -> &[u8; 32] {
+        match purpose {
+            Purpose::Ticket => &self.ticket,
+            Purpose::Receipt => &self.receipt,
+            Purpose::Call => &self.call,
+        }
+    }
+
+    /// The MAC over `parts`, each bound by its length. Compare with `==`: `blake3::Hash` compares in
+    /// constant time.
+    pub fn mac(&self, purpose: Purpose, parts: &[&[u8]]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(self.key(purpose));
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize()
+    }
+
+    /// The value of the `Barge-Signature` header of a call between servers.
+    pub fn sign_call(&self, method: &str, target: &str, body: &[u8], now: Timestamp) -> String {
+        format!("{}.{}", now.unix_ms(), self.call_mac(method, target, body, now.unix_ms()).to_hex())
+    }
+
+    /// Checks a `Barge-Signature`.
+    ///
+    /// # Errors
+    /// When it is missing, altered, made with another secret, or out of its time.
+    pub fn check_call(
+        &self,
+        signature: Option<&str>,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), SignatureError> {
+        let (ms, mac) = signature.and_then(|s| s.split_once('.')).ok_or(SignatureError::Invalid)?;
+        let ms: u64 = ms.parse().map_err(|_| SignatureError::Invalid)?;
+        let mac = blake3::Hash::from_hex(mac).map_err(|_| SignatureError::Invalid)?;
+        if self.call_mac(method, target, body, ms) != mac {
+            return Err(SignatureError::Invalid);
+        }
+        let signed = Timestamp::from_unix_ms(ms);
+        if now.since(signed) > CALL_LIFETIME || signed.since(now) > CALL_LIFETIME {
+            return Err(SignatureError::Expired);
+        }
+        Ok(())
+    }
+
+    fn call_mac(&self, method: &str, target: &str, body: &[u8], ms: u64) -> blake3::Hash {
+        let parts: [&[u8]; 4] = [method.as_bytes(), target.as_bytes(), body, &ms.to_le_bytes()];
+        self.mac(Purpose::Call, &parts)
+    }
+}
+
+/// 16 random bytes from the operating system.
+fn random_bytes() -> [u8; 16] {
+    uuid::Uuid::new_v4().into_bytes()
+}
+
+impl fmt::Debug for ClusterSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterSecret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_bound_to_method_target_body_and_time() {
+        let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
+        let now = Timestamp::from_unix_ms(1_000_000_000);
+        let sig = secret.sign_call("POST", "/_/commit", b"x", now);
+        let check = |s: &ClusterSecret, m, t, b, at| s.check_call(Some(&sig), m, t, b, at);
+        assert_eq!(check(&secret, "POST", "/_/commit", b"x", now), Ok(()));
+        assert_eq!(check(&secret, "PUT", "/_/commit", b"x", now), Err(SignatureError::Invalid));
+        assert_eq!(check(&secret, "POST", "/_/commi", b"x", now), Err(SignatureError::Invalid));
+        assert_eq!(check(&secret, "POST", "/_/commit", b"y", now), Err(SignatureError::Invalid));
+        let other = ClusterSecret::from_bytes(b"0123456789abcdeg");
+        assert_eq!(check(&other, "POST", "/_/commit", b"x", now), Err(SignatureError::Invalid));
+        let late = now.after(CALL_LIFETIME * 2);
+        assert_eq!(check(&secret, "POST", "/_/commit", b"x", late), Err(SignatureError::Expired));
+        for bad in [None, Some(""), Some("1"), Some("1."), Some("x.00")] {
+            assert_eq!(secret.check_call(bad, "POST", "/", b"", now), Err(SignatureError::Invalid));
+        }
+    }
+
+    #[test]
+    fn created_once_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/secret");
+        let a = ClusterSecret::read_or_create(&path).unwrap();
+        let b = ClusterSecret::read_or_create(&path).unwrap();
+        assert_eq!(a.ticket, b.ticket);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(ClusterSecret::read(&path), Err(SecretError::Exposed(_))));
+        assert_eq!(format!("{a:?}"), "ClusterSecret(..)");
+    }
+}

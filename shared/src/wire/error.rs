@@ -1,0 +1,135 @@
+//! Errors as clients see them: one list of codes, one JSON form.
+//!
+//! `{"error":{"code","message","key","hint","request_id"}}`: what happened, to which key, what to do next.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::key::{Key, KeyError};
+
+/// Every way in which a request can fail. The code fixes the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it; `status` and the message of each answer say the rest")]
+pub enum ErrorCode {
+    BadRequest,
+    BadKey,
+    BadHeader,
+    BadBody,
+    WrongLength,
+    WrongDigest,
+    BadTicket,
+    TicketExpired,
+    TicketUsed,
+    NotSigned,
+    NotFound,
+    NoSuchRoute,
+    MethodNotAllowed,
+    Timeout,
+    Exists,
+    WrongCluster,
+    LengthRequired,
+    PreconditionFailed,
+    TooLarge,
+    RangeNotSatisfiable,
+    Damaged,
+    Internal,
+    TooBusy,
+    Unavailable,
+    OutcomeUnknown,
+    ReadOnly,
+    NoSpace,
+}
+
+impl ErrorCode {
+    /// The HTTP status it is sent with.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest | Self::BadKey | Self::BadHeader | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::WrongLength | Self::WrongDigest => StatusCode::BAD_REQUEST,
+            Self::BadTicket | Self::TicketExpired | Self::NotSigned => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Exists | Self::WrongCluster | Self::TicketUsed => StatusCode::CONFLICT,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Damaged | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+
+    /// Seconds after which trying again makes sense, where it does.
+    pub fn retry_after_secs(self) -> Option<u32> {
+        match self {
+            Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// An answer that is an error, before it becomes HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// Which.
+    pub code: ErrorCode,
+    /// What happened.
+    pub message: String,
+    /// To which key, where there is one.
+    pub key: Option<Key>,
+    /// What to do next.
+    pub hint: &'static str,
+}
+
+impl ErrorReply {
+    /// An error that concerns no key (yet).
+    pub fn new(code: ErrorCode, message: impl Into<String>, hint: &'static str) -> Self {
+        Self { code, message: message.into(), key: None, hint }
+    }
+
+    /// The same, for `key`.
+    #[must_use]
+    pub fn for_key(mut self, key: &Key) -> Self {
+        self.key = Some(key.clone());
+        self
+    }
+}
+
+impl From<KeyError> for ErrorReply {
+    fn from(e: KeyError) -> Self {
+        Self::new(
+            ErrorCode::BadKey,
+            e.to_string(),
+            "use a key of 1 to 1024 bytes of UTF-8, percent-encoded in the URL",
+        )
+    }
+}
+
+/// The JSON form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The one field.
+    pub error: ErrorDetail,
+}
+
+/// The fields of the JSON form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// One of the list.
+    pub code: ErrorCode,
+    /// What happened.
+    pub message: String,
+    /// To which key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What to do next.
+    pub hint: String,
+    /// The request it happened to, as in the servers' logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}

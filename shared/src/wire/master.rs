@@ -1,0 +1,175 @@
+//! Messages a master takes, and what it answers: to volumes and to clients.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::{BlobId, ClusterId, VolumeId};
+use crate::key::Key;
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatResponse {
+    /// The cluster the volume belongs to from now on.
+    pub cluster: ClusterId,
+}
+
+/// Receipts in: makes a blob the current value of its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRequest {
+    /// The key.
+    pub key: Key,
+    /// The write ticket, sealed.
+    pub ticket: String,
+    /// Receipts, sealed, one a volume.
+    pub receipts: Vec<String>,
+    /// Content type, when the client gave one.
+    pub content_type: Option<String>,
+    /// User metadata headers: name in lower case, value.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommitOutcome {
+    /// The key had no value before.
+    Created,
+    /// The key had one, which is being reclaimed.
+    Replaced,
+    /// The condition did not hold; the blob is being reclaimed.
+    ConditionFailed,
+    /// The receipts do not reach `min_replicas`, or name volumes that are not of the chain.
+    NotEnoughReceipts,
+}
+
+/// The answer to a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitResponse {
+    /// What became of it.
+    pub outcome: CommitOutcome,
+    /// Replicas that were counted.
+    pub replicas: usize,
+}
+
+/// What a client hears of a value it stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The key.
+    pub key: Key,
+    /// Length in bytes.
+    pub size: u64,
+    /// BLAKE3 of the bytes.
+    pub blake3: Digest,
+    /// The generation it became.
+    pub generation: BlobId,
+    /// Durable copies there are now.
+    pub replicas: usize,
+    /// Copies the cluster wants; the rest is owed.
+    pub wanted: usize,
+}
+
+/// What a client hears of a value it deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The key.
+    pub key: Key,
+    /// Length of what was deleted, in bytes.
+    pub size: u64,
+    /// Its generation.
+    pub generation: BlobId,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPage {
+    /// Keys in byte order.
+    pub keys: Vec<ListedKey>,
+    /// With a delimiter: what keys share up to it, in byte order.
+    pub prefixes: Vec<String>,
+    /// Hand this back as `start` for the next page; none at the end.
+    pub next: Option<String>,
+}
+
+/// One key of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedKey {
+    /// The key.
+    pub key: Key,
+    /// Length in bytes.
+    pub size: u64,
+    /// BLAKE3 of the bytes.
+    pub blake3: Digest,
+    /// Its generation.
+    pub generation: BlobId,
+    /// Content type, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// When it was written, as an HTTP date.
+    pub last_modified: String,
+}
+
+/// What the master thinks of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeState {
+    /// Heard of within `DOWN_AFTER`, takes writes.
+    Up,
+    /// Heard of, but takes no writes.
+    ReadOnly,
+    /// Heard of, but has no room for writes.
+    Full,
+    /// Silent.
+    Down,
+}
+
+/// One volume in the status of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeSummary {
+    /// Which.
+    pub volume: VolumeId,
+    /// What the master thinks of it.
+    pub state: VolumeState,
+    /// Why, where there is something to say.
+    pub reason: Option<String>,
+    /// Where peers reach it.
+    pub address: String,
+    /// Where clients reach it.
+    pub public_url: String,
+    /// What it shares its fate with.
+    pub zone: Option<String>,
+    /// Size of its file system in bytes.
+    pub capacity_bytes: u64,
+    /// Bytes for new values.
+    pub available_bytes: u64,
+    /// Blobs it holds.
+    pub blobs: u64,
+    /// Bytes of their records.
+    pub live_bytes: u64,
+    /// Milliseconds since it was last heard of; none if never since the master started.
+    pub silent_ms: Option<u64>,
+}
+
+/// The status of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Barge's version.
+    pub version: String,
+    /// Keys with a value.
+    pub objects: u64,
+    /// Bytes of their values, each counted once.
+    pub bytes: u64,
+    /// Copies wanted of each value.
+    pub replicas: usize,
+    /// Copies without which an upload fails.
+    pub min_replicas: usize,
+    /// Values with fewer copies than wanted.
+    pub degraded: u64,
+    /// Blobs on volumes that wait to be reclaimed.
+    pub reclaim_pending: u64,
+    /// Commands applied to the metadata.
+    pub applied: u64,
+    /// The volumes, by id.
+    pub volumes: Vec<VolumeSummary>,
+}

@@ -1,0 +1,76 @@
+//! Paths, query names and header names. Everything of ours lives under `/_/`; the rest are keys.
+
+/// GET: 200 when the server can do its work, 503 with a reason when not.
+pub const HEALTH: &str = "/_/health";
+/// GET: Prometheus text.
+pub const METRICS: &str = "/_/metrics";
+/// GET: JSON of what the server knows of itself (on a master: of its cluster).
+pub const STATUS: &str = "/_/status";
+/// POST to a master, signed: a volume registers itself or tells that it lives.
+pub const HEARTBEAT: &str = "/_/heartbeat";
+/// POST to a master, signed: receipts in, outcome out.
+pub const COMMIT: &str = "/_/commit";
+/// POST to a volume, signed: who are you; used by masters that were given a static list.
+pub const IDENTIFY: &str = "/_/identify";
+/// POST to a volume, signed: delete blobs.
+pub const DELETE: &str = "/_/delete";
+/// POST to a volume, signed: a page of the blobs it holds.
+pub const INVENTORY: &str = "/_/inventory";
+
+/// Query name of the ticket in a redirect to a volume.
+pub const TICKET: &str = "ticket";
+/// Query name of the hop count in a redirect back to the master.
+pub const HOPS: &str = "hops";
+/// Query name: answer an upload with a redirect although no `Expect` came.
+pub const REDIRECT: &str = "redirect";
+/// Query name: the length of the value whose upload is to be redirected, in bytes.
+pub const LENGTH: &str = "length";
+/// Query name: answer through the master, never with a redirect.
+pub const STREAM: &str = "stream";
+/// Query name: list keys instead of reading one.
+pub const LIST: &str = "list";
+
+/// Header: signature of a call between servers.
+pub const SIGNATURE_HEADER: &str = "barge-signature";
+/// Header: the request's id, in every answer.
+pub const REQUEST_ID_HEADER: &str = "barge-request-id";
+/// Header: BLAKE3 that the client declares of its value, 64 hex digits.
+pub const BLAKE3_HEADER: &str = "barge-blake3";
+/// Header: the generation of a value served.
+pub const GENERATION_HEADER: &str = "barge-generation";
+/// Header: marks an upload that came down a chain, not from a client: the receiver returns
+/// receipts and leaves the commit to the first volume.
+pub const CHAIN_HEADER: &str = "barge-chain";
+/// Prefixes of user metadata headers, stored and given back as they came.
+pub const METADATA_PREFIXES: [&str; 2] = ["barge-meta-", "x-amz-meta-"];
+
+/// The value of `name` in a query string, percent-decoded; `Some("")` when it stands alone.
+pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
+    query?.split('&').find_map(|pair| {
+        let (n, v) = pair.split_once('=').unwrap_or((pair, ""));
+        (n == name).then(|| {
+            percent_encoding::percent_decode_str(&v.replace('+', " ")).decode_utf8_lossy().into_owned()
+        })
+    })
+}
+
+/// The query without its ticket: what may stand in a log.
+pub fn without_ticket(query: &str) -> String {
+    let kept: Vec<_> = query.split('&').filter(|p| p.split('=').next() != Some(TICKET)).collect();
+    kept.join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_values() {
+        let q = Some("list&limit=5&start=a%2Fb+c&ticket=x");
+        assert_eq!(query_value(q, LIST).as_deref(), Some(""));
+        assert_eq!(query_value(q, "start").as_deref(), Some("a/b c"));
+        assert_eq!(query_value(q, "star"), None);
+        assert_eq!(query_value(None, LIST), None);
+        assert_eq!(without_ticket("list&ticket=secret&a=1"), "list&a=1");
+    }
+}

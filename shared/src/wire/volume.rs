@@ -1,0 +1,120 @@
+//! Messages a volume takes, and what it tells of itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::{BlobId, ClusterId, VolumeId};
+
+/// What a volume tells of itself: registration and heartbeat alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// Which volume.
+    pub volume: VolumeId,
+    /// The cluster its directory belongs to; none before it joined one.
+    pub cluster: Option<ClusterId>,
+    /// Where peers and masters reach it, as a base URL.
+    pub address: String,
+    /// Where clients reach it, as a base URL.
+    pub public_url: String,
+    /// What it shares its fate with.
+    pub zone: Option<String>,
+    /// Size of its file system in bytes.
+    pub capacity_bytes: u64,
+    /// Bytes it could give to new values now: free, less reserve and reservations.
+    pub available_bytes: u64,
+    /// Blobs it holds.
+    pub blobs: u64,
+    /// Bytes of their records.
+    pub live_bytes: u64,
+    /// Uploads under way.
+    pub uploads: u64,
+    /// Why it takes no writes, when it takes none.
+    pub read_only: Option<String>,
+    /// Format of its directory.
+    pub format_version: u32,
+}
+
+/// A volume as its own `/_/status` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// What it tells the master.
+    #[serde(flatten)]
+    pub report: VolumeReport,
+    /// Segments that take records.
+    pub segments_open: u64,
+    /// Segments that are complete.
+    pub segments_sealed: u64,
+    /// Bytes of deleted records not given back yet.
+    pub dead_bytes: u64,
+    /// Bytes given back since start.
+    pub punched_bytes: u64,
+    /// Records set aside as damaged.
+    pub quarantined: u64,
+    /// Damaged blocks met since start.
+    pub damaged_blocks: u64,
+    /// Barge's version.
+    pub version: String,
+}
+
+/// Asks a volume who it is. A volume without a cluster joins this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentifyRequest {
+    /// The asking master's cluster.
+    pub cluster: ClusterId,
+}
+
+/// Deletes blobs; those that are not there count as deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRequest {
+    /// The asking master's cluster.
+    pub cluster: ClusterId,
+    /// At most `RECLAIM_BATCH`.
+    pub blobs: Vec<BlobId>,
+}
+
+/// What a delete did: all named blobs are durably gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteResponse {
+    /// Blobs that were there.
+    pub found: usize,
+    /// Bytes of their records.
+    pub bytes: u64,
+}
+
+/// Asks for a page of the blobs a volume holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryRequest {
+    /// The asking master's cluster.
+    pub cluster: ClusterId,
+    /// Blobs after this one.
+    pub after: Option<BlobId>,
+    /// At most so many, and at most `INVENTORY_PAGE`.
+    pub limit: usize,
+}
+
+/// A page of an inventory, by blob id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryPage {
+    /// The blobs; fewer than asked for at the end.
+    pub entries: Vec<InventoryEntry>,
+}
+
+/// One blob a volume holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryEntry {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// How long ago it became durable (or was found by recovery), in milliseconds by the volume's clock.
+    pub age_ms: u64,
+}
+
+/// What the next volume in a chain answers to an upload: receipts, its own first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainResponse {
+    /// Sealed receipts of this volume and those behind it.
+    pub receipts: Vec<String>,
+    /// BLAKE3 as this volume computed it.
+    pub blake3: Digest,
+}
