@@ -1,2 +1,22 @@
-//! x
-fn main() {}
+//! `master`: arguments in, server out.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Parser;
+use master::args::Args;
+use shared::work::Shutdown;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    shared::telemetry::init_logs(args.log_format);
+    let (config, listen) = args.into_config()?;
+    let shutdown = Shutdown::on_signals()?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    // The one line on standard output: who started us with port 0 learns the port from it.
+    writeln!(std::io::stdout(), "master listening on http://{address}")?;
+    Ok(master::run(config, listener, shutdown).await?)
+}

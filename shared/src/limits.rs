@@ -65,14 +65,21 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An internal call that carries no value.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A link of a chain that takes no byte for so long is dropped from the chain.
+/// The last link of a chain is dropped when it takes no byte for so long, the one before it after
+/// twice as long, and so on: a stall must not cost the healthy volumes in front of it.
 pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the last body byte to the receipts of the rest of the chain: several slow fdatasyncs.
-pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the last body byte to the receipt of one volume: a slow fdatasync. Along a chain the waits add
+/// up, so that each link gives up on the next before the one in front gives up on it.
+pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// From the last body byte to the answer of a commit.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Frames of an upload that the streaming master keeps until the volume is known to take it, so that
+/// a volume that is down or full costs the client nothing.
+pub const REPLAY_FRAMES: usize = 8;
+/// Attempts to find a volume that takes an upload, or to go on with a download from another replica.
+pub const ATTEMPTS_MAX: usize = 4;
 /// Value bytes waiting in the channel to the next link of a chain, in frames of at most
 /// `HTTP_BUFFER_BYTES`.
 pub const CHAIN_FRAMES: usize = 4;

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::limits::{DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT};
+use crate::wire::error::{ErrorCode, ErrorReply};
 
 /// Why a body broke off. An answer whose body fails is cut: the client sees a broken connection,
 /// never a clean end.
@@ -82,6 +83,17 @@ pub enum ReadError {
     /// More than a message may have.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+}
+
+impl From<ReadError> for ErrorReply {
+    fn from(e: ReadError) -> Self {
+        let (code, hint) = match &e {
+            ReadError::Idle => (ErrorCode::Timeout, "nothing was stored; send it again without pauses"),
+            ReadError::Broken(_) => (ErrorCode::WrongLength, "nothing was stored; send the whole value"),
+            ReadError::TooLarge(_) => (ErrorCode::TooLarge, "send a smaller message"),
+        };
+        Self::new(code, e.to_string(), hint)
+    }
 }
 
 /// The next bytes of a body; `None` at its clean end. Trailers are passed over.

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT};
 use crate::secret::ClusterSecret;
 use crate::wire::error::{ErrorBody, ErrorDetail};
-use crate::wire::routes::SIGNATURE_HEADER;
+use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, SIGNATURE_HEADER};
 
 /// Calls peers of the same cluster.
 #[derive(Clone, Debug)]
@@ -132,6 +132,20 @@ impl PeerClient {
         }
         let refused: ErrorBody = serde_json::from_slice(&bytes).map_err(|_| strange())?;
         Err(CallError::Refused { address: address.to_owned(), status, detail: Box::new(refused.error) })
+    }
+}
+
+/// Fetches a server's own public address and warns when that fails: clients that are redirected there
+/// would fail the same way.
+pub async fn probe_public_url(http: &reqwest::Client, public_url: &str) {
+    let answer = http.get(format!("{public_url}{HEALTH}")).timeout(CALL_TIMEOUT).send().await;
+    let ours = answer.as_ref().is_ok_and(|a| a.headers().contains_key(REQUEST_ID_HEADER));
+    if !ours {
+        tracing::warn!(
+            public_url,
+            "this server cannot reach its own public address; clients that are redirected there will not \
+             either: set --public-url to an address that works from where clients are"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub mod body;
 pub mod client;
+pub mod entity;
 pub mod exposure;
 pub mod metadata;
+pub mod pipe;
 pub mod serve;
 pub mod stall;

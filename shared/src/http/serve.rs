@@ -186,6 +186,7 @@ pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
         request_id: Some(request_id.to_string()),
     };
     let mut response = body::json(status, &ErrorBody { error: detail });
+    response.headers_mut().extend(e.headers);
     if let Some(secs) = e.code.retry_after_secs() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
     }

@@ -2,7 +2,8 @@
 //!
 //! `{"error":{"code","message","key","hint","request_id"}}`: what happened, to which key, what to do next.
 
-use http::StatusCode;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::key::{Key, KeyError};
@@ -84,18 +85,43 @@ pub struct ErrorReply {
     pub key: Option<Key>,
     /// What to do next.
     pub hint: &'static str,
+    /// Headers that belong to it, besides the usual ones.
+    pub headers: HeaderMap,
 }
 
 impl ErrorReply {
     /// An error that concerns no key (yet).
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: &'static str) -> Self {
-        Self { code, message: message.into(), key: None, hint }
+        Self { code, message: message.into(), key: None, hint, headers: HeaderMap::new() }
+    }
+
+    /// The condition of a write does not hold: 409 for a plain POST, which means "create", 412 when the
+    /// client stated a condition.
+    pub fn condition_failed(method: &Method, headers: &HeaderMap, key: &Key) -> Self {
+        let stated = headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH);
+        let refusal = if *method == Method::POST && !stated {
+            Self::new(ErrorCode::Exists, "the key exists already", "PUT replaces it; DELETE it first to POST again")
+        } else {
+            Self::new(
+                ErrorCode::PreconditionFailed,
+                "the key's present value is not what the condition names",
+                "HEAD the key for its present ETag, then try again with it",
+            )
+        };
+        refusal.for_key(key)
     }
 
     /// The same, for `key`.
     #[must_use]
     pub fn for_key(mut self, key: &Key) -> Self {
         self.key = Some(key.clone());
+        self
+    }
+
+    /// The same, with a header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
         self
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
+use crate::ring::Zone;
 
 /// The answer to a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +137,7 @@ pub struct VolumeSummary {
     /// Where clients reach it.
     pub public_url: String,
     /// What it shares its fate with.
-    pub zone: Option<String>,
+    pub zone: Option<Zone>,
     /// Size of its file system in bytes.
     pub capacity_bytes: u64,
     /// Bytes for new values.

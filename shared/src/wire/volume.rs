@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::ids::{BlobId, ClusterId, VolumeId};
+use crate::ring::Zone;
 
 /// What a volume tells of itself: registration and heartbeat alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct VolumeReport {
     /// Where clients reach it, as a base URL.
     pub public_url: String,
     /// What it shares its fate with.
-    pub zone: Option<String>,
+    pub zone: Option<Zone>,
     /// Size of its file system in bytes.
     pub capacity_bytes: u64,
     /// Bytes it could give to new values now: free, less reserve and reservations.

@@ -1,0 +1,114 @@
+//! The command line of `master`, and how it becomes a `Config`. The one place of this crate where an
+//! environment variable is read, by clap.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use shared::http::exposure::{self, Exposed};
+use shared::secret::{ClusterSecret, SecretError};
+use shared::telemetry::LogFormat;
+
+use crate::config::{Config, Replication, ReplicationError};
+
+/// Barge's master: key metadata, placement, tickets and commits.
+///
+///   master localhost:3001,localhost:3002 ./cachedb/     volumes from a list
+///   master ./cachedb/                                   volumes register themselves
+#[derive(Clone, Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+pub struct Args {
+    /// `[VOLUMES] DIR`: volumes to ask, HOST:PORT separated by commas, and the metadata directory.
+    #[arg(required = true, num_args = 1..=2, value_names = ["VOLUMES", "DIR"])]
+    positional: Vec<String>,
+    /// Port on 127.0.0.1.
+    #[arg(long, env = "PORT", default_value_t = 3000)]
+    port: u16,
+    /// Address to listen on instead of 127.0.0.1:PORT.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Copies of each value.
+    #[arg(long, default_value_t = 2)]
+    replicas: usize,
+    /// Copies without which an upload fails; the majority of --replicas by default.
+    #[arg(long)]
+    min_replicas: Option<usize>,
+    /// Where volumes reach this master, as http://HOST:PORT.
+    #[arg(long)]
+    advertise: Option<String>,
+    /// Where clients reach this master, as http://HOST:PORT.
+    #[arg(long)]
+    public_url: Option<String>,
+    /// A volume that is silent for so long is not used.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
+    down_after: Duration,
+    /// A record that no key names is collected when it is this old.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
+    orphan_grace: Duration,
+    /// The cluster's secret; by default one in your configuration folder, made at the first start.
+    #[arg(long)]
+    secret_file: Option<PathBuf>,
+    /// Listen on other addresses than loopback although anybody who reaches them may do anything.
+    #[arg(long)]
+    insecure_no_auth: bool,
+    /// text or json.
+    #[arg(long, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
+    xdg_config_home: Option<String>,
+    #[arg(long, env = "HOME", hide = true)]
+    home: Option<String>,
+}
+
+/// The arguments do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum ArgsError {
+    /// Copies.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The address.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+}
+
+impl Args {
+    /// Checks them. The second part is where to listen.
+    ///
+    /// # Errors
+    /// When they do not go together, or the secret cannot be read.
+    pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
+        let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        exposure::check(listen, self.insecure_no_auth)?;
+        let secret = match &self.secret_file {
+            Some(path) => ClusterSecret::read_or_create(path)?,
+            None => {
+                let path =
+                    ClusterSecret::default_path(self.xdg_config_home.as_deref(), self.home.as_deref())?;
+                ClusterSecret::read_or_create(&path)?
+            }
+        };
+        let (list, data) = match self.positional.as_slice() {
+            [list, data] => (list.as_str(), data),
+            [data, ..] => ("", data),
+            [] => ("", &String::new()),
+        };
+        let replication = Replication::new(self.replicas, self.min_replicas)?;
+        let mut config = Config::new(PathBuf::from(data), secret, replication);
+        config.volumes = list.split(',').filter(|v| !v.is_empty()).map(base_url).collect();
+        config.advertise = self.advertise.as_deref().map(base_url);
+        config.public_url = self.public_url.as_deref().map(base_url);
+        config.down_after = self.down_after;
+        config.orphan_grace = self.orphan_grace;
+        Ok((config, listen))
+    }
+}
+
+/// `HOST:PORT` or a URL, as a base URL without a slash at its end.
+fn base_url(text: &str) -> String {
+    let text = text.trim().trim_end_matches('/');
+    if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+}

@@ -1,0 +1,283 @@
+//! The volumes as this master sees them now: who was heard of when, who can take a write, who holds a
+//! live copy. Fed by heartbeats; lost with the process and rebuilt within a heartbeat.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use shared::ids::{ClusterId, VolumeId};
+use shared::key::Key;
+use shared::ring::{Member, Ring};
+use shared::wire::master::{VolumeState, VolumeSummary};
+use shared::wire::volume::VolumeReport;
+
+use crate::config::Replication;
+use crate::tables::volume::VolumeRecord;
+
+/// The live view of all volumes.
+#[derive(Debug)]
+pub struct Cluster {
+    id: ClusterId,
+    down_after: Duration,
+    view: RwLock<View>,
+}
+
+#[derive(Debug, Default)]
+struct View {
+    seats: HashMap<VolumeId, Seat>,
+    ring: Arc<Ring>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    record: VolumeRecord,
+    report: Option<VolumeReport>,
+    heard: Option<Instant>,
+}
+
+/// A volume that can be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// Which.
+    pub volume: VolumeId,
+    /// Where peers reach it.
+    pub address: String,
+    /// Where clients reach it.
+    pub public_url: String,
+}
+
+/// No place for a value now.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NoPlace {
+    /// Too few volumes take writes.
+    #[error("{usable} of {known} volumes take writes, and {needed} are needed ({why})")]
+    TooFewVolumes {
+        /// That take writes.
+        usable: usize,
+        /// That there are.
+        known: usize,
+        /// That are needed.
+        needed: usize,
+        /// What is wrong with the others.
+        why: String,
+    },
+    /// Enough volumes, none with the room.
+    #[error("the value needs {needed_bytes} bytes on {copies} volumes; the roomiest have {available_bytes:?} bytes left for values")]
+    NoSpace {
+        /// Bytes a volume must have.
+        needed_bytes: u64,
+        /// Volumes that must have them.
+        copies: usize,
+        /// What the volumes have, most first.
+        available_bytes: Vec<u64>,
+    },
+}
+
+/// A volume may not join.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the volume belongs to cluster {theirs}, this master to cluster {ours}")]
+pub struct OtherCluster {
+    /// Whose the volume is.
+    pub theirs: ClusterId,
+    /// Whose the master is.
+    pub ours: ClusterId,
+}
+
+impl Cluster {
+    /// A view of the volumes that `records` name, none of them heard of yet.
+    pub fn new(id: ClusterId, down_after: Duration, records: Vec<VolumeRecord>) -> Self {
+        let seats = records
+            .into_iter()
+            .map(|record| (record.volume, Seat { record, report: None, heard: None }))
+            .collect();
+        let mut view = View { seats, ring: Arc::default() };
+        view.rebuild_ring();
+        Self { id, down_after, view: RwLock::new(view) }
+    }
+
+    /// Whose master this is.
+    pub fn id(&self) -> ClusterId {
+        self.id
+    }
+
+    /// A volume was heard of. Returns what is to be kept of it, when that is new.
+    ///
+    /// # Errors
+    /// When it belongs to another cluster.
+    pub fn heard(&self, report: VolumeReport) -> Result<Option<VolumeRecord>, OtherCluster> {
+        if let Some(theirs) = report.cluster.filter(|c| *c != self.id) {
+            return Err(OtherCluster { theirs, ours: self.id });
+        }
+        let record = VolumeRecord {
+            volume: report.volume,
+            address: report.address.clone(),
+            public_url: report.public_url.clone(),
+            zone: report.zone.clone(),
+            capacity_bytes: report.capacity_bytes,
+        };
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let known = view.seats.get(&record.volume).map(|s| s.record.clone());
+        let seat = Seat { record: record.clone(), report: Some(report), heard: Some(Instant::now()) };
+        view.seats.insert(record.volume, seat);
+        if known.as_ref() == Some(&record) {
+            return Ok(None);
+        }
+        view.rebuild_ring();
+        Ok(Some(record))
+    }
+
+    /// A call to the volume failed: it is passed over until it is heard of again.
+    pub fn suspect(&self, volume: VolumeId) {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seat) = view.seats.get_mut(&volume) {
+            if seat.heard.take().is_some() {
+                tracing::warn!(%volume, address = seat.record.address, "volume does not answer");
+            }
+        }
+    }
+
+    /// The volumes for a new value of `key`: as many as wanted, fewer when fewer are usable, never fewer than the minimum.
+    ///
+    /// # Errors
+    /// When there are not enough, with the reason.
+    pub fn place(
+        &self,
+        key: &Key,
+        bytes: u64,
+        replication: Replication,
+        avoid: &[VolumeId],
+    ) -> Result<Vec<Reachable>, NoPlace> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let up = |v: VolumeId| {
+            !avoid.contains(&v) && view.seats.get(&v).is_some_and(|s| s.takes_writes(self.down_after))
+        };
+        let chosen = view.ring.place(key, replication.wanted(), |v| up(v) && view.seats[&v].available() >= bytes);
+        if chosen.len() >= replication.min() {
+            return Ok(chosen.into_iter().filter_map(|v| view.seats.get(&v)).map(Seat::reachable).collect());
+        }
+        let mut available: Vec<u64> =
+            view.seats.iter().filter(|(v, _)| up(**v)).map(|(_, s)| s.available()).collect();
+        if available.len() >= replication.min() {
+            available.sort_unstable_by(|a, b| b.cmp(a));
+            available.truncate(replication.wanted());
+            let copies = replication.min();
+            return Err(NoPlace::NoSpace { needed_bytes: bytes, copies, available_bytes: available });
+        }
+        let why = view
+            .seats
+            .values()
+            .filter_map(|s| {
+                let (_, reason) = s.state(self.down_after);
+                reason.map(|r| format!("{}: {r}", s.record.address))
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        Err(NoPlace::TooFewVolumes {
+            usable: available.len(),
+            known: view.seats.len(),
+            needed: replication.min(),
+            why: if why.is_empty() { "no volume has joined".to_owned() } else { why },
+        })
+    }
+
+    /// Those of `replicas` that are alive, in their order.
+    pub fn alive(&self, replicas: &[VolumeId]) -> Vec<Reachable> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        replicas
+            .iter()
+            .filter_map(|v| view.seats.get(v).filter(|s| s.is_up(self.down_after)))
+            .map(Seat::reachable)
+            .collect()
+    }
+
+    /// All volumes that are alive.
+    pub fn all_alive(&self) -> Vec<Reachable> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.seats.values().filter(|s| s.is_up(self.down_after)).map(Seat::reachable).collect()
+    }
+
+    /// All volumes as the status shows them, by id.
+    pub fn summaries(&self) -> Vec<VolumeSummary> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = view.seats.values().map(|s| s.summary(self.down_after)).collect();
+        all.sort_by_key(|s| s.volume);
+        all
+    }
+
+    /// How many volumes take writes.
+    pub fn writable(&self) -> usize {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.seats.values().filter(|s| s.takes_writes(self.down_after)).count()
+    }
+}
+
+impl View {
+    fn rebuild_ring(&mut self) {
+        let members: Vec<Member> = self
+            .seats
+            .values()
+            .map(|s| Member {
+                id: s.record.volume,
+                weight: s.record.capacity_bytes,
+                zone: s.record.zone.clone(),
+            })
+            .collect();
+        self.ring = Arc::new(Ring::new(&members));
+    }
+}
+
+impl Seat {
+    fn is_up(&self, down_after: Duration) -> bool {
+        self.heard.is_some_and(|h| h.elapsed() < down_after)
+    }
+
+    fn takes_writes(&self, down_after: Duration) -> bool {
+        self.is_up(down_after) && self.report.as_ref().is_some_and(|r| r.read_only.is_none())
+    }
+
+    fn available(&self) -> u64 {
+        self.report.as_ref().map_or(0, |r| r.available_bytes)
+    }
+
+    fn reachable(&self) -> Reachable {
+        Reachable {
+            volume: self.record.volume,
+            address: self.record.address.clone(),
+            public_url: self.record.public_url.clone(),
+        }
+    }
+
+    fn state(&self, down_after: Duration) -> (VolumeState, Option<String>) {
+        if !self.is_up(down_after) {
+            let silent = self.heard.map(|h| format!("silent for {} s", h.elapsed().as_secs()));
+            return (VolumeState::Down, Some(silent.unwrap_or_else(|| "does not answer".into())));
+        }
+        match self.report.as_ref() {
+            Some(VolumeReport { read_only: Some(reason), .. }) => {
+                (VolumeState::ReadOnly, Some(reason.clone()))
+            }
+            Some(VolumeReport { available_bytes: 0, .. }) => {
+                (VolumeState::Full, Some("no room for new values".into()))
+            }
+            _ => (VolumeState::Up, None),
+        }
+    }
+
+    fn summary(&self, down_after: Duration) -> VolumeSummary {
+        let (state, reason) = self.state(down_after);
+        let of_report = |f: fn(&VolumeReport) -> u64| self.report.as_ref().map_or(0, f);
+        VolumeSummary {
+            volume: self.record.volume,
+            state,
+            reason,
+            address: self.record.address.clone(),
+            public_url: self.record.public_url.clone(),
+            zone: self.record.zone.clone(),
+            capacity_bytes: self.record.capacity_bytes,
+            available_bytes: self.available(),
+            blobs: of_report(|r| r.blobs),
+            live_bytes: of_report(|r| r.live_bytes),
+            silent_ms: self.heard.map(|h| u64::try_from(h.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a master is told before it starts. Arguments become a `Config` once, in `main` or in the
+//! all-in-one server; nothing below reads an argument or an environment variable.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::clock::Clock;
+use shared::limits::{CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, REPLICAS_MAX};
+use shared::secret::ClusterSecret;
+
+/// Everything a master needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The metadata directory.
+    pub data: PathBuf,
+    /// Volumes to ask who they are, as base URLs; those that register themselves need not be named.
+    pub volumes: Vec<String>,
+    /// Copies wanted of each value, and without which an upload fails.
+    pub replication: Replication,
+    /// Where volumes reach this master, as a base URL; its own listening address when none is given.
+    pub advertise: Option<String>,
+    /// Where clients reach it, as a base URL; as `advertise` when none is given.
+    pub public_url: Option<String>,
+    /// A volume that has been silent for so long is not used.
+    pub down_after: Duration,
+    /// A record that no object names is collected when it is this old.
+    pub orphan_grace: Duration,
+    /// What servers of the cluster sign with.
+    pub secret: ClusterSecret,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// How many copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replication {
+    wanted: u8,
+    min: u8,
+}
+
+/// The two numbers do not go together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("replicas must be between 1 and {REPLICAS_MAX}, and min-replicas between 1 and replicas")]
+pub struct ReplicationError;
+
+impl Replication {
+    /// `min` is the majority of `wanted` when none is given.
+    ///
+    /// # Errors
+    /// Unless 1 ≤ min ≤ wanted ≤ `REPLICAS_MAX`.
+    pub fn new(wanted: usize, min: Option<usize>) -> Result<Self, ReplicationError> {
+        let min = min.unwrap_or(wanted / 2 + 1);
+        if min < 1 || min > wanted || wanted > REPLICAS_MAX {
+            return Err(ReplicationError);
+        }
+        let small = |n: usize| u8::try_from(n).map_err(|_| ReplicationError);
+        Ok(Self { wanted: small(wanted)?, min: small(min)? })
+    }
+
+    /// Copies wanted.
+    pub fn wanted(self) -> usize {
+        usize::from(self.wanted)
+    }
+
+    /// Copies without which an upload fails.
+    pub fn min(self) -> usize {
+        usize::from(self.min)
+    }
+}
+
+impl Config {
+    /// The usual settings for a metadata directory.
+    pub fn new(data: PathBuf, secret: ClusterSecret, replication: Replication) -> Self {
+        Self {
+            data,
+            volumes: Vec::new(),
+            replication,
+            advertise: None,
+            public_url: None,
+            down_after: DOWN_AFTER,
+            orphan_grace: ORPHAN_GRACE,
+            secret,
+            clock: Clock::System,
+        }
+    }
+
+    /// A receipt is good for a commit this long: never as long as it takes until its record may be
+    /// collected as an orphan, so that no commit can name a record that is on its way out.
+    pub fn receipt_lifetime(&self) -> Duration {
+        (self.orphan_grace / 2).min(2 * (COMMIT_TIMEOUT + CLOCK_SKEW_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_copies() {
+        let min = |w, m| Replication::new(w, m).map(Replication::min);
+        assert_eq!([1, 2, 3, 5].map(|w| min(w, None).unwrap()), [1, 2, 2, 3]);
+        assert_eq!(min(3, Some(1)), Ok(1));
+        for (w, m) in [(0, None), (2, Some(3)), (2, Some(0)), (9, None)] {
+            assert_eq!(min(w, m), Err(ReplicationError));
+        }
+    }
+}

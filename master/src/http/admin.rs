@@ -1,0 +1,182 @@
+//! `/_/…` of a master: health, status, heartbeats, and the commit that volumes ask for.
+//!
+//! Whatever changes something is signed with the cluster secret, and checked before it is read.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use shared::http::body::{self, Body};
+use shared::limits::MESSAGE_BYTES_MAX;
+use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::{
+    ClusterStatus, CommitOutcome, CommitRequest, CommitResponse, HeartbeatResponse,
+};
+use shared::wire::routes::SIGNATURE_HEADER;
+use shared::wire::volume::VolumeReport;
+
+use crate::master::Master;
+use crate::state::command::{Command, Commit, Outcome};
+use crate::tables::meta;
+
+/// 200 when values can be written and read, 503 with the reason when not.
+pub(super) fn health(master: &Master) -> Result<Response<Body>, ErrorReply> {
+    let (usable, needed) = (master.cluster.writable(), master.config.replication.min());
+    if usable < needed {
+        return Err(ErrorReply::new(
+            ErrorCode::Unavailable,
+            format!("{usable} volumes take writes, and {needed} are needed"),
+            "see `barge cluster status`",
+        ));
+    }
+    Ok(body::json(StatusCode::OK, &serde_json::json!({ "server": "barge-master", "volumes": usable })))
+}
+
+pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
+    let progress = meta::progress(master.database.tree())?;
+    let status = ClusterStatus {
+        cluster: master.cluster.id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        objects: progress.objects,
+        bytes: progress.bytes,
+        replicas: master.config.replication.wanted(),
+        min_replicas: master.config.replication.min(),
+        degraded: progress.degraded,
+        reclaim_pending: progress.reclaim_pending,
+        applied: progress.applied,
+        volumes: master.cluster.summaries(),
+    };
+    Ok(body::json(StatusCode::OK, &status))
+}
+
+pub(super) fn refresh(master: &Master) -> Result<(), ErrorReply> {
+    let progress = meta::progress(master.database.tree())?;
+    master.metrics.refresh(&progress, master.cluster.writable(), master.database.disk_bytes());
+    Ok(())
+}
+
+/// Reads a signed message.
+async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
+    let (head, incoming) = request.into_parts();
+    let text = body::collect(incoming, MESSAGE_BYTES_MAX).await?;
+    let signature = head.headers.get(SIGNATURE_HEADER).and_then(|v| v.to_str().ok());
+    let target = head.uri.path_and_query().map_or("", |t| t.as_str());
+    let now = master.config.clock.now();
+    master.config.secret.check_call(signature, head.method.as_str(), target, &text, now).map_err(|e| {
+        ErrorReply::new(
+            ErrorCode::NotSigned,
+            e.to_string(),
+            "start all servers of the cluster with the same --secret-file, and set their clocks",
+        )
+    })?;
+    serde_json::from_slice(&text).map_err(|e| {
+        ErrorReply::new(ErrorCode::BadBody, format!("the message cannot be read: {e}"), "use the same version of Barge everywhere")
+    })
+}
+
+pub(super) async fn heartbeat(
+    master: &Master,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let report: VolumeReport = signed(master, request).await?;
+    welcome(master, report).await?;
+    Ok(body::json(StatusCode::OK, &HeartbeatResponse { cluster: master.cluster.id() }))
+}
+
+/// A volume was heard of: takes it into the cluster when it is new, and keeps what is new of it.
+///
+/// # Errors
+/// 409 when it belongs to another cluster.
+pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorReply> {
+    let heard = master.cluster.heard(report).map_err(|e| {
+        ErrorReply::new(
+            ErrorCode::WrongCluster,
+            e.to_string(),
+            "give the volume a directory of its own, or point it at its own master",
+        )
+    })?;
+    if let Some(record) = heard {
+        tracing::info!(volume = %record.volume, address = record.address, "volume joined");
+        master.sequencer.propose(Command::Volume(record)).await?;
+        master.reclaim.notify_one();
+    }
+    Ok(())
+}
+
+/// Receipts in, outcome out: the moment in which a value becomes its key's.
+pub(super) async fn commit(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let message: CommitRequest = signed(master, request).await?;
+    let commit = check_commit(master, message)?;
+    let key = commit.key.clone();
+    let outcome = master.sequencer.propose(Command::Commit(commit)).await;
+    let Outcome::Commit(outcome, replicas) = outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? else {
+        return Err(ErrorReply::new(ErrorCode::Internal, "a commit had another outcome", "report this").for_key(&key));
+    };
+    if outcome != CommitOutcome::Created {
+        // The old value, or the refused one, is on the reclaim list.
+        master.reclaim.notify_one();
+    }
+    Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
+}
+
+/// Counts what is true of the receipts; what they do not prove is left out, and `apply` decides.
+fn check_commit(master: &Master, message: CommitRequest) -> Result<Commit, ErrorReply> {
+    let CommitRequest { key, ticket, receipts, content_type, metadata } = message;
+    let secret = &master.config.secret;
+    let bad = |why: String| {
+        ErrorReply::new(ErrorCode::BadTicket, why, "send the value again").for_key(&key)
+    };
+    let ticket = Ticket::open_begun(&ticket, secret, &key).map_err(|e| bad(format!("the ticket is not good: {e}")))?;
+    let Operation::Write(grant) = &ticket.operation else {
+        return Err(bad("the ticket does not permit a write".into()));
+    };
+    if ticket.cluster != master.cluster.id() {
+        return Err(bad("the ticket is of another cluster".into()));
+    }
+    let (now, lifetime) = (master.config.clock.now(), master.config.receipt_lifetime());
+    let mut replicas = Vec::new();
+    let mut proved: Option<Receipt> = None;
+    for text in receipts.iter().take(grant.chain.len()) {
+        let receipt = match Receipt::open(text, secret, now, lifetime) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                tracing::warn!(%key, %error, "a receipt does not count");
+                continue;
+            }
+        };
+        let first = proved.get_or_insert_with(|| receipt.clone());
+        let same = receipt.length == first.length && receipt.digest == first.digest;
+        if same && counts(&receipt, &ticket, grant) && !replicas.contains(&receipt.volume) {
+            replicas.push(receipt.volume);
+        } else {
+            tracing::warn!(%key, volume = %receipt.volume, "a receipt does not match its ticket");
+        }
+    }
+    let proved = proved.ok_or_else(|| bad("no receipt is good any more".into()))?;
+    Ok(Commit {
+        blob: ticket.blob,
+        size: proved.length,
+        digest: proved.digest,
+        content_type,
+        metadata,
+        replicas,
+        wanted: grant.wanted,
+        min_replicas: grant.min_replicas,
+        condition: grant.condition.clone(),
+        key,
+    })
+}
+
+/// Whether a receipt is for what the ticket permitted.
+fn counts(receipt: &Receipt, ticket: &Ticket, grant: &WriteGrant) -> bool {
+    receipt.cluster == ticket.cluster
+        && receipt.blob == ticket.blob
+        && grant.chain.iter().any(|link| link.volume == receipt.volume)
+        && grant.length.is_none_or(|n| n == receipt.length)
+        && grant.digest.is_none_or(|d| d == receipt.digest)
+}

@@ -1,0 +1,87 @@
+//! `/key`: POST, PUT, GET, HEAD, DELETE, and `?list` on a prefix.
+
+use std::sync::Arc;
+
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use shared::condition::WriteCondition;
+use shared::http::body::{self, Body};
+use shared::key::{Key, decode};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::Deleted;
+use shared::wire::routes::{HOPS, LIST, STREAM, query_value};
+use shared::work::blocking;
+
+use crate::list::{ListQuery, page};
+use crate::master::Master;
+use crate::state::command::{Command, Outcome};
+use crate::{read, write};
+
+/// Answers a request about a key.
+pub(super) async fn handle(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let query = request.uri().query();
+    if request.method() == Method::GET && query_value(query, LIST).is_some() {
+        return list(master, &request).await;
+    }
+    let key = match Key::from_path(request.uri().path()) {
+        Ok(key) => key,
+        Err(e) => {
+            body::drain_later(request.into_body());
+            return Err(e.into());
+        }
+    };
+    let hops = query_value(query, HOPS).and_then(|h| h.parse().ok()).unwrap_or(0);
+    match *request.method() {
+        Method::POST | Method::PUT => write::upload(master, request, key, hops).await,
+        Method::GET if query_value(query, STREAM).is_some() => {
+            read::streamed(master, &key, request.headers()).await
+        }
+        Method::GET => read::redirected(master, &key, request.headers(), hops),
+        Method::HEAD => read::head(master, &key, request.headers()),
+        Method::DELETE => delete(master, &request, key).await,
+        _ => {
+            body::drain_later(request.into_body());
+            Err(ErrorReply::new(
+                ErrorCode::MethodNotAllowed,
+                "a key takes GET, HEAD, PUT, POST and DELETE",
+                "use one of those",
+            )
+            .with_header(ALLOW, HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE")))
+        }
+    }
+}
+
+async fn delete(
+    master: &Arc<Master>,
+    request: &Request<Incoming>,
+    key: Key,
+) -> Result<Response<Body>, ErrorReply> {
+    let condition = WriteCondition::from_headers(request.headers())
+        .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header").for_key(&key))?;
+    let outcome = master.sequencer.propose(Command::Delete { key: key.clone(), condition }).await;
+    match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
+        Outcome::Deleted(object) => {
+            master.reclaim.notify_one();
+            let deleted = Deleted { key, size: object.size, generation: object.generation };
+            Ok(body::json(StatusCode::OK, &deleted))
+        }
+        Outcome::ConditionFailed => {
+            Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
+        }
+        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do").for_key(&key)),
+    }
+}
+
+async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+    let path = request.uri().path();
+    let prefix = decode(path.strip_prefix('/').unwrap_or(path))?;
+    let query = ListQuery::parse(prefix, request.uri().query())?;
+    let database = Arc::clone(&master.database);
+    // A scan reads from disk what sled has not cached.
+    let page = blocking(move || page(database.tree(), &query)).await?;
+    Ok(body::json(StatusCode::OK, &page))
+}

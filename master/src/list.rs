@@ -1,0 +1,173 @@
+//! Listing: a range scan over the objects, grouped at a delimiter, with a true cursor: the page after
+//! `next` begins exactly where this one ended, whatever was written in between.
+
+use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::{ListPage, ListedKey};
+use shared::wire::routes::query_value;
+
+use crate::tables::object::Object;
+use crate::tables::{Kind, TableError, scan};
+
+/// Above every byte of UTF-8: a key with a prefix sorts before the prefix and this.
+const AFTER_ALL: u8 = 0xff;
+
+/// What to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Keys that begin so.
+    pub prefix: String,
+    /// Keys after this one.
+    pub start: Option<String>,
+    /// Keys and prefixes in one page.
+    pub limit: usize,
+    /// Keys that share what stands up to it after the prefix are one entry.
+    pub delimiter: Option<String>,
+}
+
+impl ListQuery {
+    /// From the query of a request.
+    ///
+    /// # Errors
+    /// When the limit is no number.
+    pub fn parse(prefix: String, query: Option<&str>) -> Result<Self, ErrorReply> {
+        let limit = match query_value(query, "limit").filter(|l| !l.is_empty()) {
+            None => LIST_LIMIT,
+            Some(text) => text.parse::<usize>().map_err(|_| {
+                ErrorReply::new(ErrorCode::BadRequest, "limit= is not a number", "say limit=1000, at most 10000")
+            })?,
+        };
+        let given = |name| query_value(query, name).filter(|v| !v.is_empty());
+        let limit = limit.clamp(1, LIST_LIMIT_MAX);
+        Ok(Self { prefix, start: given("start"), limit, delimiter: given("delimiter") })
+    }
+}
+
+/// One page.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn page(tree: &sled::Tree, query: &ListQuery) -> Result<ListPage, TableError> {
+    let mut page = ListPage { keys: Vec::new(), prefixes: Vec::new(), next: None };
+    let mut last: Option<String> = None;
+    let mut after = query.start.as_ref().map(|start| match query.common_prefix(start) {
+        // The cursor stands on a common prefix: what it stands for has been listed.
+        Some(common) if common == start => beyond(start),
+        _ => start.as_bytes().to_vec(),
+    });
+    'scan: loop {
+        let from = after.take();
+        for item in scan::<Object>(tree, Kind::Object, query.prefix.as_bytes(), from.as_deref()) {
+            let (key, object) = item?;
+            let damaged = || TableError::Damaged { kind: Kind::Object, bytes: key.len() };
+            let key = String::from_utf8(key.clone()).map_err(|_| damaged())?;
+            if page.keys.len() + page.prefixes.len() == query.limit {
+                page.next = last;
+                return Ok(page);
+            }
+            if let Some(common) = query.common_prefix(&key).map(str::to_owned) {
+                after = Some(beyond(&common));
+                page.prefixes.push(common.clone());
+                last = Some(common);
+                continue 'scan;
+            }
+            last = Some(key.clone());
+            page.keys.push(listed(&key, object).ok_or_else(damaged)?);
+        }
+        return Ok(page);
+    }
+}
+
+impl ListQuery {
+    /// What `key` shares with others up to the delimiter, when there is one after the prefix.
+    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let delimiter = self.delimiter.as_deref()?;
+        let rest = key.strip_prefix(self.prefix.as_str())?;
+        let at = rest.find(delimiter)?;
+        Some(&key[..self.prefix.len() + at + delimiter.len()])
+    }
+}
+
+fn beyond(prefix: &str) -> Vec<u8> {
+    [prefix.as_bytes(), &[AFTER_ALL]].concat()
+}
+
+fn listed(key: &str, object: Object) -> Option<ListedKey> {
+    Some(ListedKey {
+        key: key.parse().ok()?,
+        size: object.size,
+        blake3: object.digest,
+        generation: object.generation,
+        content_type: object.content_type,
+        last_modified: object.generation.created().http_date(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::{Tables, object::Blob};
+    use proptest::prelude::*;
+    use shared::clock::Timestamp;
+    use shared::digest::Digest;
+    use shared::ids::BlobId;
+    use std::collections::BTreeSet;
+
+    fn tree_of(keys: &BTreeSet<String>) -> sled::Db {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut tables = Tables::new(&db);
+        let id = BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [0; 10]);
+        for key in keys {
+            let object = Object {
+                generation: id,
+                size: 1,
+                digest: Digest::of(b"x"),
+                content_type: None,
+                metadata: vec![],
+                wanted: 1,
+                blobs: vec![Blob { id, length: 1, replicas: vec![] }],
+            };
+            tables.put_object(&key.parse().unwrap(), &object);
+        }
+        db.apply_batch(tables.into_batch()).unwrap();
+        db
+    }
+
+    /// What a listing must say, by the definition.
+    fn expected(keys: &BTreeSet<String>, prefix: &str, delimiter: Option<&str>) -> Vec<String> {
+        let mut out = BTreeSet::new();
+        for key in keys.iter().filter(|k| k.starts_with(prefix)) {
+            let rest = &key[prefix.len()..];
+            let end = delimiter.and_then(|d| rest.find(d).map(|i| i + d.len()));
+            out.insert(key[..prefix.len() + end.unwrap_or(rest.len())].to_owned());
+        }
+        out.into_iter().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn pages_together_are_the_listing(
+            keys in prop::collection::btree_set("[ab/]{1,5}", 0..40),
+            prefix in "[ab/]{0,2}",
+            delimiter in prop::option::of("[b/]{1,2}"),
+            limit in 1usize..7,
+        ) {
+            let db = tree_of(&keys);
+            let mut query = ListQuery { prefix: prefix.clone(), start: None, limit, delimiter: delimiter.clone() };
+            let mut seen = Vec::new();
+            loop {
+                let page = page(&db, &query).unwrap();
+                let mut names: Vec<String> = page.keys.iter().map(|k| k.key.to_string()).chain(page.prefixes).collect();
+                names.sort();
+                prop_assert!(names.len() <= limit);
+                seen.extend(names);
+                match page.next {
+                    None => break,
+                    next => query.start = next,
+                }
+            }
+            prop_assert_eq!(seen, expected(&keys, &prefix, delimiter.as_deref()));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One master, assembled: what the write path, the read path, the workers and the routes share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shared::http::client::PeerClient;
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::limits::TICKET_LIFETIME;
+use shared::ticket::{Operation, Ticket};
+use shared::wire::routes::TICKET;
+use tokio::sync::Notify;
+
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::db::Database;
+use crate::metrics::MasterMetrics;
+use crate::sequencer::Sequencer;
+
+/// The parts of a master.
+#[derive(Debug)]
+pub struct Master {
+    /// What it was told.
+    pub config: Config,
+    /// Where volumes reach it, as a base URL.
+    pub address: String,
+    /// Where clients reach it, as a base URL.
+    pub public_url: String,
+    /// The metadata, for readers.
+    pub database: Arc<Database>,
+    /// The metadata, for changes.
+    pub sequencer: Sequencer,
+    /// The volumes.
+    pub cluster: Cluster,
+    /// Calls to volumes.
+    pub peers: PeerClient,
+    /// What it counts.
+    pub metrics: MasterMetrics,
+    /// Wakes the reclaim worker.
+    pub reclaim: Arc<Notify>,
+    /// Spreads reads over replicas.
+    pub turn: AtomicUsize,
+}
+
+impl Master {
+    /// The path and query of a volume's URL for `operation` on `blob` of `key`. Holds a ticket: never logged.
+    pub fn target(&self, key: &Key, blob: BlobId, hops: u8, operation: Operation) -> String {
+        let ticket = Ticket {
+            cluster: self.cluster.id(),
+            blob,
+            expires: self.config.clock.now().after(TICKET_LIFETIME),
+            hops,
+            master: self.address.clone(),
+            master_public: self.public_url.clone(),
+            operation,
+        };
+        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+    }
+
+    /// The next of `n` in turn.
+    pub fn next_turn(&self, n: usize) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed) % n.max(1)
+    }
+}

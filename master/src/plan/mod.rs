@@ -1,0 +1,4 @@
+//! Plans: what is to be done, as a function of the tables and the volumes that are up. Workers do it.
+
+pub mod orphans;
+pub mod reclaim;

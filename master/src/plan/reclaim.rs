@@ -1,0 +1,37 @@
+//! Who frees old bytes: the reclaim list says what nothing refers to; this says which volume is to
+//! delete which blobs next.
+//!
+//! Verify before destroy: a blob gets onto the list only by `state::apply`, when nothing refers to it,
+//! and no path from the list back to an object exists. So a delete may be sent any number of times.
+
+use shared::ids::BlobId;
+
+use crate::cluster::Reachable;
+use crate::tables::{TableError, reclaim};
+
+/// One call to one volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// Whom to call.
+    pub volume: Reachable,
+    /// What it is to delete.
+    pub blobs: Vec<BlobId>,
+    /// Whether the list holds more for it.
+    pub more: bool,
+}
+
+/// The next call to each live volume that has something on the list.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn choose(tree: &sled::Tree, alive: Vec<Reachable>, batch: usize) -> Result<Vec<Delete>, TableError> {
+    let mut calls = Vec::new();
+    for volume in alive {
+        let blobs = reclaim::page(tree, volume.volume, batch)?;
+        if !blobs.is_empty() {
+            let more = blobs.len() == batch;
+            calls.push(Delete { volume, blobs, more });
+        }
+    }
+    Ok(calls)
+}

@@ -1,0 +1,176 @@
+//! `apply(tables, command) → outcome`: the one place where metadata changes.
+//!
+//! Generations of a key only grow. A commit that comes after a newer one was committed is ordered
+//! just before it: the two overlapped, so that is a true history, and a rebuild from the volumes,
+//! which knows only generations, arrives at the same present.
+
+use shared::condition::WriteCondition;
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+use shared::wire::master::CommitOutcome;
+
+use super::command::{Command, Commit, Outcome};
+use crate::tables::meta::Progress;
+use crate::tables::object::{Blob, Object};
+use crate::tables::{TableError, Tables};
+
+/// Applies one command.
+///
+/// # Errors
+/// When the tables cannot be read; nothing of the batch may be written then.
+pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, TableError> {
+    let mut progress = tables.progress()?;
+    progress.applied += 1;
+    let outcome = match command {
+        Command::Commit(commit) => apply_commit(tables, &mut progress, commit)?,
+        Command::Delete { key, condition } => apply_delete(tables, &mut progress, key, condition)?,
+        Command::Volume(record) => {
+            tables.put_volume(record);
+            Outcome::Done
+        }
+        Command::Reclaimed { volume, blobs } => apply_reclaimed(tables, &mut progress, *volume, blobs)?,
+        Command::Orphaned { volume, blobs } => apply_orphaned(tables, &mut progress, *volume, blobs)?,
+    };
+    tables.put_progress(&progress);
+    Ok(outcome)
+}
+
+fn apply_commit(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    commit: &Commit,
+) -> Result<Outcome, TableError> {
+    progress.last_blob = progress.last_blob.max(Some(commit.blob));
+    let current = tables.object(&commit.key)?;
+    if let Some(same) = current.as_ref().filter(|o| o.generation == commit.blob) {
+        // Sent again: the first answer was lost.
+        return Ok(Outcome::Commit(CommitOutcome::Created, same.blobs.first().map_or(0, |b| b.replicas.len())));
+    }
+    let mut replicas = Vec::with_capacity(commit.replicas.len());
+    for volume in &commit.replicas {
+        // A copy on its way out does not count: it was taken for an orphan.
+        if !tables.reclaiming(*volume, commit.blob)? {
+            replicas.push(*volume);
+        }
+    }
+    let counted = replicas.len();
+    let refusal = if counted < usize::from(commit.min_replicas).max(1) {
+        Some(CommitOutcome::NotEnoughReceipts)
+    } else if !commit.condition.holds(current.as_ref().map(|o| &o.digest)) {
+        Some(CommitOutcome::ConditionFailed)
+    } else {
+        None
+    };
+    if let Some(refusal) = refusal {
+        discard(tables, progress, &[Blob { id: commit.blob, length: commit.size, replicas }])?;
+        return Ok(Outcome::Commit(refusal, counted));
+    }
+    let new = Object {
+        generation: commit.blob,
+        size: commit.size,
+        digest: commit.digest,
+        content_type: commit.content_type.clone(),
+        metadata: commit.metadata.clone(),
+        wanted: commit.wanted,
+        blobs: vec![Blob { id: commit.blob, length: commit.size, replicas }],
+    };
+    let existed = current.is_some();
+    match current {
+        Some(newer) if newer.generation > commit.blob => discard(tables, progress, &new.blobs)?,
+        old => {
+            if let Some(old) = old {
+                forget(tables, progress, &old)?;
+            }
+            remember(tables, progress, &commit.key, &new);
+        }
+    }
+    let outcome = if existed { CommitOutcome::Replaced } else { CommitOutcome::Created };
+    Ok(Outcome::Commit(outcome, counted))
+}
+
+fn apply_delete(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    key: &Key,
+    condition: &WriteCondition,
+) -> Result<Outcome, TableError> {
+    let Some(object) = tables.object(key)? else { return Ok(Outcome::NotFound) };
+    if !condition.holds(Some(&object.digest)) {
+        return Ok(Outcome::ConditionFailed);
+    }
+    forget(tables, progress, &object)?;
+    tables.remove_object(key);
+    Ok(Outcome::Deleted(Box::new(object)))
+}
+
+fn apply_reclaimed(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    volume: VolumeId,
+    blobs: &[BlobId],
+) -> Result<Outcome, TableError> {
+    for blob in blobs {
+        if tables.reclaiming(volume, *blob)? {
+            tables.remove_reclaim(volume, *blob);
+            progress.reclaim_pending -= 1;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn apply_orphaned(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    volume: VolumeId,
+    blobs: &[(BlobId, u64)],
+) -> Result<Outcome, TableError> {
+    for (blob, length) in blobs {
+        // The second look: what the worker saw may have changed since.
+        if tables.replica(volume, *blob)?.is_none() {
+            discard(tables, progress, &[Blob { id: *blob, length: *length, replicas: vec![volume] }])?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Makes `object` the value of `key`, and its blobs referenced.
+fn remember(tables: &mut Tables<'_>, progress: &mut Progress, key: &Key, object: &Object) {
+    for blob in &object.blobs {
+        for volume in &blob.replicas {
+            tables.put_replica(*volume, blob.id, key);
+        }
+    }
+    tables.put_object(key, object);
+    progress.objects += 1;
+    progress.bytes += object.size;
+    progress.degraded += u64::from(object.degraded());
+}
+
+/// The object is the value of its key no more: its blobs go to the reclaim list.
+fn forget(tables: &mut Tables<'_>, progress: &mut Progress, object: &Object) -> Result<(), TableError> {
+    for blob in &object.blobs {
+        for volume in &blob.replicas {
+            tables.remove_replica(*volume, blob.id);
+        }
+    }
+    progress.objects -= 1;
+    progress.bytes -= object.size;
+    progress.degraded -= u64::from(object.degraded());
+    discard(tables, progress, &object.blobs)
+}
+
+/// Puts blobs that nothing refers to on the reclaim list. The one way onto it.
+fn discard(tables: &mut Tables<'_>, progress: &mut Progress, blobs: &[Blob]) -> Result<(), TableError> {
+    for blob in blobs {
+        for volume in &blob.replicas {
+            if !tables.reclaiming(*volume, blob.id)? {
+                tables.put_reclaim(*volume, blob.id, blob.length);
+                progress.reclaim_pending += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Commands and their outcomes. A command holds everything that its outcome depends on, besides the tables.
+
+use serde::{Deserialize, Serialize};
+use shared::condition::WriteCondition;
+use shared::digest::Digest;
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+use shared::wire::master::CommitOutcome;
+
+use crate::tables::object::Object;
+use crate::tables::volume::VolumeRecord;
+
+/// A change to the metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes a blob the current value of its key.
+    Commit(Commit),
+    /// Removes a key.
+    Delete {
+        /// Which.
+        key: Key,
+        /// What must hold of its value.
+        condition: WriteCondition,
+    },
+    /// A volume joined, or says something new of itself.
+    Volume(VolumeRecord),
+    /// A volume has durably deleted blobs.
+    Reclaimed {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which blobs.
+        blobs: Vec<BlobId>,
+    },
+    /// A volume holds blobs that no object refers to, and whose tickets and receipts have long expired.
+    Orphaned {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which blobs, with their lengths.
+        blobs: Vec<(BlobId, u64)>,
+    },
+}
+
+/// What is committed: everything the receipts and the client said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The key.
+    pub key: Key,
+    /// The blob, which becomes its generation.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub size: u64,
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
+    /// Content type, where one was given.
+    pub content_type: Option<String>,
+    /// User metadata.
+    pub metadata: Vec<(String, String)>,
+    /// The volumes whose receipts were good.
+    pub replicas: Vec<VolumeId>,
+    /// Copies wanted.
+    pub wanted: u8,
+    /// Copies without which it fails.
+    pub min_replicas: u8,
+    /// What must hold of the key's present value.
+    pub condition: WriteCondition,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Of a commit: what, and how many replicas counted.
+    Commit(CommitOutcome, usize),
+    /// Of a delete: what was there.
+    Deleted(Box<Object>),
+    /// Of a delete: nothing was there.
+    NotFound,
+    /// Of a delete: the condition did not hold.
+    ConditionFailed,
+    /// Of the others.
+    Done,
+}

@@ -1,0 +1,177 @@
+//! What is in sled: one tree, one file of code for each kind of record, a prefix byte for each kind.
+//!
+//! One tree, because then one batch over all kinds is one atomic write. Every value carries a
+//! version and a CRC32C of kind, key and bytes, so that a torn page, a swapped value or rot is an
+//! error that is seen, never a wrong answer.
+
+pub mod meta;
+pub mod object;
+pub mod reclaim;
+pub mod replica;
+pub mod volume;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The first byte of every sled key: which kind of record it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Counters and identity of the cluster, by name.
+    Meta = b'm',
+    /// Objects, by key.
+    Object = b'o',
+    /// Blobs by volume: which key each belongs to.
+    Replica = b'b',
+    /// Blobs on volumes that wait to be reclaimed.
+    Reclaim = b'r',
+    /// Volumes, by id.
+    Volume = b'v',
+}
+
+/// The metadata could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// sled says no.
+    #[error("the metadata store failed: {0}")]
+    Sled(#[from] sled::Error),
+    /// A value is not what was written.
+    #[error("a {kind:?} record is damaged ({bytes} bytes); the values on the volumes are not affected")]
+    Damaged {
+        /// Which kind.
+        kind: Kind,
+        /// How long the damaged value is.
+        bytes: usize,
+    },
+}
+
+const VERSION: u8 = 1;
+const PREFIX_BYTES: usize = 5;
+
+fn crc(kind: Kind, key: &[u8], body: &[u8]) -> [u8; 4] {
+    let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
+    for part in [&[kind as u8][..], key, body] {
+        crc.update(&(part.len() as u64).to_le_bytes());
+        crc.update(part);
+    }
+    u32::try_from(crc.finalize()).expect("a CRC32 has 32 bits").to_le_bytes()
+}
+
+/// `version (1) · CRC32C (4, little endian) · postcard`.
+pub fn encode<T: Serialize>(kind: Kind, key: &[u8], value: &T) -> Vec<u8> {
+    let body = postcard::to_stdvec(value).expect("records hold nothing postcard refuses");
+    [&[VERSION][..], &crc(kind, key, &body), &body].concat()
+}
+
+/// What `encode` wrote.
+///
+/// # Errors
+/// When it is anything else.
+pub fn decode<T: DeserializeOwned>(kind: Kind, key: &[u8], bytes: &[u8]) -> Result<T, TableError> {
+    let damaged = TableError::Damaged { kind, bytes: bytes.len() };
+    if bytes.len() < PREFIX_BYTES || bytes[0] != VERSION {
+        return Err(damaged);
+    }
+    let (sum, body) = (&bytes[1..PREFIX_BYTES], &bytes[PREFIX_BYTES..]);
+    if sum != crc(kind, key, body) {
+        return Err(damaged);
+    }
+    postcard::from_bytes(body).map_err(|_| damaged)
+}
+
+fn path(kind: Kind, key: &[u8]) -> Vec<u8> {
+    [&[kind as u8][..], key].concat()
+}
+
+/// The tables with the changes of one batch on top: what `apply` reads and writes. Nothing reaches
+/// sled before `into_batch`.
+pub struct Tables<'a> {
+    tree: &'a sled::Tree,
+    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl<'a> Tables<'a> {
+    /// A view without changes.
+    pub fn new(tree: &'a sled::Tree) -> Self {
+        Self { tree, changes: BTreeMap::new() }
+    }
+
+    /// The record at `key`.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn get<T: DeserializeOwned>(&self, kind: Kind, key: &[u8]) -> Result<Option<T>, TableError> {
+        let path = path(kind, key);
+        match self.changes.get(&path) {
+            Some(change) => change.as_deref().map(|b| decode(kind, key, b)).transpose(),
+            None => self.tree.get(path)?.map(|b| decode(kind, key, &b)).transpose(),
+        }
+    }
+
+    /// Writes a record.
+    pub fn put<T: Serialize>(&mut self, kind: Kind, key: &[u8], value: &T) {
+        self.changes.insert(path(kind, key), Some(encode(kind, key, value)));
+    }
+
+    /// Removes a record.
+    pub fn remove(&mut self, kind: Kind, key: &[u8]) {
+        self.changes.insert(path(kind, key), None);
+    }
+
+    /// The changes as one atomic batch.
+    pub fn into_batch(self) -> sled::Batch {
+        let mut batch = sled::Batch::default();
+        for (path, change) in self.changes {
+            match change {
+                Some(value) => batch.insert(path, value),
+                None => batch.remove(path),
+            }
+        }
+        batch
+    }
+}
+
+/// Records of one kind in key order, from `after` (exclusive) on, as long as they begin with `prefix`.
+pub fn scan<T: DeserializeOwned>(
+    tree: &sled::Tree,
+    kind: Kind,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+) -> impl Iterator<Item = Result<(Vec<u8>, T), TableError>> + use<T> {
+    let prefix = path(kind, prefix);
+    let start = match after.map(|a| path(kind, a)) {
+        Some(a) if a >= prefix => Bound::Excluded(a),
+        _ => Bound::Included(prefix.clone()),
+    };
+    tree.range((start, Bound::Unbounded))
+        .take_while(move |item| item.as_ref().is_ok_and(|(k, _)| k.starts_with(&prefix)) || item.is_err())
+        .map(move |item| {
+            let (path, value) = item?;
+            let key = path[1..].to_vec();
+            let record = decode(kind, &key, &value)?;
+            Ok((key, record))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_changed_byte_is_seen(text in ".{0,60}", at: prop::sample::Index, flip in 1u8..) {
+            let mut bytes = encode(Kind::Object, b"key", &text);
+            prop_assert_eq!(decode::<String>(Kind::Object, b"key", &bytes).ok(), Some(text));
+            prop_assert!(decode::<String>(Kind::Object, b"kez", &bytes).is_err());
+            prop_assert!(decode::<String>(Kind::Reclaim, b"key", &bytes).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            prop_assert!(decode::<String>(Kind::Object, b"key", &bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Compares each volume's inventory with the objects, a page a tick, and puts what nothing refers to on
+//! the reclaim list.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shared::ids::{BlobId, VolumeId};
+use shared::limits::INVENTORY_PAGE;
+use shared::wire::routes::INVENTORY;
+use shared::wire::volume::{InventoryPage, InventoryRequest};
+use shared::work::{Progress, Worker};
+
+use crate::cluster::Reachable;
+use crate::master::Master;
+use crate::plan::orphans::choose;
+use crate::state::command::Command;
+
+/// The worker, with its place in each volume's inventory.
+pub struct Orphans {
+    master: Arc<Master>,
+    places: HashMap<VolumeId, BlobId>,
+}
+
+impl Orphans {
+    /// Begins at the start of every inventory.
+    pub fn new(master: Arc<Master>) -> Self {
+        Self { master, places: HashMap::new() }
+    }
+
+    /// Looks through one page. True when the inventory goes on.
+    async fn page(&mut self, volume: &Reachable) -> bool {
+        let request = InventoryRequest {
+            cluster: self.master.cluster.id(),
+            after: self.places.get(&volume.volume).copied(),
+            limit: INVENTORY_PAGE,
+        };
+        let page: InventoryPage = match self.master.peers.call(&volume.address, INVENTORY, &request).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!(volume = volume.address, %error, "no inventory");
+                return false;
+            }
+        };
+        let grace = self.master.config.orphan_grace;
+        match choose(self.master.database.tree(), volume.volume, &page.entries, grace) {
+            Ok(blobs) if blobs.is_empty() => {}
+            Ok(blobs) => {
+                tracing::info!(volume = volume.address, count = blobs.len(), "orphans found");
+                self.master.metrics.orphans.inc_by(blobs.len() as u64);
+                let command = Command::Orphaned { volume: volume.volume, blobs };
+                if self.master.sequencer.propose(command).await.is_err() {
+                    return false;
+                }
+                self.master.reclaim.notify_one();
+            }
+            Err(error) => tracing::error!(%error, "the objects cannot be read"),
+        }
+        match page.entries.last().filter(|_| page.entries.len() == INVENTORY_PAGE) {
+            Some(last) => {
+                self.places.insert(volume.volume, last.blob);
+                true
+            }
+            None => {
+                self.places.remove(&volume.volume);
+                false
+            }
+        }
+    }
+}
+
+impl Worker for Orphans {
+    const NAME: &'static str = "orphans";
+
+    async fn tick(&mut self) -> Progress {
+        let mut progress = Progress::Idle;
+        for volume in self.master.cluster.all_alive() {
+            if self.page(&volume).await {
+                progress = Progress::More;
+            }
+        }
+        progress
+    }
+}

@@ -1,0 +1,123 @@
+//! A value on its way to another server: frames in at one end, backed up by that server's disk, its
+//! answer out at the other. Used for the links of a chain and for the streaming master.
+//!
+//! Never ends cleanly unless told to: dropping a `Pipe` cuts the connection, and the receiver keeps nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::limits::CHAIN_FRAMES;
+
+/// A request under way whose body is still being fed.
+#[derive(Debug)]
+pub struct Pipe {
+    frames: Option<mpsc::Sender<Frame>>,
+    answer: JoinHandle<Result<reqwest::Response, reqwest::Error>>,
+}
+
+#[derive(Debug)]
+enum Frame {
+    Data(Bytes),
+    /// The clean end: without it the body breaks off.
+    End,
+}
+
+/// The value cannot go on to that server.
+#[derive(Debug, thiserror::Error)]
+pub enum PipeError {
+    /// It took no byte within the limit.
+    #[error("it took no byte for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// It has answered, or the connection is gone, before the value was whole.
+    #[error("it stopped reading before the value was whole")]
+    Closed,
+    /// It did not answer in time after the last byte.
+    #[error("it did not answer within {} s of the last byte", .0.as_secs())]
+    NoAnswer(Duration),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the sender gave the value up")]
+struct GivenUp;
+
+impl Pipe {
+    /// Opens a request to `url`. With a `length` the receiver knows a short body from a whole one
+    /// by its `Content-Length`, without by the last chunk.
+    pub fn open(
+        http: &reqwest::Client,
+        method: http::Method,
+        url: &str,
+        mut headers: HeaderMap,
+        length: Option<u64>,
+    ) -> Self {
+        let (frames, rx) = mpsc::channel(CHAIN_FRAMES);
+        let body = stream::unfold(rx, |mut rx: mpsc::Receiver<Frame>| async move {
+            match rx.recv().await {
+                Some(Frame::Data(bytes)) => Some((Ok(bytes), rx)),
+                Some(Frame::End) => None,
+                None => Some((Err(GivenUp), rx)),
+            }
+        });
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        let request = http.request(method, url).headers(headers).body(reqwest::Body::wrap_stream(body));
+        Self { frames: Some(frames), answer: tokio::spawn(request.send()) }
+    }
+
+    /// Hands on `bytes`, and waits while the receiver is slower than we are.
+    ///
+    /// # Errors
+    /// When the receiver takes nothing for `limit`, or has stopped reading.
+    pub async fn push(&mut self, bytes: Bytes, limit: Duration) -> Result<(), PipeError> {
+        self.send(Frame::Data(bytes), limit).await
+    }
+
+    /// Ends the value and waits at most `within` for the answer.
+    ///
+    /// # Errors
+    /// When the value did not arrive whole as far as the connection shows, or no answer came.
+    pub async fn finish(mut self, within: Duration) -> Result<reqwest::Response, PipeError> {
+        // The receiver may have answered without reading to the end: its answer tells why.
+        let _ = self.send(Frame::End, within).await;
+        self.answer(within).await
+    }
+
+    /// The answer that came although the value was not ended: a refusal, or the transport's error.
+    ///
+    /// # Errors
+    /// When there is none within `within`.
+    pub async fn answer(mut self, within: Duration) -> Result<reqwest::Response, PipeError> {
+        match tokio::time::timeout(within, &mut self.answer).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_)) => Err(PipeError::Closed),
+            Err(_) => Err(PipeError::NoAnswer(within)),
+        }
+    }
+
+    async fn send(&mut self, frame: Frame, limit: Duration) -> Result<(), PipeError> {
+        let Some(frames) = &self.frames else { return Err(PipeError::Closed) };
+        match tokio::time::timeout(limit, frames.send(frame)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(PipeError::Closed),
+            Err(_) => Err(PipeError::Stalled(limit)),
+        }
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // Without `End` the body stream breaks off; aborting the task closes the connection at once.
+        self.frames = None;
+        self.answer.abort();
+    }
+}
