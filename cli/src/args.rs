@@ -1,0 +1,267 @@
+//! What the command line may say. Environment variables are read here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use shared::key::Key;
+use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
+use shared::telemetry::LogFormat;
+
+use crate::size::ByteSize;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed in another way than these
+  2  the command line is wrong
+  3  there is no such key
+  4  the key exists, or is not the version that was expected
+  5  the cluster is out of reach, busy or full: try again
+  6  the bytes are not the ones that were stored";
+
+/// Barge: a blob store for large values.
+#[derive(Debug, Parser)]
+#[command(name = "barge", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Args {
+    /// The master (any of them), as a base URL
+    #[arg(long, global = true, env = "BARGE_URL", default_value = "http://localhost:3000")]
+    pub(crate) url: String,
+    /// Results and errors as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a master and volumes in this one process
+    Server(ServerArgs),
+    /// Store a file, or standard input, under a key
+    Put(PutArgs),
+    /// Fetch a value into a file; goes on where an interrupted download stopped
+    Get(GetArgs),
+    /// Write a value, or a range of it, to standard output
+    Cat(CatArgs),
+    /// Delete keys
+    Rm(RmArgs),
+    /// List keys
+    Ls(LsArgs),
+    /// Show what the cluster knows of a key
+    Stat(StatArgs),
+    /// Look after the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Generate load and measure it
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// Where master and volumes keep their directories
+    #[arg(long, value_name = "DIR", default_value = "./barge-data")]
+    pub(crate) data: PathBuf,
+    /// Volumes to run
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) volumes: usize,
+    /// Copies of each value
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) replicas: usize,
+    /// Copies without which an upload fails [default: all of them]
+    #[arg(long, value_name = "N")]
+    pub(crate) min_replicas: Option<usize>,
+    /// Where the master listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub(crate) listen: SocketAddr,
+    /// Where clients reach the master, when that differs from --listen
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// Listen on other addresses than loopback although anybody may then read and write
+    #[arg(long)]
+    pub(crate) insecure_no_auth: bool,
+    /// How log lines look: text or json
+    #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    /// The file, or - for standard input
+    pub(crate) file: PathBuf,
+    /// The key
+    pub(crate) key: Key,
+    /// Its media type, given back with the value
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+    /// User metadata, given back as Barge-Meta-NAME
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) meta: Vec<(String, String)>,
+    /// Only if the key has no value yet
+    #[arg(long, conflicts_with = "if_match")]
+    pub(crate) if_absent: bool,
+    /// Only if the value is this one (its BLAKE3, as `barge stat` shows it)
+    #[arg(long, value_name = "ETAG")]
+    pub(crate) if_match: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    /// The key
+    pub(crate) key: Key,
+    /// The file, a directory, or - for standard output [default: the last segment of the key]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatArgs {
+    /// The key
+    pub(crate) key: Key,
+    /// Only these bytes: FIRST-LAST, FIRST- or -COUNT
+    #[arg(long, allow_hyphen_values = true, value_parser = range)]
+    pub(crate) range: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RmArgs {
+    /// The keys
+    #[arg(required = true)]
+    pub(crate) keys: Vec<Key>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Keys that begin with this
+    #[arg(default_value = "")]
+    pub(crate) prefix: String,
+    /// Show what keys share up to this character once, like a folder
+    #[arg(long, value_name = "CHAR")]
+    pub(crate) delimiter: Option<char>,
+    /// Keys to show at most [default: one page]
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    pub(crate) limit: Option<usize>,
+    /// All of them, page by page
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Begin after this key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) start: Option<String>,
+    /// Size, date and digest as well
+    #[arg(long, short)]
+    pub(crate) long: bool,
+}
+
+impl LsArgs {
+    /// How many entries in all.
+    pub(crate) fn entries_max(&self) -> usize {
+        if self.all { usize::MAX } else { self.limit.unwrap_or(LIST_LIMIT) }
+    }
+
+    /// How many to ask for when so many are still wanted.
+    pub(crate) fn page(&self, wanted: usize) -> usize {
+        wanted.min(if self.all { LIST_LIMIT } else { LIST_LIMIT_MAX })
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatArgs {
+    /// The key
+    pub(crate) key: Key,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show the volumes and what the master thinks of them
+    Status,
+}
+
+/// What a load is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchOp {
+    Put,
+    Get,
+    Mixed,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// What to do; mixed alternates
+    #[arg(long, value_enum)]
+    pub(crate) op: BenchOp,
+    /// Size of each value
+    #[arg(long, default_value = "16MiB")]
+    pub(crate) size: ByteSize,
+    /// Operations under way at once, each on connections of its own
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: u16,
+    /// How long; operations under way at the end are finished and counted
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// End after so many operations, however long they take
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Distinct keys to read; puts go round in so many when given [default: reads: about 1 GiB of them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: Option<u64>,
+    /// Keys are this, a dash and a number
+    #[arg(long, default_value = "bench/value")]
+    pub(crate) prefix: Key,
+    /// Plain PUT and GET, for any HTTP server; chosen by itself when --url is not a Barge master
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// Leave the values that were put
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The keys to read are there already
+    #[arg(long)]
+    pub(crate) no_fill: bool,
+    /// Hash what is read and compare
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// One operation may take so long
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) op_timeout: Duration,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err("a name has letters, digits, - and _");
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn range(text: &str) -> Result<String, &'static str> {
+    let number = |s: &str| s.is_empty() || s.parse::<u64>().is_ok();
+    match text.split_once('-') {
+        Some((first, last)) if number(first) && number(last) && text.len() > 1 => Ok(text.to_owned()),
+        _ => Err("write FIRST-LAST, FIRST- or -COUNT, in bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_parsed_at_the_edge() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' '));
+        assert!(parse("barge put - a/b --meta owner=me --if-absent").is_ok());
+        assert!(parse("barge put f a/b --if-absent --if-match x").is_err());
+        assert!(parse("barge put f a/../b").is_err());
+        assert!(parse("barge put f k --meta owner").is_err());
+        assert!(parse("barge cat k --range -5").is_ok());
+        assert!(parse("barge cat k --range 5-x").is_err());
+        assert!(parse("barge rm").is_err());
+        assert!(parse("barge bench --op get --size 1GiB --duration 3s --json").is_ok());
+        assert!(parse("barge bench --op get --concurrency 0").is_err());
+    }
+}

@@ -1,0 +1,261 @@
+//! Talks HTTP to a cluster for the verbs: follows Barge's redirects by hand (the ticket is in the URL),
+//! sorts what can go wrong, and tries again where that is right.
+//!
+//! A request that may have been carried out is repeated only when twice is the same as once.
+
+use std::time::Duration;
+
+use http::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use http::{Method, StatusCode};
+use reqwest::{Body, Response, Url};
+use shared::key::Key;
+use shared::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HOPS_MAX, IDLE_TIMEOUT, POOL_IDLE_TIMEOUT};
+
+use crate::exit::{Exit, Failure, Retry};
+
+/// Tries of one thing that makes no progress.
+const ATTEMPTS: u32 = 6;
+/// The pause after the first failure; it doubles.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// No pause is longer, whatever a server wishes.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A master answers within a second; a volume may sync first.
+const ANSWER_TIMEOUT: Duration = CALL_TIMEOUT.saturating_mul(3);
+
+/// The way to a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    /// Without a slash at its end.
+    base: String,
+}
+
+impl Client {
+    /// To the master at `url`.
+    pub(crate) fn new(url: &str) -> Result<Self, Failure> {
+        let base = url.trim_end_matches('/').to_owned();
+        let usable =
+            Url::parse(&base).is_ok_and(|u| u.has_host() && u.query().is_none() && u.scheme() == "http");
+        if !usable {
+            return Err(Failure::new(Exit::Usage, format!("{url:?} is no base URL"))
+                .next("write it like http://localhost:3000"));
+        }
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .build()
+            .map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
+        Ok(Self { http, base })
+    }
+
+    /// The URL of a path (and query) on the master.
+    pub(crate) fn url(&self, path: &str) -> Result<Url, Failure> {
+        Url::parse(&format!("{}{path}", self.base)).map_err(|e| Failure::new(Exit::Usage, e.to_string()))
+    }
+
+    /// One request without a body, following redirects. An answer that is an error becomes a `Failure`.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        headers: &HeaderMap,
+    ) -> Result<Response, Failure> {
+        let mut url = url;
+        for _ in 0..=HOPS_MAX {
+            let answer = self.once(&method, &url, headers).await?;
+            match redirect(&url, &answer)? {
+                None => return Ok(answer),
+                Some(next) => url = next,
+            }
+        }
+        Err(Failure::new(Exit::Unavailable, "sent round between servers without end").next("try again"))
+    }
+
+    /// One request without a body. A redirect is an answer like others.
+    pub(crate) async fn once(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<Response, Failure> {
+        let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
+        if matches!(*method, Method::PUT | Method::POST) {
+            request = request.body(Body::from(""));
+        }
+        let sent = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        let address = authority(url);
+        let sent = sent.map_err(|_| Failure::broken(&address, "no answer came in time"))?;
+        checked(sent.map_err(|e| transport(&address, e))?).await
+    }
+
+    /// Sends a body; who calls sees to it that it does not wait for ever.
+    pub(crate) async fn send_body(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response, Failure> {
+        let sent = self.http.put(url.clone()).headers(headers).body(body).send().await;
+        checked(sent.map_err(|e| transport(&authority(url), e))?).await
+    }
+}
+
+/// Counts failures, and waits between them.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Something moved: begin counting again.
+    pub(crate) fn renew(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits, if trying again makes sense; hands the failure back if not. `twice_is_once` says
+    /// whether something that may have been done can be done again.
+    pub(crate) async fn wait(&mut self, failure: Failure, twice_is_once: bool) -> Result<(), Failure> {
+        self.failures += 1;
+        let told = match failure.retry {
+            Retry::After(told) => told,
+            Retry::Unknown if twice_is_once => None,
+            _ => return Err(failure),
+        };
+        if self.failures >= ATTEMPTS {
+            return Err(failure);
+        }
+        let grown = PAUSE_FIRST.saturating_mul(1 << (self.failures - 1));
+        tokio::time::sleep(told.unwrap_or(grown).max(grown / 2).min(PAUSE_MAX)).await;
+        Ok(())
+    }
+}
+
+/// Runs `attempt` until it succeeds or patience ends. Only for what may be done twice.
+pub(crate) async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let mut patience = Patience::default();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(failure) => patience.wait(failure, true).await?,
+        }
+    }
+}
+
+/// The next piece of an answer's body; nothing at its end.
+pub(crate) async fn piece(answer: &mut Response) -> Result<Option<bytes::Bytes>, Failure> {
+    let address = authority(answer.url());
+    match tokio::time::timeout(IDLE_TIMEOUT, answer.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(e)) => Err(Failure::broken(&address, root(&e))),
+        Err(_) => Err(Failure::broken(&address, "it fell silent")),
+    }
+}
+
+/// The JSON of an answer.
+pub(crate) async fn json<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Failure> {
+    let address = authority(answer.url());
+    let bytes = message(answer).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::strange(&address, format!("gave an answer that is none of Barge's: {e}")))
+}
+
+/// The headers that say what a value is.
+pub(crate) fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
+    answer.headers().get(name).and_then(|v| v.to_str().ok())
+}
+
+/// Where a redirect leads; nothing when the answer is none.
+pub(crate) fn redirect(from: &Url, answer: &Response) -> Result<Option<Url>, Failure> {
+    if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
+        return Ok(None);
+    }
+    let strange = || Failure::strange(&authority(from), "sent a redirect that leads nowhere");
+    let location = header(answer, LOCATION.as_str()).ok_or_else(strange)?;
+    let next = from.join(location).map_err(|_| strange())?;
+    if next.scheme() == "http" && next.has_host() { Ok(Some(next)) } else { Err(strange()) }
+}
+
+/// Host and port, for messages: never the query, which may hold a ticket.
+pub(crate) fn authority(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or("?"), url.port_or_known_default().unwrap_or(0))
+}
+
+/// Keeps answers that are no errors.
+async fn checked(answer: Response) -> Result<Response, Failure> {
+    let status = answer.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(answer);
+    }
+    let after = header(&answer, RETRY_AFTER.as_str()).and_then(|v| v.parse().ok()).map(Duration::from_secs);
+    let body = message(answer).await.unwrap_or_default();
+    Err(Failure::from_answer(status, &body, after))
+}
+
+async fn message(answer: Response) -> Result<Vec<u8>, Failure> {
+    let address = authority(answer.url());
+    // A listing page is the largest message there is.
+    let bytes_max = shared::limits::LIST_LIMIT_MAX * 16 * 1024;
+    let mut bytes = Vec::new();
+    let mut answer = answer;
+    while let Some(piece) = piece(&mut answer).await? {
+        if bytes.len() + piece.len() > bytes_max {
+            return Err(Failure::strange(&address, "gave an answer without end"));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+fn transport(address: &str, error: reqwest::Error) -> Failure {
+    let error = error.without_url();
+    if error.is_connect() {
+        Failure::unreachable(address, root(&error))
+    } else {
+        Failure::broken(address, root(&error))
+    }
+}
+
+/// The innermost reason: the outer ones repeat what the message around it says.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// The URL of a key on the master.
+pub(crate) fn key_url(client: &Client, key: &Key) -> Result<Url, Failure> {
+    client.url(&key.to_path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls() {
+        for good in ["http://localhost:3000", "http://10.0.0.1/", "http://[::1]:3000/under/a/path"] {
+            assert!(Client::new(good).is_ok(), "{good}");
+        }
+        for bad in ["localhost:3000", "", "ftp://a", "http://a?b"] {
+            assert_eq!(Client::new(bad).err().map(|f| f.exit), Some(Exit::Usage), "{bad}");
+        }
+        let client = Client::new("http://h:1/p/").unwrap();
+        let key = Key::new("a b/ü//x").unwrap();
+        assert_eq!(key_url(&client, &key).unwrap().as_str(), "http://h:1/p/a%20b/%C3%BC//x");
+    }
+
+    #[tokio::test]
+    async fn patience_is_for_what_may_be_done_again() {
+        let mut patience = Patience::default();
+        assert!(patience.wait(Failure::broken("a", "b"), false).await.is_err());
+        assert!(patience.wait(Failure::broken("a", "b"), true).await.is_ok());
+        assert!(patience.wait(Failure::new(Exit::Failure, "a"), true).await.is_err());
+        patience.failures = ATTEMPTS - 1;
+        assert!(patience.wait(Failure::unreachable("a", "b"), true).await.is_err());
+    }
+}

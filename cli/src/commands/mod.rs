@@ -1,0 +1,14 @@
+//! One file a verb.
+
+pub(crate) mod bench;
+pub(crate) mod cat;
+pub(crate) mod cluster;
+pub(crate) mod get;
+pub(crate) mod ls;
+pub(crate) mod put;
+pub(crate) mod rm;
+pub(crate) mod server;
+pub(crate) mod stat;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! The `barge` command: reads arguments, runs one verb, turns its end into an exit code.
+//!
+//! It has no logic of its own about storage or placement: servers decide, verbs ask.
+
+mod args;
+mod client;
+mod commands;
+mod download;
+mod exit;
+#[cfg(test)]
+mod fake;
+mod output;
+mod progress;
+mod size;
+mod upload;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::client::Client;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let output = Output::new(args.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return output.end(Err(Failure::new(Exit::Failure, format!("cannot start: {e}")))),
+    };
+    let result = runtime.block_on(run(args, output));
+    // A blocked read of standard input must not keep a finished command alive.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    output.end(result)
+}
+
+async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
+    let client = || Client::new(&args.url);
+    match args.command {
+        Command::Server(server) => {
+            Box::pin(commands::server::run(server)).await.map_err(|e| Failure::from_server(&e))?;
+            Ok(Exit::Ok)
+        }
+        Command::Put(put) => commands::put::run(&client()?, put, output).await,
+        Command::Get(get) => commands::get::run(&client()?, get, output).await,
+        Command::Cat(cat) => commands::cat::run(&client()?, cat).await,
+        Command::Rm(rm) => commands::rm::run(&client()?, rm, output).await,
+        Command::Ls(ls) => commands::ls::run(&client()?, ls, output).await,
+        Command::Stat(stat) => commands::stat::run(&client()?, stat, output).await,
+        Command::Cluster(cluster) => commands::cluster::run(&client()?, cluster, output).await,
+        Command::Bench(bench) => Box::pin(commands::bench::run(&args.url, bench, output)).await,
+    }
+}

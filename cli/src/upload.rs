@@ -1,0 +1,233 @@
+//! The sending half of a put: a file or a pipe as a stream of pieces, hashed as they leave.
+//!
+//! A file is stored as long as it was when the upload began: what is appended meanwhile is not read, and
+//! one that gets shorter breaks the upload off. It never becomes a shorter value.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use shared::digest::Digest;
+use shared::limits::{COMMIT_TIMEOUT, IDLE_TIMEOUT, RECEIPT_TIMEOUT};
+use shared::work::blocking;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::exit::Failure;
+
+/// One read. Hashing is fastest in pieces of this size, and eight of them bound the memory.
+const PIECE_BYTES: usize = 256 * 1024;
+const PIECES: usize = 8;
+
+/// What is to be stored.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A file that can be read again, and its length.
+    File(PathBuf, u64),
+    /// Something that can be read once.
+    Pipe(Pipe),
+}
+
+/// An input that can be read once, and whether it has been.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    input: Option<File>,
+    begun: Arc<AtomicBool>,
+}
+
+/// What has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Length in bytes.
+    pub(crate) size: u64,
+    /// BLAKE3 of the bytes.
+    pub(crate) blake3: Digest,
+}
+
+/// One upload under way.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// Its bytes; reading begins with the first poll.
+    pub(crate) body: reqwest::Body,
+    /// What was sent, once all was.
+    pub(crate) sent: oneshot::Receiver<io::Result<Sent>>,
+    /// Bytes that have left so far.
+    pub(crate) moved: Arc<AtomicU64>,
+}
+
+impl Source {
+    /// The file at `path`, or standard input for `-`. What is not a regular file is read as a pipe.
+    pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
+        let pipe = |input| Ok(Self::Pipe(Pipe { input: Some(input), begun: Arc::default() }));
+        if path == Path::new("-") {
+            use std::os::fd::AsFd;
+            let stdin = io::stdin().as_fd().try_clone_to_owned();
+            return pipe(stdin.map_err(|e| Failure::local("cannot read standard input", &e))?.into());
+        }
+        let failed = |e| Failure::local(format!("cannot read {}", path.display()), &e);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        if metadata.is_file() { Ok(Self::File(path.to_owned(), metadata.len())) } else { pipe(file) }
+    }
+
+    /// Its length, where it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::File(_, length) => Some(*length),
+            Self::Pipe(_) => None,
+        }
+    }
+
+    /// Whether all of it can (still) be read.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::File(..) => true,
+            Self::Pipe(pipe) => !pipe.begun.load(Ordering::Acquire),
+        }
+    }
+
+    /// Begins to read it.
+    pub(crate) fn upload(&mut self) -> Result<Upload, Failure> {
+        let (input, length, begun) = match self {
+            Self::File(path, length) => {
+                let opened = File::open(&*path);
+                let file =
+                    opened.map_err(|e| Failure::local(format!("cannot read {}", path.display()), &e))?;
+                (file, Some(*length), Arc::default())
+            }
+            Self::Pipe(Pipe { input, begun }) => {
+                let copy = input.as_ref().map_or(Err(io::ErrorKind::UnexpectedEof.into()), File::try_clone);
+                (copy.map_err(|e| Failure::local("cannot read the input", &e))?, None, Arc::clone(begun))
+            }
+        };
+        let moved = Arc::new(AtomicU64::new(0));
+        let (done, sent) = oneshot::channel();
+        let reading = Reading { input, length, begun, moved: Arc::clone(&moved), done };
+        Ok(Upload { body: reqwest::Body::wrap_stream(pieces(reading)), sent, moved })
+    }
+}
+
+struct Reading {
+    input: File,
+    length: Option<u64>,
+    begun: Arc<AtomicBool>,
+    moved: Arc<AtomicU64>,
+    done: oneshot::Sender<io::Result<Sent>>,
+}
+
+enum State {
+    Waiting(Reading),
+    Running(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+/// The pieces, read and hashed on the blocking pool ahead of the socket.
+fn pieces(reading: Reading) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::unfold(State::Waiting(reading), |state| async {
+        let mut pieces = match state {
+            State::Running(pieces) => pieces,
+            State::Waiting(reading) => {
+                let (tx, pieces) = mpsc::channel(PIECES);
+                tokio::spawn(blocking(move || run(reading, &tx)));
+                pieces
+            }
+        };
+        pieces.recv().await.map(|piece| (piece, State::Running(pieces)))
+    })
+}
+
+fn run(mut reading: Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) {
+    reading.begun.store(true, Ordering::Release);
+    let result = pump(&mut reading, pieces);
+    if let Err(e) = &result {
+        // The body must end with an error: a clean end would be a shorter value.
+        let _ = pieces.blocking_send(Err(io::Error::new(e.kind(), e.to_string())));
+    }
+    let _ = reading.done.send(result);
+}
+
+fn pump(reading: &mut Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<Sent> {
+    let mut hash = blake3::Hasher::new();
+    let mut size = 0u64;
+    while reading.length != Some(size) {
+        let left = reading.length.map_or(u64::MAX, |length| length - size);
+        let mut piece = vec![0; usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES))];
+        let read = match reading.input.read(&mut piece) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 && reading.length.is_none() {
+            break;
+        }
+        if read == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it got shorter while it was read"));
+        }
+        size += read as u64;
+        piece.truncate(read);
+        hash.update(&piece);
+        if pieces.blocking_send(Ok(piece.into())).is_err() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        reading.moved.store(size, Ordering::Release);
+    }
+    Ok(Sent { size, blake3: hash.finalize().into() })
+}
+
+/// Returns when nothing has moved for too long: while bytes leave, or after the last one.
+/// `show` is told how far it is.
+pub(crate) async fn stalled(moved: &AtomicU64, total: Option<u64>, show: impl Fn(u64)) {
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = moved.load(Ordering::Acquire);
+        show(now);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        // A pipe may be slow for reasons of its own; the server has its own patience with that.
+        let limit = if Some(now) == total { RECEIPT_TIMEOUT + COMMIT_TIMEOUT } else { IDLE_TIMEOUT };
+        if since.elapsed() > limit && total.is_some() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt;
+
+    fn reading(bytes: &[u8], length: u64) -> (Reading, oneshot::Receiver<io::Result<Sent>>) {
+        let path = std::env::temp_dir().join(format!("barge-upload-{}-{length}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let input = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (done, sent) = oneshot::channel();
+        (Reading { input, length: Some(length), begun: Arc::default(), moved: Arc::default(), done }, sent)
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_hashed() {
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let (reading, sent) = reading(&bytes, 1_000_000);
+        let pieces: Vec<Bytes> = pieces(reading).map(Result::unwrap).collect().await;
+        assert_eq!(pieces.concat(), bytes);
+        assert_eq!(sent.await.unwrap().unwrap(), Sent { size: 1_000_000, blake3: Digest::of(&bytes) });
+    }
+
+    #[tokio::test]
+    async fn a_file_that_got_shorter_ends_in_an_error_and_a_longer_one_at_its_old_length() {
+        let (short, sent) = reading(&[7; 1000], 1001);
+        assert!(pieces(short).collect::<Vec<_>>().await.last().unwrap().is_err());
+        assert!(sent.await.unwrap().is_err());
+        let (long, sent) = reading(&[7; 1000], 999);
+        assert_eq!(pieces(long).map(Result::unwrap).collect::<Vec<_>>().await.concat(), [7; 999]);
+        assert_eq!(sent.await.unwrap().unwrap().size, 999);
+    }
+}
