@@ -102,12 +102,6 @@ impl Fake {
         BlobId::next(None, DAY, [7; 10])
     }
 
-    fn value(&self, key: &Key) -> Result<Bytes, ErrorReply> {
-        let none =
-            || ErrorReply::new(ErrorCode::NotFound, "there is no such key", "look with ls").for_key(key);
-        self.get(key).ok_or_else(none)
-    }
-
     fn redirect(&self, path: &str) -> Response<Body> {
         let mut answer = Response::new(body::empty());
         *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
@@ -116,9 +110,8 @@ impl Fake {
         answer
     }
 
-    fn download(&self, key: &Key, request: &Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
-        let value = self.value(key)?;
-        let (etag, len) = (Digest::of(&value).etag(), value.len() as u64);
+    fn download(&self, key: &Key, value: &Bytes, request: &Request<Incoming>) -> Response<Body> {
+        let (etag, len) = (Digest::of(value).etag(), value.len() as u64);
         let asked = request.headers().get(RANGE).map(|r| r.to_str().unwrap().to_owned());
         self.ranges.lock().unwrap().push(asked.clone());
         let asked = asked.filter(|_| if_range_holds(request.headers(), &etag, DAY));
@@ -162,7 +155,7 @@ impl Fake {
             let text = HeaderValue::try_from(range.content_range(len)).unwrap();
             answer.headers_mut().insert(CONTENT_RANGE, text);
         }
-        Ok(answer)
+        answer
     }
 
     async fn upload(&self, key: &Key, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
@@ -238,17 +231,21 @@ impl Service for Fake {
             return Ok(self.list(query));
         }
         let key = Key::from_path(&path)?;
+        let value = || {
+            let none = || ErrorReply::new(ErrorCode::NotFound, "there is no such key", "look with ls");
+            self.get(&key).ok_or_else(|| Box::new(none().for_key(&key)))
+        };
         match *request.method() {
             Method::HEAD => {
-                let value = self.value(&key)?;
+                let value = value().map_err(|e| *e)?;
                 let mut answer = Response::new(body::empty());
                 let etag = HeaderValue::try_from(Digest::of(&value).etag()).unwrap();
                 answer.headers_mut().insert(ETAG, etag);
                 answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(value.len()));
                 Ok(answer)
             }
-            Method::GET if has(TICKET) => self.download(&key, &request),
-            Method::GET => self.value(&key).map(|_| self.redirect(&path)),
+            Method::GET if has(TICKET) => Ok(self.download(&key, &value().map_err(|e| *e)?, &request)),
+            Method::GET => value().map(|_| self.redirect(&path)).map_err(|e| *e),
             Method::PUT if has(TICKET) => self.upload(&key, request).await,
             Method::PUT if has(REDIRECT) => {
                 let condition = WriteCondition::from_headers(request.headers()).unwrap();
@@ -260,7 +257,7 @@ impl Service for Fake {
                     .for_key(&key))
             }
             Method::DELETE => {
-                let value = self.value(&key)?;
+                let value = value().map_err(|e| *e)?;
                 self.values.lock().unwrap().remove(&key);
                 let deleted = Deleted { key, size: value.len() as u64, generation: Self::blob() };
                 Ok(body::json(StatusCode::OK, &deleted))

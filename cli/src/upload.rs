@@ -55,8 +55,17 @@ pub(crate) struct Upload {
     pub(crate) body: reqwest::Body,
     /// What was sent, once all was.
     pub(crate) sent: oneshot::Receiver<io::Result<Sent>>,
+    /// How far it is.
+    pub(crate) gauge: Arc<Gauge>,
+}
+
+/// How far an upload is.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
     /// Bytes that have left so far.
-    pub(crate) moved: Arc<AtomicU64>,
+    moved: AtomicU64,
+    /// Whether the input is being waited for, not the server.
+    reading: AtomicBool,
 }
 
 impl Source {
@@ -107,10 +116,10 @@ impl Source {
                 (copy.map_err(|e| Failure::local("cannot read the input", &e))?, None, Arc::clone(begun))
             }
         };
-        let moved = Arc::new(AtomicU64::new(0));
+        let gauge = Arc::new(Gauge::default());
         let (done, sent) = oneshot::channel();
-        let reading = Reading { input, length, begun, moved: Arc::clone(&moved), done };
-        Ok(Upload { body: reqwest::Body::wrap_stream(pieces(reading)), sent, moved })
+        let reading = Reading { input, length, begun, gauge: Arc::clone(&gauge), done };
+        Ok(Upload { body: reqwest::Body::wrap_stream(pieces(reading)), sent, gauge })
     }
 }
 
@@ -118,7 +127,7 @@ struct Reading {
     input: File,
     length: Option<u64>,
     begun: Arc<AtomicBool>,
-    moved: Arc<AtomicU64>,
+    gauge: Arc<Gauge>,
     done: oneshot::Sender<io::Result<Sent>>,
 }
 
@@ -158,7 +167,10 @@ fn pump(reading: &mut Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) -> io::
     while reading.length != Some(size) {
         let left = reading.length.map_or(u64::MAX, |length| length - size);
         let mut piece = vec![0; usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES))];
-        let read = match reading.input.read(&mut piece) {
+        reading.gauge.reading.store(true, Ordering::Release);
+        let read = reading.input.read(&mut piece);
+        reading.gauge.reading.store(false, Ordering::Release);
+        let read = match read {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             read => read?,
         };
@@ -174,29 +186,28 @@ fn pump(reading: &mut Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) -> io::
         if pieces.blocking_send(Ok(piece.into())).is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        reading.moved.store(size, Ordering::Release);
+        reading.gauge.moved.store(size, Ordering::Release);
     }
     Ok(Sent { size, blake3: hash.finalize().into() })
 }
 
-/// Returns when nothing has moved for too long: while bytes leave, or after the last one.
+/// Returns when the server has taken nothing, or not answered after the last byte, for too long.
 /// `show` is told how far it is.
-pub(crate) async fn stalled(moved: &AtomicU64, total: Option<u64>, show: impl Fn(u64)) {
+pub(crate) async fn stalled(gauge: &Gauge, show: impl Fn(u64)) {
     let (mut last, mut since) = (0, Instant::now());
-    loop {
+    while since.elapsed() < IDLE_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = moved.load(Ordering::Acquire);
+        let now = gauge.moved.load(Ordering::Acquire);
         show(now);
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
         // A pipe may be slow for reasons of its own; the server has its own patience with that.
-        let limit = if Some(now) == total { RECEIPT_TIMEOUT + COMMIT_TIMEOUT } else { IDLE_TIMEOUT };
-        if since.elapsed() > limit && total.is_some() {
-            return;
+        if now != last || gauge.reading.load(Ordering::Acquire) {
+            (last, since) = (now, Instant::now());
         }
     }
 }
+
+// After the last byte come the slowest receipt and the slowest commit.
+const _: () = assert!(IDLE_TIMEOUT.as_secs() >= RECEIPT_TIMEOUT.as_secs() + COMMIT_TIMEOUT.as_secs());
 
 #[cfg(test)]
 mod tests {
@@ -209,7 +220,7 @@ mod tests {
         let input = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let (done, sent) = oneshot::channel();
-        (Reading { input, length: Some(length), begun: Arc::default(), moved: Arc::default(), done }, sent)
+        (Reading { input, length: Some(length), begun: Arc::default(), gauge: Arc::default(), done }, sent)
     }
 
     #[tokio::test]

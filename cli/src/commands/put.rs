@@ -85,7 +85,7 @@ impl Put<'_> {
         }
         let answer = tokio::select! {
             answer = self.client.send_body(&volume, headers, upload.body) => answer,
-            () = stalled(&upload.moved, source.length(), |at| self.meter.at(at)) => {
+            () = stalled(&upload.gauge, |at| self.meter.at(at)) => {
                 Err(Failure::broken(&authority(&volume), "it fell silent"))
             }
         };

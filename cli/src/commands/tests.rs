@@ -105,7 +105,7 @@ async fn a_later_run_takes_up_what_is_left_and_verifies_it() {
     assert_eq!(std::fs::read(dir.file("f")).unwrap(), value);
     assert_eq!(fake.ranges(), [Some("bytes=400000-".to_owned())]);
     // A rotten one costs a second download, not the value.
-    std::fs::write(&part, &bytes(400_000, 3)).unwrap();
+    std::fs::write(&part, bytes(400_000, 3)).unwrap();
     fetch(&fake, &dir.file("f")).await.unwrap();
     assert_eq!(std::fs::read(dir.file("f")).unwrap(), value);
     assert_eq!(dir.names(), ["f"]);
@@ -172,6 +172,24 @@ async fn what_was_stored_is_compared_with_what_was_sent() {
     let dir = Dir::new();
     std::fs::write(dir.file("f"), b"value").unwrap();
     assert_eq!(store(&fake, put_args(&dir.file("f"))).await.unwrap_err().exit, Exit::Unverified);
+}
+
+#[tokio::test]
+async fn a_pipe_is_stored_and_is_read_once_only() {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    let value = bytes(1_500_000, 8);
+    let fake = Fake::start(Faults { silent_uploads: 1, ..Faults::default() }).await;
+    for wanted in [Some(Exit::Unavailable), None] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        let sent = value.clone();
+        let writing = std::thread::spawn(move || writer.write_all(&sent));
+        let result = store(&fake, put_args(&path)).await;
+        assert_eq!(result.err().map(|f| f.exit), wanted);
+        assert_eq!(fake.get(&key()).unwrap(), value);
+        writing.join().unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -137,7 +137,9 @@ async fn measure(load: &Arc<Load>, task: fn(&Load, u64) -> Task) -> (Tally, f64)
 /// Deletes what was put, as far as that works.
 async fn clear(load: &Arc<Load>) {
     let keys = load.put.load(Ordering::Relaxed);
-    let next = Arc::new(AtomicU64::new(0));
+    // Keys that were there already are not ours to delete.
+    let first = if load.args.no_fill && load.args.op != BenchOp::Put { load.keys } else { 0 };
+    let next = Arc::new(AtomicU64::new(first));
     let mut workers = JoinSet::new();
     for _ in 0..load.args.concurrency {
         let (load, next) = (Arc::clone(load), Arc::clone(&next));
