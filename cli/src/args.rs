@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::key::Key;
-use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
+use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX, RESERVE_BYTES};
 use shared::telemetry::LogFormat;
 
 use crate::size::ByteSize;
@@ -69,10 +69,10 @@ pub(crate) struct ServerArgs {
     /// Copies of each value
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) replicas: usize,
-    /// Copies without which an upload fails [default: all of them]
+    /// Copies without which an upload fails [default: the majority of --replicas]
     #[arg(long, value_name = "N")]
     pub(crate) min_replicas: Option<usize>,
-    /// Where the master listens
+    /// Where the master listens; volumes take the ports after it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
     /// Where clients reach the master, when that differs from --listen
@@ -84,6 +84,16 @@ pub(crate) struct ServerArgs {
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+    /// The cluster's secret [default: one in your configuration folder, made at the first start]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Free bytes of each volume that are never given to values
+    #[arg(long, value_name = "BYTES", default_value_t = ByteSize(RESERVE_BYTES))]
+    pub(crate) reserve: ByteSize,
+    #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
+    pub(crate) xdg_config_home: Option<String>,
+    #[arg(long, env = "HOME", hide = true)]
+    pub(crate) home: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

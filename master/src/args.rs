@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use shared::http::client::base_url;
 use shared::http::exposure::{self, Exposed};
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
@@ -83,14 +84,11 @@ impl Args {
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
         exposure::check(listen, self.insecure_no_auth)?;
-        let secret = match &self.secret_file {
-            Some(path) => ClusterSecret::read_or_create(path)?,
-            None => {
-                let path =
-                    ClusterSecret::default_path(self.xdg_config_home.as_deref(), self.home.as_deref())?;
-                ClusterSecret::read_or_create(&path)?
-            }
-        };
+        let secret = ClusterSecret::find(
+            self.secret_file.as_deref(),
+            self.xdg_config_home.as_deref(),
+            self.home.as_deref(),
+        )?;
         let (list, data) = match self.positional.as_slice() {
             [list, data] => (list.as_str(), data),
             [data, ..] => ("", data),
@@ -105,10 +103,4 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         Ok((config, listen))
     }
-}
-
-/// `HOST:PORT` or a URL, as a base URL without a slash at its end.
-fn base_url(text: &str) -> String {
-    let text = text.trim().trim_end_matches('/');
-    if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
 }

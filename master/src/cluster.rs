@@ -62,7 +62,9 @@ pub enum NoPlace {
         why: String,
     },
     /// Enough volumes, none with the room.
-    #[error("the value needs {needed_bytes} bytes on {copies} volumes; the roomiest have {available_bytes:?} bytes left for values")]
+    #[error(
+        "the value needs {needed_bytes} bytes on {copies} volumes; the roomiest have {available_bytes:?} bytes left for values"
+    )]
     NoSpace {
         /// Bytes a volume must have.
         needed_bytes: u64,
@@ -129,10 +131,10 @@ impl Cluster {
     /// A call to the volume failed: it is passed over until it is heard of again.
     pub fn suspect(&self, volume: VolumeId) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seat) = view.seats.get_mut(&volume) {
-            if seat.heard.take().is_some() {
-                tracing::warn!(%volume, address = seat.record.address, "volume does not answer");
-            }
+        if let Some(seat) = view.seats.get_mut(&volume)
+            && seat.heard.take().is_some()
+        {
+            tracing::warn!(%volume, address = seat.record.address, "volume does not answer");
         }
     }
 
@@ -151,7 +153,8 @@ impl Cluster {
         let up = |v: VolumeId| {
             !avoid.contains(&v) && view.seats.get(&v).is_some_and(|s| s.takes_writes(self.down_after))
         };
-        let chosen = view.ring.place(key, replication.wanted(), |v| up(v) && view.seats[&v].available() >= bytes);
+        let chosen =
+            view.ring.place(key, replication.wanted(), |v| up(v) && view.seats[&v].available() >= bytes);
         if chosen.len() >= replication.min() {
             return Ok(chosen.into_iter().filter_map(|v| view.seats.get(&v)).map(Seat::reachable).collect());
         }

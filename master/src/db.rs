@@ -38,7 +38,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("the metadata directory {0} is in use by another process: stop that master, or give this one a directory of its own")]
+    #[error(
+        "the metadata directory {0} is in use by another process: stop that master, or give this one a directory of its own"
+    )]
     InUse(PathBuf),
     /// sled cannot read what is there.
     #[error(
@@ -52,7 +54,9 @@ pub enum OpenError {
         reason: String,
     },
     /// Written by another version.
-    #[error("the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it")]
+    #[error(
+        "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
+    )]
     OtherVersion {
         /// Where.
         path: PathBuf,
@@ -73,8 +77,7 @@ impl Database {
         };
         fs::create_dir_all(path).map_err(io(path))?;
         let lock_path = path.join("lock");
-        let lock =
-            File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
+        let lock = File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
         lock.try_lock().map_err(|e| match e {
             fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
             fs::TryLockError::Error(source) => OpenError::Io { path: lock_path.clone(), source },
@@ -100,7 +103,9 @@ impl Database {
         let file = File::options().read(true).write(true).open(&file_path).map_err(io(&file_path))?;
         let database = Self { db, file, identity, _lock: lock };
         database.sync().map_err(unreadable)?;
-        for folder in [&sled_path, path, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))] {
+        for folder in
+            [&sled_path, path, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))]
+        {
             File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))?;
         }
         Ok(database)

@@ -82,11 +82,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     };
     let master = Arc::new(Master {
         sequencer: Sequencer::start(Arc::clone(&database), config.clock.clone(), observe)?,
-        cluster: Cluster::new(
-            database.identity().cluster,
-            config.down_after,
-            volume::all(database.tree())?,
-        ),
+        cluster: Cluster::new(database.identity().cluster, config.down_after, volume::all(database.tree())?),
         peers: PeerClient::new(config.secret.clone(), config.clock.clone())?,
         address,
         public_url,

@@ -34,7 +34,11 @@ impl ListQuery {
         let limit = match query_value(query, "limit").filter(|l| !l.is_empty()) {
             None => LIST_LIMIT,
             Some(text) => text.parse::<usize>().map_err(|_| {
-                ErrorReply::new(ErrorCode::BadRequest, "limit= is not a number", "say limit=1000, at most 10000")
+                ErrorReply::new(
+                    ErrorCode::BadRequest,
+                    "limit= is not a number",
+                    "say limit=1000, at most 10000",
+                )
             })?,
         };
         let given = |name| query_value(query, name).filter(|v| !v.is_empty());

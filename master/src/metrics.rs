@@ -66,7 +66,11 @@ impl MasterMetrics {
             r.register("barge_reclaimed_blobs", "Blobs deleted from volumes", c(&new.reclaimed));
             r.register("barge_orphans_found", "Records nothing referred to", c(&new.orphans));
             r.register("barge_log_batch_commands", "Commands a batch", new.batch_commands.clone());
-            r.register("barge_log_batch_seconds", "Seconds to apply and sync a batch", new.batch_seconds.clone());
+            r.register(
+                "barge_log_batch_seconds",
+                "Seconds to apply and sync a batch",
+                new.batch_seconds.clone(),
+            );
             r.register("barge_log_applied_index", "Commands applied", g(&new.applied));
             r.register("barge_objects", "Keys with a value", g(&new.objects));
             r.register("barge_object_bytes", "Bytes of values, each counted once", g(&new.bytes));

@@ -40,7 +40,8 @@ pub fn entity(object: &Object) -> Entity<'_> {
 /// 404 when there is none.
 pub fn find(master: &Master, key: &Key) -> Result<Object, ErrorReply> {
     object::read(master.database.tree(), key)?.ok_or_else(|| {
-        ErrorReply::new(ErrorCode::NotFound, "the key has no value", "list keys with GET /prefix?list").for_key(key)
+        ErrorReply::new(ErrorCode::NotFound, "the key has no value", "list keys with GET /prefix?list")
+            .for_key(key)
     })
 }
 
@@ -77,7 +78,8 @@ pub fn redirected(
         .for_key(key));
     }
     let [blob] = object.blobs.as_slice() else {
-        return Err(ErrorReply::new(ErrorCode::Unavailable, "the value has several parts", "add ?stream").for_key(key));
+        return Err(ErrorReply::new(ErrorCode::Unavailable, "the value has several parts", "add ?stream")
+            .for_key(key));
     };
     let alive = master.cluster.alive(&blob.replicas);
     let Some(replica) = alive.get(master.next_turn(alive.len())) else {
@@ -85,7 +87,10 @@ pub fn redirected(
     };
     master.metrics.reads_redirected.inc();
     let target = master.target(key, blob.id, hops, Operation::Read(replica.volume));
-    Ok(redirect(&format!("{}{target}", replica.public_url), "follow the Location of this answer (curl -L does)"))
+    Ok(redirect(
+        &format!("{}{target}", replica.public_url),
+        "follow the Location of this answer (curl -L does)",
+    ))
 }
 
 fn no_replica(blob: &Blob, key: &Key) -> ErrorReply {
@@ -112,7 +117,8 @@ pub async fn streamed(
         let object = find(master, key)?;
         let plan = entity(&object).answer(&Method::GET, headers).map_err(|e| e.for_key(key))?;
         let pieces: VecDeque<_> = plan.pieces.into();
-        let mut download = Download { master: Arc::clone(master), key: key.clone(), object, pieces, open: None };
+        let mut download =
+            Download { master: Arc::clone(master), key: key.clone(), object, pieces, open: None };
         match download.next().await {
             Ok(first) => {
                 let rest = unfold(Some(download), |state| async move {
@@ -131,7 +137,12 @@ pub async fn streamed(
             Err(Interrupted::NoReplica(blob)) => return Err(no_replica(&blob, key)),
         }
     }
-    Err(ErrorReply::new(ErrorCode::Unavailable, "the value was replaced again and again while it was being opened", "try again").for_key(key))
+    Err(ErrorReply::new(
+        ErrorCode::Unavailable,
+        "the value was replaced again and again while it was being opened",
+        "try again",
+    )
+    .for_key(key))
 }
 
 /// A streamed answer under way.
@@ -194,7 +205,9 @@ impl Download {
             let alive = self.master.cluster.alive(&blob.replicas);
             let Some(replica) = alive.get(self.master.next_turn(alive.len())) else { break };
             match self.ask(blob, replica, at, end).await {
-                Some(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => return Err(Interrupted::Gone),
+                Some(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => {
+                    return Err(Interrupted::Gone);
+                }
                 Some(answer) if answer.status().is_success() => {
                     return Ok(Open { answer, volume: replica.volume, at, end });
                 }
@@ -210,7 +223,9 @@ impl Download {
     async fn ask(&self, blob: &Blob, replica: &Reachable, at: u64, end: u64) -> Option<reqwest::Response> {
         let target = self.master.target(&self.key, blob.id, 0, Operation::Read(replica.volume));
         let mut request = self.master.peers.http().get(format!("{}{target}", replica.address));
-        if let Some(range) = ByteRange::new(at, end - 1, self.object.size).filter(|r| r.len() < self.object.size) {
+        if let Some(range) =
+            ByteRange::new(at, end - 1, self.object.size).filter(|r| r.len() < self.object.size)
+        {
             request = request.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
         }
         tokio::time::timeout(CALL_TIMEOUT, request.send()).await.ok()?.ok()

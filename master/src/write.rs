@@ -23,8 +23,7 @@ use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
 use shared::key::Key;
 use shared::limits::{
-    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT,
-    REPLAY_FRAMES,
+    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT, REPLAY_FRAMES,
 };
 use shared::ticket::{Link, Operation, WriteGrant};
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
@@ -138,7 +137,11 @@ fn check(
 }
 
 /// Picks the volumes and writes the ticket: the first volume, and the path and query for it.
-fn grant(master: &Master, upload: &Upload, avoid: &[VolumeId]) -> Result<(Vec<Reachable>, String), ErrorReply> {
+fn grant(
+    master: &Master,
+    upload: &Upload,
+    avoid: &[VolumeId],
+) -> Result<(Vec<Reachable>, String), ErrorReply> {
     let bytes = upload.length.unwrap_or(0) + RECORD_OVERHEAD_BYTES;
     let replication = master.config.replication;
     let chain = master.cluster.place(&upload.key, bytes, replication, avoid)?;
@@ -169,7 +172,8 @@ fn send_on(master: &Master, upload: &Upload, asked: bool) -> Result<Response<Bod
 
 /// 307 and nothing else: after the others clients change the method or drop the body.
 pub fn redirect(location: &str, hint: &'static str) -> Response<Body> {
-    let mut answer = body::json(StatusCode::TEMPORARY_REDIRECT, &serde_json::json!({ "redirect": { "hint": hint } }));
+    let mut answer =
+        body::json(StatusCode::TEMPORARY_REDIRECT, &serde_json::json!({ "redirect": { "hint": hint } }));
     let headers = answer.headers_mut();
     if let Ok(location) = HeaderValue::from_str(location) {
         headers.insert(LOCATION, location);
@@ -317,4 +321,3 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
     }
     kept
 }
-

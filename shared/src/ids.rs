@@ -3,15 +3,38 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
 /// One immutable stored version of a value: a `UUIDv7` (RFC 9562 §5.7) given out by the leading master.
 /// Ids are ordered as they were given out, so the id is the generation of its key as well.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobId(Uuid);
+
+/// Hex in JSON, 16 bytes in postcard.
+macro_rules! text_in_json {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                if s.is_human_readable() { s.collect_str(self) } else { self.as_bytes().serialize(s) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                if d.is_human_readable() {
+                    String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+                } else {
+                    Self::from_stored(<[u8; 16]>::deserialize(d)?).map_err(serde::de::Error::custom)
+                }
+            }
+        }
+    };
+}
+
+text_in_json!(BlobId);
 
 /// The text is not a blob id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,6 +48,10 @@ impl BlobId {
     pub fn next(last: Option<Self>, now: Timestamp, random: [u8; 10]) -> Self {
         let ms = last.map_or(now.unix_ms(), |l| now.unix_ms().max(l.created().unix_ms() + 1));
         Self(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid())
+    }
+
+    fn from_stored(bytes: [u8; 16]) -> Result<Self, BlobIdError> {
+        Self::from_bytes(bytes)
     }
 
     /// From its 16 bytes, as they stand in a segment.
@@ -67,13 +94,18 @@ impl FromStr for BlobId {
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Uuid);
+
+        text_in_json!($name);
 
         impl $name {
             /// A new one, from the machine's randomness.
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
+            }
+            fn from_stored(bytes: [u8; 16]) -> Result<Self, std::convert::Infallible> {
+                Ok(Self::from_bytes(bytes))
             }
             /// From its 16 bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {

@@ -85,9 +85,11 @@ impl Key {
 /// Percent-decodes, strictly: a stray `%` or bytes that are not UTF-8 are refused.
 pub fn decode(text: &str) -> Result<String, KeyError> {
     let bytes = text.as_bytes();
-    let escapes_ok = bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(i, _)| {
-        bytes.get(i + 1..i + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit))
-    });
+    let escapes_ok = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'%')
+        .all(|(i, _)| bytes.get(i + 1..i + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)));
     if !escapes_ok {
         return Err(KeyError::BadEscape);
     }

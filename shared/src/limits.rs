@@ -38,6 +38,12 @@ pub const REPLICAS_MAX: usize = 8;
 
 /// Lanes (open segments) of one volume: uploads under way at once. More are refused with 503.
 pub const LANES_MAX: usize = 256;
+/// Space set aside on the disk for a segment's index, and each step by which it grows: 1024 entries,
+/// so that deletes, whose entries go there, need no new block when the disk is full.
+pub const INDEX_ROOM_BYTES: u64 = 64 << 10;
+/// An upload of unknown length sets space aside in such steps as it grows.
+pub const RESERVE_STEP_BYTES: u64 = 64 << 20;
+
 /// Ranges in one request, after which it is answered whole (RFC 9110 §14.2 allows ignoring it).
 pub const RANGES_MAX: usize = 16;
 
@@ -118,10 +124,8 @@ pub const COMMIT_QUEUE: usize = 1024;
 /// sled's page cache. Its default of 1 GiB is more than the rest of the master together.
 pub const SLED_CACHE_BYTES: u64 = 32 << 20;
 
-/// Virtual nodes a volume of average capacity has on the ring.
+/// Points each volume has on the ring; its weight counts in the distance to them.
 pub const VIRTUAL_NODES: u32 = 128;
-/// Virtual nodes of one volume at most, whatever its weight.
-pub const VIRTUAL_NODES_MAX: u32 = 4096;
 
 /// Segments are sealed when they pass this size ...
 pub const SEGMENT_BYTES: u64 = 1 << 30;

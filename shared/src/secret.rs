@@ -44,7 +44,9 @@ pub enum SecretError {
         source: io::Error,
     },
     /// Too short to be a secret.
-    #[error("the cluster secret {0} holds fewer than 16 bytes; make one with: head -c 32 /dev/urandom | base64 > {0}")]
+    #[error(
+        "the cluster secret {0} holds fewer than 16 bytes; make one with: head -c 32 /dev/urandom | base64 > {0}"
+    )]
     TooShort(PathBuf),
     /// Others may read it.
     #[error("the cluster secret {0} can be read by others; run: chmod 600 {0}")]
@@ -119,6 +121,21 @@ impl ClusterSecret {
             File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
         }
         Self::read(path)
+    }
+
+    /// The secret of a server: from `file` where one is named, else the user's default one.
+    ///
+    /// # Errors
+    /// As `read_or_create`, and when no folder for the default is known.
+    pub fn find(
+        file: Option<&Path>,
+        xdg_config_home: Option<&str>,
+        home: Option<&str>,
+    ) -> Result<Self, SecretError> {
+        match file {
+            Some(path) => Self::read_or_create(path),
+            None => Self::read_or_create(&Self::default_path(xdg_config_home, home)?),
+        }
     }
 
     /// Where the secret of a user's processes stands when nothing else is said.

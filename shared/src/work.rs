@@ -67,7 +67,12 @@ impl Shutdown {
 impl ShutdownTrigger {
     /// Gives the signal.
     pub fn fire(&self) {
-        let _ = self.0.send(true);
+        self.0.send_replace(true);
+    }
+
+    /// Whether it was given.
+    pub fn fired(&self) -> bool {
+        *self.0.borrow()
     }
 }
 

@@ -1,8 +1,155 @@
-//! `barge server`: a master and volumes in one process.
+//! `barge server`: a master and volumes in one process, ready for `curl -L`.
+//!
+//! The same servers as `master` and `volume`, each on its own port with its own directory; they talk to
+//! each other over HTTP like those on different machines.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use master::config::Replication;
+use shared::http::client::base_url;
+use shared::http::exposure;
+use shared::secret::ClusterSecret;
+use shared::wire::routes::HEALTH;
+use shared::work::{Shutdown, ShutdownTrigger};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::args::ServerArgs;
 
-/// Runs them until the process is told to end.
+/// Volumes of one process at most: more belong on more machines.
+const VOLUMES_MAX: usize = 64;
+/// Between two looks at whether the cluster is ready.
+const READY_POLL: Duration = Duration::from_millis(10);
+
+/// Runs them until the process is told to end, or one of them fails.
 pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
-    anyhow::bail!("cannot serve {}: not in this build", args.data.display())
+    shared::telemetry::init_logs(args.log_format);
+    exposure::check(args.listen, args.insecure_no_auth)?;
+    if args.volumes == 0 || args.volumes > VOLUMES_MAX {
+        bail!("--volumes must be between 1 and {VOLUMES_MAX}");
+    }
+    let replication = Replication::new(args.replicas, args.min_replicas)?;
+    if replication.min() > args.volumes {
+        bail!(
+            "{} volumes cannot hold {} copies: say --volumes or --replicas",
+            args.volumes,
+            replication.min()
+        );
+    }
+    let secret = ClusterSecret::find(
+        args.secret_file.as_deref(),
+        args.xdg_config_home.as_deref(),
+        args.home.as_deref(),
+    )?;
+    let signals = Shutdown::on_signals()?;
+    let (trigger, shutdown) = Shutdown::new();
+    let mut servers = JoinSet::new();
+
+    let listener = bind(args.listen).await?;
+    let master_url = format!("http://{}", reachable(listener.local_addr()?));
+    let mut config = master::config::Config::new(args.data.join("master"), secret.clone(), replication);
+    config.advertise = Some(master_url.clone());
+    config.public_url = args.public_url.as_deref().map(base_url);
+    let ending = shutdown.clone();
+    servers.spawn(async move { master::run(config, listener, ending).await.context("the master stopped") });
+
+    for n in 1..=args.volumes {
+        let listener = bind(port_after(args.listen, n)?).await?;
+        let address = reachable(listener.local_addr()?);
+        let mut config = volume::config::Config::new(args.data.join(format!("volume{n}")), secret.clone());
+        config.master = Some(master_url.clone());
+        config.advertise = Some(format!("http://{address}"));
+        config.public_url = args.public_url.as_deref().and_then(|url| with_port(url, address.port()));
+        config.reserve_bytes = args.reserve.0;
+        let ending = shutdown.clone();
+        let what = format!("volume{n} stopped");
+        servers.spawn(async move { volume::run(config, listener, ending).await.context(what) });
+    }
+    let public = args.public_url.as_deref().map_or_else(|| master_url.clone(), base_url);
+    tokio::select! {
+        () = ready(&master_url) => invite(&public)?,
+        // Ended before it was ready: the loop below says why.
+        () = signals.wait() => trigger.fire(),
+        Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
+    }
+    wait(servers, &signals, &trigger).await
+}
+
+/// Until the signal, or the end of one of them; then all end.
+async fn wait(
+    mut servers: JoinSet<anyhow::Result<()>>,
+    signals: &Shutdown,
+    trigger: &ShutdownTrigger,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    loop {
+        tokio::select! {
+            () = signals.wait(), if !trigger.fired() => trigger.fire(),
+            ended = servers.join_next() => match ended {
+                None => return outcome,
+                Some(ended) => {
+                    trigger.fire();
+                    let ended = ended.context("a server panicked").and_then(|e| e);
+                    // The first failure is the cause, the others follow from it.
+                    outcome = outcome.and(ended);
+                }
+            },
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: is another Barge running? Choose another place with --listen")
+    })
+}
+
+/// The address of the n-th volume: the ports after the master's, or any when that is any.
+fn port_after(master: SocketAddr, n: usize) -> anyhow::Result<SocketAddr> {
+    let port = match master.port() {
+        0 => 0,
+        port => u16::try_from(usize::from(port) + n).context("the volumes' ports are above 65535")?,
+    };
+    Ok(SocketAddr::new(master.ip(), port))
+}
+
+/// How the servers of this process reach `listening`.
+fn reachable(listening: SocketAddr) -> SocketAddr {
+    if listening.ip().is_unspecified() {
+        return SocketAddr::from(([127, 0, 0, 1], listening.port()));
+    }
+    listening
+}
+
+/// The same host with another port.
+fn with_port(url: &str, port: u16) -> Option<String> {
+    let mut url = reqwest::Url::parse(&base_url(url)).ok()?;
+    url.set_port(Some(port)).ok()?;
+    Some(base_url(url.as_str()))
+}
+
+/// Returns when the master says that values can be stored.
+async fn ready(master_url: &str) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
+    let healthy = || async {
+        let answer = http.get(format!("{master_url}{HEALTH}")).send().await;
+        answer.is_ok_and(|a| a.status().is_success())
+    };
+    while !healthy().await {
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+/// Three lines to copy and paste.
+fn invite(url: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Barge is ready on {url}\n")?;
+    writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
+    writeln!(out, "  curl -L {url}/KEY -o FILE          # fetch it")?;
+    writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
+    out.flush()?;
+    Ok(())
 }

@@ -8,13 +8,10 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
-use shared::limits::MESSAGE_BYTES_MAX;
+use shared::http::signed::read_signed;
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::{
-    ClusterStatus, CommitOutcome, CommitRequest, CommitResponse, HeartbeatResponse,
-};
-use shared::wire::routes::SIGNATURE_HEADER;
+use shared::wire::master::{ClusterStatus, CommitOutcome, CommitRequest, CommitResponse, HeartbeatResponse};
 use shared::wire::volume::VolumeReport;
 
 use crate::master::Master;
@@ -57,23 +54,8 @@ pub(super) fn refresh(master: &Master) -> Result<(), ErrorReply> {
     Ok(())
 }
 
-/// Reads a signed message.
 async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
-    let (head, incoming) = request.into_parts();
-    let text = body::collect(incoming, MESSAGE_BYTES_MAX).await?;
-    let signature = head.headers.get(SIGNATURE_HEADER).and_then(|v| v.to_str().ok());
-    let target = head.uri.path_and_query().map_or("", |t| t.as_str());
-    let now = master.config.clock.now();
-    master.config.secret.check_call(signature, head.method.as_str(), target, &text, now).map_err(|e| {
-        ErrorReply::new(
-            ErrorCode::NotSigned,
-            e.to_string(),
-            "start all servers of the cluster with the same --secret-file, and set their clocks",
-        )
-    })?;
-    serde_json::from_slice(&text).map_err(|e| {
-        ErrorReply::new(ErrorCode::BadBody, format!("the message cannot be read: {e}"), "use the same version of Barge everywhere")
-    })
+    read_signed(&master.config.secret, master.config.clock.now(), request).await
 }
 
 pub(super) async fn heartbeat(
@@ -115,7 +97,9 @@ pub(super) async fn commit(
     let key = commit.key.clone();
     let outcome = master.sequencer.propose(Command::Commit(commit)).await;
     let Outcome::Commit(outcome, replicas) = outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? else {
-        return Err(ErrorReply::new(ErrorCode::Internal, "a commit had another outcome", "report this").for_key(&key));
+        return Err(
+            ErrorReply::new(ErrorCode::Internal, "a commit had another outcome", "report this").for_key(&key)
+        );
     };
     if outcome != CommitOutcome::Created {
         // The old value, or the refused one, is on the reclaim list.
@@ -128,10 +112,9 @@ pub(super) async fn commit(
 fn check_commit(master: &Master, message: CommitRequest) -> Result<Commit, ErrorReply> {
     let CommitRequest { key, ticket, receipts, content_type, metadata } = message;
     let secret = &master.config.secret;
-    let bad = |why: String| {
-        ErrorReply::new(ErrorCode::BadTicket, why, "send the value again").for_key(&key)
-    };
-    let ticket = Ticket::open_begun(&ticket, secret, &key).map_err(|e| bad(format!("the ticket is not good: {e}")))?;
+    let bad = |why: String| ErrorReply::new(ErrorCode::BadTicket, why, "send the value again").for_key(&key);
+    let ticket =
+        Ticket::open_begun(&ticket, secret, &key).map_err(|e| bad(format!("the ticket is not good: {e}")))?;
     let Operation::Write(grant) = &ticket.operation else {
         return Err(bad("the ticket does not permit a write".into()));
     };

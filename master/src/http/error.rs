@@ -18,7 +18,11 @@ impl From<TableError> for ErrorReply {
 
 impl From<OutcomeUnknown> for ErrorReply {
     fn from(e: OutcomeUnknown) -> Self {
-        Self::new(ErrorCode::OutcomeUnknown, e.to_string(), "try again: repeating a PUT or DELETE is harmless")
+        Self::new(
+            ErrorCode::OutcomeUnknown,
+            e.to_string(),
+            "try again: repeating a PUT or DELETE is harmless",
+        )
     }
 }
 

@@ -60,7 +60,9 @@ impl Service for Face {
 
 fn greeting() -> Response<Body> {
     let text = concat!(
-        "Barge ", env!("CARGO_PKG_VERSION"), "\n",
+        "Barge ",
+        env!("CARGO_PKG_VERSION"),
+        "\n",
         "  store   curl -L -T FILE  http://HOST/KEY\n",
         "  fetch   curl -L          http://HOST/KEY\n",
         "  delete  curl -L -X DELETE http://HOST/KEY\n",

@@ -72,7 +72,8 @@ async fn delete(
         Outcome::ConditionFailed => {
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
-        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do").for_key(&key)),
+        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
+            .for_key(&key)),
     }
 }
 

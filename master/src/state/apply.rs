@@ -44,7 +44,10 @@ fn apply_commit(
     let current = tables.object(&commit.key)?;
     if let Some(same) = current.as_ref().filter(|o| o.generation == commit.blob) {
         // Sent again: the first answer was lost.
-        return Ok(Outcome::Commit(CommitOutcome::Created, same.blobs.first().map_or(0, |b| b.replicas.len())));
+        return Ok(Outcome::Commit(
+            CommitOutcome::Created,
+            same.blobs.first().map_or(0, |b| b.replicas.len()),
+        ));
     }
     let mut replicas = Vec::with_capacity(commit.replicas.len());
     for volume in &commit.replicas {

@@ -135,6 +135,12 @@ impl PeerClient {
     }
 }
 
+/// `HOST:PORT` or a URL, as a base URL without a slash at its end.
+pub fn base_url(text: &str) -> String {
+    let text = text.trim().trim_end_matches('/');
+    if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+}
+
 /// Fetches a server's own public address and warns when that fails: clients that are redirected there
 /// would fail the same way.
 pub async fn probe_public_url(http: &reqwest::Client, public_url: &str) {
@@ -153,7 +159,11 @@ impl CallError {
     /// Sorts a transport error by what the peer can have seen.
     pub fn from_reqwest(address: &str, source: reqwest::Error) -> Self {
         let (address, source) = (address.to_owned(), source.without_url());
-        if source.is_connect() { Self::Unreachable { address, source } } else { Self::Unknown { address, source } }
+        if source.is_connect() {
+            Self::Unreachable { address, source }
+        } else {
+            Self::Unknown { address, source }
+        }
     }
 }
 

@@ -70,7 +70,8 @@ impl Entity<'_> {
     /// # Errors
     /// 412 when `If-Match` or `If-Unmodified-Since` do not hold.
     pub fn judge(&self, request: &HeaderMap) -> Result<Option<Plan>, ErrorReply> {
-        let verdict = ReadConditions::from_headers(request).evaluate(&self.digest.etag(), self.generation.created());
+        let verdict =
+            ReadConditions::from_headers(request).evaluate(&self.digest.etag(), self.generation.created());
         match verdict {
             ReadVerdict::Proceed => Ok(None),
             ReadVerdict::Failed => Err(ErrorReply::new(

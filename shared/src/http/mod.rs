@@ -8,4 +8,5 @@ pub mod exposure;
 pub mod metadata;
 pub mod pipe;
 pub mod serve;
+pub mod signed;
 pub mod stall;

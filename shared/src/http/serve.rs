@@ -149,7 +149,9 @@ async fn answer<S: Service>(
     });
     let status = response.status();
     metrics.answered(&method, status, started.elapsed());
-    span.in_scope(|| tracing::debug!(%peer, status = status.as_u16(), ms = started.elapsed().as_millis(), "answered"));
+    span.in_scope(
+        || tracing::debug!(%peer, status = status.as_u16(), ms = started.elapsed().as_millis(), "answered"),
+    );
     response.map(|inner| Counted { inner, metrics, _flight: flight }.boxed_unsync())
 }
 

@@ -100,7 +100,11 @@ impl ErrorReply {
     pub fn condition_failed(method: &Method, headers: &HeaderMap, key: &Key) -> Self {
         let stated = headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH);
         let refusal = if *method == Method::POST && !stated {
-            Self::new(ErrorCode::Exists, "the key exists already", "PUT replaces it; DELETE it first to POST again")
+            Self::new(
+                ErrorCode::Exists,
+                "the key exists already",
+                "PUT replaces it; DELETE it first to POST again",
+            )
         } else {
             Self::new(
                 ErrorCode::PreconditionFailed,

@@ -1,0 +1,178 @@
+//! `apply` against its invariants, whatever the commands and their order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use shared::clock::Timestamp;
+use shared::digest::Digest;
+
+use super::*;
+use crate::tables::object::Object;
+use crate::tables::{Kind, meta, scan};
+
+fn volume(n: u8) -> VolumeId {
+    VolumeId::from_bytes([n; 16])
+}
+
+fn blob(n: u8) -> BlobId {
+    BlobId::next(None, Timestamp::from_unix_ms((1 << 40) + u64::from(n)), [0; 10])
+}
+
+fn key(n: u8) -> Key {
+    format!("k{n}").parse().unwrap()
+}
+
+fn commit(k: u8, b: u8, replicas: &[u8], condition: WriteCondition) -> Command {
+    Command::Commit(Commit {
+        key: key(k),
+        blob: blob(b),
+        size: u64::from(b) + 1,
+        digest: Digest::of(&[b]),
+        content_type: None,
+        metadata: vec![],
+        replicas: replicas.iter().map(|v| volume(*v)).collect(),
+        wanted: 2,
+        min_replicas: 1,
+        condition,
+    })
+}
+
+fn run(db: &sled::Tree, command: &Command) -> Outcome {
+    let mut tables = Tables::new(db);
+    let outcome = apply(&mut tables, command).unwrap();
+    db.apply_batch(tables.into_batch()).unwrap();
+    outcome
+}
+
+fn database() -> sled::Db {
+    sled::Config::new().temporary(true).open().unwrap()
+}
+
+/// Everything that must hold after any command.
+fn validate(db: &sled::Tree) {
+    let objects: BTreeMap<Vec<u8>, Object> = scan(db, Kind::Object, b"", None).map(Result::unwrap).collect();
+    let places = |kind| -> BTreeSet<Vec<u8>> {
+        db.scan_prefix([kind as u8]).map(|r| r.unwrap().0[1..].to_vec()).collect()
+    };
+    let (referenced, reclaiming) = (places(Kind::Replica), places(Kind::Reclaim));
+    let mut expected = BTreeSet::new();
+    for object in objects.values() {
+        for blob in &object.blobs {
+            assert_eq!(blob.id, object.generation);
+            for v in &blob.replicas {
+                expected.insert([&v.as_bytes()[..], &blob.id.as_bytes()[..]].concat());
+            }
+        }
+    }
+    assert_eq!(referenced, expected, "what volumes are told to keep is what objects refer to");
+    assert!(referenced.is_disjoint(&reclaiming), "nothing referenced is ever reclaimed");
+    let progress = meta::progress(db).unwrap();
+    assert_eq!(progress.objects, objects.len() as u64);
+    assert_eq!(progress.bytes, objects.values().map(|o| o.size).sum::<u64>());
+    assert_eq!(progress.degraded, objects.values().filter(|o| o.degraded()).count() as u64);
+    assert_eq!(progress.reclaim_pending, reclaiming.len() as u64);
+}
+
+fn condition() -> impl Strategy<Value = WriteCondition> {
+    prop_oneof![
+        3 => Just(WriteCondition::None),
+        1 => Just(WriteCondition::Absent),
+        1 => Just(WriteCondition::AnyPresent),
+        1 => (0u8..40).prop_map(|b| WriteCondition::Matches(vec![Digest::of(&[b])])),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let replicas = prop::collection::btree_set(0u8..3, 0..=3).prop_map(Vec::from_iter);
+    prop_oneof![
+        4 => (0u8..3, 0u8..40, replicas, condition()).prop_map(|(k, b, r, c)| commit(k, b, &r, c)),
+        1 => (0u8..3, condition()).prop_map(|(k, condition)| Command::Delete { key: key(k), condition }),
+        1 => (0u8..3, prop::collection::vec(0u8..40, 0..10)).prop_map(|(v, b)| Command::Reclaimed {
+            volume: volume(v),
+            blobs: b.into_iter().map(blob).collect(),
+        }),
+        1 => (0u8..3, prop::collection::vec(0u8..40, 0..10)).prop_map(|(v, b)| Command::Orphaned {
+            volume: volume(v),
+            blobs: b.into_iter().map(|b| (blob(b), 1)).collect(),
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+    #[test]
+    fn invariants_hold_and_generations_grow(commands in prop::collection::vec(command(), 1..60)) {
+        let db = database();
+        // A blob id is given out once, for one key.
+        let mut owner = BTreeMap::new();
+        let mut present: BTreeMap<Key, BlobId> = BTreeMap::new();
+        for command in &commands {
+            if let Command::Commit(c) = command
+                && *owner.entry(c.blob).or_insert_with(|| c.key.clone()) != c.key
+            {
+                continue;
+            }
+            run(&db, command);
+            validate(&db);
+            for k in 0..3 {
+                let now = Tables::new(&db).object(&key(k)).unwrap().map(|o| o.generation);
+                if let (Some(before), Some(now)) = (present.get(&key(k)), now) {
+                    prop_assert!(now >= *before, "a generation went back");
+                }
+                match now {
+                    Some(g) => present.insert(key(k), g),
+                    None => present.remove(&key(k)),
+                };
+            }
+        }
+    }
+
+    #[test]
+    fn one_batch_is_the_same_as_many(commands in prop::collection::vec(command(), 1..30)) {
+        let (one, many) = (database(), database());
+        let mut tables = Tables::new(&one);
+        for c in &commands {
+            apply(&mut tables, c).unwrap();
+        }
+        one.apply_batch(tables.into_batch()).unwrap();
+        for c in &commands {
+            run(&many, c);
+        }
+        prop_assert_eq!(one.iter().collect::<Vec<_>>(), many.iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn create_replace_supersede_delete() {
+    let db = database();
+    let created = |n| Outcome::Commit(CommitOutcome::Created, n);
+    assert_eq!(run(&db, &commit(1, 5, &[0, 1], WriteCondition::Absent)), created(2));
+    assert_eq!(run(&db, &commit(1, 5, &[0, 1], WriteCondition::Absent)), created(2), "sent again");
+    let refused = Outcome::Commit(CommitOutcome::ConditionFailed, 2);
+    assert_eq!(run(&db, &commit(1, 6, &[0, 1], WriteCondition::Absent)), refused);
+    let replaced = Outcome::Commit(CommitOutcome::Replaced, 1);
+    assert_eq!(run(&db, &commit(1, 7, &[2], WriteCondition::None)), replaced);
+    // The older one comes late: acknowledged, ordered before, and not the present value.
+    let late = Outcome::Commit(CommitOutcome::Replaced, 2);
+    assert_eq!(run(&db, &commit(1, 4, &[0, 1], WriteCondition::None)), late);
+    assert_eq!(Tables::new(&db).object(&key(1)).unwrap().unwrap().generation, blob(7));
+    let delete = Command::Delete { key: key(1), condition: WriteCondition::None };
+    assert!(matches!(run(&db, &delete), Outcome::Deleted(_)));
+    assert_eq!(run(&db, &delete), Outcome::NotFound);
+    // 5, 6 and 4 on volumes 0 and 1, 7 on volume 2.
+    assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 7);
+    validate(&db);
+}
+
+#[test]
+fn a_copy_on_its_way_out_does_not_count() {
+    let db = database();
+    run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(1), 9)] });
+    let outcome = run(&db, &commit(1, 1, &[0], WriteCondition::None));
+    assert_eq!(outcome, Outcome::Commit(CommitOutcome::NotEnoughReceipts, 0));
+    assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
+    // What is referenced is no orphan, whatever the worker thought.
+    run(&db, &commit(2, 2, &[0], WriteCondition::None));
+    run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(2), 9)] });
+    validate(&db);
+}

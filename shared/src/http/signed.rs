@@ -1,0 +1,41 @@
+//! Calls between servers, as they come in: read whole, checked, and only then understood.
+
+use http::Request;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+
+use crate::clock::Timestamp;
+use crate::http::body;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::secret::ClusterSecret;
+use crate::wire::error::{ErrorCode, ErrorReply};
+use crate::wire::routes::SIGNATURE_HEADER;
+
+/// The message of a signed call.
+///
+/// # Errors
+/// When it is too large, not signed by this cluster, or not a message of this kind.
+pub async fn read_signed<T: DeserializeOwned>(
+    secret: &ClusterSecret,
+    now: Timestamp,
+    request: Request<Incoming>,
+) -> Result<T, ErrorReply> {
+    let (head, incoming) = request.into_parts();
+    let text = body::collect(incoming, MESSAGE_BYTES_MAX).await?;
+    let signature = head.headers.get(SIGNATURE_HEADER).and_then(|v| v.to_str().ok());
+    let target = head.uri.path_and_query().map_or("", |t| t.as_str());
+    secret.check_call(signature, head.method.as_str(), target, &text, now).map_err(|e| {
+        ErrorReply::new(
+            ErrorCode::NotSigned,
+            e.to_string(),
+            "start all servers of the cluster with the same --secret-file, and set their clocks",
+        )
+    })?;
+    serde_json::from_slice(&text).map_err(|e| {
+        ErrorReply::new(
+            ErrorCode::BadBody,
+            format!("the message cannot be read: {e}"),
+            "use the same version of Barge everywhere",
+        )
+    })
+}
