@@ -1,0 +1,146 @@
+//! Pools of page-aligned buffers: every byte that goes to or comes from a segment passes through
+//! one. A pool has a fixed number of them, allocates each when it is first needed and then reuses
+//! it; who finds none waits. That bound is what keeps memory independent of value sizes.
+//!
+//! A buffer taken must be given back by code that waits for no other buffer, or uploads could wait
+//! for each other in a ring.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use shared::limits::PAGE_BYTES;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::lock;
+
+/// Memory that begins at a multiple of the page size, as O_DIRECT demands.
+#[derive(Debug)]
+pub(super) struct Aligned {
+    // Never grown: growing would move it.
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Aligned {
+    /// Zeroed memory of this size.
+    pub(super) fn new(bytes: usize) -> Self {
+        let memory = vec![0; bytes + PAGE_BYTES];
+        let start = memory.as_ptr().align_offset(PAGE_BYTES);
+        Self { memory, start, bytes }
+    }
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.bytes]
+    }
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.bytes]
+    }
+}
+
+/// A fixed number of buffers of one size.
+#[derive(Debug)]
+pub(super) struct Pool {
+    bytes: usize,
+    permits: Arc<Semaphore>,
+    free: Mutex<Vec<Aligned>>,
+    waiting: AtomicUsize,
+}
+
+/// A buffer on loan; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    memory: Option<Aligned>,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Pool {
+    pub(super) fn new(bytes: usize, count: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes,
+            permits: Arc::new(Semaphore::new(count)),
+            free: Mutex::new(Vec::with_capacity(count)),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// A buffer, as soon as there is one; first come, first served. Its content is arbitrary.
+    pub(super) async fn take(self: &Arc<Self>) -> Buffer {
+        let permit = {
+            let _waiting = Waiting::new(&self.waiting);
+            Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
+        };
+        let reused = lock(&self.free).pop();
+        let memory = reused.unwrap_or_else(|| Aligned::new(self.bytes));
+        Buffer { memory: Some(memory), pool: Arc::clone(self), _permit: permit }
+    }
+
+    /// Whether somebody waits for a buffer: who can do without theirs should give it back.
+    pub(super) fn contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Buffer {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.memory.as_ref().expect("only drop takes it").as_slice()
+    }
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.memory.as_mut().expect("only drop takes it").as_mut_slice()
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Before the permit is let go, so that its next holder finds this buffer.
+        if let Some(memory) = self.memory.take() {
+            lock(&self.pool.free).push(memory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn buffers_are_aligned_reused_and_bounded() {
+        let pool = Pool::new(8192, 2);
+        let a = pool.take().await;
+        assert_eq!(a.as_slice().as_ptr().align_offset(PAGE_BYTES), 0);
+        assert_eq!(a.as_slice().len(), 8192);
+        let address = a.as_slice().as_ptr();
+        drop(a);
+        let a = pool.take().await;
+        assert_eq!(a.as_slice().as_ptr(), address);
+        let _b = pool.take().await;
+        let mut third = Box::pin(pool.take());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        assert!(pool.contended());
+        drop(a);
+        let c = third.await;
+        assert_eq!(c.as_slice().as_ptr(), address);
+        assert!(!pool.contended());
+    }
+}

@@ -1,0 +1,305 @@
+//! The disk as the store sees it: one flat directory of files. Two traits, so that tests can put
+//! a lying disk underneath; `RealDisk` is the one that serves.
+//!
+//! Everything here blocks (but for `read_cached_at`), handles EINTR and short transfers, and decides
+//! nothing: an error goes up as it came.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+
+use super::buffer::Aligned;
+use shared::limits::PAGE_BYTES;
+
+/// How the bytes of a file are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Past the page cache where the file system can: address, offset and length of every write
+    /// are multiples of the page size.
+    Direct,
+    /// Through the page cache, in any piece.
+    Cached,
+}
+
+/// Whether a hole could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Punched {
+    /// The space is free.
+    Done,
+    /// This file system cannot.
+    Unsupported,
+}
+
+/// One directory of files.
+pub trait Disk: Debug + Send + Sync + 'static {
+    /// The names in the directory.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// A new, empty file; an error if the name is taken.
+    fn create(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+    /// A file that exists.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+    /// Puts `from` in the place of `to`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; one that does not exist is no error.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes what was created, renamed and removed durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes of the file system that an unprivileged process can still fill.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// One open file.
+pub trait DiskFile: Debug + Send + Sync + 'static {
+    /// Reads until the buffer is full or the file ends.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads what the page cache holds, without waiting for the disk: 0 if it holds nothing.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize;
+    /// Writes everything.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the file's bytes and length durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Sets the length.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// Gives back the space of a range; it reads as zeros afterwards.
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<Punched>;
+    /// Sets space aside for a range without changing the length. Where a file system cannot, nothing happens.
+    fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Bytes taken on the disk.
+    fn allocated(&self) -> io::Result<u64>;
+    /// Whether any of a range has space on the disk; `true` where that cannot be known.
+    fn holds_data(&self, offset: u64, bytes: u64) -> io::Result<bool>;
+    /// Forgets cached pages that are clean, so that reads show what the disk has. After a failed
+    /// fsync the cache holds bytes that the disk does not.
+    fn drop_cache(&self);
+}
+
+/// A directory of the machine.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: OwnedFd,
+    direct: bool,
+}
+
+#[derive(Debug)]
+struct RealFile {
+    /// Reads, holes, and writes where `direct` is none.
+    cached: OwnedFd,
+    /// Writes past the page cache.
+    direct: Option<OwnedFd>,
+}
+
+pub(super) const PROBE: &str = "probe.tmp";
+
+impl RealDisk {
+    /// Opens the `segments` of a volume's directory, making it if need be, and finds out whether the file
+    /// system takes O_DIRECT.
+    pub fn open(volume: &Path) -> io::Result<Self> {
+        let path = volume.join("segments");
+        std::fs::create_dir_all(&path)?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&path, flags, Mode::empty())?;
+        let parent = rustix::fs::open(volume, flags, Mode::empty())?;
+        retry_on_intr(|| rustix::fs::fsync(&parent))?;
+        let mut disk = Self { directory, direct: true };
+        disk.direct = disk.probe();
+        Ok(disk)
+    }
+
+    /// Whether writes go past the page cache here.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Some file systems refuse O_DIRECT at open, others at the first write. On a full disk the
+    /// open alone decides.
+    fn probe(&self) -> bool {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
+        let taken = match rustix::fs::openat(&self.directory, PROBE, flags, Mode::from_raw_mode(0o600)) {
+            Ok(fd) => {
+                let page = Aligned::new(PAGE_BYTES);
+                !matches!(
+                    retry_on_intr(|| rustix::io::pwrite(&fd, page.as_slice(), 0)),
+                    Err(Errno::INVAL | Errno::OPNOTSUPP)
+                )
+            }
+            Err(_) => false,
+        };
+        let _ = rustix::fs::unlinkat(&self.directory, PROBE, AtFlags::empty());
+        taken
+    }
+
+    fn file(&self, name: &str, access: Access, create: OFlags) -> io::Result<Arc<dyn DiskFile>> {
+        let mode = Mode::from_raw_mode(0o600);
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let cached = retry_on_intr(|| rustix::fs::openat(&self.directory, name, flags | create, mode))?;
+        let direct = match access {
+            Access::Direct if self.direct => Some(retry_on_intr(|| {
+                rustix::fs::openat(&self.directory, name, flags | OFlags::DIRECT, mode)
+            })?),
+            _ => None,
+        };
+        Ok(Arc::new(RealFile { cached, direct }))
+    }
+}
+
+impl Disk for RealDisk {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        self.file(name, access, OFlags::CREATE | OFlags::EXCL)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        self.file(name, access, OFlags::empty())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.directory, from, &self.directory, to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fsync(&self.directory))?)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let fs = rustix::fs::fstatvfs(&self.directory)?;
+        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            match retry_on_intr(|| rustix::io::pread(&self.cached, &mut buffer[done..], at))? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let pieces = &mut [io::IoSliceMut::new(buffer)];
+        // Whatever the reason for not having it, the blocking read that follows finds out.
+        rustix::io::preadv2(&self.cached, pieces, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let fd = self.direct.as_ref().unwrap_or(&self.cached);
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            match retry_on_intr(|| rustix::io::pwrite(fd, &bytes[done..], at))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::fdatasync(&self.cached))?)
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::ftruncate(&self.cached, bytes))?)
+    }
+
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<Punched> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| rustix::fs::fallocate(&self.cached, flags, offset, bytes)) {
+            Ok(()) => Ok(Punched::Done),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Punched::Unsupported),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        match retry_on_intr(|| rustix::fs::fallocate(&self.cached, FallocateFlags::KEEP_SIZE, offset, bytes))
+        {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(u64::try_from(rustix::fs::fstat(&self.cached)?.st_size).unwrap_or(0))
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        Ok(u64::try_from(rustix::fs::fstat(&self.cached)?.st_blocks).unwrap_or(0) * 512)
+    }
+
+    fn holds_data(&self, offset: u64, bytes: u64) -> io::Result<bool> {
+        match rustix::fs::seek(&self.cached, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(data < offset + bytes),
+            Err(Errno::NXIO) => Ok(false),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn drop_cache(&self) {
+        // A hint: a file system that does not take it has no cache of ours to forget.
+        let _ = rustix::fs::fadvise(&self.cached, 0, None, Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_can_be_written_read_punched_and_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(dir.path()).unwrap();
+        let file = disk.create("a", Access::Direct).unwrap();
+        assert!(disk.create("a", Access::Direct).is_err());
+        let mut pages = Aligned::new(4 * PAGE_BYTES);
+        pages.as_mut_slice().fill(7);
+        file.write_at(pages.as_slice(), 4096).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(file.length().unwrap(), 5 * 4096);
+        let mut back = vec![0; 3 * 4096];
+        assert_eq!(file.read_at(&mut back, 3 * 4096).unwrap(), 2 * 4096);
+        assert!(back[..2 * 4096].iter().all(|b| *b == 7));
+        assert!(file.holds_data(4096, 4 * 4096).unwrap());
+        let before = file.allocated().unwrap();
+        assert_eq!(file.punch(2 * 4096, 2 * 4096).unwrap(), Punched::Done);
+        assert!(!file.holds_data(2 * 4096, 2 * 4096).unwrap());
+        assert!(file.allocated().unwrap() < before);
+        file.truncate(4096).unwrap();
+        assert_eq!(file.length().unwrap(), 4096);
+        disk.rename("a", "b").unwrap();
+        assert_eq!(disk.names().unwrap(), ["b"]);
+        disk.remove("b").unwrap();
+        disk.remove("b").unwrap();
+        disk.sync_dir().unwrap();
+        assert!(disk.free_bytes().unwrap() > 0);
+    }
+}

@@ -1,0 +1,483 @@
+//! The bytes of a segment: this file alone knows where they stand. Little endian throughout.
+//!
+//! ```text
+//! segment   page 0 │ record │ record │ …                         every part begins at a page (4 KiB)
+//! page 0    0 "BARGESEG" 8 │ 8 version u32 │ 12 zero u32 │ 16 volume 16 │ 32 number u64 │ 40 created ms u64
+//!           48 salt 32 │ 80 zeros │ 4092 CRC32C of 0..4092
+//! record    header pages 1..=3 │ body, zeros up to a page │ trailer pages 1..
+//! header    0 marker 16 │ 16 blob 16 │ 32 declared length u64 or MAX │ 40 created ms u64 │ 48 pages u16
+//!           50 zero u16 │ 52 key bytes u16 │ 54 content type bytes u16 or MAX │ 56 metadata entries u16
+//!           58 zero u16 │ 60 CRC32C │ 64 key, content type, {name bytes u16, value bytes u16, name, value}…
+//!           3584..4096 of the first page: the tombstone, zeros or a marker 16; the text goes round it
+//! trailer   0 marker 16 │ 16 blob 16 │ 32 length u64 │ 40 BLAKE3 32 │ 72 block bytes u32 │ 76 blocks u32
+//!           80 pages u32 │ 84 zero u32 │ 88 finished ms u64 │ 96 block CRC32C u32 × 999 │ 4092 CRC32C
+//! further   0 marker 16 │ 16 page u32 │ 20 zero u32 │ 24 block CRC32C u32 × 1017 │ 4092 CRC32C
+//! ```
+//!
+//! Why so. The marker comes first, so that a scan looks at 16 bytes of a page; it is keyed with the
+//! segment's salt, which no client ever sees, so that no uploaded bytes can pass for a record. A header's CRC
+//! covers its pages whole, but for itself and the tombstone, which is written later in place and
+//! therefore has a 512-byte sector, the unit that disks write whole, for itself. Each CRC begins with volume,
+//! segment number and offset, which are not stored: a page that is elsewhere than it was written does not check.
+//! A trailer page checks alone, so that a range read needs only the page of its blocks.
+//! What is assumed of the disk: nothing before a sync, sectors of 512 bytes, whole or not at all.
+
+use shared::clock::Timestamp;
+use shared::digest::Digest;
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
+
+use super::segment::SegmentNumber;
+
+pub(super) const VERSION: u32 = 1;
+/// A page, as offsets are counted.
+pub(super) const PAGE: u64 = PAGE_BYTES as u64;
+/// A block, as lengths are counted.
+pub(super) const BLOCK: u64 = BLOCK_BYTES as u64;
+
+const MAGIC: &[u8; 8] = b"BARGESEG";
+const CRC_AT: usize = PAGE_BYTES - 4;
+const HEADER_FIXED: usize = 64;
+const HEADER_CRC_AT: usize = 60;
+const TOMBSTONE_AT: usize = PAGE_BYTES - 512;
+/// Pages a header takes at most: key, content type and metadata at their limits fit, with their lengths.
+pub(super) const HEADER_PAGES_MAX: usize = 3;
+const TRAILER_FIXED: usize = 96;
+const FURTHER_FIXED: usize = 24;
+const FIRST_SUMS: u64 = ((CRC_AT - TRAILER_FIXED) / 4) as u64;
+const FURTHER_SUMS: u64 = ((CRC_AT - FURTHER_FIXED) / 4) as u64;
+
+const _: () = {
+    use shared::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX};
+    let text = KEY_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + METADATA_BYTES_MAX + 4 * METADATA_ENTRIES_MAX;
+    assert!(HEADER_FIXED + text <= HEADER_PAGES_MAX * PAGE_BYTES - 512);
+};
+
+/// Bytes that are not what they should be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum FormatError {
+    /// Not a segment at all.
+    #[error("no segment")]
+    Magic,
+    /// Written by a later version.
+    #[error("format version {0}")]
+    Version(u32),
+    /// The marker is not the one of this place: never written, displaced, or another blob's.
+    #[error("wrong marker")]
+    Marker,
+    /// Bytes changed, or displaced.
+    #[error("wrong checksum")]
+    Checksum,
+    /// It checks, and yet says what cannot be.
+    #[error("impossible content")]
+    Content,
+    /// Another blob's.
+    #[error("wrong blob")]
+    Blob,
+    /// It belongs to another volume.
+    #[error("another volume's")]
+    Volume,
+    /// It belongs to another segment.
+    #[error("another segment's")]
+    Number,
+}
+
+/// CRC32C of some bytes.
+pub(super) fn crc(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}
+
+/// CRC32C of pieces, one after the other.
+pub(super) fn crc_of(pieces: &[&[u8]]) -> u32 {
+    let mut crc = Crc::new();
+    pieces.iter().for_each(|p| crc.update(p));
+    crc.finish()
+}
+
+/// A CRC32C under way.
+#[derive(Debug)]
+pub(super) struct Crc(crc_fast::Digest);
+
+impl Crc {
+    pub(super) fn new() -> Self {
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
+    }
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+    pub(super) fn finish(&self) -> u32 {
+        u32::try_from(self.0.finalize()).expect("a CRC32 has 32 bits")
+    }
+}
+
+/// A length or offset as an index into memory.
+pub(super) fn index(n: u64) -> usize {
+    usize::try_from(n).expect("a 64-bit machine")
+}
+
+/// Pages that hold so many bytes.
+pub(super) fn pages_of(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE)
+}
+
+/// Blocks that a body of this length has.
+pub(super) fn blocks_of(length: u64) -> u64 {
+    length.div_ceil(BLOCK)
+}
+
+/// Trailer pages of a body of this length.
+pub(super) fn trailer_pages(length: u64) -> u64 {
+    1 + blocks_of(length).saturating_sub(FIRST_SUMS).div_ceil(FURTHER_SUMS)
+}
+
+/// Which trailer page has the checksum of a block, and the blocks of that page.
+pub(super) fn sums_page(block: u64) -> (u64, std::ops::Range<u64>) {
+    if block < FIRST_SUMS {
+        return (0, 0..FIRST_SUMS);
+    }
+    let further = (block - FIRST_SUMS) / FURTHER_SUMS;
+    let first = FIRST_SUMS + further * FURTHER_SUMS;
+    (1 + further, first..first + FURTHER_SUMS)
+}
+
+fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
+    page[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// A fixed field. Callers hand in whole pages and entries, so it is always there.
+pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the slice has that length")
+}
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(field(bytes, at))
+}
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(field(bytes, at))
+}
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(field(bytes, at))
+}
+
+/// Page 0 of a segment, and the context of everything in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) volume: VolumeId,
+    pub(super) number: SegmentNumber,
+    pub(super) created: Timestamp,
+    pub(super) salt: [u8; 32],
+}
+
+impl SegmentHeader {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut page = vec![0; PAGE_BYTES];
+        put(&mut page, 0, MAGIC);
+        put(&mut page, 8, &VERSION.to_le_bytes());
+        put(&mut page, 16, self.volume.as_bytes());
+        put(&mut page, 32, &u64::from(self.number.0).to_le_bytes());
+        put(&mut page, 40, &self.created.unix_ms().to_le_bytes());
+        put(&mut page, 48, &self.salt);
+        let sum = crc(&page[..CRC_AT]);
+        put(&mut page, CRC_AT, &sum.to_le_bytes());
+        page
+    }
+
+    /// Checks that the page is the header of this segment of this volume.
+    pub(super) fn decode(page: &[u8], volume: VolumeId, number: SegmentNumber) -> Result<Self, FormatError> {
+        if &page[..8] != MAGIC {
+            return Err(FormatError::Magic);
+        }
+        if u32_at(page, CRC_AT) != crc(&page[..CRC_AT]) {
+            return Err(FormatError::Checksum);
+        }
+        if u32_at(page, 8) != VERSION {
+            return Err(FormatError::Version(u32_at(page, 8)));
+        }
+        if VolumeId::from_bytes(field(page, 16)) != volume {
+            return Err(FormatError::Volume);
+        }
+        if u64_at(page, 32) != u64::from(number.0) {
+            return Err(FormatError::Number);
+        }
+        let created = Timestamp::from_unix_ms(u64_at(page, 40));
+        Ok(Self { volume, number, created, salt: field(page, 48) })
+    }
+
+    /// What ties an index file to this segment without giving the salt away.
+    pub(super) fn fingerprint(&self) -> [u8; 16] {
+        self.keyed(&[b"index"])
+    }
+
+    fn keyed(&self, pieces: &[&[u8]]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.salt);
+        for piece in pieces {
+            hasher.update(piece);
+        }
+        field(hasher.finalize().as_bytes(), 0)
+    }
+
+    fn header_marker(&self, offset: u64) -> [u8; 16] {
+        self.keyed(&[b"header", &u64::from(self.number.0).to_le_bytes(), &offset.to_le_bytes()])
+    }
+
+    fn record_marker(&self, kind: &[u8], offset: u64, blob: BlobId, page: u64) -> [u8; 16] {
+        let number = u64::from(self.number.0).to_le_bytes();
+        self.keyed(&[kind, &number, &offset.to_le_bytes(), blob.as_bytes(), &page.to_le_bytes()])
+    }
+
+    /// CRC of pages that stand at `offset` of this segment of this volume.
+    fn crc_at(&self, offset: u64, pieces: &[&[u8]]) -> u32 {
+        let mut crc = Crc::new();
+        crc.update(self.volume.as_bytes());
+        crc.update(&u64::from(self.number.0).to_le_bytes());
+        crc.update(&offset.to_le_bytes());
+        pieces.iter().for_each(|p| crc.update(p));
+        crc.finish()
+    }
+}
+
+/// The header pages of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) blob: BlobId,
+    pub(super) key: Key,
+    pub(super) content_type: Option<String>,
+    pub(super) metadata: Vec<(String, String)>,
+    /// `None`: not known when the upload began.
+    pub(super) declared: Option<u64>,
+    pub(super) created: Timestamp,
+}
+
+/// Key, content type and metadata are more than a header holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct HeaderTooLarge;
+
+impl RecordHeader {
+    /// Its pages, to stand at `offset`.
+    pub(super) fn encode(&self, segment: &SegmentHeader, offset: u64) -> Result<Vec<u8>, HeaderTooLarge> {
+        let short = |n: usize| u16::try_from(n).map_err(|_| HeaderTooLarge);
+        let mut text = self.key.as_str().as_bytes().to_vec();
+        text.extend_from_slice(self.content_type.as_deref().unwrap_or_default().as_bytes());
+        for (name, value) in &self.metadata {
+            text.extend_from_slice(&short(name.len())?.to_le_bytes());
+            text.extend_from_slice(&short(value.len())?.to_le_bytes());
+            text.extend_from_slice(name.as_bytes());
+            text.extend_from_slice(value.as_bytes());
+        }
+        let first = text.len().min(TOMBSTONE_AT - HEADER_FIXED);
+        let pages = 1 + (text.len() - first).div_ceil(PAGE_BYTES);
+        if pages > HEADER_PAGES_MAX {
+            return Err(HeaderTooLarge);
+        }
+        let content_type = match &self.content_type {
+            Some(t) => short(t.len()).ok().filter(|n| *n != u16::MAX).ok_or(HeaderTooLarge)?,
+            None => u16::MAX,
+        };
+        let mut out = vec![0; pages * PAGE_BYTES];
+        put(&mut out, 0, &segment.header_marker(offset));
+        put(&mut out, 16, self.blob.as_bytes());
+        put(&mut out, 32, &self.declared.unwrap_or(u64::MAX).to_le_bytes());
+        put(&mut out, 40, &self.created.unix_ms().to_le_bytes());
+        put(&mut out, 48, &short(pages)?.to_le_bytes());
+        put(&mut out, 52, &short(self.key.as_str().len())?.to_le_bytes());
+        put(&mut out, 54, &content_type.to_le_bytes());
+        put(&mut out, 56, &short(self.metadata.len())?.to_le_bytes());
+        put(&mut out, HEADER_FIXED, &text[..first]);
+        put(&mut out, PAGE_BYTES, &text[first..]);
+        let sum = Self::crc(segment, offset, &out);
+        put(&mut out, HEADER_CRC_AT, &sum.to_le_bytes());
+        Ok(out)
+    }
+
+    fn crc(segment: &SegmentHeader, offset: u64, pages: &[u8]) -> u32 {
+        let (before, text) = (&pages[..HEADER_CRC_AT], &pages[HEADER_FIXED..TOMBSTONE_AT]);
+        segment.crc_at(offset, &[before, text, &pages[PAGE_BYTES..]])
+    }
+
+    /// Whether a header begins in this page, and how many pages it says it has.
+    pub(super) fn probe(segment: &SegmentHeader, offset: u64, page: &[u8]) -> Option<usize> {
+        let pages = usize::from(u16_at(page, 48));
+        let here = page[..16] == segment.header_marker(offset) && (1..=HEADER_PAGES_MAX).contains(&pages);
+        here.then_some(pages)
+    }
+
+    /// From its pages, all of them, that were read at `offset`.
+    pub(super) fn decode(segment: &SegmentHeader, offset: u64, pages: &[u8]) -> Result<Self, FormatError> {
+        let count = Self::probe(segment, offset, pages).ok_or(FormatError::Marker)?;
+        if count * PAGE_BYTES != pages.len() {
+            return Err(FormatError::Content);
+        }
+        if u32_at(pages, HEADER_CRC_AT) != Self::crc(segment, offset, pages) {
+            return Err(FormatError::Checksum);
+        }
+        let text = [&pages[HEADER_FIXED..TOMBSTONE_AT], &pages[PAGE_BYTES..]].concat();
+        let mut text = Text { rest: &text };
+        let key = text.take(usize::from(u16_at(pages, 52)))?;
+        let content_type = match u16_at(pages, 54) {
+            u16::MAX => None,
+            n => Some(text.take(usize::from(n))?.to_owned()),
+        };
+        let mut metadata = Vec::new();
+        for _ in 0..u16_at(pages, 56) {
+            let (name, value) = (usize::from(text.u16()?), usize::from(text.u16()?));
+            metadata.push((text.take(name)?.to_owned(), text.take(value)?.to_owned()));
+        }
+        Ok(Self {
+            blob: BlobId::from_bytes(field(pages, 16)).map_err(|_| FormatError::Content)?,
+            key: Key::new(key).map_err(|_| FormatError::Content)?,
+            content_type,
+            metadata,
+            declared: Some(u64_at(pages, 32)).filter(|n| *n != u64::MAX),
+            created: Timestamp::from_unix_ms(u64_at(pages, 40)),
+        })
+    }
+}
+
+struct Text<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Text<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a str, FormatError> {
+        let (text, rest) = self.rest.split_at_checked(bytes).ok_or(FormatError::Content)?;
+        self.rest = rest;
+        std::str::from_utf8(text).map_err(|_| FormatError::Content)
+    }
+    fn u16(&mut self) -> Result<u16, FormatError> {
+        let (number, rest) = self.rest.split_first_chunk().ok_or(FormatError::Content)?;
+        self.rest = rest;
+        Ok(u16::from_le_bytes(*number))
+    }
+}
+
+/// The mark in the first header page of a record that was deleted. It helps a scan when the index
+/// is lost; what makes a delete durable is the index entry.
+pub(super) mod tombstone {
+    use super::*;
+
+    /// Marks a first header page.
+    pub(in crate::store) fn set(segment: &SegmentHeader, offset: u64, blob: BlobId, page: &mut [u8]) {
+        put(page, TOMBSTONE_AT, &segment.record_marker(b"deleted", offset, blob, 0));
+    }
+
+    /// Whether it is marked. A mark that rotted is none.
+    pub(in crate::store) fn is_set(segment: &SegmentHeader, offset: u64, blob: BlobId, page: &[u8]) -> bool {
+        page[TOMBSTONE_AT..TOMBSTONE_AT + 16] == segment.record_marker(b"deleted", offset, blob, 0)
+    }
+}
+
+/// The trailer pages of a record, but for the checksums.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trailer {
+    pub(super) blob: BlobId,
+    pub(super) length: u64,
+    pub(super) digest: Digest,
+    pub(super) finished: Timestamp,
+}
+
+impl Trailer {
+    /// Its pages, to stand at `at`, for the record at `record`.
+    pub(super) fn encode(&self, segment: &SegmentHeader, record: u64, at: u64, sums: &[u32]) -> Vec<u8> {
+        let pages = trailer_pages(self.length);
+        let mut out = vec![0; index(pages) * PAGE_BYTES];
+        put(&mut out, 16, self.blob.as_bytes());
+        put(&mut out, 32, &self.length.to_le_bytes());
+        put(&mut out, 40, self.digest.as_bytes());
+        let short = |n: u64| u32::try_from(n).expect("BLOB_BYTES_MAX bounds it");
+        put(&mut out, 72, &short(BLOCK).to_le_bytes());
+        put(&mut out, 76, &short(blocks_of(self.length)).to_le_bytes());
+        put(&mut out, 80, &short(pages).to_le_bytes());
+        put(&mut out, 88, &self.finished.unix_ms().to_le_bytes());
+        for (block, sum) in (0..).zip(sums) {
+            let (page, blocks) = sums_page(block);
+            let fixed = if page == 0 { TRAILER_FIXED } else { FURTHER_FIXED };
+            let spot = index(page) * PAGE_BYTES + fixed + index(block - blocks.start) * 4;
+            put(&mut out, spot, &sum.to_le_bytes());
+        }
+        for (number, page) in (0..).zip(out.chunks_exact_mut(PAGE_BYTES)) {
+            put(page, 0, &segment.record_marker(b"trailer", record, self.blob, number));
+            if number > 0 {
+                put(page, 16, &short(number).to_le_bytes());
+            }
+            let sum = segment.crc_at(at + number * PAGE, &[&page[..CRC_AT]]);
+            put(page, CRC_AT, &sum.to_le_bytes());
+        }
+        out
+    }
+
+    /// From the first of its pages, read at `at`, and the checksums that page holds.
+    pub(super) fn decode(
+        segment: &SegmentHeader,
+        record: u64,
+        blob: BlobId,
+        at: u64,
+        page: &[u8],
+    ) -> Result<(Self, Vec<u32>), FormatError> {
+        check_trailer_page(segment, record, blob, at, 0, page)?;
+        if field(page, 16) != *blob.as_bytes() {
+            return Err(FormatError::Blob);
+        }
+        let length = u64_at(page, 32);
+        let blocks = blocks_of(length);
+        let fits = u64::from(u32_at(page, 72)) == BLOCK
+            && u64::from(u32_at(page, 76)) == blocks
+            && u64::from(u32_at(page, 80)) == trailer_pages(length);
+        if !fits {
+            return Err(FormatError::Content);
+        }
+        let digest = Digest::from_bytes(field(page, 40));
+        let finished = Timestamp::from_unix_ms(u64_at(page, 88));
+        let sums = sums_in(&page[TRAILER_FIXED..CRC_AT], blocks.min(FIRST_SUMS));
+        Ok((Self { blob, length, digest, finished }, sums))
+    }
+
+    /// Whether the first trailer page of this record stands here.
+    pub(super) fn probe(segment: &SegmentHeader, record: u64, blob: BlobId, page: &[u8]) -> bool {
+        page[..16] == segment.record_marker(b"trailer", record, blob, 0)
+    }
+
+    /// The checksums of a further page (1 or more), read at `at`.
+    pub(super) fn decode_further(
+        &self,
+        segment: &SegmentHeader,
+        record: u64,
+        at: u64,
+        number: u64,
+        page: &[u8],
+    ) -> Result<Vec<u32>, FormatError> {
+        check_trailer_page(segment, record, self.blob, at, number, page)?;
+        if u64::from(u32_at(page, 16)) != number {
+            return Err(FormatError::Content);
+        }
+        let before = FIRST_SUMS + (number - 1) * FURTHER_SUMS;
+        let count = blocks_of(self.length).saturating_sub(before).min(FURTHER_SUMS);
+        Ok(sums_in(&page[FURTHER_FIXED..CRC_AT], count))
+    }
+}
+
+fn check_trailer_page(
+    segment: &SegmentHeader,
+    record: u64,
+    blob: BlobId,
+    at: u64,
+    number: u64,
+    page: &[u8],
+) -> Result<(), FormatError> {
+    if page[..16] != segment.record_marker(b"trailer", record, blob, number) {
+        return Err(FormatError::Marker);
+    }
+    if u32_at(page, CRC_AT) != segment.crc_at(at, &[&page[..CRC_AT]]) {
+        return Err(FormatError::Checksum);
+    }
+    Ok(())
+}
+
+fn sums_in(bytes: &[u8], count: u64) -> Vec<u32> {
+    bytes.chunks_exact(4).take(index(count)).map(|b| u32_at(b, 0)).collect()
+}
+
+/// The first block that does not have its checksum: its place among those given.
+pub(super) fn bad_block(bytes: &[u8], sums: &[u32]) -> Option<u64> {
+    let bad = |(block, sum): (&[u8], &u32)| crc(block) != *sum;
+    bytes.chunks(BLOCK_BYTES).zip(sums).position(bad).map(|n| n as u64)
+}

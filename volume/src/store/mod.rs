@@ -1,0 +1,312 @@
+//! The store of one volume: values as records in append-only segments, with offset indexes.
+//!
+//! What it promises: a record that `finish` returned survives any crash; a reader gets verified bytes of one
+//! blob or an error; a delete that returned stays done. What it must never do: report success on top of a
+//! failed write or sync, free bytes before their delete is durable, speak HTTP or JSON.
+//!
+//! `format` and `index` own the bytes on disk, `disk` is the machine, `catalog` the memory; `write`, `read`
+//! and `reclaim` are the verbs; `recovery` is what opening does. Locks are taken in this order: an index, the
+//! reservations, the catalog; none is held across an await.
+
+mod buffer;
+mod catalog;
+mod disk;
+mod error;
+mod format;
+mod index;
+mod lane;
+mod read;
+mod reclaim;
+mod recovery;
+mod scan;
+mod segment;
+mod write;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use shared::clock::Clock;
+use shared::ids::{BlobId, VolumeId};
+use shared::limits::{READ_BUFFER_BYTES, READ_BUFFERS, WRITE_BUFFER_BYTES, WRITE_BUFFERS};
+use shared::work::blocking;
+use tokio::sync::watch;
+
+pub use catalog::InventoryEntry;
+pub use disk::{Access, Disk, DiskFile, Punched, RealDisk};
+pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
+pub use format::FormatError;
+pub use read::Reader;
+pub use reclaim::Deleted;
+pub use recovery::{OpenReport, Refusal, Refused};
+pub use segment::SegmentNumber;
+pub use write::{NewRecord, Stored, Upload};
+
+use buffer::Pool;
+use catalog::Catalog;
+use segment::Segment;
+
+/// How a store is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The volume these segments belong to.
+    pub volume: VolumeId,
+    /// A segment is sealed when it passes this size.
+    pub segment_bytes: u64,
+    /// A segment is sealed when it passes this age.
+    pub segment_age: Duration,
+    /// Free bytes that uploads never get.
+    pub reserve_bytes: u64,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// The store of one volume; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    catalog: Mutex<Catalog>,
+    /// Bytes set aside for uploads under way and not written yet.
+    reserved: Mutex<u64>,
+    write_pool: Arc<Pool>,
+    read_pool: Arc<Pool>,
+    read_only: OnceLock<ReadOnlyReason>,
+    counters: Counters,
+    /// Punches, aborts and seals under way.
+    jobs: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    syncs: AtomicU64,
+    sync_ns: AtomicU64,
+    damaged: AtomicU64,
+    punched: AtomicU64,
+    set_aside: AtomicU64,
+}
+
+/// What `Store::status` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// Blobs held.
+    pub blobs: u64,
+    /// Bytes their records take.
+    pub live_bytes: u64,
+    /// Bytes of deleted records that were not given back yet.
+    pub dead_bytes: u64,
+    /// Bytes given back since the store was opened.
+    pub punched_bytes: u64,
+    /// Segments that take records.
+    pub segments_open: u64,
+    /// Segments that do not any more.
+    pub segments_sealed: u64,
+    /// Lanes leased.
+    pub lanes_busy: u64,
+    /// Uploads under way.
+    pub uploads: u64,
+    /// Bytes set aside for them.
+    pub reserved_bytes: u64,
+    /// Free bytes of the file system.
+    pub free_bytes: u64,
+    /// Bytes that uploads can still have; 0 when read-only.
+    pub available_bytes: u64,
+    /// Why no upload is taken, if so.
+    pub read_only: Option<String>,
+    /// Ranges set aside for repair since they made no sense.
+    pub quarantined: u64,
+    /// Damaged records and blocks met by readers.
+    pub damaged_blocks: u64,
+    /// Syncs of segments.
+    pub fsyncs: u64,
+    /// Nanoseconds they took.
+    pub fsync_nanos: u64,
+}
+
+impl Store {
+    /// Opens the segments of a disk; creates nothing but what recovery needs. Blocks.
+    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, OpenReport), OpenError> {
+        recovery::open(disk, options).map(|(inner, report)| (Self(inner), report))
+    }
+
+    /// Whether the blob is here.
+    pub fn has(&self, blob: BlobId) -> bool {
+        lock(&self.0.catalog).get(blob).is_some()
+    }
+
+    /// The blobs after `after`, in order, at most `limit` of them.
+    pub fn inventory(&self, after: Option<BlobId>, limit: usize) -> Vec<InventoryEntry> {
+        lock(&self.0.catalog).inventory(after, limit)
+    }
+
+    /// How the store is doing.
+    pub fn status(&self) -> StoreStatus {
+        self.0.status()
+    }
+
+    /// Seals idle segments past their age that hold anything; says how many.
+    pub async fn seal_aged(&self) -> Result<usize, WriteError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.seal_aged()).await
+    }
+
+    /// Returns when no punch, abort or seal that can go ahead is pending.
+    pub async fn punched(&self) {
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = self.0.jobs.subscribe().wait_for(|n| *n == 0).await;
+    }
+
+    /// Waits for what is pending and makes the indexes durable, which saves the next opening a scan.
+    pub async fn close(&self) {
+        self.punched().await;
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.sync_indexes()).await;
+    }
+}
+
+impl Inner {
+    fn new(disk: Arc<dyn Disk>, options: Options, catalog: Catalog) -> Self {
+        Self {
+            disk,
+            options,
+            catalog: Mutex::new(catalog),
+            reserved: Mutex::new(0),
+            write_pool: Pool::new(WRITE_BUFFER_BYTES, WRITE_BUFFERS),
+            read_pool: Pool::new(READ_BUFFER_BYTES, READ_BUFFERS),
+            read_only: OnceLock::new(),
+            counters: Counters::default(),
+            jobs: watch::Sender::new(0),
+        }
+    }
+
+    fn status(&self) -> StoreStatus {
+        let free_bytes = self.disk.free_bytes().unwrap_or(0);
+        let available_bytes = self.available().unwrap_or(0);
+        let reserved_bytes = *lock(&self.reserved);
+        let catalog = lock(&self.catalog);
+        let sum = |f: fn(&catalog::Slot) -> u64| catalog.slots().map(f).sum();
+        let sealed = sum(|s| u64::from(s.sealed));
+        StoreStatus {
+            blobs: catalog.blob_count() as u64,
+            live_bytes: sum(|s| s.live_bytes),
+            dead_bytes: sum(|s| s.dead_bytes),
+            punched_bytes: self.counters.punched.load(Ordering::Relaxed),
+            segments_open: sum(|s| u64::from(!s.sealed)),
+            segments_sealed: sealed,
+            lanes_busy: catalog.busy() as u64,
+            uploads: catalog.upload_count() as u64,
+            reserved_bytes,
+            free_bytes,
+            available_bytes,
+            read_only: self.read_only.get().map(ToString::to_string),
+            quarantined: self.counters.set_aside.load(Ordering::Relaxed),
+            damaged_blocks: self.counters.damaged.load(Ordering::Relaxed),
+            fsyncs: self.counters.syncs.load(Ordering::Relaxed),
+            fsync_nanos: self.counters.sync_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    fn free_above_reserve(&self) -> io::Result<u64> {
+        Ok(self.disk.free_bytes()?.saturating_sub(self.options.reserve_bytes))
+    }
+
+    /// Bytes that uploads can have.
+    fn available(&self) -> io::Result<u64> {
+        if self.read_only.get().is_some() {
+            return Ok(0);
+        }
+        let free = self.free_above_reserve()?;
+        Ok(free.saturating_sub(*lock(&self.reserved)))
+    }
+
+    /// No later success on this segment, and no upload on this volume, until it is opened again.
+    fn poison(&self, segment: &Segment, step: FailedStep, error: &io::Error) {
+        segment.poison();
+        self.go_read_only(segment.number(), step, error);
+    }
+
+    fn go_read_only(&self, segment: SegmentNumber, step: FailedStep, error: &io::Error) {
+        let reason = ReadOnlyReason::new(segment, step, error);
+        if self.read_only.set(reason).is_ok() {
+            tracing::error!(%reason, "the volume is read-only until it is started again");
+        }
+    }
+
+    fn seal_aged(self: &Arc<Self>) -> Result<usize, WriteError> {
+        let now = self.options.clock.now();
+        let mut sealed = 0;
+        let idle = lock(&self.catalog).idle();
+        for number in idle {
+            let aged = |s: &mut catalog::Slot| {
+                s.segment.end() > format::PAGE
+                    && now.since(s.segment.header.created) >= self.options.segment_age
+            };
+            let segment = {
+                let mut catalog = lock(&self.catalog);
+                if !catalog.slot(number).is_some_and(aged) {
+                    continue;
+                }
+                catalog.lease_idle(number)
+            };
+            if let Some(segment) = segment {
+                self.seal(&segment)?;
+                sealed += 1;
+            }
+        }
+        Ok(sealed)
+    }
+
+    fn sync_indexes(&self) {
+        let segments: Vec<_> = lock(&self.catalog).slots().map(|s| Arc::clone(&s.segment)).collect();
+        for segment in segments {
+            let mut index = lock(&segment.index);
+            if let Err(e) = index.sync_if_open() {
+                tracing::error!(segment = %segment.number(), error = %e, "an index could not be synced");
+            }
+        }
+    }
+
+    /// A piece of work that nobody's request waits for, on the blocking pool; without a runtime, here and now.
+    fn background(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) {
+        let job = self.job();
+        let work = move || {
+            work();
+            drop(job);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(blocking(work))),
+            Err(_) => work(),
+        }
+    }
+
+    /// Counted as pending until it is dropped.
+    fn job(self: &Arc<Self>) -> Job {
+        self.jobs.send_modify(|n| *n += 1);
+        Job(Arc::clone(self))
+    }
+}
+
+#[derive(Debug)]
+struct Job(Arc<Inner>);
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.0.jobs.send_modify(|n| *n -= 1);
+    }
+}
+
+impl Counters {
+    fn synced(&self, took: Duration) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// Locks; a thread that panicked while it held the lock was a bug, and its data is not trusted.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no thread panics while it holds a lock of the store")
+}

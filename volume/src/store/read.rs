@@ -1,0 +1,276 @@
+//! Reading: verified bytes of one blob, from a pooled buffer, from the page cache on the async thread
+//! when they are there and from the blocking pool when not.
+//!
+//! A reader holds its record against punching: a blob deleted meanwhile is read to its end. No byte
+//! is handed out whose block was not checked, and none of a record whose header and trailer do not
+//! say that they are this blob's, here.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use shared::digest::Digest;
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::limits::{PAGE_BYTES, READ_BUFFER_BYTES};
+use shared::work::blocking;
+
+use super::buffer::Buffer;
+use super::error::{Damage, ReadError};
+use super::format::{
+    BLOCK, FormatError, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index, sums_page,
+};
+use super::segment::{Extent, Segment};
+use super::{Inner, Store, lock};
+
+/// A blob being read.
+#[derive(Debug)]
+pub struct Reader {
+    pin: Pin,
+    header: RecordHeader,
+    trailer: Trailer,
+    sums: SumsPage,
+}
+
+/// The checksums in one trailer page: those of the blocks last read.
+#[derive(Debug)]
+struct SumsPage {
+    page: u64,
+    first_block: u64,
+    sums: Vec<u32>,
+}
+
+/// Holds a record against punching.
+#[derive(Debug)]
+struct Pin {
+    store: Arc<Inner>,
+    segment: Arc<Segment>,
+    extent: Extent,
+    blob: BlobId,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let dead = lock(&self.store.catalog).unpin(self.extent);
+        if let Some(dead) = dead {
+            self.store.punch_later(vec![dead]);
+        }
+    }
+}
+
+/// What is read for one piece: whole blocks, of which a part is handed out.
+#[derive(Debug, PartialEq, Eq)]
+struct Window {
+    first_block: u64,
+    /// From the beginning of the first block.
+    bytes: usize,
+    skip: usize,
+    take: usize,
+}
+
+/// `None` at the end. Never more than a buffer, nor than one trailer page has checksums for.
+fn window(length: u64, offset: u64, max: usize) -> Option<Window> {
+    if offset >= length || max == 0 {
+        return None;
+    }
+    let first_block = offset / BLOCK;
+    let start = first_block * BLOCK;
+    let (_, blocks) = sums_page(first_block);
+    let end = (offset.saturating_add(max as u64))
+        .min(length)
+        .min(start + READ_BUFFER_BYTES as u64)
+        .min(blocks.end.saturating_mul(BLOCK));
+    let bytes = index(end.next_multiple_of(BLOCK).min(length) - start);
+    Some(Window { first_block, bytes, skip: index(offset - start), take: index(end - offset) })
+}
+
+impl Store {
+    /// Opens a blob: reads and checks its header and the beginning of its trailer.
+    pub async fn reader(&self, blob: BlobId) -> Result<Reader, ReadError> {
+        let pinned = lock(&self.0.catalog).pin(blob);
+        let (segment, extent) = pinned.ok_or(ReadError::NotFound { blob })?;
+        let pin = Pin { store: Arc::clone(&self.0), segment, extent, blob };
+        let pages = pin.ends().await?;
+        let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
+        Ok(Reader { pin, header, trailer, sums: SumsPage { page: 0, first_block: 0, sums } })
+    }
+}
+
+impl Reader {
+    /// The blob.
+    pub fn blob(&self) -> BlobId {
+        self.header.blob
+    }
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.trailer.length
+    }
+    /// BLAKE3 of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.trailer.digest
+    }
+    /// The key it is a version of.
+    pub fn key(&self) -> &Key {
+        &self.header.key
+    }
+    /// Media type, as the client gave it.
+    pub fn content_type(&self) -> Option<&str> {
+        self.header.content_type.as_deref()
+    }
+    /// User metadata: names and values.
+    pub fn metadata(&self) -> &[(String, String)] {
+        &self.header.metadata
+    }
+
+    /// Verified bytes from `offset`: at least one and at most `max` or a buffer full; none at the end.
+    ///
+    /// Fastest from block to block with `max` a whole buffer. The buffer goes back to its pool with the last clone of
+    /// what is returned. Dropping the future half way does no harm.
+    pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
+        let Some(window) = window(self.trailer.length, offset, max) else { return Ok(Bytes::new()) };
+        self.load_sums(window.first_block).await?;
+        let at = self.pin.extent.body() + window.first_block * BLOCK;
+        let mut buffer = self.pin.store.read_pool.take().await;
+        let cached = self.pin.segment.file.read_cached_at(&mut buffer.as_mut_slice()[..window.bytes], at);
+        if cached < window.bytes {
+            buffer = self.pin.read_rest(buffer, cached, window.bytes, at).await?;
+        }
+        let sums = &self.sums.sums[index(window.first_block - self.sums.first_block)..];
+        if let Some(bad) = bad_block(&buffer.as_slice()[..window.bytes], sums) {
+            return Err(self.pin.damaged(Damage::Block(window.first_block + bad)));
+        }
+        Ok(Bytes::from_owner(buffer).slice(window.skip..window.skip + window.take))
+    }
+
+    /// Makes the checksums of this block those at hand.
+    async fn load_sums(&mut self, block: u64) -> Result<(), ReadError> {
+        let (number, blocks) = sums_page(block);
+        if number == self.sums.page {
+            return Ok(());
+        }
+        let at = self.pin.extent.trailer() + number * PAGE;
+        let page = self.pin.pages(vec![(at, PAGE_BYTES)]).await?;
+        let (header, record) = (&self.pin.segment.header, self.pin.extent.offset());
+        let sums = if number == 0 {
+            Trailer::decode(header, record, self.pin.blob, at, &page).map(|(_, sums)| sums)
+        } else {
+            self.trailer.decode_further(header, record, at, number, &page)
+        };
+        let sums = sums.map_err(|e| self.pin.damaged(Damage::Trailer(e)))?;
+        self.sums = SumsPage { page: number, first_block: blocks.start, sums };
+        Ok(())
+    }
+}
+
+impl Pin {
+    /// The header pages and the first trailer page, one after the other.
+    async fn ends(&self) -> Result<Vec<u8>, ReadError> {
+        let header = (self.extent.offset(), self.extent.header_bytes());
+        self.pages(vec![header, (self.extent.trailer(), PAGE_BYTES)]).await
+    }
+
+    /// Ranges of the segment, one after the other.
+    async fn pages(&self, ranges: Vec<(u64, usize)>) -> Result<Vec<u8>, ReadError> {
+        let mut pages = vec![0; ranges.iter().map(|(_, bytes)| bytes).sum()];
+        if each(&ranges, &mut pages, |piece, at| Ok(self.segment.file.read_cached_at(piece, at)))? {
+            return Ok(pages);
+        }
+        let segment = Arc::clone(&self.segment);
+        let read = blocking(move || {
+            each(&ranges, &mut pages, |piece, at| segment.file.read_at(piece, at)).map(|whole| (whole, pages))
+        });
+        let (whole, pages) = read.await?;
+        if whole { Ok(pages) } else { Err(self.damaged(Damage::CutOff)) }
+    }
+
+    async fn read_rest(
+        &self,
+        mut buffer: Buffer,
+        from: usize,
+        to: usize,
+        at: u64,
+    ) -> Result<Buffer, ReadError> {
+        let segment = Arc::clone(&self.segment);
+        let read = blocking(move || {
+            let rest = &mut buffer.as_mut_slice()[from..to];
+            segment.file.read_at(rest, at + from as u64).map(|n| (n == to - from, buffer))
+        });
+        let (whole, buffer) = read.await?;
+        if whole { Ok(buffer) } else { Err(self.damaged(Damage::CutOff)) }
+    }
+
+    fn check(&self, pages: &[u8]) -> Result<(RecordHeader, Trailer, Vec<u32>), Damage> {
+        check_ends(&self.segment.header, self.blob, &self.extent, pages)
+    }
+
+    fn damaged(&self, what: Damage) -> ReadError {
+        self.store.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        ReadError::Damaged { blob: self.blob, what }
+    }
+}
+
+/// Whether header pages and first trailer page, one after the other, are those of this blob here.
+pub(super) fn check_ends(
+    segment: &SegmentHeader,
+    blob: BlobId,
+    extent: &Extent,
+    pages: &[u8],
+) -> Result<(RecordHeader, Trailer, Vec<u32>), Damage> {
+    let (head, tail) = pages.split_at(pages.len() - PAGE_BYTES);
+    let header = RecordHeader::decode(segment, extent.offset(), head).map_err(Damage::Header)?;
+    if header.blob != blob {
+        return Err(Damage::Header(FormatError::Blob));
+    }
+    let (trailer, sums) =
+        Trailer::decode(segment, extent.offset(), blob, extent.trailer(), tail).map_err(Damage::Trailer)?;
+    let declared = header.declared.unwrap_or(trailer.length);
+    if trailer.length != extent.length || declared != extent.length {
+        return Err(Damage::Trailer(FormatError::Content));
+    }
+    debug_assert!(
+        sums.len() as u64 <= blocks_of(trailer.length),
+        "a page has no more sums than the body blocks"
+    );
+    Ok((header, trailer, sums))
+}
+
+/// Reads each range into its part of `pages`; whether all were whole.
+fn each(
+    ranges: &[(u64, usize)],
+    pages: &mut [u8],
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<bool> {
+    let mut rest = pages;
+    for (at, bytes) in ranges {
+        let (piece, after) = rest.split_at_mut(*bytes);
+        if read(piece, *at)? < *bytes {
+            return Ok(false);
+        }
+        rest = after;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_whole_blocks_within_a_buffer_and_a_trailer_page() {
+        let block = index(BLOCK);
+        assert_eq!(window(0, 0, 10), None);
+        assert_eq!(window(10, 10, 10), None);
+        assert_eq!(window(10, 0, 0), None);
+        assert_eq!(window(10, 3, 100), Some(Window { first_block: 0, bytes: 10, skip: 3, take: 7 }));
+        let long = 10_000 * BLOCK;
+        let w = window(long, BLOCK + 5, 10).unwrap();
+        assert_eq!(w, Window { first_block: 1, bytes: block, skip: 5, take: 10 });
+        let w = window(long, BLOCK - 1, usize::MAX).unwrap();
+        assert_eq!((w.bytes, w.skip, w.take), (4 * block, block - 1, 3 * block + 1));
+        // Block 998 is the last that the first trailer page knows.
+        let w = window(long, 998 * BLOCK, usize::MAX).unwrap();
+        assert_eq!((w.bytes, w.take), (block, block));
+        assert_eq!(window(long, 999 * BLOCK, usize::MAX).unwrap().bytes, 4 * block);
+    }
+}

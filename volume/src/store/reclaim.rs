@@ -1,0 +1,166 @@
+//! Deleting, and giving the space back. This is the one place where stored bytes are freed.
+//!
+//! The order is fixed: the delete's index entry is durable, then the record leaves memory, then its last
+//! reader ends, then its space is punched out. Never punch earlier: after a power cut the blob would be
+//! back, and its bytes gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use shared::ids::BlobId;
+use shared::limits::PAGE_BYTES;
+use shared::work::blocking;
+
+use super::buffer::Aligned;
+use super::catalog::Dead;
+use super::disk::Punched;
+use super::error::{DeleteError, FailedStep, is_full};
+use super::index::Entry;
+use super::segment::{Extent, PunchError, Segment, SegmentNumber};
+use super::{Inner, Store, lock};
+
+/// What a delete did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Blobs that were here.
+    pub found: usize,
+    /// Blobs that were not.
+    pub missing: usize,
+    /// Bytes that the records took: they come back as soon as no reader is left.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Deletes blobs; those that are not here are counted, nothing more. When it returns, the
+    /// deletes are durable, and the space is on its way back (`punched` waits for it).
+    ///
+    /// A future dropped half way leaves the delete running to its end. After an error some of the
+    /// blobs may be deleted.
+    pub async fn delete(&self, blobs: Vec<BlobId>) -> Result<Deleted, DeleteError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.delete(blobs)).await
+    }
+}
+
+impl Inner {
+    fn delete(self: &Arc<Self>, blobs: Vec<BlobId>) -> Result<Deleted, DeleteError> {
+        let blobs: BTreeSet<_> = blobs.into_iter().collect();
+        let mut by_segment: BTreeMap<SegmentNumber, Vec<BlobId>> = BTreeMap::new();
+        {
+            let catalog = lock(&self.catalog);
+            for blob in &blobs {
+                if let Some(extent) = catalog.get(*blob) {
+                    by_segment.entry(extent.segment).or_default().push(*blob);
+                }
+            }
+        }
+        let mut deleted = Deleted { missing: blobs.len(), ..Deleted::default() };
+        let (mut dead, mut failure) = (Vec::new(), None);
+        for (number, blobs) in by_segment {
+            let Some(segment) = lock(&self.catalog).segment(number) else { continue };
+            match self.delete_in(&segment, &blobs, &mut dead) {
+                Ok(gone) => {
+                    deleted.found += gone.len();
+                    deleted.missing -= gone.len();
+                    deleted.bytes += gone.iter().map(Extent::bytes).sum::<u64>();
+                }
+                Err(e) => failure = Some(e),
+            }
+        }
+        self.punch_later(dead);
+        failure.map_or(Ok(deleted), Err)
+    }
+
+    /// The deletes of one segment, with one sync.
+    fn delete_in(
+        &self,
+        segment: &Segment,
+        blobs: &[BlobId],
+        dead: &mut Vec<Dead>,
+    ) -> Result<Vec<Extent>, DeleteError> {
+        let mut index = lock(&segment.index);
+        // Another delete may have been faster; under the index's lock none can be any more.
+        let here: Vec<(BlobId, Extent)> = {
+            let catalog = lock(&self.catalog);
+            let here = |blob: &BlobId| catalog.get(*blob).map(|e| (*blob, e));
+            blobs.iter().filter_map(here).filter(|(_, e)| e.segment == segment.number()).collect()
+        };
+        if here.is_empty() {
+            return Ok(Vec::new());
+        }
+        if index.is_poisoned() {
+            return Err(DeleteError::Poisoned { segment: segment.number() });
+        }
+        let entries: Vec<_> =
+            here.iter().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent }).collect();
+        let written = index.append(&*self.disk, &entries).and_then(|()| index.sync(&*self.disk));
+        if let Err(e) = written {
+            if !is_full(&e) || index.is_poisoned() {
+                index.poison();
+                self.go_read_only(segment.number(), FailedStep::Index, &e);
+            }
+            return Err(e.into());
+        }
+        let mut catalog = lock(&self.catalog);
+        dead.extend(here.iter().filter_map(|(blob, extent)| catalog.remove(*blob, *extent)));
+        if catalog.slot(segment.number()).is_some_and(|s| s.sealed) {
+            index.release();
+        }
+        Ok(here.into_iter().map(|(_, extent)| extent).collect())
+    }
+
+    /// Gives space back in the background.
+    pub(super) fn punch_later(self: &Arc<Self>, dead: Vec<Dead>) {
+        if !dead.is_empty() {
+            let inner = Arc::clone(self);
+            self.background(move || inner.punch(&dead));
+        }
+    }
+
+    fn punch(&self, dead: &[Dead]) {
+        let mut page = Aligned::new(PAGE_BYTES);
+        for Dead { extent } in dead {
+            self.drop_if_empty(extent.segment);
+            let Some(segment) = lock(&self.catalog).segment(extent.segment) else { continue };
+            // After a restart every deleted record comes by here, and most of them are done.
+            if matches!(segment.file.holds_data(extent.body(), extent.punchable()), Ok(false)) {
+                lock(&self.catalog).punched(*extent);
+                continue;
+            }
+            match segment.punch(extent, &mut page) {
+                Ok(Punched::Done) => self.gave_back(extent),
+                Ok(Punched::Unsupported) => {}
+                Err(PunchError::Mark(e)) => {
+                    self.gave_back(extent);
+                    self.poison(&segment, FailedStep::Write, &e);
+                }
+                Err(PunchError::Punch(e)) => {
+                    tracing::warn!(segment = %segment.number(), error = %e, "space could not be given back");
+                }
+            }
+        }
+    }
+
+    fn gave_back(&self, extent: &Extent) {
+        lock(&self.catalog).punched(*extent);
+        self.counters.punched.fetch_add(extent.punchable(), Ordering::Relaxed);
+    }
+
+    /// Removes a sealed segment in which nothing is alive.
+    ///
+    /// The segment goes first: an index without a segment is swept away at the next opening, a
+    /// segment without its index would be read again, deleted records and all.
+    pub(super) fn drop_if_empty(&self, number: SegmentNumber) {
+        let Some(slot) = lock(&self.catalog).take_empty(number) else { return };
+        let removed = self
+            .disk
+            .remove(&number.segment_name())
+            .and_then(|()| self.disk.sync_dir())
+            .and_then(|()| self.disk.remove(&number.index_name()));
+        self.counters.punched.fetch_add(slot.dead_bytes, Ordering::Relaxed);
+        if let Err(e) = removed {
+            tracing::warn!(segment = %number, error = %e, "an empty segment could not be removed");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Reading a segment without an index: which records are in it, whole, deleted or damaged. It only
+//! reads and reports; what is done about it is decided in `recovery`.
+//!
+//! A record counts when every byte of it was verified, because without a sync between them a
+//! trailer can reach the disk before its body.
+
+use std::io;
+
+use shared::clock::Timestamp;
+use shared::ids::BlobId;
+use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
+
+use super::disk::DiskFile;
+use super::error::Damage;
+use super::format::{
+    FormatError, HEADER_PAGES_MAX, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index,
+    pages_of, sums_page, tombstone, trailer_pages,
+};
+use super::segment::Extent;
+
+/// A whole record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) blob: BlobId,
+    pub(super) extent: Extent,
+    pub(super) finished: Timestamp,
+}
+
+/// What a scan saw.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    pub(super) found: Vec<Found>,
+    pub(super) deleted: Vec<(BlobId, Extent)>,
+    /// Bad ranges with good records after them.
+    pub(super) aside: Vec<(u64, u64)>,
+    /// Where the last good record ends.
+    pub(super) end: u64,
+    /// What follows begins with a record whose header and trailer are good: rot, if it ever counted.
+    pub(super) tail_has_trailer: bool,
+}
+
+enum Examined {
+    Good(Found),
+    /// Deleted; the extent is not known if its length was never declared and its trailer is gone.
+    Deleted(BlobId, Result<Extent, u64>),
+    /// A header, and nothing but zeros where body and trailer should be.
+    Hollow(BlobId, Extent),
+    Bad {
+        trailer: bool,
+    },
+}
+
+/// Reads one segment.
+pub(super) struct Scanner<'a> {
+    header: &'a SegmentHeader,
+    file: &'a dyn DiskFile,
+    length: u64,
+    memory: Vec<u8>,
+}
+
+const WINDOW: usize = 16 * BLOCK_BYTES;
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(header: &'a SegmentHeader, file: &'a dyn DiskFile, length: u64) -> Self {
+        Self { header, file, length, memory: vec![0; WINDOW] }
+    }
+
+    /// All records from `from`, where one begins or nothing.
+    pub(super) fn scan(&mut self, from: u64) -> io::Result<Scanned> {
+        let mut scanned = Scanned { end: from, ..Scanned::default() };
+        let mut at = from;
+        let mut bad: Option<u64> = None;
+        let mut hollow = Vec::new();
+        while at < self.length {
+            let examined = self.examine(at)?;
+            let end = match &examined {
+                Examined::Good(found) => found.extent.end(),
+                Examined::Deleted(_, Ok(extent)) | Examined::Hollow(_, extent) => extent.end(),
+                Examined::Deleted(_, Err(next)) => *next,
+                Examined::Bad { trailer } => {
+                    if bad.is_none() {
+                        scanned.tail_has_trailer = *trailer;
+                    }
+                    bad.get_or_insert(at);
+                    at = self.next_header(at + PAGE)?;
+                    continue;
+                }
+            };
+            match examined {
+                Examined::Hollow(blob, extent) => hollow.push((blob, extent)),
+                Examined::Deleted(_, Err(_)) => {}
+                good => {
+                    scanned.good(&good, at, end, &mut bad, &mut hollow);
+                }
+            }
+            at = end;
+        }
+        Ok(scanned)
+    }
+
+    fn examine(&mut self, at: u64) -> io::Result<Examined> {
+        const BAD: Examined = Examined::Bad { trailer: false };
+        let mut pages = vec![0; HEADER_PAGES_MAX * PAGE_BYTES];
+        let read = self.file.read_at(&mut pages, at)?;
+        pages.truncate(read);
+        let count = if read >= PAGE_BYTES { RecordHeader::probe(self.header, at, &pages) } else { None };
+        let Some(head) = count.and_then(|n| pages.get(..n * PAGE_BYTES)) else { return Ok(BAD) };
+        let Ok(header) = RecordHeader::decode(self.header, at, head) else { return Ok(BAD) };
+        let body = at + head.len() as u64;
+        let (trailer, complete) = match header.declared {
+            Some(length) => (body + pages_of(length) * PAGE, true),
+            None => self.find_trailer(at, header.blob, body)?,
+        };
+        let mut extent = Extent {
+            segment: self.header.number,
+            page: u32::try_from(at / PAGE).unwrap_or(u32::MAX),
+            length: header.declared.unwrap_or(trailer - body),
+            finished_secs: 0,
+            header_pages: u8::try_from(head.len() / PAGE_BYTES).unwrap_or(u8::MAX),
+        };
+        let deleted = tombstone::is_set(self.header, at, header.blob, head);
+        let mut page = vec![0; PAGE_BYTES];
+        let whole = complete && self.file.read_at(&mut page, trailer)? == PAGE_BYTES;
+        let decoded = Trailer::decode(self.header, at, header.blob, trailer, &page);
+        if let (true, Ok((t, _))) = (whole, &decoded) {
+            extent.length = t.length;
+        }
+        let known = header.declared.is_some() || (whole && decoded.is_ok());
+        if deleted {
+            return Ok(Examined::Deleted(header.blob, if known { Ok(extent) } else { Err(trailer) }));
+        }
+        match decoded {
+            Ok((t, sums)) if whole && extent.trailer() == trailer && t.length == extent.length => {
+                extent.finished_secs = u32::try_from(t.finished.unix_ms() / 1000).unwrap_or(u32::MAX);
+                let found = Found { blob: header.blob, extent, finished: t.finished };
+                Ok(match self.verify_body(&found, &t, sums)? {
+                    None => Examined::Good(found),
+                    Some(_) => Examined::Bad { trailer: true },
+                })
+            }
+            _ if known && whole && self.is_zero(extent.body(), extent.end())? => {
+                Ok(Examined::Hollow(header.blob, extent))
+            }
+            _ => Ok(BAD),
+        }
+    }
+
+    /// Checks an indexed record whole.
+    pub(super) fn is_whole(&mut self, extent: &Extent) -> io::Result<bool> {
+        Ok(
+            matches!(self.examine(extent.offset())?, Examined::Good(found) if found.extent.end() == extent.end()),
+        )
+    }
+
+    /// Whether an indexed record is marked as deleted, or is a header before a hole.
+    pub(super) fn is_deleted(&self, blob: BlobId, extent: &Extent) -> io::Result<bool> {
+        let mut page = vec![0; PAGE_BYTES];
+        let whole = self.file.read_at(&mut page, extent.offset())? == PAGE_BYTES;
+        let ours = whole && RecordHeader::probe(self.header, extent.offset(), &page).is_some();
+        if ours && tombstone::is_set(self.header, extent.offset(), blob, &page) {
+            return Ok(true);
+        }
+        Ok(ours && !self.file.holds_data(extent.body(), extent.punchable())?)
+    }
+
+    /// Whether header and trailer of an indexed record are in order.
+    pub(super) fn ends_check(&self, blob: BlobId, extent: &Extent) -> io::Result<bool> {
+        let head = extent.header_bytes();
+        let mut pages = vec![0; head + PAGE_BYTES];
+        let whole = self.file.read_at(&mut pages[..head], extent.offset())? == head
+            && self.file.read_at(&mut pages[head..], extent.trailer())? == PAGE_BYTES;
+        Ok(whole && super::read::check_ends(self.header, blob, extent, &pages).is_ok())
+    }
+
+    /// The trailer of a record of unknown length, `true`; or where the next record begins, `false`.
+    fn find_trailer(&mut self, record: u64, blob: BlobId, from: u64) -> io::Result<(u64, bool)> {
+        let header = self.header;
+        let found = self.find(from, |at, page| {
+            if Trailer::probe(header, record, blob, page) {
+                return Some((at, true));
+            }
+            RecordHeader::probe(header, at, page).map(|_| (at, false))
+        })?;
+        Ok(found.unwrap_or((self.length.next_multiple_of(PAGE).max(from), false)))
+    }
+
+    /// Where the next header begins, or the end of the file.
+    fn next_header(&mut self, from: u64) -> io::Result<u64> {
+        let header = self.header;
+        let found = self.find(from, |at, page| RecordHeader::probe(header, at, page).map(|_| at))?;
+        Ok(found.unwrap_or(self.length))
+    }
+
+    fn find<T>(&mut self, from: u64, mut test: impl FnMut(u64, &[u8]) -> Option<T>) -> io::Result<Option<T>> {
+        let mut at = from;
+        while at < self.length {
+            let read = self.file.read_at(&mut self.memory, at)?;
+            let pages = (0..).map(|n| at + n * PAGE).zip(self.memory[..read].chunks_exact(PAGE_BYTES));
+            if let Some(found) = pages.into_iter().find_map(|(at, page)| test(at, page)) {
+                return Ok(Some(found));
+            }
+            at += WINDOW as u64;
+        }
+        Ok(None)
+    }
+
+    fn is_zero(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut at = from;
+        while at < to {
+            let want = index((to - at).min(WINDOW as u64));
+            let read = self.file.read_at(&mut self.memory[..want], at)?;
+            if read < want || self.memory[..read].iter().any(|b| *b != 0) {
+                return Ok(false);
+            }
+            at += read as u64;
+        }
+        Ok(true)
+    }
+
+    fn verify_body(
+        &mut self,
+        found: &Found,
+        trailer: &Trailer,
+        first: Vec<u32>,
+    ) -> io::Result<Option<Damage>> {
+        let extent = &found.extent;
+        let mut sums = first;
+        let mut page = vec![0; PAGE_BYTES];
+        for number in 1..trailer_pages(extent.length) {
+            let at = extent.trailer() + number * PAGE;
+            let whole = self.file.read_at(&mut page, at)? == PAGE_BYTES;
+            let further = trailer.decode_further(self.header, extent.offset(), at, number, &page);
+            match further {
+                Ok(further) if whole => sums.extend(further),
+                Ok(_) => return Ok(Some(Damage::CutOff)),
+                Err(e) => return Ok(Some(Damage::Trailer(e))),
+            }
+        }
+        if sums.len() as u64 != blocks_of(extent.length) {
+            return Ok(Some(Damage::Trailer(FormatError::Content)));
+        }
+        let mut hasher = blake3::Hasher::new();
+        let (mut at, mut block) = (0, 0);
+        while at < extent.length {
+            let want = index((extent.length - at).min(WINDOW as u64));
+            if self.file.read_at(&mut self.memory[..want], extent.body() + at)? < want {
+                return Ok(Some(Damage::CutOff));
+            }
+            if let Some(bad) = bad_block(&self.memory[..want], &sums[index(block)..]) {
+                return Ok(Some(Damage::Block(block + bad)));
+            }
+            hasher.update(&self.memory[..want]);
+            at += want as u64;
+            block += (WINDOW / BLOCK_BYTES) as u64;
+        }
+        debug_assert_eq!(sums_page(0).0, 0, "the first page's sums come first");
+        let same = shared::digest::Digest::from(hasher.finalize()) == trailer.digest;
+        Ok((!same).then_some(Damage::Digest))
+    }
+}
+
+impl Scanned {
+    /// A good or deleted record at `at`: what was in doubt before it is decided now.
+    fn good(
+        &mut self,
+        record: &Examined,
+        at: u64,
+        end: u64,
+        bad: &mut Option<u64>,
+        hollow: &mut Vec<(BlobId, Extent)>,
+    ) {
+        if let Some(from) = bad.take() {
+            self.aside.push((from, at - from));
+            hollow.retain(|(_, e)| e.offset() < from);
+        }
+        self.deleted.append(hollow);
+        match record {
+            Examined::Good(found) => self.found.push(*found),
+            Examined::Deleted(blob, Ok(extent)) => self.deleted.push((*blob, *extent)),
+            _ => {}
+        }
+        self.end = end;
+        self.tail_has_trailer = false;
+    }
+}

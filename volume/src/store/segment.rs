@@ -1,0 +1,181 @@
+//! One segment: its file, its index, where the next record goes, and whether it may still be
+//! written. Who may write it (the lanes) is the catalog's affair.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use shared::limits::PAGE_BYTES;
+
+use super::buffer::Aligned;
+use super::disk::{Access, Disk, DiskFile, Punched};
+use super::format::{PAGE, RecordHeader, SegmentHeader, pages_of, tombstone, trailer_pages};
+use super::index::IndexFile;
+
+/// The number of a segment, unique in its volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentNumber(pub(super) u32);
+
+impl fmt::Display for SegmentNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:010}", self.0)
+    }
+}
+
+impl SegmentNumber {
+    /// Name of its segment file.
+    pub(super) fn segment_name(self) -> String {
+        format!("{self}.seg")
+    }
+    /// Name of its index file.
+    pub(super) fn index_name(self) -> String {
+        format!("{self}.idx")
+    }
+    /// Name of an index that is being written to take the place of the other.
+    pub(super) fn index_temporary(self) -> String {
+        format!("{self}.idx.tmp")
+    }
+    /// From a file name with this ending.
+    pub(super) fn from_name(name: &str, ending: &str) -> Option<Self> {
+        let digits = name.strip_suffix(ending)?;
+        let ours = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
+        ours.then(|| digits.parse().ok().map(Self)).flatten()
+    }
+}
+
+/// Where a record is. All else about it stands in its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) segment: SegmentNumber,
+    /// Its first page, counted in pages: 16 TiB of segment are more than any has.
+    pub(super) page: u32,
+    pub(super) length: u64,
+    /// When it became durable, in seconds since 1970.
+    pub(super) finished_secs: u32,
+    pub(super) header_pages: u8,
+}
+
+impl Extent {
+    pub(super) fn offset(&self) -> u64 {
+        u64::from(self.page) * PAGE
+    }
+    pub(super) fn header_bytes(&self) -> usize {
+        usize::from(self.header_pages) * PAGE_BYTES
+    }
+    pub(super) fn body(&self) -> u64 {
+        self.offset() + u64::from(self.header_pages) * PAGE
+    }
+    pub(super) fn trailer(&self) -> u64 {
+        self.body() + pages_of(self.length) * PAGE
+    }
+    pub(super) fn end(&self) -> u64 {
+        self.trailer() + trailer_pages(self.length) * PAGE
+    }
+    /// Bytes it takes in its segment.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end() - self.offset()
+    }
+    /// Bytes that a punch gives back: all but the header pages.
+    pub(super) fn punchable(&self) -> u64 {
+        self.end() - self.body()
+    }
+}
+
+/// An open segment file with its index.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) index: Mutex<IndexFile>,
+    /// Where the next record begins. Only the holder of the lane moves it.
+    pub(super) end: AtomicU64,
+    poisoned: AtomicBool,
+}
+
+impl Segment {
+    pub(super) fn new(header: SegmentHeader, file: Arc<dyn DiskFile>, index: IndexFile, end: u64) -> Self {
+        let (index, end) = (Mutex::new(index), AtomicU64::new(end));
+        Self { header, file, index, end, poisoned: AtomicBool::new(false) }
+    }
+
+    /// Creates both files. Before a record can count, the segment's first page, the index header
+    /// and both names are durable: so a segment without an index is not a crash's doing.
+    pub(super) fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Self> {
+        let number = header.number;
+        let file = disk.create(&number.segment_name(), Access::Direct)?;
+        let mut page = Aligned::new(PAGE_BYTES);
+        page.as_mut_slice().copy_from_slice(&header.encode());
+        file.write_at(page.as_slice(), 0)?;
+        file.sync_data()?;
+        let index = IndexFile::create(disk, &header)?;
+        disk.sync_dir()?;
+        Ok(Self::new(header, file, index, PAGE))
+    }
+
+    pub(super) fn number(&self) -> SegmentNumber {
+        self.header.number
+    }
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+    pub(super) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Marks a record's header page as deleted and gives its body and trailer back.
+    ///
+    /// The index entry of the delete must be durable before this is called: a body that is gone
+    /// while its delete may still be forgotten would be a lost value after a power cut.
+    pub(super) fn punch(&self, extent: &Extent, page: &mut Aligned) -> Result<Punched, PunchError> {
+        let unmarked = self.mark_deleted(extent, page);
+        let punched = self.file.punch(extent.body(), extent.punchable()).map_err(PunchError::Punch)?;
+        unmarked.map_err(PunchError::Mark)?;
+        Ok(punched)
+    }
+
+    fn mark_deleted(&self, extent: &Extent, page: &mut Aligned) -> io::Result<()> {
+        let bytes = page.as_mut_slice();
+        let whole = self.file.read_at(bytes, extent.offset())? == bytes.len();
+        let blob = shared::ids::BlobId::from_bytes(super::format::field(bytes, 16));
+        let (Ok(blob), true) = (blob, whole) else { return Ok(()) };
+        let ours = RecordHeader::probe(&self.header, extent.offset(), bytes).is_some();
+        if !ours || tombstone::is_set(&self.header, extent.offset(), blob, bytes) {
+            return Ok(());
+        }
+        tombstone::set(&self.header, extent.offset(), blob, bytes);
+        self.file.write_at(page.as_slice(), extent.offset())
+    }
+}
+
+/// A step of a punch that failed.
+#[derive(Debug)]
+pub(super) enum PunchError {
+    /// The mark in the header page; the space was given back all the same.
+    Mark(io::Error),
+    /// The space was not given back.
+    Punch(io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let n = SegmentNumber(42);
+        assert_eq!(n.segment_name(), "0000000042.seg");
+        assert_eq!(SegmentNumber::from_name("0000000042.seg", ".seg"), Some(n));
+        for other in ["42.seg", "0000000042.idx", "0000000042.seg~", "00000000x2.seg", "9999999999.seg"] {
+            assert_eq!(SegmentNumber::from_name(other, ".seg"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_extent_is_small() {
+        assert!(size_of::<Extent>() <= 24);
+    }
+}

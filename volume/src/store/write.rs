@@ -1,0 +1,476 @@
+//! Uploads: a lane is leased, bytes flow through aligned buffers to the disk while they are hashed,
+//! and `finish` makes them durable before it makes them visible.
+//!
+//! An upload that does not finish leaves nothing behind: its segment is cut back to where it began.
+//! It never reports success on top of a failed write or sync, and never waits for a buffer while it
+//! holds one that could be written.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::clock::Timestamp;
+use shared::digest::Digest;
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::limits::{BLOB_BYTES_MAX, BLOCK_BYTES, PAGE_BYTES};
+use shared::work::blocking;
+use tokio::task::JoinHandle;
+
+use super::buffer::Buffer;
+use super::error::{FailedStep, WriteError, is_full};
+use super::format::{Crc, PAGE, RecordHeader, Trailer, pages_of, trailer_pages};
+use super::index::Entry;
+use super::lane::Lease;
+use super::segment::{Extent, Segment};
+use super::{Inner, Store, lock};
+
+/// What an upload says of itself before its first byte.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// Its id, given out by the master.
+    pub blob: BlobId,
+    /// The key it is a version of.
+    pub key: Key,
+    /// Media type, as the client gave it.
+    pub content_type: Option<String>,
+    /// User metadata: names and values.
+    pub metadata: Vec<(String, String)>,
+    /// Length in bytes, if it is known.
+    pub length: Option<u64>,
+}
+
+/// A record that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
+}
+
+/// An upload under way. Dropping it aborts it.
+#[derive(Debug)]
+pub struct Upload {
+    store: Arc<Inner>,
+    /// None once it is finished or being aborted.
+    lease: Option<Lease>,
+    header: RecordHeader,
+    header_pages: usize,
+    received: u64,
+    filling: Option<Filling>,
+    /// Bytes that go in front of the next buffer: header pages, or the part of a page that an
+    /// early flush left over. They need no hashing any more.
+    carry: Vec<u8>,
+    /// Where in the segment the next buffer goes.
+    position: u64,
+    /// None while a flight has it.
+    sums: Option<Sums>,
+    flight: Option<JoinHandle<Landed>>,
+    /// A call failed or was given up half way: only dropping is left.
+    broken: bool,
+}
+
+type Landed = (Result<(), WriteError>, Sums);
+
+#[derive(Debug)]
+struct Filling {
+    buffer: Buffer,
+    used: usize,
+    /// Where bytes begin that are not hashed yet.
+    fresh: usize,
+}
+
+/// Digest of the body and checksums of its blocks, so far.
+#[derive(Debug)]
+struct Sums {
+    hasher: blake3::Hasher,
+    block: Crc,
+    in_block: usize,
+    blocks: Vec<u32>,
+}
+
+impl Store {
+    /// Begins an upload: checks that the blob is new, sets space aside, leases a lane.
+    ///
+    /// Dropping the future half way leaves nothing behind.
+    pub async fn begin(&self, record: NewRecord) -> Result<Upload, WriteError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || Upload::begin(&inner, record)).await
+    }
+}
+
+impl Upload {
+    fn begin(store: &Arc<Inner>, record: NewRecord) -> Result<Self, WriteError> {
+        if let Some(reason) = store.read_only.get() {
+            return Err(WriteError::ReadOnly(*reason));
+        }
+        if record.length.is_some_and(|n| n > BLOB_BYTES_MAX) {
+            return Err(WriteError::TooLong { limit: BLOB_BYTES_MAX });
+        }
+        let header = RecordHeader {
+            blob: record.blob,
+            key: record.key,
+            content_type: record.content_type,
+            metadata: record.metadata,
+            declared: record.length,
+            created: store.options.clock.now(),
+        };
+        let lease = Lease::take(store, header.blob, header.declared)?;
+        let position = lease.start;
+        let carry = header.encode(&lease.segment.header, position).map_err(|_| WriteError::Metadata)?;
+        Ok(Self {
+            store: Arc::clone(store),
+            lease: Some(lease),
+            header,
+            header_pages: carry.len() / PAGE_BYTES,
+            received: 0,
+            filling: None,
+            carry,
+            position,
+            sums: Some(Sums::new()),
+            flight: None,
+            broken: false,
+        })
+    }
+
+    /// Bytes taken so far.
+    pub fn length(&self) -> u64 {
+        self.received
+    }
+
+    /// The blob being written.
+    pub fn blob(&self) -> BlobId {
+        self.header.blob
+    }
+
+    /// BLAKE3 of the bytes taken so far: to be compared with what was declared before `finish` makes
+    /// the record visible.
+    pub async fn digest_so_far(&mut self) -> Result<Digest, WriteError> {
+        if std::mem::replace(&mut self.broken, true) {
+            return Err(WriteError::Aborted);
+        }
+        self.land().await?;
+        let mut sums = self.sums.take().ok_or(WriteError::Aborted)?;
+        let mut filling = self.filling.take();
+        let (sums, filling) = blocking(move || {
+            if let Some(filling) = &mut filling {
+                sums.update(&filling.buffer.as_slice()[filling.fresh..filling.used]);
+                filling.fresh = filling.used;
+            }
+            (sums, filling)
+        })
+        .await;
+        let digest = sums.hasher.finalize().into();
+        (self.sums, self.filling, self.broken) = (Some(sums), filling, false);
+        Ok(digest)
+    }
+
+    /// Takes bytes of the body; waits while the disk is behind.
+    ///
+    /// After an error, or when the future was dropped half way, every further call fails.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
+        if std::mem::replace(&mut self.broken, true) {
+            return Err(WriteError::Aborted);
+        }
+        let limit = self.header.declared.unwrap_or(BLOB_BYTES_MAX);
+        if bytes.len() as u64 > limit - self.received {
+            return Err(WriteError::TooLong { limit });
+        }
+        while !bytes.is_empty() {
+            let filling = self.filling().await;
+            let taken = filling.push(bytes);
+            let full = filling.room() == 0;
+            bytes = &bytes[taken..];
+            self.received += taken as u64;
+            if full {
+                self.flush().await?;
+            }
+        }
+        // A slow client must not sit on a half-full buffer that a fast one waits for.
+        if self.store.write_pool.contended() {
+            self.flush().await?;
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    async fn filling(&mut self) -> &mut Filling {
+        if self.filling.is_none() {
+            let mut buffer = self.store.write_pool.take().await;
+            let used = self.carry.len();
+            buffer.as_mut_slice()[..used].copy_from_slice(&self.carry);
+            self.carry.clear();
+            self.filling = Some(Filling { buffer, used, fresh: used });
+        }
+        self.filling.as_mut().expect("it was filled above")
+    }
+
+    /// Sends the buffer off: to the disk on one thread, through the hashes on another. What does
+    /// not fill a page stays behind in `carry`.
+    async fn flush(&mut self) -> Result<(), WriteError> {
+        self.land().await?;
+        let (Some(filling), Some(lease)) = (self.filling.take(), &mut self.lease) else { return Ok(()) };
+        let Filling { buffer, used, fresh } = filling;
+        let whole = used / PAGE_BYTES * PAGE_BYTES;
+        self.carry.extend_from_slice(&buffer.as_slice()[whole..used]);
+        lease.spend(whole as u64)?;
+        let (segment, store) = (Arc::clone(&lease.segment), Arc::clone(&self.store));
+        let mut sums = self.sums.take().ok_or(WriteError::Aborted)?;
+        let (buffer, position) = (Arc::new(buffer), self.position);
+        self.position += whole as u64;
+        self.flight = Some(tokio::spawn(async move {
+            let hashed = Arc::clone(&buffer);
+            let hash = blocking(move || {
+                sums.update(&hashed.as_slice()[fresh..used]);
+                sums
+            });
+            let write = blocking(move || write_at(&store, &segment, &buffer.as_slice()[..whole], position));
+            tokio::join!(write, hash)
+        }));
+        Ok(())
+    }
+
+    /// Waits for the buffer that is on its way.
+    async fn land(&mut self) -> Result<(), WriteError> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let landed = flight.await;
+        self.flight = None;
+        match landed {
+            Ok((written, sums)) => {
+                self.sums = Some(sums);
+                written
+            }
+            Err(e) => match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(WriteError::Aborted),
+            },
+        }
+    }
+
+    /// Makes the record durable, then visible. On an error nothing of it is kept; a future dropped
+    /// half way may still finish the record.
+    pub async fn finish(mut self) -> Result<Stored, WriteError> {
+        match self.try_finish().await {
+            Ok(stored) => Ok(stored),
+            Err(e) => {
+                self.abort().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn try_finish(&mut self) -> Result<Stored, WriteError> {
+        if std::mem::replace(&mut self.broken, true) {
+            return Err(WriteError::Aborted);
+        }
+        let received = self.received;
+        if let Some(declared) = self.header.declared.filter(|n| *n != received) {
+            return Err(WriteError::ShortBody { declared, received });
+        }
+        self.land().await?;
+        self.filling().await;
+        let (Some(mut lease), Some(filling), Some(sums)) =
+            (self.lease.take(), self.filling.take(), self.sums.take())
+        else {
+            return Err(WriteError::Aborted);
+        };
+        let last = Last {
+            filling,
+            sums,
+            position: self.position,
+            blob: self.header.blob,
+            length: received,
+            header_pages: self.header_pages,
+        };
+        // One hop for all of it. It owns the lease, so it ends well or aborts even if nobody waits.
+        blocking(move || match last.write(&mut lease) {
+            Ok(stored) => {
+                lease.finished();
+                Ok(stored)
+            }
+            Err(e) => {
+                lease.abort();
+                Err(e)
+            }
+        })
+        .await
+    }
+
+    /// Gives the upload up; returns when nothing of it is left. (Dropping it does the same, later.)
+    pub async fn abort(mut self) {
+        let _ = self.land().await;
+        if let Some(mut lease) = self.lease.take() {
+            blocking(move || lease.abort()).await;
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let (Some(lease), flight) = (self.lease.take(), self.flight.take()) else { return };
+        match (flight, tokio::runtime::Handle::try_current()) {
+            // The write that is on its way must not land after the segment was cut.
+            (Some(flight), Ok(runtime)) => {
+                let job = self.store.job();
+                drop(runtime.spawn(async move {
+                    let _ = flight.await;
+                    drop(lease);
+                    drop(job);
+                }));
+            }
+            // The runtime went down, and nothing can be waited for: the next opening cuts the tail.
+            (Some(_), Err(_)) => lease.abandon(),
+            (None, _) => drop(lease),
+        }
+    }
+}
+
+impl Filling {
+    fn room(&self) -> usize {
+        self.buffer.as_slice().len() - self.used
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.room());
+        self.buffer.as_mut_slice()[self.used..self.used + taken].copy_from_slice(&bytes[..taken]);
+        self.used += taken;
+        taken
+    }
+
+    fn pad(&mut self) {
+        let end = self.used.next_multiple_of(PAGE_BYTES);
+        self.buffer.as_mut_slice()[self.used..end].fill(0);
+        self.used = end;
+    }
+}
+
+impl Sums {
+    fn new() -> Self {
+        Self { hasher: blake3::Hasher::new(), block: Crc::new(), in_block: 0, blocks: Vec::new() }
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        self.hasher.update(bytes);
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.in_block));
+            self.block.update(now);
+            self.in_block += now.len();
+            if self.in_block == BLOCK_BYTES {
+                self.end_block();
+            }
+            bytes = later;
+        }
+    }
+
+    fn end_block(&mut self) {
+        self.blocks.push(std::mem::replace(&mut self.block, Crc::new()).finish());
+        self.in_block = 0;
+    }
+
+    fn finish(mut self) -> (Digest, Vec<u32>) {
+        if self.in_block > 0 {
+            self.end_block();
+        }
+        (self.hasher.finalize().into(), self.blocks)
+    }
+}
+
+/// The end of a record: what is left of the body, the trailer, the sync.
+struct Last {
+    filling: Filling,
+    sums: Sums,
+    position: u64,
+    blob: BlobId,
+    length: u64,
+    header_pages: usize,
+}
+
+impl Last {
+    fn write(mut self, lease: &mut Lease) -> Result<Stored, WriteError> {
+        let store = Arc::clone(&lease.store);
+        let segment = Arc::clone(&lease.segment);
+        self.sums.update(&self.filling.buffer.as_slice()[self.filling.fresh..self.filling.used]);
+        self.filling.pad();
+        let (digest, blocks) = self.sums.finish();
+        let finished = store.options.clock.now();
+        let trailer = Trailer { blob: self.blob, length: self.length, digest, finished };
+        let at = self.position + self.filling.used as u64;
+        let pages = trailer.encode(&segment.header, lease.start, at, &blocks);
+        let mut rest = pages.as_slice();
+        loop {
+            rest = &rest[self.filling.push(rest)..];
+            let used = self.filling.used;
+            lease.spend(used as u64)?;
+            write_at(&store, &segment, &self.filling.buffer.as_slice()[..used], self.position)?;
+            self.position += used as u64;
+            self.filling.used = 0;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        sync(&store, &segment)?;
+        let extent = extent(lease, self.length, self.header_pages, finished);
+        debug_assert_eq!(extent.end(), self.position, "the record ends where its extent says");
+        commit(&store, &segment, self.blob, extent, finished);
+        Ok(Stored { blob: self.blob, length: self.length, digest })
+    }
+}
+
+fn extent(lease: &Lease, length: u64, header_pages: usize, finished: Timestamp) -> Extent {
+    Extent {
+        segment: lease.segment.number(),
+        page: u32::try_from(lease.start / PAGE).expect("the lease is of a segment with room for the record"),
+        length,
+        finished_secs: u32::try_from(finished.unix_ms() / 1000).unwrap_or(u32::MAX),
+        header_pages: u8::try_from(header_pages).expect("HEADER_PAGES_MAX is small"),
+    }
+}
+
+/// The record is durable: from here on it counts, whatever becomes of its index entry. The entry comes
+/// before the record is visible, so that no delete's entry can stand in front of it.
+fn commit(store: &Arc<Inner>, segment: &Arc<Segment>, blob: BlobId, extent: Extent, finished: Timestamp) {
+    segment.end.store(extent.end(), std::sync::atomic::Ordering::Release);
+    let appended = lock(&segment.index).append(&*store.disk, &[Entry::Put { blob, extent, finished }]);
+    if let Err(e) = appended {
+        // A later entry would hide this record from the scan that finds it when the store is opened.
+        tracing::error!(segment = %segment.number(), error = %e, "an index entry could not be written");
+        store.poison(segment, FailedStep::Index, &e);
+    }
+    lock(&store.catalog).insert(blob, extent);
+}
+
+/// Writes to a segment; any failure but a full disk poisons it.
+fn write_at(store: &Inner, segment: &Segment, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
+    if segment.is_poisoned() {
+        return Err(WriteError::Aborted);
+    }
+    segment.file.write_at(bytes, offset).map_err(|e| {
+        if is_full(&e) {
+            let available = store.available().unwrap_or(0);
+            return WriteError::NoSpace { needed: bytes.len() as u64, available };
+        }
+        store.poison(segment, FailedStep::Write, &e);
+        WriteError::Io(e)
+    })
+}
+
+fn sync(store: &Inner, segment: &Segment) -> Result<(), WriteError> {
+    let began = Instant::now();
+    let synced = segment.file.sync_data();
+    store.counters.synced(began.elapsed());
+    synced.map_err(|e| {
+        if is_full(&e) {
+            tracing::error!(segment = %segment.number(), "the disk filled up during a sync");
+        }
+        store.poison(segment, FailedStep::Sync, &e);
+        WriteError::Io(e)
+    })
+}
+
+/// Bytes that a record takes beyond its body, at most, for a body of this length.
+pub(super) fn overhead(length: u64) -> u64 {
+    let padding = pages_of(length) * PAGE - length;
+    super::format::HEADER_PAGES_MAX as u64 * PAGE + padding + trailer_pages(length) * PAGE
+}
