@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::key::Key;
-use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX, RESERVE_BYTES};
+use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::telemetry::LogFormat;
 
 use crate::size::ByteSize;
+
+/// As `shared::limits::RESERVE_BYTES`; a test holds them together.
+const RESERVE: &str = "256MiB";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -88,7 +91,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
     /// Free bytes of each volume that are never given to values
-    #[arg(long, value_name = "BYTES", default_value_t = ByteSize(RESERVE_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value = RESERVE)]
     pub(crate) reserve: ByteSize,
     #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
     pub(crate) xdg_config_home: Option<String>,
@@ -259,6 +262,11 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_limits() {
+        assert_eq!(RESERVE.parse(), Ok(ByteSize(shared::limits::RESERVE_BYTES)));
     }
 
     #[test]

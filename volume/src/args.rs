@@ -1,0 +1,105 @@
+//! The command line of `volume`, and how it becomes a `Config`. The one place of this crate where an
+//! environment variable is read, by clap.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use shared::http::client::base_url;
+use shared::http::exposure::{self, Exposed};
+use shared::limits::{RESERVE_BYTES, SEGMENT_BYTES};
+use shared::ring::Zone;
+use shared::secret::{ClusterSecret, SecretError};
+use shared::telemetry::LogFormat;
+
+use crate::config::Config;
+
+/// Barge's volume server: values on one disk.
+///
+///   PORT=3002 volume ./volume2/                          a master that lists it asks it
+///   volume --master http://localhost:3000 ./volume2/     it registers itself
+#[derive(Clone, Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+pub struct Args {
+    /// The volume's directory; one volume per disk.
+    data: PathBuf,
+    /// The master to register with, as http://HOST:PORT.
+    #[arg(long)]
+    master: Option<String>,
+    /// Port on 127.0.0.1.
+    #[arg(long, env = "PORT", default_value_t = 3001)]
+    port: u16,
+    /// Address to listen on instead of 127.0.0.1:PORT.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Where peers and masters reach this volume, as http://HOST:PORT.
+    #[arg(long)]
+    advertise: Option<String>,
+    /// Where clients reach this volume, as http://HOST:PORT.
+    #[arg(long)]
+    public_url: Option<String>,
+    /// What it shares its fate with: replicas go to different zones first.
+    #[arg(long)]
+    zone: Option<Zone>,
+    /// Segments are sealed when they pass this many bytes.
+    #[arg(long, default_value_t = SEGMENT_BYTES)]
+    segment_size: u64,
+    /// Segments are sealed when they pass this age.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1d")]
+    segment_age: Duration,
+    /// Free bytes that are never given to values.
+    #[arg(long, default_value_t = RESERVE_BYTES)]
+    reserve: u64,
+    /// The cluster's secret; by default one in your configuration folder, made at the first start.
+    #[arg(long)]
+    secret_file: Option<PathBuf>,
+    /// Listen on other addresses than loopback although anybody who reaches them may do anything.
+    #[arg(long)]
+    insecure_no_auth: bool,
+    /// text or json.
+    #[arg(long, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
+    xdg_config_home: Option<String>,
+    #[arg(long, env = "HOME", hide = true)]
+    home: Option<String>,
+}
+
+/// The arguments do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum ArgsError {
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The address.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+}
+
+impl Args {
+    /// Checks them. The second part is where to listen.
+    ///
+    /// # Errors
+    /// When they do not go together, or the secret cannot be read.
+    pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
+        let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        exposure::check(listen, self.insecure_no_auth)?;
+        let secret = ClusterSecret::find(
+            self.secret_file.as_deref(),
+            self.xdg_config_home.as_deref(),
+            self.home.as_deref(),
+        )?;
+        let mut config = Config::new(self.data, secret);
+        config.master = self.master.as_deref().map(base_url);
+        config.advertise = self.advertise.as_deref().map(base_url);
+        config.public_url = self.public_url.as_deref().map(base_url);
+        config.zone = self.zone;
+        config.segment_bytes = self.segment_size;
+        config.segment_age = self.segment_age;
+        config.reserve_bytes = self.reserve;
+        Ok((config, listen))
+    }
+}
+
+

@@ -1,0 +1,53 @@
+//! What a volume is told before it starts. Arguments become a `Config` once, in `main` or in the
+//! all-in-one server; nothing below reads an argument or an environment variable.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::clock::Clock;
+use shared::limits::{RESERVE_BYTES, SEGMENT_AGE, SEGMENT_BYTES};
+use shared::ring::Zone;
+use shared::secret::ClusterSecret;
+
+/// Everything a volume needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its directory: one volume per disk.
+    pub data: PathBuf,
+    /// The master to register with, as a base URL; none when the master asks us.
+    pub master: Option<String>,
+    /// Where peers and masters reach it, as a base URL; its own listening address when none is given.
+    pub advertise: Option<String>,
+    /// Where clients reach it, as a base URL; as `advertise` when none is given.
+    pub public_url: Option<String>,
+    /// What it shares its fate with.
+    pub zone: Option<Zone>,
+    /// Segments are sealed when they pass this size.
+    pub segment_bytes: u64,
+    /// Segments are sealed when they pass this age.
+    pub segment_age: Duration,
+    /// Free bytes never given to clients.
+    pub reserve_bytes: u64,
+    /// What servers of the cluster sign with.
+    pub secret: ClusterSecret,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Config {
+    /// The usual settings for a directory.
+    pub fn new(data: PathBuf, secret: ClusterSecret) -> Self {
+        Self {
+            data,
+            master: None,
+            advertise: None,
+            public_url: None,
+            zone: None,
+            segment_bytes: SEGMENT_BYTES,
+            segment_age: SEGMENT_AGE,
+            reserve_bytes: RESERVE_BYTES,
+            secret,
+            clock: Clock::System,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `/_/…` of a volume: health, and what its master asks of it. Every call that does something is signed.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use shared::http::body::{self, Body};
+use shared::http::signed::read_signed;
+use shared::ids::ClusterId;
+use shared::limits::{INVENTORY_PAGE, RECLAIM_BATCH};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::volume::{
+    DeleteRequest, DeleteResponse, IdentifyRequest, InventoryEntry, InventoryPage, InventoryRequest,
+};
+
+use crate::server::Volume;
+
+/// 200 when values can be read here; `read_only` says whether they can be written.
+pub(super) fn health(volume: &Volume) -> Result<Response<Body>, ErrorReply> {
+    let read_only = volume.store.status().read_only;
+    let health = serde_json::json!({ "server": "barge-volume", "read_only": read_only });
+    Ok(body::json(StatusCode::OK, &health))
+}
+
+async fn signed<T: DeserializeOwned>(volume: &Volume, request: Request<Incoming>) -> Result<T, ErrorReply> {
+    read_signed(&volume.config.secret, volume.config.clock.now(), request).await
+}
+
+fn check_cluster(volume: &Volume, cluster: ClusterId) -> Result<(), ErrorReply> {
+    if volume.identity.cluster() == Some(cluster) {
+        return Ok(());
+    }
+    Err(ErrorReply::new(
+        ErrorCode::WrongCluster,
+        "this volume belongs to another cluster, or to none yet",
+        "point the master at its own volumes",
+    ))
+}
+
+/// Tells who it is, and joins the asking master's cluster when it belongs to none.
+pub(super) async fn identify(
+    volume: &Volume,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let question: IdentifyRequest = signed(volume, request).await?;
+    volume.identity.join(question.cluster).map_err(|e| {
+        ErrorReply::new(ErrorCode::WrongCluster, e.to_string(), "point the master at its own volumes")
+    })?;
+    Ok(body::json(StatusCode::OK, &volume.report()))
+}
+
+/// Deletes blobs; they are durably gone when this answers.
+pub(super) async fn delete(
+    volume: &Arc<Volume>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let message: DeleteRequest = signed(volume, request).await?;
+    check_cluster(volume, message.cluster)?;
+    if message.blobs.len() > RECLAIM_BATCH {
+        return Err(ErrorReply::new(ErrorCode::BadBody, "too many blobs in one call", "send fewer"));
+    }
+    volume.spent.add(&message.blobs, volume.config.clock.now());
+    let deleted = volume.store.delete(message.blobs).await?;
+    Ok(body::json(StatusCode::OK, &DeleteResponse { found: deleted.found, bytes: deleted.bytes }))
+}
+
+/// A page of what it holds.
+pub(super) async fn inventory(
+    volume: &Volume,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let question: InventoryRequest = signed(volume, request).await?;
+    check_cluster(volume, question.cluster)?;
+    let now = volume.config.clock.now();
+    let entries = volume
+        .store
+        .inventory(question.after, question.limit.min(INVENTORY_PAGE))
+        .into_iter()
+        .map(|e| InventoryEntry {
+            blob: e.blob,
+            length: e.length,
+            age_ms: u64::try_from(now.since(e.finished).as_millis()).unwrap_or(u64::MAX),
+        })
+        .collect();
+    Ok(body::json(StatusCode::OK, &InventoryPage { entries }))
+}

@@ -1,0 +1,120 @@
+//! A value out: conditions and ranges by the same rules as everywhere, bytes verified block by block
+//! before they leave. A bad block in the middle cuts the answer: the client sees an error, never a clean end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use shared::http::body::{self, Body, BodyFailure};
+use shared::http::entity::{Entity, Piece};
+use shared::key::Key;
+use shared::limits::READ_BUFFER_BYTES;
+use shared::ticket::Ticket;
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::routes::HOPS;
+
+use crate::server::Volume;
+use crate::store::{ReadError, Reader};
+
+/// Answers a GET or HEAD that has a read ticket for this volume.
+pub(super) async fn serve(
+    volume: &Arc<Volume>,
+    key: &Key,
+    ticket: &Ticket,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let reader = match volume.store.reader(ticket.blob).await {
+        Ok(reader) => reader,
+        // Replaced, moved or deleted since the ticket was given: the master knows the present.
+        Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
+        Err(e) => return Err(ErrorReply::from(e).for_key(key)),
+    };
+    let (digest, metadata) = (reader.digest(), reader.metadata().to_vec());
+    let entity = Entity {
+        generation: reader.blob(),
+        size: reader.length(),
+        digest,
+        content_type: reader.content_type(),
+        metadata: &metadata,
+    };
+    let plan = entity.answer(request.method(), request.headers()).map_err(|e| e.for_key(key))?;
+    let mut download = Download { reader, pieces: plan.pieces.into(), key: key.clone() };
+    // The first bytes before the head: what is damaged from the start is a 500, not a cut answer.
+    let first = download.next().await.map_err(|e| ErrorReply::from(e).for_key(key))?;
+    Ok(plan.head.map(|()| match first {
+        None => body::empty(),
+        Some(first) if download.pieces.is_empty() => body::full(first),
+        Some(first) => body::stream(unfold((Some(first), Some(download)), step)),
+    }))
+}
+
+type State = (Option<Bytes>, Option<Download>);
+
+async fn step((first, download): State) -> Option<(Result<Bytes, BodyFailure>, State)> {
+    let mut download = download?;
+    if let Some(first) = first {
+        return Some((Ok(first), (None, Some(download))));
+    }
+    match download.next().await {
+        Ok(Some(bytes)) => Some((Ok(bytes), (None, Some(download)))),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::error!(key = %download.key, %error, "a value cannot be read to its end");
+            Some((Err(error.into()), (None, None)))
+        }
+    }
+}
+
+/// An answer under way. It holds the blob against being punched out until it ends.
+struct Download {
+    reader: Reader,
+    pieces: VecDeque<Piece>,
+    key: Key,
+}
+
+impl Download {
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let range = match self.pieces.pop_front() {
+            None => return Ok(None),
+            Some(Piece::Text(text)) => return Ok(Some(text)),
+            Some(Piece::Range(range)) => range,
+        };
+        let wanted = usize::try_from(range.len()).unwrap_or(usize::MAX).min(READ_BUFFER_BYTES);
+        let bytes = self.reader.read(range.start(), wanted).await?;
+        let next = range.start() + bytes.len() as u64;
+        if let Some(rest) = shared::range::ByteRange::new(next, range.end(), self.reader.length()) {
+            self.pieces.push_front(Piece::Range(rest));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// 307 to the master, with one hop more: at too many it answers 503 instead of sending the client round.
+fn back_to_master(key: &Key, ticket: &Ticket) -> Response<Body> {
+    let location = format!("{}{}?{HOPS}={}", ticket.master_public, key.to_path(), ticket.hops.saturating_add(1));
+    let mut answer = Response::new(body::empty());
+    *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+impl From<ReadError> for ErrorReply {
+    fn from(e: ReadError) -> Self {
+        let (code, hint) = match &e {
+            ReadError::NotFound { .. } => (ErrorCode::NotFound, "ask the master again"),
+            ReadError::Damaged { .. } => (
+                ErrorCode::Damaged,
+                "the copy on this volume is damaged and was not served; try again for another replica",
+            ),
+            _ => (ErrorCode::Internal, "see the volume's log; try again for another replica"),
+        };
+        Self::new(code, e.to_string(), hint)
+    }
+}

@@ -1,0 +1,30 @@
+//! Which status an error of the store gets.
+
+use shared::wire::error::{ErrorCode, ErrorReply};
+
+use crate::store::{DeleteError, WriteError};
+
+impl From<WriteError> for ErrorReply {
+    fn from(e: WriteError) -> Self {
+        let (code, hint) = match &e {
+            WriteError::Exists { .. } => (ErrorCode::TicketUsed, "ask the master for a new ticket: send the upload there again"),
+            WriteError::Busy { .. } => (ErrorCode::TooBusy, "try again in a moment"),
+            WriteError::NoSpace { .. } => {
+                (ErrorCode::NoSpace, "delete values (space comes back at once) or add a volume")
+            }
+            WriteError::ReadOnly(_) => (ErrorCode::ReadOnly, "see the volume's status; send the upload to the master again"),
+            WriteError::TooLong { .. } | WriteError::ShortBody { .. } => {
+                (ErrorCode::WrongLength, "nothing was stored; send exactly the bytes that were announced")
+            }
+            WriteError::Metadata => (ErrorCode::BadHeader, "send less user metadata"),
+            _ => (ErrorCode::Internal, "nothing was stored; see the volume's log, and send it again"),
+        };
+        Self::new(code, e.to_string(), hint)
+    }
+}
+
+impl From<DeleteError> for ErrorReply {
+    fn from(e: DeleteError) -> Self {
+        Self::new(ErrorCode::Internal, e.to_string(), "see the volume's log; deleting again is harmless")
+    }
+}

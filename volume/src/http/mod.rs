@@ -1,0 +1,118 @@
+//! The volume's HTTP face: values by ticket, calls by signature, and what it shows of itself.
+
+mod admin;
+mod digests;
+mod download;
+pub mod error;
+mod upload;
+
+use std::sync::Arc;
+
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use shared::http::body::{self, Body};
+use shared::http::serve::{Context, Service};
+use shared::key::Key;
+use shared::ticket::{Operation, Ticket};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::routes::{self, TICKET, query_value};
+
+use crate::metrics::VolumeMetrics;
+use crate::server::Volume;
+
+/// The routes of a volume.
+pub struct Face {
+    /// Behind them.
+    pub volume: Arc<Volume>,
+    /// Shown at `/_/metrics`.
+    pub metrics: VolumeMetrics,
+}
+
+impl Service for Face {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        _context: Context,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let path = request.uri().path();
+        if !path.starts_with("/_/") {
+            return value(&self.volume, request).await;
+        }
+        match (request.method(), path) {
+            (&Method::GET, routes::HEALTH) => admin::health(&self.volume),
+            (&Method::GET, routes::STATUS) => Ok(body::json(http::StatusCode::OK, &self.volume.status())),
+            (&Method::GET, routes::METRICS) => Ok(self.metrics.render(&self.volume.store.status())),
+            (&Method::POST, routes::IDENTIFY) => admin::identify(&self.volume, request).await,
+            (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,
+            (&Method::POST, routes::INVENTORY) => admin::inventory(&self.volume, request).await,
+            _ => {
+                body::drain_later(request.into_body());
+                Err(ErrorReply::new(
+                    ErrorCode::NoSuchRoute,
+                    "there is nothing at this path",
+                    "paths under /_/ are Barge's own: health, status, metrics",
+                ))
+            }
+        }
+    }
+}
+
+/// A request about a value: nothing happens without a ticket.
+async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+    let opened = open_ticket(volume, &request);
+    let (key, sealed, ticket) = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            body::drain_later(request.into_body());
+            return Err(refusal);
+        }
+    };
+    match (request.method().clone(), &ticket.operation) {
+        (Method::GET | Method::HEAD, Operation::Read(v)) if *v == volume.identity.volume() => {
+            download::serve(volume, &key, &ticket, &request).await
+        }
+        (Method::POST | Method::PUT, Operation::Write(_)) => {
+            upload::receive(volume, key, sealed, ticket, request).await
+        }
+        (method, _) => {
+            body::drain_later(request.into_body());
+            let refusal = if [Method::GET, Method::HEAD, Method::POST, Method::PUT].contains(&method) {
+                ErrorReply::new(
+                    ErrorCode::BadTicket,
+                    "the ticket permits something else, or is for another volume",
+                    "ask the master, and follow its redirect",
+                )
+            } else {
+                ErrorReply::new(
+                    ErrorCode::MethodNotAllowed,
+                    "a volume takes GET, HEAD, PUT and POST with a ticket",
+                    "send other requests to the master",
+                )
+                .with_header(ALLOW, HeaderValue::from_static("GET, HEAD, PUT, POST"))
+            };
+            Err(refusal.for_key(&key))
+        }
+    }
+}
+
+fn open_ticket(volume: &Volume, request: &Request<Incoming>) -> Result<(Key, String, Ticket), ErrorReply> {
+    let key = Key::from_path(request.uri().path())?;
+    let refuse = |code, why: String| {
+        ErrorReply::new(code, why, "ask the master, and follow its redirect").for_key(&key)
+    };
+    let sealed = query_value(request.uri().query(), TICKET)
+        .ok_or_else(|| refuse(ErrorCode::BadTicket, "a volume does nothing without a ticket".into()))?;
+    let now = volume.config.clock.now();
+    let ticket = Ticket::open(&sealed, &volume.config.secret, &key, now).map_err(|e| {
+        let code = match e {
+            shared::ticket::TicketError::Expired => ErrorCode::TicketExpired,
+            _ => ErrorCode::BadTicket,
+        };
+        refuse(code, format!("the ticket is not good: {e}"))
+    })?;
+    if volume.identity.cluster() != Some(ticket.cluster) {
+        return Err(refuse(ErrorCode::WrongCluster, "the ticket is of another cluster than this volume".into()));
+    }
+    Ok((key, sealed, ticket))
+}

@@ -1,0 +1,339 @@
+//! A value in: to this disk and down the chain at once, as fast as the slowest of them. Receipts come
+//! back from the end; the first volume hands them to the master, and answers the client with the outcome.
+//!
+//! Whatever goes wrong before the trailer is durable leaves nothing behind.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{ETAG, EXPECT, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use shared::http::body::{self, Body, DeclaredLength};
+use shared::http::client::read_bounded;
+use shared::http::metadata::Described;
+use shared::http::pipe::{Pipe, PipeError};
+use shared::key::Key;
+use shared::limits::{CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT};
+use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
+use shared::wire::routes::{CHAIN_HEADER, COMMIT, TICKET};
+use shared::wire::volume::ChainResponse;
+
+use super::digests::Declared;
+use crate::server::Volume;
+use crate::store::{NewRecord, Stored, Upload, WriteError};
+
+/// An upload whose ticket is good.
+struct Incomer {
+    volume: Arc<Volume>,
+    key: Key,
+    sealed: String,
+    ticket: Ticket,
+    grant: WriteGrant,
+    /// This volume's place in the chain.
+    place: usize,
+    method: Method,
+    headers: HeaderMap,
+    described: Described,
+}
+
+/// Answers a PUT or POST that has a write ticket.
+pub(super) async fn receive(
+    volume: &Arc<Volume>,
+    key: Key,
+    sealed: String,
+    ticket: Ticket,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let (head, mut incoming) = request.into_parts();
+    let waits = head.headers.contains_key(EXPECT);
+    let accepted = accept(volume, key.clone(), sealed, ticket, head.method, head.headers).await;
+    let outcome = match accepted {
+        Ok((incomer, declared, upload)) => incomer.run(declared, upload, &mut incoming).await,
+        Err(refusal) => {
+            if !waits {
+                body::drain_later(incoming);
+            }
+            return Err(refusal.for_key(&key));
+        }
+    };
+    if outcome.is_err() {
+        body::drain_later(incoming);
+    }
+    outcome.map_err(|e| e.for_key(&key))
+}
+
+/// All that can be refused before a byte of the body is asked for.
+async fn accept(
+    volume: &Arc<Volume>,
+    key: Key,
+    sealed: String,
+    ticket: Ticket,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<(Incomer, Declared, Upload), ErrorReply> {
+    let Operation::Write(grant) = ticket.operation.clone() else {
+        return Err(ErrorReply::new(ErrorCode::BadTicket, "the ticket permits no write", "ask the master"));
+    };
+    let us = volume.identity.volume();
+    let place = grant.chain.iter().position(|link| link.volume == us).ok_or_else(|| {
+        ErrorReply::new(ErrorCode::BadTicket, "the ticket is for other volumes", "ask the master, and follow its redirect")
+    })?;
+    let length = match (body::declared_length(&headers), grant.length) {
+        (DeclaredLength::Missing, _) => {
+            return Err(ErrorReply::new(
+                ErrorCode::LengthRequired,
+                "the upload says neither how long it is nor that it is chunked",
+                "send Content-Length (0 for an empty value) or Transfer-Encoding: chunked",
+            ));
+        }
+        // A client that followed the redirect with another body than it announced: the first guess is an empty one.
+        (DeclaredLength::Known(sent), Some(granted)) if sent != granted => {
+            return Err(ErrorReply::new(
+                ErrorCode::WrongLength,
+                format!("the ticket is for {granted} bytes, the request announces {sent}"),
+                "nothing was stored; send the value again without following redirects by hand",
+            ));
+        }
+        (DeclaredLength::Known(sent), _) => Some(sent),
+        (DeclaredLength::Unknown, granted) => granted,
+    };
+    let mut declared = Declared::from_headers(&headers)?;
+    declared.blake3 = declared.blake3.or(grant.digest);
+    let described = Described::from_headers(&headers)
+        .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again"))?;
+    if volume.spent.contains(ticket.blob) {
+        return Err(WriteError::Exists { blob: ticket.blob }.into());
+    }
+    let record = NewRecord {
+        blob: ticket.blob,
+        key: key.clone(),
+        content_type: described.content_type.clone(),
+        metadata: described.metadata.clone(),
+        length,
+    };
+    let upload = volume.store.begin(record).await?;
+    let volume = Arc::clone(volume);
+    Ok((Incomer { volume, key, sealed, ticket, grant, place, method, headers, described }, declared, upload))
+}
+
+/// The rest of the chain, as far as it is still with us.
+struct Downstream {
+    pipe: Option<Pipe>,
+    address: String,
+    /// Volumes from the next one to the end.
+    links: u32,
+}
+
+impl Incomer {
+    async fn run(
+        self,
+        mut declared: Declared,
+        mut upload: Upload,
+        incoming: &mut Incoming,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let mut down = self.open_downstream(upload_length(&self.headers, &self.grant));
+        while let Some(frame) = body::next(incoming).await? {
+            self.volume.http_metrics.received(frame.len());
+            let (written, (), ()) =
+                tokio::join!(upload.write(&frame), down.push(frame.clone()), declared.update(&frame));
+            written?;
+        }
+        // Before the end is told to the chain: what is refused here must not be durable there.
+        declared.check()?;
+        if let Some(granted) = self.grant.length.filter(|n| *n != upload.length()) {
+            return Err(ErrorReply::new(
+                ErrorCode::WrongLength,
+                format!("{} bytes came, {granted} were announced", upload.length()),
+                "nothing was stored; send the whole value",
+            ));
+        }
+        // From here on the client may go: what is durable is brought to its commit.
+        let ended = tokio::spawn(async move { self.end(&declared, upload, down).await });
+        match ended.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ErrorReply::new(
+                ErrorCode::OutcomeUnknown,
+                "the volume failed while it made the value durable",
+                "send the value again: a repeated PUT is harmless",
+            )),
+        }
+    }
+
+    fn open_downstream(&self, length: Option<u64>) -> Downstream {
+        let rest = &self.grant.chain[self.place + 1..];
+        let links = u32::try_from(rest.len()).unwrap_or(1);
+        let Some(Link { address, .. }) = rest.first() else {
+            return Downstream { pipe: None, address: String::new(), links };
+        };
+        let url = format!("{address}{}?{TICKET}={}", self.key.to_path(), self.sealed);
+        let mut headers = HeaderMap::new();
+        self.described.apply(&mut headers);
+        super::digests::forward(&self.headers, &mut headers);
+        headers.insert(CHAIN_HEADER, HeaderValue::from_static("1"));
+        let pipe = Pipe::open(self.volume.peers.http(), Method::PUT, &url, headers, length);
+        Downstream { pipe: Some(pipe), address: address.clone(), links }
+    }
+
+    /// Makes the value durable here, gathers the receipts of the chain, and commits.
+    async fn end(
+        self,
+        declared: &Declared,
+        upload: Upload,
+        down: Downstream,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let (stored, behind) = tokio::join!(upload.finish(), down.finish());
+        let stored = stored?;
+        if let Err(refusal) = declared.check_blake3(&stored.digest) {
+            // Nobody has a receipt for it yet, and nobody will.
+            self.volume.store.delete(vec![stored.blob]).await?;
+            return Err(refusal);
+        }
+        let mut receipts = vec![self.receipt(&stored)];
+        if let Some(behind) = behind {
+            if behind.blake3 == stored.digest {
+                receipts.extend(behind.receipts);
+            } else {
+                tracing::error!(key = %self.key, "the next volume of the chain wrote other bytes than this one");
+            }
+        }
+        if self.headers.contains_key(CHAIN_HEADER) {
+            let answer = ChainResponse { receipts, blake3: stored.digest };
+            return Ok(body::json(StatusCode::CREATED, &answer));
+        }
+        let response = self.commit(receipts).await?;
+        self.answer(&stored, response)
+    }
+
+    fn receipt(&self, stored: &Stored) -> String {
+        Receipt {
+            cluster: self.ticket.cluster,
+            volume: self.volume.identity.volume(),
+            blob: stored.blob,
+            length: stored.length,
+            digest: stored.digest,
+            issued: self.volume.config.clock.now(),
+        }
+        .seal(&self.volume.config.secret)
+    }
+
+    /// Hands the receipts to the master, again and again while it cannot be reached: a commit sent twice is one.
+    async fn commit(&self, receipts: Vec<String>) -> Result<CommitResponse, ErrorReply> {
+        let request = CommitRequest {
+            key: self.key.clone(),
+            ticket: self.sealed.clone(),
+            receipts,
+            content_type: self.described.content_type.clone(),
+            metadata: self.described.metadata.clone(),
+        };
+        let started = Instant::now();
+        loop {
+            let left = COMMIT_TIMEOUT.saturating_sub(started.elapsed());
+            let answer =
+                self.volume.peers.call_within(&self.ticket.master, COMMIT, &request, left).await;
+            let error = match answer {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            use shared::http::client::CallError::{Refused, Strange};
+            let final_answer = match &error {
+                Refused { detail, .. } => detail.code.status().is_client_error(),
+                Strange { .. } => true,
+                _ => false,
+            };
+            if final_answer || left < COMMIT_RETRY * 2 {
+                tracing::warn!(key = %self.key, master = self.ticket.master, %error, "commit failed");
+                return Err(ErrorReply::new(
+                    ErrorCode::OutcomeUnknown,
+                    format!("the value is on disk, but whether it became the key's value is unknown: {error}"),
+                    "send the value again: a repeated PUT is harmless",
+                ));
+            }
+            tokio::time::sleep(COMMIT_RETRY).await;
+        }
+    }
+
+    fn answer(&self, stored: &Stored, response: CommitResponse) -> Result<Response<Body>, ErrorReply> {
+        let status = match response.outcome {
+            CommitOutcome::Created => StatusCode::CREATED,
+            CommitOutcome::Replaced => StatusCode::OK,
+            CommitOutcome::ConditionFailed => {
+                return Err(ErrorReply::condition_failed(&self.method, &self.headers, &self.key));
+            }
+            CommitOutcome::NotEnoughReceipts => {
+                return Err(ErrorReply::new(
+                    ErrorCode::Unavailable,
+                    format!(
+                        "{} of {} copies became durable, and {} are needed",
+                        response.replicas, self.grant.wanted, self.grant.min_replicas
+                    ),
+                    "nothing was stored; send the value again",
+                ));
+            }
+        };
+        let told = shared::wire::master::Stored {
+            key: self.key.clone(),
+            size: stored.length,
+            blake3: stored.digest,
+            generation: stored.blob,
+            replicas: response.replicas,
+            wanted: usize::from(self.grant.wanted),
+        };
+        let mut answer = body::json(status, &told);
+        if let Ok(etag) = HeaderValue::from_str(&stored.digest.etag()) {
+            answer.headers_mut().insert(ETAG, etag);
+        }
+        Ok(answer)
+    }
+}
+
+/// Between two attempts to reach the master with a commit.
+const COMMIT_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
+
+fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {
+    match body::declared_length(headers) {
+        DeclaredLength::Known(n) => Some(n),
+        _ => grant.length,
+    }
+}
+
+impl Downstream {
+    /// Hands bytes on; a link that takes none is dropped, and the upload goes on without it.
+    async fn push(&mut self, bytes: Bytes) {
+        if let Some(pipe) = &mut self.pipe
+            && let Err(error) = pipe.push(bytes, CHAIN_STALL_TIMEOUT * self.links).await
+        {
+            self.dropped(&error);
+        }
+    }
+
+    fn dropped(&mut self, error: &PipeError) {
+        tracing::warn!(next = self.address, %error, "the rest of the chain is dropped; its copies are owed");
+        self.pipe = None;
+    }
+
+    /// The receipts of the rest of the chain; none when it was dropped.
+    async fn finish(mut self) -> Option<ChainResponse> {
+        let pipe = self.pipe.take()?;
+        match pipe.finish(RECEIPT_TIMEOUT * self.links).await {
+            Ok(answer) if answer.status().is_success() => {
+                let text = read_bounded(answer).await.ok()?;
+                serde_json::from_slice(&text).ok()
+            }
+            Ok(answer) => {
+                let status = answer.status();
+                let text = read_bounded(answer).await.unwrap_or_default();
+                let reason = String::from_utf8_lossy(&text).into_owned();
+                tracing::warn!(next = self.address, %status, reason, "the next volume refused its copy");
+                None
+            }
+            Err(error) => {
+                self.dropped(&error);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Who a volume is: `volume.json` and `lock` in its directory. Made once; the cluster is added when the
+//! volume joins one, and never changes after that.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+use shared::ids::{ClusterId, VolumeId};
+
+/// Version of everything in a volume's directory.
+pub const FORMAT_VERSION: u32 = 1;
+const FILE: &str = "volume.json";
+
+/// What `volume.json` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    format_version: u32,
+    volume: VolumeId,
+    cluster: Option<ClusterId>,
+}
+
+/// An opened directory: nobody else has it.
+#[derive(Debug)]
+pub struct Identity {
+    folder: PathBuf,
+    record: RwLock<Record>,
+    // Held for as long as the volume runs; the operating system lets go of it with the process.
+    _lock: File,
+}
+
+/// A directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file or folder says no.
+    #[error("the volume's directory {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the volume's directory {0} is in use by another process: stop that volume, or give this one a directory of its own")]
+    InUse(PathBuf),
+    /// Written by another version.
+    #[error("the volume's directory {path} has format version {found}; this volume reads version {FORMAT_VERSION}: use the version of Barge that wrote it")]
+    OtherVersion {
+        /// Where.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Not what we wrote.
+    #[error("{0} is not a volume's description. If this directory holds segments, put back the file from a copy: its volume id is the one in their headers")]
+    Unreadable(PathBuf),
+    /// Segments without the file.
+    #[error("{0} is missing, and there are segments beside it: put it back from a copy, or use another directory")]
+    Missing(PathBuf),
+    /// Of another cluster.
+    #[error("the volume belongs to cluster {ours}, the master to cluster {theirs}: point the volume at its own master, or give it another directory")]
+    OtherCluster {
+        /// The volume's.
+        ours: ClusterId,
+        /// The master's.
+        theirs: ClusterId,
+    },
+}
+
+impl Identity {
+    /// Opens a volume's directory, and makes it when there is none.
+    ///
+    /// # Errors
+    /// When it is in use, of another version, or not a volume's. Nothing is changed then.
+    pub fn open(folder: &Path) -> Result<Self, IdentityError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| IdentityError::Io { path, source }
+        };
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        let lock_path = folder.join("lock");
+        let lock = File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
+        lock.try_lock().map_err(|e| match e {
+            fs::TryLockError::WouldBlock => IdentityError::InUse(folder.to_owned()),
+            fs::TryLockError::Error(source) => IdentityError::Io { path: lock_path.clone(), source },
+        })?;
+        let path = folder.join(FILE);
+        let record = match fs::read(&path) {
+            Ok(text) => read(&text, &path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let segments = folder.join("segments");
+                if fs::read_dir(&segments).is_ok_and(|mut entries| entries.next().is_some()) {
+                    return Err(IdentityError::Missing(path));
+                }
+                let new =
+                    Record { format_version: FORMAT_VERSION, volume: VolumeId::random(), cluster: None };
+                write(folder, &new).map_err(io(&path))?;
+                new
+            }
+            Err(e) => return Err(io(&path)(e)),
+        };
+        Ok(Self { folder: folder.to_owned(), record: RwLock::new(record), _lock: lock })
+    }
+
+    /// Which volume it is.
+    pub fn volume(&self) -> VolumeId {
+        self.record.read().unwrap_or_else(PoisonError::into_inner).volume
+    }
+
+    /// Which cluster it belongs to, once it has joined one.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.record.read().unwrap_or_else(PoisonError::into_inner).cluster
+    }
+
+    /// Joins a cluster, or checks that it is the one it belongs to.
+    ///
+    /// # Errors
+    /// When it belongs to another, or that cannot be written down.
+    pub fn join(&self, cluster: ClusterId) -> Result<(), IdentityError> {
+        let mut record = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        match record.cluster {
+            Some(ours) if ours == cluster => Ok(()),
+            Some(ours) => Err(IdentityError::OtherCluster { ours, theirs: cluster }),
+            None => {
+                let joined = Record { cluster: Some(cluster), ..*record };
+                write(&self.folder, &joined)
+                    .map_err(|source| IdentityError::Io { path: self.folder.join(FILE), source })?;
+                *record = joined;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read(text: &[u8], path: &Path) -> Result<Record, IdentityError> {
+    let unreadable = |_| IdentityError::Unreadable(path.to_owned());
+    // The version alone first: the rest of another version's file may look different.
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let Version { format_version: found } = serde_json::from_slice(text).map_err(unreadable)?;
+    if found != FORMAT_VERSION {
+        return Err(IdentityError::OtherVersion { path: path.to_owned(), found });
+    }
+    serde_json::from_slice(text).map_err(unreadable)
+}
+
+/// Written whole or not at all: beside, synced, renamed, and the folder synced.
+fn write(folder: &Path, record: &Record) -> io::Result<()> {
+    let draft = folder.join(".volume.json.new");
+    let mut file = File::create(&draft)?;
+    file.write_all(&serde_json::to_vec_pretty(record)?)?;
+    file.sync_all()?;
+    fs::rename(&draft, folder.join(FILE))?;
+    File::open(folder)?.sync_all()?;
+    if let Some(parent) = folder.parent().filter(|p| !p.as_os_str().is_empty()) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_one_volume_one_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (ClusterId::random(), ClusterId::random());
+        let first = Identity::open(dir.path()).unwrap();
+        let volume = first.volume();
+        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::InUse(_))));
+        first.join(a).unwrap();
+        first.join(a).unwrap();
+        assert!(matches!(first.join(b), Err(IdentityError::OtherCluster { .. })));
+        drop(first);
+        let again = Identity::open(dir.path()).unwrap();
+        assert_eq!((again.volume(), again.cluster()), (volume, Some(a)));
+    }
+
+    #[test]
+    fn other_versions_and_foreign_files_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        fs::write(&path, br#"{"format_version":7,"else":1}"#).unwrap();
+        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::OtherVersion { found: 7, .. })));
+        fs::write(&path, b"hello").unwrap();
+        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::Unreadable(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"hello");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir_all(dir.path().join("segments")).unwrap();
+        fs::write(dir.path().join("segments/0000000001.seg"), b"").unwrap();
+        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::Missing(_))));
+    }
+}

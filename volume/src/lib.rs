@@ -1,0 +1,154 @@
+//! A volume: values on one disk, in append-only log segments with offset indexes.
+//!
+//! `run(config, listener, shutdown)` is the whole server; the caller owns address and signal. It knows
+//! neither placement nor metadata: what it may do, a ticket says.
+
+pub mod args;
+pub mod config;
+mod heartbeat;
+pub mod http;
+pub mod identity;
+mod metrics;
+mod server;
+mod spent;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::http::client::{PeerClient, probe_public_url};
+use shared::http::serve;
+use shared::limits::HEARTBEAT_INTERVAL;
+use shared::telemetry::{HttpMetrics, Metrics};
+use shared::work::{Progress, Shutdown, Worker, blocking, run_worker};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError};
+use crate::metrics::VolumeMetrics;
+use crate::server::Volume;
+use crate::store::{OpenError, Options, RealDisk, Store};
+
+/// Segments past their age are looked for so often.
+const SEAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a volume stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its directory.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its segments.
+    #[error("the segments cannot be opened: {0}")]
+    Open(#[from] OpenError),
+    /// Its disk.
+    #[error("the volume's directory: {0}")]
+    Disk(#[source] std::io::Error),
+    /// Its connections.
+    #[error("cannot make connections: {0}")]
+    Client(#[from] reqwest::Error),
+    /// Its address.
+    #[error("cannot tell its own address: {0}")]
+    Address(#[source] std::io::Error),
+    /// It does not belong to that master.
+    #[error("{0}")]
+    Misplaced(String),
+}
+
+/// Runs a volume on `listener` until `shutdown`.
+///
+/// # Errors
+/// When it cannot start, or its master belongs to another cluster.
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+    let listening = listener.local_addr().map_err(RunError::Address)?;
+    let address = config.advertise.clone().unwrap_or(format!("http://{listening}"));
+    let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
+    let (identity, store) = open(&config).await?;
+    let metrics = Metrics::default();
+    let http_metrics = HttpMetrics::new(&metrics);
+    let volume = Arc::new(Volume {
+        peers: PeerClient::new(config.secret.clone(), config.clock.clone())?,
+        http_metrics: Arc::clone(&http_metrics),
+        spent: spent::Spent::default(),
+        identity,
+        store,
+        address,
+        public_url,
+        config,
+    });
+    tracing::info!(volume = %volume.identity.volume(), address = volume.address, "volume started");
+    let (misplaced, mut told) = watch::channel(None);
+    let workers = start_workers(&volume, misplaced, &shutdown);
+    let face = Arc::new(http::Face { volume: Arc::clone(&volume), metrics: VolumeMetrics::new(metrics) });
+    let probe = {
+        let (http, url) = (volume.peers.http().clone(), volume.public_url.clone());
+        tokio::spawn(async move { probe_public_url(&http, &url).await })
+    };
+    let reason = tokio::select! {
+        () = serve::run(listener, face, http_metrics, shutdown) => None,
+        Ok(reason) = told.wait_for(Option::is_some) => reason.clone(),
+    };
+    probe.abort();
+    for worker in workers {
+        worker.abort();
+    }
+    volume.store.close().await;
+    reason.map_or(Ok(()), |reason| Err(RunError::Misplaced(reason)))
+}
+
+async fn open(config: &Config) -> Result<(Identity, Store), RunError> {
+    let config = config.clone();
+    let (identity, store, report) = blocking(move || {
+        let identity = Identity::open(&config.data)?;
+        let disk = Arc::new(RealDisk::open(&config.data).map_err(RunError::Disk)?);
+        let options = Options {
+            volume: identity.volume(),
+            segment_bytes: config.segment_bytes,
+            segment_age: config.segment_age,
+            reserve_bytes: config.reserve_bytes,
+            clock: config.clock.clone(),
+        };
+        let (store, report) = Store::open(disk, options)?;
+        Ok::<_, RunError>((identity, store, report))
+    })
+    .await?;
+    tracing::info!(?report, "segments opened");
+    Ok((identity, store))
+}
+
+fn start_workers(
+    volume: &Arc<Volume>,
+    misplaced: watch::Sender<Option<String>>,
+    shutdown: &Shutdown,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let alone = || Arc::new(Notify::new());
+    let seal = run_worker(Seal(Arc::clone(volume)), SEAL_INTERVAL, alone(), shutdown.clone());
+    let mut started = vec![tokio::spawn(seal)];
+    match volume.config.master.clone() {
+        Some(master) => {
+            let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), master, misplaced);
+            let beating = run_worker(heartbeat, HEARTBEAT_INTERVAL, alone(), shutdown.clone());
+            started.push(tokio::spawn(beating));
+        }
+        // A master that was given our address asks us; nobody can be misplaced then.
+        None => std::mem::forget(misplaced),
+    }
+    started
+}
+
+/// Seals open segments that have grown old.
+struct Seal(Arc<Volume>);
+
+impl Worker for Seal {
+    const NAME: &'static str = "seal";
+
+    async fn tick(&mut self) -> Progress {
+        match self.0.store.seal_aged().await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "segments sealed by age"),
+            Err(error) => tracing::warn!(%error, "an old segment could not be sealed"),
+        }
+        Progress::Idle
+    }
+}

@@ -1,0 +1,22 @@
+//! `volume`: arguments in, server out.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Parser;
+use shared::work::Shutdown;
+use tokio::net::TcpListener;
+use volume::args::Args;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    shared::telemetry::init_logs(args.log_format);
+    let (config, listen) = args.into_config()?;
+    let shutdown = Shutdown::on_signals()?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    // The one line on standard output: who started us with port 0 learns the port from it.
+    writeln!(std::io::stdout(), "volume listening on http://{address}")?;
+    Ok(volume::run(config, listener, shutdown).await?)
+}

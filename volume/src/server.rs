@@ -1,0 +1,71 @@
+//! One volume, assembled: what its routes and workers share, and what it tells of itself.
+
+use std::sync::Arc;
+
+use rustix::fs::statvfs;
+use shared::http::client::PeerClient;
+use shared::telemetry::HttpMetrics;
+use shared::wire::volume::{VolumeReport, VolumeStatus};
+
+use crate::config::Config;
+use crate::identity::{FORMAT_VERSION, Identity};
+use crate::spent::Spent;
+use crate::store::Store;
+
+/// The parts of a volume.
+#[derive(Debug)]
+pub struct Volume {
+    /// What it was told.
+    pub config: Config,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where its values are.
+    pub store: Store,
+    /// Where peers and masters reach it.
+    pub address: String,
+    /// Where clients reach it.
+    pub public_url: String,
+    /// Calls to masters and to the next volume of a chain.
+    pub peers: PeerClient,
+    /// What it counts of its requests.
+    pub http_metrics: Arc<HttpMetrics>,
+    /// Write tickets that are used up although their blob is gone.
+    pub spent: Spent,
+}
+
+impl Volume {
+    /// What it tells its master.
+    pub fn report(&self) -> VolumeReport {
+        let status = self.store.status();
+        let capacity_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        VolumeReport {
+            volume: self.identity.volume(),
+            cluster: self.identity.cluster(),
+            address: self.address.clone(),
+            public_url: self.public_url.clone(),
+            zone: self.config.zone.clone(),
+            capacity_bytes,
+            available_bytes: status.available_bytes,
+            blobs: status.blobs,
+            live_bytes: status.live_bytes,
+            uploads: status.uploads,
+            read_only: status.read_only,
+            format_version: FORMAT_VERSION,
+        }
+    }
+
+    /// What it shows of itself.
+    pub fn status(&self) -> VolumeStatus {
+        let status = self.store.status();
+        VolumeStatus {
+            report: self.report(),
+            segments_open: status.segments_open,
+            segments_sealed: status.segments_sealed,
+            dead_bytes: status.dead_bytes,
+            punched_bytes: status.punched_bytes,
+            quarantined: status.quarantined,
+            damaged_blocks: status.damaged_blocks,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
