@@ -18,17 +18,16 @@ use crate::master::Master;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::meta;
 
-/// 200 when values can be written and read, 503 with the reason when not.
-pub(super) fn health(master: &Master) -> Result<Response<Body>, ErrorReply> {
+/// 200 when values can be written and read, 503 with the reason when not. Whoever polls it while a
+/// cluster starts is no reason for a log line, so this is an answer, not an error.
+pub(super) fn health(master: &Master) -> Response<Body> {
     let (usable, needed) = (master.cluster.writable(), master.config.replication.min());
-    if usable < needed {
-        return Err(ErrorReply::new(
-            ErrorCode::Unavailable,
-            format!("{usable} volumes take writes, and {needed} are needed"),
-            "see `barge cluster status`",
-        ));
-    }
-    Ok(body::json(StatusCode::OK, &serde_json::json!({ "server": "barge-master", "volumes": usable })))
+    let (status, ready) =
+        if usable < needed { (StatusCode::SERVICE_UNAVAILABLE, false) } else { (StatusCode::OK, true) };
+    let health = serde_json::json!({
+        "server": "barge-master", "ready": ready, "volumes_writable": usable, "volumes_needed": needed,
+    });
+    body::json(status, &health)
 }
 
 pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {

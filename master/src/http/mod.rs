@@ -38,7 +38,7 @@ impl Service for Face {
             return objects::handle(&self.master, request).await;
         }
         match (request.method(), path) {
-            (&Method::GET, routes::HEALTH) => admin::health(&self.master),
+            (&Method::GET, routes::HEALTH) => Ok(admin::health(&self.master)),
             (&Method::GET, routes::STATUS) => admin::status(&self.master),
             (&Method::GET, routes::METRICS) => {
                 admin::refresh(&self.master)?;
