@@ -1,0 +1,317 @@
+#!/usr/bin/env bash
+# A Barge cluster on this machine: one master and N volumes, each in a container of its own, on a
+# network of their own. Reached from this machine only: http://localhost:3000.
+#
+# The containers share one image that holds three static binaries, built here from these sources.
+# Values and metadata are kept in named docker volumes; `down` removes them.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+readonly IMAGE=barge:local
+readonly NETWORK=barge
+readonly LABEL=barge.cluster=local
+readonly MASTER=barge-master
+readonly MASTER_PORT=3000
+readonly URL=http://localhost:$MASTER_PORT
+readonly STATE=.docker
+readonly BINS=target/barge-bins
+readonly VOLUMES_MAX=64
+readonly DOCKERD_DEADLINE_SECONDS=60
+readonly HEALTH_DEADLINE_SECONDS=60
+
+# What a client should do with a cluster of which a volume has just died: ask the master again. It
+# notices within 3 seconds.
+readonly -a CURL=(curl --silent --show-error --location --retry 8 --retry-delay 1 --retry-connrefused
+  --retry-all-errors --connect-timeout 5 --max-time 120)
+
+usage() {
+  cat <<TEXT
+usage: ./docker.sh VERB
+
+  up [--volumes N]   build, start one master and N volumes (3), wait until they take values
+  status             the containers, and what the master thinks of its volumes
+  demo               put, get, list and delete a value of 64 MiB with curl, and check every answer
+  kill V             kill a container at once, as a power cut would: kill volume2
+  start V            start it again
+  logs [V]           what they have to say: all of them, or one (master, volume1, ...)
+  build              only build the image and the cluster's secret (for compose.yaml)
+  down               stop all of it and REMOVE ITS DATA
+TEXT
+}
+
+die() {
+  printf 'docker.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+# ---------------------------------------------------------------- docker itself
+
+need_docker() {
+  if ! command -v docker >/dev/null || { ! docker info >/dev/null 2>&1 && ! command -v dockerd >/dev/null; }; then
+    install_docker
+  fi
+  docker info >/dev/null 2>&1 || start_dockerd
+}
+
+install_docker() {
+  ((EUID == 0)) || die "docker is not installed, and only root can install it: apt-get install docker.io"
+  command -v apt-get >/dev/null || die "docker is not installed, and there is no apt-get here: install it first"
+  echo "installing docker.io"
+  mkdir -p "$STATE"
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q docker.io; } \
+    >"$STATE/apt.log" 2>&1 </dev/null || die "docker.io could not be installed; see $STATE/apt.log"
+}
+
+start_dockerd() {
+  ((EUID == 0)) || die "the docker daemon cannot be reached ($(docker info 2>&1 >/dev/null | head -n 1)).
+Start it, or join its group: sudo systemctl start docker; sudo usermod -aG docker $USER"
+  echo "starting dockerd"
+  mkdir -p "$STATE"
+  if [[ -d /run/systemd/system ]]; then
+    systemctl start docker >"$STATE/dockerd.log" 2>&1 || true
+  else
+    setsid dockerd >"$STATE/dockerd.log" 2>&1 </dev/null &
+  fi
+  local deadline=$((SECONDS + DOCKERD_DEADLINE_SECONDS))
+  until docker info >/dev/null 2>&1; do
+    if ((SECONDS >= deadline)); then
+      tail -n 5 "$STATE/dockerd.log" >&2
+      die "dockerd was not ready within $DOCKERD_DEADLINE_SECONDS s; see $STATE/dockerd.log"
+    fi
+    sleep 0.2
+  done
+}
+
+# ---------------------------------------------------------------- image and secret
+
+build() {
+  command -v cargo >/dev/null || die "cargo is needed to build the binaries: https://rustup.rs"
+  local host program release log=$STATE/build.log
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  release=target/$host/release
+  mkdir -p "$STATE" "$BINS"
+  # Nothing in here is for git, whatever the repository's own list says.
+  echo '*' >"$STATE/.gitignore"
+
+  echo "building static binaries for $host (minutes at first, seconds afterwards)"
+  # Static all through: an image from scratch has no libc to load.
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --target-dir target --target "$host" \
+    --release --package cli --package master --package volume
+  for program in master volume barge; do
+    # A copy that is as new as the original keeps docker's layer cache; debug lines stay at home.
+    if [[ ! -e $BINS/$program || $release/$program -nt $BINS/$program ]]; then
+      strip --strip-debug -o "$BINS/$program" "$release/$program" 2>/dev/null ||
+        cp "$release/$program" "$BINS/$program"
+    fi
+  done
+  docker build --quiet --tag "$IMAGE" --file Dockerfile "$BINS" >"$log" 2>&1 ||
+    { cat "$log" >&2; die "the image could not be built"; }
+
+  if [[ ! -s $STATE/secret ]]; then
+    (umask 077 && head -c 32 /dev/urandom | base64 >"$STATE/secret")
+  fi
+  chmod 600 "$STATE/secret"
+}
+
+# ---------------------------------------------------------------- containers
+
+exists() { docker container inspect "$1" >/dev/null 2>&1; }
+
+running() { [[ $(docker container inspect --format '{{.State.Running}}' "$1" 2>/dev/null) == true ]]; }
+
+# run NAME PORT PROGRAM ARGUMENTS...: makes it so. A container that runs what is wanted is left alone,
+# one of another image or with other arguments is replaced; its data stays.
+run() {
+  local name=$1 port=$2 program=$3 image wanted
+  shift 3
+  image=$(docker image inspect --format '{{.Id}}' "$IMAGE")
+  wanted=$(printf '%s\n' "$image" "$port" "$program" "$@" | sha256sum | cut -c 1-16)
+  if exists "$name"; then
+    [[ $(docker container inspect --format '{{index .Config.Labels "barge.cluster"}}' "$name") == local ]] ||
+      die "a container named $name exists and is not ours: rename or remove it"
+    if [[ $(docker container inspect --format '{{index .Config.Labels "barge.wanted"}}' "$name") == "$wanted" ]]; then
+      running "$name" || docker start "$name" >/dev/null
+      return
+    fi
+    docker stop --time 30 "$name" >/dev/null
+    docker rm "$name" >/dev/null
+  fi
+  # Ports on 127.0.0.1 only: there are no access keys, so nobody else may reach them.
+  docker run --detach --name "$name" --hostname "$name" --network "$NETWORK" \
+    --label "$LABEL" --label "barge.wanted=$wanted" \
+    --publish "127.0.0.1:$port:$port" \
+    --mount "type=volume,source=barge-data-$name,target=/data,volume-label=$LABEL" \
+    --mount "type=bind,source=$PWD/$STATE/secret,target=/run/barge-secret,readonly" \
+    --read-only --entrypoint "/$program" "$IMAGE" \
+    --secret-file /run/barge-secret --insecure-no-auth --listen "0.0.0.0:$port" \
+    --public-url "http://localhost:$port" "$@" /data >/dev/null
+}
+
+containers() {
+  docker ps --all --filter "label=$LABEL" --format '{{.Names}}' | sort --version-sort
+}
+
+# The container that a user means: volume2, 2, master or barge-master.
+container() {
+  local name=$1
+  case $name in
+    master) name=$MASTER ;;
+    [0-9]*) name=volume$name ;;
+  esac
+  containers | grep --quiet --line-regexp --fixed-strings -- "$name" ||
+    die "there is no $1; there are: $(containers | tr '\n' ' ')"
+  echo "$name"
+}
+
+wait_healthy() {
+  local deadline=$((SECONDS + HEALTH_DEADLINE_SECONDS)) answer
+  until answer=$(curl --silent --max-time 2 --output /dev/null --write-out '%{http_code}' "$URL/_/health") &&
+    [[ $answer == 200 ]]; do
+    if ((SECONDS >= deadline)); then
+      curl --silent --max-time 2 "$URL/_/health" >&2 || true
+      all_logs >&2 || true
+      die "$URL/_/health did not answer 200 within $HEALTH_DEADLINE_SECONDS s"
+    fi
+    sleep 0.2
+  done
+}
+
+# ---------------------------------------------------------------- verbs
+
+verb_up() {
+  local volumes=3 n
+  while (($#)); do
+    case $1 in
+      --volumes)
+        (($# > 1)) || die "--volumes needs a number"
+        volumes=$2
+        shift 2
+        ;;
+      --volumes=*)
+        volumes=${1#*=}
+        shift
+        ;;
+      *) die "up knows --volumes N, not $1" ;;
+    esac
+  done
+  if ! [[ $volumes =~ ^[1-9][0-9]?$ ]] || ((volumes > VOLUMES_MAX)); then
+    die "--volumes must be between 1 and $VOLUMES_MAX"
+  fi
+
+  build
+  docker network inspect "$NETWORK" >/dev/null 2>&1 || docker network create --label "$LABEL" "$NETWORK" >/dev/null
+  run "$MASTER" "$MASTER_PORT" master --advertise "http://$MASTER:$MASTER_PORT" \
+    --replicas $((volumes < 2 ? volumes : 2))
+  for ((n = 1; n <= volumes; n++)); do
+    local port=$((MASTER_PORT + n))
+    run "volume$n" "$port" volume --advertise "http://volume$n:$port" --master "http://$MASTER:$MASTER_PORT"
+  done
+  wait_healthy
+  cat <<TEXT
+Barge is ready on $URL
+
+  curl -L -T FILE $URL/KEY          # store a file
+  curl -L $URL/KEY -o FILE          # fetch it
+  curl -L -X DELETE $URL/KEY        # delete it; its space is back at once
+
+  ./docker.sh demo                # all of that, checked
+  ./docker.sh kill volume2        # then demo again
+  ./docker.sh down                # stop; REMOVES THE DATA
+TEXT
+}
+
+verb_status() {
+  running "$MASTER" || die "there is no master running: ./docker.sh up"
+  docker ps --all --filter "label=$LABEL" --format 'table {{.Names}}\t{{.Status}}\t{{.Ports}}'
+  echo
+  docker exec "$MASTER" /barge --url "http://localhost:$MASTER_PORT" cluster status
+}
+
+# call WANTED FILE ARGUMENTS...: curl, the answer's body into FILE; its status must match WANTED.
+call() {
+  local wanted=$1 file=$2 status
+  shift 2
+  status=$("${CURL[@]}" --write-out '%{http_code}' --output "$file" "$@" 2>"$demo_dir/curl.log") ||
+    { cat "$demo_dir/curl.log" >&2; die "curl $* failed"; }
+  [[ $status =~ ^($wanted)$ ]] ||
+    { head -c 1000 "$file" >&2; die "curl $* answered $status, not $wanted"; }
+}
+
+verb_demo() {
+  demo_dir=$(mktemp -d)
+  trap 'rm -rf "$demo_dir"' EXIT
+  local key sum answer=$demo_dir/answer
+  key=demo/$(date +%s)-$$
+  head -c $((64 << 20)) /dev/urandom >"$demo_dir/value"
+  sum=$(sha256sum <"$demo_dir/value")
+
+  # 201, or 200 when an attempt before this one was stored and only its answer was lost.
+  call '201|200' "$answer" --upload-file "$demo_dir/value" "$URL/$key"
+  echo "put     64 MiB as $key"
+  call 200 "$demo_dir/back" "$URL/$key"
+  [[ $(sha256sum <"$demo_dir/back") == "$sum" ]] || die "$key came back with other bytes"
+  echo "get     the same bytes (SHA-256 ${sum%% *})"
+  call 200 "$answer" "$URL/demo/?list"
+  grep --quiet --fixed-strings "\"$key\"" "$answer" || { cat "$answer" >&2; die "$key is not in the list"; }
+  echo "list    names it"
+  call 200 "$answer" --request DELETE "$URL/$key"
+  call 404 "$answer" "$URL/$key"
+  echo "delete  done: a further GET is 404"
+}
+
+verb_kill() {
+  local name
+  name=$(container "${1:?kill whom? for example: kill volume2}")
+  running "$name" || die "$name is not running"
+  docker kill --signal KILL "$name" >/dev/null
+  echo "$name is killed; the master passes it over within 3 s"
+}
+
+verb_start() {
+  local name
+  name=$(container "${1:?start whom? for example: start volume2}")
+  docker start "$name" >/dev/null
+  echo "$name is started"
+}
+
+verb_logs() {
+  if (($#)); then
+    docker logs "$(container "$1")" 2>&1
+  else
+    all_logs
+  fi
+}
+
+all_logs() {
+  local name
+  for name in $(containers); do
+    docker logs "$name" 2>&1 | sed "s/^/$name  /"
+  done
+}
+
+verb_down() {
+  local -a names volumes
+  mapfile -t names < <(containers)
+  ((${#names[@]} == 0)) || docker rm --force "${names[@]}" >/dev/null
+  mapfile -t volumes < <(docker volume ls --quiet --filter "label=$LABEL")
+  ((${#volumes[@]} == 0)) || docker volume rm "${volumes[@]}" >/dev/null
+  ! docker network inspect "$NETWORK" >/dev/null 2>&1 || docker network rm "$NETWORK" >/dev/null
+  echo "the cluster is down; its ${#names[@]} containers and their data are removed"
+}
+
+main() {
+  local verb=${1:-}
+  (($# == 0)) || shift
+  case $verb in
+    up | status | demo | kill | start | logs | build | down)
+      command -v curl >/dev/null || die "curl is needed: apt-get install curl"
+      need_docker
+      case $verb in build) build ;; *) "verb_$verb" "$@" ;; esac
+      ;;
+    help | -h | --help) usage ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+}
+
+main "$@"
