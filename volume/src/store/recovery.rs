@@ -261,19 +261,13 @@ impl Facts {
         if contents.sealed {
             return Ok((None, dirty));
         }
+        // An entry is written after its record was synced. So a record that does not check is rot, for
+        // its readers to find, and only one that the file is too short for does not count.
         let ends = contents.entries.iter().map(Entry::end).filter(|end| *end <= length);
         let mut from = ends.max().unwrap_or(PAGE);
         let cut: Vec<u64> =
             self.puts.iter().filter(|(_, (_, e, _))| e.end() > length).map(|(at, _)| *at).collect();
-        let last = self.puts.last_key_value().filter(|(_, (_, e, _))| e.end() == from);
-        let last = last.map(|(at, (blob, extent, _))| (*at, *blob, *extent));
         for at in cut {
-            self.puts.remove(&at);
-            (from, dirty) = (from.min(at), true);
-        }
-        if let Some((at, blob, extent)) = last.filter(|(at, ..)| self.puts.contains_key(at))
-            && !scanner.ends_check(blob, &extent)?
-        {
             self.puts.remove(&at);
             (from, dirty) = (from.min(at), true);
         }
@@ -339,11 +333,10 @@ impl Plan {
         mut facts: Facts,
         mut scanned: Scanned,
     ) -> io::Result<Loaded> {
-        if self.rebuilt && scanned.tail_has_trailer && scanned.end < self.length {
+        if let Some(rot_end) = scanned.rot_end.filter(|_| self.rebuilt) {
             // Without its index nobody can tell a torn record from one that counted and rotted: keep it.
-            let end = self.length.next_multiple_of(PAGE);
-            scanned.aside.push((scanned.end, end - scanned.end));
-            scanned.end = end;
+            scanned.aside.push((scanned.end, rot_end - scanned.end));
+            scanned.end = rot_end;
         }
         let mut failure = None;
         let mut torn_bytes = 0;

@@ -35,8 +35,9 @@ pub(super) struct Scanned {
     pub(super) aside: Vec<(u64, u64)>,
     /// Where the last good record ends.
     pub(super) end: u64,
-    /// What follows begins with a record whose header and trailer are good: rot, if it ever counted.
-    pub(super) tail_has_trailer: bool,
+    /// Where the last record behind that ends whose header and trailer are good, and whose body is not: rot, if it
+    /// ever counted.
+    pub(super) rot_end: Option<u64>,
 }
 
 enum Examined {
@@ -45,9 +46,8 @@ enum Examined {
     Deleted(BlobId, Result<Extent, u64>),
     /// A header, and nothing but zeros where body and trailer should be.
     Hollow(BlobId, Extent),
-    Bad {
-        trailer: bool,
-    },
+    /// Nothing that can be used; the end, if header and trailer are good and the body is not.
+    Bad(Option<u64>),
 }
 
 /// Reads one segment.
@@ -77,10 +77,8 @@ impl<'a> Scanner<'a> {
                 Examined::Good(found) => found.extent.end(),
                 Examined::Deleted(_, Ok(extent)) | Examined::Hollow(_, extent) => extent.end(),
                 Examined::Deleted(_, Err(next)) => *next,
-                Examined::Bad { trailer } => {
-                    if bad.is_none() {
-                        scanned.tail_has_trailer = *trailer;
-                    }
+                Examined::Bad(rot_end) => {
+                    scanned.rot_end = scanned.rot_end.max(*rot_end);
                     bad.get_or_insert(at);
                     at = self.next_header(at + PAGE)?;
                     continue;
@@ -99,7 +97,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn examine(&mut self, at: u64) -> io::Result<Examined> {
-        const BAD: Examined = Examined::Bad { trailer: false };
+        const BAD: Examined = Examined::Bad(None);
         let mut pages = vec![0; HEADER_PAGES_MAX * PAGE_BYTES];
         let read = self.file.read_at(&mut pages, at)?;
         pages.truncate(read);
@@ -135,7 +133,7 @@ impl<'a> Scanner<'a> {
                 let found = Found { blob: header.blob, extent, finished: t.finished };
                 Ok(match self.verify_body(&found, &t, sums)? {
                     None => Examined::Good(found),
-                    Some(_) => Examined::Bad { trailer: true },
+                    Some(_) => Examined::Bad(Some(extent.end())),
                 })
             }
             _ if known && whole && self.is_zero(extent.body(), extent.end())? => {
@@ -161,15 +159,6 @@ impl<'a> Scanner<'a> {
             return Ok(true);
         }
         Ok(ours && !self.file.holds_data(extent.body(), extent.punchable())?)
-    }
-
-    /// Whether header and trailer of an indexed record are in order.
-    pub(super) fn ends_check(&self, blob: BlobId, extent: &Extent) -> io::Result<bool> {
-        let head = extent.header_bytes();
-        let mut pages = vec![0; head + PAGE_BYTES];
-        let whole = self.file.read_at(&mut pages[..head], extent.offset())? == head
-            && self.file.read_at(&mut pages[head..], extent.trailer())? == PAGE_BYTES;
-        Ok(whole && super::read::check_ends(self.header, blob, extent, &pages).is_ok())
     }
 
     /// The trailer of a record of unknown length, `true`; or where the next record begins, `false`.
@@ -280,6 +269,6 @@ impl Scanned {
             _ => {}
         }
         self.end = end;
-        self.tail_has_trailer = false;
+        self.rot_end = None;
     }
 }

@@ -1,0 +1,16 @@
+//! The store through its public face, on a real file system: what goes in comes out, whatever is
+//! done to the files between two openings, and whatever fails underneath.
+
+#[path = "store/kit.rs"]
+mod kit;
+
+#[path = "store/damage.rs"]
+mod damage;
+#[path = "store/failure.rs"]
+mod failure;
+#[path = "store/reclaim.rs"]
+mod reclaim;
+#[path = "store/round_trip.rs"]
+mod round_trip;
+#[path = "store/speed.rs"]
+mod speed;

@@ -1,0 +1,429 @@
+//! Files cut, overwritten, swapped and lost between two openings.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use proptest::prelude::*;
+use volume::store::{FormatError, ReadError, Refusal, Store};
+
+use crate::kit::{Kit, MIB, PAGE, blob, body, get, put, put_as};
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    std::fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+}
+
+fn cut(path: &Path, to: u64) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(to).unwrap();
+}
+
+/// Blobs with their values, and the length of the segment after each.
+struct Filled {
+    kit: Kit,
+    blobs: Vec<(shared::ids::BlobId, Vec<u8>)>,
+    ends: Vec<u64>,
+}
+
+async fn filled(sizes: &[usize]) -> Filled {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    let (mut blobs, mut ends) = (Vec::new(), vec![PAGE]);
+    for (seed, size) in sizes.iter().enumerate() {
+        let value = body(*size, seed as u64);
+        blobs.push((put(&store, &value).await, value));
+        ends.push(kit.seg_len(0));
+    }
+    store.close().await;
+    Filled { kit, blobs, ends }
+}
+
+async fn all_there(store: &Store, blobs: &[(shared::ids::BlobId, Vec<u8>)]) {
+    for (blob, value) in blobs {
+        assert_eq!(&get(store, *blob).await, value);
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_lost_torn_stale_or_another_s_is_made_anew() {
+    let f = filled(&[10, 100_000, 0, 70_000]).await;
+    let (kit, idx) = (&f.kit, f.kit.idx(0));
+    let whole = std::fs::read(&idx).unwrap();
+    let other = filled(&[10, 100_000, 0, 70_000]).await;
+    let foreign = std::fs::read(other.kit.idx(0)).unwrap();
+    let mut bad_header = whole.clone();
+    bad_header[20] ^= 1;
+    // Lost, empty, torn in its header, bad header, of another volume: rebuilt.
+    for bytes in [None, Some(vec![]), Some(whole[..40].to_vec()), Some(bad_header), Some(foreign)] {
+        match &bytes {
+            Some(bytes) => std::fs::write(&idx, bytes).unwrap(),
+            None => std::fs::remove_file(&idx).unwrap(),
+        }
+        let (store, report) = kit.open().await;
+        assert_eq!((report.blobs, report.indexes_rebuilt, report.quarantined), (4, 1, 0));
+        all_there(&store, &f.blobs).await;
+        let (_, report) = kit.open().await;
+        assert_eq!((report.blobs, report.indexes_rebuilt, report.records_recovered), (4, 0, 0));
+    }
+    // Cut anywhere behind the header: the rest is found by scanning.
+    for length in 64..whole.len() {
+        if length % 64 > 1 && length % 64 < 63 {
+            continue;
+        }
+        std::fs::write(&idx, &whole[..length]).unwrap();
+        let (store, report) = kit.open().await;
+        assert_eq!((report.blobs, report.indexes_rebuilt), (4, 0), "{length}");
+        assert_eq!(report.records_recovered, 4 - (length - 64) / 64);
+        all_there(&store, &f.blobs).await;
+    }
+}
+
+#[tokio::test]
+async fn a_rotten_entry_in_the_middle_of_an_index_loses_no_delete() {
+    let f = filled(&[10, 100_000, 20, 70_000]).await;
+    let (store, _) = f.kit.open().await;
+    store.delete(vec![f.blobs[2].0]).await.unwrap();
+    store.close().await;
+    drop(store);
+    flip(&f.kit.idx(0), 64 + 64 + 20);
+    let (store, report) = f.kit.open().await;
+    assert_eq!((report.blobs, report.indexes_rebuilt, report.quarantined), (3, 1, 0));
+    assert!(!store.has(f.blobs[2].0));
+    all_there(&store, &[f.blobs[0].clone(), f.blobs[1].clone(), f.blobs[3].clone()]).await;
+}
+
+#[tokio::test]
+async fn an_index_older_than_its_deletes_brings_nothing_back() {
+    for sealed in [false, true] {
+        let f = filled(&[10, MIB, MIB, 70_000]).await;
+        let (store, _) = f.kit.open().await;
+        if sealed {
+            f.kit.options.clock.advance(f.kit.options.segment_age);
+            assert_eq!(store.seal_aged().await.unwrap(), 1);
+        }
+        let old = std::fs::read(f.kit.idx(0)).unwrap();
+        store.delete(vec![f.blobs[1].0, f.blobs[2].0]).await.unwrap();
+        store.close().await;
+        drop(store);
+        std::fs::write(f.kit.idx(0), old).unwrap();
+        let (store, report) = f.kit.open().await;
+        assert_eq!((report.blobs, report.quarantined), (2, 0), "sealed: {sealed}");
+        assert!(!store.has(f.blobs[1].0) && !store.has(f.blobs[2].0));
+        all_there(&store, &[f.blobs[0].clone(), f.blobs[3].clone()]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_and_what_came_before_is_whole() {
+    let f = filled(&[10, 100_000, 5000, 300_000]).await;
+    let (kit, seg, idx) = (&f.kit, f.kit.seg(0), f.kit.idx(0));
+    let (bytes, index) = (std::fs::read(&seg).unwrap(), std::fs::read(&idx).unwrap());
+    let last = f.ends[3];
+    let points =
+        [1, 511, 512, 4095, 4096, 4097, 8192, 65536, 200_000, f.ends[4] - last - 4096, f.ends[4] - last - 1];
+    for point in points {
+        let length = last + point;
+        std::fs::write(&seg, &bytes[..usize::try_from(length).unwrap()]).unwrap();
+        // With and without its entry: an entry for bytes that are not there counts for nothing.
+        for entries in [4, 3] {
+            std::fs::write(&idx, &index[..64 + 64 * entries]).unwrap();
+            std::fs::write(&seg, &bytes[..usize::try_from(length).unwrap()]).unwrap();
+            let (store, report) = kit.open().await;
+            assert_eq!((report.blobs, report.torn_bytes, report.quarantined), (3, point, 0), "{point}");
+            assert_eq!(kit.seg_len(0), last);
+            all_there(&store, &f.blobs[..3]).await;
+            // And it goes on from there.
+            let id = put(&store, b"more").await;
+            let (store, report) = kit.open().await;
+            assert_eq!((report.blobs, report.torn_bytes), (4, 0));
+            assert_eq!(get(&store, id).await, b"more");
+        }
+    }
+}
+
+#[tokio::test]
+async fn missing_sectors_of_the_last_record_are_a_torn_tail() {
+    let f = filled(&[10, 100_000, 90_000]).await;
+    let (kit, seg, idx) = (&f.kit, f.kit.seg(0), f.kit.idx(0));
+    let (bytes, index) = (std::fs::read(&seg).unwrap(), std::fs::read(&idx).unwrap());
+    let (from, to) = (f.ends[2], f.ends[3]);
+    for sector in (from..to).step_by(512 * 7) {
+        // The tombstone's sector is zeros anyway, and so is what pads a page.
+        let range = usize::try_from(sector).unwrap()..usize::try_from(sector).unwrap() + 512;
+        if bytes[range].iter().all(|b| *b == 0) {
+            continue;
+        }
+        std::fs::write(&seg, &bytes).unwrap();
+        std::fs::write(&idx, &index[..64 + 64 * 2]).unwrap();
+        overwrite(&seg, sector, &[0; 512]);
+        let (store, report) = kit.open().await;
+        assert_eq!((report.blobs, report.quarantined, kit.seg_len(0)), (2, 0, from), "{sector}");
+        all_there(&store, &f.blobs[..2]).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_behind_the_last_record_is_cut() {
+    let f = filled(&[10, 100_000]).await;
+    for garbage in [body(1, 1), body(4096, 2), body(100_000, 3), vec![0; 70_000]] {
+        overwrite(&f.kit.seg(0), f.ends[2], &garbage);
+        let (store, report) = f.kit.open().await;
+        assert_eq!((report.blobs, report.torn_bytes, report.quarantined), (2, garbage.len() as u64, 0));
+        all_there(&store, &f.blobs).await;
+        assert_eq!(f.kit.seg_len(0), f.ends[2]);
+    }
+}
+
+#[tokio::test]
+async fn rot_is_met_by_readers_and_never_served() {
+    let f = filled(&[10, 300_000, 20]).await;
+    let seg = f.kit.seg(0);
+    let body_at = f.ends[1] + PAGE;
+    flip(&seg, body_at + 65536 + 7);
+    let (store, report) = f.kit.open().await;
+    assert_eq!((report.blobs, report.quarantined), (3, 0));
+    let mut reader = store.reader(f.blobs[1].0).await.unwrap();
+    assert!(matches!(
+        reader.read(0, usize::MAX).await,
+        Err(ReadError::Damaged { what: volume::store::Damage::Block(1), .. })
+    ));
+    // Its neighbours are whole.
+    assert_eq!(reader.read(0, 65536).await.unwrap(), f.blobs[1].1[..65536]);
+    assert!(!reader.read(2 * 65536, 10).await.unwrap().is_empty());
+    drop(reader);
+    assert_eq!(store.status().damaged_blocks, 1);
+    for at in [f.ends[1] + 100, f.ends[2] - 100] {
+        flip(&seg, at);
+        assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Damaged { .. })));
+        flip(&seg, at);
+        assert!(store.reader(f.blobs[1].0).await.is_ok());
+    }
+    // A bad record can be deleted.
+    assert_eq!(store.delete(vec![f.blobs[1].0]).await.unwrap().found, 1);
+}
+
+#[tokio::test]
+async fn rot_in_the_middle_is_set_aside_and_nothing_is_cut() {
+    for at in [0, 20, 4096 + 17, 4096 + 65536, 102_400 + 30] {
+        let f = filled(&[10, 100_000, 5000, 20]).await;
+        flip(&f.kit.seg(0), f.ends[1] + at);
+        std::fs::remove_file(f.kit.idx(0)).unwrap();
+        for rebuilt in [1, 0] {
+            let (store, report) = f.kit.open().await;
+            assert_eq!((report.blobs, report.quarantined, report.indexes_rebuilt), (3, 1, rebuilt), "{at}");
+            assert_eq!((report.torn_bytes, f.kit.seg_len(0)), (0, f.ends[4]));
+            assert!(!store.has(f.blobs[1].0));
+            all_there(&store, &f.blobs[2..]).await;
+            assert_eq!(store.status().quarantined, 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_last_record_that_rotted_is_not_cut_when_no_index_says_that_it_is_torn() {
+    let f = filled(&[10, 100_000]).await;
+    flip(&f.kit.seg(0), f.ends[1] + PAGE + 9);
+    std::fs::remove_file(f.kit.idx(0)).unwrap();
+    let (_, report) = f.kit.open().await;
+    assert_eq!((report.blobs, report.quarantined, report.torn_bytes), (1, 1, 0));
+    assert_eq!(f.kit.seg_len(0), f.ends[2]);
+}
+
+#[tokio::test]
+async fn a_record_copied_elsewhere_is_refused() {
+    // Two records of the same shape in two segments of one volume.
+    let mut kit = Kit::new();
+    kit.options.segment_bytes = 1;
+    let (store, _) = kit.open().await;
+    let (a, b) = (put(&store, &body(9000, 1)).await, put(&store, &body(9000, 2)).await);
+    store.close().await;
+    drop(store);
+    let first = std::fs::read(kit.seg(0)).unwrap();
+    let second = std::fs::read(kit.seg(1)).unwrap();
+    assert_eq!(first.len(), second.len());
+    // The one's record in the other's place.
+    overwrite(&kit.seg(1), PAGE, &first[4096..]);
+    let (store, _) = kit.open().await;
+    assert!(matches!(store.reader(b).await, Err(ReadError::Damaged { .. })));
+    assert_eq!(get(&store, a).await, body(9000, 1));
+    drop(store);
+    // Only its body: header and trailer check, the block does not.
+    std::fs::write(kit.seg(1), &second).unwrap();
+    overwrite(&kit.seg(1), 2 * PAGE, &first[8192..first.len() - 4096]);
+    let (store, _) = kit.open().await;
+    let mut reader = store.reader(b).await.unwrap();
+    assert!(matches!(reader.read(0, 10).await, Err(ReadError::Damaged { .. })));
+    drop((reader, store));
+    // The whole segment under the other's name, and the two swapped with their indexes.
+    std::fs::write(kit.seg(1), &first).unwrap();
+    let (_, report) = kit.open().await;
+    assert_eq!(report.refused.len(), 1);
+    assert_eq!(report.refused[0].why, Refusal::Header(FormatError::Number));
+    assert_eq!(std::fs::read(kit.seg(1)).unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_record_copied_within_its_segment_is_refused() {
+    let f = filled(&[9000, 9000, 9000]).await;
+    let bytes = std::fs::read(f.kit.seg(0)).unwrap();
+    let [one, two, three] = [f.ends[0], f.ends[1], f.ends[2]].map(|n| usize::try_from(n).unwrap());
+    overwrite(&f.kit.seg(0), f.ends[1], &bytes[one..two]);
+    let (store, _) = f.kit.open().await;
+    assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Damaged { .. })));
+    drop(store);
+    // A copy behind the last record is garbage to a scan.
+    std::fs::write(f.kit.seg(0), &bytes).unwrap();
+    overwrite(&f.kit.seg(0), f.ends[3], &bytes[two..three]);
+    let (store, report) = f.kit.open().await;
+    assert_eq!((report.blobs, report.torn_bytes), (3, (three - two) as u64));
+    all_there(&store, &f.blobs).await;
+}
+
+#[tokio::test]
+async fn a_segment_of_another_volume_is_refused_and_left_alone() {
+    let mut f = filled(&[9000]).await;
+    let before = std::fs::read(f.kit.seg(0)).unwrap();
+    f.kit.options.volume = shared::ids::VolumeId::random();
+    let (store, report) = f.kit.open().await;
+    assert_eq!(report.refused[0].why, Refusal::Header(FormatError::Volume));
+    put(&store, b"x").await;
+    assert_eq!(std::fs::read(f.kit.seg(0)).unwrap(), before);
+    assert!(f.kit.seg(1).exists());
+}
+
+#[tokio::test]
+async fn a_bad_first_page_is_a_crash_if_nothing_follows_and_rot_if_something_does() {
+    let f = filled(&[9000]).await;
+    flip(&f.kit.seg(0), 50);
+    let before = std::fs::read(f.kit.seg(0)).unwrap();
+    let (_, report) = f.kit.open().await;
+    assert_eq!(report.refused[0].why, Refusal::Header(FormatError::Checksum));
+    assert_eq!(std::fs::read(f.kit.seg(0)).unwrap(), before);
+    for length in [0, 100, 4096] {
+        cut(&f.kit.seg(0), length);
+        let (_, report) = f.kit.open().await;
+        assert_eq!((report.unborn, report.refused.len()), (1, 0));
+        assert!(!f.kit.seg(0).exists() && !f.kit.idx(0).exists());
+        std::fs::write(f.kit.seg(0), &before).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn foreign_files_are_left_alone_and_left_overs_removed() {
+    let f = filled(&[9000]).await;
+    for name in ["notes.txt", "0000000000.seg~", "12.seg", "0000000007.idx", "0000000000.idx.tmp"] {
+        std::fs::write(f.kit.path(name), b"?").unwrap();
+    }
+    std::fs::create_dir(f.kit.path("lost+found")).unwrap();
+    let (store, report) = f.kit.open().await;
+    assert_eq!(report.foreign, ["0000000000.seg~", "12.seg", "lost+found", "notes.txt"]);
+    all_there(&store, &f.blobs).await;
+    assert!(f.kit.path("notes.txt").exists());
+    assert!(!f.kit.idx(7).exists() && !f.kit.path("0000000000.idx.tmp").exists());
+}
+
+#[tokio::test]
+async fn a_value_made_of_records_does_not_pass_for_records() {
+    // A whole segment as somebody's value, at the very offsets at which it stands on the disk.
+    let f = filled(&[5000, 70_000]).await;
+    let stolen = std::fs::read(f.kit.seg(0)).unwrap();
+    let other = Kit::new();
+    let (store, _) = other.open().await;
+    let id = put(&store, &stolen[4096..]).await;
+    let after = put(&store, b"after").await;
+    store.close().await;
+    drop(store);
+    // Even in the same volume and segment, where the markers of some places would be right.
+    let (again, _) = f.kit.open().await;
+    let inside = put(&again, &stolen[4096..]).await;
+    again.close().await;
+    drop(again);
+    for (kit, blobs) in [(&other, 2), (&f.kit, 3)] {
+        std::fs::remove_file(kit.idx(0)).unwrap();
+        let (_, report) = kit.open().await;
+        assert_eq!((report.blobs, report.quarantined, report.torn_bytes), (blobs, 0, 0));
+    }
+    // The record round it is bad: nothing inside it counts.
+    flip(&other.seg(0), PAGE + 40);
+    std::fs::remove_file(other.idx(0)).unwrap();
+    let (store, report) = other.open().await;
+    assert_eq!((report.blobs, report.quarantined), (1, 1));
+    assert!(!store.has(id) && store.has(after));
+    let (store, _) = f.kit.open().await;
+    assert_eq!(get(&store, inside).await, stolen[4096..]);
+}
+
+#[tokio::test]
+async fn a_blob_found_twice_is_kept_once() {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    let id = blob();
+    put_as(&store, id, &body(9000, 1)).await.unwrap();
+    let index = std::fs::read(kit.idx(0)).unwrap();
+    // Deleted, while a reader keeps the bytes; stored again; and the delete is forgotten.
+    let reader = store.reader(id).await.unwrap();
+    store.delete(vec![id]).await.unwrap();
+    put_as(&store, id, &body(9000, 1)).await.unwrap();
+    std::mem::forget(reader);
+    std::fs::write(kit.idx(0), index).unwrap();
+    drop(store);
+    let (store, report) = kit.open().await;
+    assert_eq!((report.blobs, report.duplicates), (1, 1));
+    store.close().await;
+    drop(store);
+    let (store, report) = kit.open().await;
+    assert_eq!((report.blobs, report.duplicates), (1, 0));
+    assert_eq!(get(&store, id).await, body(9000, 1));
+    store.delete(vec![id]).await.unwrap();
+    assert_eq!(kit.open().await.1.blobs, 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is done to a segment, opening it gives back only values that were stored, and
+    /// opening it again changes nothing.
+    #[test]
+    fn no_damage_makes_a_wrong_value(
+        writes in prop::collection::vec((0.0f64..1.0, prop::collection::vec(any::<u8>(), 1..3000)), 0..4),
+        keep in 0.0f64..1.2,
+        lose_index: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let f = filled(&[10, 9000, 70_000, 100]).await;
+            let length = f.ends[4];
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a small file")]
+            let place = |part: f64| PAGE + ((length - PAGE) as f64 * part) as u64;
+            for (at, bytes) in &writes {
+                overwrite(&f.kit.seg(0), place(*at), bytes);
+            }
+            if keep < 1.0 {
+                cut(&f.kit.seg(0), place(keep));
+            }
+            if lose_index {
+                std::fs::remove_file(f.kit.idx(0)).unwrap();
+            }
+            let mut seen = None;
+            for _ in 0..2 {
+                let (store, report) = f.kit.open().await;
+                for (id, value) in &f.blobs {
+                    let Ok(mut reader) = store.reader(*id).await else { continue };
+                    let mut at = 0;
+                    while let Ok(piece) = reader.read(at, usize::MAX).await && !piece.is_empty() {
+                        let from = usize::try_from(at).unwrap();
+                        assert_eq!(piece, value[from..from + piece.len()]);
+                        at += piece.len() as u64;
+                    }
+                }
+                let now = (report.blobs, f.kit.seg_len(0));
+                assert_eq!(*seen.get_or_insert(now), now);
+            }
+        });
+    }
+}
