@@ -1,0 +1,311 @@
+//! A cluster of separate processes: one master, volumes that register themselves.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shared::ids::VolumeId;
+use shared::secret::ClusterSecret;
+use shared::wire::master::{ClusterStatus, VolumeState};
+use shared::wire::volume::VolumeStatus;
+
+use crate::client::{Client, metric};
+use crate::folder::Folder;
+use crate::process::{Server, Spec};
+use crate::value::Dice;
+use crate::wait::eventually;
+
+/// A cluster is up, after a start or after faults have ended.
+pub const SETTLED: Duration = Duration::from_secs(60);
+/// Ports are taken from below the kernel's ephemeral range: a port that is free while its server is
+/// dead must not become the source port of somebody's connection.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Volumes.
+    pub volumes: usize,
+    /// Copies of each value.
+    pub replicas: usize,
+    /// Copies without which an upload fails.
+    pub min_replicas: usize,
+    /// When segments are sealed, in bytes.
+    pub segment_bytes: u64,
+    /// Free bytes that are never given to values.
+    pub reserve_bytes: u64,
+    /// When a record that no key names is collected.
+    pub orphan_grace: Duration,
+    /// When a silent volume is not used.
+    pub down_after: Duration,
+    /// Directories of the master and of the volumes; inside the test's own where none are named.
+    pub master_folder: Option<PathBuf>,
+    /// See `master_folder`.
+    pub volume_folders: Vec<PathBuf>,
+    /// Variables of the master.
+    pub master_env: Vec<(String, OsString)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            volumes: 3,
+            replicas: 2,
+            min_replicas: 2,
+            segment_bytes: shared::limits::SEGMENT_BYTES,
+            reserve_bytes: 16 << 20,
+            orphan_grace: Duration::from_secs(600),
+            down_after: Duration::from_secs(3),
+            master_folder: None,
+            volume_folders: Vec::new(),
+            master_env: Vec::new(),
+        }
+    }
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The master.
+    pub master: Server,
+    /// The volumes.
+    pub volumes: Vec<Server>,
+    /// The volumes' ids, in the same order.
+    pub ids: Vec<VolumeId>,
+    volume_folders: Vec<PathBuf>,
+    // Last: the directory goes when the processes are gone.
+    folder: Folder,
+}
+
+/// What the volumes hold and are busy with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Blobs of each volume.
+    pub blobs: Vec<u64>,
+    /// Bytes of their records.
+    pub live_bytes: Vec<u64>,
+    /// Lanes leased, in all.
+    pub lanes_busy: u64,
+    /// Uploads under way, in all.
+    pub uploads: u64,
+    /// Bytes set aside for uploads, in all.
+    pub reserved_bytes: u64,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until all volumes are up.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start(name: &str, options: Options) -> Self {
+        let folder = Folder::new(name);
+        let secret = folder.join("secret");
+        let within = |chosen: Option<&PathBuf>, name: String| chosen.cloned().unwrap_or_else(|| folder.join(name));
+        let master = within(options.master_folder.as_ref(), "master".into());
+        let millis = |d: Duration| format!("{}ms", d.as_millis());
+        let mut spec = Spec::new("master", "master", [master.as_os_str()]);
+        spec.env.clone_from(&options.master_env);
+        add(&mut spec, "--replicas", options.replicas.to_string());
+        add(&mut spec, "--min-replicas", options.min_replicas.to_string());
+        add(&mut spec, "--orphan-grace", millis(options.orphan_grace));
+        add(&mut spec, "--down-after", millis(options.down_after));
+        add(&mut spec, "--secret-file", secret.clone());
+        let master = start_somewhere(&spec, folder.path()).await;
+        let mut volumes = Vec::new();
+        let mut volume_folders = Vec::new();
+        for n in 1..=options.volumes {
+            let data = within(options.volume_folders.get(n - 1), format!("volume{n}"));
+            let mut spec = Spec::new(&format!("volume{n}"), "volume", [data.as_os_str()]);
+            add(&mut spec, "--master", master.url());
+            add(&mut spec, "--segment-size", options.segment_bytes.to_string());
+            add(&mut spec, "--reserve", options.reserve_bytes.to_string());
+            add(&mut spec, "--secret-file", secret.clone());
+            volumes.push(start_somewhere(&spec, folder.path()).await);
+            volume_folders.push(data);
+        }
+        let mut cluster = Self { master, volumes, ids: Vec::new(), volume_folders, folder };
+        cluster.settled().await;
+        for n in 0..cluster.volumes.len() {
+            let id = cluster.volume_status(n).await.expect("a volume that is up").report.volume;
+            cluster.ids.push(id);
+        }
+        cluster
+    }
+
+    /// The master's address, as a base URL.
+    pub fn url(&self) -> &str {
+        self.master.url()
+    }
+
+    /// The test's directory.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The directory of a volume.
+    pub fn volume_folder(&self, n: usize) -> &Path {
+        &self.volume_folders[n]
+    }
+
+    /// A client of the master.
+    pub fn client(&self) -> Client {
+        Client::new(self.master.url())
+    }
+
+    /// What the servers sign with.
+    ///
+    /// # Panics
+    /// When the file is gone.
+    pub fn secret(&self) -> ClusterSecret {
+        ClusterSecret::read(&self.folder.join("secret")).expect("the test's own secret")
+    }
+
+    /// The master's view; none while it does not answer.
+    pub async fn status(&self) -> Option<ClusterStatus> {
+        self.client().json("/_/status").await
+    }
+
+    /// A volume's view of itself.
+    pub async fn volume_status(&self, n: usize) -> Option<VolumeStatus> {
+        Client::new(self.volumes[n].url()).json("/_/status").await
+    }
+
+    /// Waits until all volumes take writes.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub async fn settled(&self) {
+        let wanted = self.volumes.len();
+        self.settled_at(wanted).await;
+    }
+
+    /// Waits until so many volumes take writes, and no more.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub async fn settled_at(&self, wanted: usize) {
+        eventually(SETTLED, &format!("{wanted} volumes up"), async || {
+            let status = self.status().await?;
+            let up = status.volumes.iter().filter(|v| v.state == VolumeState::Up).count();
+            (up == wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// What the volumes hold now.
+    ///
+    /// # Panics
+    /// When one of them does not answer.
+    pub async fn footprint(&self) -> Footprint {
+        let mut sum = Footprint::default();
+        for server in &self.volumes {
+            let text = Client::new(server.url()).get_text("/_/metrics").await.expect("a volume that is up");
+            let read = |name| metric(&text, name).unwrap_or_else(|| panic!("no {name} in the metrics"));
+            sum.blobs.push(read("barge_blobs"));
+            sum.live_bytes.push(read("barge_live_bytes"));
+            sum.lanes_busy += read("barge_lanes_busy");
+            sum.uploads += read("barge_uploads_in_flight");
+            sum.reserved_bytes += read("barge_reserved_bytes");
+        }
+        sum
+    }
+
+    /// Waits until the volumes hold exactly what they held when `before` was taken.
+    ///
+    /// # Panics
+    /// When they keep more, or less.
+    pub async fn back_to(&self, before: &Footprint, after_what: &str) {
+        let mut last = None;
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = self.footprint().await;
+            if now == *before {
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "after {after_what} the volumes keep {last:?}, before it {before:?}"
+            );
+            last = Some(now);
+            crate::wait::moment(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Bytes that the segment files of a volume take on its disk, and how many files there are.
+    pub fn segment_bytes(&self, n: usize) -> (u64, u64) {
+        let files = std::fs::read_dir(self.volume_folders[n].join("segments")).into_iter().flatten().flatten();
+        let mut sum = (0, 0);
+        for file in files.filter(|f| f.path().extension().is_some_and(|e| e == "seg")) {
+            let blocks = file.metadata().map_or(0, |m| m.blocks());
+            sum = (sum.0 + blocks * 512, sum.1 + 1);
+        }
+        sum
+    }
+
+    /// Every server, the master first.
+    pub fn servers_mut(&mut self) -> Vec<&mut Server> {
+        std::iter::once(&mut self.master).chain(&mut self.volumes).collect()
+    }
+
+    /// The place of a volume in `volumes` by its id.
+    ///
+    /// # Panics
+    /// When it is none of ours.
+    pub fn place_of(&self, id: VolumeId) -> usize {
+        self.ids.iter().position(|i| *i == id).expect("a volume of this cluster")
+    }
+
+    /// No log holds a ticket, a signature or the secret.
+    ///
+    /// # Panics
+    /// When one does.
+    pub fn assert_no_secrets_in_logs(&self) {
+        let secret = std::fs::read_to_string(self.folder.join("secret")).expect("the test's own secret");
+        for server in std::iter::once(&self.master).chain(&self.volumes) {
+            for line in server.log().lines() {
+                let leaks = line.contains("ticket=") || line.contains(secret.trim());
+                assert!(!leaks, "the log of {} holds a secret: {line}", server.name());
+            }
+        }
+    }
+}
+
+/// Appends an option and its value.
+pub fn add(spec: &mut Spec, name: &str, value: impl Into<OsString>) {
+    spec.args.extend([OsString::from(name), value.into()]);
+}
+
+/// Starts a server on a port that it can have again after a restart.
+async fn start_somewhere(spec: &Spec, home: &Path) -> Server {
+    let mut last = String::new();
+    for _ in 0..8 {
+        let mut spec = spec.clone();
+        add(&mut spec, "--listen", format!("127.0.0.1:{}", free_port()));
+        match Server::start(spec, home).await {
+            Ok(server) => return server,
+            Err(why) if why.contains("cannot listen on") => last = why,
+            Err(why) => panic!("{why}"),
+        }
+    }
+    panic!("no port was free: {last}");
+}
+
+/// A port that nobody listens on, and that no connection is given by itself.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    static TURN: std::sync::Mutex<Option<Dice>> = std::sync::Mutex::new(None);
+    let mut turn = TURN.lock().expect("nobody panics with it");
+    let seed = shared::clock::Clock::System.now().unix_ms() ^ u64::from(std::process::id()) << 32;
+    let dice = turn.get_or_insert_with(|| Dice::new(seed));
+    for _ in 0..1000 {
+        let offset = dice.below(u64::from(PORTS.end - PORTS.start));
+        let port = PORTS.start + u16::try_from(offset).expect("inside the range");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}

@@ -1,0 +1,112 @@
+//! Disks of our own: ext4 in a file on a loop device, filled to the brim or cut from power.
+
+use std::path::{Path, PathBuf};
+
+use crate::folder::Folder;
+use crate::tool::{compile, must};
+
+/// Shuts a mounted file system down as a power cut does: what is not on the disk now, log included,
+/// will never be.
+const CUT: &str = r#"
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+int main(int argc, char **argv) {
+    uint32_t without_log_flush = 2;
+    int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
+    if (fd < 0 || ioctl(fd, _IOR('X', 125, uint32_t), &without_log_flush)) { perror("cut"); return 1; }
+    return 0;
+}
+"#;
+
+/// A file system in a file.
+#[derive(Debug)]
+pub struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+    mounted: bool,
+}
+
+/// Whether this machine lets us make disks. Says so loudly when not, and fails where CI=true.
+///
+/// # Panics
+/// On CI, where nothing may be skipped.
+pub fn available(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let able = root && Path::new("/dev/loop-control").exists();
+    if !able {
+        crate::say(format_args!("SKIPPED: {test} needs root and loop devices, and has not run"));
+        assert!(!crate::told("CI"), "CI must run {test}");
+    }
+    able
+}
+
+impl Disk {
+    /// Makes and mounts a disk of `mib` MiB.
+    ///
+    /// # Panics
+    /// When the machine does not let us.
+    pub async fn new(folder: &Folder, name: &str, mib: u64) -> Self {
+        let (image, mount) = (folder.join(format!("{name}.img")), folder.join(name));
+        let file = std::fs::File::create(&image).expect("an image");
+        file.set_len(mib << 20).expect("room for the image");
+        std::fs::create_dir_all(&mount).expect("a mount point");
+        must("mkfs.ext4", ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", &image.to_string_lossy()]).await;
+        let mut disk = Self { image, mount, mounted: false };
+        disk.mount().await;
+        disk
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Mounts it, which replays its log.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    pub async fn mount(&mut self) {
+        let (image, mount) = (self.image.to_string_lossy(), self.mount.to_string_lossy());
+        must("mount", ["-o", "loop", &image, &mount]).await;
+        self.mounted = true;
+    }
+
+    /// Unmounts it; nobody may use it any more.
+    ///
+    /// # Panics
+    /// When somebody does.
+    pub async fn unmount(&mut self) {
+        must("umount", [self.mount.as_os_str()]).await;
+        self.mounted = false;
+    }
+
+    /// Cuts the power. Freeze the writers first, kill them after.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub async fn cut(&self, cutter: &Path) {
+        must(&cutter.to_string_lossy(), [self.mount.as_os_str()]).await;
+    }
+
+    /// Bytes that are free.
+    pub fn free_bytes(&self) -> u64 {
+        rustix::fs::statvfs(&self.mount).map_or(0, |s| s.f_bavail * s.f_frsize)
+    }
+}
+
+/// The program that cuts the power of a disk.
+pub async fn cutter(folder: &Folder) -> PathBuf {
+    compile(folder, "cut", CUT, &[]).await
+}
+
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            // Lazily: a process that is being killed may still hold it.
+            let _ = std::process::Command::new("umount").arg("-l").arg(&self.mount).status();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Tickets and signatures made with the cluster's own secret, good ones and bad ones.
+
+use shared::clock::{Clock, Timestamp};
+use shared::condition::WriteCondition;
+use shared::ids::{BlobId, ClusterId};
+use shared::key::Key;
+use shared::limits::TICKET_LIFETIME;
+use shared::secret::ClusterSecret;
+use shared::ticket::{Link, Operation, Ticket, WriteGrant};
+use shared::wire::routes::TICKET;
+
+use crate::cluster::Cluster;
+use crate::value::value;
+
+/// Makes what only a master or a volume may make.
+#[derive(Clone, Debug)]
+pub struct Forge {
+    /// The cluster's secret.
+    pub secret: ClusterSecret,
+    /// The cluster.
+    pub cluster: ClusterId,
+    master: String,
+    links: Vec<Link>,
+    count: u64,
+}
+
+impl Forge {
+    /// For a running cluster.
+    ///
+    /// # Panics
+    /// When the master does not answer.
+    pub async fn new(cluster: &Cluster) -> Self {
+        let id = cluster.status().await.expect("a master that answers").cluster;
+        let links = cluster
+            .volumes
+            .iter()
+            .zip(&cluster.ids)
+            .map(|(server, volume)| Link { volume: *volume, address: server.url().to_owned() })
+            .collect();
+        Self { secret: cluster.secret(), cluster: id, master: cluster.url().to_owned(), links, count: 0 }
+    }
+
+    /// What time it is for tickets.
+    pub fn now() -> Timestamp {
+        Clock::System.now()
+    }
+
+    /// A ticket to write `length` bytes to the volumes at `places`, in that order.
+    pub fn write(&mut self, places: &[usize], length: Option<u64>) -> Ticket {
+        let grant = WriteGrant {
+            chain: places.iter().map(|n| self.links[*n].clone()).collect(),
+            length,
+            digest: None,
+            condition: WriteCondition::None,
+            wanted: u8::try_from(places.len()).expect("a few"),
+            min_replicas: u8::try_from(places.len()).expect("a few"),
+        };
+        self.ticket(Operation::Write(grant))
+    }
+
+    /// A ticket to read `blob` from the volume at `place`.
+    pub fn read(&mut self, place: usize, blob: BlobId) -> Ticket {
+        let volume = self.links[place].volume;
+        Ticket { blob, ..self.ticket(Operation::Read(volume)) }
+    }
+
+    fn ticket(&mut self, operation: Operation) -> Ticket {
+        self.count += 1;
+        let random: [u8; 10] = value(self.count, 10).try_into().expect("ten bytes");
+        Ticket {
+            cluster: self.cluster,
+            blob: BlobId::next(None, Self::now(), random),
+            expires: Self::now().after(TICKET_LIFETIME),
+            hops: 0,
+            master: self.master.clone(),
+            master_public: self.master.clone(),
+            operation,
+        }
+    }
+
+    /// Path and query of a volume's URL with `ticket` for `key`.
+    ///
+    /// # Panics
+    /// When the key is none.
+    pub fn target(&self, ticket: &Ticket, key: &str) -> String {
+        let key = Key::new(key).expect("a key");
+        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.secret, &key))
+    }
+
+    /// The signature of a call.
+    pub fn sign(&self, path: &str, body: &[u8]) -> String {
+        self.secret.sign_call("POST", path, body, Self::now())
+    }
+}

@@ -1,0 +1,233 @@
+//! The oracle: what the store may answer, known from outside.
+//!
+//! A journal kept by the client: each change is written down before it is sent, and its outcome after.
+//! A change without a clear outcome is *unknown*, never *not done*. One key has one writer at a time;
+//! it may have any number of readers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use shared::digest::Digest;
+
+/// What a change makes of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A value.
+    Put {
+        /// Its length in bytes.
+        length: u64,
+        /// BLAKE3 of its bytes.
+        digest: Digest,
+    },
+    /// No value.
+    Delete,
+}
+
+/// What a read saw.
+pub type Seen = Change;
+
+impl Change {
+    /// Of these bytes.
+    pub fn put(bytes: &[u8]) -> Self {
+        Self::Put { length: bytes.len() as u64, digest: Digest::of(bytes) }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { length, digest } => write!(f, "{length} bytes {}", &digest.to_string()[..12]),
+            Self::Delete => f.write_str("nothing"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Pending,
+    Ok,
+    Error,
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    change: Change,
+    outcome: Outcome,
+    /// Order of all beginnings and ends.
+    begun: u64,
+    ended: u64,
+}
+
+#[derive(Debug, Default)]
+struct Journal {
+    keys: BTreeMap<String, Vec<Event>>,
+    clock: u64,
+    file: Option<File>,
+}
+
+/// The journal, shared by all writers and readers.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle(Arc<Mutex<Journal>>);
+
+/// A change under way. Dropped without an outcome, it is unknown.
+#[derive(Debug)]
+#[must_use]
+pub struct Intent {
+    oracle: Oracle,
+    key: String,
+    at: usize,
+}
+
+/// The store answered what it must not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The moment a read began.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(u64);
+
+impl Oracle {
+    /// With a journal on disk, for whoever has to understand a violation.
+    ///
+    /// # Panics
+    /// When the file cannot be made.
+    pub fn with_journal(path: &Path) -> Self {
+        let oracle = Self::default();
+        oracle.journal().file = Some(File::create(path).expect("a journal"));
+        oracle
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.0.lock().expect("nobody panics with the journal")
+    }
+
+    /// A change is about to be sent.
+    pub fn intend(&self, key: &str, change: Change) -> Intent {
+        let mut journal = self.journal();
+        let begun = journal.tick();
+        let events = journal.keys.entry(key.to_owned()).or_default();
+        events.push(Event { change, outcome: Outcome::Pending, begun, ended: u64::MAX });
+        let at = events.len() - 1;
+        journal.note(format_args!("{begun} {key} intends {change}"));
+        Intent { oracle: self.clone(), key: key.to_owned(), at }
+    }
+
+    /// A read is about to be sent.
+    pub fn moment(&self) -> Moment {
+        Moment(self.journal().tick())
+    }
+
+    /// All keys that were ever meant to have a value.
+    pub fn keys(&self) -> Vec<String> {
+        self.journal().keys.keys().cloned().collect()
+    }
+
+    /// What a read may see that began at `since` and has just ended.
+    pub fn allowed(&self, key: &str, since: Moment) -> Vec<Change> {
+        let journal = self.journal();
+        let events = journal.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let settled = events.iter().rposition(|e| e.outcome == Outcome::Ok && e.ended < since.0);
+        let mut allowed = vec![settled.map_or(Change::Delete, |at| events[at].change)];
+        // Whatever came after the last acknowledged change may have happened, unless it was refused.
+        let after = settled.map_or(0, |at| at + 1);
+        allowed.extend(events[after..].iter().filter(|e| e.outcome != Outcome::Error).map(|e| e.change));
+        // An unknown put has not ended for anybody: it may happen after a delete that was
+        // acknowledged since. After an acknowledged put it may not: generations only grow.
+        if let Some(at) = settled.filter(|at| events[*at].change == Change::Delete) {
+            let earlier = events[..at].iter().rev();
+            let open = earlier.take_while(|e| !matches!((e.outcome, e.change), (Outcome::Ok, Change::Put { .. })));
+            allowed.extend(open.filter(|e| e.outcome == Outcome::Unknown).map(|e| e.change));
+        }
+        allowed
+    }
+
+    /// Judges what a read saw that began at `since`.
+    ///
+    /// # Errors
+    /// When the store may not answer that.
+    pub fn check(&self, key: &str, since: Moment, seen: &Seen) -> Result<(), Violation> {
+        let allowed = self.allowed(key, since);
+        if allowed.contains(seen) {
+            return Ok(());
+        }
+        let journal = self.journal();
+        let events = journal.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let known = events.iter().rev().find(|e| e.change == *seen);
+        let why = match known {
+            None if *seen == Change::Delete => "a value that was acknowledged is gone".to_owned(),
+            None => "bytes that were never written to this key".to_owned(),
+            Some(e) => format!("a state that is over ({:?}, begun at {})", e.outcome, e.begun),
+        };
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        let history: Vec<String> =
+            events.iter().rev().take(6).map(|e| format!("{} {:?} {}..{}", e.change, e.outcome, e.begun, e.ended)).collect();
+        Err(Violation(format!(
+            "{key}: a read that began at {} saw {seen}: {why}. Allowed: {}. Last changes: {}",
+            since.0,
+            allowed.join(", "),
+            history.join("; ")
+        )))
+    }
+}
+
+impl Journal {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn note(&mut self, line: fmt::Arguments<'_>) {
+        if let Some(file) = &mut self.file {
+            let _ = writeln!(file, "{line}");
+        }
+    }
+}
+
+impl Intent {
+    /// Acknowledged: it has happened, and stays.
+    pub fn ok(self) {
+        self.end(Outcome::Ok);
+    }
+
+    /// Refused: it has not happened, and never will.
+    pub fn refused(self) {
+        self.end(Outcome::Error);
+    }
+
+    /// Nobody knows.
+    pub fn unknown(self) {
+        self.end(Outcome::Unknown);
+    }
+
+    fn end(&self, outcome: Outcome) {
+        let mut journal = self.oracle.journal();
+        let now = journal.tick();
+        let Some(event) = journal.keys.get_mut(&self.key).and_then(|e| e.get_mut(self.at)) else { return };
+        if event.outcome == Outcome::Pending {
+            event.outcome = outcome;
+            event.ended = now;
+            let (begun, key) = (event.begun, &self.key);
+            journal.note(format_args!("{now} {key} {outcome:?} of {begun}"));
+        }
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        self.end(Outcome::Unknown);
+    }
+}
+
+#[cfg(test)]
+mod tests;

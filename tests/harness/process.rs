@@ -1,0 +1,201 @@
+//! A server process: started, killed, frozen, started again on the same address and directory.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::folder::binary;
+
+/// From the start of a process to its first line, on a machine that is busy.
+const START: Duration = Duration::from_secs(60);
+/// Log lines shown of a test that failed.
+const TAIL: usize = 40;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its name in logs and messages.
+    pub name: String,
+    /// `master`, `volume` or `barge`.
+    pub program: &'static str,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Variables besides the usual ones.
+    pub env: Vec<(String, OsString)>,
+}
+
+impl Spec {
+    /// A program with arguments.
+    pub fn new<I: Into<OsString>>(name: &str, program: &'static str, args: impl IntoIterator<Item = I>) -> Self {
+        Self { name: name.to_owned(), program, args: args.into_iter().map(Into::into).collect(), env: Vec::new() }
+    }
+
+    /// The same with a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn command(&self, home: &Path) -> Command {
+        let mut command = Command::new(binary(self.program));
+        command.args(&self.args).current_dir(home).kill_on_drop(true).stdin(Stdio::null());
+        for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "LD_PRELOAD"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", home).env("RUST_LOG", "info,master=debug,volume=debug,shared=debug,sled=warn");
+        command.envs(self.env.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    /// Runs it to its end: for starts that must fail.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn run_to_end(&self, home: &Path) -> (ExitStatus, String) {
+        let output = self.command(home).output();
+        let output = tokio::time::timeout(START, output).await;
+        let output = output.unwrap_or_else(|_| panic!("{} still runs after {START:?}", self.name));
+        let output = output.expect("the process can be started");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status, String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+/// A server under test. Killed when dropped; its log is shown when the test failed.
+#[derive(Debug)]
+pub struct Server {
+    spec: Spec,
+    home: PathBuf,
+    url: String,
+    child: Option<Child>,
+    // Kept: a closed pipe would be an error to a server that prints.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Server {
+    /// Starts it in `home` and waits for its first line, which ends with its address.
+    ///
+    /// # Errors
+    /// With its log, when it ends first.
+    pub async fn start(spec: Spec, home: &Path) -> Result<Self, String> {
+        let mut server =
+            Self { spec, home: home.to_owned(), url: String::new(), child: None, lines: None };
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// Starts it again with the same arguments.
+    ///
+    /// # Errors
+    /// With its log, when it ends before it listens.
+    ///
+    /// # Panics
+    /// When it cannot be started at all.
+    pub async fn restart(&mut self) -> Result<(), String> {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
+        let mut command = self.spec.command(&self.home);
+        command.stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the process can be started");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        let first = tokio::time::timeout(START, lines.next_line()).await;
+        let first = first.map_err(|_| format!("{} says nothing:\n{}", self.spec.name, self.log()))?;
+        let Ok(Some(first)) = first else {
+            let _ = child.wait().await;
+            return Err(format!("{} did not start:\n{}", self.spec.name, self.log()));
+        };
+        let url = first.split_whitespace().last().unwrap_or_default();
+        assert!(url.starts_with("http://"), "the first line ends with the address: {first}");
+        self.url = url.to_owned();
+        (self.child, self.lines) = (Some(child), Some(lines));
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Its address, as a base URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `HOST:PORT`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Its arguments from the next start on.
+    pub fn spec_mut(&mut self) -> &mut Spec {
+        &mut self.spec
+    }
+
+    /// Whether it was started and not killed or seen to end since.
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+        }
+    }
+
+    /// `kill -TERM`, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().expect("it runs");
+        let ended = tokio::time::timeout(START, child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("{} does not end", self.spec.name)).expect("its status")
+    }
+
+    /// `kill -STOP`: it holds its sockets and does nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// `kill -CONT`.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = id.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Where its log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.home.join(format!("{}.log", self.spec.name))
+    }
+
+    /// Its log so far, of all its lives.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path()).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+            crate::say(format_args!("--- end of the log of {} ---\n{tail}", self.spec.name));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Requests byte by byte: for framing that no client library would send.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use shared::wire::error::{ErrorBody, ErrorCode};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A connection.
+#[derive(Debug)]
+pub struct Raw(TcpStream);
+
+/// An answer, as far as it can be read by its own framing.
+#[derive(Clone, Debug)]
+pub struct RawAnswer {
+    /// Its status; 0 when the connection was closed without an answer.
+    pub status: u16,
+    /// Header lines, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Whether the body is as long as its framing says.
+    pub whole: bool,
+}
+
+impl RawAnswer {
+    /// The code of an error.
+    pub fn code(&self) -> Option<ErrorCode> {
+        serde_json::from_slice::<ErrorBody>(&self.body).ok().map(|b| b.error.code)
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+impl Raw {
+    /// Connects to `HOST:PORT`.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("cannot connect to {address}: {e}"));
+        stream.set_read_timeout(Some(ANSWER)).expect("a read timeout");
+        stream.set_write_timeout(Some(ANSWER)).expect("a write timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self(stream)
+    }
+
+    /// Sends bytes. That the server has closed the connection is no failure here: its answer tells.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.0.write_all(bytes.as_ref());
+    }
+
+    /// Says that nothing more comes.
+    pub fn close_writing(&self) {
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    /// Reads one answer, and passes over `100 Continue`.
+    pub fn answer(&mut self) -> RawAnswer {
+        loop {
+            let answer = self.read_one();
+            if answer.status != 100 {
+                return answer;
+            }
+        }
+    }
+
+    fn read_one(&mut self) -> RawAnswer {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match self.0.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return RawAnswer { status: 0, headers: Vec::new(), body: head, whole: false },
+            }
+        }
+        let text = String::from_utf8_lossy(&head).into_owned();
+        let mut lines = text.lines();
+        let status = lines.next().and_then(|l| l.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|l| l.split_once(':'))
+            .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()))
+            .collect();
+        let mut answer = RawAnswer { status, headers, body: Vec::new(), whole: true };
+        let bodiless = status < 200 || status == 204 || status == 304;
+        let length = answer.header("content-length").and_then(|v| v.parse().ok()).filter(|_| !bodiless);
+        match length {
+            Some(length) => answer.whole = self.fill(&mut answer.body, length),
+            None if answer.header("transfer-encoding").is_some() => {
+                answer.whole = self.fill_chunked(&mut answer.body);
+            }
+            None => {}
+        }
+        answer
+    }
+
+    fn fill(&mut self, body: &mut Vec<u8>, length: u64) -> bool {
+        let got = Read::take(&mut self.0, length).read_to_end(body);
+        got.is_ok() && body.len() as u64 == length
+    }
+
+    fn fill_chunked(&mut self, body: &mut Vec<u8>) -> bool {
+        loop {
+            let Some(size) = self.line().and_then(|l| u64::from_str_radix(l.trim(), 16).ok()) else { return false };
+            let mut chunk = Vec::new();
+            let whole = self.fill(&mut chunk, size) && self.line().is_some();
+            body.extend(chunk);
+            if !whole || size == 0 {
+                return whole;
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            match self.0.read(&mut byte) {
+                Ok(1) => line.push(byte[0]),
+                _ => return None,
+            }
+        }
+        String::from_utf8(line).ok()
+    }
+}
