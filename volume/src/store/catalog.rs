@@ -12,6 +12,7 @@ use super::segment::{Extent, Segment, SegmentNumber};
 /// A deleted record whose space is still to be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dead {
+    pub(super) blob: BlobId,
     pub(super) extent: Extent,
 }
 
@@ -113,7 +114,7 @@ impl Catalog {
                 pin.dead = true;
                 None
             }
-            None => Some(Dead { extent }),
+            None => Some(Dead { blob, extent }),
         }
     }
 
@@ -161,7 +162,7 @@ impl Catalog {
     }
 
     /// Lets go of it; what comes back was deleted meanwhile and can be punched now.
-    pub(super) fn unpin(&mut self, extent: Extent) -> Option<Dead> {
+    pub(super) fn unpin(&mut self, blob: BlobId, extent: Extent) -> Option<Dead> {
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
             slot.readers -= 1;
         }
@@ -173,7 +174,7 @@ impl Catalog {
         }
         let dead = pin.dead;
         self.pins.remove(&place);
-        dead.then_some(Dead { extent })
+        dead.then_some(Dead { blob, extent })
     }
 
     // Segments and lanes.

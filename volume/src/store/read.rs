@@ -52,7 +52,7 @@ struct Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let dead = lock(&self.store.catalog).unpin(self.extent);
+        let dead = lock(&self.store.catalog).unpin(self.blob, self.extent);
         if let Some(dead) = dead {
             self.store.punch_later(vec![dead]);
         }

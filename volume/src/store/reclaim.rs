@@ -120,7 +120,7 @@ impl Inner {
 
     fn punch(&self, dead: &[Dead]) {
         let mut page = Aligned::new(PAGE_BYTES);
-        for Dead { extent } in dead {
+        for Dead { blob, extent } in dead {
             self.drop_if_empty(extent.segment);
             let Some(segment) = lock(&self.catalog).segment(extent.segment) else { continue };
             // After a restart every deleted record comes by here, and most of them are done.
@@ -128,9 +128,12 @@ impl Inner {
                 lock(&self.catalog).punched(*extent);
                 continue;
             }
-            match segment.punch(extent, &mut page) {
+            match segment.punch(*blob, extent, &mut page) {
                 Ok(Punched::Done) => self.gave_back(extent),
                 Ok(Punched::Unsupported) => {}
+                Err(PunchError::Stranger) => {
+                    tracing::warn!(segment = %segment.number(), %blob, "a deleted record has no header: its space stays");
+                }
                 Err(PunchError::Mark(e)) => {
                     self.gave_back(extent);
                     self.poison(&segment, FailedStep::Write, &e);

@@ -223,6 +223,7 @@ impl Facts {
     fn learn(&mut self, entry: &Entry) {
         match entry {
             Entry::Put { blob, extent, finished } => {
+                self.deletes.remove(&extent.offset());
                 self.puts.insert(extent.offset(), (*blob, *extent, *finished));
             }
             Entry::Delete { blob, extent } => {
@@ -284,6 +285,15 @@ impl Facts {
         }
         gone.iter().for_each(|e| self.learn(e));
         Ok(!gone.is_empty())
+    }
+
+    /// Forgets what lies behind the end of the segment: new records will stand there, and a delete
+    /// that is still believed would punch them.
+    fn forget_behind(&mut self, end: u64) -> bool {
+        let before = self.deletes.len() + self.aside.len();
+        self.deletes.retain(|_, (_, extent)| extent.end() <= end);
+        self.aside.retain(|offset, bytes| *offset + *bytes <= end);
+        before > self.deletes.len() + self.aside.len()
     }
 
     /// Takes in what a scan found; returns it as entries.
@@ -348,7 +358,7 @@ impl Plan {
         let found_before = facts.puts.len();
         let new = facts.absorb(&scanned);
         let recovered = if self.rebuilt { 0 } else { facts.puts.len().saturating_sub(found_before) };
-        let mut dirty = self.dirty;
+        let mut dirty = self.dirty | facts.forget_behind(scanned.end);
         if recovered > 0 {
             // An index that lags may have lost more than its last entries.
             dirty |= facts.bury(&Scanner::new(&header, &*file, self.length))?;
@@ -436,9 +446,9 @@ fn adopt(
             catalog.insert(blob, extent);
         }
     }
-    for (_, extent) in facts.deletes.into_values() {
+    for (blob, extent) in facts.deletes.into_values() {
         catalog.add_dead(extent);
-        dead.push(Dead { extent });
+        dead.push(Dead { blob, extent });
     }
     if idle {
         catalog.add_idle(number);
@@ -470,7 +480,7 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
         } else {
             catalog.add_dead(free);
         }
-        dead.push(Dead { extent: free });
+        dead.push(Dead { blob: *blob, extent: free });
     }
 }
 

@@ -153,7 +153,9 @@ impl<'a> Scanner<'a> {
     /// Whether an indexed record is marked as deleted, or is a header before a hole.
     pub(super) fn is_deleted(&self, blob: BlobId, extent: &Extent) -> io::Result<bool> {
         let mut page = vec![0; PAGE_BYTES];
-        let whole = self.file.read_at(&mut page, extent.offset())? == PAGE_BYTES;
+        // Past the end there is no data either; that is no hole.
+        let whole =
+            extent.end() <= self.length && self.file.read_at(&mut page, extent.offset())? == PAGE_BYTES;
         let ours = whole && RecordHeader::probe(self.header, extent.offset(), &page).is_some();
         if ours && tombstone::is_set(self.header, extent.offset(), blob, &page) {
             return Ok(true);

@@ -6,11 +6,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use shared::ids::BlobId;
 use shared::limits::PAGE_BYTES;
 
 use super::buffer::Aligned;
 use super::disk::{Access, Disk, DiskFile, Punched};
-use super::format::{PAGE, RecordHeader, SegmentHeader, pages_of, tombstone, trailer_pages};
+use super::format::{PAGE, RecordHeader, SegmentHeader, field, pages_of, tombstone, trailer_pages};
 use super::index::IndexFile;
 
 /// The number of a segment, unique in its volume.
@@ -126,28 +127,32 @@ impl Segment {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Marks a record's header page as deleted and gives its body and trailer back.
+    /// Marks a record's header page as deleted and gives its body and trailer back, if the header that stands there
+    /// is this blob's.
     ///
     /// The index entry of the delete must be durable before this is called: a body that is gone
     /// while its delete may still be forgotten would be a lost value after a power cut.
-    pub(super) fn punch(&self, extent: &Extent, page: &mut Aligned) -> Result<Punched, PunchError> {
-        let unmarked = self.mark_deleted(extent, page);
-        let punched = self.file.punch(extent.body(), extent.punchable()).map_err(PunchError::Punch)?;
-        unmarked.map_err(PunchError::Mark)?;
-        Ok(punched)
-    }
-
-    fn mark_deleted(&self, extent: &Extent, page: &mut Aligned) -> io::Result<()> {
+    pub(super) fn punch(
+        &self,
+        blob: BlobId,
+        extent: &Extent,
+        page: &mut Aligned,
+    ) -> Result<Punched, PunchError> {
         let bytes = page.as_mut_slice();
-        let whole = self.file.read_at(bytes, extent.offset())? == bytes.len();
-        let blob = shared::ids::BlobId::from_bytes(super::format::field(bytes, 16));
-        let (Ok(blob), true) = (blob, whole) else { return Ok(()) };
-        let ours = RecordHeader::probe(&self.header, extent.offset(), bytes).is_some();
-        if !ours || tombstone::is_set(&self.header, extent.offset(), blob, bytes) {
-            return Ok(());
+        let at = extent.offset();
+        let read = self.file.read_at(bytes, at).map_err(PunchError::Punch)?;
+        let ours = read == bytes.len() && RecordHeader::probe(&self.header, at, bytes).is_some();
+        if !ours || field(bytes, 16) != *blob.as_bytes() || extent.end() > self.end() {
+            return Err(PunchError::Stranger);
         }
-        tombstone::set(&self.header, extent.offset(), blob, bytes);
-        self.file.write_at(page.as_slice(), extent.offset())
+        let mut marked = Ok(());
+        if !tombstone::is_set(&self.header, at, blob, bytes) {
+            tombstone::set(&self.header, at, blob, bytes);
+            marked = self.file.write_at(page.as_slice(), at);
+        }
+        let punched = self.file.punch(extent.body(), extent.punchable()).map_err(PunchError::Punch)?;
+        marked.map_err(PunchError::Mark)?;
+        Ok(punched)
     }
 }
 
@@ -158,6 +163,8 @@ pub(super) enum PunchError {
     Mark(io::Error),
     /// The space was not given back.
     Punch(io::Error),
+    /// Something else than the deleted record is there; nothing was touched.
+    Stranger,
 }
 
 #[cfg(test)]
