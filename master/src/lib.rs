@@ -53,9 +53,6 @@ pub enum RunError {
     /// Its tables.
     #[error(transparent)]
     Tables(#[from] TableError),
-    /// Its connections.
-    #[error("cannot make connections: {0}")]
-    Client(#[from] reqwest::Error),
     /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[from] std::io::Error),
@@ -83,7 +80,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let master = Arc::new(Master {
         sequencer: Sequencer::start(Arc::clone(&database), config.clock.clone(), observe)?,
         cluster: Cluster::new(database.identity().cluster, config.down_after, volume::all(database.tree())?),
-        peers: PeerClient::new(config.secret.clone(), config.clock.clone())?,
+        peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
         address,
         public_url,
         metrics: master_metrics,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::header::{HeaderMap, RANGE};
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::entity::{Entity, Piece};
 use shared::ids::VolumeId;
@@ -156,7 +157,7 @@ struct Download {
 
 /// A volume's answer under way: bytes `at..end` of the object are still to come from it.
 struct Open {
-    answer: reqwest::Response,
+    body: Incoming,
     volume: VolumeId,
     at: u64,
     end: u64,
@@ -209,7 +210,7 @@ impl Download {
                     return Err(Interrupted::Gone);
                 }
                 Some(answer) if answer.status().is_success() => {
-                    return Ok(Open { answer, volume: replica.volume, at, end });
+                    return Ok(Open { body: answer.into_body(), volume: replica.volume, at, end });
                 }
                 Some(answer) => {
                     tracing::warn!(volume = replica.address, status = %answer.status(), "volume refused a read");
@@ -220,22 +221,22 @@ impl Download {
         Err(Interrupted::NoReplica(blob.clone()))
     }
 
-    async fn ask(&self, blob: &Blob, replica: &Reachable, at: u64, end: u64) -> Option<reqwest::Response> {
+    async fn ask(&self, blob: &Blob, replica: &Reachable, at: u64, end: u64) -> Option<Response<Incoming>> {
         let target = self.master.target(&self.key, blob.id, 0, Operation::Read(replica.volume));
-        let mut request = self.master.peers.http().get(format!("{}{target}", replica.address));
+        let mut request = Request::get(format!("{}{target}", replica.address));
         if let Some(range) =
             ByteRange::new(at, end - 1, self.object.size).filter(|r| r.len() < self.object.size)
         {
             request = request.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
         }
-        tokio::time::timeout(CALL_TIMEOUT, request.send()).await.ok()?.ok()
+        self.master.peers.http().send_within(request.body(body::empty()).ok()?, CALL_TIMEOUT).await.ok()
     }
 }
 
 impl Open {
     /// The next bytes; `None` when the volume has no more to give, whole or not.
     async fn next(&mut self) -> Option<Bytes> {
-        let chunk = tokio::time::timeout(CALL_TIMEOUT, self.answer.chunk()).await.ok()?.ok()??;
+        let chunk = tokio::time::timeout(CALL_TIMEOUT, body::next(&mut self.body)).await.ok()?.ok()??;
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let chunk = chunk.slice(..chunk.len().min(left));
         self.at += chunk.len() as u64;

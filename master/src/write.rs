@@ -17,13 +17,13 @@ use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::http::body::{self, Body, DeclaredLength};
-use shared::http::client::read_bounded;
 use shared::http::metadata::Described;
 use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
 use shared::key::Key;
 use shared::limits::{
-    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT, REPLAY_FRAMES,
+    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, MESSAGE_BYTES_MAX, RECEIPT_TIMEOUT,
+    REPLAY_FRAMES,
 };
 use shared::ticket::{Link, Operation, WriteGrant};
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
@@ -273,13 +273,11 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
     }
 }
 
-async fn collect(answer: Result<reqwest::Response, PipeError>) -> Result<Answer, Broken> {
-    let answer = answer.map_err(Broken::Volume)?;
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    match read_bounded(answer).await {
-        Ok(body) => Ok(Answer { status, headers, body }),
-        Err(Some(e)) => Err(Broken::Volume(PipeError::Http(e))),
-        Err(None) => Err(Broken::Volume(PipeError::Closed)),
+async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer, Broken> {
+    let (head, body) = answer.map_err(Broken::Volume)?.into_parts();
+    match body::collect(body, MESSAGE_BYTES_MAX).await {
+        Ok(body) => Ok(Answer { status: head.status, headers: head.headers, body }),
+        Err(_) => Err(Broken::Volume(PipeError::Closed)),
     }
 }
 

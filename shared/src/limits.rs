@@ -49,7 +49,7 @@ pub const RANGES_MAX: usize = 16;
 
 /// What hyper may buffer of one connection, either way. Together with `CONNECTIONS_MAX` it bounds
 /// what clients can make a server hold.
-pub const HTTP_BUFFER_BYTES: usize = 256 * 1024;
+pub const HTTP_BUFFER_BYTES: usize = 128 * 1024;
 /// Header block of one request: a key of 1024 bytes percent-encoded, a ticket, metadata.
 pub const HTTP_HEADERS_MAX: usize = 128;
 /// Connections of one server.
@@ -83,12 +83,12 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Frames of an upload that the streaming master keeps until the volume is known to take it, so that
 /// a volume that is down or full costs the client nothing.
-pub const REPLAY_FRAMES: usize = 8;
+pub const REPLAY_FRAMES: usize = 3;
 /// Attempts to find a volume that takes an upload, or to go on with a download from another replica.
 pub const ATTEMPTS_MAX: usize = 4;
 /// Value bytes waiting in the channel to the next link of a chain, in frames of at most
 /// `HTTP_BUFFER_BYTES`.
-pub const CHAIN_FRAMES: usize = 4;
+pub const CHAIN_FRAMES: usize = 2;
 
 /// A ticket is good for this long; an upload that began in time may end later.
 pub const TICKET_LIFETIME: Duration = Duration::from_secs(600);

@@ -45,9 +45,6 @@ pub enum RunError {
     /// Its disk.
     #[error("the volume's directory: {0}")]
     Disk(#[source] std::io::Error),
-    /// Its connections.
-    #[error("cannot make connections: {0}")]
-    Client(#[from] reqwest::Error),
     /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[source] std::io::Error),
@@ -68,7 +65,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let metrics = Metrics::default();
     let http_metrics = HttpMetrics::new(&metrics);
     let volume = Arc::new(Volume {
-        peers: PeerClient::new(config.secret.clone(), config.clock.clone())?,
+        peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
         http_metrics: Arc::clone(&http_metrics),
         spent: spent::Spent::default(),
         identity,

@@ -1,22 +1,111 @@
 //! How servers call each other: signed JSON messages and value streams, over one pool of connections.
 //! Redirects are never followed and no proxy is ever used: the address is the one we were configured with.
+//!
+//! It is hyper's own pooled client: of those at hand the one whose read buffers can be bounded, and each
+//! stream through a master holds two of them.
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
-use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT};
+use crate::http::body::{self, Body, ReadError};
+use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT};
 use crate::secret::ClusterSecret;
 use crate::wire::error::{ErrorBody, ErrorDetail};
 use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, SIGNATURE_HEADER};
 
+/// The pooled connections.
+#[derive(Clone, Debug)]
+pub struct HttpClient(legacy::Client<HttpConnector, Body>);
+
+/// A request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// It could not be sent to such an address, or with such headers.
+    #[error("not a request: {0}")]
+    Request(#[from] http::Error),
+    /// The connection could not be made, or broke.
+    #[error("{}", reason(.0))]
+    Transport(#[from] legacy::Error),
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// The innermost cause: what hyper says around it tells an operator nothing.
+fn reason(error: &legacy::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+impl HttpError {
+    /// Whether the peer cannot have seen anything of the request.
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Request(_) => true,
+            Self::Transport(e) => e.is_connect(),
+            Self::Timeout(_) => false,
+        }
+    }
+}
+
+impl Default for HttpClient {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(HTTP_BUFFER_BYTES)
+            .build(connector);
+        Self(client)
+    }
+}
+
+impl HttpClient {
+    /// Sends a request and waits for the head of its answer, without a deadline of its own.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, HttpError> {
+        Ok(self.0.request(request).await?)
+    }
+
+    /// As `send`, with a deadline for the head of the answer.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn send_within(
+        &self,
+        request: Request<Body>,
+        within: Duration,
+    ) -> Result<Response<Incoming>, HttpError> {
+        tokio::time::timeout(within, self.send(request)).await.map_err(|_| HttpError::Timeout(within))?
+    }
+
+    /// GET without a body.
+    ///
+    /// # Errors
+    /// As `send_within`.
+    pub async fn get(&self, url: &str, within: Duration) -> Result<Response<Incoming>, HttpError> {
+        self.send_within(Request::get(url).body(body::empty())?, within).await
+    }
+}
+
 /// Calls peers of the same cluster.
 #[derive(Clone, Debug)]
 pub struct PeerClient {
-    http: reqwest::Client,
+    http: HttpClient,
     secret: ClusterSecret,
     clock: Clock,
 }
@@ -31,7 +120,7 @@ pub enum CallError {
         address: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: HttpError,
     },
     /// The call was sent and no (whole) answer came: whether it was carried out is unknown.
     #[error("no answer from {address}: {source}")]
@@ -40,7 +129,16 @@ pub enum CallError {
         address: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: HttpError,
+    },
+    /// The answer broke off, or was too large: whether the call was carried out is unknown.
+    #[error("the answer of {address} cannot be read: {source}")]
+    Broken {
+        /// The peer.
+        address: String,
+        /// Why.
+        #[source]
+        source: ReadError,
     },
     /// The peer said no.
     #[error("{address} answered {status}: {}", detail.message)]
@@ -64,22 +162,12 @@ pub enum CallError {
 
 impl PeerClient {
     /// A client for the cluster of `secret`.
-    ///
-    /// # Errors
-    /// When the operating system gives it no resolver or sockets.
-    pub fn new(secret: ClusterSecret, clock: Clock) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .http1_only()
-            .build()?;
-        Ok(Self { http, secret, clock })
+    pub fn new(secret: ClusterSecret, clock: Clock) -> Self {
+        Self { http: HttpClient::default(), secret, clock }
     }
 
     /// The connections alone, for value streams, which carry tickets instead of signatures.
-    pub fn http(&self) -> &reqwest::Client {
+    pub fn http(&self) -> &HttpClient {
         &self.http
     }
 
@@ -112,20 +200,21 @@ impl PeerClient {
     {
         let text = serde_json::to_vec(message).expect("messages hold nothing JSON refuses");
         let signature = self.secret.sign_call("POST", path, &text, self.clock.now());
-        let sent = self
-            .http
-            .post(format!("{address}{path}"))
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{address}{path}"))
             .header(SIGNATURE_HEADER, signature)
-            .timeout(within)
-            .body(text)
-            .send()
-            .await;
-        let answer = sent.map_err(|e| CallError::from_reqwest(address, e))?;
-        let status = answer.status();
-        let bytes = read_bounded(answer).await.map_err(|e| match e {
-            Some(e) => CallError::from_reqwest(address, e),
-            None => CallError::Strange { address: address.to_owned(), status },
-        })?;
+            .body(body::full(text))
+            .map_err(|e| CallError::new(address, e.into()))?;
+        let exchange = async {
+            let answer = self.http.send(request).await.map_err(|e| CallError::new(address, e))?;
+            let status = answer.status();
+            Ok((status, body::collect(answer.into_body(), MESSAGE_BYTES_MAX).await))
+        };
+        let (status, bytes) = tokio::time::timeout(within, exchange)
+            .await
+            .map_err(|_| CallError::new(address, HttpError::Timeout(within)))??;
+        let bytes = bytes.map_err(|source| CallError::Broken { address: address.to_owned(), source })?;
         let strange = || CallError::Strange { address: address.to_owned(), status };
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|_| strange());
@@ -143,9 +232,9 @@ pub fn base_url(text: &str) -> String {
 
 /// Fetches a server's own public address and warns when that fails: clients that are redirected there
 /// would fail the same way.
-pub async fn probe_public_url(http: &reqwest::Client, public_url: &str) {
-    let answer = http.get(format!("{public_url}{HEALTH}")).timeout(CALL_TIMEOUT).send().await;
-    let ours = answer.as_ref().is_ok_and(|a| a.headers().contains_key(REQUEST_ID_HEADER));
+pub async fn probe_public_url(http: &HttpClient, public_url: &str) {
+    let answer = http.get(&format!("{public_url}{HEALTH}"), CALL_TIMEOUT).await;
+    let ours = answer.is_ok_and(|a| a.headers().contains_key(REQUEST_ID_HEADER));
     if !ours {
         tracing::warn!(
             public_url,
@@ -157,27 +246,12 @@ pub async fn probe_public_url(http: &reqwest::Client, public_url: &str) {
 
 impl CallError {
     /// Sorts a transport error by what the peer can have seen.
-    pub fn from_reqwest(address: &str, source: reqwest::Error) -> Self {
-        let (address, source) = (address.to_owned(), source.without_url());
-        if source.is_connect() {
+    fn new(address: &str, source: HttpError) -> Self {
+        let address = address.to_owned();
+        if source.is_unsent() {
             Self::Unreachable { address, source }
         } else {
             Self::Unknown { address, source }
         }
     }
-}
-
-/// The answer's bytes; `Err(None)` when there are more than a message may have.
-///
-/// # Errors
-/// When the connection breaks, or the answer is too large.
-pub async fn read_bounded(mut answer: reqwest::Response) -> Result<Vec<u8>, Option<reqwest::Error>> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Some)? {
-        if bytes.len() + chunk.len() > MESSAGE_BYTES_MAX {
-            return Err(None);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }

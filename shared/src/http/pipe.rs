@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::http::body::{self, BodyFailure};
+use crate::http::client::{HttpClient, HttpError};
 use crate::limits::CHAIN_FRAMES;
 
 /// A request under way whose body is still being fed.
 #[derive(Debug)]
 pub struct Pipe {
     frames: Option<mpsc::Sender<Frame>>,
-    answer: JoinHandle<Result<reqwest::Response, reqwest::Error>>,
+    answer: JoinHandle<Result<Response<Incoming>, HttpError>>,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub enum PipeError {
     NoAnswer(Duration),
     /// The connection failed.
     #[error("the connection failed: {0}")]
-    Http(#[from] reqwest::Error),
+    Http(#[from] HttpError),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,25 +56,32 @@ impl Pipe {
     /// Opens a request to `url`. With a `length` the receiver knows a short body from a whole one
     /// by its `Content-Length`, without by the last chunk.
     pub fn open(
-        http: &reqwest::Client,
-        method: http::Method,
+        http: &HttpClient,
+        method: Method,
         url: &str,
         mut headers: HeaderMap,
         length: Option<u64>,
     ) -> Self {
         let (frames, rx) = mpsc::channel(CHAIN_FRAMES);
-        let body = stream::unfold(rx, |mut rx: mpsc::Receiver<Frame>| async move {
+        let value = stream::unfold(Some(rx), |rx: Option<mpsc::Receiver<Frame>>| async move {
+            let mut rx = rx?;
             match rx.recv().await {
-                Some(Frame::Data(bytes)) => Some((Ok(bytes), rx)),
+                Some(Frame::Data(bytes)) => Some((Ok(bytes), Some(rx))),
                 Some(Frame::End) => None,
-                None => Some((Err(GivenUp), rx)),
+                None => Some((Err(BodyFailure::from(GivenUp)), None)),
             }
         });
         if let Some(length) = length {
             headers.insert(CONTENT_LENGTH, length.into());
         }
-        let request = http.request(method, url).headers(headers).body(reqwest::Body::wrap_stream(body));
-        Self { frames: Some(frames), answer: tokio::spawn(request.send()) }
+        let request = Request::builder().method(method).uri(url).body(body::stream(value));
+        let http = http.clone();
+        let answer = tokio::spawn(async move {
+            let mut request = request?;
+            *request.headers_mut() = headers;
+            http.send(request).await
+        });
+        Self { frames: Some(frames), answer }
     }
 
     /// Hands on `bytes`, and waits while the receiver is slower than we are.
@@ -86,7 +96,7 @@ impl Pipe {
     ///
     /// # Errors
     /// When the value did not arrive whole as far as the connection shows, or no answer came.
-    pub async fn finish(mut self, within: Duration) -> Result<reqwest::Response, PipeError> {
+    pub async fn finish(mut self, within: Duration) -> Result<Response<Incoming>, PipeError> {
         // The receiver may have answered without reading to the end: its answer tells why.
         let _ = self.send(Frame::End, within).await;
         self.answer(within).await
@@ -96,7 +106,7 @@ impl Pipe {
     ///
     /// # Errors
     /// When there is none within `within`.
-    pub async fn answer(mut self, within: Duration) -> Result<reqwest::Response, PipeError> {
+    pub async fn answer(mut self, within: Duration) -> Result<Response<Incoming>, PipeError> {
         match tokio::time::timeout(within, &mut self.answer).await {
             Ok(Ok(answer)) => Ok(answer?),
             Ok(Err(_)) => Err(PipeError::Closed),

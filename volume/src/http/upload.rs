@@ -11,11 +11,10 @@ use http::header::{ETAG, EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body, DeclaredLength};
-use shared::http::client::read_bounded;
 use shared::http::metadata::Described;
 use shared::http::pipe::{Pipe, PipeError};
 use shared::key::Key;
-use shared::limits::{CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT};
+use shared::limits::{CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, MESSAGE_BYTES_MAX, RECEIPT_TIMEOUT};
 use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
@@ -320,12 +319,12 @@ impl Downstream {
         let pipe = self.pipe.take()?;
         match pipe.finish(RECEIPT_TIMEOUT * self.links).await {
             Ok(answer) if answer.status().is_success() => {
-                let text = read_bounded(answer).await.ok()?;
+                let text = body::collect(answer.into_body(), MESSAGE_BYTES_MAX).await.ok()?;
                 serde_json::from_slice(&text).ok()
             }
             Ok(answer) => {
                 let status = answer.status();
-                let text = read_bounded(answer).await.unwrap_or_default();
+                let text = body::collect(answer.into_body(), MESSAGE_BYTES_MAX).await.unwrap_or_default();
                 let reason = String::from_utf8_lossy(&text).into_owned();
                 tracing::warn!(next = self.address, %status, reason, "the next volume refused its copy");
                 None
