@@ -107,6 +107,10 @@ impl Client {
             let name: reqwest::header::HeaderName = name.parse().expect("a header name");
             request.headers_mut().append(name, value.parse().expect("a header value"));
         }
+        if body.as_ref().is_some_and(Vec::is_empty) {
+            // This library leaves it out, and an empty value has to be said to be one.
+            request.headers_mut().insert(CONTENT_LENGTH, 0.into());
+        }
         *request.body_mut() = body.map(reqwest::Body::from);
         let answer = self.http.execute(request).await.map_err(Broken::Transport)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
