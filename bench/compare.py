@@ -1,0 +1,506 @@
+"""Barge, nginx and the raw disk in turns; compare.sh is how it is called.
+
+A cell is one size at one concurrency. In each round of a cell every contender starts with an empty directory
+and a fresh process, is put to, is read from with a warm page cache, and is taken away. The disk is synced
+between them, so that none pays for another's dirty pages. What is reported is the median over the rounds;
+a ratio is the median of the ratios within each round.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import datetime
+import json
+import math
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+MIB = 1 << 20
+GIB = 1 << 30
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+START_DEADLINE_SECONDS = 30
+SAMPLE_SECONDS = 0.05
+PUT_BYTES = GIB
+GET_BYTES = 4 * GIB
+# What one contender may write in one cell: with its warm pages it must fit into memory and onto the disk.
+CELL_BYTES_MAX = 12 * GIB
+RESULTS = pathlib.Path("bench/results.md")
+HEADER = """# Results
+
+Written by `bench/compare.sh`, which says how it measures; the newest run stands first. MB is 10^6 bytes, MiB is 2^20.
+"""
+
+
+class Failure(Exception):
+    """The benchmark cannot go on."""
+
+
+def parse_size(text):
+    for unit, factor in {"KiB": 1024, "MiB": MIB, "GiB": GIB}.items():
+        if text.endswith(unit):
+            return int(text.removesuffix(unit)) * factor
+    return int(text)
+
+
+def size_name(size):
+    return f"{size // GIB} GiB" if size % GIB == 0 else f"{size // MIB} MiB"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def die_with_parent():
+    """In a server before it starts: it ends when this program does, however this program ends."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+# ---------------------------------------------------------------- processes
+
+
+def descendants(pid):
+    """A process and its children (nginx has workers)."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                for child in f.read().split():
+                    found += descendants(int(child))
+    return found
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat") as f:
+            # After the name, which may hold anything: state is field 3, utime and stime are 14 and 15.
+            fields = f.read().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / CLOCK_TICKS
+
+
+def anonymous_kib(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/status") as f:
+            for line in f:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1])
+    return 0
+
+
+class Watch:
+    """What server processes cost while it is open: processor time, and the peak of anonymous memory."""
+
+    def __init__(self, pids):
+        self.pids = pids
+        self.largest = self.sum = 0
+        self.ended = threading.Event()
+
+    def __enter__(self):
+        self.cpu = cpu_seconds(self.pids)
+        self.thread = threading.Thread(target=self.sample, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        self.cpu = cpu_seconds(self.pids) - self.cpu
+
+    def sample(self):
+        more = True
+        while more:
+            more = not self.ended.wait(SAMPLE_SECONDS)
+            sizes = [anonymous_kib(pid) for pid in self.pids]
+            self.largest = max(self.largest, *sizes)
+            self.sum = max(self.sum, sum(sizes))
+
+
+class Server:
+    """A contender: its processes, and the URL where it takes PUT and GET."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = []
+        self.url = ""
+
+    def spawn(self, name, *command):
+        log = open(self.folder / f"{name}.log", "wb")
+        process = subprocess.Popen(
+            [str(c) for c in command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+            # The terminal's ctrl-C comes to us; we end them.
+            start_new_session=True,
+        )
+        log.close()
+        self.processes.append(process)
+
+    def pids(self):
+        return [pid for process in self.processes for pid in descendants(process.pid)]
+
+    def wait(self, ready):
+        deadline = time.monotonic() + START_DEADLINE_SECONDS
+        while not ready():
+            ended = [p for p in self.processes if p.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                raise Failure(f"a server did not start:\n{self.logs()}")
+            time.sleep(0.02)
+
+    def logs(self):
+        tails = []
+        for path in sorted(self.folder.glob("*.log")):
+            tails.append(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}")
+        return "\n".join(tails)
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def fetch(url):
+    """The body of an answer, None while there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        return b"" if error.code < 500 else None
+    except OSError:
+        return None
+
+
+NGINX_CONF = """
+daemon off;
+{user}
+worker_processes auto;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  default_type application/octet-stream;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000;
+  client_max_body_size 0;
+  client_body_temp_path {folder}/incoming;
+  proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    root {folder}/data;
+    location / {{ dav_methods PUT DELETE; create_full_put_path on; }}
+  }}
+}}
+"""
+
+
+class Nginx(Server):
+    """Plain files."""
+
+    name = "nginx"
+    copies = 1
+    plain = True
+
+    def start(self, args):
+        (self.folder / "data").mkdir()
+        port = free_port()
+        user = "user root;" if os.geteuid() == 0 else ""
+        conf = self.folder / "nginx.conf"
+        conf.write_text(NGINX_CONF.format(folder=self.folder, port=port, user=user))
+        self.spawn("nginx", args.nginx, "-e", self.folder / "error.log", "-c", conf)
+        self.url = f"http://127.0.0.1:{port}"
+        self.wait(lambda: fetch(self.url) is not None)
+
+
+class Barge(Server):
+    """A master and as many volumes as copies."""
+
+    plain = False
+
+    def start(self, args):
+        binaries = args.binaries.resolve()
+        master_port = free_port()
+        self.url = f"http://127.0.0.1:{master_port}"
+        secret = ["--secret-file", self.folder / "secret"]
+        copies = ["--replicas", self.copies, "--min-replicas", self.copies]
+        self.spawn("master", binaries / "master", *secret, *copies, "--port", master_port, self.folder / "master")
+        self.wait(lambda: (self.folder / "secret").exists())
+        for n in range(1, self.copies + 1):
+            port = free_port()
+            where = ["--port", port, "--master", self.url]
+            self.spawn(f"volume{n}", binaries / "volume", *secret, *where, self.folder / f"volume{n}")
+        # 200 when as many volumes as --min-replicas take writes: all of them.
+        self.wait(lambda: fetch(f"{self.url}/_/health") is not None)
+
+
+class BargeOne(Barge):
+    name = "barge"
+    copies = 1
+
+
+class BargeThree(Barge):
+    name = "barge ×3"
+    copies = 3
+
+
+CONTENDERS = [Nginx, BargeOne, BargeThree]
+
+# ---------------------------------------------------------------- one cell
+
+
+class Cell:
+    """A size at a concurrency, and what was seen of it: figures[operation][contender] is a list, one a round."""
+
+    def __init__(self, size, concurrency):
+        self.size = size
+        self.concurrency = concurrency
+        self.values = max(concurrency, math.ceil(PUT_BYTES / size), 2)
+        self.reads = max(concurrency, math.ceil(GET_BYTES / size))
+        self.figures = {"put": {}, "get": {}}
+
+    def fits(self, contender):
+        return self.values * self.size * contender.copies <= CELL_BYTES_MAX
+
+    def record(self, operation, contender, figures):
+        self.figures[operation].setdefault(contender, []).append(figures)
+
+
+def bench(args, server, cell, operation, *more):
+    """Runs the load; what it reports."""
+    command = [args.binaries / "barge", "--json", "--url", server.url, "bench", "--op", operation]
+    command += ["--size", cell.size, "--concurrency", cell.concurrency, "--keep", "--op-timeout", "600s", *more]
+    command += ["--plain"] if server.plain else []
+    run = subprocess.run([str(c) for c in command], capture_output=True, text=True, preexec_fn=die_with_parent)
+    if run.returncode != 0:
+        said = f"{run.stdout}{run.stderr}"
+        raise Failure(f"the load on {server.name} failed ({run.returncode}):\n{said}\n{server.logs()}")
+    return json.loads(run.stdout)
+
+
+def measured(args, server, cell, operation, *more):
+    with Watch(server.pids()) as watch:
+        report = bench(args, server, cell, operation, *more)
+    gigabytes = report["ops"] * cell.size / 1e9
+    return {
+        "mb_per_s": report["mb_per_s"],
+        "seconds": report["seconds"],
+        "cpu_per_gb": watch.cpu / gigabytes,
+        "largest_mib": watch.largest / 1024,
+        "sum_mib": watch.sum / 1024,
+    }
+
+
+def warm(folder):
+    """Reads every file, so that what is measured afterwards is not the disk."""
+    buffer = bytearray(4 * MIB)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb", buffering=0) as f:
+                while f.readinto(buffer):
+                    pass
+
+
+def round_of(args, cell, contender):
+    """Everything that is measured of one contender in one round."""
+    folder = args.data / "server"
+    folder.mkdir(parents=True)
+    server = contender(folder)
+    try:
+        server.start(args)
+        put = measured(args, server, cell, "put", "--count", cell.values)
+        begun = time.monotonic()
+        os.sync()
+        synced = put["seconds"] + time.monotonic() - begun
+        cell.record("put", server.name, put)
+        if server.plain:
+            synced = {"mb_per_s": cell.values * cell.size / 1e6 / synced}
+            cell.record("put", "nginx, then sync", synced)
+        warm(folder)
+        keys = ["--no-fill", "--keys", cell.values]
+        bench(args, server, cell, "get", *keys, "--count", max(cell.concurrency, cell.reads // 8))
+        cell.record("get", server.name, measured(args, server, cell, "get", *keys, "--count", cell.reads))
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        os.sync()
+
+
+def raw_disk(args, cell):
+    """dd, synced at its end."""
+    args.data.mkdir(parents=True, exist_ok=True)
+    path = args.data / "raw"
+    mib = max(PUT_BYTES, cell.size) // MIB
+    block = min(cell.size, 4 * MIB) // MIB
+    begun = time.monotonic()
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={path}", f"bs={block}M", f"count={mib // block}", "conv=fdatasync", "status=none"],
+        check=True,
+    )
+    cell.record("put", "dd", {"mb_per_s": mib * MIB / 1e6 / (time.monotonic() - begun)})
+    path.unlink()
+    os.sync()
+
+
+# ---------------------------------------------------------------- the table
+
+
+def median(figures, name):
+    values = [f[name] for f in figures if name in f]
+    return statistics.median(values) if values else None
+
+
+def ratio(cell, operation, contender, beside):
+    pairs = zip(cell.figures[operation].get(contender, []), cell.figures[operation].get(beside, []))
+    ratios = [a["mb_per_s"] / b["mb_per_s"] for a, b in pairs]
+    if not ratios:
+        return "–"
+    text = f"{statistics.median(ratios):.2f}"
+    return text if len(ratios) == 1 else f"{text} ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
+def entry(cell, operation, contender):
+    figures = cell.figures[operation].get(contender, [])
+    if not figures:
+        return "–"
+    text = f"{median(figures, 'mb_per_s'):.0f}"
+    if median(figures, "cpu_per_gb") is None:
+        return text
+    text += f" · {median(figures, 'cpu_per_gb'):.2f} · {median(figures, 'largest_mib'):.0f}"
+    whole, largest = median(figures, "sum_mib"), median(figures, "largest_mib")
+    return text if round(whole) == round(largest) else f"{text}/{whole:.0f}"
+
+
+def table(cells):
+    heads = ["", "dd", "nginx", "nginx, then sync", "barge", "to nginx", "to nginx + sync", "barge ×3", "to nginx"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for operation in ("put", "get"):
+        for cell in cells:
+            row = [f"{operation.upper()} {size_name(cell.size)}, {cell.concurrency} at once"]
+            row += [entry(cell, operation, name) for name in ("dd", "nginx", "nginx, then sync", "barge")]
+            row += [ratio(cell, operation, "barge", name) for name in ("nginx", "nginx, then sync")]
+            row += [entry(cell, operation, "barge ×3"), ratio(cell, operation, "barge ×3", "nginx")]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def output_of(*command):
+    run = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    return (run.stdout + run.stderr).strip()
+
+
+def machine(data):
+    with open("/proc/meminfo") as f:
+        gib = int(f.readline().split()[1]) / MIB
+    with open("/proc/cpuinfo") as f:
+        model = next((line.partition(":")[2].strip() for line in f if line.startswith("model name")), "?")
+    filesystem = output_of("stat", "--file-system", "--format=%T", data)
+    kind = output_of("findmnt", "--noheadings", "--output", "FSTYPE", "--target", data) or filesystem
+    return f"{os.cpu_count()} cores ({model}), {gib:.0f} GiB, Linux {platform.release()}, {kind}"
+
+
+def describe(args, cells, seconds):
+    version = output_of("git", "describe", "--always", "--dirty")
+    barge = output_of(args.binaries / "master", "--version")
+    nginx = output_of(args.nginx, "-v").rpartition(" ")[2]
+    today = datetime.date.today().isoformat()
+    return f"""## {today}, Barge {barge.rpartition(" ")[2]} at {version}
+
+{machine(args.data)}; {nginx}; {args.rounds} rounds in {seconds / 60:.0f} minutes. Loopback; servers, load program and disk share the machine.
+
+`MB/s · server CPU s per GB · peak anonymous memory in MiB, largest process/all of them`, each the median; a ratio is
+the median of the ratios within each round (least–greatest). PUT with Barge is synced when it is answered; with nginx it is
+not, and what the kernel writes later is not in its CPU time: *nginx, then sync* adds the sync to the time. *barge*: one volume, one
+copy. *barge ×3*: three volumes, three copies, all on this one disk, so it writes three times the bytes. GET with a warm page cache.
+–: not measured (it would not fit into {CELL_BYTES_MAX // GIB} GiB).
+
+{table(cells)}
+"""
+
+
+def write_results(section):
+    """Puts the section first; one of the same heading is replaced."""
+    heading = section.partition("\n")[0]
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    older = [f"## {part.strip()}\n" for part in text.split("\n## ")[1:]]
+    kept = [part for part in older if part.partition("\n")[0] != heading]
+    RESULTS.write_text("\n".join([HEADER, section, *kept]))
+
+
+# ---------------------------------------------------------------- the run
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def parse_arguments():
+    quick = os.environ.get("QUICK", "0") not in ("", "0")
+    default = os.environ.get
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nginx", required=True)
+    parser.add_argument("--binaries", type=pathlib.Path, required=True)
+    parser.add_argument("--rounds", type=int, default=default("ROUNDS", "1" if quick else "5"))
+    parser.add_argument("--sizes", default=default("SIZES", "1MiB 16MiB" if quick else "1MiB 16MiB 256MiB 1GiB"))
+    parser.add_argument("--concurrency", default=default("CONCURRENCY", "8" if quick else "1 8"))
+    parser.add_argument("--data", type=pathlib.Path, default=default("DATA", "target/bench-data"))
+    args = parser.parse_args()
+    args.quick = quick
+    # Its contents are removed: it must be ours, so it is a folder of our own in the one that is named.
+    args.data = args.data.resolve() / "barge-compare"
+    return args
+
+
+def main():
+    args = parse_arguments()
+    signal.signal(signal.SIGTERM, interrupted)
+    sizes = [parse_size(s) for s in args.sizes.split()]
+    cells = [Cell(size, int(c)) for size in sizes for c in args.concurrency.split()]
+    shutil.rmtree(args.data, ignore_errors=True)
+    args.data.mkdir(parents=True)
+    begun = time.monotonic()
+    try:
+        for number in range(1, args.rounds + 1):
+            for cell in cells:
+                what = f"{size_name(cell.size)}, {cell.concurrency} at once"
+                print(f"[{time.monotonic() - begun:5.0f} s] round {number}: {what}", file=sys.stderr, flush=True)
+                raw_disk(args, cell)
+                for contender in filter(cell.fits, CONTENDERS):
+                    round_of(args, cell, contender)
+        section = describe(args, cells, time.monotonic() - begun)
+    finally:
+        shutil.rmtree(args.data, ignore_errors=True)
+    print(section)
+    if not args.quick:
+        write_results(section)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"compare: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Measures Barge beside nginx and the raw disk, in one run, with one load program, in turns.
+#
+#   bench/compare.sh                 everything: below 25 minutes, up to 20 GB under target/bench-data
+#   QUICK=1 bench/compare.sh         a minute, to see that it works; writes no results
+#
+#   ROUNDS=5 SIZES="1MiB 16MiB 256MiB 1GiB" CONCURRENCY="1 8" DATA=target/bench-data
+#
+# nginx (Debian's: sendfile, DAV) is what plain files give, and it syncs nothing before it answers; Barge
+# has every byte checksummed, hashed and on the disk by then. The table goes to standard output and
+# into bench/results.md.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+die() {
+  printf 'compare.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
+if [[ -z $nginx ]]; then
+  ((EUID == 0)) || die "nginx is not installed; run: sudo apt-get install nginx-full"
+  echo "installing nginx-full" >&2
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q nginx-full; } >&2 </dev/null ||
+    die "nginx-full could not be installed"
+  nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || die "nginx-full has no nginx"
+fi
+command -v python3 >/dev/null || die "python3 is needed: apt-get install python3"
+
+cargo build --quiet --release --package cli --package master --package volume
+exec python3 bench/compare.py --nginx "$nginx" --binaries target/release "$@"
