@@ -1,6 +1,8 @@
 //! The store through its public face, on a real file system: what goes in comes out, whatever is
 //! done to the files between two openings, and whatever fails underneath.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+
 #[path = "store/kit.rs"]
 mod kit;
 

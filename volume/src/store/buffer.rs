@@ -135,11 +135,15 @@ mod tests {
         let a = pool.take().await;
         assert_eq!(a.as_slice().as_ptr(), address);
         let _b = pool.take().await;
-        let mut third = Box::pin(pool.take());
-        assert!(futures_util::poll!(&mut third).is_pending());
-        assert!(pool.contended());
+        let third = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.take().await }
+        });
+        while !pool.contended() {
+            tokio::task::yield_now().await;
+        }
         drop(a);
-        let c = third.await;
+        let c = third.await.unwrap();
         assert_eq!(c.as_slice().as_ptr(), address);
         assert!(!pool.contended());
     }

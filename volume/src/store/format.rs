@@ -22,13 +22,15 @@
 //! A trailer page checks alone, so that a range read needs only the page of its blocks.
 //! What is assumed of the disk: nothing before a sync, sectors of 512 bytes, whole or not at all.
 
+mod trailer;
+
 use shared::clock::Timestamp;
-use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
 
 use super::segment::SegmentNumber;
+pub(super) use trailer::{Trailer, sums_page, trailer_pages};
 
 pub(super) const VERSION: u32 = 1;
 /// A page, as offsets are counted.
@@ -43,10 +45,6 @@ const HEADER_CRC_AT: usize = 60;
 const TOMBSTONE_AT: usize = PAGE_BYTES - 512;
 /// Pages a header takes at most: key, content type and metadata at their limits fit, with their lengths.
 pub(super) const HEADER_PAGES_MAX: usize = 3;
-const TRAILER_FIXED: usize = 96;
-const FURTHER_FIXED: usize = 24;
-const FIRST_SUMS: u64 = ((CRC_AT - TRAILER_FIXED) / 4) as u64;
-const FURTHER_SUMS: u64 = ((CRC_AT - FURTHER_FIXED) / 4) as u64;
 
 const _: () = {
     use shared::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX};
@@ -124,21 +122,6 @@ pub(super) fn pages_of(bytes: u64) -> u64 {
 /// Blocks that a body of this length has.
 pub(super) fn blocks_of(length: u64) -> u64 {
     length.div_ceil(BLOCK)
-}
-
-/// Trailer pages of a body of this length.
-pub(super) fn trailer_pages(length: u64) -> u64 {
-    1 + blocks_of(length).saturating_sub(FIRST_SUMS).div_ceil(FURTHER_SUMS)
-}
-
-/// Which trailer page has the checksum of a block, and the blocks of that page.
-pub(super) fn sums_page(block: u64) -> (u64, std::ops::Range<u64>) {
-    if block < FIRST_SUMS {
-        return (0, 0..FIRST_SUMS);
-    }
-    let further = (block - FIRST_SUMS) / FURTHER_SUMS;
-    let first = FIRST_SUMS + further * FURTHER_SUMS;
-    (1 + further, first..first + FURTHER_SUMS)
 }
 
 fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
@@ -366,118 +349,11 @@ pub(super) mod tombstone {
     }
 }
 
-/// The trailer pages of a record, but for the checksums.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trailer {
-    pub(super) blob: BlobId,
-    pub(super) length: u64,
-    pub(super) digest: Digest,
-    pub(super) finished: Timestamp,
-}
-
-impl Trailer {
-    /// Its pages, to stand at `at`, for the record at `record`.
-    pub(super) fn encode(&self, segment: &SegmentHeader, record: u64, at: u64, sums: &[u32]) -> Vec<u8> {
-        let pages = trailer_pages(self.length);
-        let mut out = vec![0; index(pages) * PAGE_BYTES];
-        put(&mut out, 16, self.blob.as_bytes());
-        put(&mut out, 32, &self.length.to_le_bytes());
-        put(&mut out, 40, self.digest.as_bytes());
-        let short = |n: u64| u32::try_from(n).expect("BLOB_BYTES_MAX bounds it");
-        put(&mut out, 72, &short(BLOCK).to_le_bytes());
-        put(&mut out, 76, &short(blocks_of(self.length)).to_le_bytes());
-        put(&mut out, 80, &short(pages).to_le_bytes());
-        put(&mut out, 88, &self.finished.unix_ms().to_le_bytes());
-        for (block, sum) in (0..).zip(sums) {
-            let (page, blocks) = sums_page(block);
-            let fixed = if page == 0 { TRAILER_FIXED } else { FURTHER_FIXED };
-            let spot = index(page) * PAGE_BYTES + fixed + index(block - blocks.start) * 4;
-            put(&mut out, spot, &sum.to_le_bytes());
-        }
-        for (number, page) in (0..).zip(out.chunks_exact_mut(PAGE_BYTES)) {
-            put(page, 0, &segment.record_marker(b"trailer", record, self.blob, number));
-            if number > 0 {
-                put(page, 16, &short(number).to_le_bytes());
-            }
-            let sum = segment.crc_at(at + number * PAGE, &[&page[..CRC_AT]]);
-            put(page, CRC_AT, &sum.to_le_bytes());
-        }
-        out
-    }
-
-    /// From the first of its pages, read at `at`, and the checksums that page holds.
-    pub(super) fn decode(
-        segment: &SegmentHeader,
-        record: u64,
-        blob: BlobId,
-        at: u64,
-        page: &[u8],
-    ) -> Result<(Self, Vec<u32>), FormatError> {
-        check_trailer_page(segment, record, blob, at, 0, page)?;
-        if field(page, 16) != *blob.as_bytes() {
-            return Err(FormatError::Blob);
-        }
-        let length = u64_at(page, 32);
-        let blocks = blocks_of(length);
-        let fits = u64::from(u32_at(page, 72)) == BLOCK
-            && u64::from(u32_at(page, 76)) == blocks
-            && u64::from(u32_at(page, 80)) == trailer_pages(length);
-        if !fits {
-            return Err(FormatError::Content);
-        }
-        let digest = Digest::from_bytes(field(page, 40));
-        let finished = Timestamp::from_unix_ms(u64_at(page, 88));
-        let sums = sums_in(&page[TRAILER_FIXED..CRC_AT], blocks.min(FIRST_SUMS));
-        Ok((Self { blob, length, digest, finished }, sums))
-    }
-
-    /// Whether the first trailer page of this record stands here.
-    pub(super) fn probe(segment: &SegmentHeader, record: u64, blob: BlobId, page: &[u8]) -> bool {
-        page[..16] == segment.record_marker(b"trailer", record, blob, 0)
-    }
-
-    /// The checksums of a further page (1 or more), read at `at`.
-    pub(super) fn decode_further(
-        &self,
-        segment: &SegmentHeader,
-        record: u64,
-        at: u64,
-        number: u64,
-        page: &[u8],
-    ) -> Result<Vec<u32>, FormatError> {
-        check_trailer_page(segment, record, self.blob, at, number, page)?;
-        if u64::from(u32_at(page, 16)) != number {
-            return Err(FormatError::Content);
-        }
-        let before = FIRST_SUMS + (number - 1) * FURTHER_SUMS;
-        let count = blocks_of(self.length).saturating_sub(before).min(FURTHER_SUMS);
-        Ok(sums_in(&page[FURTHER_FIXED..CRC_AT], count))
-    }
-}
-
-fn check_trailer_page(
-    segment: &SegmentHeader,
-    record: u64,
-    blob: BlobId,
-    at: u64,
-    number: u64,
-    page: &[u8],
-) -> Result<(), FormatError> {
-    if page[..16] != segment.record_marker(b"trailer", record, blob, number) {
-        return Err(FormatError::Marker);
-    }
-    if u32_at(page, CRC_AT) != segment.crc_at(at, &[&page[..CRC_AT]]) {
-        return Err(FormatError::Checksum);
-    }
-    Ok(())
-}
-
-fn sums_in(bytes: &[u8], count: u64) -> Vec<u32> {
-    bytes.chunks_exact(4).take(index(count)).map(|b| u32_at(b, 0)).collect()
-}
-
 /// The first block that does not have its checksum: its place among those given.
 pub(super) fn bad_block(bytes: &[u8], sums: &[u32]) -> Option<u64> {
     let bad = |(block, sum): (&[u8], &u32)| crc(block) != *sum;
     bytes.chunks(BLOCK_BYTES).zip(sums).position(bad).map(|n| n as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -351,3 +351,6 @@ pub(super) fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     bytes.truncate(read);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

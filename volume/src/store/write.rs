@@ -5,24 +5,25 @@
 //! It never reports success on top of a failed write or sync, and never waits for a buffer while it
 //! holds one that could be written.
 
-use std::sync::Arc;
-use std::time::Instant;
+mod last;
+mod sums;
 
-use shared::clock::Timestamp;
+use std::sync::Arc;
+
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{BLOB_BYTES_MAX, BLOCK_BYTES, PAGE_BYTES};
+use shared::limits::{BLOB_BYTES_MAX, PAGE_BYTES};
 use shared::work::blocking;
 use tokio::task::JoinHandle;
 
 use super::buffer::Buffer;
-use super::error::{FailedStep, WriteError, is_full};
-use super::format::{Crc, PAGE, RecordHeader, Trailer, pages_of, trailer_pages};
-use super::index::Entry;
+use super::error::WriteError;
+use super::format::{PAGE, RecordHeader, pages_of, trailer_pages};
 use super::lane::Lease;
-use super::segment::{Extent, Segment};
-use super::{Inner, Store, lock};
+use super::{Inner, Store};
+use last::{Last, write_at};
+use sums::Sums;
 
 /// What an upload says of itself before its first byte.
 #[derive(Clone, Debug)]
@@ -80,15 +81,6 @@ struct Filling {
     used: usize,
     /// Where bytes begin that are not hashed yet.
     fresh: usize,
-}
-
-/// Digest of the body and checksums of its blocks, so far.
-#[derive(Debug)]
-struct Sums {
-    hasher: blake3::Hasher,
-    block: Crc,
-    in_block: usize,
-    blocks: Vec<u32>,
 }
 
 impl Store {
@@ -162,7 +154,7 @@ impl Upload {
             (sums, filling)
         })
         .await;
-        let digest = sums.hasher.finalize().into();
+        let digest = sums.digest();
         (self.sums, self.filling, self.broken) = (Some(sums), filling, false);
         Ok(digest)
     }
@@ -344,129 +336,6 @@ impl Filling {
         self.buffer.as_mut_slice()[self.used..end].fill(0);
         self.used = end;
     }
-}
-
-impl Sums {
-    fn new() -> Self {
-        Self { hasher: blake3::Hasher::new(), block: Crc::new(), in_block: 0, blocks: Vec::new() }
-    }
-
-    fn update(&mut self, mut bytes: &[u8]) {
-        self.hasher.update(bytes);
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.in_block));
-            self.block.update(now);
-            self.in_block += now.len();
-            if self.in_block == BLOCK_BYTES {
-                self.end_block();
-            }
-            bytes = later;
-        }
-    }
-
-    fn end_block(&mut self) {
-        self.blocks.push(std::mem::replace(&mut self.block, Crc::new()).finish());
-        self.in_block = 0;
-    }
-
-    fn finish(mut self) -> (Digest, Vec<u32>) {
-        if self.in_block > 0 {
-            self.end_block();
-        }
-        (self.hasher.finalize().into(), self.blocks)
-    }
-}
-
-/// The end of a record: what is left of the body, the trailer, the sync.
-struct Last {
-    filling: Filling,
-    sums: Sums,
-    position: u64,
-    blob: BlobId,
-    length: u64,
-    header_pages: usize,
-}
-
-impl Last {
-    fn write(mut self, lease: &mut Lease) -> Result<Stored, WriteError> {
-        let store = Arc::clone(&lease.store);
-        let segment = Arc::clone(&lease.segment);
-        self.sums.update(&self.filling.buffer.as_slice()[self.filling.fresh..self.filling.used]);
-        self.filling.pad();
-        let (digest, blocks) = self.sums.finish();
-        let finished = store.options.clock.now();
-        let trailer = Trailer { blob: self.blob, length: self.length, digest, finished };
-        let at = self.position + self.filling.used as u64;
-        let pages = trailer.encode(&segment.header, lease.start, at, &blocks);
-        let mut rest = pages.as_slice();
-        loop {
-            rest = &rest[self.filling.push(rest)..];
-            let used = self.filling.used;
-            lease.spend(used as u64)?;
-            write_at(&store, &segment, &self.filling.buffer.as_slice()[..used], self.position)?;
-            self.position += used as u64;
-            self.filling.used = 0;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        sync(&store, &segment)?;
-        let extent = extent(lease, self.length, self.header_pages, finished);
-        debug_assert_eq!(extent.end(), self.position, "the record ends where its extent says");
-        commit(&store, &segment, self.blob, extent, finished);
-        Ok(Stored { blob: self.blob, length: self.length, digest })
-    }
-}
-
-fn extent(lease: &Lease, length: u64, header_pages: usize, finished: Timestamp) -> Extent {
-    Extent {
-        segment: lease.segment.number(),
-        page: u32::try_from(lease.start / PAGE).expect("the lease is of a segment with room for the record"),
-        length,
-        finished_secs: u32::try_from(finished.unix_ms() / 1000).unwrap_or(u32::MAX),
-        header_pages: u8::try_from(header_pages).expect("HEADER_PAGES_MAX is small"),
-    }
-}
-
-/// The record is durable: from here on it counts, whatever becomes of its index entry. The entry comes
-/// before the record is visible, so that no delete's entry can stand in front of it.
-fn commit(store: &Arc<Inner>, segment: &Arc<Segment>, blob: BlobId, extent: Extent, finished: Timestamp) {
-    segment.end.store(extent.end(), std::sync::atomic::Ordering::Release);
-    let appended = lock(&segment.index).append(&*store.disk, &[Entry::Put { blob, extent, finished }]);
-    if let Err(e) = appended {
-        // A later entry would hide this record from the scan that finds it when the store is opened.
-        tracing::error!(segment = %segment.number(), error = %e, "an index entry could not be written");
-        store.poison(segment, FailedStep::Index, &e);
-    }
-    lock(&store.catalog).insert(blob, extent);
-}
-
-/// Writes to a segment; any failure but a full disk poisons it.
-fn write_at(store: &Inner, segment: &Segment, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
-    if segment.is_poisoned() {
-        return Err(WriteError::Aborted);
-    }
-    segment.file.write_at(bytes, offset).map_err(|e| {
-        if is_full(&e) {
-            let available = store.available().unwrap_or(0);
-            return WriteError::NoSpace { needed: bytes.len() as u64, available };
-        }
-        store.poison(segment, FailedStep::Write, &e);
-        WriteError::Io(e)
-    })
-}
-
-fn sync(store: &Inner, segment: &Segment) -> Result<(), WriteError> {
-    let began = Instant::now();
-    let synced = segment.file.sync_data();
-    store.counters.synced(began.elapsed());
-    synced.map_err(|e| {
-        if is_full(&e) {
-            tracing::error!(segment = %segment.number(), "the disk filled up during a sync");
-        }
-        store.poison(segment, FailedStep::Sync, &e);
-        WriteError::Io(e)
-    })
 }
 
 /// Bytes that a record takes beyond its body, at most, for a body of this length.

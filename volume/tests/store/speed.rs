@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::kit::{Kit, MIB, blob, body, put, record};
 
+#[expect(clippy::print_stdout, reason = "figures for a person")]
 fn report(what: &str, bytes: usize, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
     println!("{what}: {:.0} MB/s ({seconds:.2} s)", bytes as f64 / 1e6 / seconds);
