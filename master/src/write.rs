@@ -192,7 +192,41 @@ struct Source {
 /// Why a value did not get through.
 enum Broken {
     Client(body::ReadError),
-    Volume(PipeError),
+    /// The volume failed while it still missed bytes: it has kept nothing.
+    Halfway(PipeError),
+    /// The volume failed when it had all bytes: it may have committed them.
+    AtTheEnd(PipeError),
+}
+
+impl Broken {
+    /// What the client is told when it is not tried again.
+    fn into_reply(self) -> ErrorReply {
+        match self {
+            Self::Client(e) => e.into(),
+            Self::Halfway(e) => ErrorReply::new(
+                ErrorCode::Unavailable,
+                format!("the volume failed in the middle of the upload, and nothing was stored: {e}"),
+                "send the value again",
+            ),
+            Self::AtTheEnd(e) => ErrorReply::new(
+                ErrorCode::OutcomeUnknown,
+                format!(
+                    "the volume failed at the end of the upload; whether the value was stored is unknown: {e}"
+                ),
+                "send the value again: a repeated PUT is harmless",
+            ),
+        }
+    }
+
+    /// Whether another volume may be tried without storing the value twice.
+    fn kept_nothing(&self) -> bool {
+        match self {
+            Self::Client(_) => false,
+            Self::Halfway(_) => true,
+            Self::AtTheEnd(PipeError::Http(e)) => e.is_unsent(),
+            Self::AtTheEnd(_) => false,
+        }
+    }
 }
 
 /// Passes the value through to the first volume, slowed down by the slowest replica. A volume that is
@@ -224,16 +258,13 @@ async fn stream(master: &Arc<Master>, upload: Upload, body: Incoming) -> Result<
                 }
                 tracing::info!(volume = first.address, status = %answer.status, "volume refused an upload, trying another");
             }
-            Err(Broken::Client(e)) => break Err(e.into()),
-            Err(Broken::Volume(e)) => {
-                tracing::warn!(volume = first.address, error = %e, "upload to volume failed");
-                master.cluster.suspect(first.volume);
-                if !retry {
-                    break Err(ErrorReply::new(
-                        ErrorCode::OutcomeUnknown,
-                        format!("the volume failed in the middle of the upload: {e}"),
-                        "send the value again: a repeated PUT is harmless",
-                    ));
+            Err(broken) => {
+                if let Broken::Halfway(error) | Broken::AtTheEnd(error) = &broken {
+                    tracing::warn!(volume = first.address, %error, "upload to volume failed");
+                    master.cluster.suspect(first.volume);
+                }
+                if !(retry && broken.kept_nothing()) {
+                    break Err(broken.into_reply());
                 }
             }
         }
@@ -255,7 +286,7 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
     }
     while pushed.is_ok() {
         let Some(frame) = body::next(&mut source.body).await.map_err(Broken::Client)? else {
-            return collect(pipe.finish(within).await).await;
+            return collect(pipe.finish(within).await).await.map_err(Broken::AtTheEnd);
         };
         if source.replayable && source.kept.len() < REPLAY_FRAMES {
             source.kept.push(frame.clone());
@@ -267,18 +298,18 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
     }
     match pushed {
         // It answered before it had read everything: a refusal.
-        Err(PipeError::Closed) => collect(pipe.answer(CHAIN_STALL_TIMEOUT).await).await,
-        Err(e) => Err(Broken::Volume(e)),
-        Ok(()) => Err(Broken::Volume(PipeError::Closed)),
+        Err(PipeError::Closed) => {
+            collect(pipe.answer(CHAIN_STALL_TIMEOUT).await).await.map_err(Broken::Halfway)
+        }
+        Err(e) => Err(Broken::Halfway(e)),
+        Ok(()) => Err(Broken::Halfway(PipeError::Closed)),
     }
 }
 
-async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer, Broken> {
-    let (head, body) = answer.map_err(Broken::Volume)?.into_parts();
-    match body::collect(body, MESSAGE_BYTES_MAX).await {
-        Ok(body) => Ok(Answer { status: head.status, headers: head.headers, body }),
-        Err(_) => Err(Broken::Volume(PipeError::Closed)),
-    }
+async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer, PipeError> {
+    let (head, body) = answer?.into_parts();
+    let body = body::collect(body, MESSAGE_BYTES_MAX).await.map_err(|_| PipeError::Closed)?;
+    Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
 /// What a volume answered to an upload.
