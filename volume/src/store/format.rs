@@ -349,10 +349,10 @@ pub(super) mod tombstone {
     }
 }
 
-/// The first block that does not have its checksum: its place among those given.
+/// The first block that does not have its checksum, or has none: its place among those given.
 pub(super) fn bad_block(bytes: &[u8], sums: &[u32]) -> Option<u64> {
-    let bad = |(block, sum): (&[u8], &u32)| crc(block) != *sum;
-    bytes.chunks(BLOCK_BYTES).zip(sums).position(bad).map(|n| n as u64)
+    let bad = |(n, block): (usize, &[u8])| sums.get(n) != Some(&crc(block));
+    bytes.chunks(BLOCK_BYTES).enumerate().position(bad).map(|n| n as u64)
 }
 
 #[cfg(test)]

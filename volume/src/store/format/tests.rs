@@ -203,6 +203,7 @@ fn a_bad_block_is_named() {
     assert_eq!(bad_block(&bytes, &sums), None);
     sums[2] ^= 1;
     assert_eq!(bad_block(&bytes, &sums), Some(2));
+    assert_eq!(bad_block(&bytes, &sums[..1]), Some(1));
 }
 
 #[test]
