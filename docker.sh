@@ -36,6 +36,7 @@ usage: ./docker.sh VERB
   start V            start it again
   logs [V]           what they have to say: all of them, or one (master, volume1, ...)
   build              only build the image and the cluster's secret (for compose.yaml)
+  daemon             only see to it that the docker daemon runs
   down               stop all of it and REMOVE ITS DATA
 TEXT
 }
@@ -65,7 +66,7 @@ install_docker() {
 
 start_dockerd() {
   ((EUID == 0)) || die "the docker daemon cannot be reached ($(docker info 2>&1 >/dev/null | head -n 1)).
-Start it, or join its group: sudo systemctl start docker; sudo usermod -aG docker $USER"
+Start it, or join its group: sudo systemctl start docker; sudo usermod -aG docker $(id -un)"
   echo "starting dockerd"
   mkdir -p "$STATE"
   if [[ -d /run/systemd/system ]]; then
@@ -304,14 +305,18 @@ main() {
   local verb=${1:-}
   (($# == 0)) || shift
   case $verb in
-    up | status | demo | kill | start | logs | build | down)
+    up | status | demo | kill | start | logs | build | daemon | down)
       command -v curl >/dev/null || die "curl is needed: apt-get install curl"
       need_docker
-      case $verb in build) build ;; *) "verb_$verb" "$@" ;; esac
+      case $verb in
+        daemon) ;;
+        build) build ;;
+        *) "verb_$verb" "$@" ;;
+      esac
       ;;
     help | -h | --help) usage ;;
     *) usage >&2 && exit 2 ;;
   esac
 }
 
-main "$@"
+main "$@"; exit
