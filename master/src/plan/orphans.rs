@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::wire::volume::InventoryEntry;
 
 use crate::tables::{TableError, replica};
 
 /// Those of a page of `volume`'s inventory that may go: unreferenced, and older than `grace`, which is
-/// longer than any ticket's upload can still be waiting for its commit.
+/// longer than any receipt is good for. Both clocks must say so, the volume's for the record and ours for the
+/// blob's id, so that one that jumps ahead costs nothing.
 ///
 /// # Errors
 /// When the tables cannot be read.
@@ -18,9 +20,12 @@ pub fn choose(
     volume: VolumeId,
     page: &[InventoryEntry],
     grace: Duration,
+    now: Timestamp,
 ) -> Result<Vec<(BlobId, u64)>, TableError> {
     let mut orphans = Vec::new();
-    for entry in page.iter().filter(|e| Duration::from_millis(e.age_ms) > grace) {
+    let old =
+        |e: &&InventoryEntry| Duration::from_millis(e.age_ms) > grace && now.since(e.blob.created()) > grace;
+    for entry in page.iter().filter(old) {
         if !replica::is_referenced(tree, volume, entry.blob)? {
             orphans.push((entry.blob, entry.length));
         }
@@ -32,7 +37,6 @@ pub fn choose(
 mod tests {
     use super::*;
     use crate::tables::Tables;
-    use shared::clock::Timestamp;
 
     #[test]
     fn only_old_and_unreferenced_ones_go() {
@@ -46,7 +50,9 @@ mod tests {
         db.apply_batch(tables.into_batch()).unwrap();
         let entry = |n, age_ms| InventoryEntry { blob: id(n), length: 9, age_ms };
         let page = [entry(1, 99_999), entry(2, 99_999), entry(3, 5_000), entry(4, 10_001)];
-        let chosen = choose(&db, volume, &page, Duration::from_secs(10)).unwrap();
-        assert_eq!(chosen, vec![(id(2), 9), (id(4), 9)]);
+        let at = |secs| Timestamp::from_unix_ms(1 << 40).after(Duration::from_secs(secs));
+        let chosen = |now| choose(&db, volume, &page, Duration::from_secs(10), now).unwrap();
+        assert_eq!(chosen(at(11)), vec![(id(2), 9), (id(4), 9)]);
+        assert_eq!(chosen(at(9)), vec![], "the volume's clock has jumped ahead");
     }
 }

@@ -42,7 +42,8 @@ impl Orphans {
             }
         };
         let grace = self.master.config.orphan_grace;
-        match choose(self.master.database.tree(), volume.volume, &page.entries, grace) {
+        let now = self.master.config.clock.now();
+        match choose(self.master.database.tree(), volume.volume, &page.entries, grace, now) {
             Ok(blobs) if blobs.is_empty() => {}
             Ok(blobs) => {
                 tracing::info!(volume = volume.address, count = blobs.len(), "orphans found");
