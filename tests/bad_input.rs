@@ -1,0 +1,39 @@
+//! What clients and strangers may send that no well-meant client does. After each of them: an error
+//! with its code, nothing kept, no lane busy, the server alive, and no secret in any log.
+
+#[path = "bad_input/calls.rs"]
+mod calls;
+#[path = "bad_input/digests.rs"]
+mod digests;
+#[path = "bad_input/framing.rs"]
+mod framing;
+#[path = "bad_input/keys.rs"]
+mod keys;
+#[path = "bad_input/tickets.rs"]
+mod tickets;
+
+use tests::{Cluster, Footprint, Options};
+
+/// A cluster that is attacked, and what it held before.
+struct Victim {
+    cluster: Cluster,
+    before: Footprint,
+}
+
+impl Victim {
+    async fn new() -> Self {
+        let options = Options { volumes: 2, ..Options::default() };
+        let cluster = Cluster::start("bad-input", options).await;
+        assert_eq!(cluster.client().put("kept", b"as it was".to_vec()).await.expect("an answer").status, 201);
+        let before = cluster.footprint().await;
+        Self { cluster, before }
+    }
+
+    /// As it was: nothing more, nothing less, alive, discreet.
+    async fn unharmed(&self, after_what: &str) {
+        self.cluster.back_to(&self.before, after_what).await;
+        let kept = self.cluster.client().get("kept").await.expect("a server that is alive");
+        assert_eq!((kept.status, kept.body.as_slice()), (200, &b"as it was"[..]), "after {after_what}");
+        self.cluster.assert_no_secrets_in_logs();
+    }
+}

@@ -1,0 +1,114 @@
+//! Calls between servers: without a signature, with a wrong one, with a stale one, nothing is done.
+
+use shared::clock::Timestamp;
+use shared::ids::{BlobId, ClusterId, VolumeId};
+use shared::limits::CALL_LIFETIME;
+use shared::secret::ClusterSecret;
+use shared::wire::error::ErrorCode;
+use shared::wire::master::CommitRequest;
+use shared::wire::routes::{COMMIT, DELETE, HEARTBEAT, IDENTIFY, INVENTORY};
+use shared::wire::volume::{DeleteRequest, IdentifyRequest, InventoryRequest};
+use tests::forge::Forge;
+use tests::raw::{Raw, RawAnswer};
+
+use super::Victim;
+
+fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawAnswer {
+    let signature = signature.map(|s| format!("Barge-Signature: {s}\r\n")).unwrap_or_default();
+    let mut raw = Raw::connect(address);
+    raw.send(format!("POST {path} HTTP/1.1\r\nHost: x\r\n{signature}Content-Length: {}\r\n\r\n", body.len()));
+    raw.send(body);
+    raw.answer()
+}
+
+/// Every call that changes something, addressed and well-formed.
+async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec<u8>)> {
+    let cluster = forge.cluster;
+    let head = victim.cluster.client().send(reqwest::Method::HEAD, "kept", &[], None).await.unwrap();
+    let blob: BlobId = head.header("barge-generation").unwrap().parse().unwrap();
+    let json = |value: serde_json::Value| value.to_string().into_bytes();
+    let delete = json(serde_json::to_value(DeleteRequest { cluster, blobs: vec![blob] }).unwrap());
+    let inventory = json(serde_json::to_value(InventoryRequest { cluster, after: None, limit: 10 }).unwrap());
+    let identify = json(serde_json::to_value(IdentifyRequest { cluster }).unwrap());
+    let mut stranger = victim.cluster.volume_status(0).await.unwrap().report;
+    (stranger.volume, stranger.address) = (VolumeId::random(), "http://169.254.169.254".to_owned());
+    let heartbeat = json(serde_json::to_value(stranger).unwrap());
+    let commit = CommitRequest {
+        key: "kept".parse().unwrap(),
+        ticket: String::new(),
+        receipts: vec![],
+        content_type: None,
+        metadata: vec![],
+    };
+    let (master, volume) = (victim.cluster.master.address(), victim.cluster.volumes[0].address());
+    vec![
+        (volume.to_owned(), DELETE, delete),
+        (volume.to_owned(), INVENTORY, inventory),
+        (volume.to_owned(), IDENTIFY, identify),
+        (master.to_owned(), HEARTBEAT, heartbeat),
+        (master.to_owned(), COMMIT, json(serde_json::to_value(commit).unwrap())),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_a_good_signature() {
+    let victim = Victim::new().await;
+    let forge = Forge::new(&victim.cluster).await;
+    let stranger = ClusterSecret::from_bytes(b"another cluster's secret");
+    let now = Forge::now();
+    for (address, path, body) in calls(&victim, &forge).await {
+        let good = forge.sign(path, &body);
+        let old = Timestamp::from_unix_ms(now.unix_ms() - 2 * u64::try_from(CALL_LIFETIME.as_millis()).unwrap());
+        let (time, mac) = good.split_once('.').unwrap();
+        let signatures = [
+            ("none", None),
+            ("empty", Some(String::new())),
+            ("no MAC", Some(format!("{time}."))),
+            ("cut", Some(good[..good.len() - 1].to_owned())),
+            ("another time", Some(format!("{}.{mac}", now.unix_ms() + 1000))),
+            ("another secret", Some(stranger.sign_call("POST", path, &body, now))),
+            ("another path", Some(forge.sign("/_/other", &body))),
+            ("another body", Some(forge.sign(path, b"{}"))),
+            ("another method", Some(forge.secret.sign_call("GET", path, &body, now))),
+            ("too old", Some(forge.secret.sign_call("POST", path, &body, old))),
+            ("of the future", Some(forge.secret.sign_call("POST", path, &body, now.after(CALL_LIFETIME * 2)))),
+        ];
+        for (what, signature) in signatures {
+            let answer = call(&address, path, signature.as_deref(), &body);
+            assert_eq!((answer.status, answer.code()), (403, Some(ErrorCode::NotSigned)), "{path}, {what}");
+        }
+        let query = call(&address, &format!("{path}?x"), Some(&good), &body);
+        assert_eq!(query.code(), Some(ErrorCode::NotSigned), "{path} with a query that was not signed");
+        victim.unharmed(path).await;
+    }
+    assert_eq!(victim.cluster.status().await.unwrap().volumes.len(), 2, "no stranger has joined");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_nonsense() {
+    let victim = Victim::new().await;
+    let forge = Forge::new(&victim.cluster).await;
+    for (address, path, body) in calls(&victim, &forge).await {
+        for bad in [&b""[..], b"{", b"[]", b"{\"cluster\":1}"] {
+            let answer = call(&address, path, Some(&forge.sign(path, bad)), bad);
+            assert_eq!((answer.status, answer.code()), (400, Some(ErrorCode::BadBody)), "{path}");
+        }
+        let large = vec![b' '; shared::limits::MESSAGE_BYTES_MAX + 1];
+        let answer = call(&address, path, Some(&forge.sign(path, &large)), &large);
+        assert!(answer.status == 413 || answer.status == 0, "{path}: {}", answer.status);
+        if path == COMMIT {
+            let answer = call(&address, path, Some(&forge.sign(path, &body)), &body);
+            assert_eq!(answer.code(), Some(ErrorCode::BadTicket), "a commit without ticket and receipts");
+        }
+        victim.unharmed(path).await;
+    }
+    let volume = victim.cluster.volumes[0].address();
+    let other = ClusterId::random();
+    let delete = serde_json::to_vec(&DeleteRequest { cluster: other, blobs: vec![] }).unwrap();
+    let answer = call(volume, DELETE, Some(&forge.sign(DELETE, &delete)), &delete);
+    assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
+    let identify = serde_json::to_vec(&IdentifyRequest { cluster: other }).unwrap();
+    let answer = call(volume, IDENTIFY, Some(&forge.sign(IDENTIFY, &identify)), &identify);
+    assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
+    victim.unharmed("calls of another cluster").await;
+}
