@@ -24,17 +24,37 @@ fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawA
 /// Every call that changes something, addressed and well-formed.
 async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec<u8>)> {
     let cluster = forge.cluster;
-    let head = victim.cluster.client().send(reqwest::Method::HEAD, "kept", &[], None).await.unwrap();
-    let blob: BlobId = head.header("barge-generation").unwrap().parse().unwrap();
+    let head = victim
+        .cluster
+        .client()
+        .send(reqwest::Method::HEAD, "kept", &[], None)
+        .await
+        .expect("the cluster is up and its messages are JSON");
+    let blob: BlobId = head
+        .header("barge-generation")
+        .expect("the cluster is up and its messages are JSON")
+        .parse()
+        .expect("the cluster is up and its messages are JSON");
     let json = |value: serde_json::Value| value.to_string().into_bytes();
-    let delete = json(serde_json::to_value(DeleteRequest { cluster, blobs: vec![blob] }).unwrap());
-    let inventory = json(serde_json::to_value(InventoryRequest { cluster, after: None, limit: 10 }).unwrap());
-    let identify = json(serde_json::to_value(IdentifyRequest { cluster }).unwrap());
-    let mut stranger = victim.cluster.volume_status(0).await.unwrap().report;
+    let delete = json(
+        serde_json::to_value(DeleteRequest { cluster, blobs: vec![blob] })
+            .expect("the cluster is up and its messages are JSON"),
+    );
+    let inventory = json(
+        serde_json::to_value(InventoryRequest { cluster, after: None, limit: 10 })
+            .expect("the cluster is up and its messages are JSON"),
+    );
+    let identify = json(
+        serde_json::to_value(IdentifyRequest { cluster })
+            .expect("the cluster is up and its messages are JSON"),
+    );
+    let mut stranger =
+        victim.cluster.volume_status(0).await.expect("the cluster is up and its messages are JSON").report;
     (stranger.volume, stranger.address) = (VolumeId::random(), "http://169.254.169.254".to_owned());
-    let heartbeat = json(serde_json::to_value(stranger).unwrap());
+    let heartbeat =
+        json(serde_json::to_value(stranger).expect("the cluster is up and its messages are JSON"));
     let commit = CommitRequest {
-        key: "kept".parse().unwrap(),
+        key: "kept".parse().expect("the cluster is up and its messages are JSON"),
         ticket: String::new(),
         receipts: vec![],
         content_type: None,
@@ -46,7 +66,11 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
         (volume.to_owned(), INVENTORY, inventory),
         (volume.to_owned(), IDENTIFY, identify),
         (master.to_owned(), HEARTBEAT, heartbeat),
-        (master.to_owned(), COMMIT, json(serde_json::to_value(commit).unwrap())),
+        (
+            master.to_owned(),
+            COMMIT,
+            json(serde_json::to_value(commit).expect("the cluster is up and its messages are JSON")),
+        ),
     ]
 }
 
@@ -58,7 +82,8 @@ async fn calls_without_a_good_signature() {
     let now = Forge::now();
     for (address, path, body) in calls(&victim, &forge).await {
         let good = forge.sign(path, &body);
-        let old = Timestamp::from_unix_ms(now.unix_ms() - 2 * u64::try_from(CALL_LIFETIME.as_millis()).unwrap());
+        let old =
+            Timestamp::from_unix_ms(now.unix_ms() - 2 * u64::try_from(CALL_LIFETIME.as_millis()).unwrap());
         let (time, mac) = good.split_once('.').unwrap();
         let signatures = [
             ("none", None),
@@ -71,7 +96,10 @@ async fn calls_without_a_good_signature() {
             ("another body", Some(forge.sign(path, b"{}"))),
             ("another method", Some(forge.secret.sign_call("GET", path, &body, now))),
             ("too old", Some(forge.secret.sign_call("POST", path, &body, old))),
-            ("of the future", Some(forge.secret.sign_call("POST", path, &body, now.after(CALL_LIFETIME * 2)))),
+            (
+                "of the future",
+                Some(forge.secret.sign_call("POST", path, &body, now.after(CALL_LIFETIME * 2))),
+            ),
         ];
         for (what, signature) in signatures {
             let answer = call(&address, path, signature.as_deref(), &body);

@@ -34,7 +34,12 @@ async fn refused_keys() {
             let answer = raw.answer();
             let reserved = name == "reserved";
             let code = if reserved { ErrorCode::NoSuchRoute } else { ErrorCode::BadKey };
-            assert_eq!(answer.code(), Some(code), "{method}, {name}: {}", String::from_utf8_lossy(&answer.body));
+            assert_eq!(
+                answer.code(),
+                Some(code),
+                "{method}, {name}: {}",
+                String::from_utf8_lossy(&answer.body)
+            );
             assert_eq!(answer.status, if reserved { 404 } else { 400 }, "{method}, {name}");
         }
         victim.unharmed(name).await;
@@ -48,7 +53,11 @@ async fn the_empty_key_is_refused_and_not_greeted() {
         let mut raw = Raw::connect(victim.cluster.master.address());
         raw.send(format!("{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"));
         let answer = raw.answer();
-        assert_eq!((answer.status, answer.code()), (400, Some(ErrorCode::BadKey)), "{method} /: a success that stored nothing");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (400, Some(ErrorCode::BadKey)),
+            "{method} /: a success that stored nothing"
+        );
     }
     victim.unharmed("the empty key").await;
 }
@@ -99,7 +108,10 @@ async fn unusual_keys_are_kept_exactly() {
         let got = client.get(&format!("{key}?stream")).await.unwrap();
         // `Client` drops slashes at the beginning, so `//` is asked for by hand.
         let got = if key.starts_with('/') {
-            client.once(reqwest::Method::GET, &format!("{}/{key}?stream", victim.cluster.url()), &[], None).await.unwrap()
+            client
+                .once(reqwest::Method::GET, &format!("{}/{key}?stream", victim.cluster.url()), &[], None)
+                .await
+                .unwrap()
         } else {
             got
         };

@@ -33,7 +33,11 @@ async fn no_ticket_no_service() {
                 continue;
             }
             let answer = raw.answer();
-            assert_eq!((answer.status, answer.code()), (403, Some(ErrorCode::BadTicket)), "{method} {target}");
+            assert_eq!(
+                (answer.status, answer.code()),
+                (403, Some(ErrorCode::BadTicket)),
+                "{method} {target}"
+            );
         }
     }
     victim.unharmed("requests without a ticket").await;
@@ -58,7 +62,12 @@ async fn altered_and_cut_tickets() {
     bad.push("A".repeat(5000));
     for ticket in bad {
         let answer = send(volume, "PUT", &format!("{path}?ticket={ticket}"), b"abc");
-        assert_eq!((answer.status, answer.code()), (403, Some(ErrorCode::BadTicket)), "{} characters", ticket.len());
+        assert_eq!(
+            (answer.status, answer.code()),
+            (403, Some(ErrorCode::BadTicket)),
+            "{} characters",
+            ticket.len()
+        );
     }
     victim.unharmed("altered tickets").await;
     // The one they were made of is good: what was refused was the alteration.
@@ -124,7 +133,10 @@ async fn another_length_than_the_tickets() {
         let answer = raw.answer();
         let code = answer.code();
         let said = String::from_utf8_lossy(&answer.body);
-        assert!(matches!(code, Some(ErrorCode::WrongLength | ErrorCode::TooLarge)), "chunked {body:?}: {said}");
+        assert!(
+            matches!(code, Some(ErrorCode::WrongLength | ErrorCode::TooLarge)),
+            "chunked {body:?}: {said}"
+        );
         victim.unharmed("another length than the ticket's").await;
     }
 }
@@ -175,5 +187,9 @@ async fn a_ticket_stays_used_after_a_restart() {
     let again = send(victim.cluster.volumes[0].address(), "PUT", &target, b"abc");
     let said = String::from_utf8_lossy(&again.body).into_owned();
     assert_eq!((again.status, again.code()), (409, Some(ErrorCode::TicketUsed)), "{said}");
-    assert_eq!(victim.cluster.client().get("k").await.unwrap().status, 404, "what was deleted does not come back");
+    assert_eq!(
+        victim.cluster.client().get("k").await.unwrap().status,
+        404,
+        "what was deleted does not come back"
+    );
 }
