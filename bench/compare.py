@@ -314,11 +314,13 @@ def measured(args, server, cell, operation, *more):
 
 
 def warm(folder):
-    """Reads every file, so that what is measured afterwards is not the disk."""
+    """Reads every file, so that what is measured afterwards is not the disk. What is cached already goes first:
+    pages that were written one by one are served more slowly than those that were read in."""
     buffer = bytearray(4 * MIB)
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb", buffering=0) as f:
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 while f.readinto(buffer):
                     pass
 
