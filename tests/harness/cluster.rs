@@ -101,7 +101,8 @@ impl Cluster {
     pub async fn start(name: &str, options: Options) -> Self {
         let folder = Folder::new(name);
         let secret = folder.join("secret");
-        let within = |chosen: Option<&PathBuf>, name: String| chosen.cloned().unwrap_or_else(|| folder.join(name));
+        let within =
+            |chosen: Option<&PathBuf>, name: String| chosen.cloned().unwrap_or_else(|| folder.join(name));
         let master = within(options.master_folder.as_ref(), "master".into());
         let millis = |d: Duration| format!("{}ms", d.as_millis());
         let mut spec = Spec::new("master", "master", [master.as_os_str()]);
@@ -234,7 +235,8 @@ impl Cluster {
 
     /// Bytes that the segment files of a volume take on its disk, and how many files there are.
     pub fn segment_bytes(&self, n: usize) -> (u64, u64) {
-        let files = std::fs::read_dir(self.volume_folders[n].join("segments")).into_iter().flatten().flatten();
+        let files =
+            std::fs::read_dir(self.volume_folders[n].join("segments")).into_iter().flatten().flatten();
         let mut sum = (0, 0);
         for file in files.filter(|f| f.path().extension().is_some_and(|e| e == "seg")) {
             let blocks = file.metadata().map_or(0, |m| m.blocks());

@@ -52,7 +52,8 @@ impl Disk {
         let file = std::fs::File::create(&image).expect("an image");
         file.set_len(mib << 20).expect("room for the image");
         std::fs::create_dir_all(&mount).expect("a mount point");
-        must("mkfs.ext4", ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", &image.to_string_lossy()]).await;
+        must("mkfs.ext4", ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", &image.to_string_lossy()])
+            .await;
         let mut disk = Self { image, mount, mounted: false };
         disk.mount().await;
         disk
@@ -100,7 +101,6 @@ impl Disk {
 pub async fn cutter(folder: &Folder) -> PathBuf {
     compile(folder, "cut", CUT, &[]).await
 }
-
 
 impl Drop for Disk {
     fn drop(&mut self) {

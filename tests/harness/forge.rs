@@ -87,6 +87,16 @@ impl Forge {
         format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.secret, &key))
     }
 
+    /// The ticket in a redirect.
+    ///
+    /// # Panics
+    /// When there is none, or it is not good.
+    pub fn read_ticket(&self, location: &str, key: &str) -> Ticket {
+        let (_, text) = location.split_once("?ticket=").expect("a ticket in the redirect");
+        let key = Key::new(key).expect("a key");
+        Ticket::open(text, &self.secret, &key, Self::now()).expect("a good ticket")
+    }
+
     /// The signature of a call.
     pub fn sign(&self, path: &str, body: &[u8]) -> String {
         self.secret.sign_call("POST", path, body, Self::now())

@@ -146,7 +146,8 @@ impl Oracle {
         // acknowledged since. After an acknowledged put it may not: generations only grow.
         if let Some(at) = settled.filter(|at| events[*at].change == Change::Delete) {
             let earlier = events[..at].iter().rev();
-            let open = earlier.take_while(|e| !matches!((e.outcome, e.change), (Outcome::Ok, Change::Put { .. })));
+            let open =
+                earlier.take_while(|e| !matches!((e.outcome, e.change), (Outcome::Ok, Change::Put { .. })));
             allowed.extend(open.filter(|e| e.outcome == Outcome::Unknown).map(|e| e.change));
         }
         allowed
@@ -170,8 +171,12 @@ impl Oracle {
             Some(e) => format!("a state that is over ({:?}, begun at {})", e.outcome, e.begun),
         };
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-        let history: Vec<String> =
-            events.iter().rev().take(6).map(|e| format!("{} {:?} {}..{}", e.change, e.outcome, e.begun, e.ended)).collect();
+        let history: Vec<String> = events
+            .iter()
+            .rev()
+            .take(6)
+            .map(|e| format!("{} {:?} {}..{}", e.change, e.outcome, e.begun, e.ended))
+            .collect();
         Err(Violation(format!(
             "{key}: a read that began at {} saw {seen}: {why}. Allowed: {}. Last changes: {}",
             since.0,

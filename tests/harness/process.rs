@@ -32,8 +32,17 @@ pub struct Spec {
 
 impl Spec {
     /// A program with arguments.
-    pub fn new<I: Into<OsString>>(name: &str, program: &'static str, args: impl IntoIterator<Item = I>) -> Self {
-        Self { name: name.to_owned(), program, args: args.into_iter().map(Into::into).collect(), env: Vec::new() }
+    pub fn new<I: Into<OsString>>(
+        name: &str,
+        program: &'static str,
+        args: impl IntoIterator<Item = I>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            program,
+            args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+        }
     }
 
     /// The same with a variable.
@@ -85,8 +94,7 @@ impl Server {
     /// # Errors
     /// With its log, when it ends first.
     pub async fn start(spec: Spec, home: &Path) -> Result<Self, String> {
-        let mut server =
-            Self { spec, home: home.to_owned(), url: String::new(), child: None, lines: None };
+        let mut server = Self { spec, home: home.to_owned(), url: String::new(), child: None, lines: None };
         server.restart().await?;
         Ok(server)
     }

@@ -44,11 +44,21 @@ impl Raw {
     /// # Panics
     /// When nobody listens.
     pub fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("cannot connect to {address}: {e}"));
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|e| panic!("cannot connect to {address}: {e}"));
         stream.set_read_timeout(Some(ANSWER)).expect("a read timeout");
         stream.set_write_timeout(Some(ANSWER)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
         Self(stream)
+    }
+
+    /// How long it waits for an answer from now on.
+    ///
+    /// # Panics
+    /// When the socket is broken.
+    pub fn patience(&self, limit: Duration) {
+        self.0.set_read_timeout(Some(limit)).expect("a read timeout");
+        self.0.set_write_timeout(Some(limit)).expect("a write timeout");
     }
 
     /// Sends bytes. That the server has closed the connection is no failure here: its answer tells.
@@ -69,6 +79,23 @@ impl Raw {
                 return answer;
             }
         }
+    }
+
+    /// Reads so many bytes of what comes, head included, and leaves the rest in the connection.
+    ///
+    /// # Panics
+    /// When fewer come.
+    pub fn some(&mut self, bytes: usize) -> Vec<u8> {
+        let mut got = vec![0; bytes];
+        self.0.read_exact(&mut got).expect("the beginning of an answer");
+        got
+    }
+
+    /// Reads to the end of the connection; false when it was broken and not closed.
+    pub fn rest(&mut self) -> (Vec<u8>, bool) {
+        let mut got = Vec::new();
+        let clean = self.0.read_to_end(&mut got).is_ok();
+        (got, clean)
     }
 
     fn read_one(&mut self) -> RawAnswer {
@@ -107,7 +134,9 @@ impl Raw {
 
     fn fill_chunked(&mut self, body: &mut Vec<u8>) -> bool {
         loop {
-            let Some(size) = self.line().and_then(|l| u64::from_str_radix(l.trim(), 16).ok()) else { return false };
+            let Some(size) = self.line().and_then(|l| u64::from_str_radix(l.trim(), 16).ok()) else {
+                return false;
+            };
             let mut chunk = Vec::new();
             let whole = self.fill(&mut chunk, size) && self.line().is_some();
             body.extend(chunk);

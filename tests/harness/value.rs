@@ -21,7 +21,8 @@ impl Dice {
 
     /// The seed named by `BARGE_SEED`, or one that differs from run to run; said aloud.
     pub fn of_run() -> Self {
-        let fresh = u64::from_le_bytes(blake3::hash(&run_mark()).as_bytes()[..8].try_into().expect("eight bytes"));
+        let fresh =
+            u64::from_le_bytes(blake3::hash(&run_mark()).as_bytes()[..8].try_into().expect("eight bytes"));
         let seed = crate::setting("BARGE_SEED", fresh);
         crate::say(format_args!("BARGE_SEED={seed}"));
         Self(seed)

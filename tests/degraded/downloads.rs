@@ -1,0 +1,111 @@
+//! A volume dies in the middle of a download: streamed answers go on, redirected ones show it.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use shared::work::blocking;
+use tests::client::metric;
+use tests::process::Spec;
+use tests::raw::Raw;
+use tests::{Client, Cluster, eventually, say, value};
+
+use super::three;
+
+/// More than all sockets and buffers on the way hold.
+const SIZE: usize = 96 << 20;
+const FIRST: usize = 2 << 20;
+
+/// Sends a GET and reads its first bytes, so that the rest is still on the disk of its volume.
+async fn begin(address: &str, target: &str) -> (Raw, Vec<u8>) {
+    let (address, target) = (address.to_owned(), target.to_owned());
+    blocking(move || {
+        let mut raw = Raw::connect(&address);
+        raw.patience(Duration::from_secs(60));
+        raw.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        let first = raw.some(FIRST);
+        (raw, first)
+    })
+    .await
+}
+
+/// Status and body of an answer that was read as one piece.
+fn split(bytes: &[u8]) -> (String, &[u8]) {
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
+    (String::from_utf8_lossy(&bytes[..end]).into_owned(), &bytes[end..])
+}
+
+/// The volume that has sent body bytes since `before`.
+async fn sender(cluster: &Cluster, before: &[u64]) -> usize {
+    eventually(Duration::from_secs(20), "one volume is sending", async || {
+        let now = sent(cluster).await;
+        now.iter().zip(before).position(|(n, b)| *n > b + (1 << 20))
+    })
+    .await
+}
+
+async fn sent(cluster: &Cluster) -> Vec<u64> {
+    let mut all = Vec::new();
+    for volume in &cluster.volumes {
+        let text = Client::new(volume.url()).get_text("/_/metrics").await.expect("a volume that is up");
+        all.push(metric(&text, "barge_http_sent_bytes_total").expect("bytes sent"));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_download_goes_on_from_another_replica() {
+    let mut cluster = three("streamed").await;
+    let bytes = value(1, SIZE);
+    assert_eq!(cluster.client().put("k", bytes.clone()).await.unwrap().status, 201);
+    let before = sent(&cluster).await;
+    let (mut raw, mut got) = begin(cluster.master.address(), "/k?stream").await;
+    let victim = sender(&cluster, &before).await;
+    cluster.volumes[victim].kill().await;
+    let (rest, clean) = blocking(move || raw.rest()).await;
+    got.extend(rest);
+    let (head, body) = split(&got);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(clean && body == bytes, "{} of {SIZE} bytes, clean: {clean}", body.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_download_shows_the_break() {
+    let mut cluster = three("redirected").await;
+    let bytes = value(1, SIZE);
+    let client = cluster.client();
+    assert_eq!(client.put("k", bytes.clone()).await.unwrap().status, 201);
+    let redirect = client.once(Method::GET, &client.url("k"), &[], None).await.unwrap();
+    let location: reqwest::Url = redirect.header("location").unwrap().parse().unwrap();
+    let address = format!("{}:{}", location.host_str().unwrap(), location.port().unwrap());
+    let target = format!("{}?{}", location.path(), location.query().unwrap());
+    let (mut raw, mut got) = begin(&address, &target).await;
+    let victim = cluster.volumes.iter().position(|v| v.address() == address).unwrap();
+    cluster.volumes[victim].kill().await;
+    let (rest, _) = blocking(move || raw.rest()).await;
+    got.extend(rest);
+    let (head, body) = split(&got);
+    assert!(head.contains(&format!("content-length: {SIZE}")), "the client knows how long it is: {head}");
+    assert!(body.len() < SIZE && bytes.starts_with(body), "{} bytes, or other ones", body.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn barge_get_resumes() {
+    let mut cluster = three("resume").await;
+    let bytes = value(1, SIZE);
+    assert_eq!(cluster.client().put("k", bytes.clone()).await.unwrap().status, 201);
+    let before = sent(&cluster).await;
+    let home = cluster.folder().path().to_owned();
+    let to = cluster.folder().join("fetched");
+    let spec = Spec::new("get", "barge", ["--url", cluster.url(), "get", "k", &to.to_string_lossy()]);
+    let fetching = {
+        let home = home.clone();
+        tokio::spawn(async move { spec.run_to_end(&home).await })
+    };
+    let victim = sender(&cluster, &before).await;
+    let part = std::fs::read_dir(&home).unwrap().flatten().any(|f| f.path().extension().is_some_and(|e| e == "part"));
+    cluster.volumes[victim].kill().await;
+    say(format_args!("volume killed {} the download", if part { "in the middle of" } else { "before or after" }));
+    let (status, said) = fetching.await.unwrap();
+    assert!(status.success(), "{said}");
+    assert!(std::fs::read(&to).unwrap() == bytes, "other bytes");
+}
