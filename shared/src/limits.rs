@@ -28,10 +28,12 @@ pub const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Write buffers of one volume. With two for each upload, 24 uploads move at full speed, the
 /// others wait their turn; bounds the write path to 24 MiB.
 pub const WRITE_BUFFERS: usize = 24;
+/// An upload whose client sends nothing for so long gives its write buffer back.
+pub const BUFFER_PATIENCE: Duration = Duration::from_millis(200);
 /// Largest piece read and verified at once for a download.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffers of one volume: 16 MiB in all. A download holds one while it reads and those its
-/// socket has not taken yet.
+/// socket has not taken yet; a download that finds none takes one block of its own.
 pub const READ_BUFFERS: usize = 64;
 /// Replicas of a value at most: the length of a chain, and of the list in a ticket.
 pub const REPLICAS_MAX: usize = 8;

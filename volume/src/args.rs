@@ -101,5 +101,3 @@ impl Args {
         Ok((config, listen))
     }
 }
-
-

@@ -43,10 +43,14 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("the volume's directory {0} is in use by another process: stop that volume, or give this one a directory of its own")]
+    #[error(
+        "the volume's directory {0} is in use by another process: stop that volume, or give this one a directory of its own"
+    )]
     InUse(PathBuf),
     /// Written by another version.
-    #[error("the volume's directory {path} has format version {found}; this volume reads version {FORMAT_VERSION}: use the version of Barge that wrote it")]
+    #[error(
+        "the volume's directory {path} has format version {found}; this volume reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
+    )]
     OtherVersion {
         /// Where.
         path: PathBuf,
@@ -54,13 +58,19 @@ pub enum IdentityError {
         found: u32,
     },
     /// Not what we wrote.
-    #[error("{0} is not a volume's description. If this directory holds segments, put back the file from a copy: its volume id is the one in their headers")]
+    #[error(
+        "{0} is not a volume's description. If this directory holds segments, put back the file from a copy: its volume id is the one in their headers"
+    )]
     Unreadable(PathBuf),
     /// Segments without the file.
-    #[error("{0} is missing, and there are segments beside it: put it back from a copy, or use another directory")]
+    #[error(
+        "{0} is missing, and there are segments beside it: put it back from a copy, or use another directory"
+    )]
     Missing(PathBuf),
     /// Of another cluster.
-    #[error("the volume belongs to cluster {ours}, the master to cluster {theirs}: point the volume at its own master, or give it another directory")]
+    #[error(
+        "the volume belongs to cluster {ours}, the master to cluster {theirs}: point the volume at its own master, or give it another directory"
+    )]
     OtherCluster {
         /// The volume's.
         ours: ClusterId,

@@ -13,7 +13,8 @@ use shared::limits::{CLOCK_SKEW_MAX, TICKET_LIFETIME};
 pub struct Spent(Mutex<BTreeSet<BlobId>>);
 
 /// From giving out a blob id to the last moment its ticket is accepted.
-const MEMORY: std::time::Duration = TICKET_LIFETIME.saturating_add(CLOCK_SKEW_MAX).saturating_add(CLOCK_SKEW_MAX);
+const MEMORY: std::time::Duration =
+    TICKET_LIFETIME.saturating_add(CLOCK_SKEW_MAX).saturating_add(CLOCK_SKEW_MAX);
 
 impl Spent {
     /// Notes deleted blobs, and forgets those whose tickets have expired.
@@ -39,7 +40,8 @@ mod tests {
     #[test]
     fn remembers_as_long_as_tickets_live() {
         let (spent, start) = (Spent::default(), Timestamp::from_unix_ms(1 << 40));
-        let (old, young) = (BlobId::next(None, start, [1; 10]), BlobId::next(None, start.after(MEMORY), [1; 10]));
+        let (old, young) =
+            (BlobId::next(None, start, [1; 10]), BlobId::next(None, start.after(MEMORY), [1; 10]));
         spent.add(&[old], start);
         assert!(spent.contains(old));
         spent.add(&[young], start.after(MEMORY));

@@ -29,15 +29,17 @@ pub(super) struct Declared {
 impl Declared {
     pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, ErrorReply> {
         let bad = |name: &HeaderName| {
-            ErrorReply::new(ErrorCode::BadHeader, format!("{name} cannot be read"), "mend the header or leave it out")
+            ErrorReply::new(
+                ErrorCode::BadHeader,
+                format!("{name} cannot be read"),
+                "mend the header or leave it out",
+            )
         };
-        let text = |name: &HeaderName| {
-            headers.get(name).map(|v| v.to_str().map_err(|_| bad(name))).transpose()
-        };
+        let text =
+            |name: &HeaderName| headers.get(name).map(|v| v.to_str().map_err(|_| bad(name))).transpose();
         let blake3_header = HeaderName::from_static(BLAKE3_HEADER);
-        let blake3 = text(&blake3_header)?
-            .map(|t| t.trim().parse().map_err(|_| bad(&blake3_header)))
-            .transpose()?;
+        let blake3 =
+            text(&blake3_header)?.map(|t| t.trim().parse().map_err(|_| bad(&blake3_header))).transpose()?;
         let decode = |t: &str, bytes: usize| BASE64.decode(t.trim()).ok().filter(|d| d.len() == bytes);
         let md5 = text(&MD5_HEADER)?
             .map(|t| decode(t, 16).map(|d| (d, Md5::new())).ok_or_else(|| bad(&MD5_HEADER)))

@@ -95,7 +95,8 @@ impl Download {
 
 /// 307 to the master, with one hop more: at too many it answers 503 instead of sending the client round.
 fn back_to_master(key: &Key, ticket: &Ticket) -> Response<Body> {
-    let location = format!("{}{}?{HOPS}={}", ticket.master_public, key.to_path(), ticket.hops.saturating_add(1));
+    let location =
+        format!("{}{}?{HOPS}={}", ticket.master_public, key.to_path(), ticket.hops.saturating_add(1));
     let mut answer = Response::new(body::empty());
     *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     if let Ok(location) = HeaderValue::from_str(&location) {

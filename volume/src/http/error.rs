@@ -7,12 +7,16 @@ use crate::store::{DeleteError, WriteError};
 impl From<WriteError> for ErrorReply {
     fn from(e: WriteError) -> Self {
         let (code, hint) = match &e {
-            WriteError::Exists { .. } => (ErrorCode::TicketUsed, "ask the master for a new ticket: send the upload there again"),
+            WriteError::Exists { .. } => {
+                (ErrorCode::TicketUsed, "ask the master for a new ticket: send the upload there again")
+            }
             WriteError::Busy { .. } => (ErrorCode::TooBusy, "try again in a moment"),
             WriteError::NoSpace { .. } => {
                 (ErrorCode::NoSpace, "delete values (space comes back at once) or add a volume")
             }
-            WriteError::ReadOnly(_) => (ErrorCode::ReadOnly, "see the volume's status; send the upload to the master again"),
+            WriteError::ReadOnly(_) => {
+                (ErrorCode::ReadOnly, "see the volume's status; send the upload to the master again")
+            }
             WriteError::TooLong { .. } | WriteError::ShortBody { .. } => {
                 (ErrorCode::WrongLength, "nothing was stored; send exactly the bytes that were announced")
             }

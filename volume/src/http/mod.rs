@@ -112,7 +112,10 @@ fn open_ticket(volume: &Volume, request: &Request<Incoming>) -> Result<(Key, Str
         refuse(code, format!("the ticket is not good: {e}"))
     })?;
     if volume.identity.cluster() != Some(ticket.cluster) {
-        return Err(refuse(ErrorCode::WrongCluster, "the ticket is of another cluster than this volume".into()));
+        return Err(refuse(
+            ErrorCode::WrongCluster,
+            "the ticket is of another cluster than this volume".into(),
+        ));
     }
     Ok((key, sealed, ticket))
 }

@@ -14,7 +14,9 @@ use shared::http::body::{self, Body, DeclaredLength};
 use shared::http::metadata::Described;
 use shared::http::pipe::{Pipe, PipeError};
 use shared::key::Key;
-use shared::limits::{CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, MESSAGE_BYTES_MAX, RECEIPT_TIMEOUT};
+use shared::limits::{
+    BUFFER_PATIENCE, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, MESSAGE_BYTES_MAX, RECEIPT_TIMEOUT,
+};
 use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
@@ -79,7 +81,11 @@ async fn accept(
     };
     let us = volume.identity.volume();
     let place = grant.chain.iter().position(|link| link.volume == us).ok_or_else(|| {
-        ErrorReply::new(ErrorCode::BadTicket, "the ticket is for other volumes", "ask the master, and follow its redirect")
+        ErrorReply::new(
+            ErrorCode::BadTicket,
+            "the ticket is for other volumes",
+            "ask the master, and follow its redirect",
+        )
     })?;
     let length = match (body::declared_length(&headers), grant.length) {
         (DeclaredLength::Missing, _) => {
@@ -102,8 +108,9 @@ async fn accept(
     };
     let mut declared = Declared::from_headers(&headers)?;
     declared.blake3 = declared.blake3.or(grant.digest);
-    let described = Described::from_headers(&headers)
-        .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again"))?;
+    let described = Described::from_headers(&headers).map_err(|e| {
+        ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again")
+    })?;
     if volume.spent.contains(ticket.blob) {
         return Err(WriteError::Exists { blob: ticket.blob }.into());
     }
@@ -135,7 +142,7 @@ impl Incomer {
         incoming: &mut Incoming,
     ) -> Result<Response<Body>, ErrorReply> {
         let mut down = self.open_downstream(upload_length(&self.headers, &self.grant));
-        while let Some(frame) = body::next(incoming).await? {
+        while let Some(frame) = next_or_rest(incoming, &mut upload).await? {
             self.volume.http_metrics.received(frame.len());
             let (written, (), ()) =
                 tokio::join!(upload.write(&frame), down.push(frame.clone()), declared.update(&frame));
@@ -231,8 +238,7 @@ impl Incomer {
         let started = Instant::now();
         loop {
             let left = COMMIT_TIMEOUT.saturating_sub(started.elapsed());
-            let answer =
-                self.volume.peers.call_within(&self.ticket.master, COMMIT, &request, left).await;
+            let answer = self.volume.peers.call_within(&self.ticket.master, COMMIT, &request, left).await;
             let error = match answer {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
@@ -247,7 +253,9 @@ impl Incomer {
                 tracing::warn!(key = %self.key, master = self.ticket.master, %error, "commit failed");
                 return Err(ErrorReply::new(
                     ErrorCode::OutcomeUnknown,
-                    format!("the value is on disk, but whether it became the key's value is unknown: {error}"),
+                    format!(
+                        "the value is on disk, but whether it became the key's value is unknown: {error}"
+                    ),
                     "send the value again: a repeated PUT is harmless",
                 ));
             }
@@ -291,6 +299,17 @@ impl Incomer {
 
 /// Between two attempts to reach the master with a commit.
 const COMMIT_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// The next bytes; when the client pauses, the upload's buffer goes back to its pool meanwhile.
+async fn next_or_rest(incoming: &mut Incoming, upload: &mut Upload) -> Result<Option<Bytes>, ErrorReply> {
+    let next = body::next(incoming);
+    tokio::pin!(next);
+    if let Ok(frame) = tokio::time::timeout(BUFFER_PATIENCE, &mut next).await {
+        return Ok(frame?);
+    }
+    upload.rest().await?;
+    Ok(next.await?)
+}
 
 fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {
     match body::declared_length(headers) {

@@ -50,8 +50,9 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) struct Buffer {
     memory: Option<Aligned>,
-    pool: Arc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    pool: Option<Arc<Pool>>,
+    /// None for one that is of no pool's number.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -72,9 +73,18 @@ impl Pool {
             let _waiting = Waiting::new(&self.waiting);
             Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
         };
+        self.lend(permit)
+    }
+
+    /// A buffer if there is one now.
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<Buffer> {
+        Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.lend(permit))
+    }
+
+    fn lend(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Buffer {
         let reused = lock(&self.free).pop();
         let memory = reused.unwrap_or_else(|| Aligned::new(self.bytes));
-        Buffer { memory: Some(memory), pool: Arc::clone(self), _permit: permit }
+        Buffer { memory: Some(memory), pool: Some(Arc::clone(self)), _permit: Some(permit) }
     }
 
     /// Whether somebody waits for a buffer: who can do without theirs should give it back.
@@ -97,6 +107,10 @@ impl Drop for Waiting<'_> {
 }
 
 impl Buffer {
+    /// A buffer of no pool, for who must not wait and needs little.
+    pub(super) fn single(bytes: usize) -> Self {
+        Self { memory: Some(Aligned::new(bytes)), pool: None, _permit: None }
+    }
     pub(super) fn as_slice(&self) -> &[u8] {
         self.memory.as_ref().expect("only drop takes it").as_slice()
     }
@@ -114,8 +128,8 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         // Before the permit is let go, so that its next holder finds this buffer.
-        if let Some(memory) = self.memory.take() {
-            lock(&self.pool.free).push(memory);
+        if let (Some(memory), Some(pool)) = (self.memory.take(), &self.pool) {
+            lock(&pool.free).push(memory);
         }
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{PAGE_BYTES, READ_BUFFER_BYTES};
+use shared::limits::{BLOCK_BYTES, PAGE_BYTES, READ_BUFFER_BYTES};
 use shared::work::blocking;
 
 use super::buffer::Buffer;
@@ -128,10 +128,15 @@ impl Reader {
     /// Fastest from block to block with `max` a whole buffer. The buffer goes back to its pool with the last clone of
     /// what is returned. Dropping the future half way does no harm.
     pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
+        // Clients that take their bytes slowly may hold the whole pool: then this read makes do with one
+        // block of its own rather than wait for them. The number of connections bounds that.
+        let (mut buffer, max) = match self.pin.store.read_pool.try_take() {
+            Some(buffer) => (buffer, max),
+            None => (Buffer::single(BLOCK_BYTES), max.min(BLOCK_BYTES - index(offset % BLOCK))),
+        };
         let Some(window) = window(self.trailer.length, offset, max) else { return Ok(Bytes::new()) };
         self.load_sums(window.first_block).await?;
         let at = self.pin.extent.body() + window.first_block * BLOCK;
-        let mut buffer = self.pin.store.read_pool.take().await;
         let cached = self.pin.segment.file.read_cached_at(&mut buffer.as_mut_slice()[..window.bytes], at);
         if cached < window.bytes {
             buffer = self.pin.read_rest(buffer, cached, window.bytes, at).await?;

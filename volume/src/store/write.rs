@@ -188,6 +188,19 @@ impl Upload {
         Ok(())
     }
 
+    /// Gives the buffer back while nothing comes: a client that pauses must not hold what others wait for.
+    ///
+    /// Errors are those of `write`.
+    pub async fn rest(&mut self) -> Result<(), WriteError> {
+        if std::mem::replace(&mut self.broken, true) {
+            return Err(WriteError::Aborted);
+        }
+        self.flush().await?;
+        self.land().await?;
+        self.broken = false;
+        Ok(())
+    }
+
     async fn filling(&mut self) -> &mut Filling {
         if self.filling.is_none() {
             let mut buffer = self.store.write_pool.take().await;

@@ -241,6 +241,43 @@ async fn slow_uploads_do_not_keep_the_buffers_from_others() {
 }
 
 #[tokio::test]
+async fn uploads_that_rest_hold_no_buffer() {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    let mut resting = Vec::new();
+    for n in 0..shared::limits::WRITE_BUFFERS as u64 {
+        let mut upload = store.begin(record(blob(), Some(20_000))).await.unwrap();
+        upload.write(&body(20_000, n)[..9_999]).await.unwrap();
+        upload.rest().await.unwrap();
+        resting.push(upload);
+    }
+    let id = put(&store, &body(100_000, 2)).await;
+    assert_eq!(get(&store, id).await, body(100_000, 2));
+    for (n, mut upload) in (0..).zip(resting) {
+        upload.write(&body(20_000, n)[9_999..]).await.unwrap();
+        let id = upload.finish().await.unwrap().blob;
+        assert_eq!(get(&store, id).await, body(20_000, n));
+    }
+}
+
+#[tokio::test]
+async fn pieces_that_nobody_takes_do_not_keep_others_from_reading() {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    let value = body(5 * MIB + 77, 3);
+    let id = put(&store, &value).await;
+    let mut reader = store.reader(id).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..shared::limits::READ_BUFFERS {
+        held.push(reader.read(0, usize::MAX).await.unwrap());
+    }
+    assert_eq!(get(&store, id).await, value, "with no pooled buffer left");
+    let middle = reader.read(70_000, usize::MAX).await.unwrap();
+    assert_eq!(middle, value[70_000..70_000 + middle.len()]);
+    assert!(held.iter().all(|h| value.starts_with(h)));
+}
+
+#[tokio::test]
 async fn segments_are_sealed_by_size_and_age_and_read_on() {
     let mut kit = Kit::new();
     kit.options.segment_bytes = 3 * MIB as u64;
