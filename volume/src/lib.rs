@@ -104,7 +104,7 @@ async fn open(config: &Config) -> Result<(Identity, Store), RunError> {
             segment_bytes: config.segment_bytes,
             segment_age: config.segment_age,
             reserve_bytes: config.reserve_bytes,
-            clock: config.clock.clone(),
+            clock: config.clock,
         };
         let (store, report) = Store::open(disk, options)?;
         Ok::<_, RunError>((identity, store, report))

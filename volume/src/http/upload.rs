@@ -211,7 +211,7 @@ impl Incomer {
             return Ok(body::json(StatusCode::CREATED, &answer));
         }
         let response = self.commit(receipts).await?;
-        self.answer(&stored, response)
+        self.answer(&stored, &response)
     }
 
     fn receipt(&self, stored: &Stored) -> String {
@@ -263,7 +263,7 @@ impl Incomer {
         }
     }
 
-    fn answer(&self, stored: &Stored, response: CommitResponse) -> Result<Response<Body>, ErrorReply> {
+    fn answer(&self, stored: &Stored, response: &CommitResponse) -> Result<Response<Body>, ErrorReply> {
         let status = match response.outcome {
             CommitOutcome::Created => StatusCode::CREATED,
             CommitOutcome::Replaced => StatusCode::OK,
