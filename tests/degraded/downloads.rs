@@ -102,9 +102,15 @@ async fn barge_get_resumes() {
         tokio::spawn(async move { spec.run_to_end(&home).await })
     };
     let victim = sender(&cluster, &before).await;
-    let part = std::fs::read_dir(&home).unwrap().flatten().any(|f| f.path().extension().is_some_and(|e| e == "part"));
+    let part = std::fs::read_dir(&home)
+        .unwrap()
+        .flatten()
+        .any(|f| f.path().extension().is_some_and(|e| e == "part"));
     cluster.volumes[victim].kill().await;
-    say(format_args!("volume killed {} the download", if part { "in the middle of" } else { "before or after" }));
+    say(format_args!(
+        "volume killed {} the download",
+        if part { "in the middle of" } else { "before or after" }
+    ));
     let (status, said) = fetching.await.unwrap();
     assert!(status.success(), "{said}");
     assert!(std::fs::read(&to).unwrap() == bytes, "other bytes");

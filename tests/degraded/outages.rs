@@ -99,7 +99,11 @@ async fn everything_stops_and_starts_in_any_order() {
         cluster.settled().await;
         for n in 0..=round {
             let got = client.get(&format!("k{n}")).await.unwrap();
-            assert!(got.status == 200 && got.body == value(n, 1_500_000), "round {round}, k{n}: {}", got.status);
+            assert!(
+                got.status == 200 && got.body == value(n, 1_500_000),
+                "round {round}, k{n}: {}",
+                got.status
+            );
         }
     }
 }

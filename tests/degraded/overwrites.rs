@@ -36,9 +36,15 @@ async fn eight_readers_of_a_key_that_is_overwritten() {
                     let got = if n % 2 == 0 { client.get("k").await } else { client.get_streamed("k").await };
                     let got = got.unwrap_or_else(|e| panic!("reader {n}: {e}"));
                     assert_eq!(got.status, 200, "reader {n}: {}", got.text());
-                    oracle.check("k", since, &Change::put(&got.body)).unwrap_or_else(|e| panic!("reader {n}: {e}"));
+                    oracle
+                        .check("k", since, &Change::put(&got.body))
+                        .unwrap_or_else(|e| panic!("reader {n}: {e}"));
                     let etag = shared::digest::Digest::of(&got.body).etag();
-                    assert_eq!(got.header("etag"), Some(etag), "the head is of another version than the body");
+                    assert_eq!(
+                        got.header("etag"),
+                        Some(etag),
+                        "the head is of another version than the body"
+                    );
                     reads.fetch_add(1, Ordering::Relaxed);
                 }
             })

@@ -70,7 +70,7 @@ async fn fault_in_mid_upload(freeze: bool) {
         let key = format!("{what}/{place}");
         let bytes = value(place, SIZE);
         let chain = chain_of(&cluster, &key).await;
-        let victim = chain[usize::try_from(place).unwrap()];
+        let victim = chain[usize::try_from(place).expect("everything but the victim answers")];
         let half = Half::begin(cluster.master.address(), &format!("/{key}"), &bytes).await;
         under_way(&cluster, 3).await;
         if freeze {
@@ -90,20 +90,21 @@ async fn fault_in_mid_upload(freeze: bool) {
             client.put(&key, bytes.clone()).await.ok().filter(tests::Answer::is_success)
         })
         .await;
-        let got = client.get_streamed(&key).await.unwrap();
+        let got = client.get_streamed(&key).await.expect("everything but the victim answers");
         assert!(got.status == 200 && got.body == bytes, "{what}, place {place}: another value");
         if freeze {
             cluster.volumes[victim].thaw();
         } else {
-            cluster.volumes[victim].restart().await.unwrap();
+            cluster.volumes[victim].restart().await.expect("everything but the victim answers");
         }
         cluster.settled().await;
-        let got = client.get(&key).await.unwrap();
+        let got = client.get(&key).await.expect("everything but the victim answers");
         assert!(got.status == 200 && got.body == bytes, "{what}, place {place}: another value");
-        assert_eq!(client.delete(&key).await.unwrap().status, 200);
+        assert_eq!(client.delete(&key).await.expect("everything but the victim answers").status, 200);
         eventually(Duration::from_secs(60), "no upload is under way any more", async || {
             let now = cluster.footprint().await;
-            (now.uploads == 0 && now.lanes_busy == 0 && now.reserved_bytes == before.reserved_bytes).then_some(())
+            (now.uploads == 0 && now.lanes_busy == 0 && now.reserved_bytes == before.reserved_bytes)
+                .then_some(())
         })
         .await;
     }
@@ -158,7 +159,12 @@ async fn a_redirected_upload_outlives_its_master() {
     .await;
     cluster.master.restart().await.unwrap();
     let answer = ending.await.unwrap();
-    assert_eq!(answer.status, 201, "the commit waits for the master: {}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(
+        answer.status,
+        201,
+        "the commit waits for the master: {}",
+        String::from_utf8_lossy(&answer.body)
+    );
     cluster.settled().await;
     assert!(cluster.client().get("k").await.unwrap().body == bytes);
 }

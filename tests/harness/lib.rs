@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod disk;
 pub mod folder;
 pub mod forge;
+pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod raw;

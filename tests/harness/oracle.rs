@@ -164,8 +164,10 @@ impl Oracle {
         }
         let journal = self.journal();
         let events = journal.keys.get(key).map_or(&[][..], Vec::as_slice);
-        let known = events.iter().rev().find(|e| e.change == *seen);
+        let known = events.iter().rev().find(|e| e.change == *seen && e.outcome != Outcome::Error);
+        let refused = events.iter().any(|e| e.change == *seen && e.outcome == Outcome::Error);
         let why = match known {
+            None if *seen != Change::Delete && refused => "bytes that were refused".to_owned(),
             None if *seen == Change::Delete => "a value that was acknowledged is gone".to_owned(),
             None => "bytes that were never written to this key".to_owned(),
             Some(e) => format!("a state that is over ({:?}, begun at {})", e.outcome, e.begun),

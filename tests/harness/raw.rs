@@ -44,12 +44,19 @@ impl Raw {
     /// # Panics
     /// When nobody listens.
     pub fn connect(address: &str) -> Self {
-        let stream =
-            TcpStream::connect(address).unwrap_or_else(|e| panic!("cannot connect to {address}: {e}"));
+        Self::try_connect(address).unwrap_or_else(|| panic!("nobody listens on {address}"))
+    }
+
+    /// Connects to `HOST:PORT`, when somebody listens there.
+    ///
+    /// # Panics
+    /// When the machine gives us no sockets.
+    pub fn try_connect(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(ANSWER)).expect("a read timeout");
         stream.set_write_timeout(Some(ANSWER)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self(stream)
+        Some(Self(stream))
     }
 
     /// How long it waits for an answer from now on.

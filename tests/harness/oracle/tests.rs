@@ -109,3 +109,12 @@ fn keys_are_apart() {
     assert!(sees(&oracle, b()).unwrap_err().0.contains("never written"));
     assert_eq!(oracle.keys(), ["k", "other"]);
 }
+
+#[test]
+fn a_delete_that_finds_nothing_excuses_no_loss() {
+    let oracle = Oracle::default();
+    oracle.intend("k", a()).ok();
+    let since = oracle.moment();
+    oracle.intend("k", Change::Delete).refused();
+    assert!(oracle.check("k", since, &Change::Delete).unwrap_err().0.contains("gone"));
+}
