@@ -319,4 +319,4 @@ main() {
   esac
 }
 
-main "$@"; exit
+main "$@"
