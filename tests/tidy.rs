@@ -182,7 +182,7 @@ fn ratchet(
     match exception.map(|at| exceptions.remove(at).1) {
         None if lines > max => findings.add(name, format!("has {lines} lines, {max} is the limit"), advice),
         Some(was) if lines > was => {
-            findings.add(name, format!("has grown from {was} to {lines} lines"), advice)
+            findings.add(name, format!("has grown from {was} to {lines} lines"), advice);
         }
         Some(was) if lines < was => findings.add(
             name,
