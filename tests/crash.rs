@@ -78,11 +78,15 @@ async fn crash_audit_catches_planted_lies() {
     intent.ok();
     assert_eq!(audit(&client, &oracle).await, Ok(4));
     assert_eq!(client.delete("lost").await.unwrap().status, 200);
-    for (key, bytes) in [("changed", &b"As acknowledged"[..]), ("back", b"as acknowledged"), ("cut", b"as ack")] {
+    for (key, bytes) in
+        [("changed", &b"As acknowledged"[..]), ("back", b"as acknowledged"), ("cut", b"as ack")]
+    {
         assert!(client.put(key, bytes.to_vec()).await.unwrap().is_success());
     }
     let wrong = audit(&client, &oracle).await.unwrap_err();
-    for (key, why) in [("lost", "gone"), ("changed", "never written"), ("back", "over"), ("cut", "never written")] {
+    for (key, why) in
+        [("lost", "gone"), ("changed", "never written"), ("back", "over"), ("cut", "never written")]
+    {
         let caught = wrong.lines().filter(|l| l.starts_with(&format!("{key}:")) && l.contains(why)).count();
         assert_eq!(caught, 2, "{key} is to be caught both ways: {wrong}");
     }

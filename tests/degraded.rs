@@ -3,10 +3,10 @@
 
 #[path = "degraded/downloads.rs"]
 mod downloads;
-#[path = "degraded/overwrites.rs"]
-mod overwrites;
 #[path = "degraded/outages.rs"]
 mod outages;
+#[path = "degraded/overwrites.rs"]
+mod overwrites;
 #[path = "degraded/uploads.rs"]
 mod uploads;
 

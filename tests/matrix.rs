@@ -34,8 +34,15 @@ const PYTHON: [&str; 9] = [
     "aiohttp_file",
     "aiohttp_generator",
 ];
-const CURL: [&str; 7] =
-    ["curl -T", "curl -T no Expect", "curl -T no -L", "curl -d", "curl -d no Expect", "curl pipe", "curl pipe no Expect"];
+const CURL: [&str; 7] = [
+    "curl -T",
+    "curl -T no Expect",
+    "curl -T no -L",
+    "curl -d",
+    "curl -d no Expect",
+    "curl pipe",
+    "curl pipe no Expect",
+];
 const OTHERS: [&str; 5] = ["wget", "node buffer", "node stream", "reqwest bytes", "reqwest stream"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +85,11 @@ async fn matrix(size: usize) {
         };
         say(format_args!("{size:>9} bytes  {client:<20} {verdict}: {}", believes.said.trim()));
         if verdict == "WRONG" {
-            wrong.push(format!("{client}: believes {}, and {} bytes are there", believes.said, stored.body.len()));
+            wrong.push(format!(
+                "{client}: believes {}, and {} bytes are there",
+                believes.said,
+                stored.body.len()
+            ));
         }
         if stored.status == 200 {
             assert_eq!(cluster.client().delete(&key).await.expect("an answer").status, 200);
@@ -133,8 +144,11 @@ async fn with_other(job: &Job<'_>, how: &str) -> Believes {
         "node stream" => with_script(job, Path::new("node"), "upload.mjs", "stream").await,
         _ => {
             let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-            let pieces: Vec<_> =
-                job.bytes.chunks(65_536).map(|c| Ok::<_, std::io::Error>(bytes::Bytes::copy_from_slice(c))).collect();
+            let pieces: Vec<_> = job
+                .bytes
+                .chunks(65_536)
+                .map(|c| Ok::<_, std::io::Error>(bytes::Bytes::copy_from_slice(c)))
+                .collect();
             let body = if how == "reqwest stream" {
                 reqwest::Body::wrap_stream(stream::iter(pieces))
             } else {

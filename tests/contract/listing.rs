@@ -23,7 +23,10 @@ async fn pages_of_keys() {
     assert_eq!(page(&client, "/a/?list").await.0, ["a/1", "a/2", "a/b/1", "a/b/2", "a/c/1"]);
     assert_eq!(page(&client, "/none?list").await, (vec![], vec![], None));
     let grouped = page(&client, "/a/?list&delimiter=/").await;
-    assert_eq!((grouped.0, grouped.1), (vec!["a/1".into(), "a/2".into()], vec!["a/b/".into(), "a/c/".into()]));
+    assert_eq!(
+        (grouped.0, grouped.1),
+        (vec!["a/1".into(), "a/2".into()], vec!["a/b/".into(), "a/c/".into()])
+    );
     assert_eq!(page(&client, "/?list&start=a/b/2").await.0, ["a/c/1", "ab", "b/z 1", "b/ü"]);
     for (path, wanted) in [("/?list&limit=2", all.len()), ("/?list&limit=1&delimiter=/", 4)] {
         let (mut seen, mut next) = (0, None::<String>);

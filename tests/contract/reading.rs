@@ -56,7 +56,11 @@ async fn single_ranges() {
         }
         for outside in [format!("bytes={SIZE}-"), "bytes=-0".to_owned()] {
             let refused = get(&client, way, &[("range", &outside)]).await;
-            assert_eq!((refused.status, refused.code()), (416, Some(ErrorCode::RangeNotSatisfiable)), "{way} {outside}");
+            assert_eq!(
+                (refused.status, refused.code()),
+                (416, Some(ErrorCode::RangeNotSatisfiable)),
+                "{way} {outside}"
+            );
             assert_eq!(refused.header("content-range"), Some(format!("bytes */{SIZE}")));
         }
         for ignored in ["bytes=5-2", "bytes=x-y", "lines=1-2"] {

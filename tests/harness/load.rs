@@ -92,7 +92,7 @@ impl Load {
         let mut tasks = Vec::new();
         for n in 0..shape.hot_keys {
             let mut owner = actor();
-            assert_eq!(owner.put(&hot(n)).await, Some(true), "the first value of a key");
+            assert_eq!(owner.put(&hot(n)).await, Some(true), "a value of a key that always exists");
             tasks.push(tokio::spawn(owner.overwrite(hot(n))));
         }
         for n in 0..shape.writers {
@@ -114,12 +114,35 @@ impl Load {
         self.tasks.iter().any(JoinHandle::is_finished)
     }
 
+    /// Nothing new is begun from now on.
+    pub fn stop(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends it, and waits for what is under way; says how many changes were acknowledged.
+    ///
+    /// # Errors
+    /// With the violation, when somebody saw one.
+    pub async fn finish(self) -> Result<u64, String> {
+        self.stop();
+        for task in self.tasks {
+            if let Err(e) = task.await {
+                let panic = e.into_panic();
+                return Err(panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .unwrap_or_else(|| "a task panicked".into()));
+            }
+        }
+        Ok(self.counts.acknowledged.load(Ordering::Relaxed))
+    }
+
     /// Ends it, and waits for what is under way.
     ///
     /// # Panics
     /// With the violation, when somebody saw one.
     pub async fn end(self) -> Arc<Counts> {
-        self.over.store(true, Ordering::Relaxed);
+        self.stop();
         for task in self.tasks {
             if let Err(e) = task.await {
                 std::panic::resume_unwind(e.into_panic());
