@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shared::wire::error::ErrorCode;
 use shared::wire::master::{Stored, VolumeState};
 use tests::disk::{Disk, available};
-use tests::{Cluster, Folder, Options, eventually, say, value};
+use tests::{Answer, Client, Cluster, Folder, Options, eventually, say, value};
 
 const DISK_MIB: u64 = 600;
 const RESERVE: u64 = 32 << 20;
@@ -32,15 +32,7 @@ async fn power_full_disk_refuses_deletes_and_recovers() {
     let client = cluster.client();
     let empty = disk.free_bytes();
     for round in 0..3u64 {
-        let mut stored = 0u64;
-        let refused = loop {
-            let put = client.put(&format!("k{stored}"), value(stored, VALUE)).await.unwrap();
-            if put.status != 201 {
-                break put;
-            }
-            stored += 1;
-            assert!(stored * (VALUE as u64) < DISK_MIB << 20, "more is stored than the disk holds");
-        };
+        let (stored, refused) = fill(&client).await;
         assert_eq!((refused.status, refused.code()), (507, Some(ErrorCode::NoSpace)), "{}", refused.text());
         let digits = refused.text().chars().filter(char::is_ascii_digit).count();
         assert!(digits > 8, "the answer has no numbers: {}", refused.text());
@@ -86,6 +78,19 @@ async fn power_full_disk_refuses_deletes_and_recovers() {
             (cluster.footprint().await.blobs == [0]).then_some(())
         })
         .await;
+    }
+}
+
+/// Puts values until one is refused: how many were stored, and the refusal.
+async fn fill(client: &Client) -> (u64, Answer) {
+    let mut stored = 0;
+    loop {
+        let put = client.put(&format!("k{stored}"), value(stored, VALUE)).await.expect("an answer");
+        if put.status != 201 {
+            return (stored, put);
+        }
+        stored += 1;
+        assert!(stored * (VALUE as u64) < DISK_MIB << 20, "more is stored than the disk holds");
     }
 }
 

@@ -149,7 +149,7 @@ async fn power_cuts_lose_nothing_that_was_acknowledged() {
         let found = round(&mut site, &oracle, &mut dice, &victims).await;
         match found {
             Ok(acknowledged) => {
-                say(format_args!("round {n}: power of {victims:?} cut after {acknowledged} changes"))
+                say(format_args!("round {n}: power of {victims:?} cut after {acknowledged} changes"));
             }
             Err(wrong) => panic!("VIOLATIONS in round {n}, power of {victims:?} cut\n{wrong}"),
         }
