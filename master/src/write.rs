@@ -22,8 +22,7 @@ use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
 use shared::key::Key;
 use shared::limits::{
-    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, MESSAGE_BYTES_MAX, RECEIPT_TIMEOUT,
-    REPLAY_FRAMES,
+    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT, REPLAY_FRAMES,
 };
 use shared::ticket::{Link, Operation, WriteGrant};
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
@@ -308,7 +307,7 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
 
 async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer, PipeError> {
     let (head, body) = answer?.into_parts();
-    let body = body::collect(body, MESSAGE_BYTES_MAX).await.map_err(|_| PipeError::Closed)?;
+    let body = body::collect_answer(body).await.map_err(|_| PipeError::Closed)?;
     Ok(Answer { status: head.status, headers: head.headers, body })
 }
 

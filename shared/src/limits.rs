@@ -94,6 +94,10 @@ pub const CHAIN_FRAMES: usize = 2;
 
 /// A ticket is good for this long; an upload that began in time may end later.
 pub const TICKET_LIFETIME: Duration = Duration::from_secs(600);
+/// How long after a blob's id was given out its write ticket may still be accepted somewhere: a
+/// volume remembers for so long that it deleted the blob.
+pub const TICKET_MEMORY: Duration =
+    TICKET_LIFETIME.saturating_add(CLOCK_SKEW_MAX).saturating_add(CLOCK_SKEW_MAX);
 /// Clocks of one cluster may differ by so much before tickets fail.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 /// A signed internal call is good for this long, either way.

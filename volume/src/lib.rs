@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
-use crate::store::{OpenError, Options, RealDisk, Store};
+use crate::store::{OpenError, OpenReport, Options, RealDisk, Store};
 
 /// Segments past their age are looked for so often.
 const SEAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -61,13 +61,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let listening = listener.local_addr().map_err(RunError::Address)?;
     let address = config.advertise.clone().unwrap_or(format!("http://{listening}"));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
-    let (identity, store) = open(&config).await?;
+    let (identity, store, report) = open(&config).await?;
     let metrics = Metrics::default();
     let http_metrics = HttpMetrics::new(&metrics);
+    let spent = spent::Spent::default();
+    spent.add(&report.lately_deleted, config.clock.now());
     let volume = Arc::new(Volume {
         peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
         http_metrics: Arc::clone(&http_metrics),
-        spent: spent::Spent::default(),
+        spent,
         identity,
         store,
         address,
@@ -94,9 +96,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     reason.map_or(Ok(()), |reason| Err(RunError::Misplaced(reason)))
 }
 
-async fn open(config: &Config) -> Result<(Identity, Store), RunError> {
+async fn open(config: &Config) -> Result<(Identity, Store, OpenReport), RunError> {
     let config = config.clone();
-    let (identity, store, report) = blocking(move || {
+    blocking(move || {
         let identity = Identity::open(&config.data)?;
         let disk = Arc::new(RealDisk::open(&config.data).map_err(RunError::Disk)?);
         let options = Options {
@@ -107,11 +109,28 @@ async fn open(config: &Config) -> Result<(Identity, Store), RunError> {
             clock: config.clock,
         };
         let (store, report) = Store::open(disk, options)?;
-        Ok::<_, RunError>((identity, store, report))
+        say(&report);
+        Ok((identity, store, report))
     })
-    .await?;
-    tracing::info!(?report, "segments opened");
-    Ok((identity, store))
+    .await
+}
+
+/// What opening found: once in the log, loudly where somebody should look.
+fn say(report: &OpenReport) {
+    let OpenReport { segments, blobs, bytes, indexes_rebuilt, records_recovered, torn_bytes, .. } = report;
+    tracing::info!(segments, blobs, bytes, indexes_rebuilt, records_recovered, torn_bytes, "segments opened");
+    if report.quarantined > 0 {
+        tracing::warn!(
+            ranges = report.quarantined,
+            "damaged ranges are set aside; other replicas hold their values"
+        );
+    }
+    for refused in &report.refused {
+        tracing::error!(segment = %refused.segment, why = %refused.why, "a segment is not served");
+    }
+    if !report.foreign.is_empty() {
+        tracing::warn!(files = ?report.foreign, "files that are not ours were left alone");
+    }
 }
 
 fn start_workers(

@@ -6,20 +6,16 @@ use std::sync::{Mutex, PoisonError};
 
 use shared::clock::Timestamp;
 use shared::ids::BlobId;
-use shared::limits::{CLOCK_SKEW_MAX, TICKET_LIFETIME};
+use shared::limits::TICKET_MEMORY;
 
 /// Blobs that were deleted while their write ticket was still good, oldest first.
 #[derive(Debug, Default)]
 pub struct Spent(Mutex<BTreeSet<BlobId>>);
 
-/// From giving out a blob id to the last moment its ticket is accepted.
-const MEMORY: std::time::Duration =
-    TICKET_LIFETIME.saturating_add(CLOCK_SKEW_MAX).saturating_add(CLOCK_SKEW_MAX);
-
 impl Spent {
     /// Notes deleted blobs, and forgets those whose tickets have expired.
     pub fn add(&self, blobs: &[BlobId], now: Timestamp) {
-        let young = |blob: &BlobId| now.since(blob.created()) < MEMORY;
+        let young = |blob: &BlobId| now.since(blob.created()) < TICKET_MEMORY;
         let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while spent.first().is_some_and(|oldest| !young(oldest)) {
             spent.pop_first();
@@ -41,10 +37,10 @@ mod tests {
     fn remembers_as_long_as_tickets_live() {
         let (spent, start) = (Spent::default(), Timestamp::from_unix_ms(1 << 40));
         let (old, young) =
-            (BlobId::next(None, start, [1; 10]), BlobId::next(None, start.after(MEMORY), [1; 10]));
+            (BlobId::next(None, start, [1; 10]), BlobId::next(None, start.after(TICKET_MEMORY), [1; 10]));
         spent.add(&[old], start);
         assert!(spent.contains(old));
-        spent.add(&[young], start.after(MEMORY));
+        spent.add(&[young], start.after(TICKET_MEMORY));
         assert!(!spent.contains(old) && spent.contains(young));
     }
 }

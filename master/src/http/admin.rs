@@ -140,6 +140,10 @@ fn check_commit(master: &Master, message: CommitRequest) -> Result<Commit, Error
         }
     }
     let proved = proved.ok_or_else(|| bad("no receipt is good any more".into()))?;
+    // A volume of the chain that gave no receipt has just failed: the next upload passes it over.
+    for link in grant.chain.iter().filter(|link| !replicas.contains(&link.volume)) {
+        master.cluster.suspect(link.volume);
+    }
     Ok(Commit {
         blob: ticket.blob,
         size: proved.length,

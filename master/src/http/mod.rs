@@ -31,7 +31,8 @@ impl Service for Face {
         _context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
         let path = request.uri().path();
-        if path == "/" && routes::query_value(request.uri().query(), routes::LIST).is_none() {
+        let listing = routes::query_value(request.uri().query(), routes::LIST).is_some();
+        if path == "/" && !listing && request.method() == Method::GET {
             return Ok(greeting());
         }
         if !path.starts_with("/_/") && path != "/_" {

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use crate::limits::{DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT};
+use crate::limits::{CALL_TIMEOUT, DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX};
 use crate::wire::error::{ErrorCode, ErrorReply};
 
 /// Why a body broke off. An answer whose body fails is cut: the client sees a broken connection,
@@ -133,6 +133,15 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadEr
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
+}
+
+/// As `collect`, for the short answer of a peer: all of it within `CALL_TIMEOUT`.
+///
+/// # Errors
+/// As `collect`.
+pub async fn collect_answer(body: Incoming) -> Result<Vec<u8>, ReadError> {
+    let collected = tokio::time::timeout(CALL_TIMEOUT, collect(body, MESSAGE_BYTES_MAX)).await;
+    collected.unwrap_or(Err(ReadError::Idle))
 }
 
 /// Reads on for a moment after an early answer, so that the client, which may still be sending, sees

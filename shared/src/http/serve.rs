@@ -9,9 +9,9 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue, RETRY_AFTER, SERVER};
+use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, SERVER};
 use http::{Request, Response, Version};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -131,6 +131,7 @@ async fn answer<S: Service>(
         query = request.uri().query().map(without_ticket)
     );
     let flight = metrics.enter();
+    let has_body = !request.body().is_end_stream();
     let handled = async {
         match check_host(&request) {
             Ok(()) => service.handle(request, context).await,
@@ -148,6 +149,11 @@ async fn answer<S: Service>(
         HeaderValue::from_str(&context.request_id.to_string()).expect("hex digits are a header value")
     });
     let status = response.status();
+    if has_body && !status.is_success() {
+        // The body may not have been read to its end: hyper closes the connection then, and a client that was
+        // not told would send its next request into it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     metrics.answered(&method, status, started.elapsed());
     span.in_scope(
         || tracing::debug!(%peer, status = status.as_u16(), ms = started.elapsed().as_millis(), "answered"),

@@ -14,9 +14,7 @@ use shared::http::body::{self, Body, DeclaredLength};
 use shared::http::metadata::Described;
 use shared::http::pipe::{Pipe, PipeError};
 use shared::key::Key;
-use shared::limits::{
-    BUFFER_PATIENCE, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, MESSAGE_BYTES_MAX, RECEIPT_TIMEOUT,
-};
+use shared::limits::{BUFFER_PATIENCE, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, DRAIN_TIME_MAX, RECEIPT_TIMEOUT};
 use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
@@ -324,34 +322,41 @@ impl Downstream {
         if let Some(pipe) = &mut self.pipe
             && let Err(error) = pipe.push(bytes, CHAIN_STALL_TIMEOUT * self.links).await
         {
-            self.dropped(&error);
+            // It stopped reading: what it says, or why it cannot be reached, is the reason.
+            match (error, self.pipe.take()) {
+                (PipeError::Closed, Some(pipe)) => drop(self.answer(pipe.answer(DRAIN_TIME_MAX).await).await),
+                (error, _) => self.dropped(&error),
+            }
         }
-    }
-
-    fn dropped(&mut self, error: &PipeError) {
-        tracing::warn!(next = self.address, %error, "the rest of the chain is dropped; its copies are owed");
-        self.pipe = None;
     }
 
     /// The receipts of the rest of the chain; none when it was dropped.
     async fn finish(mut self) -> Option<ChainResponse> {
         let pipe = self.pipe.take()?;
-        match pipe.finish(RECEIPT_TIMEOUT * self.links).await {
-            Ok(answer) if answer.status().is_success() => {
-                let text = body::collect(answer.into_body(), MESSAGE_BYTES_MAX).await.ok()?;
-                serde_json::from_slice(&text).ok()
-            }
-            Ok(answer) => {
-                let status = answer.status();
-                let text = body::collect(answer.into_body(), MESSAGE_BYTES_MAX).await.unwrap_or_default();
-                let reason = String::from_utf8_lossy(&text).into_owned();
-                tracing::warn!(next = self.address, %status, reason, "the next volume refused its copy");
-                None
-            }
+        let answer = pipe.finish(RECEIPT_TIMEOUT * self.links).await;
+        self.answer(answer).await
+    }
+
+    /// The receipts in an answer; none, and a line in the log, when there are none.
+    async fn answer(&self, answer: Result<Response<Incoming>, PipeError>) -> Option<ChainResponse> {
+        let answer = match answer {
+            Ok(answer) => answer,
             Err(error) => {
                 self.dropped(&error);
-                None
+                return None;
             }
+        };
+        let status = answer.status();
+        let text = body::collect_answer(answer.into_body()).await.unwrap_or_default();
+        if status.is_success() {
+            return serde_json::from_slice(&text).ok();
         }
+        let reason = String::from_utf8_lossy(&text).into_owned();
+        tracing::warn!(next = self.address, %status, reason, "the next volume refused its copy");
+        None
+    }
+
+    fn dropped(&self, error: &PipeError) {
+        tracing::warn!(next = self.address, %error, "the rest of the chain is dropped; its copies are owed");
     }
 }

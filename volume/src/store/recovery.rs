@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shared::ids::BlobId;
+use shared::limits::TICKET_MEMORY;
 
 use super::catalog::{Catalog, Dead, Slot};
 use super::disk::Disk;
@@ -46,6 +47,8 @@ pub struct OpenReport {
     pub unborn: usize,
     /// Segments that are not served, and why.
     pub refused: Vec<Refused>,
+    /// Blobs that were deleted while a ticket to write them could still be shown.
+    pub lately_deleted: Vec<BlobId>,
     /// Names in the directory that are not ours, left alone.
     pub foreign: Vec<String>,
 }
@@ -191,7 +194,11 @@ fn adopt(
             catalog.insert(blob, extent);
         }
     }
+    let now = inner.options.clock.now();
     for (blob, extent) in facts.deletes.into_values() {
+        if now.since(blob.created()) < TICKET_MEMORY {
+            report.lately_deleted.push(blob);
+        }
         catalog.add_dead(extent);
         dead.push(Dead { blob, extent });
     }
