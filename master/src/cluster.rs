@@ -119,7 +119,9 @@ impl Cluster {
         };
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let known = view.seats.get(&record.volume).map(|s| s.record.clone());
-        let seat = Seat { record: record.clone(), report: Some(report), heard: Some(Instant::now()) };
+        // One that has not joined yet takes no ticket of ours: it is up from its next report on.
+        let heard = report.cluster.is_some().then(Instant::now);
+        let seat = Seat { record: record.clone(), report: Some(report), heard };
         view.seats.insert(record.volume, seat);
         if known.as_ref() == Some(&record) {
             return Ok(None);

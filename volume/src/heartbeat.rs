@@ -45,13 +45,19 @@ impl Worker for Heartbeat {
 
     async fn tick(&mut self) -> Progress {
         let report = self.volume.report();
+        let mut progress = Progress::Idle;
         let within = HEARTBEAT_INTERVAL * 2;
         let answer: Result<HeartbeatResponse, _> =
             self.volume.peers.call_within(&self.master, HEARTBEAT, &report, within).await;
         match answer {
             Ok(HeartbeatResponse { cluster }) => {
-                if let Err(error) = self.volume.identity.join(cluster) {
-                    let _ = self.misplaced.send(Some(error.to_string()));
+                match self.volume.identity.join(cluster) {
+                    // The master uses us from the report on in which we say that we have joined.
+                    Ok(()) if report.cluster.is_none() => progress = Progress::More,
+                    Ok(()) => {}
+                    Err(error) => {
+                        let _ = self.misplaced.send(Some(error.to_string()));
+                    }
                 }
                 if std::mem::take(&mut self.silent) {
                     tracing::info!(master = self.master, "the master is back");
@@ -59,6 +65,6 @@ impl Worker for Heartbeat {
             }
             Err(error) => self.failed(&error),
         }
-        Progress::Idle
+        progress
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, SERVER};
+use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, SERVER, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
@@ -132,6 +132,7 @@ async fn answer<S: Service>(
     );
     let flight = metrics.enter();
     let has_body = !request.body().is_end_stream();
+    let chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let handled = async {
         match check_host(&request) {
             Ok(()) => service.handle(request, context).await,
@@ -149,9 +150,10 @@ async fn answer<S: Service>(
         HeaderValue::from_str(&context.request_id.to_string()).expect("hex digits are a header value")
     });
     let status = response.status();
-    if has_body && !status.is_success() {
+    if chunked || (has_body && !status.is_success()) {
         // The body may not have been read to its end: hyper closes the connection then, and a client that was
-        // not told would send its next request into it.
+        // not told would send its next request into it. A chunked one may have had a Content-Length too, which
+        // hyper removes; closing after it is what RFC 9112 §6.3 asks for.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     metrics.answered(&method, status, started.elapsed());
