@@ -3,6 +3,9 @@
 //!
 //! `BARGE_POWER_ROUNDS` says how often. `BARGE_PROVE=1` runs the proof that this test can fail as well.
 
+#[path = "power/order.rs"]
+mod order;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
