@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use shared::ids::ClusterId;
-use shared::limits::SLED_CACHE_BYTES;
+use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
 
 use crate::tables::meta::{self, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables};
@@ -20,6 +20,7 @@ use crate::tables::{TableError, Tables};
 pub struct Database {
     db: sled::Db,
     file: File,
+    path: PathBuf,
     identity: Identity,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
@@ -44,8 +45,9 @@ pub enum OpenError {
     InUse(PathBuf),
     /// sled cannot read what is there.
     #[error(
-        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected. \
-         Keep this directory, put back a copy of it, and start again"
+        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected. Keep \
+         this directory as it is. Do not start a master on an older copy of it: to that one all newer values \
+         look like leftovers"
     )]
     Unreadable {
         /// Where.
@@ -101,7 +103,7 @@ impl Database {
         };
         let file_path = sled_path.join("db");
         let file = File::options().read(true).write(true).open(&file_path).map_err(io(&file_path))?;
-        let database = Self { db, file, identity, _lock: lock };
+        let database = Self { db, file, path: sled_path.clone(), identity, _lock: lock };
         database.sync().map_err(unreadable)?;
         for folder in
             [&sled_path, path, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))]
@@ -138,13 +140,30 @@ impl Database {
     fn sync(&self) -> Result<(), TableError> {
         self.db.flush()?;
         self.file.sync_all().map_err(sled::Error::Io)?;
+        self.sync_large().map_err(sled::Error::Io)?;
         Ok(())
+    }
+
+    /// sled keeps nodes of more than a quarter of its segment size in files of their own, and never syncs
+    /// them. Our records are far too small for that; should there be one all the same, it is made durable.
+    fn sync_large(&self) -> io::Result<()> {
+        let folder = self.path.join("blobs");
+        let mut any = false;
+        for entry in fs::read_dir(&folder)? {
+            File::open(entry?.path())?.sync_all()?;
+            any = true;
+        }
+        if any { File::open(&folder)?.sync_all() } else { Ok(()) }
     }
 }
 
 /// Opens sled; it panics on some damage, which is a message like any other to us.
 fn open_sled(path: &Path) -> Result<sled::Db, String> {
-    let config = sled::Config::new().path(path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(SLED_CACHE_BYTES)
+        .segment_size(SLED_SEGMENT_BYTES)
+        .flush_every_ms(None);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(e)) => Err(e.to_string()),

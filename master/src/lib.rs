@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use shared::http::client::{PeerClient, probe_public_url};
+use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
@@ -41,7 +41,9 @@ use crate::tables::{TableError, volume};
 
 /// What is left on the reclaim list is tried again so often, besides at every commit and delete.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
-/// Inventories are compared at least so often, and as often as the grace makes sense.
+/// Inventories are not compared more often than this ...
+const ORPHAN_INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// ... at least so often, and as often as the grace makes sense.
 const ORPHAN_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
 /// Why a master stopped.
@@ -53,6 +55,9 @@ pub enum RunError {
     /// Its tables.
     #[error(transparent)]
     Tables(#[from] TableError),
+    /// The addresses it would give to others.
+    #[error(transparent)]
+    Nowhere(#[from] Nowhere),
     /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[from] std::io::Error),
@@ -68,6 +73,8 @@ pub enum RunError {
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     let address = config.advertise.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
+    check_reachable(&address)?;
+    check_reachable(&public_url)?;
     let data = config.data.clone();
     let database = Arc::new(shared::work::blocking(move || Database::open(&data)).await?);
     let metrics = Metrics::default();
@@ -113,10 +120,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
 
 fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::JoinHandle<()>> {
     let alone = || Arc::new(Notify::new());
-    let orphan_interval = (master.config.orphan_grace / 4).min(ORPHAN_INTERVAL_MAX);
+    let orphan_interval = (master.config.orphan_grace / 4).clamp(ORPHAN_INTERVAL_MIN, ORPHAN_INTERVAL_MAX);
     let mut started = vec![
         tokio::spawn(run_worker(
-            work::reclaim::Reclaim(Arc::clone(master)),
+            work::reclaim::Reclaim::new(Arc::clone(master)),
             RECLAIM_INTERVAL,
             Arc::clone(&master.reclaim),
             shutdown.clone(),

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     shared::telemetry::init_logs(args.log_format);
+    shared::descriptors::raise_limit();
     let (config, listen) = args.into_config()?;
     let shutdown = Shutdown::on_signals()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

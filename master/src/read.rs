@@ -14,7 +14,7 @@ use shared::http::body::{self, Body, BodyFailure};
 use shared::http::entity::{Entity, Piece};
 use shared::ids::VolumeId;
 use shared::key::Key;
-use shared::limits::{ATTEMPTS_MAX, CALL_TIMEOUT, HOPS_MAX};
+use shared::limits::{CALL_TIMEOUT, HOPS_MAX};
 use shared::range::ByteRange;
 use shared::ticket::Operation;
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -39,8 +39,10 @@ pub fn entity(object: &Object) -> Entity<'_> {
 ///
 /// # Errors
 /// 404 when there is none.
-pub fn find(master: &Master, key: &Key) -> Result<Object, ErrorReply> {
-    object::read(master.database.tree(), key)?.ok_or_else(|| {
+pub async fn find(master: &Master, key: &Key) -> Result<Object, ErrorReply> {
+    let found = object::read(master.database.tree(), key)?;
+    master.sequencer.settled(key).await?;
+    found.ok_or_else(|| {
         ErrorReply::new(ErrorCode::NotFound, "the key has no value", "list keys with GET /prefix?list")
             .for_key(key)
     })
@@ -50,8 +52,8 @@ pub fn find(master: &Master, key: &Key) -> Result<Object, ErrorReply> {
 ///
 /// # Errors
 /// 404 and 412.
-pub fn head(master: &Master, key: &Key, headers: &HeaderMap) -> Result<Response<Body>, ErrorReply> {
-    let object = find(master, key)?;
+pub async fn head(master: &Master, key: &Key, headers: &HeaderMap) -> Result<Response<Body>, ErrorReply> {
+    let object = find(master, key).await?;
     let plan = entity(&object).answer(&Method::HEAD, headers).map_err(|e| e.for_key(key))?;
     Ok(plan.head.map(|()| body::empty()))
 }
@@ -60,13 +62,13 @@ pub fn head(master: &Master, key: &Key, headers: &HeaderMap) -> Result<Response<
 ///
 /// # Errors
 /// 404, 412, and 503 when no replica is alive or the client was sent round too often.
-pub fn redirected(
+pub async fn redirected(
     master: &Master,
     key: &Key,
     headers: &HeaderMap,
     hops: u8,
 ) -> Result<Response<Body>, ErrorReply> {
-    let object = find(master, key)?;
+    let object = find(master, key).await?;
     if let Some(plan) = entity(&object).judge(headers).map_err(|e| e.for_key(key))? {
         return Ok(plan.head.map(|()| body::empty()));
     }
@@ -115,7 +117,7 @@ pub async fn streamed(
     master.metrics.reads_streamed.inc();
     // The value may be replaced between the look-up and the volume's answer: then the look-up is repeated.
     for _ in 0..HOPS_MAX {
-        let object = find(master, key)?;
+        let object = find(master, key).await?;
         let plan = entity(&object).answer(&Method::GET, headers).map_err(|e| e.for_key(key))?;
         let pieces: VecDeque<_> = plan.pieces.into();
         let mut download =
@@ -202,13 +204,12 @@ impl Download {
     /// Asks live replicas in turn for bytes `at..end`.
     async fn fetch(&self, at: u64, end: u64) -> Result<Open, Interrupted> {
         let [blob] = self.object.blobs.as_slice() else { return Err(Interrupted::Gone) };
-        for _ in 0..ATTEMPTS_MAX {
-            let alive = self.master.cluster.alive(&blob.replicas);
-            let Some(replica) = alive.get(self.master.next_turn(alive.len())) else { break };
+        let alive = self.master.cluster.alive(&blob.replicas);
+        let turn = self.master.next_turn(alive.len());
+        let mut gone = false;
+        for replica in alive.iter().cycle().skip(turn).take(alive.len()) {
             match self.ask(blob, replica, at, end).await {
-                Some(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => {
-                    return Err(Interrupted::Gone);
-                }
+                Some(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => gone = true,
                 Some(answer) if answer.status().is_success() => {
                     return Ok(Open { body: answer.into_body(), volume: replica.volume, at, end });
                 }
@@ -218,7 +219,7 @@ impl Download {
                 None => self.master.cluster.suspect(replica.volume),
             }
         }
-        Err(Interrupted::NoReplica(blob.clone()))
+        Err(if gone { Interrupted::Gone } else { Interrupted::NoReplica(blob.clone()) })
     }
 
     async fn ask(&self, blob: &Blob, replica: &Reachable, at: u64, end: u64) -> Option<Response<Incoming>> {

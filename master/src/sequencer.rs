@@ -1,18 +1,24 @@
 //! One order for all commands: they are applied one after the other by one thread, many to a batch,
 //! each batch one atomic write and one fsync, and only then is anybody told.
 //!
+//! sled shows a batch to readers before it is synced. Who acts on what they read, or tells a client, waits
+//! with `settled` until it is: what a power cut can take back, nobody has seen.
+//!
 //! This is the place of consensus: a replicated log comes in front of `apply` here, and nothing else changes.
 
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::clock::Clock;
 use shared::ids::BlobId;
+use shared::key::Key;
 use shared::limits::{COMMIT_BATCH, COMMIT_QUEUE};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::db::Database;
 use crate::state::apply::apply;
-use crate::state::command::{Command, Outcome};
+use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::{TableError, Tables, meta};
 
 /// Takes commands and gives out blob ids.
@@ -21,6 +27,7 @@ pub struct Sequencer {
     queue: mpsc::Sender<Proposal>,
     last_blob: Mutex<Option<BlobId>>,
     clock: Clock,
+    unsynced: watch::Receiver<Arc<HashSet<Key>>>,
     failure: watch::Receiver<Option<Arc<TableError>>>,
 }
 
@@ -48,16 +55,19 @@ impl Sequencer {
         let last_blob = meta::progress(database.tree())?.last_blob;
         let (queue, proposals) = mpsc::channel(COMMIT_QUEUE);
         let (report, failure) = watch::channel(None);
+        let (pending, unsynced) = watch::channel(Arc::default());
         std::thread::Builder::new()
             .name("barge-apply".into())
             .spawn(move || {
-                if let Err(error) = run(&database, proposals, observe) {
+                // sled panics on some errors of the disk; that is a failure like any other.
+                let ended = catch_unwind(AssertUnwindSafe(|| run(&database, proposals, &pending, observe)));
+                if let Err(error) = ended.unwrap_or(Err(TableError::Panicked)) {
                     tracing::error!(%error, "the metadata store failed; this master stops");
                     let _ = report.send(Some(Arc::new(error)));
                 }
             })
             .map_err(sled::Error::Io)?;
-        Ok(Self { queue, last_blob: Mutex::new(last_blob), clock, failure })
+        Ok(Self { queue, last_blob: Mutex::new(last_blob), clock, unsynced, failure })
     }
 
     /// Has `command` applied and made durable.
@@ -68,6 +78,30 @@ impl Sequencer {
         let (answer, outcome) = oneshot::channel();
         self.queue.send(Proposal { command, answer }).await.map_err(|_| OutcomeUnknown)?;
         outcome.await.map_err(|_| OutcomeUnknown)
+    }
+
+    /// Returns once what was read of `key` before the call is durable: at once, unless a change of
+    /// this very key is being synced.
+    ///
+    /// # Errors
+    /// When it will never be.
+    pub async fn settled(&self, key: &Key) -> Result<(), OutcomeUnknown> {
+        self.wait(|unsynced| !unsynced.contains(key)).await
+    }
+
+    /// Returns once everything that was read before the call is durable.
+    ///
+    /// # Errors
+    /// When it will never be.
+    pub async fn all_settled(&self) -> Result<(), OutcomeUnknown> {
+        let seen = Arc::clone(&self.unsynced.borrow());
+        // Another batch than the one seen is a later one: ours is done.
+        self.wait(|unsynced| unsynced.is_empty() || !std::ptr::eq(unsynced, &*seen)).await
+    }
+
+    async fn wait(&self, done: impl Fn(&HashSet<Key>) -> bool) -> Result<(), OutcomeUnknown> {
+        let mut unsynced = self.unsynced.clone();
+        unsynced.wait_for(|keys| done(keys)).await.map(drop).map_err(|_| OutcomeUnknown)
     }
 
     /// The next blob id: after every one given out before and every one ever committed.
@@ -84,11 +118,8 @@ impl Sequencer {
     pub async fn failed(&self) -> Arc<TableError> {
         let mut failure = self.failure.clone();
         let found = failure.wait_for(Option::is_some).await.map(|f| f.clone());
-        match found {
-            Ok(Some(error)) => error,
-            // The thread ended because we are being dropped.
-            _ => std::future::pending().await,
-        }
+        // The thread does not end while we hold the queue, but for a failure.
+        found.ok().flatten().unwrap_or_else(|| Arc::new(TableError::Panicked))
     }
 }
 
@@ -97,18 +128,25 @@ impl Sequencer {
 fn run(
     database: &Database,
     mut proposals: mpsc::Receiver<Proposal>,
+    pending: &watch::Sender<Arc<HashSet<Key>>>,
     observe: impl Fn(usize, f64),
 ) -> Result<(), TableError> {
     while let Some(first) = proposals.blocking_recv() {
         let started = std::time::Instant::now();
         let mut tables = Tables::new(database.tree());
+        let mut keys = HashSet::new();
         let mut waiting = Vec::new();
         let mut next = Some(first);
         while let Some(Proposal { command, answer }) = next {
-            waiting.push((answer, apply(&mut tables, &command)?));
+            if let Command::Commit(Commit { key, .. }) | Command::Delete { key, .. } = &command {
+                keys.insert(key.clone());
+            }
+            waiting.push((answer, apply_one(&mut tables, &command)?));
             next = if waiting.len() < COMMIT_BATCH { proposals.try_recv().ok() } else { None };
         }
+        pending.send_replace(Arc::new(keys));
         database.commit(tables)?;
+        pending.send_replace(Arc::default());
         observe(waiting.len(), started.elapsed().as_secs_f64());
         for (answer, outcome) in waiting {
             // Whoever asked may have gone.
@@ -116,4 +154,17 @@ fn run(
         }
     }
     Ok(())
+}
+
+/// Applies one command. A record that is damaged ends that command, without a trace; the others go on.
+fn apply_one(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, TableError> {
+    tables.mark();
+    match apply(tables, command) {
+        Err(error @ TableError::Damaged { .. }) => {
+            tracing::error!(%error, "a command was not carried out");
+            tables.roll_back();
+            Ok(Outcome::Damaged)
+        }
+        other => other,
+    }
 }

@@ -22,7 +22,8 @@ use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
 use shared::key::Key;
 use shared::limits::{
-    ATTEMPTS_MAX, BLOB_BYTES_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT, REPLAY_FRAMES,
+    ATTEMPTS_MAX, BLOB_BYTES_MAX, BLOCK_BYTES, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT,
+    REPLAY_FRAMES,
 };
 use shared::ticket::{Link, Operation, WriteGrant};
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
@@ -32,7 +33,7 @@ use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::tables::object;
 
-/// A volume must have this much more room than the value: header, trailer, padding.
+/// A volume must have this much more room than the value, besides its checksums: header, trailer, padding.
 const RECORD_OVERHEAD_BYTES: u64 = 1 << 20;
 /// Headers of an upload that the volume judges, and the master only passes on.
 const DIGEST_HEADERS: [&str; 4] = [BLAKE3_HEADER, "content-md5", "content-digest", "repr-digest"];
@@ -63,7 +64,10 @@ pub async fn upload(
     let waits = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let redirect = (waits || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
+    let settling = key.clone();
     let checked = check(master, head.method, head.headers, key, declared, redirect, hops);
+    // What the check has seen of the key must not be taken back by a power cut after the answer.
+    master.sequencer.settled(&settling).await?;
     let outcome = match checked {
         Ok(upload) if redirect => send_on(master, &upload, !waits),
         Ok(upload) => return stream(master, upload, incoming).await,
@@ -141,7 +145,8 @@ fn grant(
     upload: &Upload,
     avoid: &[VolumeId],
 ) -> Result<(Vec<Reachable>, String), ErrorReply> {
-    let bytes = upload.length.unwrap_or(0) + RECORD_OVERHEAD_BYTES;
+    let length = upload.length.unwrap_or(0);
+    let bytes = length + length / BLOCK_BYTES as u64 * 8 + RECORD_OVERHEAD_BYTES;
     let replication = master.config.replication;
     let chain = master.cluster.place(&upload.key, bytes, replication, avoid)?;
     let small = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
@@ -282,6 +287,9 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
     let mut pushed = Ok(());
     for frame in &source.kept {
         pushed = pipe.push(frame.clone(), stall).await;
+        if pushed.is_err() {
+            break;
+        }
     }
     while pushed.is_ok() {
         let Some(frame) = body::next(&mut source.body).await.map_err(Broken::Client)? else {

@@ -34,6 +34,11 @@ impl Timestamp {
     }
 }
 
+/// A duration in whole milliseconds.
+pub fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Where wall time comes from.
 #[derive(Clone, Debug)]
 pub enum Clock {

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod condition;
+pub mod descriptors;
 pub mod digest;
 pub mod http;
 pub mod ids;

@@ -78,9 +78,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the last body byte to the receipt of one volume: a slow fdatasync. Along a chain the waits add
 /// up, so that each link gives up on the next before the one in front gives up on it.
-pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(15);
+pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the last body byte to the answer of a commit.
-pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Frames of an upload that the streaming master keeps until the volume is known to take it, so that
@@ -130,11 +130,18 @@ pub const COMMIT_QUEUE: usize = 1024;
 /// sled's page cache. Its default of 1 GiB is more than the rest of the master together.
 pub const SLED_CACHE_BYTES: u64 = 32 << 20;
 
+/// sled's segment. A node of 16 records, each with the longest key and the most metadata, is 180 KiB
+/// and must be less than a quarter of it, or sled puts it into a file of its own.
+pub const SLED_SEGMENT_BYTES: usize = 2 << 20;
+
 /// Points each volume has on the ring; its weight counts in the distance to them.
 pub const VIRTUAL_NODES: u32 = 128;
 
 /// Segments are sealed when they pass this size ...
 pub const SEGMENT_BYTES: u64 = 1 << 30;
+/// The largest that may be asked for: offsets are counted in pages with 32 bits, and the last value of a
+/// segment may be as large as any.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 40;
 /// ... or this age.
 pub const SEGMENT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Free bytes a volume never gives to clients: deletes, seals and compaction work inside them.
@@ -144,6 +151,7 @@ const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
+const _: () = assert!(16 * (KEY_BYTES_MAX + METADATA_BYTES_MAX + 2048) < SLED_SEGMENT_BYTES / 4);
 const _: () = assert!(BLOB_BYTES_MAX / BLOCK_BYTES as u64 * 4 <= 4 << 20);
 const _: () = assert!(TICKET_LIFETIME.as_secs() > CLOCK_SKEW_MAX.as_secs());
 const _: () = assert!(ORPHAN_GRACE.as_secs() > 2 * (COMMIT_TIMEOUT.as_secs() + CLOCK_SKEW_MAX.as_secs()));

@@ -151,7 +151,7 @@ impl Receipt {
         lifetime: Duration,
     ) -> Result<Self, TicketError> {
         let receipt: Self = open(text, secret, Purpose::Receipt, b"")?;
-        if now.since(receipt.issued) > lifetime {
+        if now.since(receipt.issued) > lifetime || receipt.issued.since(now) > CLOCK_SKEW_MAX {
             return Err(TicketError::Stale);
         }
         Ok(receipt)

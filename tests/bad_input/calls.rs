@@ -23,7 +23,7 @@ fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawA
 
 /// Every call that changes something, addressed and well-formed.
 async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec<u8>)> {
-    let cluster = forge.cluster;
+    let (cluster, volume) = (forge.cluster, victim.cluster.ids[0]);
     let head = victim
         .cluster
         .client()
@@ -37,11 +37,11 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
         .expect("the cluster is up and its messages are JSON");
     let json = |value: serde_json::Value| value.to_string().into_bytes();
     let delete = json(
-        serde_json::to_value(DeleteRequest { cluster, blobs: vec![blob] })
+        serde_json::to_value(DeleteRequest { cluster, volume, blobs: vec![blob] })
             .expect("the cluster is up and its messages are JSON"),
     );
     let inventory = json(
-        serde_json::to_value(InventoryRequest { cluster, after: None, limit: 10 })
+        serde_json::to_value(InventoryRequest { cluster, volume, after: None, limit: 10 })
             .expect("the cluster is up and its messages are JSON"),
     );
     let identify = json(
@@ -132,11 +132,31 @@ async fn signed_nonsense() {
     }
     let volume = victim.cluster.volumes[0].address();
     let other = ClusterId::random();
-    let delete = serde_json::to_vec(&DeleteRequest { cluster: other, blobs: vec![] }).unwrap();
+    let ours = victim.cluster.ids[0];
+    let delete = serde_json::to_vec(&DeleteRequest { cluster: other, volume: ours, blobs: vec![] }).unwrap();
     let answer = call(volume, DELETE, Some(&forge.sign(DELETE, &delete)), &delete);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     let identify = serde_json::to_vec(&IdentifyRequest { cluster: other }).unwrap();
     let answer = call(volume, IDENTIFY, Some(&forge.sign(IDENTIFY, &identify)), &identify);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     victim.unharmed("calls of another cluster").await;
+}
+
+/// An address that leads to another volume than it should: its values are none of the caller's business.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_meant_for_another_volume() {
+    let victim = Victim::new().await;
+    let forge = Forge::new(&victim.cluster).await;
+    let (address, other) = (victim.cluster.volumes[0].address(), victim.cluster.ids[1]);
+    let kept = victim.cluster.client().send(reqwest::Method::HEAD, "kept", &[], None).await.unwrap();
+    let blob: BlobId = kept.header("barge-generation").unwrap().parse().unwrap();
+    let (cluster, volume) = (forge.cluster, other);
+    let delete = serde_json::to_vec(&DeleteRequest { cluster, volume, blobs: vec![blob] }).unwrap();
+    let inventory = InventoryRequest { cluster, volume, after: None, limit: 10 };
+    let inventory = serde_json::to_vec(&inventory).unwrap();
+    for (path, body) in [(DELETE, delete), (INVENTORY, inventory)] {
+        let answer = call(address, path, Some(&forge.sign(path, &body)), &body);
+        assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongVolume)), "{path}");
+    }
+    victim.unharmed("calls for another volume").await;
 }

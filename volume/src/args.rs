@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use shared::http::client::base_url;
 use shared::http::exposure::{self, Exposed};
-use shared::limits::{RESERVE_BYTES, SEGMENT_BYTES};
+use shared::limits::{RESERVE_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long)]
     zone: Option<Zone>,
     /// Segments are sealed when they pass this many bytes.
-    #[arg(long, default_value_t = SEGMENT_BYTES)]
+    #[arg(long, default_value_t = SEGMENT_BYTES, value_parser = clap::value_parser!(u64).range(..=SEGMENT_BYTES_MAX))]
     segment_size: u64,
     /// Segments are sealed when they pass this age.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "1d")]

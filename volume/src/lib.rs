@@ -16,7 +16,7 @@ pub mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::http::client::{PeerClient, probe_public_url};
+use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
@@ -45,6 +45,9 @@ pub enum RunError {
     /// Its disk.
     #[error("the volume's directory: {0}")]
     Disk(#[source] std::io::Error),
+    /// The addresses it would give to others.
+    #[error(transparent)]
+    Nowhere(#[from] Nowhere),
     /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[source] std::io::Error),
@@ -61,6 +64,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let listening = listener.local_addr().map_err(RunError::Address)?;
     let address = config.advertise.clone().unwrap_or(format!("http://{listening}"));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
+    check_reachable(&address)?;
+    check_reachable(&public_url)?;
     let (identity, store, report) = open(&config).await?;
     let metrics = Metrics::default();
     let http_metrics = HttpMetrics::new(&metrics);

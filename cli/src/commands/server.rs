@@ -27,6 +27,7 @@ const READY_POLL: Duration = Duration::from_millis(10);
 /// Runs them until the process is told to end, or one of them fails.
 pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
+    shared::descriptors::raise_limit();
     exposure::check(args.listen, args.insecure_no_auth)?;
     if args.volumes == 0 || args.volumes > VOLUMES_MAX {
         bail!("--volumes must be between 1 and {VOLUMES_MAX}");

@@ -95,10 +95,9 @@ pub(super) async fn commit(
     let commit = check_commit(master, message)?;
     let key = commit.key.clone();
     let outcome = master.sequencer.propose(Command::Commit(commit)).await;
-    let Outcome::Commit(outcome, replicas) = outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? else {
-        return Err(
-            ErrorReply::new(ErrorCode::Internal, "a commit had another outcome", "report this").for_key(&key)
-        );
+    let (outcome, replicas) = match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
+        Outcome::Commit(outcome, replicas) => (outcome, replicas),
+        _ => return Err(super::objects::damaged().for_key(&key)),
     };
     if outcome != CommitOutcome::Created {
         // The old value, or the refused one, is on the reclaim list.

@@ -48,7 +48,8 @@ impl Service for Face {
             (&Method::POST, routes::HEARTBEAT) => admin::heartbeat(&self.master, request).await,
             (&Method::POST, routes::COMMIT) => admin::commit(&self.master, request).await,
             _ => {
-                body::drain_later(request.into_body());
+                let (head, body) = request.into_parts();
+                body::drain_unless_waiting(&head.headers, body);
                 Err(ErrorReply::new(
                     ErrorCode::NoSuchRoute,
                     "there is nothing at this path",

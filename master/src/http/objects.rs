@@ -30,7 +30,8 @@ pub(super) async fn handle(
     let key = match Key::from_path(request.uri().path()) {
         Ok(key) => key,
         Err(e) => {
-            body::drain_later(request.into_body());
+            let (head, body) = request.into_parts();
+            body::drain_unless_waiting(&head.headers, body);
             return Err(e.into());
         }
     };
@@ -40,11 +41,12 @@ pub(super) async fn handle(
         Method::GET if query_value(query, STREAM).is_some() => {
             read::streamed(master, &key, request.headers()).await
         }
-        Method::GET => read::redirected(master, &key, request.headers(), hops),
-        Method::HEAD => read::head(master, &key, request.headers()),
+        Method::GET => read::redirected(master, &key, request.headers(), hops).await,
+        Method::HEAD => read::head(master, &key, request.headers()).await,
         Method::DELETE => delete(master, &request, key).await,
         _ => {
-            body::drain_later(request.into_body());
+            let (head, body) = request.into_parts();
+            body::drain_unless_waiting(&head.headers, body);
             Err(ErrorReply::new(
                 ErrorCode::MethodNotAllowed,
                 "a key takes GET, HEAD, PUT, POST and DELETE",
@@ -72,9 +74,19 @@ async fn delete(
         Outcome::ConditionFailed => {
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
+        Outcome::Damaged => Err(damaged().for_key(&key)),
         _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
             .for_key(&key)),
     }
+}
+
+/// A record of the metadata that a change depends on cannot be read.
+pub(super) fn damaged() -> ErrorReply {
+    ErrorReply::new(
+        ErrorCode::Internal,
+        "a metadata record of this key is damaged; nothing was changed",
+        "see the master's log; the values on the volumes are not affected",
+    )
 }
 
 async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
@@ -84,5 +96,6 @@ async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Respo
     let database = Arc::clone(&master.database);
     // A scan reads from disk what sled has not cached.
     let page = blocking(move || page(database.tree(), &query)).await?;
+    master.sequencer.all_settled().await?;
     Ok(body::json(StatusCode::OK, &page))
 }

@@ -16,8 +16,6 @@ pub struct Delete {
     pub volume: Reachable,
     /// What it is to delete.
     pub blobs: Vec<BlobId>,
-    /// Whether the list holds more for it.
-    pub more: bool,
 }
 
 /// The next call to each live volume that has something on the list.
@@ -29,8 +27,7 @@ pub fn choose(tree: &sled::Tree, alive: Vec<Reachable>, batch: usize) -> Result<
     for volume in alive {
         let blobs = reclaim::page(tree, volume.volume, batch)?;
         if !blobs.is_empty() {
-            let more = blobs.len() == batch;
-            calls.push(Delete { volume, blobs, more });
+            calls.push(Delete { volume, blobs });
         }
     }
     Ok(calls)

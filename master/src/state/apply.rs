@@ -4,6 +4,7 @@
 //! just before it: the two overlapped, so that is a true history, and a rebuild from the volumes,
 //! which knows only generations, arrives at the same present.
 
+use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
@@ -28,7 +29,13 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             tables.put_volume(record);
             Outcome::Done
         }
-        Command::Reclaimed { volume, blobs } => apply_reclaimed(tables, &mut progress, *volume, blobs)?,
+        Command::Reclaimed { volume, blobs, at } => {
+            apply_reclaimed(tables, &mut progress, *volume, blobs, *at)?
+        }
+        Command::Purge { graves } => {
+            graves.iter().for_each(|(volume, blob)| tables.remove_grave(*volume, *blob));
+            Outcome::Done
+        }
         Command::Orphaned { volume, blobs } => apply_orphaned(tables, &mut progress, *volume, blobs)?,
     };
     tables.put_progress(&progress);
@@ -51,8 +58,9 @@ fn apply_commit(
     }
     let mut replicas = Vec::with_capacity(commit.replicas.len());
     for volume in &commit.replicas {
-        // A copy on its way out does not count: it was taken for an orphan.
-        if !tables.reclaiming(*volume, commit.blob)? {
+        // A copy on its way out, or gone, does not count: it was taken for an orphan, or this commit was
+        // decided before and what it made was replaced or deleted since.
+        if !tables.reclaiming(*volume, commit.blob)? && !tables.buried(*volume, commit.blob)? {
             replicas.push(*volume);
         }
     }
@@ -111,10 +119,12 @@ fn apply_reclaimed(
     progress: &mut Progress,
     volume: VolumeId,
     blobs: &[BlobId],
+    at: Timestamp,
 ) -> Result<Outcome, TableError> {
     for blob in blobs {
         if tables.reclaiming(volume, *blob)? {
             tables.remove_reclaim(volume, *blob);
+            tables.put_grave(volume, *blob, at);
             progress.reclaim_pending -= 1;
         }
     }

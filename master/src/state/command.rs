@@ -1,6 +1,7 @@
 //! Commands and their outcomes. A command holds everything that its outcome depends on, besides the tables.
 
 use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
@@ -30,6 +31,13 @@ pub enum Command {
         volume: VolumeId,
         /// Which blobs.
         blobs: Vec<BlobId>,
+        /// When, by the proposing master's clock.
+        at: Timestamp,
+    },
+    /// Graves that no commit can come for any more.
+    Purge {
+        /// Which.
+        graves: Vec<(VolumeId, BlobId)>,
     },
     /// A volume holds blobs that no object refers to, and whose tickets and receipts have long expired.
     Orphaned {
@@ -76,6 +84,8 @@ pub enum Outcome {
     NotFound,
     /// Of a delete: the condition did not hold.
     ConditionFailed,
+    /// Of any: a record it depends on is damaged; nothing was changed.
+    Damaged,
     /// Of the others.
     Done,
 }

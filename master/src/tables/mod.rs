@@ -29,6 +29,8 @@ pub enum Kind {
     Replica = b'b',
     /// Blobs on volumes that wait to be reclaimed.
     Reclaim = b'r',
+    /// Blobs that were reclaimed a moment ago.
+    Grave = b'g',
     /// Volumes, by id.
     Volume = b'v',
 }
@@ -36,6 +38,9 @@ pub enum Kind {
 /// The metadata could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
+    /// A bug, or an error of the disk that sled does not return.
+    #[error("the metadata store panicked")]
+    Panicked,
     /// sled says no.
     #[error("the metadata store failed: {0}")]
     Sled(#[from] sled::Error),
@@ -91,13 +96,18 @@ fn path(kind: Kind, key: &[u8]) -> Vec<u8> {
 /// sled before `into_batch`.
 pub struct Tables<'a> {
     tree: &'a sled::Tree,
-    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    changes: BTreeMap<Vec<u8>, Change>,
+    /// What `changes` said before, since the mark.
+    undo: Vec<(Vec<u8>, Option<Change>)>,
 }
+
+/// A new value, or none.
+type Change = Option<Vec<u8>>;
 
 impl<'a> Tables<'a> {
     /// A view without changes.
     pub fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, changes: BTreeMap::new() }
+        Self { tree, changes: BTreeMap::new(), undo: Vec::new() }
     }
 
     /// The record at `key`.
@@ -114,12 +124,32 @@ impl<'a> Tables<'a> {
 
     /// Writes a record.
     pub fn put<T: Serialize>(&mut self, kind: Kind, key: &[u8], value: &T) {
-        self.changes.insert(path(kind, key), Some(encode(kind, key, value)));
+        self.change(path(kind, key), Some(encode(kind, key, value)));
     }
 
     /// Removes a record.
     pub fn remove(&mut self, kind: Kind, key: &[u8]) {
-        self.changes.insert(path(kind, key), None);
+        self.change(path(kind, key), None);
+    }
+
+    fn change(&mut self, path: Vec<u8>, change: Change) {
+        let before = self.changes.insert(path.clone(), change);
+        self.undo.push((path, before));
+    }
+
+    /// From here on changes can be taken back.
+    pub fn mark(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back all changes since the mark.
+    pub fn roll_back(&mut self) {
+        while let Some((path, before)) = self.undo.pop() {
+            match before {
+                Some(change) => self.changes.insert(path, change),
+                None => self.changes.remove(&path),
+            };
+        }
     }
 
     /// The changes as one atomic batch.
@@ -161,6 +191,20 @@ pub fn scan<T: DeserializeOwned>(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn changes_since_the_mark_can_be_taken_back() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut tables = Tables::new(&db);
+        tables.put(Kind::Meta, b"kept", &1u64);
+        tables.mark();
+        tables.put(Kind::Meta, b"kept", &2u64);
+        tables.remove(Kind::Meta, b"kept");
+        tables.put(Kind::Meta, b"new", &3u64);
+        tables.roll_back();
+        assert_eq!(tables.get::<u64>(Kind::Meta, b"kept").unwrap(), Some(1));
+        assert_eq!(tables.get::<u64>(Kind::Meta, b"new").unwrap(), None);
+    }
 
     proptest! {
         #[test]

@@ -1,9 +1,13 @@
 //! The reclaim list: `volume id (16) · blob id (16)` → bytes. What is on it, nothing refers to, and
 //! nothing ever will; it leaves the list when its volume has durably deleted it.
+//!
+//! For a while a grave remembers it (the same place → when it left the list): a commit that comes again, after its
+//! answer was lost, must not bring back what is gone.
 
+use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 
-use super::replica::{blob_of, place};
+use super::replica::{blob_of, place, volume_of};
 use super::{Kind, TableError, Tables, scan};
 
 /// At most `limit` blobs that wait to be reclaimed on `volume`.
@@ -17,7 +21,49 @@ pub fn page(tree: &sled::Tree, volume: VolumeId, limit: usize) -> Result<Vec<Blo
         .collect()
 }
 
+/// At most `limit` graves older than `before`.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn graves(
+    tree: &sled::Tree,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<(VolumeId, BlobId)>, TableError> {
+    let mut old = Vec::new();
+    for grave in scan::<u64>(tree, Kind::Grave, b"", None) {
+        let (place, dug) = grave?;
+        if dug < before.unix_ms()
+            && let (Some(volume), Some(blob)) = (volume_of(&place), blob_of(&place))
+        {
+            old.push((volume, blob));
+            if old.len() == limit {
+                break;
+            }
+        }
+    }
+    Ok(old)
+}
+
 impl Tables<'_> {
+    /// Whether `blob` was reclaimed on `volume` a moment ago.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn buried(&self, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
+        Ok(self.get::<u64>(Kind::Grave, &place(volume, blob))?.is_some())
+    }
+
+    /// Remembers that `blob` was reclaimed on `volume`.
+    pub fn put_grave(&mut self, volume: VolumeId, blob: BlobId, at: Timestamp) {
+        self.put(Kind::Grave, &place(volume, blob), &at.unix_ms());
+    }
+
+    /// Forgets it.
+    pub fn remove_grave(&mut self, volume: VolumeId, blob: BlobId) {
+        self.remove(Kind::Grave, &place(volume, blob));
+    }
+
     /// Whether `blob` waits to be reclaimed on `volume`.
     ///
     /// # Errors

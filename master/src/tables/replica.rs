@@ -18,6 +18,11 @@ pub(super) fn blob_of(place: &[u8]) -> Option<BlobId> {
     place.get(16..32).and_then(|b| BlobId::from_bytes(b.try_into().ok()?).ok())
 }
 
+/// The volume of a place.
+pub(super) fn volume_of(place: &[u8]) -> Option<VolumeId> {
+    place.get(..16).and_then(|v| Some(VolumeId::from_bytes(v.try_into().ok()?)))
+}
+
 /// Whether an object refers to `blob` on `volume`.
 ///
 /// # Errors

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use shared::clock::{Timestamp, millis};
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::INVENTORY_PAGE;
+use shared::limits::{CALL_LIFETIME, CLOCK_SKEW_MAX, INVENTORY_PAGE};
 use shared::wire::routes::INVENTORY;
 use shared::wire::volume::{InventoryPage, InventoryRequest};
 use shared::work::{Progress, Worker};
@@ -14,6 +15,7 @@ use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::plan::orphans::choose;
 use crate::state::command::Command;
+use crate::tables::reclaim::graves;
 
 /// The worker, with its place in each volume's inventory.
 pub struct Orphans {
@@ -27,10 +29,23 @@ impl Orphans {
         Self { master, places: HashMap::new() }
     }
 
+    /// Forgets what was reclaimed so long ago that no commit can come for it again.
+    async fn purge(&self) {
+        let config = &self.master.config;
+        let memory = config.receipt_lifetime() + CALL_LIFETIME + CLOCK_SKEW_MAX;
+        let before = Timestamp::from_unix_ms(config.clock.now().unix_ms().saturating_sub(millis(memory)));
+        match graves(self.master.database.tree(), before, INVENTORY_PAGE) {
+            Ok(graves) if graves.is_empty() => {}
+            Ok(graves) => drop(self.master.sequencer.propose(Command::Purge { graves }).await),
+            Err(error) => tracing::error!(%error, "the graves cannot be read"),
+        }
+    }
+
     /// Looks through one page. True when the inventory goes on.
     async fn page(&mut self, volume: &Reachable) -> bool {
         let request = InventoryRequest {
             cluster: self.master.cluster.id(),
+            volume: volume.volume,
             after: self.places.get(&volume.volume).copied(),
             limit: INVENTORY_PAGE,
         };
@@ -41,6 +56,10 @@ impl Orphans {
                 return false;
             }
         };
+        // What was looked up may stand in a batch that is not synced yet.
+        if self.master.sequencer.all_settled().await.is_err() {
+            return false;
+        }
         let grace = self.master.config.orphan_grace;
         let now = self.master.config.clock.now();
         match choose(self.master.database.tree(), volume.volume, &page.entries, grace, now) {
@@ -73,6 +92,7 @@ impl Worker for Orphans {
     const NAME: &'static str = "orphans";
 
     async fn tick(&mut self) -> Progress {
+        self.purge().await;
         let mut progress = Progress::Idle;
         for volume in self.master.cluster.all_alive() {
             if self.page(&volume).await {

@@ -1,9 +1,11 @@
 //! Carries out the reclaim list: tells volumes to delete, notes what they have durably deleted. Woken
-//! by every commit and delete, so that space is back at once; what a dead volume holds waits for it.
+//! by every commit and delete, so that space is back at once; what a dead volume holds waits for it, and a slow
+//! one keeps nobody else waiting.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::join_all;
+use shared::ids::VolumeId;
 use shared::limits::RECLAIM_BATCH;
 use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
@@ -13,38 +15,69 @@ use crate::master::Master;
 use crate::plan::reclaim::{Delete, choose};
 use crate::state::command::Command;
 
-/// The worker.
-pub struct Reclaim(pub Arc<Master>);
+/// The worker, with the volumes that a call is under way to.
+pub struct Reclaim {
+    master: Arc<Master>,
+    busy: Arc<Mutex<HashSet<VolumeId>>>,
+}
+
+impl Reclaim {
+    /// Nothing is under way yet.
+    pub fn new(master: Arc<Master>) -> Self {
+        Self { master, busy: Arc::default() }
+    }
+}
 
 impl Worker for Reclaim {
     const NAME: &'static str = "reclaim";
 
     async fn tick(&mut self) -> Progress {
-        let calls = match choose(self.0.database.tree(), self.0.cluster.all_alive(), RECLAIM_BATCH) {
+        let mut idle = self.master.cluster.all_alive();
+        {
+            let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|v| !busy.contains(&v.volume));
+        }
+        let calls = match choose(self.master.database.tree(), idle, RECLAIM_BATCH) {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");
                 return Progress::Idle;
             }
         };
-        let done = join_all(calls.into_iter().map(|call| delete(&self.0, call))).await;
-        if done.contains(&true) { Progress::More } else { Progress::Idle }
+        // What the list says may stand in a batch that is not synced yet; after a power cut the old value
+        // would be back, and its bytes gone.
+        if self.master.sequencer.all_settled().await.is_err() {
+            return Progress::Idle;
+        }
+        for call in calls {
+            let (master, busy) = (Arc::clone(&self.master), Arc::clone(&self.busy));
+            let volume = call.volume.volume;
+            busy.lock().unwrap_or_else(PoisonError::into_inner).insert(volume);
+            tokio::spawn(async move {
+                let more = delete(&master, call).await;
+                busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&volume);
+                if more {
+                    master.reclaim.notify_one();
+                }
+            });
+        }
+        Progress::Idle
     }
 }
 
-/// One call. True when it succeeded and there is more for the same volume.
+/// One call. True when it succeeded: by now there may be more for the same volume.
 async fn delete(master: &Master, call: Delete) -> bool {
-    let Delete { volume, blobs, more } = call;
-    let message = DeleteRequest { cluster: master.cluster.id(), blobs };
+    let Delete { volume, blobs } = call;
+    let message = DeleteRequest { cluster: master.cluster.id(), volume: volume.volume, blobs };
     let answer: Result<DeleteResponse, _> = master.peers.call(&volume.address, DELETE, &message).await;
     match answer {
         Ok(deleted) => {
             let count = message.blobs.len();
             tracing::debug!(volume = volume.address, count, bytes = deleted.bytes, "blobs reclaimed");
             master.metrics.reclaimed.inc_by(count as u64);
-            let noted =
-                master.sequencer.propose(Command::Reclaimed { volume: volume.volume, blobs: message.blobs });
-            noted.await.is_ok() && more
+            let at = master.config.clock.now();
+            let reclaimed = Command::Reclaimed { volume: volume.volume, blobs: message.blobs, at };
+            master.sequencer.propose(reclaimed).await.is_ok()
         }
         Err(error) => {
             tracing::warn!(volume = volume.address, %error, "volume did not delete; it will be told again");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, TRANSFER_ENCODING};
 use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -142,6 +142,13 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadEr
 pub async fn collect_answer(body: Incoming) -> Result<Vec<u8>, ReadError> {
     let collected = tokio::time::timeout(CALL_TIMEOUT, collect(body, MESSAGE_BYTES_MAX)).await;
     collected.unwrap_or(Err(ReadError::Idle))
+}
+
+/// As `drain_later`, unless the client waits for `100 Continue`: reading would call for the body.
+pub fn drain_unless_waiting(headers: &HeaderMap, body: Incoming) {
+    if !headers.contains_key(EXPECT) {
+        drain_later(body);
+    }
 }
 
 /// Reads on for a moment after an early answer, so that the client, which may still be sending, sees

@@ -230,6 +230,24 @@ pub fn base_url(text: &str) -> String {
     if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
 }
 
+/// An address that means another machine to whoever uses it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} is no address that others can use: say --advertise and --public-url with the name or address of this machine"
+)]
+pub struct Nowhere(String);
+
+/// Checks an address before it is given to others: one without a host (0.0.0.0, ::) leads each of them to itself.
+///
+/// # Errors
+/// When it is such a one, or no URL.
+pub fn check_reachable(url: &str) -> Result<(), Nowhere> {
+    let uri: http::Uri = url.parse().map_err(|_| Nowhere(url.to_owned()))?;
+    let host = uri.host().unwrap_or("").trim_matches(['[', ']']).to_owned();
+    let unspecified = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    if host.is_empty() || unspecified { Err(Nowhere(url.to_owned())) } else { Ok(()) }
+}
+
 /// Fetches a server's own public address and warns when that fails: clients that are redirected there
 /// would fail the same way.
 pub async fn probe_public_url(http: &HttpClient, public_url: &str) {

@@ -3,7 +3,7 @@
 //!
 //! Never ends cleanly unless told to: dropping a `Pipe` cuts the connection, and the receiver keeps nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -97,9 +97,10 @@ impl Pipe {
     /// # Errors
     /// When the value did not arrive whole as far as the connection shows, or no answer came.
     pub async fn finish(mut self, within: Duration) -> Result<Response<Incoming>, PipeError> {
+        let started = Instant::now();
         // The receiver may have answered without reading to the end: its answer tells why.
         let _ = self.send(Frame::End, within).await;
-        self.answer(within).await
+        self.answer(within.saturating_sub(started.elapsed())).await
     }
 
     /// The answer that came although the value was not ended: a refusal, or the transport's error.

@@ -137,7 +137,8 @@ async fn answer<S: Service>(
         match check_host(&request) {
             Ok(()) => service.handle(request, context).await,
             Err(refusal) => {
-                body::drain_later(request.into_body());
+                let (head, incoming) = request.into_parts();
+                body::drain_unless_waiting(&head.headers, incoming);
                 Err(refusal)
             }
         }

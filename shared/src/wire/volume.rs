@@ -69,6 +69,8 @@ pub struct IdentifyRequest {
 pub struct DeleteRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
+    /// Whom it is meant for: an address that leads elsewhere must not delete what another volume holds.
+    pub volume: VolumeId,
     /// At most `RECLAIM_BATCH`.
     pub blobs: Vec<BlobId>,
 }
@@ -87,6 +89,8 @@ pub struct DeleteResponse {
 pub struct InventoryRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
+    /// Whom it is meant for: another volume's inventory would look like nothing but orphans.
+    pub volume: VolumeId,
     /// Blobs after this one.
     pub after: Option<BlobId>,
     /// At most so many, and at most `INVENTORY_PAGE`.

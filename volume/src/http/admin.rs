@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
-use shared::ids::ClusterId;
+use shared::ids::{ClusterId, VolumeId};
 use shared::limits::{INVENTORY_PAGE, RECLAIM_BATCH};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::volume::{
@@ -27,7 +27,15 @@ async fn signed<T: DeserializeOwned>(volume: &Volume, request: Request<Incoming>
     read_signed(&volume.config.secret, volume.config.clock.now(), request).await
 }
 
-fn check_cluster(volume: &Volume, cluster: ClusterId) -> Result<(), ErrorReply> {
+/// Whether a call of this cluster for this volume has come to the right place.
+fn check_meant(volume: &Volume, cluster: ClusterId, meant: VolumeId) -> Result<(), ErrorReply> {
+    if volume.identity.volume() != meant {
+        return Err(ErrorReply::new(
+            ErrorCode::WrongVolume,
+            format!("the call is for volume {meant}, this is {}", volume.identity.volume()),
+            "the address of that volume leads here: mend its --advertise, or the master's list",
+        ));
+    }
     if volume.identity.cluster() == Some(cluster) {
         return Ok(());
     }
@@ -56,7 +64,7 @@ pub(super) async fn delete(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let message: DeleteRequest = signed(volume, request).await?;
-    check_cluster(volume, message.cluster)?;
+    check_meant(volume, message.cluster, message.volume)?;
     if message.blobs.len() > RECLAIM_BATCH {
         return Err(ErrorReply::new(ErrorCode::BadBody, "too many blobs in one call", "send fewer"));
     }
@@ -71,7 +79,7 @@ pub(super) async fn inventory(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let question: InventoryRequest = signed(volume, request).await?;
-    check_cluster(volume, question.cluster)?;
+    check_meant(volume, question.cluster, question.volume)?;
     let now = volume.config.clock.now();
     let entries = volume
         .store

@@ -47,7 +47,8 @@ impl Service for Face {
             (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,
             (&Method::POST, routes::INVENTORY) => admin::inventory(&self.volume, request).await,
             _ => {
-                body::drain_later(request.into_body());
+                let (head, body) = request.into_parts();
+                body::drain_unless_waiting(&head.headers, body);
                 Err(ErrorReply::new(
                     ErrorCode::NoSuchRoute,
                     "there is nothing at this path",
@@ -64,7 +65,8 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
     let (key, sealed, ticket) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
-            body::drain_later(request.into_body());
+            let (head, body) = request.into_parts();
+            body::drain_unless_waiting(&head.headers, body);
             return Err(refusal);
         }
     };
@@ -76,7 +78,8 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
             upload::receive(volume, key, sealed, ticket, request).await
         }
         (method, _) => {
-            body::drain_later(request.into_body());
+            let (head, body) = request.into_parts();
+            body::drain_unless_waiting(&head.headers, body);
             let refusal = if [Method::GET, Method::HEAD, Method::POST, Method::PUT].contains(&method) {
                 ErrorReply::new(
                     ErrorCode::BadTicket,

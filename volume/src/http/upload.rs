@@ -101,7 +101,15 @@ async fn accept(
                 "nothing was stored; send the value again without following redirects by hand",
             ));
         }
-        (DeclaredLength::Known(sent), _) => Some(sent),
+        // The same for a value that was announced without a length: then only its last chunk says that it is whole.
+        (DeclaredLength::Known(sent), None) => {
+            return Err(ErrorReply::new(
+                ErrorCode::WrongLength,
+                format!("the ticket is for a chunked upload, the request announces {sent} bytes"),
+                "nothing was stored; send the value again without following redirects by hand",
+            ));
+        }
+        (DeclaredLength::Known(sent), Some(_)) => Some(sent),
         (DeclaredLength::Unknown, granted) => granted,
     };
     let mut declared = Declared::from_headers(&headers)?;
@@ -127,6 +135,9 @@ async fn accept(
 /// The rest of the chain, as far as it is still with us.
 struct Downstream {
     pipe: Option<Pipe>,
+    /// The last frame, held back until this volume has found nothing wrong with the value: a body that is
+    /// as long as announced is whole to whoever receives it.
+    held: Option<Bytes>,
     address: String,
     /// Volumes from the next one to the end.
     links: u32,
@@ -145,6 +156,7 @@ impl Incomer {
             let (written, (), ()) =
                 tokio::join!(upload.write(&frame), down.push(frame.clone()), declared.update(&frame));
             written?;
+            self.check_reach(&down)?;
         }
         // Before the end is told to the chain: what is refused here must not be durable there.
         declared.check()?;
@@ -167,11 +179,28 @@ impl Incomer {
         }
     }
 
+    /// Whether enough copies can still become durable; if not, the rest of the body is not waited for.
+    fn check_reach(&self, down: &Downstream) -> Result<(), ErrorReply> {
+        let reach = if down.pipe.is_some() { self.grant.chain.len() } else { self.place + 1 };
+        let needed = usize::from(self.grant.min_replicas);
+        if reach >= needed {
+            return Ok(());
+        }
+        Err(ErrorReply::new(
+            ErrorCode::Unavailable,
+            format!(
+                "only {reach} copies can become durable, and {needed} are needed: {} failed",
+                down.address
+            ),
+            "nothing was stored; send the value again",
+        ))
+    }
+
     fn open_downstream(&self, length: Option<u64>) -> Downstream {
         let rest = &self.grant.chain[self.place + 1..];
         let links = u32::try_from(rest.len()).unwrap_or(1);
         let Some(Link { address, .. }) = rest.first() else {
-            return Downstream { pipe: None, address: String::new(), links };
+            return Downstream { pipe: None, held: None, address: String::new(), links };
         };
         let url = format!("{address}{}?{TICKET}={}", self.key.to_path(), self.sealed);
         let mut headers = HeaderMap::new();
@@ -179,7 +208,7 @@ impl Incomer {
         super::digests::forward(&self.headers, &mut headers);
         headers.insert(CHAIN_HEADER, HeaderValue::from_static("1"));
         let pipe = Pipe::open(self.volume.peers.http(), Method::PUT, &url, headers, length);
-        Downstream { pipe: Some(pipe), address: address.clone(), links }
+        Downstream { pipe: Some(pipe), held: None, address: address.clone(), links }
     }
 
     /// Makes the value durable here, gathers the receipts of the chain, and commits.
@@ -319,6 +348,12 @@ fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {
 impl Downstream {
     /// Hands bytes on; a link that takes none is dropped, and the upload goes on without it.
     async fn push(&mut self, bytes: Bytes) {
+        if let Some(bytes) = self.held.replace(bytes) {
+            self.send(bytes).await;
+        }
+    }
+
+    async fn send(&mut self, bytes: Bytes) {
         if let Some(pipe) = &mut self.pipe
             && let Err(error) = pipe.push(bytes, CHAIN_STALL_TIMEOUT * self.links).await
         {
@@ -332,6 +367,9 @@ impl Downstream {
 
     /// The receipts of the rest of the chain; none when it was dropped.
     async fn finish(mut self) -> Option<ChainResponse> {
+        if let Some(bytes) = self.held.take() {
+            self.send(bytes).await;
+        }
         let pipe = self.pipe.take()?;
         let answer = pipe.finish(RECEIPT_TIMEOUT * self.links).await;
         self.answer(answer).await

@@ -4,16 +4,18 @@
 //! Everything here blocks (but for `read_cached_at`), handles EINTR and short transfers, and decides
 //! nothing: an error goes up as it came.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use super::buffer::Aligned;
+use super::lock;
 use shared::limits::PAGE_BYTES;
 
 /// How the bytes of a file are written.
@@ -51,6 +53,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self) -> io::Result<()>;
     /// Bytes of the file system that an unprivileged process can still fill.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes set aside on this file system by all stores of this process: two volumes on one disk must not promise
+    /// the same free bytes. Asked for once by each.
+    fn reservations(&self) -> Arc<Mutex<u64>> {
+        Arc::default()
+    }
 }
 
 /// One open file.
@@ -150,6 +157,12 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn reservations(&self) -> Arc<Mutex<u64>> {
+        static BY_DEVICE: Mutex<BTreeMap<u64, Arc<Mutex<u64>>>> = Mutex::new(BTreeMap::new());
+        let device = rustix::fs::fstat(&self.directory).map_or(0, |s| s.st_dev);
+        Arc::clone(lock(&BY_DEVICE).entry(device).or_default())
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.directory)? {

@@ -10,7 +10,7 @@ use shared::limits::{LANES_MAX, RESERVE_STEP_BYTES};
 use uuid::Uuid;
 
 use super::catalog::{Lane, Slot};
-use super::error::{FailedStep, WriteError, is_full};
+use super::error::{FailedStep, WriteError, is_full, is_out_of_descriptors};
 use super::format::SegmentHeader;
 use super::segment::{Segment, SegmentNumber};
 use super::write::overhead;
@@ -189,7 +189,7 @@ fn create(store: &Inner, number: SegmentNumber) -> Result<Arc<Segment>, WriteErr
             // Best effort: what stays is found empty, and removed, when the store is opened.
             let _ = store.disk.remove(&number.segment_name());
             let _ = store.disk.remove(&number.index_name());
-            if !is_full(&e) && e.raw_os_error() != Some(rustix::io::Errno::MFILE.raw_os_error()) {
+            if !is_full(&e) && !is_out_of_descriptors(&e) {
                 store.go_read_only(number, FailedStep::Create, &e);
             }
             Err(store.failed(&e, super::format::PAGE).unwrap_or(WriteError::Io(e)))

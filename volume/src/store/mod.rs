@@ -72,7 +72,7 @@ struct Inner {
     options: Options,
     catalog: Mutex<Catalog>,
     /// Bytes set aside for uploads under way and not written yet.
-    reserved: Mutex<u64>,
+    reserved: Arc<Mutex<u64>>,
     write_pool: Arc<Pool>,
     read_pool: Arc<Pool>,
     read_only: OnceLock<ReadOnlyReason>,
@@ -109,7 +109,7 @@ pub struct StoreStatus {
     pub lanes_busy: u64,
     /// Uploads under way.
     pub uploads: u64,
-    /// Bytes set aside for them.
+    /// Bytes set aside for them, and for those of other volumes of this process on the same disk.
     pub reserved_bytes: u64,
     /// Free bytes of the file system.
     pub free_bytes: u64,
@@ -170,11 +170,12 @@ impl Store {
 
 impl Inner {
     fn new(disk: Arc<dyn Disk>, options: Options, catalog: Catalog) -> Self {
+        let reserved = disk.reservations();
         Self {
             disk,
             options,
             catalog: Mutex::new(catalog),
-            reserved: Mutex::new(0),
+            reserved,
             write_pool: Pool::new(WRITE_BUFFER_BYTES, WRITE_BUFFERS),
             read_pool: Pool::new(READ_BUFFER_BYTES, READ_BUFFERS),
             read_only: OnceLock::new(),

@@ -15,7 +15,7 @@ use shared::work::blocking;
 use super::buffer::Aligned;
 use super::catalog::Dead;
 use super::disk::Punched;
-use super::error::{DeleteError, FailedStep, is_full};
+use super::error::{DeleteError, FailedStep, is_full, is_out_of_descriptors};
 use super::index::Entry;
 use super::segment::{Extent, PunchError, Segment, SegmentNumber};
 use super::{Inner, Store, lock};
@@ -96,7 +96,7 @@ impl Inner {
             here.iter().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent }).collect();
         let written = index.append(&*self.disk, &entries).and_then(|()| index.sync(&*self.disk));
         if let Err(e) = written {
-            if !is_full(&e) || index.is_poisoned() {
+            if !(is_full(&e) || is_out_of_descriptors(&e)) || index.is_poisoned() {
                 index.poison();
                 self.go_read_only(segment.number(), FailedStep::Index, &e);
             }

@@ -16,6 +16,7 @@ use shared::limits::TICKET_MEMORY;
 
 use super::catalog::{Catalog, Dead, Slot};
 use super::disk::Disk;
+use super::error::is_out_of_descriptors;
 use super::error::{OpenError, is_full};
 use super::format::FormatError;
 use super::index::Entry;
@@ -93,7 +94,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>,
                 remove(&*inner.disk, number).map_err(directory("removing an unborn segment"))?;
                 report.unborn += 1;
             }
-            Err(source) if is_our_own(&source) => {
+            Err(source) if is_out_of_descriptors(&source) => {
                 return Err(OpenError::Segment { segment: number, step: "opening it", source });
             }
             Err(e) => {
@@ -112,12 +113,6 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>,
     drop(catalog);
     inner.counters.set_aside.store(report.quarantined as u64, Ordering::Relaxed);
     Ok((inner, report))
-}
-
-/// Descriptors are exhausted: our doing, not the segment's, and others would fail as well.
-fn is_our_own(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }
 
 /// Removes what a crash left of our own temporary files, and indexes whose segment is gone. Returns the segments, and

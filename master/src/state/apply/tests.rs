@@ -90,6 +90,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0u8..3, prop::collection::vec(0u8..40, 0..10)).prop_map(|(v, b)| Command::Reclaimed {
             volume: volume(v),
             blobs: b.into_iter().map(blob).collect(),
+            at: Timestamp::from_unix_ms(7),
         }),
         1 => (0u8..3, prop::collection::vec(0u8..40, 0..10)).prop_map(|(v, b)| Command::Orphaned {
             volume: volume(v),
@@ -161,6 +162,28 @@ fn create_replace_supersede_delete() {
     assert_eq!(run(&db, &delete), Outcome::NotFound);
     // 5, 6 and 4 on volumes 0 and 1, 7 on volume 2.
     assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 7);
+    validate(&db);
+}
+
+#[test]
+fn a_commit_that_comes_again_brings_nothing_back() {
+    let db = database();
+    run(&db, &commit(1, 1, &[0, 1], WriteCondition::Absent));
+    run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
+    let again = commit(1, 1, &[0, 1], WriteCondition::Absent);
+    let refused = Outcome::Commit(CommitOutcome::NotEnoughReceipts, 0);
+    assert_eq!(run(&db, &again), refused, "while its bytes wait to be reclaimed");
+    for v in 0..2 {
+        let at = Timestamp::from_unix_ms(1000);
+        run(&db, &Command::Reclaimed { volume: volume(v), blobs: vec![blob(1)], at });
+    }
+    assert_eq!(run(&db, &again), refused, "when they are gone");
+    assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
+    let graves = crate::tables::reclaim::graves(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
+    assert_eq!(graves.len(), 2);
+    assert_eq!(crate::tables::reclaim::graves(&db, Timestamp::from_unix_ms(1000), 10).unwrap(), vec![]);
+    run(&db, &Command::Purge { graves });
+    assert_eq!(db.scan_prefix([Kind::Grave as u8]).count(), 0);
     validate(&db);
 }
 
