@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use shared::durable::create_dir_all;
 use shared::ids::ClusterId;
 use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
 
@@ -77,7 +78,7 @@ impl Database {
             let at = at.to_owned();
             move |source| OpenError::Io { path: at, source }
         };
-        fs::create_dir_all(path).map_err(io(path))?;
+        create_dir_all(path).map_err(io(path))?;
         let lock_path = path.join("lock");
         let lock = File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
         lock.try_lock().map_err(|e| match e {
@@ -105,9 +106,7 @@ impl Database {
         let file = File::options().read(true).write(true).open(&file_path).map_err(io(&file_path))?;
         let database = Self { db, file, path: sled_path.clone(), identity, _lock: lock };
         database.sync().map_err(unreadable)?;
-        for folder in
-            [&sled_path, path, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))]
-        {
+        for folder in [sled_path.as_path(), path] {
             File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))?;
         }
         Ok(database)

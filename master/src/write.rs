@@ -16,7 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
-use shared::http::body::{self, Body, DeclaredLength};
+use shared::http::body::{self, Body, DeclaredLength, Pace};
 use shared::http::metadata::Described;
 use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
@@ -189,6 +189,7 @@ pub fn redirect(location: &str, hint: &'static str) -> Response<Body> {
 /// The client's body, with its first frames kept until a volume is known to take them.
 struct Source {
     body: Incoming,
+    pace: Pace,
     kept: Vec<Bytes>,
     replayable: bool,
 }
@@ -237,7 +238,7 @@ impl Broken {
 /// down, full or busy is passed over as long as the value's first frames are still at hand.
 async fn stream(master: &Arc<Master>, upload: Upload, body: Incoming) -> Result<Response<Body>, ErrorReply> {
     master.metrics.uploads_streamed.inc();
-    let mut source = Source { body, kept: Vec::new(), replayable: true };
+    let mut source = Source { body, pace: Pace::default(), kept: Vec::new(), replayable: true };
     let mut avoid = Vec::new();
     let outcome = loop {
         let (chain, target) = match grant(master, &upload, &avoid) {
@@ -295,6 +296,7 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
         let Some(frame) = body::next(&mut source.body).await.map_err(Broken::Client)? else {
             return collect(pipe.finish(within).await).await.map_err(Broken::AtTheEnd);
         };
+        source.pace.came(frame.len()).map_err(Broken::Client)?;
         if source.replayable && source.kept.len() < REPLAY_FRAMES {
             source.kept.push(frame.clone());
         } else {

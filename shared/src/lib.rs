@@ -7,6 +7,7 @@ pub mod clock;
 pub mod condition;
 pub mod descriptors;
 pub mod digest;
+pub mod durable;
 pub mod http;
 pub mod ids;
 pub mod key;

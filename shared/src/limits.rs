@@ -61,6 +61,11 @@ pub const CONNECTIONS_MAX: usize = 8192;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// No byte of a request body for so long, or no byte of a response taken: the connection is cut.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes a second that a value must come at on average, once `BODY_RATE_GRACE` has passed: a lane and the space that
+/// was set aside are not held for ever by a byte a minute.
+pub const BODY_RATE_MIN: u64 = 256;
+/// See `BODY_RATE_MIN`.
+pub const BODY_RATE_GRACE: Duration = Duration::from_secs(120);
 /// After an early answer at most this much of the body is read and thrown away, so that the client
 /// sees the answer and not a reset ...
 pub const DRAIN_BYTES_MAX: usize = 256 * 1024;

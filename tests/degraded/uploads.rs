@@ -121,6 +121,26 @@ async fn a_volume_frozen_in_mid_upload() {
     fault_in_mid_upload(true).await;
 }
 
+/// The master still believes in it: whoever meets the dead volume passes it over, and no client notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_killed_just_before_an_upload_costs_nothing() {
+    let mut cluster = three("just-killed").await;
+    let client = cluster.client();
+    for place in 0..3 {
+        let key = format!("just-killed/{place}");
+        let victim = chain_of(&cluster, &key).await[place];
+        let bytes = value(7, SIZE);
+        cluster.volumes[victim].kill().await;
+        let answer = client.put(&key, bytes.clone()).await.expect("an answer");
+        assert_eq!(answer.status, 201, "place {place}: {}", answer.text());
+        let told: shared::wire::master::Stored = serde_json::from_slice(&answer.body).expect("our JSON");
+        assert_eq!((told.replicas, told.wanted), (2, 3), "place {place}");
+        assert_eq!(client.get_streamed(&key).await.expect("an answer").body, bytes);
+        cluster.volumes[victim].restart().await.expect("it starts again");
+        cluster.settled().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_master_killed_in_mid_upload_leaves_nothing() {
     let mut cluster = three("master-killed").await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
+use shared::durable::create_dir_all;
 use shared::ids::{ClusterId, VolumeId};
 
 /// Version of everything in a volume's directory.
@@ -89,7 +90,7 @@ impl Identity {
             let path = path.to_owned();
             move |source| IdentityError::Io { path, source }
         };
-        fs::create_dir_all(folder).map_err(io(folder))?;
+        create_dir_all(folder).map_err(io(folder))?;
         let lock_path = folder.join("lock");
         let lock = File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
         lock.try_lock().map_err(|e| match e {

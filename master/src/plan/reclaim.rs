@@ -25,7 +25,14 @@ pub struct Delete {
 pub fn choose(tree: &sled::Tree, alive: Vec<Reachable>, batch: usize) -> Result<Vec<Delete>, TableError> {
     let mut calls = Vec::new();
     for volume in alive {
-        let blobs = reclaim::page(tree, volume.volume, batch)?;
+        let blobs = match reclaim::page(tree, volume.volume, batch) {
+            // One bad record does not keep the other volumes from being served.
+            Err(error @ TableError::Damaged { .. }) => {
+                tracing::error!(volume = volume.address, %error, "the reclaim list of a volume cannot be read");
+                continue;
+            }
+            page => page?,
+        };
         if !blobs.is_empty() {
             calls.push(Delete { volume, blobs });
         }

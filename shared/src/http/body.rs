@@ -1,7 +1,7 @@
 //! Bodies: how answers are made, how request bodies are read without waiting for ever or holding
 //! more than was meant.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, TRANSFER_ENCODING};
@@ -11,7 +11,10 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use crate::limits::{CALL_TIMEOUT, DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX};
+use crate::limits::{
+    BODY_RATE_GRACE, BODY_RATE_MIN, CALL_TIMEOUT, DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT,
+    MESSAGE_BYTES_MAX,
+};
 use crate::wire::error::{ErrorCode, ErrorReply};
 
 /// Why a body broke off. An answer whose body fails is cut: the client sees a broken connection,
@@ -77,6 +80,9 @@ pub enum ReadError {
     /// No byte for `IDLE_TIMEOUT`.
     #[error("no byte of the body came for {} s", IDLE_TIMEOUT.as_secs())]
     Idle,
+    /// Bytes came, and too few.
+    #[error("the body came at less than {BODY_RATE_MIN} bytes a second")]
+    TooSlow,
     /// The connection broke or the framing was wrong: the body is not whole.
     #[error("the body broke off: {0}")]
     Broken(#[source] hyper::Error),
@@ -88,11 +94,38 @@ pub enum ReadError {
 impl From<ReadError> for ErrorReply {
     fn from(e: ReadError) -> Self {
         let (code, hint) = match &e {
+            ReadError::TooSlow => (ErrorCode::Timeout, "nothing was stored; send it again, faster"),
             ReadError::Idle => (ErrorCode::Timeout, "nothing was stored; send it again without pauses"),
             ReadError::Broken(_) => (ErrorCode::WrongLength, "nothing was stored; send the whole value"),
             ReadError::TooLarge(_) => (ErrorCode::TooLarge, "send a smaller message"),
         };
         Self::new(code, e.to_string(), hint)
+    }
+}
+
+/// How fast a body comes: one that stays below `BODY_RATE_MIN` holds a place that others could have.
+#[derive(Debug)]
+pub struct Pace {
+    started: Instant,
+    bytes: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { started: Instant::now(), bytes: 0 }
+    }
+}
+
+impl Pace {
+    /// Counts bytes that came.
+    ///
+    /// # Errors
+    /// When the body has been too slow on average, after `BODY_RATE_GRACE`.
+    pub fn came(&mut self, bytes: usize) -> Result<(), ReadError> {
+        self.bytes += bytes as u64;
+        let elapsed = self.started.elapsed();
+        let slow = self.bytes / elapsed.as_secs().max(1) < BODY_RATE_MIN;
+        if slow && elapsed > BODY_RATE_GRACE { Err(ReadError::TooSlow) } else { Ok(()) }
     }
 }
 

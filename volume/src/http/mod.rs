@@ -1,6 +1,7 @@
 //! The volume's HTTP face: values by ticket, calls by signature, and what it shows of itself.
 
 mod admin;
+mod chain;
 mod digests;
 mod download;
 pub mod error;

@@ -10,17 +10,17 @@ use bytes::Bytes;
 use http::header::{ETAG, EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use shared::http::body::{self, Body, DeclaredLength};
+use shared::http::body::{self, Body, DeclaredLength, Pace};
 use shared::http::metadata::Described;
-use shared::http::pipe::{Pipe, PipeError};
 use shared::key::Key;
-use shared::limits::{BUFFER_PATIENCE, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, DRAIN_TIME_MAX, RECEIPT_TIMEOUT};
-use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
+use shared::limits::{BUFFER_PATIENCE, COMMIT_TIMEOUT};
+use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
 use shared::wire::routes::{CHAIN_HEADER, COMMIT, TICKET};
 use shared::wire::volume::ChainResponse;
 
+use super::chain::Downstream;
 use super::digests::Declared;
 use crate::server::Volume;
 use crate::store::{NewRecord, Stored, Upload, WriteError};
@@ -132,17 +132,6 @@ async fn accept(
     Ok((Incomer { volume, key, sealed, ticket, grant, place, method, headers, described }, declared, upload))
 }
 
-/// The rest of the chain, as far as it is still with us.
-struct Downstream {
-    pipe: Option<Pipe>,
-    /// The last frame, held back until this volume has found nothing wrong with the value: a body that is
-    /// as long as announced is whole to whoever receives it.
-    held: Option<Bytes>,
-    address: String,
-    /// Volumes from the next one to the end.
-    links: u32,
-}
-
 impl Incomer {
     async fn run(
         self,
@@ -151,7 +140,9 @@ impl Incomer {
         incoming: &mut Incoming,
     ) -> Result<Response<Body>, ErrorReply> {
         let mut down = self.open_downstream(upload_length(&self.headers, &self.grant));
+        let mut pace = Pace::default();
         while let Some(frame) = next_or_rest(incoming, &mut upload).await? {
+            pace.came(frame.len())?;
             self.volume.http_metrics.received(frame.len());
             let (written, (), ()) =
                 tokio::join!(upload.write(&frame), down.push(frame.clone()), declared.update(&frame));
@@ -168,7 +159,7 @@ impl Incomer {
             ));
         }
         // From here on the client may go: what is durable is brought to its commit.
-        let ended = tokio::spawn(async move { self.end(&declared, upload, down).await });
+        let ended = tokio::spawn(async move { Box::pin(self.end(&declared, upload, down)).await });
         match ended.await {
             Ok(outcome) => outcome,
             Err(_) => Err(ErrorReply::new(
@@ -179,36 +170,30 @@ impl Incomer {
         }
     }
 
-    /// Whether enough copies can still become durable; if not, the rest of the body is not waited for.
+    /// Whether enough copies can still become durable; if not, the rest of the body is not waited for. Only the
+    /// first volume can tell: it alone knows all of the chain.
     fn check_reach(&self, down: &Downstream) -> Result<(), ErrorReply> {
-        let reach = if down.pipe.is_some() { self.grant.chain.len() } else { self.place + 1 };
-        let needed = usize::from(self.grant.min_replicas);
-        if reach >= needed {
+        let (reach, needed) = (1 + down.reach(), usize::from(self.grant.min_replicas));
+        if self.place > 0 || reach >= needed {
             return Ok(());
         }
         Err(ErrorReply::new(
             ErrorCode::Unavailable,
             format!(
-                "only {reach} copies can become durable, and {needed} are needed: {} failed",
-                down.address
+                "only {reach} copies can still become durable, and {needed} are needed: other volumes failed"
             ),
             "nothing was stored; send the value again",
         ))
     }
 
     fn open_downstream(&self, length: Option<u64>) -> Downstream {
-        let rest = &self.grant.chain[self.place + 1..];
-        let links = u32::try_from(rest.len()).unwrap_or(1);
-        let Some(Link { address, .. }) = rest.first() else {
-            return Downstream { pipe: None, held: None, address: String::new(), links };
-        };
-        let url = format!("{address}{}?{TICKET}={}", self.key.to_path(), self.sealed);
+        let target = format!("{}?{TICKET}={}", self.key.to_path(), self.sealed);
         let mut headers = HeaderMap::new();
         self.described.apply(&mut headers);
         super::digests::forward(&self.headers, &mut headers);
         headers.insert(CHAIN_HEADER, HeaderValue::from_static("1"));
-        let pipe = Pipe::open(self.volume.peers.http(), Method::PUT, &url, headers, length);
-        Downstream { pipe: Some(pipe), held: None, address: address.clone(), links }
+        let rest = &self.grant.chain[self.place + 1..];
+        Downstream::open(self.volume.peers.http().clone(), rest, target, headers, length)
     }
 
     /// Makes the value durable here, gathers the receipts of the chain, and commits.
@@ -342,59 +327,5 @@ fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {
     match body::declared_length(headers) {
         DeclaredLength::Known(n) => Some(n),
         _ => grant.length,
-    }
-}
-
-impl Downstream {
-    /// Hands bytes on; a link that takes none is dropped, and the upload goes on without it.
-    async fn push(&mut self, bytes: Bytes) {
-        if let Some(bytes) = self.held.replace(bytes) {
-            self.send(bytes).await;
-        }
-    }
-
-    async fn send(&mut self, bytes: Bytes) {
-        if let Some(pipe) = &mut self.pipe
-            && let Err(error) = pipe.push(bytes, CHAIN_STALL_TIMEOUT * self.links).await
-        {
-            // It stopped reading: what it says, or why it cannot be reached, is the reason.
-            match (error, self.pipe.take()) {
-                (PipeError::Closed, Some(pipe)) => drop(self.answer(pipe.answer(DRAIN_TIME_MAX).await).await),
-                (error, _) => self.dropped(&error),
-            }
-        }
-    }
-
-    /// The receipts of the rest of the chain; none when it was dropped.
-    async fn finish(mut self) -> Option<ChainResponse> {
-        if let Some(bytes) = self.held.take() {
-            self.send(bytes).await;
-        }
-        let pipe = self.pipe.take()?;
-        let answer = pipe.finish(RECEIPT_TIMEOUT * self.links).await;
-        self.answer(answer).await
-    }
-
-    /// The receipts in an answer; none, and a line in the log, when there are none.
-    async fn answer(&self, answer: Result<Response<Incoming>, PipeError>) -> Option<ChainResponse> {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.dropped(&error);
-                return None;
-            }
-        };
-        let status = answer.status();
-        let text = body::collect_answer(answer.into_body()).await.unwrap_or_default();
-        if status.is_success() {
-            return serde_json::from_slice(&text).ok();
-        }
-        let reason = String::from_utf8_lossy(&text).into_owned();
-        tracing::warn!(next = self.address, %status, reason, "the next volume refused its copy");
-        None
-    }
-
-    fn dropped(&self, error: &PipeError) {
-        tracing::warn!(next = self.address, %error, "the rest of the chain is dropped; its copies are owed");
     }
 }

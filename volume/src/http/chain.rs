@@ -1,0 +1,167 @@
+//! The rest of a chain, as the volume in front of it sees it: bytes go to the next volume, which hands them
+//! on; receipts come back. A next volume that fails while the first frames are still at hand is passed over for the
+//! one behind it; later the rest of the chain is dropped, and its copies are owed.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use hyper::body::Incoming;
+use shared::http::body;
+use shared::http::client::HttpClient;
+use shared::http::pipe::{Pipe, PipeError};
+use shared::limits::{CHAIN_STALL_TIMEOUT, DRAIN_TIME_MAX, RECEIPT_TIMEOUT, REPLAY_FRAMES};
+use shared::ticket::Link;
+use shared::wire::volume::ChainResponse;
+
+/// The rest of the chain, as far as it is still with us.
+pub(super) struct Downstream {
+    http: HttpClient,
+    /// The volumes that may still get a copy, the next one first.
+    links: VecDeque<Link>,
+    /// Path and query for each of them. Holds a ticket: never logged.
+    target: String,
+    headers: HeaderMap,
+    length: Option<u64>,
+    pipe: Option<Pipe>,
+    /// The last frame, held back until this volume has found nothing wrong with the value: a body that is
+    /// as long as announced is whole to whoever receives it.
+    held: Option<Bytes>,
+    /// All frames so far, while they are few.
+    kept: Option<Vec<Bytes>>,
+}
+
+impl Downstream {
+    /// Opens the way to the first of `links`.
+    pub(super) fn open(
+        http: HttpClient,
+        links: &[Link],
+        target: String,
+        headers: HeaderMap,
+        length: Option<u64>,
+    ) -> Self {
+        let links = links.iter().cloned().collect();
+        let kept = Some(Vec::new());
+        let mut down = Self { http, links, target, headers, length, pipe: None, held: None, kept };
+        down.connect();
+        down
+    }
+
+    /// How many volumes may still get a copy.
+    pub(super) fn reach(&self) -> usize {
+        if self.pipe.is_some() { self.links.len() } else { 0 }
+    }
+
+    /// Hands bytes on; waits while the next volume is slower than we are.
+    pub(super) async fn push(&mut self, bytes: Bytes) {
+        if let Some(bytes) = self.held.replace(bytes) {
+            self.send(bytes).await;
+        }
+    }
+
+    /// The receipts of the rest of the chain; none when nothing is left of it.
+    pub(super) async fn finish(mut self) -> Option<ChainResponse> {
+        if let Some(bytes) = self.held.take() {
+            self.send(bytes).await;
+        }
+        loop {
+            let pipe = self.pipe.take()?;
+            let answer = pipe.finish(RECEIPT_TIMEOUT * self.count()).await;
+            if let Some(receipts) = self.receipts(answer).await {
+                return Some(receipts);
+            }
+            self.pass_over().await;
+        }
+    }
+
+    fn connect(&mut self) {
+        self.pipe = self.links.front().map(|link| {
+            let url = format!("{}{}", link.address, self.target);
+            Pipe::open(&self.http, Method::PUT, &url, self.headers.clone(), self.length)
+        });
+    }
+
+    /// Volumes from the next one to the end: what it is given in time grows with them.
+    fn count(&self) -> u32 {
+        u32::try_from(self.links.len()).unwrap_or(1)
+    }
+
+    async fn send(&mut self, bytes: Bytes) {
+        if self.pipe.is_none() {
+            return;
+        }
+        match &mut self.kept {
+            Some(kept) if kept.len() < REPLAY_FRAMES => kept.push(bytes.clone()),
+            kept => *kept = None,
+        }
+        if !self.push_one(bytes).await {
+            self.pass_over().await;
+        }
+    }
+
+    async fn push_one(&mut self, bytes: Bytes) -> bool {
+        let limit = CHAIN_STALL_TIMEOUT * self.count();
+        let Some(pipe) = &mut self.pipe else { return false };
+        match (pipe.push(bytes, limit).await, self.pipe.take()) {
+            (Ok(()), pipe) => {
+                self.pipe = pipe;
+                true
+            }
+            // It stopped reading: what it says, or why it cannot be reached, is the reason.
+            (Err(PipeError::Closed), Some(pipe)) => {
+                let answer = pipe.answer(DRAIN_TIME_MAX).await;
+                let _ = self.receipts(answer).await;
+                false
+            }
+            (Err(error), _) => {
+                self.failed(&error);
+                false
+            }
+        }
+    }
+
+    /// The next volume has failed: on to the one behind it, with everything from the first byte on. Where
+    /// that is not at hand any more, the rest of the chain is lost.
+    async fn pass_over(&mut self) {
+        self.pipe = None;
+        while let Some(kept) = self.kept.clone() {
+            self.links.pop_front();
+            self.connect();
+            let mut whole = self.pipe.is_some();
+            for bytes in kept {
+                whole = whole && self.push_one(bytes).await;
+            }
+            if whole || self.links.is_empty() {
+                return;
+            }
+        }
+        self.links.clear();
+    }
+
+    /// The receipts in an answer; none, and a line in the log, when there are none.
+    async fn receipts(&self, answer: Result<Response<Incoming>, PipeError>) -> Option<ChainResponse> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.failed(&error);
+                return None;
+            }
+        };
+        let status = answer.status();
+        let text = body::collect_answer(answer.into_body()).await.unwrap_or_default();
+        if status.is_success() {
+            return serde_json::from_slice(&text).ok();
+        }
+        let reason = String::from_utf8_lossy(&text).into_owned();
+        tracing::warn!(next = self.next(), %status, reason, "the next volume refused its copy");
+        None
+    }
+
+    fn failed(&self, error: &PipeError) {
+        tracing::warn!(next = self.next(), %error, "the next volume of a chain failed; its copy is owed");
+    }
+
+    fn next(&self) -> &str {
+        self.links.front().map_or("", |link| link.address.as_str())
+    }
+}
