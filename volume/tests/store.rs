@@ -14,5 +14,3 @@ mod failure;
 mod reclaim;
 #[path = "store/round_trip.rs"]
 mod round_trip;
-#[path = "store/speed.rs"]
-mod speed;

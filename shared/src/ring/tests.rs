@@ -214,15 +214,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-#[ignore = "a measurement"]
-fn lookup_time() {
-    for (name, spread) in [("equal", 1), ("unequal", 40)] {
-        let members: Vec<_> = (0..100).map(|n| member(n, 1 + n % spread)).collect();
-        let (ring, keys) = (Ring::new(&members), (0..20_000).map(key).collect::<Vec<_>>());
-        let start = std::time::Instant::now();
-        let placed: usize = keys.iter().map(|k| ring.place(k, 3, |_| true).len()).sum();
-        println!("{name}: {:?} a placement of three, {placed}", start.elapsed() / 20_000);
-    }
-}

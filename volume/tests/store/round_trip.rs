@@ -223,14 +223,15 @@ async fn slow_uploads_do_not_keep_the_buffers_from_others() {
         let store = store.clone();
         async move { put(&store, &body(100_000, 2)).await }
     });
-    // As soon as one of them sends again it sees that somebody waits.
-    while !other.is_finished() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        if slow[0].length() < 19_000 {
-            slow[0].write(&body(10, 5)).await.unwrap();
+    // As soon as one of them sends again it sees that somebody waits. It has enough to send for seconds.
+    tokio::pin!(other);
+    let id = loop {
+        if let Ok(put) = tokio::time::timeout(Duration::from_millis(5), &mut other).await {
+            break put.unwrap();
         }
-    }
-    let id = other.await.unwrap();
+        assert!(slow[0].length() < 19_000, "the buffers were never given back");
+        slow[0].write(&body(10, 5)).await.unwrap();
+    };
     assert_eq!(get(&store, id).await, body(100_000, 2));
     let sent = slow[0].length();
     let mut first = slow.remove(0);
