@@ -6,6 +6,8 @@
 #[path = "store/kit.rs"]
 mod kit;
 
+#[path = "store/compaction.rs"]
+mod compaction;
 #[path = "store/damage.rs"]
 mod damage;
 #[path = "store/failure.rs"]

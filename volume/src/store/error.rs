@@ -49,6 +49,19 @@ pub enum WriteError {
         /// Which.
         blob: BlobId,
     },
+    /// The record that was to be replaced is not here (any more), or is being replaced already.
+    #[error("blob {blob} is not here any more, or is being rewritten")]
+    Gone {
+        /// Which.
+        blob: BlobId,
+    },
+    /// The bytes that were to replace a record do not have its digest, or did not come back from the disk as they
+    /// were written: the old record stays.
+    #[error("the new record of blob {blob} does not hold the bytes of the old one")]
+    OtherBytes {
+        /// Which.
+        blob: BlobId,
+    },
     /// The disk has no room for it above the reserve.
     #[error("{needed} bytes needed, {available} available")]
     NoSpace {

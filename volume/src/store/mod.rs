@@ -5,11 +5,12 @@
 //! failed write or sync, free bytes before their delete is durable, speak HTTP or JSON.
 //!
 //! `format` and `index` own the bytes on disk, `disk` is the machine, `catalog` the memory; `write`, `read`
-//! and `reclaim` are the verbs; `recovery` is what opening does. Locks are taken in this order: an index, the
-//! reservations, the catalog; none is held across an await.
+//! and `reclaim` are the verbs; `recovery` is what opening does. Locks are taken in this order: `switching`, an
+//! index, the reservations, the catalog; none is held across an await.
 
 mod buffer;
 mod catalog;
+mod compaction;
 mod disk;
 mod error;
 mod format;
@@ -20,6 +21,7 @@ mod reclaim;
 mod recovery;
 mod scan;
 mod segment;
+mod throttle;
 mod write;
 
 use std::io;
@@ -34,6 +36,7 @@ use shared::work::blocking;
 use tokio::sync::watch;
 
 pub use catalog::InventoryEntry;
+pub use compaction::{CompactError, Moved};
 pub use disk::{Access, Disk, DiskFile, Punched, RealDisk};
 pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
 pub use format::FormatError;
@@ -41,10 +44,12 @@ pub use read::Reader;
 pub use reclaim::Deleted;
 pub use recovery::{OpenReport, Refusal, Refused};
 pub use segment::SegmentNumber;
+pub use throttle::Throttle;
 pub use write::{NewRecord, Stored, Upload};
 
 use buffer::Pool;
 use catalog::Catalog;
+use compaction::Compaction;
 use segment::Segment;
 
 /// How a store is set up.
@@ -70,7 +75,13 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     disk: Arc<dyn Disk>,
     options: Options,
+    /// Free bytes that uploads never get: what was asked for, and where holes cannot be punched at least what a
+    /// compaction needs.
+    reserve_bytes: u64,
     catalog: Mutex<Catalog>,
+    /// Held while a blob is pointed to its new record: it takes the locks of two indexes.
+    switching: Mutex<()>,
+    compaction: Mutex<Compaction>,
     /// Bytes set aside for uploads under way and not written yet.
     reserved: Arc<Mutex<u64>>,
     write_pool: Arc<Pool>,
@@ -88,6 +99,8 @@ struct Counters {
     damaged: AtomicU64,
     punched: AtomicU64,
     set_aside: AtomicU64,
+    moved: AtomicU64,
+    moved_bytes: AtomicU64,
 }
 
 /// What `Store::status` says.
@@ -101,6 +114,10 @@ pub struct StoreStatus {
     pub dead_bytes: u64,
     /// Bytes given back since the store was opened.
     pub punched_bytes: u64,
+    /// Records moved by compactions since the store was opened.
+    pub moved: u64,
+    /// Bytes of their bodies.
+    pub moved_bytes: u64,
     /// Segments that take records.
     pub segments_open: u64,
     /// Segments that do not any more.
@@ -171,10 +188,14 @@ impl Store {
 impl Inner {
     fn new(disk: Arc<dyn Disk>, options: Options, catalog: Catalog) -> Self {
         let reserved = disk.reservations();
+        let compaction_bytes = if disk.punches() { 0 } else { options.segment_bytes };
         Self {
+            reserve_bytes: options.reserve_bytes.max(compaction_bytes),
             disk,
             options,
             catalog: Mutex::new(catalog),
+            switching: Mutex::new(()),
+            compaction: Mutex::default(),
             reserved,
             write_pool: Pool::new(WRITE_BUFFER_BYTES, WRITE_BUFFERS),
             read_pool: Pool::new(READ_BUFFER_BYTES, READ_BUFFERS),
@@ -196,6 +217,8 @@ impl Inner {
             live_bytes: sum(|s| s.live_bytes),
             dead_bytes: sum(|s| s.dead_bytes),
             punched_bytes: self.counters.punched.load(Ordering::Relaxed),
+            moved: self.counters.moved.load(Ordering::Relaxed),
+            moved_bytes: self.counters.moved_bytes.load(Ordering::Relaxed),
             segments_open: sum(|s| u64::from(!s.sealed)),
             segments_sealed: sealed,
             lanes_busy: catalog.busy() as u64,
@@ -212,7 +235,7 @@ impl Inner {
     }
 
     fn free_above_reserve(&self) -> io::Result<u64> {
-        Ok(self.disk.free_bytes()?.saturating_sub(self.options.reserve_bytes))
+        Ok(self.disk.free_bytes()?.saturating_sub(self.reserve_bytes))
     }
 
     /// Bytes that uploads can have.
@@ -301,6 +324,11 @@ impl Drop for Job {
 }
 
 impl Counters {
+    fn compacted(&self, bytes: u64) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+        self.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn synced(&self, took: Duration) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
