@@ -112,6 +112,15 @@ pub const HOPS_MAX: u8 = 8;
 /// Longest ticket in a URL, in characters.
 pub const TICKET_CHARS_MAX: usize = 4096;
 
+/// Blobs waiting to be healed on one volume; what comes on top is met again by its next reader or scrub.
+pub const HEALING_QUEUE: usize = 1024;
+/// Damaged blobs that a volume names in its report: the rest is counted. Reports travel each second.
+pub const DAMAGED_SHOWN: usize = 32;
+/// Damaged blobs that a volume remembers.
+pub const DAMAGED_MAX: usize = 10_000;
+/// A blob that could not be healed is tried again after so long: the volume with the good copy may be back.
+pub const HEALING_RETRY: Duration = Duration::from_secs(10);
+
 /// Volumes tell the master that they live.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// A volume that has been silent for so long is not chosen any more.

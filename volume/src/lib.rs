@@ -5,6 +5,8 @@
 
 pub mod args;
 pub mod config;
+mod copies;
+mod heal;
 mod heartbeat;
 pub mod http;
 pub mod identity;
@@ -12,13 +14,14 @@ mod metrics;
 mod server;
 mod spent;
 pub mod store;
+mod supply;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::limits::HEARTBEAT_INTERVAL;
+use shared::limits::{HEALING_RETRY, HEARTBEAT_INTERVAL};
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Progress, Shutdown, Worker, blocking, run_worker};
 use tokio::net::TcpListener;
@@ -75,6 +78,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
         http_metrics: Arc::clone(&http_metrics),
         spent,
+        healer: heal::Healer::default(),
+        master: std::sync::RwLock::default(),
         identity,
         store,
         address,
@@ -145,7 +150,9 @@ fn start_workers(
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let alone = || Arc::new(Notify::new());
     let seal = run_worker(Seal(Arc::clone(volume)), SEAL_INTERVAL, alone(), shutdown.clone());
-    let mut started = vec![tokio::spawn(seal)];
+    let nudge = Arc::clone(&volume.healer.nudge);
+    let heal = run_worker(heal::Healing(Arc::clone(volume)), HEALING_RETRY, nudge, shutdown.clone());
+    let mut started = vec![tokio::spawn(seal), tokio::spawn(heal)];
     match volume.config.master.clone() {
         Some(master) => {
             let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), master, misplaced);

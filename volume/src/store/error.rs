@@ -136,6 +136,9 @@ pub enum Damage {
     /// The whole body does not have the digest in its trailer.
     #[error("digest")]
     Digest,
+    /// The master expects it here, and it is not: recovery could not make sense of what stands in its place.
+    #[error("its record is not here any more")]
+    Missing,
     /// The segment ends before the record does.
     #[error("past the end of the segment")]
     CutOff,

@@ -169,11 +169,10 @@ impl Reader {
         Ok(Bytes::from_owner(buffer).slice(window.skip..end))
     }
 
-    /// Whether these are the bytes of this block.
-    pub async fn is_block(&mut self, block: u64, bytes: &[u8]) -> Result<bool, ReadError> {
-        self.load_sums(block).await?;
-        let sums = &self.sums.sums[index(block - self.sums.first_block)..];
-        Ok(bytes.len() <= BLOCK_BYTES && bad_block(bytes, sums).is_none())
+    /// Whether these are the bytes of this block, one of those that were read last: their checksums are at hand.
+    pub fn is_block(&self, block: u64, bytes: &[u8]) -> bool {
+        let sums = block.checked_sub(self.sums.first_block).and_then(|n| self.sums.sums.get(index(n)..));
+        bytes.len() <= BLOCK_BYTES && sums.is_some_and(|sums| bad_block(bytes, sums).is_none())
     }
 
     /// Where the record is: another one once it was rewritten.
