@@ -3,6 +3,7 @@
 
 use http::Response;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use shared::http::body::Body;
 use shared::telemetry::Metrics;
 
@@ -28,7 +29,7 @@ pub struct VolumeMetrics {
 
 impl VolumeMetrics {
     /// Registers them with the server's metrics.
-    pub fn new(metrics: Metrics) -> Self {
+    pub fn new(metrics: Metrics, sync_seconds: Histogram) -> Self {
         let mut shown: Vec<Shown> = Vec::new();
         metrics.register(|r| {
             let mut add = |name: &str, help: &str, figure: fn(&Figures) -> u64| {
@@ -60,8 +61,15 @@ impl VolumeMetrics {
                 f.healer.records_served
             });
             add("barge_compacted_bytes", "Bytes moved by compactions since start", |f| f.store.moved_bytes);
-            add("barge_fsyncs", "Syncs since start", |f| f.store.fsyncs);
-            add("barge_fsync_nanoseconds", "Time in syncs since start", |f| f.store.fsync_nanos);
+            add("barge_scrub_verified_bytes", "Bytes verified by the scrub since start", |f| {
+                f.store.verified_bytes
+            });
+            add("barge_scrub_oldest_seconds", "Time since the live bytes verified longest ago were", |f| {
+                f.store.unverified_for.as_secs()
+            });
+            add("barge_write_buffers_used", "Write buffers in use", |f| f.store.write_buffers);
+            add("barge_read_buffers_used", "Read buffers in use", |f| f.store.read_buffers);
+            r.register("barge_fsync_seconds", "Time that syncs of segments took", sync_seconds);
         });
         Self { metrics, shown }
     }

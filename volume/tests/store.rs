@@ -16,3 +16,5 @@ mod failure;
 mod reclaim;
 #[path = "store/round_trip.rs"]
 mod round_trip;
+#[path = "store/scrub.rs"]
+mod scrub;

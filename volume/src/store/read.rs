@@ -175,6 +175,11 @@ impl Reader {
         bytes.len() <= BLOCK_BYTES && sums.is_some_and(|sums| bad_block(bytes, sums).is_none())
     }
 
+    /// Counts what was found, as the error it is.
+    pub(super) fn damaged(&self, what: Damage) -> ReadError {
+        self.pin.damaged(what)
+    }
+
     /// Where the record is: another one once it was rewritten.
     pub(super) fn extent(&self) -> Extent {
         self.pin.extent

@@ -129,8 +129,13 @@ fn sweep(
             segments.insert(number);
         } else if let Some(number) = SegmentNumber::from_name(name, ".idx") {
             indexes.insert(number);
-        } else if SegmentNumber::from_name(name, ".idx.tmp").is_some() || name == super::disk::PROBE {
+        } else if SegmentNumber::from_name(name, ".idx.tmp").is_some()
+            || name == super::disk::PROBE
+            || name == super::scrub::TEMPORARY
+        {
             disk.remove(name)?;
+        } else if name == super::scrub::FILE {
+            continue;
         } else {
             report.foreign.push(name.clone());
         }
