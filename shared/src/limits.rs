@@ -28,6 +28,8 @@ pub const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Write buffers of one volume. With two for each upload, 24 uploads move at full speed, the
 /// others wait their turn; bounds the write path to 24 MiB.
 pub const WRITE_BUFFERS: usize = 24;
+/// Writes of one upload on their way to the disk at once: with a second one it need not wait for the next buffer.
+pub const WRITES_IN_FLIGHT: usize = 2;
 /// An upload whose client sends nothing for so long gives its write buffer back.
 pub const BUFFER_PATIENCE: Duration = Duration::from_millis(200);
 /// Largest piece read and verified at once for a download.

@@ -5,6 +5,7 @@
 //! It never reports success on top of a failed write or sync, and never waits for a buffer while it
 //! holds one that could be written.
 
+mod flights;
 mod last;
 mod sums;
 
@@ -14,17 +15,16 @@ use shared::clock::Timestamp;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{BLOB_BYTES_MAX, PAGE_BYTES};
+use shared::limits::{BLOB_BYTES_MAX, PAGE_BYTES, WRITES_IN_FLIGHT};
 use shared::work::blocking;
-use tokio::task::JoinHandle;
 
 use super::buffer::Buffer;
 use super::error::WriteError;
 use super::format::{PAGE, RecordHeader, pages_of, trailer_pages};
 use super::lane::Lease;
 use super::{Inner, Store};
+use flights::Flights;
 use last::{Last, write_at};
-use sums::Sums;
 
 /// What an upload says of itself before its first byte.
 #[derive(Clone, Debug)]
@@ -67,14 +67,10 @@ pub struct Upload {
     carry: Vec<u8>,
     /// Where in the segment the next buffer goes.
     position: u64,
-    /// None while a flight has it.
-    sums: Option<Sums>,
-    flight: Option<JoinHandle<Landed>>,
+    flights: Flights,
     /// A call failed or was given up half way: only dropping is left.
     broken: bool,
 }
-
-type Landed = (Result<(), WriteError>, Sums);
 
 #[derive(Debug)]
 struct Filling {
@@ -155,8 +151,7 @@ impl Upload {
             filling: None,
             carry,
             position,
-            sums: Some(Sums::new()),
-            flight: None,
+            flights: Flights::new(),
             broken: false,
         })
     }
@@ -177,8 +172,8 @@ impl Upload {
         if std::mem::replace(&mut self.broken, true) {
             return Err(WriteError::Aborted);
         }
-        self.land().await?;
-        let mut sums = self.sums.take().ok_or(WriteError::Aborted)?;
+        self.flights.land(0).await?;
+        let mut sums = self.flights.sums().await;
         let mut filling = self.filling.take();
         let (sums, filling) = blocking(move || {
             if let Some(filling) = &mut filling {
@@ -189,7 +184,8 @@ impl Upload {
         })
         .await;
         let digest = sums.digest();
-        (self.sums, self.filling, self.broken) = (Some(sums), filling, false);
+        self.flights.put_back(sums);
+        (self.filling, self.broken) = (filling, false);
         Ok(digest)
     }
 
@@ -230,7 +226,7 @@ impl Upload {
             return Err(WriteError::Aborted);
         }
         self.flush().await?;
-        self.land().await?;
+        self.flights.land(0).await?;
         self.broken = false;
         Ok(())
     }
@@ -246,46 +242,23 @@ impl Upload {
         self.filling.as_mut().expect("it was filled above")
     }
 
-    /// Sends the buffer off: to the disk on one thread, through the hashes on another. What does
-    /// not fill a page stays behind in `carry`.
+    /// Sends the buffer off, to the disk and through the hashes. What does not fill a page stays behind in `carry`.
     async fn flush(&mut self) -> Result<(), WriteError> {
-        self.land().await?;
+        // While others wait for buffers one on its way is enough.
+        let ahead = if self.store.write_pool.contended() { 0 } else { WRITES_IN_FLIGHT - 1 };
+        self.flights.land(ahead).await?;
         let (Some(filling), Some(lease)) = (self.filling.take(), &mut self.lease) else { return Ok(()) };
         let Filling { buffer, used, fresh } = filling;
         let whole = used / PAGE_BYTES * PAGE_BYTES;
         self.carry.extend_from_slice(&buffer.as_slice()[whole..used]);
         lease.spend(whole as u64)?;
         let (segment, store) = (Arc::clone(&lease.segment), Arc::clone(&self.store));
-        let mut sums = self.sums.take().ok_or(WriteError::Aborted)?;
-        let (buffer, position) = (Arc::new(buffer), self.position);
+        let position = self.position;
         self.position += whole as u64;
-        self.flight = Some(tokio::spawn(async move {
-            let hashed = Arc::clone(&buffer);
-            let hash = blocking(move || {
-                sums.update(&hashed.as_slice()[fresh..used]);
-                sums
-            });
-            let write = blocking(move || write_at(&store, &segment, &buffer.as_slice()[..whole], position));
-            tokio::join!(write, hash)
-        }));
+        self.flights.depart(buffer, fresh..used, move |buffer| {
+            write_at(&store, &segment, &buffer.as_slice()[..whole], position)
+        });
         Ok(())
-    }
-
-    /// Waits for the buffer that is on its way.
-    async fn land(&mut self) -> Result<(), WriteError> {
-        let Some(flight) = &mut self.flight else { return Ok(()) };
-        let landed = flight.await;
-        self.flight = None;
-        match landed {
-            Ok((written, sums)) => {
-                self.sums = Some(sums);
-                written
-            }
-            Err(e) => match e.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(WriteError::Aborted),
-            },
-        }
     }
 
     /// Makes the record durable, then visible. On an error nothing of it is kept; a future dropped
@@ -308,16 +281,15 @@ impl Upload {
         if let Some(declared) = self.header.declared.filter(|n| *n != received) {
             return Err(WriteError::ShortBody { declared, received });
         }
-        self.land().await?;
         self.filling().await;
-        let (Some(mut lease), Some(filling), Some(sums)) =
-            (self.lease.take(), self.filling.take(), self.sums.take())
-        else {
+        self.flights.land(0).await?;
+        let sums = self.flights.sums().await;
+        let (Some(mut lease), Some(filling)) = (self.lease.take(), self.filling.take()) else {
             return Err(WriteError::Aborted);
         };
         let last = Last {
             filling,
-            sums,
+            sums: *sums,
             position: self.position,
             blob: self.header.blob,
             length: received,
@@ -339,7 +311,7 @@ impl Upload {
 
     /// Gives the upload up; returns when nothing of it is left. (Dropping it does the same, later.)
     pub async fn abort(mut self) {
-        let _ = self.land().await;
+        while self.flights.land(0).await.is_err() {}
         if let Some(mut lease) = self.lease.take() {
             blocking(move || lease.abort()).await;
         }
@@ -348,20 +320,23 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let (Some(lease), flight) = (self.lease.take(), self.flight.take()) else { return };
-        match (flight, tokio::runtime::Handle::try_current()) {
-            // The write that is on its way must not land after the segment was cut.
-            (Some(flight), Ok(runtime)) => {
+        let Some(lease) = self.lease.take() else { return };
+        if self.flights.is_empty() {
+            return drop(lease);
+        }
+        let mut flights = std::mem::replace(&mut self.flights, Flights::new());
+        match tokio::runtime::Handle::try_current() {
+            // Writes that are on their way must not land after the segment was cut.
+            Ok(runtime) => {
                 let job = self.store.job();
                 drop(runtime.spawn(async move {
-                    let _ = flight.await;
+                    while flights.land(0).await.is_err() {}
                     drop(lease);
                     drop(job);
                 }));
             }
             // The runtime went down, and nothing can be waited for: the next opening cuts the tail.
-            (Some(_), Err(_)) => lease.abandon(),
-            (None, _) => drop(lease),
+            Err(_) => lease.abandon(),
         }
     }
 }
