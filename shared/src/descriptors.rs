@@ -1,4 +1,4 @@
-//! File descriptors: a volume holds two for each segment, and every connection one. The usual soft limit of
+//! File descriptors: a volume holds one for each sealed segment, two for an open one, and every connection one. The usual soft limit of
 //! 1024 is there for programs that use `select`; ours take what the hard limit allows.
 
 use rustix::process::{Resource, getrlimit, setrlimit};

@@ -14,11 +14,12 @@ mod spent;
 pub mod store;
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::limits::HEARTBEAT_INTERVAL;
+use shared::limits::{HEARTBEAT_INTERVAL, OPEN_THREADS_MAX};
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Progress, Shutdown, Worker, blocking, run_worker};
 use tokio::net::TcpListener;
@@ -112,6 +113,7 @@ async fn open(config: &Config) -> Result<(Identity, Store, OpenReport), RunError
             segment_age: config.segment_age,
             reserve_bytes: config.reserve_bytes,
             clock: config.clock,
+            open_threads: available_parallelism().map_or(1, usize::from).min(OPEN_THREADS_MAX),
         };
         let (store, report) = Store::open(disk, options)?;
         say(&report);

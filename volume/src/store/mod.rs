@@ -60,6 +60,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// What time it is.
     pub clock: Clock,
+    /// Threads that open the segments; with one, none is started, and everything happens in one order.
+    pub open_threads: usize,
 }
 
 /// The store of one volume; cheap to clone.

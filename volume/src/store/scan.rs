@@ -53,8 +53,9 @@ enum Examined {
 /// Reads one segment.
 pub(super) struct Scanner<'a> {
     header: &'a SegmentHeader,
-    file: &'a dyn DiskFile,
-    length: u64,
+    pub(super) file: &'a dyn DiskFile,
+    pub(super) length: u64,
+    /// Taken with the first record that is examined: most segments are not scanned.
     memory: Vec<u8>,
 }
 
@@ -62,7 +63,7 @@ const WINDOW: usize = 16 * BLOCK_BYTES;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(header: &'a SegmentHeader, file: &'a dyn DiskFile, length: u64) -> Self {
-        Self { header, file, length, memory: vec![0; WINDOW] }
+        Self { header, file, length, memory: Vec::new() }
     }
 
     /// All records from `from`, where one begins or nothing.
@@ -98,6 +99,7 @@ impl<'a> Scanner<'a> {
 
     fn examine(&mut self, at: u64) -> io::Result<Examined> {
         const BAD: Examined = Examined::Bad(None);
+        self.memory.resize(WINDOW, 0);
         let mut pages = vec![0; HEADER_PAGES_MAX * PAGE_BYTES];
         let read = self.file.read_at(&mut pages, at)?;
         pages.truncate(read);

@@ -12,6 +12,7 @@ use shared::ids::BlobId;
 use shared::limits::PAGE_BYTES;
 
 use crate::store::Options;
+use crate::store::catalog::Dead;
 use crate::store::disk::{Access, Disk, DiskFile};
 use crate::store::error::FailedStep;
 use crate::store::format::{FormatError, PAGE, SegmentHeader};
@@ -22,7 +23,11 @@ use crate::store::segment::{Extent, Segment, SegmentNumber};
 /// What is known of one segment.
 pub(super) struct Loaded {
     pub(super) segment: Segment,
-    pub(super) facts: Facts,
+    /// By offset, as the deletes.
+    pub(super) puts: Vec<(BlobId, Extent)>,
+    pub(super) deletes: Vec<Dead>,
+    /// Ranges set aside.
+    pub(super) aside: usize,
     pub(super) sealed: bool,
     pub(super) recovered: usize,
     pub(super) rebuilt: bool,
@@ -38,15 +43,15 @@ pub(super) enum Outcome {
 
 /// An index and a scan, put together.
 #[derive(Default)]
-pub(super) struct Facts {
-    pub(super) puts: BTreeMap<u64, (BlobId, Extent, Timestamp)>,
-    pub(super) deletes: BTreeMap<u64, (BlobId, Extent)>,
-    pub(super) aside: BTreeMap<u64, u64>,
+struct Facts {
+    puts: BTreeMap<u64, (BlobId, Extent, Timestamp)>,
+    deletes: BTreeMap<u64, (BlobId, Extent)>,
+    aside: BTreeMap<u64, u64>,
 }
 
 /// Reads one segment. An error is one of reading; failing to repair is kept in `Loaded::failure`.
 pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) -> io::Result<Outcome> {
-    let file = disk.open(&number.segment_name(), Access::Direct)?;
+    let mut file = disk.open(&number.segment_name(), Access::Cached)?;
     let length = file.length()?;
     let mut page = vec![0; PAGE_BYTES];
     let read = file.read_at(&mut page, 0)?;
@@ -60,20 +65,26 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
     };
     let contents = read_index(disk, &header)?;
     let rebuilt = contents.as_ref().is_none_or(|c| c.rotten);
-    let contents = contents.unwrap_or_default();
+    let mut contents = contents.unwrap_or_default();
+    if !contents.sealed {
+        // Of a sealed one, only marks in header pages are written: those need no second descriptor.
+        file = disk.open(&number.segment_name(), Access::Direct)?;
+    }
+    let entries = std::mem::take(&mut contents.entries);
+    let ends = || entries.iter().map(Entry::end);
+    let end = ends().max().unwrap_or(PAGE);
+    let covered = ends().filter(|end| *end <= length).max().unwrap_or(PAGE);
     let mut facts = Facts::default();
-    contents.entries.iter().for_each(|e| facts.learn(e));
+    entries.iter().for_each(|e| facts.learn(e));
+    drop(entries);
     let mut scanner = Scanner::new(&header, &*file, length);
-    let (from, dirty) = facts.doubt(&mut scanner, &*file, &contents, rebuilt, length)?;
+    let (from, dirty) = facts.doubt(&scanner, &contents, rebuilt, covered)?;
     let scanned = match from {
         Some(from) => {
             file.drop_cache();
             scanner.scan(from)?
         }
-        None => Scanned {
-            end: contents.entries.iter().map(Entry::end).max().unwrap_or(PAGE),
-            ..Scanned::default()
-        },
+        None => Scanned { end, ..Scanned::default() },
     };
     let plan = Plan { rebuilt, dirty, scanned: from.is_some(), length };
     plan.carry_out(disk, header, file, &contents, facts, scanned).map(|l| Outcome::Loaded(Box::new(l)))
@@ -107,14 +118,13 @@ impl Facts {
     }
 
     /// How far the index can be believed: from where the segment has to be scanned, if at all, and
-    /// whether entries were dropped.
+    /// whether entries were dropped. Its entries cover the segment up to `covered`.
     fn doubt(
         &mut self,
-        scanner: &mut Scanner<'_>,
-        file: &dyn DiskFile,
+        scanner: &Scanner<'_>,
         contents: &Contents,
         rebuilt: bool,
-        length: u64,
+        covered: u64,
     ) -> io::Result<(Option<u64>, bool)> {
         if rebuilt {
             // Deletes that are known stay known; puts are found again.
@@ -125,7 +135,7 @@ impl Facts {
         let mut dirty = false;
         // More was punched than the index knows of: it is older than the segment.
         let expected: u64 = self.puts.values().map(|(_, e, _)| e.bytes()).sum();
-        if contents.torn_bytes > 0 || file.allocated()? < expected {
+        if contents.torn_bytes > 0 || scanner.file.allocated()? < expected {
             dirty |= self.bury(scanner)?;
         }
         if contents.sealed {
@@ -133,10 +143,9 @@ impl Facts {
         }
         // An entry is written after its record was synced. So a record that does not check is rot, for
         // its readers to find, and only one that the file is too short for does not count.
-        let ends = contents.entries.iter().map(Entry::end).filter(|end| *end <= length);
-        let mut from = ends.max().unwrap_or(PAGE);
-        let cut: Vec<u64> =
-            self.puts.iter().filter(|(_, (_, e, _))| e.end() > length).map(|(at, _)| *at).collect();
+        let mut from = covered;
+        let behind = |(_, e, _): &(_, Extent, _)| e.end() > scanner.length;
+        let cut: Vec<u64> = self.puts.iter().filter(|(_, put)| behind(put)).map(|(at, _)| *at).collect();
         for at in cut {
             self.puts.remove(&at);
             (from, dirty) = (from.min(at), true);
@@ -260,8 +269,17 @@ impl Plan {
         if failure.is_some() {
             segment.poison();
         }
-        let (rebuilt, sealed) = (self.rebuilt, contents.sealed);
-        Ok(Loaded { segment, facts, sealed, recovered, rebuilt, torn_bytes, failure })
+        Ok(Loaded {
+            segment,
+            aside: facts.aside.len(),
+            puts: facts.puts.into_values().map(|(blob, extent, _)| (blob, extent)).collect(),
+            deletes: facts.deletes.into_values().map(|(blob, extent)| Dead { blob, extent }).collect(),
+            sealed: contents.sealed,
+            recovered,
+            rebuilt: self.rebuilt,
+            torn_bytes,
+            failure,
+        })
     }
 }
 
