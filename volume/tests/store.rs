@@ -10,6 +10,8 @@ mod kit;
 mod damage;
 #[path = "store/failure.rs"]
 mod failure;
+#[path = "store/inspecting.rs"]
+mod inspecting;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/reclaim.rs"]

@@ -6,7 +6,7 @@
 //! and left as it is. One bad segment never keeps the others from being served.
 
 mod in_order;
-mod load;
+pub(super) mod load;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -22,7 +22,7 @@ use super::disk::Disk;
 use super::error::{FailedStep, OpenError, is_full, is_out_of_descriptors};
 use super::format::FormatError;
 use super::index::Entry;
-use super::scan::Scanner;
+use super::scan::{Depth, Scanner};
 use super::segment::{Extent, SegmentNumber};
 use super::{Inner, Options, lock};
 use in_order::in_order;
@@ -102,7 +102,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>,
         failure: None,
         now: options.clock.now(),
     };
-    let read = |number: &SegmentNumber| load(&*disk, &options, *number);
+    let read = |number: &SegmentNumber| load(&*disk, options.volume, *number, Depth::Whole);
     in_order(&segments, options.open_threads, read, |number, outcome| {
         opening.take(&*disk, *number, outcome)
     })?;
@@ -188,18 +188,19 @@ impl Opening {
 
     /// Puts a segment into service.
     fn adopt(&mut self, loaded: Loaded) {
-        let Loaded { segment, mut puts, deletes, aside, sealed, recovered, rebuilt, torn_bytes, failure } =
-            loaded;
+        let Loaded {
+            segment, mut puts, deletes, aside, sealed, recovered, index, torn_bytes, failure, ..
+        } = loaded;
         let number = segment.number();
-        self.report.indexes_rebuilt += usize::from(rebuilt);
+        self.report.indexes_rebuilt += usize::from(index.is_rebuilt());
         self.report.records_recovered += recovered;
         self.report.torn_bytes += torn_bytes;
-        self.report.quarantined += aside;
-        if rebuilt {
+        self.report.quarantined += aside.len();
+        if index.is_rebuilt() {
             tracing::warn!(segment = %number, records = puts.len(), "an index was lost or bad: rebuilt");
         }
-        if aside > 0 {
-            tracing::warn!(segment = %number, ranges = aside, "damaged ranges are set aside for repair");
+        if !aside.is_empty() {
+            tracing::warn!(segment = %number, ranges = aside.len(), "damaged ranges are set aside for repair");
         }
         if let Some((step, e)) = failure {
             if is_full(&e) {
@@ -212,7 +213,7 @@ impl Opening {
             self.catalog.add_idle(number);
         }
         let mut slot = Slot::new(Arc::new(segment), sealed);
-        slot.set_aside = aside as u64;
+        slot.set_aside = aside.len() as u64;
         slot.dead_bytes = deletes.iter().map(|d| d.extent.punchable()).sum();
         self.catalog.add(slot);
         self.blobs.append(&mut puts);

@@ -8,34 +8,50 @@ use std::io;
 use std::sync::Arc;
 
 use shared::clock::Timestamp;
-use shared::ids::BlobId;
+use shared::ids::{BlobId, VolumeId};
 use shared::limits::PAGE_BYTES;
 
-use crate::store::Options;
 use crate::store::catalog::Dead;
 use crate::store::disk::{Access, Disk, DiskFile};
 use crate::store::error::FailedStep;
 use crate::store::format::{FormatError, PAGE, SegmentHeader};
 use crate::store::index::{self, Contents, Entry, IndexFile, ReplaceError};
-use crate::store::scan::{Scanned, Scanner};
+use crate::store::scan::{Depth, Scanned, Scanner};
 use crate::store::segment::{Extent, Segment, SegmentNumber};
 
 /// What is known of one segment.
-pub(super) struct Loaded {
-    pub(super) segment: Segment,
+pub(in crate::store) struct Loaded {
+    pub(in crate::store) segment: Segment,
     /// By offset, as the deletes.
-    pub(super) puts: Vec<(BlobId, Extent)>,
-    pub(super) deletes: Vec<Dead>,
-    /// Ranges set aside.
-    pub(super) aside: usize,
-    pub(super) sealed: bool,
-    pub(super) recovered: usize,
-    pub(super) rebuilt: bool,
-    pub(super) torn_bytes: u64,
-    pub(super) failure: Option<(FailedStep, io::Error)>,
+    pub(in crate::store) puts: Vec<(BlobId, Extent)>,
+    pub(in crate::store) deletes: Vec<Dead>,
+    /// Ranges set aside: offset and bytes.
+    pub(in crate::store) aside: Vec<(u64, u64)>,
+    /// Records that the index names and the segment is too short for.
+    pub(in crate::store) cut: Vec<(BlobId, Extent)>,
+    pub(in crate::store) sealed: bool,
+    pub(in crate::store) recovered: usize,
+    pub(in crate::store) index: IndexState,
+    /// From here on the records were scanned.
+    pub(in crate::store) scanned: Option<u64>,
+    pub(in crate::store) torn_bytes: u64,
+    pub(in crate::store) failure: Option<(FailedStep, io::Error)>,
 }
 
-pub(super) enum Outcome {
+/// What an index was found to be worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexState {
+    /// It says all there is to say.
+    Good,
+    /// There is none: it is rebuilt from the segment.
+    Missing,
+    /// It ends in an unfinished entry, or is older than its segment: it is brought up to date.
+    Stale,
+    /// It is damaged, or another segment's: it is rebuilt from the segment.
+    Rotten,
+}
+
+pub(in crate::store) enum Outcome {
     Loaded(Box<Loaded>),
     Refused(FormatError),
     Unborn,
@@ -47,15 +63,21 @@ struct Facts {
     puts: BTreeMap<u64, (BlobId, Extent, Timestamp)>,
     deletes: BTreeMap<u64, (BlobId, Extent)>,
     aside: BTreeMap<u64, u64>,
+    cut: Vec<(BlobId, Extent)>,
 }
 
 /// Reads one segment. An error is one of reading; failing to repair is kept in `Loaded::failure`.
-pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) -> io::Result<Outcome> {
+pub(in crate::store) fn load(
+    disk: &dyn Disk,
+    volume: VolumeId,
+    number: SegmentNumber,
+    depth: Depth,
+) -> io::Result<Outcome> {
     let mut file = disk.open(&number.segment_name(), Access::Cached)?;
     let length = file.length()?;
     let mut page = vec![0; PAGE_BYTES];
     let read = file.read_at(&mut page, 0)?;
-    let header = match SegmentHeader::decode(&page, options.volume, number) {
+    let header = match SegmentHeader::decode(&page, volume, number) {
         Ok(header) => header,
         // Nothing is written behind the first page before that is durable: so nothing ever counted here.
         Err(FormatError::Magic | FormatError::Checksum) if length <= PAGE && read <= PAGE_BYTES => {
@@ -63,9 +85,7 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
         }
         Err(why) => return Ok(Outcome::Refused(why)),
     };
-    let contents = read_index(disk, &header)?;
-    let rebuilt = contents.as_ref().is_none_or(|c| c.rotten);
-    let mut contents = contents.unwrap_or_default();
+    let (mut contents, index) = read_index(disk, &header)?;
     if !contents.sealed {
         // Of a sealed one, only marks in header pages are written: those need no second descriptor.
         file = disk.open(&number.segment_name(), Access::Direct)?;
@@ -77,8 +97,8 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
     let mut facts = Facts::default();
     entries.iter().for_each(|e| facts.learn(e));
     drop(entries);
-    let mut scanner = Scanner::new(&header, &*file, length);
-    let (from, dirty) = facts.doubt(&scanner, &contents, rebuilt, covered)?;
+    let mut scanner = Scanner::new(&header, &*file, length).deep(depth);
+    let (from, dirty) = facts.doubt(&scanner, &contents, index.is_rebuilt(), covered)?;
     let scanned = match from {
         Some(from) => {
             file.drop_cache();
@@ -86,16 +106,31 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
         }
         None => Scanned { end, ..Scanned::default() },
     };
-    let plan = Plan { rebuilt, dirty, scanned: from.is_some(), length };
+    let plan = Plan { index, dirty, scanned: from, length };
     plan.carry_out(disk, header, file, &contents, facts, scanned).map(|l| Outcome::Loaded(Box::new(l)))
 }
 
-/// The index of a segment; `None` if it is missing, another's, or has a bad header.
-fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Option<Contents>> {
-    match disk.open(&header.number.index_name(), Access::Cached) {
-        Ok(file) => Ok(index::decode(&index::read_all(&*file)?, header).ok()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Contents, IndexState)> {
+    let file = match disk.open(&header.number.index_name(), Access::Cached) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok((Contents::default(), IndexState::Missing));
+        }
+        file => file?,
+    };
+    let contents = index::decode(&index::read_all(&*file)?, header);
+    let state = match &contents {
+        Ok(contents) if contents.rotten => IndexState::Rotten,
+        Ok(contents) if contents.torn_bytes > 0 => IndexState::Stale,
+        Ok(_) => IndexState::Good,
+        Err(_) => IndexState::Rotten,
+    };
+    Ok((contents.unwrap_or_default(), state))
+}
+
+impl IndexState {
+    /// Whether nothing but its deletes is believed.
+    pub(in crate::store) fn is_rebuilt(self) -> bool {
+        matches!(self, Self::Missing | Self::Rotten)
     }
 }
 
@@ -147,7 +182,7 @@ impl Facts {
         let behind = |(_, e, _): &(_, Extent, _)| e.end() > scanner.length;
         let cut: Vec<u64> = self.puts.iter().filter(|(_, put)| behind(put)).map(|(at, _)| *at).collect();
         for at in cut {
-            self.puts.remove(&at);
+            self.cut.extend(self.puts.remove(&at).map(|(blob, extent, _)| (blob, extent)));
             (from, dirty) = (from.min(at), true);
         }
         Ok((Some(from), dirty))
@@ -205,9 +240,9 @@ impl Facts {
 
 /// What is to be done to a segment after it was read.
 struct Plan {
-    rebuilt: bool,
+    index: IndexState,
     dirty: bool,
-    scanned: bool,
+    scanned: Option<u64>,
     length: u64,
 }
 
@@ -221,21 +256,22 @@ impl Plan {
         mut facts: Facts,
         mut scanned: Scanned,
     ) -> io::Result<Loaded> {
-        if let Some(rot_end) = scanned.rot_end.filter(|_| self.rebuilt) {
+        let rebuilt = self.index.is_rebuilt();
+        if let Some(rot_end) = scanned.rot_end.filter(|_| rebuilt) {
             // Without its index nobody can tell a torn record from one that counted and rotted: keep it.
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
         let mut failure = None;
         let mut torn_bytes = 0;
-        if self.scanned && scanned.end < self.length {
+        if self.scanned.is_some() && scanned.end < self.length {
             torn_bytes = self.length - scanned.end;
             tracing::info!(segment = %header.number, at = scanned.end, bytes = torn_bytes, "cutting an unfinished record off");
             failure = file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e));
         }
         let found_before = facts.puts.len();
         let new = facts.absorb(&scanned);
-        let recovered = if self.rebuilt { 0 } else { facts.puts.len().saturating_sub(found_before) };
+        let recovered = if rebuilt { 0 } else { facts.puts.len().saturating_sub(found_before) };
         let mut dirty = self.dirty | facts.forget_behind(scanned.end);
         if recovered > 0 {
             // An index that lags may have lost more than its last entries.
@@ -245,7 +281,7 @@ impl Plan {
             // They were read, perhaps from the page cache; now they count, so now they must be durable.
             failure = file.sync_data().err().map(|e| (FailedStep::Sync, e));
         }
-        let written = if self.rebuilt || dirty {
+        let written = if rebuilt || dirty {
             let entries = if contents.sealed {
                 index::sealed(&header, facts.entries(), scanned.end)
             } else {
@@ -269,14 +305,17 @@ impl Plan {
         if failure.is_some() {
             segment.poison();
         }
+        let stale = self.index == IndexState::Good && (dirty || !new.is_empty());
         Ok(Loaded {
             segment,
-            aside: facts.aside.len(),
+            aside: facts.aside.into_iter().collect(),
+            cut: facts.cut,
             puts: facts.puts.into_values().map(|(blob, extent, _)| (blob, extent)).collect(),
             deletes: facts.deletes.into_values().map(|(blob, extent)| Dead { blob, extent }).collect(),
             sealed: contents.sealed,
             recovered,
-            rebuilt: self.rebuilt,
+            index: if stale { IndexState::Stale } else { self.index },
+            scanned: self.scanned,
             torn_bytes,
             failure,
         })
