@@ -281,20 +281,8 @@ impl Plan {
             // They were read, perhaps from the page cache; now they count, so now they must be durable.
             failure = file.sync_data().err().map(|e| (FailedStep::Sync, e));
         }
-        let written = if rebuilt || dirty {
-            let entries = if contents.sealed {
-                index::sealed(&header, facts.entries(), scanned.end)
-            } else {
-                facts.entries()
-            };
-            let room = facts.puts.len() as u64 + 2;
-            IndexFile::replace(disk, &header, &entries, room).map_err(|e| match e {
-                ReplaceError::Before(e) | ReplaceError::After(e) => e,
-            })
-        } else {
-            let mut file = IndexFile::existing(&header, contents.good_bytes);
-            extend(disk, &mut file, contents.torn_bytes, &new).map(|()| file)
-        };
+        let anew = (rebuilt || dirty).then_some(&facts);
+        let written = write_index(disk, &header, contents, anew, scanned.end, &new);
         let index = written.unwrap_or_else(|e| {
             failure = Some((FailedStep::Index, e));
             let mut index = IndexFile::existing(&header, contents.good_bytes);
@@ -320,6 +308,27 @@ impl Plan {
             failure,
         })
     }
+}
+
+/// The index as it should be: made anew of what is known, or what there is with the `new` entries behind it.
+fn write_index(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+    contents: &Contents,
+    anew: Option<&Facts>,
+    end: u64,
+    new: &[Entry],
+) -> io::Result<IndexFile> {
+    let Some(facts) = anew else {
+        let mut file = IndexFile::existing(header, contents.good_bytes);
+        return extend(disk, &mut file, contents.torn_bytes, new).map(|()| file);
+    };
+    let entries = facts.entries();
+    let entries = if contents.sealed { index::sealed(header, entries, end) } else { entries };
+    let room = facts.puts.len() as u64 + 2;
+    IndexFile::replace(disk, header, &entries, room).map_err(|e| match e {
+        ReplaceError::Before(e) | ReplaceError::After(e) => e,
+    })
 }
 
 fn extend(disk: &dyn Disk, index: &mut IndexFile, torn_bytes: u64, new: &[Entry]) -> io::Result<()> {
