@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use shared::http::client::base_url;
 use shared::http::exposure::{self, Exposed};
-use shared::limits::{RESERVE_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
+use shared::limits::{RESERVE_BYTES, SCRUB_RATE, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
@@ -51,6 +51,12 @@ pub struct Args {
     /// Free bytes that are never given to values.
     #[arg(long, default_value_t = RESERVE_BYTES)]
     reserve: u64,
+    /// Bytes a second that are read to verify what is stored; 0 turns it off.
+    #[arg(long, default_value_t = SCRUB_RATE)]
+    scrub_rate: u64,
+    /// What was verified within this time is not verified again.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "7d")]
+    scrub_every: Duration,
     /// The cluster's secret; by default one in your configuration folder, made at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
@@ -98,6 +104,8 @@ impl Args {
         config.segment_bytes = self.segment_size;
         config.segment_age = self.segment_age;
         config.reserve_bytes = self.reserve;
+        config.scrub_rate = self.scrub_rate;
+        config.scrub_every = self.scrub_every;
         Ok((config, listen))
     }
 }

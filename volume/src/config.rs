@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::clock::Clock;
-use shared::limits::{RESERVE_BYTES, SEGMENT_AGE, SEGMENT_BYTES};
+use shared::limits::{RESERVE_BYTES, SCRUB_EVERY, SCRUB_RATE, SEGMENT_AGE, SEGMENT_BYTES};
 use shared::ring::Zone;
 use shared::secret::ClusterSecret;
 
@@ -28,6 +28,10 @@ pub struct Config {
     pub segment_age: Duration,
     /// Free bytes never given to clients.
     pub reserve_bytes: u64,
+    /// Bytes a second that the scrub reads; 0 turns it off.
+    pub scrub_rate: u64,
+    /// What was verified within this time is not verified again.
+    pub scrub_every: Duration,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// The clock.
@@ -46,6 +50,8 @@ impl Config {
             segment_bytes: SEGMENT_BYTES,
             segment_age: SEGMENT_AGE,
             reserve_bytes: RESERVE_BYTES,
+            scrub_rate: SCRUB_RATE,
+            scrub_every: SCRUB_EVERY,
             secret,
             clock: Clock::System,
         }

@@ -6,6 +6,8 @@
 #[path = "store/kit.rs"]
 mod kit;
 
+#[path = "store/compaction.rs"]
+mod compaction;
 #[path = "store/damage.rs"]
 mod damage;
 #[path = "store/failure.rs"]
@@ -18,3 +20,5 @@ mod opening;
 mod reclaim;
 #[path = "store/round_trip.rs"]
 mod round_trip;
+#[path = "store/scrub.rs"]
+mod scrub;

@@ -17,8 +17,8 @@ use shared::limits::PAGE_BYTES;
 use super::disk::{Access, Disk};
 use super::error::Damage;
 use super::format::SegmentHeader;
-use super::recovery::Refusal;
 use super::recovery::load::{IndexState, Loaded, Outcome, load};
+use super::recovery::{self, Refusal};
 use super::scan::{Depth, Scanner};
 use super::segment::{Extent, SegmentNumber};
 use read_only::ReadOnly;
@@ -151,7 +151,7 @@ impl Inspector {
             if let Some(number) = SegmentNumber::from_name(&name, ".seg") {
                 let length = disk.open(&name, Access::Cached).and_then(|file| file.length());
                 segments.push((number, length.unwrap_or(0)));
-            } else if SegmentNumber::from_name(&name, ".idx").is_none() {
+            } else if !recovery::is_ours(&name) {
                 foreign.push(name);
             }
         }
@@ -170,7 +170,7 @@ impl Inspector {
         &self.segments
     }
 
-    /// Names in the directory that are neither segments nor indexes.
+    /// Names in the directory that are neither segments nor what belongs to them.
     pub fn foreign(&self) -> &[String] {
         &self.foreign
     }

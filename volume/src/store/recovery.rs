@@ -137,9 +137,9 @@ fn sweep(
             segments.insert(number);
         } else if let Some(number) = SegmentNumber::from_name(name, ".idx") {
             indexes.insert(number);
-        } else if SegmentNumber::from_name(name, ".idx.tmp").is_some() || name == super::disk::PROBE {
+        } else if is_left_over(name) {
             disk.remove(name)?;
-        } else {
+        } else if name != super::scrub::FILE {
             report.foreign.push(name.clone());
         }
     }
@@ -151,6 +151,18 @@ fn sweep(
     let last = segments.last().max(indexes.last());
     let next = last.map_or(0, |n| n.0.saturating_add(1));
     Ok((segments.into_iter().collect(), next))
+}
+
+/// A file that only a crash leaves.
+fn is_left_over(name: &str) -> bool {
+    SegmentNumber::from_name(name, ".idx.tmp").is_some()
+        || name == super::disk::PROBE
+        || name == super::scrub::TEMPORARY
+}
+
+/// Whether a file that is no segment belongs to the store.
+pub(super) fn is_ours(name: &str) -> bool {
+    SegmentNumber::from_name(name, ".idx").is_some() || is_left_over(name) || name == super::scrub::FILE
 }
 
 fn remove(disk: &dyn Disk, number: SegmentNumber) -> io::Result<()> {
@@ -230,15 +242,12 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
         report.duplicates += 1;
         let Some(first) = lock(&inner.catalog).get(*blob) else { continue };
         let (keep, free) = if is_whole(inner, &first) { (first, *second) } else { (*second, first) };
-        if keep == *second && !is_whole(inner, second) {
+        let whole = keep == first || is_whole(inner, second);
+        if !whole {
             tracing::error!(%blob, "a blob is here twice and damaged twice");
-            continue;
         }
-        let Some(segment) = lock(&inner.catalog).segment(free.segment) else { continue };
-        let entry = Entry::Delete { blob: *blob, extent: free };
-        let mut index = lock(&segment.index);
-        if let Err(e) = index.append(&*inner.disk, &[entry]).and_then(|()| index.sync(&*inner.disk)) {
-            tracing::warn!(%blob, error = %e, "the second copy of a blob could not be deleted");
+        if !(whole && forget(inner, *blob, &free)) {
+            lock(&inner.catalog).add_shadow(*blob, *second);
             continue;
         }
         let mut catalog = lock(&inner.catalog);
@@ -250,6 +259,17 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
         }
         dead.push(Dead { blob: *blob, extent: free });
     }
+}
+
+/// Deletes one of two copies.
+fn forget(inner: &Inner, blob: BlobId, extent: &Extent) -> bool {
+    let Some(segment) = lock(&inner.catalog).segment(extent.segment) else { return false };
+    let entry = Entry::Delete { blob, extent: *extent };
+    let deleted = inner.append_deletes(&segment, &mut lock(&segment.index), &[entry]);
+    if let Err(error) = &deleted {
+        tracing::warn!(%blob, %error, "the second copy of a blob could not be deleted");
+    }
+    deleted.is_ok()
 }
 
 fn is_whole(inner: &Inner, extent: &Extent) -> bool {
