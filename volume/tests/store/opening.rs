@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use volume::store::{InventoryEntry, OpenReport, RealDisk, Store};
+use volume::store::{Access, InventoryEntry, OpenReport, RealDisk, Store};
 
 use crate::kit::{Kit, PAGE, blob, body, get, put, put_as};
 
@@ -203,6 +203,7 @@ async fn a_sealed_segment_holds_one_descriptor_and_its_deletes_give_space_back()
     let value = body(600_000, 1);
     let ids = [put(&store, &value).await, put(&store, &value).await, put(&store, b"open").await];
     store.close().await;
+    assert_eq!(descriptors(&kit.seg(0).canonicalize().unwrap()), 1, "sealed a moment ago");
     drop(store);
     let (store, _) = kit.open().await;
     let (sealed, open) = (kit.seg(0).canonicalize().unwrap(), kit.seg(1).canonicalize().unwrap());
@@ -212,6 +213,13 @@ async fn a_sealed_segment_holds_one_descriptor_and_its_deletes_give_space_back()
     store.delete(vec![ids[0]]).await.unwrap();
     store.punched().await;
     assert!(kit.allocated() + 600_000 <= before);
+    // What is read past the page cache is what was written through it.
+    let file = kit.disk().open("0000000000.seg", Access::Cached).unwrap();
+    let mut pages = vec![0; 4 * 4096];
+    let start = pages.as_ptr().align_offset(4096);
+    let cached = std::fs::read(&sealed).unwrap();
+    file.read_disk_at(&mut pages[start..start + 8192], PAGE).unwrap();
+    assert!(pages[start..start + 8192] == cached[4096..3 * 4096]);
     assert_eq!(store.status().dead_bytes, 0);
     drop(store);
     // The mark is there for a scan, and the delete stands without the index.
