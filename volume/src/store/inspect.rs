@@ -6,7 +6,7 @@
 
 mod read_only;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -29,6 +29,7 @@ pub struct Inspector {
     disk: ReadOnly,
     volume: VolumeId,
     segments: Vec<(SegmentNumber, u64)>,
+    orphans: Vec<SegmentNumber>,
     foreign: Vec<String>,
 }
 
@@ -146,18 +147,23 @@ impl Inspector {
     /// When there are no segments to look at, or none names a volume.
     pub fn open(directory: &Path, volume: Option<VolumeId>) -> io::Result<Self> {
         let disk = ReadOnly::open(directory)?;
-        let (mut segments, mut foreign) = (Vec::new(), Vec::new());
+        let (mut segments, mut indexes, mut foreign) = (Vec::new(), BTreeSet::new(), Vec::new());
         for name in disk.names()? {
             if let Some(number) = SegmentNumber::from_name(&name, ".seg") {
                 let length = disk.open(&name, Access::Cached).and_then(|file| file.length());
                 segments.push((number, length.unwrap_or(0)));
+            } else if let Some(number) = SegmentNumber::from_name(&name, ".idx") {
+                indexes.insert(number);
             } else if !recovery::is_ours(&name) {
                 foreign.push(name);
             }
         }
         let volume = volume.or_else(|| most_named(&disk, &segments));
         let volume = volume.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, NO_VOLUME))?;
-        Ok(Self { disk, volume, segments, foreign })
+        segments.iter().for_each(|(number, _)| {
+            indexes.remove(number);
+        });
+        Ok(Self { disk, volume, segments, orphans: indexes.into_iter().collect(), foreign })
     }
 
     /// The volume that its segments belong to.
@@ -168,6 +174,11 @@ impl Inspector {
     /// The segments and the lengths of their files, in order.
     pub fn segments(&self) -> &[(SegmentNumber, u64)] {
         &self.segments
+    }
+
+    /// Indexes without a segment: a crash interrupted its removal, or its file was lost.
+    pub fn orphans(&self) -> &[SegmentNumber] {
+        &self.orphans
     }
 
     /// Names in the directory that are neither segments nor what belongs to them.

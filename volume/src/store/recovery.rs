@@ -139,7 +139,7 @@ fn sweep(
             indexes.insert(number);
         } else if is_left_over(name) {
             disk.remove(name)?;
-        } else if name != super::scrub::FILE {
+        } else if !is_ours(name) {
             report.foreign.push(name.clone());
         }
     }
@@ -160,9 +160,9 @@ fn is_left_over(name: &str) -> bool {
         || name == super::scrub::TEMPORARY
 }
 
-/// Whether a file that is no segment belongs to the store.
+/// Whether a file that is neither a segment nor an index belongs to the store.
 pub(super) fn is_ours(name: &str) -> bool {
-    SegmentNumber::from_name(name, ".idx").is_some() || is_left_over(name) || name == super::scrub::FILE
+    is_left_over(name) || name == super::scrub::FILE
 }
 
 fn remove(disk: &dyn Disk, number: SegmentNumber) -> io::Result<()> {

@@ -196,6 +196,18 @@ async fn deleted_space_that_was_not_given_back_is_counted() {
 }
 
 #[tokio::test]
+async fn other_files_are_told_apart() {
+    let f = filled().await;
+    for name in ["notes.txt", "0000000007.idx", "0000000000.idx.tmp", "probe.tmp", "scrub.state"] {
+        std::fs::write(f.kit.path(name), b"?").unwrap();
+    }
+    let inspector = Inspector::open(f.kit.dir.path(), None).unwrap();
+    assert_eq!(inspector.foreign(), ["notes.txt"]);
+    assert_eq!(inspector.orphans().iter().map(ToString::to_string).collect::<Vec<_>>(), ["0000000007"]);
+    assert!(look(&f.kit).iter().all(Result::is_ok));
+}
+
+#[tokio::test]
 async fn a_first_page_that_is_bad_closes_its_segment() {
     let f = filled().await;
     let refused = |why| Err(Closed::Refused(Refusal::Header(why)));

@@ -37,6 +37,7 @@ pub(super) fn run(args: &VolumeCheckArgs, output: Output) -> Result<Exit, Failur
         "volume": volume.inspector.volume(),
         "volume_named_by": volume.named_by(),
         "cluster": volume.glimpse.cluster,
+        "segments_gone": volume.gone(),
         "good": verdict.exit() == Exit::Ok,
         "segments": all.iter().map(segment_json).collect::<Vec<_>>(),
         "total": totals.json(),

@@ -20,6 +20,7 @@ pub(super) fn run(args: &VolumeInspectArgs, output: Output) -> Result<Exit, Fail
         "volume": volume.inspector.volume(),
         "volume_named_by": volume.named_by(),
         "cluster": volume.glimpse.cluster,
+        "segments_gone": volume.gone(),
         "segments": all.iter().map(segment_json).collect::<Vec<_>>(),
         "total": Totals::of(&all).json(),
     });

@@ -52,10 +52,20 @@ impl Volume {
                 "volume.json is missing or unreadable: the segments' headers name volume {volume}"
             ));
         }
+        for number in inspector.orphans() {
+            output.note(&format!(
+                "segment {number} is gone and its index is there: a crash interrupted its removal, or its file was lost"
+            ));
+        }
         if !inspector.foreign().is_empty() {
             output.note(&format!("not ours, passed over: {}", inspector.foreign().join(", ")));
         }
         Ok(Self { glimpse, inspector })
+    }
+
+    /// Segments of which only the index is there.
+    fn gone(&self) -> Vec<String> {
+        self.inspector.orphans().iter().map(ToString::to_string).collect()
     }
 
     /// Where the volume's id was read.
