@@ -13,7 +13,7 @@ use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
-use crate::config::Config;
+use crate::config::{Config, Reads};
 
 /// Barge's volume server: values on one disk.
 ///
@@ -51,6 +51,10 @@ pub struct Args {
     /// Free bytes that are never given to values.
     #[arg(long, default_value_t = RESERVE_BYTES)]
     reserve: u64,
+    /// Whether every block is checked before it leaves, or bytes go from the page cache to the socket as they are: a
+    /// little faster, and only as good as the last scrub.
+    #[arg(long, value_enum, default_value_t = Reads::Verified)]
+    reads: Reads,
     /// Bytes a second that are read to verify what is stored; 0 turns it off.
     #[arg(long, default_value_t = SCRUB_RATE)]
     scrub_rate: u64,
@@ -104,6 +108,7 @@ impl Args {
         config.segment_bytes = self.segment_size;
         config.segment_age = self.segment_age;
         config.reserve_bytes = self.reserve;
+        config.reads = self.reads;
         config.scrub_rate = self.scrub_rate;
         config.scrub_every = self.scrub_every;
         Ok((config, listen))

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::copies::{Copies, NoCopies};
 use crate::server::Volume;
 use crate::store::{ReadError, Upload, WriteError};
-use crate::supply::Supply;
+use crate::supply::{Asker, Supply};
 
 /// What is bad, and what was done about it.
 #[derive(Debug, Default)]
@@ -199,7 +199,7 @@ async fn heal(volume: &Arc<Volume>, blob: BlobId) -> Result<(), HealError> {
 }
 
 async fn fill(volume: &Arc<Volume>, blob: BlobId, upload: &mut Upload, length: u64) -> Result<(), HealError> {
-    let mut supply = Supply::open(volume, blob, false).await?;
+    let mut supply = Supply::open(volume, blob, Asker::Healer).await?;
     while upload.length() < length {
         let bytes = supply.read(upload.length(), READ_BUFFER_BYTES).await?;
         if bytes.is_empty() {

@@ -156,7 +156,8 @@ fn start_workers(
     let nudge = Arc::clone(&volume.healer.nudge);
     let heal = run_worker(heal::Healing(Arc::clone(volume)), HEALING_RETRY, nudge, shutdown.clone());
     let seal = run_worker(Sealing(Arc::clone(volume)), SEALING_INTERVAL, alone(), shutdown.clone());
-    let scrub = run_worker(Scrubbing::new(Arc::clone(volume)), SCRUB_INTERVAL, alone(), shutdown.clone());
+    let rest = SCRUB_INTERVAL.min(volume.config.scrub_every);
+    let scrub = run_worker(Scrubbing::new(Arc::clone(volume)), rest, alone(), shutdown.clone());
     let compacting = Compacting::new(Arc::clone(volume));
     let compact = run_worker(compacting, COMPACTION_INTERVAL, alone(), shutdown.clone());
     let mut started =

@@ -8,6 +8,7 @@ use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::limits::BLOCK_BYTES;
 
+use crate::config::Reads;
 use crate::copies::{Copies, NoCopies};
 use crate::server::Volume;
 use crate::store::{Damage, ReadError, Reader};
@@ -22,17 +23,27 @@ pub struct Supply {
     /// None when nothing of the record here can be used.
     own: Option<Reader>,
     copies: Option<Copies>,
-    /// Whether other replicas may be asked.
-    alone: bool,
+    asker: Asker,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client.
+    Client,
+    /// A volume whose own copy is bad: only what is on this disk counts.
+    Peer,
+    /// The healer of this volume: nothing goes unverified.
+    Healer,
 }
 
 impl Supply {
-    /// Opens a blob. `alone`: only what is on this disk counts, for whoever asks because its own copy is bad.
+    /// Opens a blob.
     ///
     /// # Errors
     /// When neither this disk nor another replica has it.
-    pub async fn open(volume: &Arc<Volume>, blob: BlobId, alone: bool) -> Result<Self, ReadError> {
-        let mut supply = Self { volume: Arc::clone(volume), blob, own: None, copies: None, alone };
+    pub async fn open(volume: &Arc<Volume>, blob: BlobId, asker: Asker) -> Result<Self, ReadError> {
+        let mut supply = Self { volume: Arc::clone(volume), blob, own: None, copies: None, asker };
         match volume.store.reader(blob).await {
             Ok(reader) => supply.own = Some(reader),
             Err(error) => supply.without_own(error).await?,
@@ -63,17 +74,21 @@ impl Supply {
         }
     }
 
-    /// Verified bytes from `offset`: at least one, and at most `max`; none at the end.
+    /// Bytes from `offset`, verified unless the volume was told otherwise: at least one, and at most `max`; none at
+    /// the end.
     ///
     /// # Errors
     /// What is wrong with the copy here, when there is no good one elsewhere either.
     pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
         let Some(own) = &mut self.own else { return self.read_elsewhere(offset, max).await };
-        let error = match own.read(offset, max).await {
+        let unverified = self.volume.config.reads == Reads::ZeroCopy && self.asker == Asker::Client;
+        let read =
+            if unverified { own.read_unverified(offset, max).await } else { own.read(offset, max).await };
+        let error = match read {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
-        if self.alone {
+        if self.asker == Asker::Peer {
             return Err(error);
         }
         self.volume.healer.met(&self.volume, self.blob, &error);
@@ -112,7 +127,7 @@ impl Supply {
 
     /// The record here cannot be opened: everything comes from elsewhere, if there is such a place.
     async fn without_own(&mut self, error: ReadError) -> Result<(), ReadError> {
-        if self.alone {
+        if self.asker == Asker::Peer {
             return Err(error);
         }
         let blob = self.blob;

@@ -13,14 +13,13 @@ use hyper::body::Incoming;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::entity::{Entity, Piece};
 use shared::key::Key;
-use shared::limits::READ_BUFFER_BYTES;
 use shared::ticket::Ticket;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes::{HEALING_HEADER, HOPS};
 
 use crate::server::Volume;
 use crate::store::ReadError;
-use crate::supply::Supply;
+use crate::supply::{Asker, Supply};
 
 /// Answers a GET or HEAD that has a read ticket for this volume.
 pub(super) async fn serve(
@@ -29,8 +28,9 @@ pub(super) async fn serve(
     ticket: &Ticket,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let alone = request.headers().contains_key(HEALING_HEADER);
-    let supply = match Supply::open(volume, ticket.blob, alone).await {
+    let healing = request.headers().contains_key(HEALING_HEADER);
+    let asker = if healing { Asker::Peer } else { Asker::Client };
+    let supply = match Supply::open(volume, ticket.blob, asker).await {
         Ok(supply) => supply,
         // Replaced, moved or deleted since the ticket was given: the master knows the present.
         Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
@@ -88,7 +88,7 @@ impl Download {
             Some(Piece::Text(text)) => return Ok(Some(text)),
             Some(Piece::Range(range)) => range,
         };
-        let wanted = usize::try_from(range.len()).unwrap_or(usize::MAX).min(READ_BUFFER_BYTES);
+        let wanted = usize::try_from(range.len()).unwrap_or(usize::MAX);
         let bytes = self.supply.read(range.start(), wanted).await?;
         let next = range.start() + bytes.len() as u64;
         if let Some(rest) = shared::range::ByteRange::new(next, range.end(), self.supply.length()) {

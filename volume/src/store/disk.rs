@@ -4,6 +4,8 @@
 //! Everything here blocks (but for `read_cached_at`), handles EINTR and short transfers, and decides
 //! nothing: an error goes up as it came.
 
+mod map;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
@@ -18,6 +20,8 @@ use super::buffer::Aligned;
 use super::format::PAGE;
 use super::lock;
 use shared::limits::PAGE_BYTES;
+
+pub use map::Mapping;
 
 /// How the bytes of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +98,10 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     fn allocated(&self) -> io::Result<u64>;
     /// Whether any of a range has space on the disk; `true` where that cannot be known.
     fn holds_data(&self, offset: u64, bytes: u64) -> io::Result<bool>;
+    /// Maps a range that is in the file, from a page boundary; none where that cannot be done.
+    fn map(&self, _offset: u64, _bytes: u64) -> Option<Mapping> {
+        None
+    }
     /// Forgets cached pages that are clean, so that reads show what the disk has. After a failed
     /// fsync the cache holds bytes that the disk does not.
     fn drop_cache(&self);
@@ -343,6 +351,10 @@ impl DiskFile for RealFile {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(true),
             Err(e) => Err(e.into()),
         }
+    }
+
+    fn map(&self, offset: u64, bytes: u64) -> Option<Mapping> {
+        Mapping::new(&self.cached, offset, usize::try_from(bytes).ok()?).ok()
     }
 
     fn drop_cache(&self) {

@@ -17,6 +17,7 @@ use shared::limits::{BLOCK_BYTES, PAGE_BYTES, READ_BUFFER_BYTES};
 use shared::work::blocking;
 
 use super::buffer::Buffer;
+use super::disk::Mapping;
 use super::error::{Damage, ReadError};
 use super::format::{
     BLOCK, FormatError, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index, sums_page,
@@ -32,6 +33,8 @@ pub struct Reader {
     trailer: Trailer,
     sums: SumsPage,
     past_cache: bool,
+    /// Once it was asked for: none where the file cannot be mapped.
+    mapping: Option<Option<Mapping>>,
 }
 
 /// The checksums in one trailer page: those of the blocks last read.
@@ -41,6 +44,9 @@ struct SumsPage {
     first_block: u64,
     sums: Vec<u32>,
 }
+
+/// Handed out at once of a mapped record: large enough that a system call more does not count.
+const MAPPED_BYTES: usize = 1 << 20;
 
 /// Holds a record against punching.
 #[derive(Debug)]
@@ -100,6 +106,7 @@ impl Store {
             trailer,
             sums: SumsPage { page: 0, first_block: 0, sums },
             past_cache: false,
+            mapping: None,
         })
     }
 
@@ -167,6 +174,28 @@ impl Reader {
             None => {}
         }
         Ok(Bytes::from_owner(buffer).slice(window.skip..end))
+    }
+
+    /// Bytes from `offset` as the page cache has them, not copied and **not verified**; otherwise as `read`. For who has
+    /// chosen to rely on the scrub. Where the file cannot be mapped they are read, and verified.
+    pub async fn read_unverified(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
+        let (length, body) = (self.trailer.length, self.pin.extent.body());
+        if offset >= length {
+            return Ok(Bytes::new());
+        }
+        let file = &self.pin.segment.file;
+        let mapping = self.mapping.get_or_insert_with(|| file.map(body, length));
+        let Some(mapping) = mapping.clone() else { return self.read(offset, max).await };
+        let end = offset.saturating_add(max.min(MAPPED_BYTES) as u64).min(length);
+        let (from, to) = (index(offset), index(end));
+        if mapping.is_resident(from, to) {
+            mapping.load(from, to)?;
+        } else {
+            let ahead = to + MAPPED_BYTES;
+            let mapping = mapping.clone();
+            blocking(move || mapping.load(from, ahead)).await?;
+        }
+        Ok(Bytes::from_owner(mapping.part(from, to)))
     }
 
     /// Whether these are the bytes of this block, one of those that were read last: their checksums are at hand.
