@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Look after the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Look at a volume's disk while the volume does not run; changes nothing
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Generate load and measure it
     Bench(BenchArgs),
 }
@@ -187,6 +190,31 @@ pub(crate) struct StatArgs {
 pub(crate) enum ClusterCommand {
     /// Show the volumes and what the master thinks of them
     Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Read every byte and verify it; exits with 6 when anything is bad
+    Check(VolumeCheckArgs),
+    /// Show what is in its segments, by indexes and headers alone
+    Inspect(VolumeInspectArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VolumeCheckArgs {
+    /// The volume's directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VolumeInspectArgs {
+    /// The volume's directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Every record, instead of every segment
+    #[arg(long)]
+    pub(crate) records: bool,
 }
 
 /// What a load is made of.

@@ -51,6 +51,7 @@ async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         Command::Ls(ls) => commands::ls::run(&client()?, ls, output).await,
         Command::Stat(stat) => commands::stat::run(&client()?, stat, output).await,
         Command::Cluster(cluster) => commands::cluster::run(&client()?, cluster, output).await,
+        Command::Volume(volume) => commands::volume::run(volume, output).await,
         Command::Bench(bench) => Box::pin(commands::bench::run(&args.url, bench, output)).await,
     }
 }

@@ -35,6 +35,11 @@ impl Meter {
         self.0.set_position(bytes);
     }
 
+    /// Does something that writes lines; the bar is out of their way meanwhile.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
     /// Takes the bar away.
     pub(crate) fn done(&self) {
         self.0.finish_and_clear();

@@ -1,5 +1,5 @@
-//! File descriptors: a volume holds two for each segment, and every connection one. The usual soft limit of
-//! 1024 is there for programs that use `select`; ours take what the hard limit allows.
+//! File descriptors: a volume holds one for each sealed segment and two for an open one, a server one for each
+//! connection. The usual soft limit of 1024 is there for programs that use `select`; ours take what the hard limit allows.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 

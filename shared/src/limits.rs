@@ -45,6 +45,9 @@ pub const LANES_MAX: usize = 256;
 /// Space set aside on the disk for a segment's index, and each step by which it grows: 1024 entries,
 /// so that deletes, whose entries go there, need no new block when the disk is full.
 pub const INDEX_ROOM_BYTES: u64 = 64 << 10;
+/// Threads that open a volume's segments. Each reads one index at a time and waits for the disk: more than eight
+/// gain nothing, and each has the entries of one segment in memory.
+pub const OPEN_THREADS_MAX: usize = 8;
 /// An upload of unknown length sets space aside in such steps as it grows.
 pub const RESERVE_STEP_BYTES: u64 = 64 << 20;
 

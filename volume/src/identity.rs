@@ -145,6 +145,55 @@ impl Identity {
     }
 }
 
+/// A volume's directory looked at from outside, with nothing in it changed. While this is held no volume starts there,
+/// unless none ever did.
+#[derive(Debug)]
+pub struct Glimpse {
+    /// Which volume it says it is; none if `volume.json` is missing or unreadable.
+    pub volume: Option<VolumeId>,
+    /// The cluster it has joined.
+    pub cluster: Option<ClusterId>,
+    _lock: Option<File>,
+}
+
+impl Glimpse {
+    /// Reads who a volume is.
+    ///
+    /// # Errors
+    /// When it runs, is of another version, or not there.
+    pub fn of(folder: &Path) -> Result<Self, IdentityError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| IdentityError::Io { path, source }
+        };
+        let there = |opened: io::Result<File>| match opened {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => file.map(Some),
+        };
+        fs::metadata(folder).map_err(io(folder))?;
+        let lock_path = folder.join("lock");
+        let lock = there(File::open(&lock_path)).map_err(io(&lock_path))?;
+        match lock.as_ref().map(File::try_lock_shared) {
+            None | Some(Ok(())) => {}
+            Some(Err(fs::TryLockError::WouldBlock)) => return Err(IdentityError::InUse(folder.to_owned())),
+            Some(Err(fs::TryLockError::Error(source))) => return Err(io(&lock_path)(source)),
+        }
+        let path = folder.join(FILE);
+        let record = match fs::read(&path) {
+            Ok(text) => read(&text, &path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(IdentityError::Missing(path)),
+            Err(e) => return Err(io(&path)(e)),
+        };
+        let record = match record {
+            Ok(record) => Some(record),
+            Err(IdentityError::Missing(_) | IdentityError::Unreadable(_)) => None,
+            Err(other) => return Err(other),
+        };
+        let (volume, cluster) = (record.map(|r| r.volume), record.and_then(|r| r.cluster));
+        Ok(Self { volume, cluster, _lock: lock })
+    }
+}
+
 fn read(text: &[u8], path: &Path) -> Result<Record, IdentityError> {
     let unreadable = |_| IdentityError::Unreadable(path.to_owned());
     // The version alone first: the rest of another version's file may look different.
@@ -190,6 +239,26 @@ mod tests {
         drop(first);
         let again = Identity::open(dir.path()).unwrap();
         assert_eq!((again.volume(), again.cluster()), (volume, Some(a)));
+    }
+
+    #[test]
+    fn a_glimpse_changes_nothing_and_is_refused_while_a_volume_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = Glimpse::of(dir.path()).unwrap();
+        assert_eq!((empty.volume, fs::read_dir(dir.path()).unwrap().count()), (None, 0));
+        assert!(matches!(Glimpse::of(&dir.path().join("no")), Err(IdentityError::Io { .. })));
+        let running = Identity::open(dir.path()).unwrap();
+        assert!(matches!(Glimpse::of(dir.path()), Err(IdentityError::InUse(_))));
+        let volume = running.volume();
+        drop(running);
+        let (one, two) = (Glimpse::of(dir.path()).unwrap(), Glimpse::of(dir.path()).unwrap());
+        assert_eq!((one.volume, two.volume), (Some(volume), Some(volume)));
+        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::InUse(_))));
+        drop((one, two));
+        fs::write(dir.path().join(FILE), b"{").unwrap();
+        assert_eq!(Glimpse::of(dir.path()).unwrap().volume, None);
+        fs::write(dir.path().join(FILE), br#"{"format_version":7}"#).unwrap();
+        assert!(matches!(Glimpse::of(dir.path()), Err(IdentityError::OtherVersion { found: 7, .. })));
     }
 
     #[test]

@@ -18,11 +18,13 @@ mod supply;
 mod upkeep;
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
 use shared::limits::{
-    COMPACTION_INTERVAL, HEALING_RETRY, HEARTBEAT_INTERVAL, SCRUB_INTERVAL, SEALING_INTERVAL,
+    COMPACTION_INTERVAL, HEALING_RETRY, HEARTBEAT_INTERVAL, OPEN_THREADS_MAX, SCRUB_INTERVAL,
+    SEALING_INTERVAL,
 };
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, blocking, run_worker};
@@ -118,6 +120,7 @@ async fn open(config: &Config) -> Result<(Identity, Store, OpenReport), RunError
             segment_age: config.segment_age,
             reserve_bytes: config.reserve_bytes,
             clock: config.clock,
+            open_threads: available_parallelism().map_or(1, usize::from).min(OPEN_THREADS_MAX),
         };
         let (store, report) = Store::open(disk, options)?;
         say(&report);

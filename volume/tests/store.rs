@@ -12,6 +12,10 @@ mod compaction;
 mod damage;
 #[path = "store/failure.rs"]
 mod failure;
+#[path = "store/inspecting.rs"]
+mod inspecting;
+#[path = "store/opening.rs"]
+mod opening;
 #[path = "store/reclaim.rs"]
 mod reclaim;
 #[path = "store/round_trip.rs"]

@@ -9,6 +9,7 @@ pub(crate) mod put;
 pub(crate) mod rm;
 pub(crate) mod server;
 pub(crate) mod stat;
+pub(crate) mod volume;
 
 #[cfg(test)]
 mod tests;

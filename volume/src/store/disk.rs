@@ -82,6 +82,8 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize;
     /// Writes everything.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Says that nothing is appended any more: what only that needs is let go of.
+    fn settle(&self) {}
     /// Makes the file's bytes and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Sets the length.
@@ -108,7 +110,7 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
 /// A directory of the machine.
 #[derive(Debug)]
 pub struct RealDisk {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     direct: bool,
     punches: bool,
 }
@@ -117,8 +119,10 @@ pub struct RealDisk {
 struct RealFile {
     /// Reads, holes, and writes where `direct` is none.
     cached: OwnedFd,
-    /// Writes past the page cache.
-    direct: Option<OwnedFd>,
+    /// Past the page cache; none for files that are hardly written.
+    direct: Mutex<Option<Arc<OwnedFd>>>,
+    /// What a direct descriptor for a moment is opened by, where the file system has them.
+    place: Option<(Arc<OwnedFd>, Box<str>)>,
     punches: bool,
 }
 
@@ -134,7 +138,7 @@ impl RealDisk {
         let directory = rustix::fs::open(&path, flags, Mode::empty())?;
         let parent = rustix::fs::open(volume, flags, Mode::empty())?;
         retry_on_intr(|| rustix::fs::fsync(&parent))?;
-        let mut disk = Self { directory, direct: false, punches: true };
+        let mut disk = Self { directory: Arc::new(directory), direct: false, punches: true };
         (disk.direct, disk.punches) = disk.probe();
         Ok(disk)
     }
@@ -174,12 +178,13 @@ impl RealDisk {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let cached = retry_on_intr(|| rustix::fs::openat(&self.directory, name, flags | create, mode))?;
         let direct = match access {
-            Access::Direct if self.direct => Some(retry_on_intr(|| {
+            Access::Direct if self.direct => Some(Arc::new(retry_on_intr(|| {
                 rustix::fs::openat(&self.directory, name, flags | OFlags::DIRECT, mode)
-            })?),
+            })?)),
             _ => None,
         };
-        Ok(Arc::new(RealFile { cached, direct, punches: self.punches }))
+        let place = self.direct.then(|| (Arc::clone(&self.directory), name.into()));
+        Ok(Arc::new(RealFile { cached, direct: Mutex::new(direct), place, punches: self.punches }))
     }
 }
 
@@ -246,19 +251,32 @@ fn read_whole(fd: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize>
     Ok(done)
 }
 
+impl RealFile {
+    /// The direct descriptor, or one for this moment.
+    fn direct(&self) -> Option<Arc<OwnedFd>> {
+        if let Some(direct) = &*lock(&self.direct) {
+            return Some(Arc::clone(direct));
+        }
+        let (directory, name) = self.place.as_ref()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECT;
+        let open = || rustix::fs::openat(directory, &**name, flags, Mode::empty());
+        retry_on_intr(open).ok().map(Arc::new)
+    }
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_whole(&self.cached, buffer, offset)
     }
 
     fn read_disk_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let Some(direct) = &self.direct else {
+        let Some(direct) = self.direct() else {
             let range = std::num::NonZeroU64::new(buffer.len() as u64);
             let _ = rustix::fs::fadvise(&self.cached, offset, range, Advice::DontNeed);
             return self.read_at(buffer, offset);
         };
         // Where the file ends in the middle of a sector a direct read stops short of it.
-        let done = read_whole(direct, buffer, offset)?;
+        let done = read_whole(&direct, buffer, offset)?;
         if done.is_multiple_of(PAGE_BYTES) {
             return Ok(done);
         }
@@ -273,7 +291,8 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let fd = self.direct.as_ref().unwrap_or(&self.cached);
+        let direct = lock(&self.direct).clone();
+        let fd = direct.as_deref().unwrap_or(&self.cached);
         let mut done = 0;
         while done < bytes.len() {
             let at = offset + done as u64;
@@ -283,6 +302,10 @@ impl DiskFile for RealFile {
             }
         }
         Ok(())
+    }
+
+    fn settle(&self) {
+        *lock(&self.direct) = None;
     }
 
     fn sync_data(&self) -> io::Result<()> {

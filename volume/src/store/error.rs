@@ -122,7 +122,7 @@ pub enum ReadError {
 }
 
 /// Where a record is damaged.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Damage {
     /// Its header pages.
     #[error("header")]

@@ -167,6 +167,12 @@ impl SegmentHeader {
 
     /// Checks that the page is the header of this segment of this volume.
     pub(super) fn decode(page: &[u8], volume: VolumeId, number: SegmentNumber) -> Result<Self, FormatError> {
+        let header = Self::decode_any(page, number)?;
+        if header.volume == volume { Ok(header) } else { Err(FormatError::Volume) }
+    }
+
+    /// The same, of whatever volume it is.
+    pub(super) fn decode_any(page: &[u8], number: SegmentNumber) -> Result<Self, FormatError> {
         if &page[..8] != MAGIC {
             return Err(FormatError::Magic);
         }
@@ -176,12 +182,10 @@ impl SegmentHeader {
         if u32_at(page, 8) != VERSION {
             return Err(FormatError::Version(u32_at(page, 8)));
         }
-        if VolumeId::from_bytes(field(page, 16)) != volume {
-            return Err(FormatError::Volume);
-        }
         if u64_at(page, 32) != u64::from(number.0) {
             return Err(FormatError::Number);
         }
+        let volume = VolumeId::from_bytes(field(page, 16));
         let created = Timestamp::from_unix_ms(u64_at(page, 40));
         Ok(Self { volume, number, created, salt: field(page, 48) })
     }

@@ -160,7 +160,8 @@ pub(super) struct Contents {
 pub(super) fn decode(bytes: &[u8], segment: &SegmentHeader) -> Result<Contents, FormatError> {
     check_header(bytes, segment)?;
     let fingerprint = segment.fingerprint();
-    let mut contents = Contents { good_bytes: HEADER_BYTES as u64, ..Contents::default() };
+    let entries = Vec::with_capacity((bytes.len() - HEADER_BYTES) / ENTRY_BYTES);
+    let mut contents = Contents { entries, good_bytes: HEADER_BYTES as u64, ..Contents::default() };
     let mut before = super::format::Crc::new();
     let mut gap = false;
     for (number, raw) in (0..).zip(bytes[HEADER_BYTES..].chunks_exact(ENTRY_BYTES)) {

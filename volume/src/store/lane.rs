@@ -263,6 +263,7 @@ impl Inner {
         if let Err(e) = &sealed {
             tracing::warn!(segment = %segment.number(), error = %e, "sealing failed");
         } else {
+            segment.file.settle();
             self.drop_if_empty(segment.number());
         }
         sealed

@@ -5,8 +5,8 @@
 //! failed write or sync, free bytes before their delete is durable, speak HTTP or JSON.
 //!
 //! `format` and `index` own the bytes on disk, `disk` is the machine, `catalog` the memory; `write`, `read`
-//! and `reclaim` are the verbs; `recovery` is what opening does. Locks are taken in this order: `switching`, an
-//! index, the scrub, the reservations, the catalog; none is held across an await.
+//! and `reclaim` are the verbs; `recovery` is what opening does, `inspect` looks from outside. Locks are taken in this
+//! order: `switching`, an index, the scrub, the reservations, the catalog; none is held across an await.
 
 mod buffer;
 mod catalog;
@@ -15,6 +15,7 @@ mod disk;
 mod error;
 mod format;
 mod index;
+pub mod inspect;
 mod lane;
 mod read;
 mod reclaim;
@@ -44,6 +45,7 @@ pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyR
 pub use format::FormatError;
 pub use read::Reader;
 pub use reclaim::Deleted;
+pub use recovery::load::IndexState;
 pub use recovery::{OpenReport, Refusal, Refused};
 pub use scrub::Scrubbed;
 pub use segment::SegmentNumber;
@@ -69,6 +71,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// What time it is.
     pub clock: Clock,
+    /// Threads that open the segments; with one, none is started, and everything happens in one order.
+    pub open_threads: usize,
 }
 
 /// The store of one volume; cheap to clone.

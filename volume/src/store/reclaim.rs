@@ -13,7 +13,7 @@ use shared::limits::PAGE_BYTES;
 use shared::work::blocking;
 
 use super::buffer::Aligned;
-use super::catalog::Dead;
+use super::catalog::{Dead, Slot};
 use super::disk::Punched;
 use super::error::{DeleteError, FailedStep, is_full, is_out_of_descriptors};
 use super::index::{Entry, IndexFile};
@@ -147,7 +147,7 @@ impl Inner {
         }
     }
 
-    fn punch(&self, dead: &[Dead]) {
+    pub(super) fn punch(&self, dead: &[Dead]) {
         let mut page = Aligned::new(PAGE_BYTES);
         for Dead { blob, extent } in dead {
             self.drop_if_empty(extent.segment);
@@ -180,11 +180,19 @@ impl Inner {
     }
 
     /// Removes a sealed segment in which nothing is alive.
+    pub(super) fn drop_if_empty(&self, number: SegmentNumber) {
+        let empty = lock(&self.catalog).take_empty(number);
+        if let Some(slot) = empty {
+            self.remove_segment(&slot);
+        }
+    }
+
+    /// Removes the files of a segment that was taken out of the catalog.
     ///
     /// The segment goes first: an index without a segment is swept away at the next opening, a
     /// segment without its index would be read again, deleted records and all.
-    pub(super) fn drop_if_empty(&self, number: SegmentNumber) {
-        let Some(slot) = lock(&self.catalog).take_empty(number) else { return };
+    pub(super) fn remove_segment(&self, slot: &Slot) {
+        let number = slot.segment.number();
         let removed = self
             .disk
             .remove(&number.segment_name())

@@ -1,28 +1,31 @@
 //! What opening a store does: read the indexes, scan what they do not cover, repair what a crash left.
+//! Several threads read, one puts into service, in the order of the segments.
 //!
 //! It may cut only bytes after the last record that is known to have counted; a bad record with good
 //! ones after it is rot: set aside, never cut. A segment that is not ours, or whose first page is bad, is reported
 //! and left as it is. One bad segment never keeps the others from being served.
 
-mod load;
+mod in_order;
+pub(super) mod load;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use shared::clock::Timestamp;
 use shared::ids::BlobId;
 use shared::limits::TICKET_MEMORY;
 
 use super::catalog::{Catalog, Dead, Slot};
 use super::disk::Disk;
-use super::error::is_out_of_descriptors;
-use super::error::{OpenError, is_full};
+use super::error::{FailedStep, OpenError, is_full, is_out_of_descriptors};
 use super::format::FormatError;
 use super::index::Entry;
-use super::scan::Scanner;
+use super::scan::{Depth, Scanner};
 use super::segment::{Extent, SegmentNumber};
 use super::{Inner, Options, lock};
+use in_order::in_order;
 use load::{Loaded, Outcome, load};
 
 /// What was found when a store was opened.
@@ -74,38 +77,43 @@ pub enum Refusal {
     Unreadable(io::ErrorKind),
 }
 
-/// Opens the store.
+/// A store on its way into service.
+struct Opening {
+    catalog: Catalog,
+    report: OpenReport,
+    blobs: Vec<(BlobId, Extent)>,
+    dead: Vec<Dead>,
+    /// The first segment that could not be repaired.
+    failure: Option<(SegmentNumber, FailedStep, io::Error)>,
+    now: Timestamp,
+}
+
+/// Opens the store: whatever the threads, the outcome is that of one segment after the other.
 pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>, OpenReport), OpenError> {
     let directory = |step| move |source| OpenError::Directory { step, source };
     let names = disk.names().map_err(directory("listing it"))?;
     let mut report = OpenReport::default();
     let (segments, next) = sweep(&*disk, &names, &mut report).map_err(directory("removing left-overs"))?;
-    let mut inner = Inner::new(disk, options, Catalog::new(next));
-    let (mut dead, mut duplicates) = (Vec::new(), Vec::new());
-    for number in segments {
-        match load(&*inner.disk, &inner.options, number) {
-            Ok(Outcome::Loaded(loaded)) => {
-                adopt(&mut inner, *loaded, &mut report, &mut dead, &mut duplicates);
-            }
-            Ok(Outcome::Refused(why)) => {
-                report.refused.push(Refused { segment: number, why: Refusal::Header(why) });
-            }
-            Ok(Outcome::Unborn) => {
-                remove(&*inner.disk, number).map_err(directory("removing an unborn segment"))?;
-                report.unborn += 1;
-            }
-            Err(source) if is_out_of_descriptors(&source) => {
-                return Err(OpenError::Segment { segment: number, step: "opening it", source });
-            }
-            Err(e) => {
-                report.refused.push(Refused { segment: number, why: Refusal::Unreadable(e.kind()) });
-            }
-        }
+    let mut opening = Opening {
+        catalog: Catalog::new(next),
+        report,
+        blobs: Vec::new(),
+        dead: Vec::new(),
+        failure: None,
+        now: options.clock.now(),
+    };
+    let read = |number: &SegmentNumber| load(&*disk, options.volume, *number, Depth::Whole);
+    in_order(&segments, options.open_threads, read, |number, outcome| {
+        opening.take(&*disk, *number, outcome)
+    })?;
+    let Opening { mut catalog, mut report, blobs, mut dead, failure, .. } = opening;
+    let duplicates = catalog.fill(blobs);
+    let inner = Arc::new(Inner::new(disk, options, catalog));
+    if let Some((number, step, e)) = failure {
+        inner.go_read_only(number, step, &e);
     }
-    let inner = Arc::new(inner);
     resolve(&inner, &duplicates, &mut dead, &mut report);
-    inner.punch_later(dead);
-    settle(&inner);
+    settle(&inner, dead);
     let catalog = lock(&inner.catalog);
     report.segments = catalog.slots().count();
     report.blobs = catalog.blob_count();
@@ -121,7 +129,7 @@ fn sweep(
     disk: &dyn Disk,
     names: &[String],
     report: &mut OpenReport,
-) -> io::Result<(BTreeSet<SegmentNumber>, u32)> {
+) -> io::Result<(Vec<SegmentNumber>, u32)> {
     let mut segments = BTreeSet::new();
     let mut indexes = BTreeSet::new();
     for name in names {
@@ -129,14 +137,9 @@ fn sweep(
             segments.insert(number);
         } else if let Some(number) = SegmentNumber::from_name(name, ".idx") {
             indexes.insert(number);
-        } else if SegmentNumber::from_name(name, ".idx.tmp").is_some()
-            || name == super::disk::PROBE
-            || name == super::scrub::TEMPORARY
-        {
+        } else if is_left_over(name) {
             disk.remove(name)?;
-        } else if name == super::scrub::FILE {
-            continue;
-        } else {
+        } else if !is_ours(name) {
             report.foreign.push(name.clone());
         }
     }
@@ -146,7 +149,20 @@ fn sweep(
         disk.remove(&orphan.index_name())?;
     }
     let last = segments.last().max(indexes.last());
-    Ok((segments.clone(), last.map_or(0, |n| n.0.saturating_add(1))))
+    let next = last.map_or(0, |n| n.0.saturating_add(1));
+    Ok((segments.into_iter().collect(), next))
+}
+
+/// A file that only a crash leaves.
+fn is_left_over(name: &str) -> bool {
+    SegmentNumber::from_name(name, ".idx.tmp").is_some()
+        || name == super::disk::PROBE
+        || name == super::scrub::TEMPORARY
+}
+
+/// Whether a file that is neither a segment nor an index belongs to the store.
+pub(super) fn is_ours(name: &str) -> bool {
+    is_left_over(name) || name == super::scrub::FILE
 }
 
 fn remove(disk: &dyn Disk, number: SegmentNumber) -> io::Result<()> {
@@ -155,55 +171,67 @@ fn remove(disk: &dyn Disk, number: SegmentNumber) -> io::Result<()> {
     disk.remove(&number.index_name())
 }
 
-/// Puts a segment into service.
-fn adopt(
-    inner: &mut Inner,
-    loaded: Loaded,
-    report: &mut OpenReport,
-    dead: &mut Vec<Dead>,
-    duplicates: &mut Vec<(BlobId, Extent)>,
-) {
-    let Loaded { segment, facts, sealed, recovered, rebuilt, torn_bytes, failure } = loaded;
-    let number = segment.number();
-    report.indexes_rebuilt += usize::from(rebuilt);
-    report.records_recovered += recovered;
-    report.torn_bytes += torn_bytes;
-    report.quarantined += facts.aside.len();
-    if rebuilt {
-        tracing::warn!(segment = %number, records = facts.puts.len(), "an index was lost or bad: rebuilt");
-    }
-    if !facts.aside.is_empty() {
-        tracing::warn!(segment = %number, ranges = facts.aside.len(), "damaged ranges are set aside for repair");
-    }
-    if let Some((step, e)) = &failure {
-        if is_full(e) {
-            tracing::warn!(segment = %number, error = %e, "no space to repair a segment: it is read as it is");
-        } else {
-            inner.go_read_only(number, *step, e);
+impl Opening {
+    fn take(
+        &mut self,
+        disk: &dyn Disk,
+        number: SegmentNumber,
+        outcome: io::Result<Outcome>,
+    ) -> Result<(), OpenError> {
+        match outcome {
+            Ok(Outcome::Loaded(loaded)) => self.adopt(*loaded),
+            Ok(Outcome::Refused(why)) => {
+                self.report.refused.push(Refused { segment: number, why: Refusal::Header(why) });
+            }
+            Ok(Outcome::Unborn) => {
+                let step = "removing an unborn segment";
+                remove(disk, number).map_err(|source| OpenError::Directory { step, source })?;
+                self.report.unborn += 1;
+            }
+            Err(source) if is_out_of_descriptors(&source) => {
+                return Err(OpenError::Segment { segment: number, step: "opening it", source });
+            }
+            Err(e) => {
+                self.report.refused.push(Refused { segment: number, why: Refusal::Unreadable(e.kind()) });
+            }
         }
+        Ok(())
     }
-    let idle = !sealed && !segment.is_poisoned();
-    let mut slot = Slot::new(Arc::new(segment), sealed);
-    slot.set_aside = facts.aside.len() as u64;
-    let catalog = inner.catalog.get_mut().expect("nobody else has it yet");
-    catalog.add(slot);
-    for (blob, extent, _) in facts.puts.into_values() {
-        if catalog.get(blob).is_some() {
-            duplicates.push((blob, extent));
-        } else {
-            catalog.insert(blob, extent);
+
+    /// Puts a segment into service.
+    fn adopt(&mut self, loaded: Loaded) {
+        let Loaded {
+            segment, mut puts, deletes, aside, sealed, recovered, index, torn_bytes, failure, ..
+        } = loaded;
+        let number = segment.number();
+        self.report.indexes_rebuilt += usize::from(index.is_rebuilt());
+        self.report.records_recovered += recovered;
+        self.report.torn_bytes += torn_bytes;
+        self.report.quarantined += aside.len();
+        if index.is_rebuilt() {
+            tracing::warn!(segment = %number, records = puts.len(), "an index was lost or bad: rebuilt");
         }
-    }
-    let now = inner.options.clock.now();
-    for (blob, extent) in facts.deletes.into_values() {
-        if now.since(blob.created()) < TICKET_MEMORY {
-            report.lately_deleted.push(blob);
+        if !aside.is_empty() {
+            tracing::warn!(segment = %number, ranges = aside.len(), "damaged ranges are set aside for repair");
         }
-        catalog.add_dead(extent);
-        dead.push(Dead { blob, extent });
-    }
-    if idle {
-        catalog.add_idle(number);
+        if let Some((step, e)) = failure {
+            if is_full(&e) {
+                tracing::warn!(segment = %number, error = %e, "no space to repair a segment: it is read as it is");
+            } else {
+                self.failure.get_or_insert((number, step, e));
+            }
+        }
+        if !sealed && !segment.is_poisoned() {
+            self.catalog.add_idle(number);
+        }
+        let mut slot = Slot::new(Arc::new(segment), sealed);
+        slot.set_aside = aside.len() as u64;
+        slot.dead_bytes = deletes.iter().map(|d| d.extent.punchable()).sum();
+        self.catalog.add(slot);
+        self.blobs.append(&mut puts);
+        let lately = |d: &&Dead| self.now.since(d.blob.created()) < TICKET_MEMORY;
+        self.report.lately_deleted.extend(deletes.iter().filter(lately).map(|d| d.blob));
+        self.dead.extend(deletes);
     }
 }
 
@@ -250,22 +278,31 @@ fn is_whole(inner: &Inner, extent: &Extent) -> bool {
     Scanner::new(&segment.header, &*segment.file, length).is_whole(extent).unwrap_or(false)
 }
 
-/// Seals what should have been sealed, and removes sealed segments in which nothing is alive.
-fn settle(inner: &Arc<Inner>) {
-    let full = |s: &Slot| !s.sealed && s.segment.end() >= inner.options.segment_bytes;
-    let (full, sealed): (Vec<_>, Vec<_>) = {
-        let catalog = lock(&inner.catalog);
+/// Takes sealed segments in which nothing is alive out of service. Their removal, the punches that a crash may have
+/// prevented and the seals that are due are done behind the back of the first requests.
+fn settle(inner: &Arc<Inner>, dead: Vec<Dead>) {
+    let (full, empty) = {
+        let mut catalog = lock(&inner.catalog);
         let numbers = |test: &dyn Fn(&Slot) -> bool| {
             catalog.slots().filter(|s| test(s)).map(|s| s.segment.number()).collect::<Vec<_>>()
         };
-        (numbers(&full), numbers(&|s| s.sealed))
+        let full = numbers(&|s| !s.sealed && s.segment.end() >= inner.options.segment_bytes);
+        let sealed = numbers(&|s| s.sealed);
+        let empty: Vec<_> = sealed.into_iter().filter_map(|n| catalog.take_empty(n)).collect();
+        (full, empty)
     };
-    for number in full {
-        let Some(segment) = lock(&inner.catalog).lease_idle(number) else { continue };
-        let store = Arc::clone(inner);
-        inner.background(move || {
-            let _ = store.seal(&segment);
-        });
+    if dead.is_empty() && full.is_empty() && empty.is_empty() {
+        return;
     }
-    sealed.into_iter().for_each(|number| inner.drop_if_empty(number));
+    let store = Arc::clone(inner);
+    inner.background(move || {
+        empty.iter().for_each(|slot| store.remove_segment(slot));
+        store.punch(&dead);
+        for number in full {
+            let segment = lock(&store.catalog).lease_idle(number);
+            if let Some(segment) = segment {
+                let _ = store.seal(&segment);
+            }
+        }
+    });
 }

@@ -16,6 +16,7 @@ use super::format::{
     FormatError, HEADER_PAGES_MAX, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index,
     pages_of, sums_page, tombstone, trailer_pages,
 };
+use super::read::check_ends;
 use super::segment::Extent;
 
 /// A whole record.
@@ -46,15 +47,26 @@ enum Examined {
     Deleted(BlobId, Result<Extent, u64>),
     /// A header, and nothing but zeros where body and trailer should be.
     Hollow(BlobId, Extent),
-    /// Nothing that can be used; the end, if header and trailer are good and the body is not.
-    Bad(Option<u64>),
+    /// Nothing that can be used, and why; the end, if header and trailer are good and the body is not.
+    Bad(Damage, Option<u64>),
+}
+
+/// How much of a record is read before it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Header and trailer: enough to say what is where.
+    Ends,
+    /// Every byte.
+    Whole,
 }
 
 /// Reads one segment.
 pub(super) struct Scanner<'a> {
     header: &'a SegmentHeader,
-    file: &'a dyn DiskFile,
-    length: u64,
+    pub(super) file: &'a dyn DiskFile,
+    pub(super) length: u64,
+    depth: Depth,
+    /// Taken with the first record that is examined: most segments are not scanned.
     memory: Vec<u8>,
 }
 
@@ -62,7 +74,12 @@ const WINDOW: usize = 16 * BLOCK_BYTES;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(header: &'a SegmentHeader, file: &'a dyn DiskFile, length: u64) -> Self {
-        Self { header, file, length, memory: vec![0; WINDOW] }
+        Self { header, file, length, depth: Depth::Whole, memory: Vec::new() }
+    }
+
+    /// The same, to another depth.
+    pub(super) fn deep(self, depth: Depth) -> Self {
+        Self { depth, ..self }
     }
 
     /// All records from `from`, where one begins or nothing.
@@ -77,7 +94,7 @@ impl<'a> Scanner<'a> {
                 Examined::Good(found) => found.extent.end(),
                 Examined::Deleted(_, Ok(extent)) | Examined::Hollow(_, extent) => extent.end(),
                 Examined::Deleted(_, Err(next)) => *next,
-                Examined::Bad(rot_end) => {
+                Examined::Bad(_, rot_end) => {
                     scanned.rot_end = scanned.rot_end.max(*rot_end);
                     bad.get_or_insert(at);
                     at = self.next_header(at + PAGE)?;
@@ -97,13 +114,11 @@ impl<'a> Scanner<'a> {
     }
 
     fn examine(&mut self, at: u64) -> io::Result<Examined> {
-        const BAD: Examined = Examined::Bad(None);
-        let mut pages = vec![0; HEADER_PAGES_MAX * PAGE_BYTES];
-        let read = self.file.read_at(&mut pages, at)?;
-        pages.truncate(read);
-        let count = if read >= PAGE_BYTES { RecordHeader::probe(self.header, at, &pages) } else { None };
-        let Some(head) = count.and_then(|n| pages.get(..n * PAGE_BYTES)) else { return Ok(BAD) };
-        let Ok(header) = RecordHeader::decode(self.header, at, head) else { return Ok(BAD) };
+        self.memory.resize(WINDOW, 0);
+        let (header, head) = match self.header(at)? {
+            Ok(found) => found,
+            Err(e) => return Ok(Examined::Bad(Damage::Header(e), None)),
+        };
         let body = at + head.len() as u64;
         let (trailer, complete) = match header.declared {
             Some(length) => (body + pages_of(length) * PAGE, true),
@@ -116,7 +131,7 @@ impl<'a> Scanner<'a> {
             finished_secs: 0,
             header_pages: u8::try_from(head.len() / PAGE_BYTES).unwrap_or(u8::MAX),
         };
-        let deleted = tombstone::is_set(self.header, at, header.blob, head);
+        let deleted = tombstone::is_set(self.header, at, header.blob, &head);
         let mut page = vec![0; PAGE_BYTES];
         let whole = complete && self.file.read_at(&mut page, trailer)? == PAGE_BYTES;
         let decoded = Trailer::decode(self.header, at, header.blob, trailer, &page);
@@ -133,14 +148,33 @@ impl<'a> Scanner<'a> {
                 let found = Found { blob: header.blob, extent, finished: t.finished };
                 Ok(match self.verify_body(&found, &t, sums)? {
                     None => Examined::Good(found),
-                    Some(_) => Examined::Bad(Some(extent.end())),
+                    Some(damage) => Examined::Bad(damage, Some(extent.end())),
                 })
             }
             _ if known && whole && self.is_zero(extent.body(), extent.end())? => {
                 Ok(Examined::Hollow(header.blob, extent))
             }
-            _ => Ok(BAD),
+            Ok(_) if whole => Ok(Examined::Bad(Damage::Trailer(FormatError::Content), None)),
+            Err(e) if whole => Ok(Examined::Bad(Damage::Trailer(e), None)),
+            _ => Ok(Examined::Bad(Damage::CutOff, None)),
         }
+    }
+
+    /// The header that begins at `at`, with its pages.
+    pub(super) fn header(&self, at: u64) -> io::Result<Result<(RecordHeader, Vec<u8>), FormatError>> {
+        let mut pages = vec![0; HEADER_PAGES_MAX * PAGE_BYTES];
+        let read = self.file.read_at(&mut pages, at)?;
+        let count = if read >= PAGE_BYTES { RecordHeader::probe(self.header, at, &pages) } else { None };
+        let Some(bytes) = count.map(|n| n * PAGE_BYTES).filter(|n| *n <= read) else {
+            return Ok(Err(FormatError::Marker));
+        };
+        pages.truncate(bytes);
+        Ok(RecordHeader::decode(self.header, at, &pages).map(|header| (header, pages)))
+    }
+
+    /// What is wrong with the record that begins at `at`, if that can be told.
+    pub(super) fn damage_at(&mut self, at: u64) -> io::Result<Option<Damage>> {
+        Ok(if let Examined::Bad(damage, _) = self.examine(at)? { Some(damage) } else { None })
     }
 
     /// Checks an indexed record whole.
@@ -148,6 +182,31 @@ impl<'a> Scanner<'a> {
         Ok(
             matches!(self.examine(extent.offset())?, Examined::Good(found) if found.extent.end() == extent.end()),
         )
+    }
+
+    /// Checks an indexed record: its header, if that is good, and what is wrong with the record.
+    pub(super) fn verify(
+        &mut self,
+        blob: BlobId,
+        extent: &Extent,
+    ) -> io::Result<(Option<RecordHeader>, Option<Damage>)> {
+        self.memory.resize(WINDOW, 0);
+        let mut pages = vec![0; extent.header_bytes() + PAGE_BYTES];
+        let (head, tail) = pages.split_at_mut(extent.header_bytes());
+        if self.file.read_at(head, extent.offset())? < head.len() {
+            return Ok((None, Some(Damage::CutOff)));
+        }
+        let header = RecordHeader::decode(self.header, extent.offset(), head).ok().filter(|h| h.blob == blob);
+        let whole = self.file.read_at(tail, extent.trailer())? == PAGE_BYTES;
+        let damage = match check_ends(self.header, blob, extent, &pages) {
+            Err(Damage::Trailer(_)) if !whole => Some(Damage::CutOff),
+            Err(damage) => Some(damage),
+            Ok((_, trailer, sums)) => {
+                let found = Found { blob, extent: *extent, finished: trailer.finished };
+                self.verify_body(&found, &trailer, sums)?
+            }
+        };
+        Ok((header, damage))
     }
 
     /// Whether an indexed record is marked as deleted, or is a header before a hole.
@@ -176,7 +235,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Where the next header begins, or the end of the file.
-    fn next_header(&mut self, from: u64) -> io::Result<u64> {
+    pub(super) fn next_header(&mut self, from: u64) -> io::Result<u64> {
         let header = self.header;
         let found = self.find(from, |at, page| RecordHeader::probe(header, at, page).map(|_| at))?;
         Ok(found.unwrap_or(self.length))
@@ -214,6 +273,9 @@ impl<'a> Scanner<'a> {
         trailer: &Trailer,
         first: Vec<u32>,
     ) -> io::Result<Option<Damage>> {
+        if self.depth == Depth::Ends {
+            return Ok(None);
+        }
         let extent = &found.extent;
         let mut sums = first;
         let mut page = vec![0; PAGE_BYTES];

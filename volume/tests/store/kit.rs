@@ -28,6 +28,7 @@ impl Kit {
             segment_age: Duration::from_secs(3600),
             reserve_bytes: 0,
             clock: Clock::manual(Timestamp::from_unix_ms(1_700_000_000_000)),
+            open_threads: 2,
         };
         Self { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), options }
     }

@@ -8,29 +8,50 @@ use std::io;
 use std::sync::Arc;
 
 use shared::clock::Timestamp;
-use shared::ids::BlobId;
+use shared::ids::{BlobId, VolumeId};
 use shared::limits::PAGE_BYTES;
 
-use crate::store::Options;
+use crate::store::catalog::Dead;
 use crate::store::disk::{Access, Disk, DiskFile};
 use crate::store::error::FailedStep;
 use crate::store::format::{FormatError, PAGE, SegmentHeader};
 use crate::store::index::{self, Contents, Entry, IndexFile, ReplaceError};
-use crate::store::scan::{Scanned, Scanner};
+use crate::store::scan::{Depth, Scanned, Scanner};
 use crate::store::segment::{Extent, Segment, SegmentNumber};
 
 /// What is known of one segment.
-pub(super) struct Loaded {
-    pub(super) segment: Segment,
-    pub(super) facts: Facts,
-    pub(super) sealed: bool,
-    pub(super) recovered: usize,
-    pub(super) rebuilt: bool,
-    pub(super) torn_bytes: u64,
-    pub(super) failure: Option<(FailedStep, io::Error)>,
+pub(in crate::store) struct Loaded {
+    pub(in crate::store) segment: Segment,
+    /// By offset, as the deletes.
+    pub(in crate::store) puts: Vec<(BlobId, Extent)>,
+    pub(in crate::store) deletes: Vec<Dead>,
+    /// Ranges set aside: offset and bytes.
+    pub(in crate::store) aside: Vec<(u64, u64)>,
+    /// Records that the index names and the segment is too short for.
+    pub(in crate::store) cut: Vec<(BlobId, Extent)>,
+    pub(in crate::store) sealed: bool,
+    pub(in crate::store) recovered: usize,
+    pub(in crate::store) index: IndexState,
+    /// From here on the records were scanned.
+    pub(in crate::store) scanned: Option<u64>,
+    pub(in crate::store) torn_bytes: u64,
+    pub(in crate::store) failure: Option<(FailedStep, io::Error)>,
 }
 
-pub(super) enum Outcome {
+/// What an index was found to be worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexState {
+    /// It says all there is to say.
+    Good,
+    /// There is none: it is rebuilt from the segment.
+    Missing,
+    /// It ends in an unfinished entry, or is older than its segment: it is brought up to date.
+    Stale,
+    /// It is damaged, or another segment's: it is rebuilt from the segment.
+    Rotten,
+}
+
+pub(in crate::store) enum Outcome {
     Loaded(Box<Loaded>),
     Refused(FormatError),
     Unborn,
@@ -38,19 +59,25 @@ pub(super) enum Outcome {
 
 /// An index and a scan, put together.
 #[derive(Default)]
-pub(super) struct Facts {
-    pub(super) puts: BTreeMap<u64, (BlobId, Extent, Timestamp)>,
-    pub(super) deletes: BTreeMap<u64, (BlobId, Extent)>,
-    pub(super) aside: BTreeMap<u64, u64>,
+struct Facts {
+    puts: BTreeMap<u64, (BlobId, Extent, Timestamp)>,
+    deletes: BTreeMap<u64, (BlobId, Extent)>,
+    aside: BTreeMap<u64, u64>,
+    cut: Vec<(BlobId, Extent)>,
 }
 
 /// Reads one segment. An error is one of reading; failing to repair is kept in `Loaded::failure`.
-pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) -> io::Result<Outcome> {
-    let file = disk.open(&number.segment_name(), Access::Direct)?;
+pub(in crate::store) fn load(
+    disk: &dyn Disk,
+    volume: VolumeId,
+    number: SegmentNumber,
+    depth: Depth,
+) -> io::Result<Outcome> {
+    let mut file = disk.open(&number.segment_name(), Access::Cached)?;
     let length = file.length()?;
     let mut page = vec![0; PAGE_BYTES];
     let read = file.read_at(&mut page, 0)?;
-    let header = match SegmentHeader::decode(&page, options.volume, number) {
+    let header = match SegmentHeader::decode(&page, volume, number) {
         Ok(header) => header,
         // Nothing is written behind the first page before that is durable: so nothing ever counted here.
         Err(FormatError::Magic | FormatError::Checksum) if length <= PAGE && read <= PAGE_BYTES => {
@@ -58,33 +85,52 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
         }
         Err(why) => return Ok(Outcome::Refused(why)),
     };
-    let contents = read_index(disk, &header)?;
-    let rebuilt = contents.as_ref().is_none_or(|c| c.rotten);
-    let contents = contents.unwrap_or_default();
+    let (mut contents, index) = read_index(disk, &header)?;
+    if !contents.sealed {
+        // Of a sealed one, only marks in header pages are written: those need no second descriptor.
+        file = disk.open(&number.segment_name(), Access::Direct)?;
+    }
+    let entries = std::mem::take(&mut contents.entries);
+    let ends = || entries.iter().map(Entry::end);
+    let end = ends().max().unwrap_or(PAGE);
+    let covered = ends().filter(|end| *end <= length).max().unwrap_or(PAGE);
     let mut facts = Facts::default();
-    contents.entries.iter().for_each(|e| facts.learn(e));
-    let mut scanner = Scanner::new(&header, &*file, length);
-    let (from, dirty) = facts.doubt(&mut scanner, &*file, &contents, rebuilt, length)?;
+    entries.iter().for_each(|e| facts.learn(e));
+    drop(entries);
+    let mut scanner = Scanner::new(&header, &*file, length).deep(depth);
+    let (from, dirty) = facts.doubt(&scanner, &contents, index.is_rebuilt(), covered)?;
     let scanned = match from {
         Some(from) => {
             file.drop_cache();
             scanner.scan(from)?
         }
-        None => Scanned {
-            end: contents.entries.iter().map(Entry::end).max().unwrap_or(PAGE),
-            ..Scanned::default()
-        },
+        None => Scanned { end, ..Scanned::default() },
     };
-    let plan = Plan { rebuilt, dirty, scanned: from.is_some(), length };
+    let plan = Plan { index, dirty, scanned: from, length };
     plan.carry_out(disk, header, file, &contents, facts, scanned).map(|l| Outcome::Loaded(Box::new(l)))
 }
 
-/// The index of a segment; `None` if it is missing, another's, or has a bad header.
-fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Option<Contents>> {
-    match disk.open(&header.number.index_name(), Access::Cached) {
-        Ok(file) => Ok(index::decode(&index::read_all(&*file)?, header).ok()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Contents, IndexState)> {
+    let file = match disk.open(&header.number.index_name(), Access::Cached) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok((Contents::default(), IndexState::Missing));
+        }
+        file => file?,
+    };
+    let contents = index::decode(&index::read_all(&*file)?, header);
+    let state = match &contents {
+        Ok(contents) if contents.rotten => IndexState::Rotten,
+        Ok(contents) if contents.torn_bytes > 0 => IndexState::Stale,
+        Ok(_) => IndexState::Good,
+        Err(_) => IndexState::Rotten,
+    };
+    Ok((contents.unwrap_or_default(), state))
+}
+
+impl IndexState {
+    /// Whether nothing but its deletes is believed.
+    pub(in crate::store) fn is_rebuilt(self) -> bool {
+        matches!(self, Self::Missing | Self::Rotten)
     }
 }
 
@@ -107,14 +153,13 @@ impl Facts {
     }
 
     /// How far the index can be believed: from where the segment has to be scanned, if at all, and
-    /// whether entries were dropped.
+    /// whether entries were dropped. Its entries cover the segment up to `covered`.
     fn doubt(
         &mut self,
-        scanner: &mut Scanner<'_>,
-        file: &dyn DiskFile,
+        scanner: &Scanner<'_>,
         contents: &Contents,
         rebuilt: bool,
-        length: u64,
+        covered: u64,
     ) -> io::Result<(Option<u64>, bool)> {
         if rebuilt {
             // Deletes that are known stay known; puts are found again.
@@ -125,7 +170,7 @@ impl Facts {
         let mut dirty = false;
         // More was punched than the index knows of: it is older than the segment.
         let expected: u64 = self.puts.values().map(|(_, e, _)| e.bytes()).sum();
-        if contents.torn_bytes > 0 || file.allocated()? < expected {
+        if contents.torn_bytes > 0 || scanner.file.allocated()? < expected {
             dirty |= self.bury(scanner)?;
         }
         if contents.sealed {
@@ -133,12 +178,11 @@ impl Facts {
         }
         // An entry is written after its record was synced. So a record that does not check is rot, for
         // its readers to find, and only one that the file is too short for does not count.
-        let ends = contents.entries.iter().map(Entry::end).filter(|end| *end <= length);
-        let mut from = ends.max().unwrap_or(PAGE);
-        let cut: Vec<u64> =
-            self.puts.iter().filter(|(_, (_, e, _))| e.end() > length).map(|(at, _)| *at).collect();
+        let mut from = covered;
+        let behind = |(_, e, _): &(_, Extent, _)| e.end() > scanner.length;
+        let cut: Vec<u64> = self.puts.iter().filter(|(_, put)| behind(put)).map(|(at, _)| *at).collect();
         for at in cut {
-            self.puts.remove(&at);
+            self.cut.extend(self.puts.remove(&at).map(|(blob, extent, _)| (blob, extent)));
             (from, dirty) = (from.min(at), true);
         }
         Ok((Some(from), dirty))
@@ -196,9 +240,9 @@ impl Facts {
 
 /// What is to be done to a segment after it was read.
 struct Plan {
-    rebuilt: bool,
+    index: IndexState,
     dirty: bool,
-    scanned: bool,
+    scanned: Option<u64>,
     length: u64,
 }
 
@@ -212,21 +256,22 @@ impl Plan {
         mut facts: Facts,
         mut scanned: Scanned,
     ) -> io::Result<Loaded> {
-        if let Some(rot_end) = scanned.rot_end.filter(|_| self.rebuilt) {
+        let rebuilt = self.index.is_rebuilt();
+        if let Some(rot_end) = scanned.rot_end.filter(|_| rebuilt) {
             // Without its index nobody can tell a torn record from one that counted and rotted: keep it.
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
         let mut failure = None;
         let mut torn_bytes = 0;
-        if self.scanned && scanned.end < self.length {
+        if self.scanned.is_some() && scanned.end < self.length {
             torn_bytes = self.length - scanned.end;
             tracing::info!(segment = %header.number, at = scanned.end, bytes = torn_bytes, "cutting an unfinished record off");
             failure = file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e));
         }
         let found_before = facts.puts.len();
         let new = facts.absorb(&scanned);
-        let recovered = if self.rebuilt { 0 } else { facts.puts.len().saturating_sub(found_before) };
+        let recovered = if rebuilt { 0 } else { facts.puts.len().saturating_sub(found_before) };
         let mut dirty = self.dirty | facts.forget_behind(scanned.end);
         if recovered > 0 {
             // An index that lags may have lost more than its last entries.
@@ -236,20 +281,8 @@ impl Plan {
             // They were read, perhaps from the page cache; now they count, so now they must be durable.
             failure = file.sync_data().err().map(|e| (FailedStep::Sync, e));
         }
-        let written = if self.rebuilt || dirty {
-            let entries = if contents.sealed {
-                index::sealed(&header, facts.entries(), scanned.end)
-            } else {
-                facts.entries()
-            };
-            let room = facts.puts.len() as u64 + 2;
-            IndexFile::replace(disk, &header, &entries, room).map_err(|e| match e {
-                ReplaceError::Before(e) | ReplaceError::After(e) => e,
-            })
-        } else {
-            let mut file = IndexFile::existing(&header, contents.good_bytes);
-            extend(disk, &mut file, contents.torn_bytes, &new).map(|()| file)
-        };
+        let anew = (rebuilt || dirty).then_some(&facts);
+        let written = write_index(disk, &header, contents, anew, scanned.end, &new);
         let index = written.unwrap_or_else(|e| {
             failure = Some((FailedStep::Index, e));
             let mut index = IndexFile::existing(&header, contents.good_bytes);
@@ -260,9 +293,42 @@ impl Plan {
         if failure.is_some() {
             segment.poison();
         }
-        let (rebuilt, sealed) = (self.rebuilt, contents.sealed);
-        Ok(Loaded { segment, facts, sealed, recovered, rebuilt, torn_bytes, failure })
+        let stale = self.index == IndexState::Good && (dirty || !new.is_empty());
+        Ok(Loaded {
+            segment,
+            aside: facts.aside.into_iter().collect(),
+            cut: facts.cut,
+            puts: facts.puts.into_values().map(|(blob, extent, _)| (blob, extent)).collect(),
+            deletes: facts.deletes.into_values().map(|(blob, extent)| Dead { blob, extent }).collect(),
+            sealed: contents.sealed,
+            recovered,
+            index: if stale { IndexState::Stale } else { self.index },
+            scanned: self.scanned,
+            torn_bytes,
+            failure,
+        })
     }
+}
+
+/// The index as it should be: made anew of what is known, or what there is with the `new` entries behind it.
+fn write_index(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+    contents: &Contents,
+    anew: Option<&Facts>,
+    end: u64,
+    new: &[Entry],
+) -> io::Result<IndexFile> {
+    let Some(facts) = anew else {
+        let mut file = IndexFile::existing(header, contents.good_bytes);
+        return extend(disk, &mut file, contents.torn_bytes, new).map(|()| file);
+    };
+    let entries = facts.entries();
+    let entries = if contents.sealed { index::sealed(header, entries, end) } else { entries };
+    let room = facts.puts.len() as u64 + 2;
+    IndexFile::replace(disk, header, &entries, room).map_err(|e| match e {
+        ReplaceError::Before(e) | ReplaceError::After(e) => e,
+    })
 }
 
 fn extend(disk: &dyn Disk, index: &mut IndexFile, torn_bytes: u64, new: &[Entry]) -> io::Result<()> {

@@ -1,0 +1,112 @@
+//! `barge volume`: looks at a volume's disk while the volume does not run. Nothing in the directory is changed, however
+//! damaged it is; what would be changed, the next start of the volume changes.
+
+mod check;
+mod figures;
+mod inspect;
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use shared::work::blocking;
+use volume::identity::{Glimpse, IdentityError};
+use volume::store::inspect::{Closed, Inspection, Inspector};
+use volume::store::{FormatError, IndexState, Refusal, SegmentNumber};
+
+use crate::args::VolumeCommand;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+pub(crate) async fn run(command: VolumeCommand, output: Output) -> Result<Exit, Failure> {
+    blocking(move || match command {
+        VolumeCommand::Check(args) => check::run(&args, output),
+        VolumeCommand::Inspect(args) => inspect::run(&args, output),
+    })
+    .await
+}
+
+/// A volume's directory, held so that the volume does not start meanwhile.
+struct Volume {
+    glimpse: Glimpse,
+    inspector: Inspector,
+}
+
+impl Volume {
+    fn open(directory: &Path, output: Output) -> Result<Self, Failure> {
+        let glimpse = Glimpse::of(directory).map_err(|e| match e {
+            IdentityError::InUse(_) => {
+                let what = format!("the volume in {} is running", directory.display());
+                Failure::new(Exit::Failure, what).next("stop it, then look again; nothing was read")
+            }
+            other => Failure::new(Exit::Failure, other.to_string()),
+        })?;
+        let inspector = Inspector::open(directory, glimpse.volume).map_err(|e| {
+            let what = format!("there are no segments to look at in {}", directory.display());
+            let failure = Failure::local(what, &e);
+            let elsewhere = "name the directory that holds volume.json and segments/";
+            if e.kind() == ErrorKind::NotFound { failure.next(elsewhere) } else { failure }
+        })?;
+        if glimpse.volume.is_none() {
+            let volume = inspector.volume();
+            output.note(&format!(
+                "volume.json is missing or unreadable: the segments' headers name volume {volume}"
+            ));
+        }
+        for number in inspector.orphans() {
+            output.note(&format!(
+                "segment {number} is gone and its index is there: a crash interrupted its removal, or its file was lost"
+            ));
+        }
+        if !inspector.foreign().is_empty() {
+            output.note(&format!("not ours, passed over: {}", inspector.foreign().join(", ")));
+        }
+        Ok(Self { glimpse, inspector })
+    }
+
+    /// Segments of which only the index is there.
+    fn gone(&self) -> Vec<String> {
+        self.inspector.orphans().iter().map(ToString::to_string).collect()
+    }
+
+    /// Where the volume's id was read.
+    fn named_by(&self) -> &'static str {
+        if self.glimpse.volume.is_some() { "volume.json" } else { "segment headers" }
+    }
+}
+
+/// A segment, and what was seen of it.
+type Seen = (SegmentNumber, Result<Inspection, Closed>);
+
+fn state(seen: &Result<Inspection, Closed>) -> &'static str {
+    match seen {
+        Ok(inspection) if inspection.sealed => "sealed",
+        Ok(_) => "open",
+        Err(Closed::Unborn) => "unborn",
+        Err(Closed::Refused(_)) => "refused",
+    }
+}
+
+fn index(state: IndexState) -> &'static str {
+    match state {
+        IndexState::Good => "good",
+        IndexState::Missing => "missing",
+        IndexState::Stale => "stale",
+        IndexState::Rotten => "rotten",
+    }
+}
+
+/// Why a segment is not served, and what to do.
+fn refusal(why: Refusal) -> (String, &'static str) {
+    let next = match why {
+        Refusal::Header(FormatError::Version(_)) => "use the version of Barge that wrote it",
+        Refusal::Header(FormatError::Volume | FormatError::Number) => {
+            "put the file back where it came from: it belongs to another volume or has another name"
+        }
+        Refusal::Header(_) => "keep the file: other copies of its values are on other volumes",
+        Refusal::Unreadable(_) => "see the kernel's log about this disk; copy what can be read",
+    };
+    (why.to_string(), next)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! Opening under a limit on file descriptors: enough for one a sealed segment is enough, and too few is said as such. A
+//! process of its own, since the limit is the process's.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+
+#[path = "store/kit.rs"]
+#[expect(dead_code, reason = "most of it is for the other tests of the store")]
+mod kit;
+
+use std::error::Error;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use volume::store::{OpenError, Store};
+
+use kit::{Kit, get, put};
+
+const SEGMENTS: u64 = 150;
+/// What else a process has open: its runtime, its output, the directory.
+const OTHERS: u64 = 40;
+
+fn limit(current: u64) {
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) }).unwrap();
+}
+
+#[tokio::test]
+async fn one_descriptor_a_sealed_segment_is_enough_and_fewer_are_reported() {
+    let mut kit = Kit::new();
+    kit.options.segment_bytes = 1;
+    let (store, _) = kit.open().await;
+    let mut last = put(&store, b"first").await;
+    for _ in 1..SEGMENTS {
+        last = put(&store, b"value").await;
+        store.punched().await;
+    }
+    store.close().await;
+    drop(store);
+    for threads in [1, 4] {
+        kit.options.open_threads = threads;
+        limit(SEGMENTS + OTHERS);
+        let (store, report) = kit.open().await;
+        assert_eq!((report.segments as u64, report.refused.len()), (SEGMENTS, 0));
+        assert_eq!(get(&store, last).await, b"value");
+        store.close().await;
+        drop(store);
+        let disk = kit.disk();
+        limit(SEGMENTS / 2);
+        let error = Store::open(disk, kit.options.clone()).unwrap_err();
+        assert!(matches!(&error, OpenError::Segment { step: "opening it", .. }), "{error}");
+        assert!(error.source().unwrap().to_string().contains("Too many open files"));
+    }
+}
