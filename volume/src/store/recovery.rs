@@ -78,6 +78,8 @@ pub enum Refusal {
 pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>, OpenReport), OpenError> {
     let directory = |step| move |source| OpenError::Directory { step, source };
     let names = disk.names().map_err(directory("listing it"))?;
+    // A process that was killed may have left names that only the cache has: records will count in them.
+    disk.sync_dir().map_err(directory("syncing it"))?;
     let mut report = OpenReport::default();
     let (segments, next) = sweep(&*disk, &names, &mut report).map_err(directory("removing left-overs"))?;
     let mut inner = Inner::new(disk, options, Catalog::new(next));
