@@ -192,12 +192,16 @@ fn adopt(
         }
     }
     let now = inner.options.clock.now();
+    // On a disk that fails nobody knows whether a delete is durable: nothing is punched.
+    let failed = failure.is_some_and(|(_, e)| !is_full(&e));
     for (blob, extent) in facts.deletes.into_values() {
         if now.since(blob.created()) < TICKET_MEMORY {
             report.lately_deleted.push(blob);
         }
         catalog.add_dead(extent);
-        dead.push(Dead { blob, extent });
+        if !failed {
+            dead.push(Dead { blob, extent });
+        }
     }
     if idle {
         catalog.add_idle(number);

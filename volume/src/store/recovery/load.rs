@@ -48,17 +48,11 @@ pub(super) struct Facts {
 pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) -> io::Result<Outcome> {
     let file = disk.open(&number.segment_name(), Access::Direct)?;
     let length = file.length()?;
-    let mut page = vec![0; PAGE_BYTES];
-    let read = file.read_at(&mut page, 0)?;
-    let header = match SegmentHeader::decode(&page, options.volume, number) {
+    let header = match first_page(&*file, options, number, length)? {
         Ok(header) => header,
-        // Nothing is written behind the first page before that is durable: so nothing ever counted here.
-        Err(FormatError::Magic | FormatError::Checksum) if length <= PAGE && read <= PAGE_BYTES => {
-            return Ok(Outcome::Unborn);
-        }
-        Err(why) => return Ok(Outcome::Refused(why)),
+        Err(outcome) => return Ok(outcome),
     };
-    let contents = read_index(disk, &header)?;
+    let (contents, unsynced) = read_index(disk, &header)?;
     let rebuilt = contents.as_ref().is_none_or(|c| c.rotten);
     let contents = contents.unwrap_or_default();
     let mut facts = Facts::default();
@@ -68,6 +62,10 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
     let scanned = match from {
         Some(from) => {
             file.drop_cache();
+            // If the sync of a new segment failed, its first page was in the cache alone.
+            if let Err(outcome) = first_page(&*file, options, number, length)? {
+                return Ok(outcome);
+            }
             scanner.scan(from)?
         }
         None => Scanned {
@@ -75,15 +73,37 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
             ..Scanned::default()
         },
     };
-    let plan = Plan { rebuilt, dirty, scanned: from.is_some(), length };
+    let plan = Plan { rebuilt, dirty, scanned: from.is_some(), length, unsynced };
     plan.carry_out(disk, header, file, &contents, facts, scanned).map(|l| Outcome::Loaded(Box::new(l)))
 }
 
-/// The index of a segment; `None` if it is missing, another's, or has a bad header.
-fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Option<Contents>> {
+/// The segment's header, or what a bad one makes of the segment.
+fn first_page(
+    file: &dyn DiskFile,
+    options: &Options,
+    number: SegmentNumber,
+    length: u64,
+) -> io::Result<Result<SegmentHeader, Outcome>> {
+    let mut page = vec![0; PAGE_BYTES];
+    file.read_at(&mut page, 0)?;
+    Ok(SegmentHeader::decode(&page, options.volume, number).map_err(|why| match why {
+        // Nothing is written behind the first page before that is durable: so nothing ever counted here.
+        FormatError::Magic | FormatError::Checksum if length <= PAGE => Outcome::Unborn,
+        why => Outcome::Refused(why),
+    }))
+}
+
+/// The index of a segment, `None` if it is missing, another's, or has a bad header; and why it could not be synced.
+///
+/// A process that was killed may have left entries that only the cache has, deletes among them: they are made
+/// durable before they are believed, since what is believed is punched.
+fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Option<Contents>, Option<io::Error>)> {
     match disk.open(&header.number.index_name(), Access::Cached) {
-        Ok(file) => Ok(index::decode(&index::read_all(&*file)?, header).ok()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(file) => {
+            let unsynced = file.sync_data().err();
+            Ok((index::decode(&index::read_all(&*file)?, header).ok(), unsynced))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((None, None)),
         Err(e) => Err(e),
     }
 }
@@ -200,11 +220,13 @@ struct Plan {
     dirty: bool,
     scanned: bool,
     length: u64,
+    /// The index could not be synced.
+    unsynced: Option<io::Error>,
 }
 
 impl Plan {
     fn carry_out(
-        &self,
+        self,
         disk: &dyn Disk,
         header: SegmentHeader,
         file: Arc<dyn DiskFile>,
@@ -217,12 +239,13 @@ impl Plan {
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
-        let mut failure = None;
+        let unsynced = self.unsynced.is_some();
+        let mut failure = self.unsynced.map(|e| (FailedStep::Index, e));
         let mut torn_bytes = 0;
         if self.scanned && scanned.end < self.length {
             torn_bytes = self.length - scanned.end;
             tracing::info!(segment = %header.number, at = scanned.end, bytes = torn_bytes, "cutting an unfinished record off");
-            failure = file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e));
+            failure = failure.or(file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e)));
         }
         let found_before = facts.puts.len();
         let new = facts.absorb(&scanned);
@@ -250,12 +273,15 @@ impl Plan {
             let mut file = IndexFile::existing(&header, contents.good_bytes);
             extend(disk, &mut file, contents.torn_bytes, &new).map(|()| file)
         };
-        let index = written.unwrap_or_else(|e| {
+        let mut index = written.unwrap_or_else(|e| {
             failure = Some((FailedStep::Index, e));
             let mut index = IndexFile::existing(&header, contents.good_bytes);
             index.poison();
             index
         });
+        if unsynced {
+            index.poison();
+        }
         let segment = Segment::new(header, file, index, scanned.end);
         if failure.is_some() {
             segment.poison();
