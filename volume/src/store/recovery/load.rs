@@ -239,7 +239,6 @@ impl Plan {
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
-        let unsynced = self.unsynced.is_some();
         let mut failure = self.unsynced.map(|e| (FailedStep::Index, e));
         let mut torn_bytes = 0;
         if self.scanned && scanned.end < self.length {
@@ -259,29 +258,18 @@ impl Plan {
             // They were read, perhaps from the page cache; now they count, so now they must be durable.
             failure = file.sync_data().err().map(|e| (FailedStep::Sync, e));
         }
-        let written = if self.rebuilt || dirty {
-            let entries = if contents.sealed {
-                index::sealed(&header, facts.entries(), scanned.end)
-            } else {
-                facts.entries()
-            };
-            let room = facts.puts.len() as u64 + 2;
-            IndexFile::replace(disk, &header, &entries, room).map_err(|e| match e {
-                ReplaceError::Before(e) | ReplaceError::After(e) => e,
-            })
-        } else {
-            let mut file = IndexFile::existing(&header, contents.good_bytes);
-            extend(disk, &mut file, contents.torn_bytes, &new).map(|()| file)
-        };
-        let mut index = written.unwrap_or_else(|e| {
-            failure = Some((FailedStep::Index, e));
+        // An entry must not outlive what it speaks of: after a failure none is written.
+        let mut index = None;
+        if failure.is_none() {
+            let (rewrite, end) = (self.rebuilt || dirty, scanned.end);
+            let written = write_index(disk, &header, contents, &facts, &new, rewrite, end);
+            index = written.map_err(|e| failure = Some((FailedStep::Index, e))).ok();
+        }
+        let index = index.unwrap_or_else(|| {
             let mut index = IndexFile::existing(&header, contents.good_bytes);
             index.poison();
             index
         });
-        if unsynced {
-            index.poison();
-        }
         let segment = Segment::new(header, file, index, scanned.end);
         if failure.is_some() {
             segment.poison();
@@ -289,6 +277,28 @@ impl Plan {
         let (rebuilt, sealed) = (self.rebuilt, contents.sealed);
         Ok(Loaded { segment, facts, sealed, recovered, rebuilt, torn_bytes, failure })
     }
+}
+
+/// Makes the index say what is known, by a whole new one or by appending.
+fn write_index(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+    contents: &Contents,
+    facts: &Facts,
+    new: &[Entry],
+    rewrite: bool,
+    end: u64,
+) -> io::Result<IndexFile> {
+    if rewrite {
+        let entries =
+            if contents.sealed { index::sealed(header, facts.entries(), end) } else { facts.entries() };
+        let room = facts.puts.len() as u64 + 2;
+        return IndexFile::replace(disk, header, &entries, room).map_err(|e| match e {
+            ReplaceError::Before(e) | ReplaceError::After(e) => e,
+        });
+    }
+    let mut file = IndexFile::existing(header, contents.good_bytes);
+    extend(disk, &mut file, contents.torn_bytes, new).map(|()| file)
 }
 
 fn extend(disk: &dyn Disk, index: &mut IndexFile, torn_bytes: u64, new: &[Entry]) -> io::Result<()> {
