@@ -27,8 +27,11 @@ pub(super) struct Loaded {
     pub(super) recovered: usize,
     pub(super) rebuilt: bool,
     pub(super) torn_bytes: u64,
-    pub(super) failure: Option<(FailedStep, io::Error)>,
+    pub(super) failure: Option<Failure>,
 }
+
+/// A repair that failed, and why.
+type Failure = (FailedStep, io::Error);
 
 pub(super) enum Outcome {
     Loaded(Box<Loaded>),
@@ -52,7 +55,7 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
         Ok(header) => header,
         Err(outcome) => return Ok(outcome),
     };
-    let (contents, unsynced) = read_index(disk, &header)?;
+    let (contents, mut unsynced) = read_index(disk, &header)?;
     let rebuilt = contents.as_ref().is_none_or(|c| c.rotten);
     let contents = contents.unwrap_or_default();
     let mut facts = Facts::default();
@@ -61,8 +64,11 @@ pub(super) fn load(disk: &dyn Disk, options: &Options, number: SegmentNumber) ->
     let (from, dirty) = facts.doubt(&mut scanner, &*file, &contents, rebuilt, length)?;
     let scanned = match from {
         Some(from) => {
+            if from == PAGE {
+                unsynced = unsynced.or(file.sync_data().err().map(|e| (FailedStep::Sync, e)));
+            }
             file.drop_cache();
-            // If the sync of a new segment failed, its first page was in the cache alone.
+            // The first page of a new segment may have been in the cache alone, before its sync or after a failed one.
             if let Err(outcome) = first_page(&*file, options, number, length)? {
                 return Ok(outcome);
             }
@@ -97,10 +103,10 @@ fn first_page(
 ///
 /// A process that was killed may have left entries that only the cache has, deletes among them: they are made
 /// durable before they are believed, since what is believed is punched.
-fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Option<Contents>, Option<io::Error>)> {
+fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Option<Contents>, Option<Failure>)> {
     match disk.open(&header.number.index_name(), Access::Cached) {
         Ok(file) => {
-            let unsynced = file.sync_data().err();
+            let unsynced = file.sync_data().err().map(|e| (FailedStep::Index, e));
             Ok((index::decode(&index::read_all(&*file)?, header).ok(), unsynced))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((None, None)),
@@ -220,8 +226,8 @@ struct Plan {
     dirty: bool,
     scanned: bool,
     length: u64,
-    /// The index could not be synced.
-    unsynced: Option<io::Error>,
+    /// What was read could not be synced.
+    unsynced: Option<Failure>,
 }
 
 impl Plan {
@@ -239,7 +245,7 @@ impl Plan {
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
-        let mut failure = self.unsynced.map(|e| (FailedStep::Index, e));
+        let mut failure = self.unsynced;
         let mut torn_bytes = 0;
         if self.scanned && scanned.end < self.length {
             torn_bytes = self.length - scanned.end;
