@@ -15,11 +15,17 @@ mod error;
 mod format;
 mod index;
 mod lane;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod planted;
 mod read;
 mod reclaim;
 mod recovery;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod sim_disk;
 mod write;
 
 use std::io;
@@ -226,6 +232,10 @@ impl Inner {
 
     /// No later success on this segment, and no upload on this volume, until it is opened again.
     fn poison(&self, segment: &Segment, step: FailedStep, error: &io::Error) {
+        #[cfg(test)]
+        if planted::is(planted::Bug::ForgetPoison) {
+            return;
+        }
         segment.poison();
         self.go_read_only(segment.number(), step, error);
     }

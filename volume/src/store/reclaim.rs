@@ -94,6 +94,10 @@ impl Inner {
         }
         let entries: Vec<_> =
             here.iter().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent }).collect();
+        #[cfg(test)]
+        if super::planted::is(super::planted::Bug::PunchFirst) {
+            here.iter().for_each(|(b, e)| drop(segment.punch(*b, e, &mut Aligned::new(PAGE_BYTES))));
+        }
         let written = index.append(&*self.disk, &entries).and_then(|()| index.sync(&*self.disk));
         if let Err(e) = written {
             if !(is_full(&e) || is_out_of_descriptors(&e)) || index.is_poisoned() {
