@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use shared::ids::{ClusterId, VolumeId};
+use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
+use shared::limits::DAMAGED_SHOWN;
 use shared::ring::{Member, Ring};
 use shared::wire::master::{VolumeState, VolumeSummary};
 use shared::wire::volume::VolumeReport;
@@ -207,6 +208,16 @@ impl Cluster {
         let mut all: Vec<_> = view.seats.values().map(|s| s.summary(self.down_after)).collect();
         all.sort_by_key(|s| s.volume);
         all
+    }
+
+    /// What the volumes can neither read nor heal.
+    pub fn damaged(&self) -> Vec<(VolumeId, BlobId)> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let of_seat = |(volume, seat): (&VolumeId, &Seat)| {
+            let blobs = seat.report.iter().flat_map(|r| r.damaged.iter().take(DAMAGED_SHOWN));
+            blobs.map(|blob| (*volume, *blob)).collect::<Vec<_>>()
+        };
+        view.seats.iter().flat_map(of_seat).collect()
     }
 
     /// How many volumes take writes.

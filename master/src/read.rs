@@ -179,14 +179,18 @@ impl Download {
     async fn next(&mut self) -> Result<Option<Bytes>, Interrupted> {
         loop {
             if let Some(open) = &mut self.open {
-                if let Some(bytes) = open.next().await {
+                let next = open.next().await;
+                if let Ok(Some(bytes)) = next {
                     return Ok(Some(bytes));
                 }
                 let (at, end, volume) = (open.at, open.end, open.volume);
                 self.open = None;
                 if at < end {
-                    // The connection broke: another replica, or the same one again, from here.
-                    self.master.cluster.suspect(volume);
+                    // Another replica, or the same one again, from here. A connection that broke may be one bad
+                    // block's doing: only if the volume does not answer at all is it passed over.
+                    if next.is_err() {
+                        self.master.cluster.suspect(volume);
+                    }
                     self.open = Some(self.fetch(at, end).await?);
                 }
                 continue;
@@ -234,13 +238,18 @@ impl Download {
     }
 }
 
+#[derive(Debug)]
+struct Stalled;
+
 impl Open {
     /// The next bytes; `None` when the volume has no more to give, whole or not.
-    async fn next(&mut self) -> Option<Bytes> {
-        let chunk = tokio::time::timeout(CALL_TIMEOUT, body::next(&mut self.body)).await.ok()?.ok()??;
+    async fn next(&mut self) -> Result<Option<Bytes>, Stalled> {
+        let next =
+            tokio::time::timeout(CALL_TIMEOUT, body::next(&mut self.body)).await.map_err(|_| Stalled)?;
+        let Ok(Some(chunk)) = next else { return Ok(None) };
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let chunk = chunk.slice(..chunk.len().min(left));
         self.at += chunk.len() as u64;
-        (!chunk.is_empty()).then_some(chunk)
+        Ok(Some(chunk).filter(|c| !c.is_empty()))
     }
 }

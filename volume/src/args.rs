@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::Parser;
 use shared::http::client::base_url;
 use shared::http::exposure::{self, Exposed};
-use shared::limits::{RESERVE_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
+use shared::limits::{RESERVE_BYTES, SCRUB_RATE, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
-use crate::config::Config;
+use crate::config::{Config, Reads};
 
 /// Barge's volume server: values on one disk.
 ///
@@ -51,6 +51,16 @@ pub struct Args {
     /// Free bytes that are never given to values.
     #[arg(long, default_value_t = RESERVE_BYTES)]
     reserve: u64,
+    /// Whether every block is checked before it leaves, or bytes go from the page cache to the socket as they are: a
+    /// little faster, and only as good as the last scrub.
+    #[arg(long, value_enum, default_value_t = Reads::Verified)]
+    reads: Reads,
+    /// Bytes a second that are read to verify what is stored; 0 turns it off.
+    #[arg(long, default_value_t = SCRUB_RATE)]
+    scrub_rate: u64,
+    /// What was verified within this time is not verified again.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "7d")]
+    scrub_every: Duration,
     /// The cluster's secret; by default one in your configuration folder, made at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
@@ -98,6 +108,9 @@ impl Args {
         config.segment_bytes = self.segment_size;
         config.segment_age = self.segment_age;
         config.reserve_bytes = self.reserve;
+        config.reads = self.reads;
+        config.scrub_rate = self.scrub_rate;
+        config.scrub_every = self.scrub_every;
         Ok((config, listen))
     }
 }

@@ -5,9 +5,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::clock::Clock;
-use shared::limits::{RESERVE_BYTES, SEGMENT_AGE, SEGMENT_BYTES};
+use shared::limits::{RESERVE_BYTES, SCRUB_EVERY, SCRUB_RATE, SEGMENT_AGE, SEGMENT_BYTES};
 use shared::ring::Zone;
 use shared::secret::ClusterSecret;
+
+/// What is checked of the bytes that clients read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reads {
+    /// Every block, against its checksum, before it leaves.
+    Verified,
+    /// Nothing but header and trailer: bytes go from the page cache to the socket as they are, and what they are
+    /// worth is what the last scrub says.
+    ZeroCopy,
+}
 
 /// Everything a volume needs to know.
 #[derive(Clone, Debug)]
@@ -28,6 +38,12 @@ pub struct Config {
     pub segment_age: Duration,
     /// Free bytes never given to clients.
     pub reserve_bytes: u64,
+    /// What is checked of the bytes that clients read.
+    pub reads: Reads,
+    /// Bytes a second that the scrub reads; 0 turns it off.
+    pub scrub_rate: u64,
+    /// What was verified within this time is not verified again.
+    pub scrub_every: Duration,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// The clock.
@@ -46,6 +62,9 @@ impl Config {
             segment_bytes: SEGMENT_BYTES,
             segment_age: SEGMENT_AGE,
             reserve_bytes: RESERVE_BYTES,
+            reads: Reads::Verified,
+            scrub_rate: SCRUB_RATE,
+            scrub_every: SCRUB_EVERY,
             secret,
             clock: Clock::System,
         }

@@ -5,6 +5,8 @@
 
 pub mod args;
 pub mod config;
+mod copies;
+mod heal;
 mod heartbeat;
 pub mod http;
 pub mod identity;
@@ -12,15 +14,18 @@ mod metrics;
 mod server;
 mod spent;
 pub mod store;
+mod supply;
+mod upkeep;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::limits::HEARTBEAT_INTERVAL;
+use shared::limits::{
+    COMPACTION_INTERVAL, HEALING_RETRY, HEARTBEAT_INTERVAL, SCRUB_INTERVAL, SEALING_INTERVAL,
+};
 use shared::telemetry::{HttpMetrics, Metrics};
-use shared::work::{Progress, Shutdown, Worker, blocking, run_worker};
+use shared::work::{Shutdown, blocking, run_worker};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
@@ -29,9 +34,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
 use crate::store::{OpenError, OpenReport, Options, RealDisk, Store};
-
-/// Segments past their age are looked for so often.
-const SEAL_INTERVAL: Duration = Duration::from_secs(60);
+use crate::upkeep::{Compacting, Scrubbing, Sealing};
 
 /// Why a volume stopped.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
         http_metrics: Arc::clone(&http_metrics),
         spent,
+        healer: heal::Healer::default(),
+        master: std::sync::RwLock::default(),
         identity,
         store,
         address,
@@ -84,7 +89,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     tracing::info!(volume = %volume.identity.volume(), address = volume.address, "volume started");
     let (misplaced, mut told) = watch::channel(None);
     let workers = start_workers(&volume, misplaced, &shutdown);
-    let face = Arc::new(http::Face { volume: Arc::clone(&volume), metrics: VolumeMetrics::new(metrics) });
+    let metrics = VolumeMetrics::new(metrics, volume.store.sync_seconds());
+    let face = Arc::new(http::Face { volume: Arc::clone(&volume), metrics });
     let probe = {
         let (http, url) = (volume.peers.http().clone(), volume.public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })
@@ -144,8 +150,15 @@ fn start_workers(
     shutdown: &Shutdown,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let alone = || Arc::new(Notify::new());
-    let seal = run_worker(Seal(Arc::clone(volume)), SEAL_INTERVAL, alone(), shutdown.clone());
-    let mut started = vec![tokio::spawn(seal)];
+    let nudge = Arc::clone(&volume.healer.nudge);
+    let heal = run_worker(heal::Healing(Arc::clone(volume)), HEALING_RETRY, nudge, shutdown.clone());
+    let seal = run_worker(Sealing(Arc::clone(volume)), SEALING_INTERVAL, alone(), shutdown.clone());
+    let rest = SCRUB_INTERVAL.min(volume.config.scrub_every);
+    let scrub = run_worker(Scrubbing::new(Arc::clone(volume)), rest, alone(), shutdown.clone());
+    let compacting = Compacting::new(Arc::clone(volume));
+    let compact = run_worker(compacting, COMPACTION_INTERVAL, alone(), shutdown.clone());
+    let mut started =
+        vec![tokio::spawn(seal), tokio::spawn(heal), tokio::spawn(scrub), tokio::spawn(compact)];
     match volume.config.master.clone() {
         Some(master) => {
             let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), master, misplaced);
@@ -156,20 +169,4 @@ fn start_workers(
         None => std::mem::forget(misplaced),
     }
     started
-}
-
-/// Seals open segments that have grown old.
-struct Seal(Arc<Volume>);
-
-impl Worker for Seal {
-    const NAME: &'static str = "seal";
-
-    async fn tick(&mut self) -> Progress {
-        match self.0.store.seal_aged().await {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "segments sealed by age"),
-            Err(error) => tracing::warn!(%error, "an old segment could not be sealed"),
-        }
-        Progress::Idle
-    }
 }

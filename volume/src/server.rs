@@ -1,6 +1,6 @@
 //! One volume, assembled: what its routes and workers share, and what it tells of itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::statvfs;
 use shared::http::client::PeerClient;
@@ -8,6 +8,7 @@ use shared::telemetry::HttpMetrics;
 use shared::wire::volume::{VolumeReport, VolumeStatus};
 
 use crate::config::Config;
+use crate::heal::Healer;
 use crate::identity::{FORMAT_VERSION, Identity};
 use crate::spent::Spent;
 use crate::store::Store;
@@ -31,9 +32,24 @@ pub struct Volume {
     pub http_metrics: Arc<HttpMetrics>,
     /// Write tickets that are used up although their blob is gone.
     pub spent: Spent,
+    /// What is bad here, and what is done about it.
+    pub healer: Healer,
+    /// The master that was last heard of, where none was configured.
+    pub master: RwLock<Option<String>>,
 }
 
 impl Volume {
+    /// Where a master is: the configured one, or the one that asked us last.
+    pub fn known_master(&self) -> Option<String> {
+        let heard = || self.master.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.config.master.clone().or_else(heard)
+    }
+
+    /// A master has shown itself, by a signed call.
+    pub fn heard_of_master(&self, address: String) {
+        *self.master.write().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
     /// What it tells its master.
     pub fn report(&self) -> VolumeReport {
         let status = self.store.status();
@@ -50,6 +66,7 @@ impl Volume {
             live_bytes: status.live_bytes,
             uploads: status.uploads,
             read_only: status.read_only,
+            damaged: self.healer.status(self).lost_blobs,
             format_version: FORMAT_VERSION,
         }
     }
@@ -57,6 +74,7 @@ impl Volume {
     /// What it shows of itself.
     pub fn status(&self) -> VolumeStatus {
         let status = self.store.status();
+        let healer = self.healer.status(self);
         VolumeStatus {
             report: self.report(),
             segments_open: status.segments_open,
@@ -65,6 +83,12 @@ impl Volume {
             punched_bytes: status.punched_bytes,
             quarantined: status.quarantined,
             damaged_blocks: status.damaged_blocks,
+            damaged_records: healer.bad,
+            lost_records: healer.lost,
+            healed_records: healer.healed,
+            blocks_from_replicas: healer.blocks_served,
+            records_from_replicas: healer.records_served,
+            moved_bytes: status.moved_bytes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

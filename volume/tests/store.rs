@@ -6,6 +6,8 @@
 #[path = "store/kit.rs"]
 mod kit;
 
+#[path = "store/compaction.rs"]
+mod compaction;
 #[path = "store/damage.rs"]
 mod damage;
 #[path = "store/failure.rs"]
@@ -14,3 +16,5 @@ mod failure;
 mod reclaim;
 #[path = "store/round_trip.rs"]
 mod round_trip;
+#[path = "store/scrub.rs"]
+mod scrub;

@@ -2,7 +2,7 @@
 
 use http::Method;
 use http::header::HeaderMap;
-use shared::wire::master::{ClusterStatus, VolumeState, VolumeSummary};
+use shared::wire::master::{ClusterStatus, DamagedValue, VolumeState, VolumeSummary};
 use shared::wire::routes::STATUS;
 
 use crate::args::ClusterCommand;
@@ -38,7 +38,13 @@ fn text(status: &ClusterStatus) -> String {
     let mut rows = vec![heads.map(String::from).to_vec()];
     rows.extend(status.volumes.iter().map(row));
     let volumes = if status.volumes.is_empty() { "no volumes yet".into() } else { table(&rows) };
-    format!("{summary}\n\n{volumes}")
+    let damaged: String = status.damaged.iter().map(damaged).collect();
+    format!("{summary}\n\n{volumes}{damaged}")
+}
+
+fn damaged(value: &DamagedValue) -> String {
+    let name = value.key.as_ref().map_or_else(|| format!("blob {}", value.blob), ToString::to_string);
+    format!("\ndamaged  {name}: no good copy was found by volume {}", value.volume)
 }
 
 fn row(v: &VolumeSummary) -> Vec<String> {

@@ -11,12 +11,16 @@ use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::{ClusterStatus, CommitOutcome, CommitRequest, CommitResponse, HeartbeatResponse};
+use shared::wire::master::{
+    ClusterStatus, CommitOutcome, CommitRequest, CommitResponse, CopiesRequest, CopiesResponse, DamagedValue,
+    HeartbeatResponse,
+};
 use shared::wire::volume::VolumeReport;
 
+use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::state::command::{Command, Commit, Outcome};
-use crate::tables::meta;
+use crate::tables::{TableError, meta, object, replica};
 
 /// 200 when values can be written and read, 503 with the reason when not. Whoever polls it while a
 /// cluster starts is no reason for a log line, so this is an answer, not an error.
@@ -31,7 +35,14 @@ pub(super) fn health(master: &Master) -> Response<Body> {
 }
 
 pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
-    let progress = meta::progress(master.database.tree())?;
+    let tree = master.database.tree();
+    let progress = meta::progress(tree)?;
+    let damaged = master
+        .cluster
+        .damaged()
+        .into_iter()
+        .map(|(volume, blob)| Ok(DamagedValue { key: replica::read(tree, volume, blob)?, blob, volume }))
+        .collect::<Result<_, TableError>>()?;
     let status = ClusterStatus {
         cluster: master.cluster.id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -41,6 +52,7 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
         min_replicas: master.config.replication.min(),
         degraded: progress.degraded,
         reclaim_pending: progress.reclaim_pending,
+        damaged,
         applied: progress.applied,
         volumes: master.cluster.summaries(),
     };
@@ -84,6 +96,41 @@ pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorR
         master.reclaim.notify_one();
     }
     Ok(())
+}
+
+/// Tells a volume whose copy of a blob is bad where others are; 404 when it need not hold the blob.
+pub(super) async fn copies(
+    master: &Master,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let CopiesRequest { cluster, volume, blob } = signed(master, request).await?;
+    let unknown = || {
+        ErrorReply::new(ErrorCode::NotFound, "no value refers to that blob there", "nothing is to be done")
+    };
+    if cluster != master.cluster.id() {
+        return Err(unknown());
+    }
+    let tree = master.database.tree();
+    let key = replica::read(tree, volume, blob)?.ok_or_else(unknown)?;
+    let object = object::read(tree, &key)?.ok_or_else(unknown)?;
+    master.sequencer.settled(&key).await?;
+    let held = object.blobs.iter().find(|b| b.id == blob).ok_or_else(unknown)?;
+    let [_] = object.blobs.as_slice() else { return Err(unknown()) };
+    let others: Vec<_> = held.replicas.iter().copied().filter(|v| *v != volume).collect();
+    let source = |replica: Reachable| {
+        let target = master.target(&key, blob, 0, Operation::Read(replica.volume));
+        format!("{}{target}", replica.address)
+    };
+    let sources = master.cluster.alive(&others).into_iter().map(source).collect();
+    let answer = CopiesResponse {
+        key: key.clone(),
+        length: held.length,
+        blake3: object.digest,
+        content_type: object.content_type,
+        metadata: object.metadata,
+        sources,
+    };
+    Ok(body::json(StatusCode::OK, &answer))
 }
 
 /// Receipts in, outcome out: the moment in which a value becomes its key's.

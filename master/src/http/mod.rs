@@ -46,6 +46,7 @@ impl Service for Face {
                 Ok(self.metrics.render())
             }
             (&Method::POST, routes::HEARTBEAT) => admin::heartbeat(&self.master, request).await,
+            (&Method::POST, routes::COPIES) => admin::copies(&self.master, request).await,
             (&Method::POST, routes::COMMIT) => admin::commit(&self.master, request).await,
             _ => {
                 let (head, body) = request.into_parts();

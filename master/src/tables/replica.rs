@@ -4,7 +4,7 @@
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 
-use super::{Kind, TableError, Tables, scan};
+use super::{Kind, TableError, Tables, decode, scan};
 
 pub(super) fn place(volume: VolumeId, blob: BlobId) -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -29,6 +29,15 @@ pub(super) fn volume_of(place: &[u8]) -> Option<VolumeId> {
 /// When sled fails or the record is damaged.
 pub fn is_referenced(tree: &sled::Tree, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
     Ok(tree.contains_key(super::path(Kind::Replica, &place(volume, blob)))?)
+}
+
+/// The key whose object refers to `blob` on `volume`, as a reader sees it.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn read(tree: &sled::Tree, volume: VolumeId, blob: BlobId) -> Result<Option<Key>, TableError> {
+    let place = place(volume, blob);
+    tree.get(super::path(Kind::Replica, &place))?.map(|b| decode(Kind::Replica, &place, &b)).transpose()
 }
 
 /// How many blobs objects refer to on `volume`: a scan.

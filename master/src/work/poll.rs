@@ -27,7 +27,7 @@ impl Poll {
 
 /// Asks one volume, and lets it in.
 async fn ask(master: &Master, address: &str) -> Result<(), String> {
-    let question = IdentifyRequest { cluster: master.cluster.id() };
+    let question = IdentifyRequest { cluster: master.cluster.id(), master: Some(master.address.clone()) };
     let answer: Result<VolumeReport, _> =
         master.peers.call_within(address, IDENTIFY, &question, HEARTBEAT_INTERVAL * 2).await;
     let report = answer.map_err(|e| e.to_string())?;

@@ -52,6 +52,45 @@ pub struct CommitResponse {
     pub replicas: usize,
 }
 
+/// Asks for other copies of a blob that the asking volume should hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiesRequest {
+    /// The asking volume's cluster.
+    pub cluster: ClusterId,
+    /// The asking volume.
+    pub volume: VolumeId,
+    /// The blob.
+    pub blob: BlobId,
+}
+
+/// What the master knows of a blob that a volume should hold: enough to write its record anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiesResponse {
+    /// The key it is a version of.
+    pub key: Key,
+    /// Its length in bytes.
+    pub length: u64,
+    /// BLAKE3 of its bytes.
+    pub blake3: Digest,
+    /// Content type, where one was given.
+    pub content_type: Option<String>,
+    /// User metadata headers.
+    pub metadata: Vec<(String, String)>,
+    /// Where live volumes give it, each with a ticket: never logged.
+    pub sources: Vec<String>,
+}
+
+/// A value that a volume cannot read, and for which it found no good copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedValue {
+    /// The key; none when no object refers to the blob any more.
+    pub key: Option<Key>,
+    /// The blob.
+    pub blob: BlobId,
+    /// The volume whose copy is damaged.
+    pub volume: VolumeId,
+}
+
 /// What a client hears of a value it stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
@@ -169,6 +208,9 @@ pub struct ClusterStatus {
     pub degraded: u64,
     /// Blobs on volumes that wait to be reclaimed.
     pub reclaim_pending: u64,
+    /// Values that a volume could neither read nor heal, the first of each volume.
+    #[serde(default)]
+    pub damaged: Vec<DamagedValue>,
     /// Commands applied to the metadata.
     pub applied: u64,
     /// The volumes, by id.

@@ -17,6 +17,9 @@ pub const DELETE: &str = "/_/delete";
 /// POST to a volume, signed: a page of the blobs it holds.
 pub const INVENTORY: &str = "/_/inventory";
 
+/// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
+pub const COPIES: &str = "/_/copies";
+
 /// Query name of the ticket in a redirect to a volume.
 pub const TICKET: &str = "ticket";
 /// Query name of the hop count in a redirect back to the master.
@@ -41,6 +44,9 @@ pub const GENERATION_HEADER: &str = "barge-generation";
 /// Header: marks an upload that came down a chain, not from a client: the receiver returns
 /// receipts and leaves the commit to the first volume.
 pub const CHAIN_HEADER: &str = "barge-chain";
+/// Header: marks a read by a volume whose own copy is bad: it is answered from the disk as it is, or refused, so that
+/// two volumes with the same bad block do not ask each other for ever.
+pub const HEALING_HEADER: &str = "barge-healing";
 /// Prefixes of user metadata headers, stored and given back as they came.
 pub const METADATA_PREFIXES: [&str; 2] = ["barge-meta-", "x-amz-meta-"];
 

@@ -31,6 +31,9 @@ pub struct VolumeReport {
     pub uploads: u64,
     /// Why it takes no writes, when it takes none.
     pub read_only: Option<String>,
+    /// Blobs that it can neither read nor heal, at most `DAMAGED_SHOWN` of them.
+    #[serde(default)]
+    pub damaged: Vec<BlobId>,
     /// Format of its directory.
     pub format_version: u32,
 }
@@ -51,8 +54,20 @@ pub struct VolumeStatus {
     pub punched_bytes: u64,
     /// Records set aside as damaged.
     pub quarantined: u64,
-    /// Damaged blocks met since start.
+    /// Damaged records and blocks met since start, each time counted.
     pub damaged_blocks: u64,
+    /// Records known to be damaged and not healed yet.
+    pub damaged_records: u64,
+    /// Those of them for which no good copy was found.
+    pub lost_records: u64,
+    /// Records written anew since start.
+    pub healed_records: u64,
+    /// Blocks that readers got from another replica since start.
+    pub blocks_from_replicas: u64,
+    /// Reads that got a whole record from another replica since start.
+    pub records_from_replicas: u64,
+    /// Bytes moved by compactions since start.
+    pub moved_bytes: u64,
     /// Barge's version.
     pub version: String,
 }
@@ -62,6 +77,9 @@ pub struct VolumeStatus {
 pub struct IdentifyRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
+    /// Where volumes reach that master, as a base URL.
+    #[serde(default)]
+    pub master: Option<String>,
 }
 
 /// Deletes blobs; those that are not there count as deleted.

@@ -1,5 +1,6 @@
 //! A value out: conditions and ranges by the same rules as everywhere, bytes verified block by block
-//! before they leave. A bad block in the middle cuts the answer: the client sees an error, never a clean end.
+//! before they leave. A bad block in the middle comes from another replica; where there is none it cuts the answer: the
+//! client sees an error, never a clean end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use hyper::body::Incoming;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::entity::{Entity, Piece};
 use shared::key::Key;
-use shared::limits::READ_BUFFER_BYTES;
 use shared::ticket::Ticket;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::routes::HOPS;
+use shared::wire::routes::{HEALING_HEADER, HOPS};
 
 use crate::server::Volume;
-use crate::store::{ReadError, Reader};
+use crate::store::ReadError;
+use crate::supply::{Asker, Supply};
 
 /// Answers a GET or HEAD that has a read ticket for this volume.
 pub(super) async fn serve(
@@ -27,22 +28,26 @@ pub(super) async fn serve(
     ticket: &Ticket,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let reader = match volume.store.reader(ticket.blob).await {
-        Ok(reader) => reader,
+    let healing = request.headers().contains_key(HEALING_HEADER);
+    let asker = if healing { Asker::Peer } else { Asker::Client };
+    let supply = match Supply::open(volume, ticket.blob, asker).await {
+        Ok(supply) => supply,
         // Replaced, moved or deleted since the ticket was given: the master knows the present.
         Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
         Err(e) => return Err(ErrorReply::from(e).for_key(key)),
     };
-    let (digest, metadata) = (reader.digest(), reader.metadata().to_vec());
+    let (Some(digest), metadata) = (supply.digest(), supply.metadata().to_vec()) else {
+        return Ok(back_to_master(key, ticket));
+    };
     let entity = Entity {
-        generation: reader.blob(),
-        size: reader.length(),
+        generation: ticket.blob,
+        size: supply.length(),
         digest,
-        content_type: reader.content_type(),
+        content_type: supply.content_type(),
         metadata: &metadata,
     };
     let plan = entity.answer(request.method(), request.headers()).map_err(|e| e.for_key(key))?;
-    let mut download = Download { reader, pieces: plan.pieces.into(), key: key.clone() };
+    let mut download = Download { supply, pieces: plan.pieces.into(), key: key.clone() };
     // The first bytes before the head: what is damaged from the start is a 500, not a cut answer.
     let first = download.next().await.map_err(|e| ErrorReply::from(e).for_key(key))?;
     Ok(plan.head.map(|()| match first {
@@ -71,7 +76,7 @@ async fn step((first, download): State) -> Option<(Result<Bytes, BodyFailure>, S
 
 /// An answer under way. It holds the blob against being punched out until it ends.
 struct Download {
-    reader: Reader,
+    supply: Supply,
     pieces: VecDeque<Piece>,
     key: Key,
 }
@@ -83,10 +88,10 @@ impl Download {
             Some(Piece::Text(text)) => return Ok(Some(text)),
             Some(Piece::Range(range)) => range,
         };
-        let wanted = usize::try_from(range.len()).unwrap_or(usize::MAX).min(READ_BUFFER_BYTES);
-        let bytes = self.reader.read(range.start(), wanted).await?;
+        let wanted = usize::try_from(range.len()).unwrap_or(usize::MAX);
+        let bytes = self.supply.read(range.start(), wanted).await?;
         let next = range.start() + bytes.len() as u64;
-        if let Some(rest) = shared::range::ByteRange::new(next, range.end(), self.reader.length()) {
+        if let Some(rest) = shared::range::ByteRange::new(next, range.end(), self.supply.length()) {
             self.pieces.push_front(Piece::Range(rest));
         }
         Ok(Some(bytes))
@@ -112,7 +117,7 @@ impl From<ReadError> for ErrorReply {
             ReadError::NotFound { .. } => (ErrorCode::NotFound, "ask the master again"),
             ReadError::Damaged { .. } => (
                 ErrorCode::Damaged,
-                "the copy on this volume is damaged and was not served; try again for another replica",
+                "no good copy was found; it is listed in `barge cluster status`: try again when all volumes are up",
             ),
             _ => (ErrorCode::Internal, "see the volume's log; try again for another replica"),
         };

@@ -43,7 +43,7 @@ impl Service for Face {
         match (request.method(), path) {
             (&Method::GET, routes::HEALTH) => admin::health(&self.volume),
             (&Method::GET, routes::STATUS) => Ok(body::json(http::StatusCode::OK, &self.volume.status())),
-            (&Method::GET, routes::METRICS) => Ok(self.metrics.render(&self.volume.store.status())),
+            (&Method::GET, routes::METRICS) => Ok(self.metrics.render(&self.volume)),
             (&Method::POST, routes::IDENTIFY) => admin::identify(&self.volume, request).await,
             (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,
             (&Method::POST, routes::INVENTORY) => admin::inventory(&self.volume, request).await,

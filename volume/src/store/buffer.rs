@@ -41,6 +41,7 @@ impl Aligned {
 #[derive(Debug)]
 pub(super) struct Pool {
     bytes: usize,
+    count: usize,
     permits: Arc<Semaphore>,
     free: Mutex<Vec<Aligned>>,
     waiting: AtomicUsize,
@@ -61,6 +62,7 @@ impl Pool {
     pub(super) fn new(bytes: usize, count: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes,
+            count,
             permits: Arc::new(Semaphore::new(count)),
             free: Mutex::new(Vec::with_capacity(count)),
             waiting: AtomicUsize::new(0),
@@ -85,6 +87,11 @@ impl Pool {
         let reused = lock(&self.free).pop();
         let memory = reused.unwrap_or_else(|| Aligned::new(self.bytes));
         Buffer { memory: Some(memory), pool: Some(Arc::clone(self)), _permit: Some(permit) }
+    }
+
+    /// Buffers on loan.
+    pub(super) fn lent(&self) -> usize {
+        self.count.saturating_sub(self.permits.available_permits())
     }
 
     /// Whether somebody waits for a buffer: who can do without theirs should give it back.

@@ -55,7 +55,11 @@ struct Pin {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     blobs: BTreeMap<BlobId, Extent>,
+    /// Further copies of blobs, which could not be deleted yet: a delete must not forget them.
+    shadows: BTreeMap<BlobId, Vec<Extent>>,
     uploading: HashSet<BlobId>,
+    /// Blobs whose record is being written anew.
+    moving: HashSet<BlobId>,
     pins: HashMap<(SegmentNumber, u32), Pin>,
     slots: BTreeMap<SegmentNumber, Slot>,
     idle: BTreeSet<SegmentNumber>,
@@ -100,10 +104,67 @@ impl Catalog {
         }
     }
 
+    /// Claims a blob that is here for writing its record anew; `None` if it is not here, or being moved already.
+    pub(super) fn claim_move(&mut self, blob: BlobId) -> Option<Extent> {
+        let extent = self.get(blob)?;
+        self.moving.insert(blob).then_some(extent)
+    }
+    pub(super) fn unclaim_move(&mut self, blob: BlobId) {
+        self.moving.remove(&blob);
+    }
+
+    /// Points a blob to its new record; as `remove` for the old one.
+    pub(super) fn repoint(&mut self, blob: BlobId, from: Extent, to: Extent) -> Option<Dead> {
+        self.moving.remove(&blob);
+        let dead = self.remove(blob, from);
+        self.insert(blob, to);
+        dead
+    }
+
+    /// Notes a second copy that is still on the disk and should not be.
+    pub(super) fn add_shadow(&mut self, blob: BlobId, extent: Extent) {
+        self.shadows.entry(blob).or_default().push(extent);
+        if let Some(slot) = self.slots.get_mut(&extent.segment) {
+            slot.live += 1;
+            slot.live_bytes += extent.bytes();
+        }
+    }
+
+    /// All records of a blob: the one that is read, and copies that could not be deleted yet.
+    pub(super) fn records(&self, blob: BlobId) -> impl Iterator<Item = Extent> {
+        self.get(blob).into_iter().chain(self.shadows.get(&blob).into_iter().flatten().copied())
+    }
+
+    /// The blobs after `after` that are in a segment, in order, found among the next `look` blobs; and where to go on.
+    pub(super) fn blobs_in(
+        &self,
+        number: SegmentNumber,
+        after: Option<BlobId>,
+        look: usize,
+    ) -> (Vec<(BlobId, Extent)>, Option<BlobId>) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let mut last = None;
+        let mut seen = 0;
+        let looked = self.blobs.range((from, Unbounded)).take(look).inspect(|(blob, _)| {
+            last = Some(**blob);
+            seen += 1;
+        });
+        let found = looked.filter(|(_, e)| e.segment == number).map(|(b, e)| (*b, *e)).collect();
+        (found, last.filter(|_| seen == look))
+    }
+
     /// Makes a record invisible. What comes back can be punched now; if nothing does, a reader
     /// holds it and the last one's `unpin` says so.
     pub(super) fn remove(&mut self, blob: BlobId, extent: Extent) -> Option<Dead> {
-        self.blobs.remove(&blob);
+        if self.get(blob) == Some(extent) {
+            self.blobs.remove(&blob);
+        } else if let Some(shadows) = self.shadows.get_mut(&blob) {
+            shadows.retain(|e| *e != extent);
+            if shadows.is_empty() {
+                self.shadows.remove(&blob);
+            }
+        }
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
             slot.live -= 1;
             slot.live_bytes -= extent.bytes();

@@ -4,6 +4,8 @@
 //! Everything here blocks (but for `read_cached_at`), handles EINTR and short transfers, and decides
 //! nothing: an error goes up as it came.
 
+mod map;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
@@ -15,8 +17,11 @@ use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use super::buffer::Aligned;
+use super::format::PAGE;
 use super::lock;
 use shared::limits::PAGE_BYTES;
+
+pub use map::Mapping;
 
 /// How the bytes of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +58,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self) -> io::Result<()>;
     /// Bytes of the file system that an unprivileged process can still fill.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Whether space can be given back in the middle of a file here.
+    fn punches(&self) -> bool {
+        true
+    }
     /// Bytes set aside on this file system by all stores of this process: two volumes on one disk must not promise
     /// the same free bytes. Asked for once by each.
     fn reservations(&self) -> Arc<Mutex<u64>> {
@@ -64,6 +73,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
 pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Reads until the buffer is full or the file ends.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads what the disk has, past the page cache where it can be told apart, until the buffer is full or the file
+    /// ends. Address, offset and length are multiples of the page size.
+    fn read_disk_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_at(buffer, offset)
+    }
     /// Reads what the page cache holds, without waiting for the disk: 0 if it holds nothing.
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize;
     /// Writes everything.
@@ -82,6 +96,10 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     fn allocated(&self) -> io::Result<u64>;
     /// Whether any of a range has space on the disk; `true` where that cannot be known.
     fn holds_data(&self, offset: u64, bytes: u64) -> io::Result<bool>;
+    /// Maps a range that is in the file, from a page boundary; none where that cannot be done.
+    fn map(&self, _offset: u64, _bytes: u64) -> Option<Mapping> {
+        None
+    }
     /// Forgets cached pages that are clean, so that reads show what the disk has. After a failed
     /// fsync the cache holds bytes that the disk does not.
     fn drop_cache(&self);
@@ -92,6 +110,7 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
 pub struct RealDisk {
     directory: OwnedFd,
     direct: bool,
+    punches: bool,
 }
 
 #[derive(Debug)]
@@ -100,13 +119,14 @@ struct RealFile {
     cached: OwnedFd,
     /// Writes past the page cache.
     direct: Option<OwnedFd>,
+    punches: bool,
 }
 
 pub(super) const PROBE: &str = "probe.tmp";
 
 impl RealDisk {
     /// Opens the `segments` of a volume's directory, making it if need be, and finds out whether the file
-    /// system takes O_DIRECT.
+    /// system takes O_DIRECT and can punch holes.
     pub fn open(volume: &Path) -> io::Result<Self> {
         let path = volume.join("segments");
         std::fs::create_dir_all(&path)?;
@@ -114,9 +134,15 @@ impl RealDisk {
         let directory = rustix::fs::open(&path, flags, Mode::empty())?;
         let parent = rustix::fs::open(volume, flags, Mode::empty())?;
         retry_on_intr(|| rustix::fs::fsync(&parent))?;
-        let mut disk = Self { directory, direct: true };
-        disk.direct = disk.probe();
+        let mut disk = Self { directory, direct: false, punches: true };
+        (disk.direct, disk.punches) = disk.probe();
         Ok(disk)
+    }
+
+    /// As if the file system could not punch holes: for tests and measurements of what is done then.
+    pub fn without_punching(mut self) -> Self {
+        self.punches = false;
+        self
     }
 
     /// Whether writes go past the page cache here.
@@ -125,21 +151,22 @@ impl RealDisk {
     }
 
     /// Some file systems refuse O_DIRECT at open, others at the first write. On a full disk the
-    /// open alone decides.
-    fn probe(&self) -> bool {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
-        let taken = match rustix::fs::openat(&self.directory, PROBE, flags, Mode::from_raw_mode(0o600)) {
-            Ok(fd) => {
-                let page = Aligned::new(PAGE_BYTES);
-                !matches!(
-                    retry_on_intr(|| rustix::io::pwrite(&fd, page.as_slice(), 0)),
-                    Err(Errno::INVAL | Errno::OPNOTSUPP)
-                )
-            }
-            Err(_) => false,
-        };
+    /// open alone decides; that holes can be punched is believed unless the file system says that it cannot.
+    fn probe(&self) -> (bool, bool) {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let open = |flags| rustix::fs::openat(&self.directory, PROBE, flags, Mode::from_raw_mode(0o600));
+        let direct = open(flags | OFlags::DIRECT).is_ok_and(|fd| {
+            let page = Aligned::new(PAGE_BYTES);
+            let written = retry_on_intr(|| rustix::io::pwrite(&fd, page.as_slice(), 0));
+            !matches!(written, Err(Errno::INVAL | Errno::OPNOTSUPP))
+        });
+        let punches = open(flags).map_or(true, |fd| {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let punched = retry_on_intr(|| rustix::fs::fallocate(&fd, hole, 0, PAGE));
+            !matches!(punched, Err(Errno::OPNOTSUPP | Errno::NOSYS))
+        });
         let _ = rustix::fs::unlinkat(&self.directory, PROBE, AtFlags::empty());
-        taken
+        (direct, punches)
     }
 
     fn file(&self, name: &str, access: Access, create: OFlags) -> io::Result<Arc<dyn DiskFile>> {
@@ -152,11 +179,15 @@ impl RealDisk {
             })?),
             _ => None,
         };
-        Ok(Arc::new(RealFile { cached, direct }))
+        Ok(Arc::new(RealFile { cached, direct, punches: self.punches }))
     }
 }
 
 impl Disk for RealDisk {
+    fn punches(&self) -> bool {
+        self.punches
+    }
+
     fn reservations(&self) -> Arc<Mutex<u64>> {
         static BY_DEVICE: Mutex<BTreeMap<u64, Arc<Mutex<u64>>>> = Mutex::new(BTreeMap::new());
         let device = rustix::fs::fstat(&self.directory).map_or(0, |s| s.st_dev);
@@ -203,17 +234,36 @@ impl Disk for RealDisk {
     }
 }
 
+fn read_whole(fd: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        match retry_on_intr(|| rustix::io::pread(fd, &mut buffer[done..], at))? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            match retry_on_intr(|| rustix::io::pread(&self.cached, &mut buffer[done..], at))? {
-                0 => break,
-                n => done += n,
-            }
+        read_whole(&self.cached, buffer, offset)
+    }
+
+    fn read_disk_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(direct) = &self.direct else {
+            let range = std::num::NonZeroU64::new(buffer.len() as u64);
+            let _ = rustix::fs::fadvise(&self.cached, offset, range, Advice::DontNeed);
+            return self.read_at(buffer, offset);
+        };
+        // Where the file ends in the middle of a sector a direct read stops short of it.
+        let done = read_whole(direct, buffer, offset)?;
+        if done.is_multiple_of(PAGE_BYTES) {
+            return Ok(done);
         }
-        Ok(done)
+        let from = done / PAGE_BYTES * PAGE_BYTES;
+        Ok(from + self.read_at(&mut buffer[from..], offset + from as u64)?)
     }
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
@@ -244,6 +294,9 @@ impl DiskFile for RealFile {
     }
 
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<Punched> {
+        if !self.punches {
+            return Ok(Punched::Unsupported);
+        }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match retry_on_intr(|| rustix::fs::fallocate(&self.cached, flags, offset, bytes)) {
             Ok(()) => Ok(Punched::Done),
@@ -275,6 +328,10 @@ impl DiskFile for RealFile {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(true),
             Err(e) => Err(e.into()),
         }
+    }
+
+    fn map(&self, offset: u64, bytes: u64) -> Option<Mapping> {
+        Mapping::new(&self.cached, offset, usize::try_from(bytes).ok()?).ok()
     }
 
     fn drop_cache(&self) {

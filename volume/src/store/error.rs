@@ -49,6 +49,19 @@ pub enum WriteError {
         /// Which.
         blob: BlobId,
     },
+    /// The record that was to be replaced is not here (any more), or is being replaced already.
+    #[error("blob {blob} is not here any more, or is being rewritten")]
+    Gone {
+        /// Which.
+        blob: BlobId,
+    },
+    /// The bytes that were to replace a record do not have its digest, or did not come back from the disk as they
+    /// were written: the old record stays.
+    #[error("the new record of blob {blob} does not hold the bytes of the old one")]
+    OtherBytes {
+        /// Which.
+        blob: BlobId,
+    },
     /// The disk has no room for it above the reserve.
     #[error("{needed} bytes needed, {available} available")]
     NoSpace {
@@ -123,6 +136,9 @@ pub enum Damage {
     /// The whole body does not have the digest in its trailer.
     #[error("digest")]
     Digest,
+    /// The master expects it here, and it is not: recovery could not make sense of what stands in its place.
+    #[error("its record is not here any more")]
+    Missing,
     /// The segment ends before the record does.
     #[error("past the end of the segment")]
     CutOff,

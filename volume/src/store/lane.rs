@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::limits::{LANES_MAX, RESERVE_STEP_BYTES};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::catalog::{Lane, Slot};
 use super::error::{FailedStep, WriteError, is_full, is_out_of_descriptors};
 use super::format::SegmentHeader;
-use super::segment::{Segment, SegmentNumber};
+use super::segment::{Extent, Segment, SegmentNumber};
 use super::write::overhead;
 use super::{Inner, index, lock};
 
@@ -23,10 +24,20 @@ pub(super) struct Lease {
     pub(super) segment: Arc<Segment>,
     /// Where the record begins.
     pub(super) start: u64,
+    pub(super) purpose: Purpose,
     blob: BlobId,
     space: Space,
     written: bool,
     over: bool,
+}
+
+/// What a record is written for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// A blob that is not here yet.
+    New,
+    /// To take the place of the record that stands there, of bytes with this digest. It may use the reserve.
+    Instead { from: Extent, digest: Digest },
 }
 
 /// Space set aside for an upload and not written yet.
@@ -36,9 +47,12 @@ struct Space {
     left: u64,
     /// Length not known: more is set aside as it grows.
     grows: bool,
+    /// Bytes that it must leave free.
+    reserve: u64,
 }
 
-struct Claim<'a>(&'a Inner, Option<BlobId>);
+/// A claim on a blob, until a lease holds it.
+struct Claim<'a>(&'a Inner, Option<BlobId>, Purpose);
 
 impl Lease {
     /// Claims the blob, sets the space aside and leases a lane. Blocks.
@@ -46,14 +60,38 @@ impl Lease {
         if !lock(&store.catalog).claim(blob) {
             return Err(WriteError::Exists { blob });
         }
-        let mut claim = Claim(store, Some(blob));
-        let mut space = Space { store: Arc::clone(store), left: 0, grows: length.is_none() };
+        Self::claimed(store, blob, length, Purpose::New)
+    }
+
+    /// The same for a record that is to take the place of the one that is here.
+    pub(super) fn take_again(
+        store: &Arc<Inner>,
+        blob: BlobId,
+        length: u64,
+        digest: Digest,
+    ) -> Result<Self, WriteError> {
+        let from = lock(&store.catalog).claim_move(blob).ok_or(WriteError::Gone { blob })?;
+        Self::claimed(store, blob, Some(length), Purpose::Instead { from, digest })
+    }
+
+    fn claimed(
+        store: &Arc<Inner>,
+        blob: BlobId,
+        length: Option<u64>,
+        purpose: Purpose,
+    ) -> Result<Self, WriteError> {
+        let mut claim = Claim(store, Some(blob), purpose);
+        let reserve = match purpose {
+            Purpose::New => store.reserve_bytes,
+            Purpose::Instead { .. } => 0,
+        };
+        let mut space = Space { store: Arc::clone(store), left: 0, grows: length.is_none(), reserve };
         space.grow(length.map_or(RESERVE_STEP_BYTES, |n| n + overhead(n)))?;
         let segment = lane(store)?;
         claim.1 = None;
         let start = segment.end();
         let store = Arc::clone(store);
-        let lease = Self { store, segment, start, blob, space, written: false, over: false };
+        let lease = Self { store, segment, start, purpose, blob, space, written: false, over: false };
         lease.room_in_index()?;
         Ok(lease)
     }
@@ -98,7 +136,7 @@ impl Lease {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        abort(&self.store, &self.segment, self.blob, self.written);
+        abort(&self.store, &self.segment, self.blob, self.purpose, self.written);
     }
 
     /// Leaves all as it is: the process is going down.
@@ -107,16 +145,24 @@ impl Lease {
     }
 }
 
-fn abort(store: &Inner, segment: &Segment, blob: BlobId, written: bool) {
+fn abort(store: &Inner, segment: &Segment, blob: BlobId, purpose: Purpose, written: bool) {
     if written
         && !segment.is_poisoned()
         && let Err(e) = segment.file.truncate(segment.end())
     {
         store.poison(segment, FailedStep::Truncate, &e);
     }
+    unclaim(store, blob, purpose);
     let mut catalog = lock(&store.catalog);
-    catalog.unclaim(blob);
     if segment.is_poisoned() { catalog.retire() } else { catalog.give_back(segment.number()) }
+}
+
+fn unclaim(store: &Inner, blob: BlobId, purpose: Purpose) {
+    let mut catalog = lock(&store.catalog);
+    match purpose {
+        Purpose::New => catalog.unclaim(blob),
+        Purpose::Instead { .. } => catalog.unclaim_move(blob),
+    }
 }
 
 impl Drop for Lease {
@@ -125,15 +171,16 @@ impl Drop for Lease {
             return;
         }
         let (store, segment) = (Arc::clone(&self.store), Arc::clone(&self.segment));
-        let (blob, written) = (self.blob, self.written);
-        self.store.background(move || abort(&store, &segment, blob, written));
+        let (blob, purpose, written) = (self.blob, self.purpose, self.written);
+        self.store.background(move || abort(&store, &segment, blob, purpose, written));
     }
 }
 
 impl Space {
     fn grow(&mut self, bytes: u64) -> Result<(), WriteError> {
         let mut reserved = lock(&self.store.reserved);
-        let available = self.store.free_above_reserve()?.saturating_sub(*reserved);
+        let free = self.store.disk.free_bytes()?.saturating_sub(self.reserve);
+        let available = free.saturating_sub(*reserved);
         if bytes > available {
             return Err(WriteError::NoSpace { needed: bytes, available });
         }
@@ -158,7 +205,7 @@ impl Drop for Space {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some(blob) = self.1 {
-            lock(&self.0.catalog).unclaim(blob);
+            unclaim(self.0, blob, self.2);
         }
     }
 }

@@ -17,6 +17,7 @@ use shared::limits::{BLOCK_BYTES, PAGE_BYTES, READ_BUFFER_BYTES};
 use shared::work::blocking;
 
 use super::buffer::Buffer;
+use super::disk::Mapping;
 use super::error::{Damage, ReadError};
 use super::format::{
     BLOCK, FormatError, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index, sums_page,
@@ -31,6 +32,9 @@ pub struct Reader {
     header: RecordHeader,
     trailer: Trailer,
     sums: SumsPage,
+    past_cache: bool,
+    /// Once it was asked for: none where the file cannot be mapped.
+    mapping: Option<Option<Mapping>>,
 }
 
 /// The checksums in one trailer page: those of the blocks last read.
@@ -40,6 +44,9 @@ struct SumsPage {
     first_block: u64,
     sums: Vec<u32>,
 }
+
+/// Handed out at once of a mapped record: large enough that a system call more does not count.
+const MAPPED_BYTES: usize = 1 << 20;
 
 /// Holds a record against punching.
 #[derive(Debug)]
@@ -93,7 +100,19 @@ impl Store {
         let pin = Pin { store: Arc::clone(&self.0), segment, extent, blob };
         let pages = pin.ends().await?;
         let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
-        Ok(Reader { pin, header, trailer, sums: SumsPage { page: 0, first_block: 0, sums } })
+        Ok(Reader {
+            pin,
+            header,
+            trailer,
+            sums: SumsPage { page: 0, first_block: 0, sums },
+            past_cache: false,
+            mapping: None,
+        })
+    }
+
+    /// As `reader`, for who reads everything once: bytes come from the disk itself and leave the page cache to others.
+    pub(super) async fn reader_past_cache(&self, blob: BlobId) -> Result<Reader, ReadError> {
+        Ok(Reader { past_cache: true, ..self.reader(blob).await? })
     }
 }
 
@@ -137,15 +156,62 @@ impl Reader {
         let Some(window) = window(self.trailer.length, offset, max) else { return Ok(Bytes::new()) };
         self.load_sums(window.first_block).await?;
         let at = self.pin.extent.body() + window.first_block * BLOCK;
-        let cached = self.pin.segment.file.read_cached_at(&mut buffer.as_mut_slice()[..window.bytes], at);
-        if cached < window.bytes {
-            buffer = self.pin.read_rest(buffer, cached, window.bytes, at).await?;
+        let file = &self.pin.segment.file;
+        if self.past_cache {
+            buffer = self.pin.read_disk(buffer, window.bytes, at).await?;
+        } else {
+            let cached = file.read_cached_at(&mut buffer.as_mut_slice()[..window.bytes], at);
+            if cached < window.bytes {
+                buffer = self.pin.read_rest(buffer, cached, window.bytes, at).await?;
+            }
         }
         let sums = &self.sums.sums[index(window.first_block - self.sums.first_block)..];
-        if let Some(bad) = bad_block(&buffer.as_slice()[..window.bytes], sums) {
-            return Err(self.pin.damaged(Damage::Block(window.first_block + bad)));
+        let mut end = window.skip + window.take;
+        match bad_block(&buffer.as_slice()[..window.bytes], sums) {
+            Some(0) => return Err(self.pin.damaged(Damage::Block(window.first_block))),
+            // What is good in front of it is handed out first.
+            Some(bad) => end = end.min(index(bad) * BLOCK_BYTES),
+            None => {}
         }
-        Ok(Bytes::from_owner(buffer).slice(window.skip..window.skip + window.take))
+        Ok(Bytes::from_owner(buffer).slice(window.skip..end))
+    }
+
+    /// Bytes from `offset` as the page cache has them, not copied and **not verified**; otherwise as `read`. For who has
+    /// chosen to rely on the scrub. Where the file cannot be mapped they are read, and verified.
+    pub async fn read_unverified(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
+        let (length, body) = (self.trailer.length, self.pin.extent.body());
+        if offset >= length {
+            return Ok(Bytes::new());
+        }
+        let file = &self.pin.segment.file;
+        let mapping = self.mapping.get_or_insert_with(|| file.map(body, length));
+        let Some(mapping) = mapping.clone() else { return self.read(offset, max).await };
+        let end = offset.saturating_add(max.min(MAPPED_BYTES) as u64).min(length);
+        let (from, to) = (index(offset), index(end));
+        if mapping.is_resident(from, to) {
+            mapping.load(from, to)?;
+        } else {
+            let ahead = to + MAPPED_BYTES;
+            let mapping = mapping.clone();
+            blocking(move || mapping.load(from, ahead)).await?;
+        }
+        Ok(Bytes::from_owner(mapping.part(from, to)))
+    }
+
+    /// Whether these are the bytes of this block, one of those that were read last: their checksums are at hand.
+    pub fn is_block(&self, block: u64, bytes: &[u8]) -> bool {
+        let sums = block.checked_sub(self.sums.first_block).and_then(|n| self.sums.sums.get(index(n)..));
+        bytes.len() <= BLOCK_BYTES && sums.is_some_and(|sums| bad_block(bytes, sums).is_none())
+    }
+
+    /// Counts what was found, as the error it is.
+    pub(super) fn damaged(&self, what: Damage) -> ReadError {
+        self.pin.damaged(what)
+    }
+
+    /// Where the record is: another one once it was rewritten.
+    pub(super) fn extent(&self) -> Extent {
+        self.pin.extent
     }
 
     /// Makes the checksums of this block those at hand.
@@ -200,6 +266,16 @@ impl Pin {
         let read = blocking(move || {
             let rest = &mut buffer.as_mut_slice()[from..to];
             segment.file.read_at(rest, at + from as u64).map(|n| (n == to - from, buffer))
+        });
+        let (whole, buffer) = read.await?;
+        if whole { Ok(buffer) } else { Err(self.damaged(Damage::CutOff)) }
+    }
+
+    async fn read_disk(&self, mut buffer: Buffer, bytes: usize, at: u64) -> Result<Buffer, ReadError> {
+        let segment = Arc::clone(&self.segment);
+        let read = blocking(move || {
+            let pages = bytes.next_multiple_of(PAGE_BYTES);
+            segment.file.read_disk_at(&mut buffer.as_mut_slice()[..pages], at).map(|n| (n >= bytes, buffer))
         });
         let (whole, buffer) = read.await?;
         if whole { Ok(buffer) } else { Err(self.damaged(Damage::CutOff)) }

@@ -16,7 +16,7 @@ use super::buffer::Aligned;
 use super::catalog::Dead;
 use super::disk::Punched;
 use super::error::{DeleteError, FailedStep, is_full, is_out_of_descriptors};
-use super::index::Entry;
+use super::index::{Entry, IndexFile};
 use super::segment::{Extent, PunchError, Segment, SegmentNumber};
 use super::{Inner, Store, lock};
 
@@ -46,30 +46,42 @@ impl Store {
 impl Inner {
     fn delete(self: &Arc<Self>, blobs: Vec<BlobId>) -> Result<Deleted, DeleteError> {
         let blobs: BTreeSet<_> = blobs.into_iter().collect();
-        let mut by_segment: BTreeMap<SegmentNumber, Vec<BlobId>> = BTreeMap::new();
-        {
-            let catalog = lock(&self.catalog);
-            for blob in &blobs {
-                if let Some(extent) = catalog.get(*blob) {
-                    by_segment.entry(extent.segment).or_default().push(*blob);
-                }
-            }
-        }
-        let mut deleted = Deleted { missing: blobs.len(), ..Deleted::default() };
+        let (mut gone, mut bytes) = (BTreeSet::new(), 0);
         let (mut dead, mut failure) = (Vec::new(), None);
-        for (number, blobs) in by_segment {
-            let Some(segment) = lock(&self.catalog).segment(number) else { continue };
-            match self.delete_in(&segment, &blobs, &mut dead) {
-                Ok(gone) => {
-                    deleted.found += gone.len();
-                    deleted.missing -= gone.len();
-                    deleted.bytes += gone.iter().map(Extent::bytes).sum::<u64>();
+        // A record that is rewritten meanwhile is in another segment when its turn comes: then once more.
+        while failure.is_none() {
+            let by_segment = self.segments_of(&blobs);
+            if by_segment.is_empty() {
+                break;
+            }
+            for (number, blobs) in by_segment {
+                let Some(segment) = lock(&self.catalog).segment(number) else { continue };
+                match self.delete_in(&segment, &blobs, &mut dead) {
+                    Ok(deleted) => {
+                        bytes += deleted.iter().map(|(_, extent)| extent.bytes()).sum::<u64>();
+                        gone.extend(deleted.into_iter().map(|(blob, _)| blob));
+                    }
+                    Err(e) => failure = Some(e),
                 }
-                Err(e) => failure = Some(e),
             }
         }
         self.punch_later(dead);
+        let deleted = Deleted { found: gone.len(), missing: blobs.len() - gone.len(), bytes };
         failure.map_or(Ok(deleted), Err)
+    }
+
+    fn segments_of(&self, blobs: &BTreeSet<BlobId>) -> BTreeMap<SegmentNumber, Vec<BlobId>> {
+        let mut by_segment: BTreeMap<SegmentNumber, Vec<BlobId>> = BTreeMap::new();
+        let catalog = lock(&self.catalog);
+        for blob in blobs {
+            for extent in catalog.records(*blob) {
+                let blobs = by_segment.entry(extent.segment).or_default();
+                if blobs.last() != Some(blob) {
+                    blobs.push(*blob);
+                }
+            }
+        }
+        by_segment
     }
 
     /// The deletes of one segment, with one sync.
@@ -78,19 +90,16 @@ impl Inner {
         segment: &Segment,
         blobs: &[BlobId],
         dead: &mut Vec<Dead>,
-    ) -> Result<Vec<Extent>, DeleteError> {
+    ) -> Result<Vec<(BlobId, Extent)>, DeleteError> {
         let mut index = lock(&segment.index);
         // Another delete may have been faster; under the index's lock none can be any more.
         let here: Vec<(BlobId, Extent)> = {
             let catalog = lock(&self.catalog);
-            let here = |blob: &BlobId| catalog.get(*blob).map(|e| (*blob, e));
-            blobs.iter().filter_map(here).filter(|(_, e)| e.segment == segment.number()).collect()
+            let records = blobs.iter().flat_map(|blob| catalog.records(*blob).map(|e| (*blob, e)));
+            records.filter(|(_, e)| e.segment == segment.number()).collect()
         };
         if here.is_empty() {
             return Ok(Vec::new());
-        }
-        if index.is_poisoned() {
-            return Err(DeleteError::Poisoned { segment: segment.number() });
         }
         let entries: Vec<_> =
             here.iter().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent }).collect();
@@ -98,20 +107,40 @@ impl Inner {
         if super::planted::is(super::planted::Bug::PunchFirst) {
             here.iter().for_each(|(b, e)| drop(segment.punch(*b, e, &mut Aligned::new(PAGE_BYTES))));
         }
-        let written = index.append(&*self.disk, &entries).and_then(|()| index.sync(&*self.disk));
-        if let Err(e) = written {
+        self.append_deletes(segment, &mut index, &entries)?;
+        let mut catalog = lock(&self.catalog);
+        dead.extend(here.iter().filter_map(|(blob, extent)| catalog.remove(*blob, *extent)));
+        drop(catalog);
+        self.release_index(segment, &mut index);
+        Ok(here)
+    }
+
+    /// Makes deletes durable. When this fails nothing can be said of them, and of later ones in this segment, until
+    /// the store is opened again; but on a full disk.
+    pub(super) fn append_deletes(
+        &self,
+        segment: &Segment,
+        index: &mut IndexFile,
+        entries: &[Entry],
+    ) -> Result<(), DeleteError> {
+        if index.is_poisoned() {
+            return Err(DeleteError::Poisoned { segment: segment.number() });
+        }
+        let written = index.append(&*self.disk, entries).and_then(|()| index.sync(&*self.disk));
+        written.map_err(|e| {
             if !(is_full(&e) || is_out_of_descriptors(&e)) || index.is_poisoned() {
                 index.poison();
                 self.go_read_only(segment.number(), FailedStep::Index, &e);
             }
-            return Err(e.into());
-        }
-        let mut catalog = lock(&self.catalog);
-        dead.extend(here.iter().filter_map(|(blob, extent)| catalog.remove(*blob, *extent)));
-        if catalog.slot(segment.number()).is_some_and(|s| s.sealed) {
+            e.into()
+        })
+    }
+
+    /// A sealed segment keeps no descriptor for its index.
+    pub(super) fn release_index(&self, segment: &Segment, index: &mut IndexFile) {
+        if lock(&self.catalog).slot(segment.number()).is_some_and(|s| s.sealed) {
             index.release();
         }
-        Ok(here.into_iter().map(|(_, extent)| extent).collect())
     }
 
     /// Gives space back in the background.

@@ -131,8 +131,13 @@ fn sweep(
             segments.insert(number);
         } else if let Some(number) = SegmentNumber::from_name(name, ".idx") {
             indexes.insert(number);
-        } else if SegmentNumber::from_name(name, ".idx.tmp").is_some() || name == super::disk::PROBE {
+        } else if SegmentNumber::from_name(name, ".idx.tmp").is_some()
+            || name == super::disk::PROBE
+            || name == super::scrub::TEMPORARY
+        {
             disk.remove(name)?;
+        } else if name == super::scrub::FILE {
+            continue;
         } else {
             report.foreign.push(name.clone());
         }
@@ -215,15 +220,12 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
         report.duplicates += 1;
         let Some(first) = lock(&inner.catalog).get(*blob) else { continue };
         let (keep, free) = if is_whole(inner, &first) { (first, *second) } else { (*second, first) };
-        if keep == *second && !is_whole(inner, second) {
+        let whole = keep == first || is_whole(inner, second);
+        if !whole {
             tracing::error!(%blob, "a blob is here twice and damaged twice");
-            continue;
         }
-        let Some(segment) = lock(&inner.catalog).segment(free.segment) else { continue };
-        let entry = Entry::Delete { blob: *blob, extent: free };
-        let mut index = lock(&segment.index);
-        if let Err(e) = index.append(&*inner.disk, &[entry]).and_then(|()| index.sync(&*inner.disk)) {
-            tracing::warn!(%blob, error = %e, "the second copy of a blob could not be deleted");
+        if !(whole && forget(inner, *blob, &free)) {
+            lock(&inner.catalog).add_shadow(*blob, *second);
             continue;
         }
         let mut catalog = lock(&inner.catalog);
@@ -235,6 +237,17 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
         }
         dead.push(Dead { blob: *blob, extent: free });
     }
+}
+
+/// Deletes one of two copies.
+fn forget(inner: &Inner, blob: BlobId, extent: &Extent) -> bool {
+    let Some(segment) = lock(&inner.catalog).segment(extent.segment) else { return false };
+    let entry = Entry::Delete { blob, extent: *extent };
+    let deleted = inner.append_deletes(&segment, &mut lock(&segment.index), &[entry]);
+    if let Err(error) = &deleted {
+        tracing::warn!(%blob, %error, "the second copy of a blob could not be deleted");
+    }
+    deleted.is_ok()
 }
 
 fn is_whole(inner: &Inner, extent: &Extent) -> bool {

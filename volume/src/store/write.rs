@@ -10,6 +10,7 @@ mod sums;
 
 use std::sync::Arc;
 
+use shared::clock::Timestamp;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
@@ -91,25 +92,58 @@ impl Store {
         let inner = Arc::clone(&self.0);
         blocking(move || Upload::begin(&inner, record)).await
     }
+
+    /// Begins to write a blob that is here anew, at another place: `finish` checks that it has this digest, reads it
+    /// back from the disk, and only then points the blob to it and deletes the old record. It may use the reserve.
+    ///
+    /// Dropping the future half way leaves nothing behind.
+    pub async fn begin_again(&self, record: NewRecord, digest: Digest) -> Result<Upload, WriteError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || Upload::begin_again(&inner, record, digest)).await
+    }
+}
+
+/// What can be refused before anything is claimed.
+fn check(store: &Inner, record: &NewRecord) -> Result<(), WriteError> {
+    if let Some(reason) = store.read_only.get() {
+        return Err(WriteError::ReadOnly(*reason));
+    }
+    if record.length.is_some_and(|n| n > BLOB_BYTES_MAX) {
+        return Err(WriteError::TooLong { limit: BLOB_BYTES_MAX });
+    }
+    Ok(())
 }
 
 impl Upload {
     fn begin(store: &Arc<Inner>, record: NewRecord) -> Result<Self, WriteError> {
-        if let Some(reason) = store.read_only.get() {
-            return Err(WriteError::ReadOnly(*reason));
-        }
-        if record.length.is_some_and(|n| n > BLOB_BYTES_MAX) {
-            return Err(WriteError::TooLong { limit: BLOB_BYTES_MAX });
-        }
+        check(store, &record)?;
+        let lease = Lease::take(store, record.blob, record.length)?;
+        let created = store.options.clock.now();
+        Self::in_lane(store, lease, record, created)
+    }
+
+    fn begin_again(store: &Arc<Inner>, record: NewRecord, digest: Digest) -> Result<Self, WriteError> {
+        check(store, &record)?;
+        let length = record.length.ok_or(WriteError::Metadata)?;
+        let lease = Lease::take_again(store, record.blob, length, digest)?;
+        let created = record.blob.created();
+        Self::in_lane(store, lease, record, created)
+    }
+
+    fn in_lane(
+        store: &Arc<Inner>,
+        lease: Lease,
+        record: NewRecord,
+        created: Timestamp,
+    ) -> Result<Self, WriteError> {
         let header = RecordHeader {
             blob: record.blob,
             key: record.key,
             content_type: record.content_type,
             metadata: record.metadata,
             declared: record.length,
-            created: store.options.clock.now(),
+            created,
         };
-        let lease = Lease::take(store, header.blob, header.declared)?;
         let position = lease.start;
         let carry = header.encode(&lease.segment.header, position).map_err(|_| WriteError::Metadata)?;
         Ok(Self {

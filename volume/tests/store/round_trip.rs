@@ -327,3 +327,29 @@ async fn the_inventory_comes_in_pages() {
     }
     assert_eq!(seen, ids);
 }
+
+#[tokio::test]
+async fn mapped_bytes_are_the_same_bytes() {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    for length in [0, 1, 4095, 4096, 4097, 65_537, 3 * MIB + 17] {
+        let body = body(length, 3);
+        let blob = put(&store, &body).await;
+        let mut reader = store.reader(blob).await.unwrap();
+        let mut out = Vec::new();
+        loop {
+            let piece = reader.read_unverified(out.len() as u64, usize::MAX).await.unwrap();
+            out.extend_from_slice(&piece);
+            if piece.is_empty() {
+                break;
+            }
+        }
+        assert!(out == body, "{length}");
+        let middle = length / 2;
+        let piece = reader.read_unverified(middle as u64, 10).await.unwrap();
+        assert_eq!(piece, body[middle..length.min(middle + 10)]);
+        // What was handed out stays, whatever becomes of the reader and of the blob.
+        drop(reader);
+        store.delete(vec![blob]).await.unwrap();
+    }
+}

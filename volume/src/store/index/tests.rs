@@ -112,7 +112,9 @@ proptest! {
     #[test]
     fn a_torn_tail_is_cut_to_the_last_good_entry(cut in 64usize..320, garbage in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = encode(&entries(), &segment());
-        bytes.truncate(cut);
+        let lost = bytes.split_off(cut);
+        // Entries end in zeros: garbage that happens to be what was cut off is none.
+        prop_assume!(garbage.first() != lost.first() || garbage.is_empty());
         bytes.extend(&garbage);
         let contents = decode(&bytes, &segment()).unwrap();
         let whole = cut / 64 - 1;

@@ -1,0 +1,113 @@
+//! The other replicas of a blob, as the master names them, each with a ticket; and bytes from them.
+//!
+//! It never asks an address that anybody else than the master gave, and never takes an answer for good that
+//! is not of exactly the length and the digest that the master knows.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ETAG, RANGE};
+use http::{Request, StatusCode};
+use shared::http::body;
+use shared::http::client::{CallError, HttpClient};
+use shared::ids::BlobId;
+use shared::limits::{CALL_TIMEOUT, READ_BUFFER_BYTES};
+use shared::range::ByteRange;
+use shared::wire::master::{CopiesRequest, CopiesResponse};
+use shared::wire::routes::{COPIES, HEALING_HEADER};
+
+use crate::server::Volume;
+use crate::store::NewRecord;
+
+/// Largest range asked for at once: one buffer of a reader.
+const RANGE_BYTES_MAX: u64 = READ_BUFFER_BYTES as u64;
+/// A replica that takes longer for one range is passed over.
+const RANGE_TIMEOUT: Duration = CALL_TIMEOUT;
+
+/// A blob's other replicas.
+#[derive(Debug)]
+pub struct Copies {
+    http: HttpClient,
+    blob: BlobId,
+    known: CopiesResponse,
+}
+
+/// Nothing can be had from other replicas.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCopies {
+    /// This volume does not know its master yet.
+    #[error("no master is known")]
+    NoMaster,
+    /// The master did not answer, or knows of no such blob here.
+    #[error("the master names no copies: {0}")]
+    Master(#[from] CallError),
+    /// There is no other copy, or its volume is down.
+    #[error("no other volume that is up holds a copy")]
+    None,
+}
+
+impl Copies {
+    /// Asks the master.
+    ///
+    /// # Errors
+    /// When it does not know of any copy elsewhere.
+    pub async fn find(volume: &Volume, blob: BlobId) -> Result<Self, NoCopies> {
+        let (Some(master), Some(cluster)) = (volume.known_master(), volume.identity.cluster()) else {
+            return Err(NoCopies::NoMaster);
+        };
+        let question = CopiesRequest { cluster, volume: volume.identity.volume(), blob };
+        let known: CopiesResponse = volume.peers.call(&master, COPIES, &question).await?;
+        if known.sources.is_empty() {
+            return Err(NoCopies::None);
+        }
+        Ok(Self { http: volume.peers.http().clone(), blob, known })
+    }
+
+    /// What the master knows of the blob.
+    pub fn known(&self) -> &CopiesResponse {
+        &self.known
+    }
+
+    /// The record, to be written anew.
+    pub fn record(&self) -> NewRecord {
+        NewRecord {
+            blob: self.blob,
+            key: self.known.key.clone(),
+            content_type: self.known.content_type.clone(),
+            metadata: self.known.metadata.clone(),
+            length: Some(self.known.length),
+        }
+    }
+
+    /// Bytes from `offset`, at most `max` and at most a read buffer full, of each replica that gives them, one after
+    /// the other until `good` says that they are what is wanted.
+    pub async fn read(&self, offset: u64, max: usize, good: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
+        let wanted = RANGE_BYTES_MAX.min(max as u64);
+        let end = offset.saturating_add(wanted).min(self.known.length);
+        let range = ByteRange::new(offset, end.checked_sub(1)?, self.known.length)?;
+        for source in &self.known.sources {
+            let asked = tokio::time::timeout(RANGE_TIMEOUT, self.ask(source, range)).await;
+            if let Ok(Some(bytes)) = asked
+                && good(&bytes)
+            {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    async fn ask(&self, source: &str, range: ByteRange) -> Option<Bytes> {
+        let request = Request::get(source)
+            .header(RANGE, format!("bytes={}-{}", range.start(), range.end()))
+            .header(HEALING_HEADER, "1")
+            .body(body::empty())
+            .ok()?;
+        let answer = self.http.send(request).await.ok()?;
+        let same = answer.headers().get(ETAG).is_some_and(|e| *e == *self.known.blake3.etag());
+        if answer.status() != StatusCode::PARTIAL_CONTENT || !same {
+            return None;
+        }
+        let bytes = body::collect(answer.into_body(), READ_BUFFER_BYTES).await.ok()?;
+        (bytes.len() as u64 == range.len()).then(|| bytes.into())
+    }
+}

@@ -1,0 +1,226 @@
+//! Healing: a record that is bad here is written anew from its good blocks and from other replicas, and the blob is
+//! pointed to it. One at a time, from a bounded queue that readers and the scrub fill.
+//!
+//! What was met is logged once, counted, and shown: blobs without any good copy stay listed until they are healed
+//! or deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::clock::Timestamp;
+use shared::ids::BlobId;
+use shared::limits::{DAMAGED_MAX, DAMAGED_SHOWN, HEALING_QUEUE, HEALING_RETRY, READ_BUFFER_BYTES};
+use shared::work::{Progress, Worker};
+use tokio::sync::Notify;
+
+use crate::copies::{Copies, NoCopies};
+use crate::server::Volume;
+use crate::store::{ReadError, Upload, WriteError};
+use crate::supply::{Asker, Supply};
+
+/// What is bad, and what was done about it.
+#[derive(Debug, Default)]
+pub struct Healer {
+    state: Mutex<State>,
+    /// Wakes the worker.
+    pub nudge: Arc<Notify>,
+    blocks_served: AtomicU64,
+    records_served: AtomicU64,
+    healed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: BTreeSet<BlobId>,
+    /// Met and not healed yet.
+    bad: BTreeMap<BlobId, Bad>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bad {
+    /// No good copy was found.
+    lost: bool,
+    /// When it was tried last.
+    tried: Option<Timestamp>,
+}
+
+/// What the healer shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealerStatus {
+    /// Blobs known to be bad here and not healed yet.
+    pub bad: u64,
+    /// Those of them for which no good copy was found.
+    pub lost: u64,
+    /// The first of the lost.
+    pub lost_blobs: Vec<BlobId>,
+    /// Blocks that readers got from another replica.
+    pub blocks_served: u64,
+    /// Reads that got a whole record from another replica.
+    pub records_served: u64,
+    /// Records written anew.
+    pub healed: u64,
+}
+
+/// A record could not be healed.
+#[derive(Debug, thiserror::Error)]
+pub enum HealError {
+    /// Nobody has it.
+    #[error(transparent)]
+    NoCopies(#[from] NoCopies),
+    /// It could not be read to its end, here or elsewhere.
+    #[error("no good copy: {0}")]
+    Read(#[from] ReadError),
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl Healer {
+    /// A reader or the scrub met a bad record: it is to be healed.
+    pub fn met(&self, volume: &Volume, blob: BlobId, error: &ReadError) {
+        let now = volume.config.clock.now();
+        let mut state = self.state();
+        if state.bad.len() >= DAMAGED_MAX && !state.bad.contains_key(&blob) {
+            return;
+        }
+        let new = !state.bad.contains_key(&blob);
+        let bad = state.bad.entry(blob).or_insert(Bad { lost: false, tried: None });
+        let rested = bad.tried.is_none_or(|tried| now.since(tried) >= HEALING_RETRY);
+        if rested && state.queue.len() < HEALING_QUEUE {
+            state.queue.insert(blob);
+            self.nudge.notify_one();
+        }
+        drop(state);
+        if new {
+            tracing::warn!(%blob, %error, what = source(error), "a damaged record was met; it is being healed from another replica");
+        }
+    }
+
+    /// A reader found no good copy anywhere.
+    pub fn lost(&self, blob: BlobId) {
+        if let Some(bad) = self.state().bad.get_mut(&blob) {
+            bad.lost = true;
+        }
+    }
+
+    /// A reader got a block from another replica.
+    pub fn served_block(&self) {
+        self.blocks_served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A reader got a whole record from another replica.
+    pub fn served_record(&self) {
+        self.records_served.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it has met and done. Forgets what was deleted meanwhile.
+    pub fn status(&self, volume: &Volume) -> HealerStatus {
+        let mut state = self.state();
+        // What recovery could not find again is not in the store either, until it is healed.
+        state.bad.retain(|blob, _| volume.store.has(*blob) || !volume.spent.contains(*blob));
+        let lost = state.bad.iter().filter(|(_, bad)| bad.lost);
+        HealerStatus {
+            bad: state.bad.len() as u64,
+            lost: lost.clone().count() as u64,
+            lost_blobs: lost.map(|(blob, _)| *blob).take(DAMAGED_SHOWN).collect(),
+            blocks_served: self.blocks_served.load(Ordering::Relaxed),
+            records_served: self.records_served.load(Ordering::Relaxed),
+            healed: self.healed.load(Ordering::Relaxed),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next in the queue; when it is empty, one that failed a while ago.
+    fn next(&self, now: Timestamp) -> Option<BlobId> {
+        let mut state = self.state();
+        let rested =
+            |(_, bad): &(&BlobId, &Bad)| bad.tried.is_none_or(|tried| now.since(tried) >= HEALING_RETRY);
+        let again = |state: &State| state.bad.iter().find(rested).map(|(blob, _)| *blob);
+        let blob = state.queue.pop_first().or_else(|| again(&state))?;
+        if let Some(bad) = state.bad.get_mut(&blob) {
+            bad.tried = Some(now);
+        }
+        Some(blob)
+    }
+
+    fn ended(&self, blob: BlobId, outcome: &Result<(), HealError>) {
+        match outcome {
+            Ok(()) => {
+                self.healed.fetch_add(1, Ordering::Relaxed);
+                self.state().bad.remove(&blob);
+                tracing::info!(%blob, "a damaged record was healed");
+            }
+            // Deleted or rewritten meanwhile.
+            Err(HealError::Write(WriteError::Gone { .. } | WriteError::Exists { .. })) => {
+                self.state().bad.remove(&blob);
+            }
+            Err(error) => {
+                let lost = matches!(error, HealError::NoCopies(_) | HealError::Read(_));
+                if let Some(bad) = self.state().bad.get_mut(&blob) {
+                    bad.lost |= lost;
+                }
+                tracing::error!(%blob, %error, "a damaged record could not be healed");
+            }
+        }
+    }
+}
+
+fn source(error: &ReadError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
+}
+
+/// Writes a blob's record anew.
+async fn heal(volume: &Arc<Volume>, blob: BlobId) -> Result<(), HealError> {
+    let copies = Copies::find(volume, blob).await?;
+    let digest = copies.known().blake3;
+    let mut upload = if volume.store.has(blob) {
+        volume.store.begin_again(copies.record(), digest).await?
+    } else {
+        volume.store.begin(copies.record()).await?
+    };
+    match fill(volume, blob, &mut upload, copies.known().length).await {
+        Ok(()) if upload.digest_so_far().await? == digest => {
+            upload.finish().await?;
+            Ok(())
+        }
+        Ok(()) => {
+            upload.abort().await;
+            Err(WriteError::OtherBytes { blob }.into())
+        }
+        Err(e) => {
+            upload.abort().await;
+            Err(e)
+        }
+    }
+}
+
+async fn fill(volume: &Arc<Volume>, blob: BlobId, upload: &mut Upload, length: u64) -> Result<(), HealError> {
+    let mut supply = Supply::open(volume, blob, Asker::Healer).await?;
+    while upload.length() < length {
+        let bytes = supply.read(upload.length(), READ_BUFFER_BYTES).await?;
+        if bytes.is_empty() {
+            return Err(ReadError::NotFound { blob }.into());
+        }
+        upload.write(&bytes).await?;
+    }
+    Ok(())
+}
+
+/// The worker.
+pub struct Healing(pub Arc<Volume>);
+
+impl Worker for Healing {
+    const NAME: &'static str = "heal";
+
+    async fn tick(&mut self) -> Progress {
+        let volume = &self.0;
+        let Some(blob) = volume.healer.next(volume.config.clock.now()) else { return Progress::Idle };
+        let outcome = heal(volume, blob).await;
+        volume.healer.ended(blob, &outcome);
+        Progress::More
+    }
+}
