@@ -16,6 +16,7 @@ mod deeds;
 mod known;
 mod rot;
 mod step;
+mod upkeep;
 mod world;
 
 use std::collections::BTreeMap;

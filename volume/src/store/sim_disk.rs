@@ -171,6 +171,10 @@ impl Disk for SimDisk {
         self.machine().change(self.life, Kind::SyncDir, "", Machine::sync_dir)
     }
 
+    fn punches(&self) -> bool {
+        !self.machine().faults.no_holes
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let mut machine = self.machine();
         machine.look(self.life, "free", 0, 0, 0)?;
@@ -200,6 +204,13 @@ impl DiskFile for SimFile {
         machine.look(self.disk.life, "read", self.inode, offset, buffer.len() as u64)?;
         machine.fail_read()?;
         Ok(machine.volatile(self.inode).read(buffer, offset))
+    }
+
+    fn read_disk_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut machine = self.disk.machine();
+        machine.look(self.disk.life, "direct", self.inode, offset, buffer.len() as u64)?;
+        machine.fail_read()?;
+        Ok(machine.read_disk(self.inode, buffer, offset))
     }
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {

@@ -8,7 +8,7 @@ use super::Violation;
 use super::known::{Fate, Known};
 use super::world::{World, violated};
 use crate::store::segment::Extent;
-use crate::store::{ReadError, Store, lock};
+use crate::store::{ReadError, Store, lock, scrub};
 
 impl World {
     /// Every blob is in a state that is allowed to it, and is read whole.
@@ -117,7 +117,7 @@ impl World {
             }
         }
         let names = segments.iter().flat_map(|n| [n.index_name(), n.segment_name()]);
-        let wanted: BTreeSet<_> = names.collect();
+        let wanted: BTreeSet<_> = names.chain([scrub::FILE.to_owned()]).collect();
         match self.disk.files().into_iter().find(|(name, _)| !wanted.contains(name)) {
             Some((name, _)) => violated(format!("{name} is left over")),
             None => Ok(()),

@@ -36,6 +36,9 @@ impl World {
             }
             Step::ReadRange { blob, from, bytes } => self.read_range(&store, blob, from, bytes).await,
             Step::SealAged { minutes } => self.seal_aged(&store, minutes).await,
+            Step::Compact { records } => Box::pin(self.compact(&store, records)).await,
+            Step::Scrub { records } => Box::pin(self.scrub(&store, records)).await,
+            Step::Heal { blob } => Box::pin(self.heal(&store, blob)).await,
             Step::Background { all: true } => {
                 store.punched().await;
                 Ok(())
@@ -148,7 +151,8 @@ impl World {
                 let place = self.store.as_ref().and_then(|s| lock(&s.0.catalog).get(stored.blob));
                 let beheaded = place.is_some_and(|e| self.beheaded.contains(&e.segment));
                 let known = &mut self.blobs[blob];
-                (known.place, known.fate) = (place, Fate::Present);
+                known.fate = Fate::Present;
+                known.stands_at(place);
                 known.hurt |= beheaded;
                 self.say(|| format!("  b{blob} is stored at {place:?}"));
                 Ok(())
@@ -316,6 +320,6 @@ impl World {
 }
 
 /// Which of those there are, by dice.
-fn pick<T>(those: &[T], dice: usize) -> Option<usize> {
+pub(super) fn pick<T>(those: &[T], dice: usize) -> Option<usize> {
     dice.checked_rem(those.len())
 }

@@ -1,5 +1,6 @@
 //! What the model knows of one blob: its bytes, and what may have become of it.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -9,7 +10,7 @@ use shared::ids::BlobId;
 use shared::key::Key;
 
 use crate::store::NewRecord;
-use crate::store::segment::Extent;
+use crate::store::segment::{Extent, SegmentNumber};
 
 /// What may be seen of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) struct Known {
     pub(super) pardoned: bool,
     /// It was put again while its segment could not be read: there may be two.
     pub(super) twice: bool,
+    /// Where else its record was.
+    pub(super) past: BTreeSet<SegmentNumber>,
     from: usize,
 }
 
@@ -69,6 +72,7 @@ impl Known {
             forgettable,
             pardoned,
             twice,
+            past: BTreeSet::new(),
             from,
         }
     }
@@ -77,6 +81,14 @@ impl Known {
     pub(super) fn goes(&mut self) {
         self.fate = Fate::Gone;
         self.pardoned |= self.twice;
+    }
+
+    /// Its record is there from now on.
+    pub(super) fn stands_at(&mut self, place: Option<Extent>) {
+        if let (Some(old), true) = (self.place, place.is_some() && self.place != place) {
+            self.past.insert(old.segment);
+        }
+        self.place = place.or(self.place);
     }
 
     pub(super) fn body(&self) -> &'static [u8] {

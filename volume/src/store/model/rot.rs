@@ -74,9 +74,11 @@ impl World {
         for n in 0..self.blobs.len() {
             let known = &self.blobs[n];
             let Some(place) = known.place.filter(|_| known.fate != Fate::Present) else { continue };
-            let doubtful = known.forgettable || self.disowned.contains(&place.segment);
+            let doubtful = known.forgettable
+                || self.disowned.contains(&place.segment)
+                || known.past.iter().any(|n| self.disowned.contains(n));
             // A mark in a page that was hit itself is none.
-            if doubtful && (known.hurt || !self.is_marked(known, &place)) {
+            if doubtful && (known.hurt || !known.past.is_empty() || !self.is_marked(known, &place)) {
                 self.blobs[n].pardoned = true;
             }
         }

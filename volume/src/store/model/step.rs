@@ -35,6 +35,12 @@ pub(super) enum Step {
     ReadRange { blob: usize, from: usize, bytes: usize },
     /// Time passes, and segments that are old enough are sealed.
     SealAged { minutes: u64 },
+    /// Records are moved out of segments that are mostly dead.
+    Compact { records: usize },
+    /// Records are verified.
+    Scrub { records: usize },
+    /// A blob is written anew, from good bytes.
+    Heal { blob: usize },
     /// Work in the background gets a turn, or comes to its end.
     Background { all: bool },
     /// All is compared.
@@ -107,7 +113,10 @@ impl Step {
             71..73 => Self::DropReader { reader: n },
             73..76 => Self::ReadRange { blob: n, from: rng.random_range(0..1 << 20), bytes },
             76..80 => Self::SealAged { minutes: rng.random_range(0..90) },
-            80..90 => Self::Background { all: rng.random_bool(0.3) },
+            80..83 => Self::Compact { records: rng.random_range(1..6) },
+            83..84 => Self::Scrub { records: rng.random_range(1..10) },
+            84..86 => Self::Heal { blob: n },
+            86..90 => Self::Background { all: rng.random_bool(0.3) },
             90..91 => Self::Check,
             91..92 => Self::Quiet,
             _ => match profile {

@@ -269,7 +269,7 @@ impl World {
         let Some(store) = &self.store else { return };
         for known in &mut self.blobs {
             let place = lock(&store.0.catalog).get(known.id);
-            known.place = place.or(known.place);
+            known.stands_at(place);
             if let (Fate::Either(deleting), true) = (known.fate, undisturbed) {
                 known.fate = match (place.is_some(), deleting) {
                     (true, _) => Fate::Present,

@@ -1,5 +1,7 @@
 //! One file of the lying disk: what reads show, what the disk has, and what stands between the two.
 
+use std::borrow::Cow;
+
 use super::faults::Chance;
 use super::image::{Change, Everything, Image};
 
@@ -43,8 +45,18 @@ impl Inode {
 
     pub(super) fn drop_cache(&mut self) {
         if std::mem::take(&mut self.lies) {
-            self.volatile = self.durable.clone();
-            self.pending.iter().for_each(|c| self.volatile.apply(c, &mut Everything));
+            self.volatile = self.shown_by_disk();
         }
+    }
+
+    /// What a read past the cache shows.
+    pub(super) fn truth(&self) -> Cow<'_, Image> {
+        if self.lies { Cow::Owned(self.shown_by_disk()) } else { Cow::Borrowed(&self.volatile) }
+    }
+
+    fn shown_by_disk(&self) -> Image {
+        let mut image = self.durable.clone();
+        self.pending.iter().for_each(|c| image.apply(c, &mut Everything));
+        image
     }
 }

@@ -296,6 +296,10 @@ impl Machine {
         failed
     }
 
+    pub(super) fn read_disk(&mut self, inode: u64, buffer: &mut [u8], offset: u64) -> usize {
+        self.inode(inode).truth().read(buffer, offset)
+    }
+
     pub(super) fn drop_cache(&mut self, inode: u64) {
         self.inode(inode).drop_cache();
     }
