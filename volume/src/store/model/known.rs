@@ -42,6 +42,8 @@ pub(super) struct Known {
     pub(super) pardoned: bool,
     /// It was put again while its segment could not be read: there may be two.
     pub(super) twice: bool,
+    /// It was being written anew when the disk stopped: until an opening sees all segments it may be in two.
+    pub(super) adrift: bool,
     /// Where else its record was.
     pub(super) past: BTreeSet<SegmentNumber>,
     from: usize,
@@ -72,6 +74,7 @@ impl Known {
             forgettable,
             pardoned,
             twice,
+            adrift: false,
             past: BTreeSet::new(),
             from,
         }

@@ -53,7 +53,9 @@ impl World {
         }
         let hit = |e: &Extent| e.segment == segment && (whole || (e.offset()..e.end()).contains(&byte));
         // Of a blob that may be there twice only one place is known.
-        for known in self.blobs.iter_mut().filter(|k| k.twice || k.place.as_ref().is_some_and(hit)) {
+        for known in
+            self.blobs.iter_mut().filter(|k| k.twice || k.adrift || k.place.as_ref().is_some_and(hit))
+        {
             known.hurt = true;
         }
     }

@@ -1,3 +1,4 @@
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -23,7 +24,9 @@ fn explore(profile: Profile, usual: u64) {
     let count = if count == 0 { u64::MAX } else { count };
     let began = Instant::now();
     let (mut schedules, mut met) = (0, Met::new());
+    let watch = Watch::new(profile);
     for seed in (FIRST_SEED..).take(usize::try_from(count).unwrap()) {
+        watch.seed(seed);
         let outcome = run(seed, profile, false);
         schedules += outcome.schedules;
         outcome.met.into_iter().for_each(|(what, times)| *met.entry(what).or_default() += times);
@@ -32,6 +35,36 @@ fn explore(profile: Profile, usual: u64) {
         }
     }
     println!("{profile:?}: {schedules} schedules of {count} seeds in {:?}: {met:?}", began.elapsed());
+}
+
+/// A seed takes milliseconds: one that takes so long goes round in a circle.
+const SEED_TAKES_MAX: Duration = Duration::from_secs(20);
+
+/// Names a seed that never ends.
+struct Watch(mpsc::Sender<u64>);
+
+impl Watch {
+    fn new(profile: Profile) -> Self {
+        let (sender, seeds) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut last = 0;
+            loop {
+                match seeds.recv_timeout(SEED_TAKES_MAX) {
+                    Ok(seed) => last = seed,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        eprintln!("seed {last}, {profile:?}: it never ends");
+                        std::process::abort();
+                    }
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    fn seed(&self, seed: u64) {
+        self.0.send(seed).unwrap();
+    }
 }
 
 fn report(seed: u64, profile: Profile, violation: &str) -> ! {

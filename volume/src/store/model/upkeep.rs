@@ -38,7 +38,7 @@ impl World {
 
     pub(super) async fn scrub(&mut self, store: &Store, records: usize) -> Result<(), Violation> {
         for _ in 0..records {
-            let scrubbed = store.scrub(Duration::ZERO, &Throttle::new(0)).await;
+            let scrubbed = store.scrub(Duration::from_secs(1), &Throttle::new(0)).await;
             let Some(Scrubbed { blob, bad, .. }) = scrubbed else { break };
             let hurt = self.blobs.iter().any(|k| k.id == blob && k.hurt);
             let excused = match &bad {
@@ -90,6 +90,8 @@ impl World {
         let full = self.is_cramped() || self.disk.is_full();
         let excused = match error {
             WriteError::NoSpace { .. } if full => true,
+            // A rewrite that was dropped is given up in the background.
+            WriteError::Gone { .. } if self.store.as_ref().is_some_and(|s| *s.0.jobs.borrow() > 0) => true,
             _ => self.stopped() || self.is_sick(),
         };
         if excused { Ok(()) } else { violated(format!("a rewrite failed without a reason: {error:?}")) }
@@ -97,9 +99,10 @@ impl World {
 
     /// Cut short, a rewrite leaves a blob in two places, of which a failing disk may hide one.
     fn doubt_moves(&mut self) {
-        if self.is_cramped() {
-            let there = self.blobs.iter_mut().filter(|k| k.fate != Fate::Absent);
-            there.for_each(|k| k.twice = true);
+        let (stopped, failed) = (self.stopped(), self.is_cramped());
+        for known in self.blobs.iter_mut().filter(|k| k.fate != Fate::Absent) {
+            known.adrift |= stopped;
+            known.twice |= failed;
         }
     }
 }

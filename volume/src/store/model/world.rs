@@ -270,6 +270,8 @@ impl World {
         for known in &mut self.blobs {
             let place = lock(&store.0.catalog).get(known.id);
             known.stands_at(place);
+            known.twice |= known.adrift && !self.blind.is_empty();
+            known.adrift &= !undisturbed || !self.blind.is_empty();
             if let (Fate::Either(deleting), true) = (known.fate, undisturbed) {
                 known.fate = match (place.is_some(), deleting) {
                     (true, _) => Fate::Present,
