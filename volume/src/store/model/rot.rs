@@ -81,7 +81,9 @@ impl World {
                 || known.past.iter().any(|n| self.disowned.contains(n));
             // A mark in a page that was hit itself is none.
             if doubtful && (known.hurt || !known.past.is_empty() || !self.is_marked(known, &place)) {
-                self.blobs[n].pardoned = true;
+                // What comes back may be a record that was hit before its blob was written anew.
+                let known = &mut self.blobs[n];
+                (known.pardoned, known.hurt) = (true, known.hurt || !known.past.is_empty());
             }
         }
     }
