@@ -53,9 +53,9 @@ impl World {
         }
         let hit = |e: &Extent| e.segment == segment && (whole || (e.offset()..e.end()).contains(&byte));
         // Of a blob that may be there twice only one place is known.
-        for known in
-            self.blobs.iter_mut().filter(|k| k.twice || k.adrift || k.place.as_ref().is_some_and(hit))
-        {
+        let back = self.unindexed.contains(&segment);
+        let twice = |k: &Known| k.twice || k.adrift || (back && k.past.contains(&segment));
+        for known in self.blobs.iter_mut().filter(|k| twice(k) || k.place.as_ref().is_some_and(hit)) {
             known.hurt = true;
         }
     }
