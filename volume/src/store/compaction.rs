@@ -104,6 +104,8 @@ impl Store {
             let inner = Arc::clone(&self.0);
             let Some((segment, blob)) = blocking(move || inner.next_to_move()).await else { return Ok(None) };
             match self.relocate(segment, blob, throttle).await {
+                // Being healed: it will be elsewhere when that is done.
+                Ok(None) if self.0.is_in(blob, segment) => return Ok(None),
                 // Deleted or rewritten meanwhile.
                 Ok(None) => {}
                 Ok(moved) => return Ok(moved),
@@ -206,6 +208,10 @@ impl Inner {
             .collect();
         let free = self.disk.free_bytes().unwrap_or(0).saturating_sub(*lock(&self.reserved));
         choose(&candidates, free, copies, self.options.segment_bytes / GAIN_MIN_PART).map(|c| c.number)
+    }
+
+    fn is_in(&self, blob: BlobId, segment: SegmentNumber) -> bool {
+        lock(&self.catalog).get(blob).is_some_and(|e| e.segment == segment)
     }
 
     fn seal_if_idle(&self, number: SegmentNumber) {

@@ -1,3 +1,6 @@
+//! Thousands of runs of the store on a lying disk; the same seed twice; and bugs planted, each of which must be found:
+//! a check that has never failed is not known to work.
+
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,6 @@
+//! The lying disk lies as it says: what survives a power cut, what a failed sync leaves, what is full, what is rotten.
+//! It never loses what was synced.
+
 use super::*;
 use shared::clock::Timestamp;
 
