@@ -197,13 +197,16 @@ impl Inner {
             let idle = catalog.idle();
             let resting = |s: &&Slot| s.sealed || idle.binary_search(&s.segment.number()).is_ok();
             let slots = catalog.slots().filter(resting).filter(worth_asking);
-            slots.map(|s| (Arc::clone(&s.segment), s.live_bytes)).collect()
+            // What is about to be punched comes back without a copy.
+            let punchable = |s: &Slot| if punches { s.dead_bytes } else { 0 };
+            slots.map(|s| (Arc::clone(&s.segment), s.live_bytes, punchable(s))).collect()
         };
         let candidates: Vec<_> = asked
             .into_iter()
-            .map(|(segment, live)| {
+            .map(|(segment, live, punchable)| {
                 let taken = segment.file.allocated().unwrap_or(0);
-                Candidate { number: segment.number(), live, gain: taken.saturating_sub(live) }
+                let gain = taken.saturating_sub(live).saturating_sub(punchable);
+                Candidate { number: segment.number(), live, gain }
             })
             .collect();
         let free = self.disk.free_bytes().unwrap_or(0).saturating_sub(*lock(&self.reserved));
