@@ -25,11 +25,12 @@ pub const BLOCK_BYTES: usize = 64 * 1024;
 pub const PAGE_BYTES: usize = 4096;
 /// One aligned write buffer. Measured: below 512 KiB the device waits for us, above 4 MiB nothing is gained.
 pub const WRITE_BUFFER_BYTES: usize = 1 << 20;
-/// Write buffers of one volume. With two for each upload, 24 uploads move at full speed, the
-/// others wait their turn; bounds the write path to 24 MiB.
-pub const WRITE_BUFFERS: usize = 24;
-/// Writes of one upload on their way to the disk at once: with a second one it need not wait for the next buffer.
-pub const WRITES_IN_FLIGHT: usize = 2;
+/// Write buffers of one volume. With four for each upload, 8 uploads move at full speed, the
+/// others share what is left; bounds the write path to 32 MiB.
+pub const WRITE_BUFFERS: usize = 32;
+/// Writes of one upload on their way to the disk at once, so that it never waits for the next buffer. Measured with one
+/// client and 256 MiB: 677 MB/s with one, 774 with two, 896 with three.
+pub const WRITES_IN_FLIGHT: usize = 3;
 /// What an upload keeps before it takes a write buffer: three header pages, and the trickle of a slow client.
 pub const CARRY_BYTES_MAX: usize = 32 * 1024;
 /// An upload whose client sends nothing for so long gives its write buffer back.
