@@ -1,23 +1,36 @@
-//! Buffers on their way: to the disk, so many at once that it never waits for us, and through the hashes, one after
-//! the other on another thread. A buffer goes back to its pool when both are done with it.
+//! Buffers on their way: to the disk, one after the other on one thread that takes the next as soon as it is done with
+//! the last, and through the hashes on another. A buffer goes back to its pool when both are done with it.
+//!
+//! One thread, because writes that make a file longer wait for each other in the kernel anyway; a queue, because the
+//! disk must not wait until this process is told that it is idle.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use shared::work::blocking;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::sums::Sums;
 use crate::store::buffer::Buffer;
 use crate::store::error::WriteError;
+use crate::store::lock;
 
 /// The buffers of one upload that are on their way.
 #[derive(Debug)]
 pub(super) struct Flights {
     /// The oldest first.
-    writes: VecDeque<JoinHandle<Result<(), WriteError>>>,
+    writes: VecDeque<oneshot::Receiver<Result<(), WriteError>>>,
+    queue: Arc<Mutex<Queue>>,
     sums: Hashing,
+}
+
+/// Writes that have not begun, and whether a thread is at them.
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn FnOnce() + Send>>,
+    running: bool,
 }
 
 #[derive(Debug)]
@@ -32,7 +45,7 @@ enum Hashing {
 
 impl Flights {
     pub(super) fn new() -> Self {
-        Self { writes: VecDeque::new(), sums: Hashing::Rest(Box::new(Sums::new())) }
+        Self { writes: VecDeque::new(), queue: Arc::default(), sums: Hashing::Rest(Box::new(Sums::new())) }
     }
 
     /// Sends a buffer off: `write` to the disk, the bytes in `fresh` through the hashes.
@@ -53,7 +66,26 @@ impl Flights {
             })
             .await
         }));
-        self.writes.push_back(tokio::spawn(blocking(move || write(&written))));
+        let (told, landed) = oneshot::channel();
+        self.writes.push_back(landed);
+        self.enqueue(Box::new(move || {
+            let outcome = write(&written);
+            drop(written);
+            // Nobody waits for a write of an upload that was given up.
+            let _ = told.send(outcome);
+        }));
+    }
+
+    fn enqueue(&self, job: Box<dyn FnOnce() + Send>) {
+        {
+            let mut queue = lock(&self.queue);
+            queue.jobs.push_back(job);
+            if std::mem::replace(&mut queue.running, true) {
+                return;
+            }
+        }
+        let mut run = Run { queue: Arc::clone(&self.queue), ended: false };
+        tokio::spawn(blocking(move || run.until_empty()));
     }
 
     /// Waits until at most so many writes are under way; the first error of those that ended.
@@ -62,10 +94,7 @@ impl Flights {
             let Some(oldest) = self.writes.front_mut() else { break };
             let landed = oldest.await;
             self.writes.pop_front();
-            landed.unwrap_or_else(|e| match e.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(WriteError::Aborted),
-            })?;
+            landed.unwrap_or(Err(WriteError::Aborted))?;
         }
         Ok(())
     }
@@ -81,6 +110,47 @@ impl Flights {
 
     pub(super) fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+}
+
+/// A thread at the queue.
+struct Run {
+    queue: Arc<Mutex<Queue>>,
+    /// It found the queue empty and said so: another may be at it by now.
+    ended: bool,
+}
+
+impl Run {
+    fn until_empty(&mut self) {
+        while let Some(job) = self.next() {
+            job();
+        }
+    }
+
+    fn next(&mut self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut queue = lock(&self.queue);
+        let job = queue.jobs.pop_front();
+        queue.running = job.is_some();
+        self.ended = job.is_none();
+        job
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // A write panicked, or the runtime went down before it began: whoever waits for the others must be told.
+        let mut queue = lock(&self.queue);
+        queue.running = false;
+        queue.jobs.clear();
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} writes", self.jobs.len())
     }
 }
 
