@@ -281,7 +281,7 @@ impl Actor {
 }
 
 /// Refused for certain: nothing was done, and nothing will be.
-fn is_refusal(answer: &Answer) -> bool {
+pub fn is_refusal(answer: &Answer) -> bool {
     use ErrorCode::{Internal, OutcomeUnknown};
     (400..600).contains(&answer.status) && answer.code().is_some_and(|c| c != OutcomeUnknown && c != Internal)
 }
