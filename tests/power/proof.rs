@@ -1,7 +1,7 @@
 //! That the power cuts of this file can find what they look for: take one sync out, and a loss is found.
 //!
-//! A volume whose fdatasync lies, of its segments or of its indexes, stands for the one in which it was forgotten. The
-//! same rounds with an honest one find nothing.
+//! A server whose syncs of some files do nothing stands for the one in which they were forgotten. The same rounds with an
+//! honest one find nothing.
 
 use std::time::Duration;
 
@@ -23,6 +23,22 @@ const VALUE: usize = 60_000;
 enum Of {
     Segments,
     Indexes,
+    Metadata,
+}
+
+impl Of {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Segments => ".seg",
+            Self::Indexes => ".idx",
+            Self::Metadata => "/sled/db",
+        }
+    }
+
+    /// Whose power goes: the master's or the volume's.
+    fn victim(self) -> usize {
+        usize::from(self != Self::Metadata)
+    }
 }
 
 /// Values are stored, half of them are deleted, and when all is acknowledged the power goes.
@@ -54,8 +70,8 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
         })
         .await;
     }
-    site.cut(&[1]).await;
-    site.restore(&[1], 0, &mut Dice::new(0)).await.expect("it starts by itself");
+    site.cut(&[of.victim()]).await;
+    site.restore(&[of.victim()], 0, &mut Dice::new(0)).await.expect("it starts by itself");
     site.cluster.settled().await;
     let blobs = site.cluster.footprint().await.blobs[0];
     audit(&site.cluster.client(), oracle).await?;
@@ -66,12 +82,16 @@ async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
     let folder = Folder::new("unsynced");
     let Some(library) = Library::new(&folder, test).await else { return };
     let control = library.control(&folder.join("control"));
-    let ending = if of == Of::Segments { ".seg" } else { ".idx" };
-    let mut env = control.env();
-    env.extend(library.unsynced(ending));
     for lies in [false, true] {
-        let volume_env = if lies { vec![env.clone()] } else { Vec::new() };
-        let plan = Plan { volume_env, ..Plan::alone(file_system) };
+        let mut plan = Plan { master_disk: of == Of::Metadata, ..Plan::alone(file_system) };
+        if lies {
+            let mut env = control.env();
+            env.extend(library.unsynced(of.ending()));
+            match of {
+                Of::Metadata => plan.master_env = env,
+                Of::Segments | Of::Indexes => plan.volume_env = vec![env],
+            }
+        }
         let mut site = Site::new(&format!("{test}-{file_system:?}-{lies}"), plan).await;
         let oracle = Oracle::default();
         let rounds = if lies { LYING_ROUNDS } else { HONEST_ROUNDS };
@@ -112,4 +132,9 @@ async fn power_cuts_find_segments_that_are_not_synced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_find_deletes_that_are_not_synced() {
     on_both("power_cuts_find_deletes_that_are_not_synced", Of::Indexes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_find_metadata_that_is_not_synced() {
+    on_both("power_cuts_find_metadata_that_is_not_synced", Of::Metadata).await;
 }
