@@ -1,8 +1,8 @@
-//! A volume that is killed, or whose disk fails, at every system call that changes a file: writes, syncs, renames,
+//! A server that is killed, or whose disk fails, at every system call that changes a file: writes, syncs, renames,
 //! truncates, room and holes, removals, creations; while it serves and while it opens what the last fault left. One
 //! volume and one copy, so that nothing heals what is lost.
 //!
-//! Each cycle makes two faults, one under a fixed workload and one at the start after it; then the volume starts
+//! Each cycle makes two faults, one under a fixed workload and one at the start after it; then the server starts
 //! without any, and everything is audited. `BARGE_SWEEP=1` goes through all positions; else `BARGE_ROUNDS` of them,
 //! spread over all, `BARGE_SEED` choosing the first.
 
@@ -17,7 +17,7 @@ use tests::oracle::Intent;
 use tests::raw::Raw;
 use tests::tamper::{Action, Call, Fault, Library, Tamper};
 use tests::wait::moment;
-use tests::{Change, Cluster, Dice, Folder, Options, Oracle, say, setting, space, told, value};
+use tests::{Change, Cluster, Dice, Folder, Options, Oracle, Server, say, setting, space, told, value};
 
 /// Small: a large value seals its segment.
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -31,13 +31,22 @@ const UPKEEP_AT_LAST: Duration = Duration::from_millis(1500);
 /// A start after a fault has more to do than one after none.
 const MORE_TO_DO: u64 = 4;
 
-/// A cluster of one volume behind a disk that is tampered with.
+/// Whose disk it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Master,
+    Volume,
+    /// Of a file system without holes: it compacts.
+    VolumeWithoutHoles,
+}
+
+/// A cluster of one volume, and a server behind a disk that is tampered with.
 struct Site {
     cluster: Cluster,
+    victim: Victim,
     tamper: Tamper,
     oracle: Oracle,
     dice: Dice,
-    holes: bool,
     /// By call and action: faults that happened, and those whose place was not reached.
     faults: BTreeMap<String, (u64, u64)>,
     /// Bytes that compactions were seen to move.
@@ -47,14 +56,16 @@ struct Site {
 }
 
 impl Site {
-    async fn new(test: &str, holes: bool, dice: Dice) -> Option<Self> {
+    async fn new(test: &str, victim: Victim, dice: Dice) -> Option<Self> {
         let folder = Folder::new(test);
         let library = Library::new(&folder, test).await?;
         let tamper = library.control(&folder.join("control"));
         let mut env = tamper.env();
-        if !holes {
+        if victim == Victim::VolumeWithoutHoles {
             env.extend(library.without_holes());
         }
+        let (master_env, volume_env) =
+            if victim == Victim::Master { (env, Vec::new()) } else { (Vec::new(), vec![env]) };
         let options = Options {
             volumes: 1,
             replicas: 1,
@@ -62,13 +73,14 @@ impl Site {
             segment_bytes: SEGMENT_BYTES,
             orphan_grace: GRACE,
             scrub_every: Some(SCRUB_EVERY),
-            volume_env: vec![env],
+            master_env,
+            volume_env,
             ..Options::default()
         };
         let cluster = Cluster::start(test, options).await;
         let oracle = Oracle::with_journal(&cluster.folder().join("journal"));
         let (faults, moved_bytes) = (BTreeMap::new(), 0);
-        Some(Self { cluster, tamper, oracle, dice, holes, faults, moved_bytes, _folder: folder })
+        Some(Self { cluster, victim, tamper, oracle, dice, faults, moved_bytes, _folder: folder })
     }
 
     /// Both faults, and the audit.
@@ -77,20 +89,24 @@ impl Site {
         self.workload().await;
         self.upkeep().await;
         self.disarm(serving);
-        self.cluster.volumes[0].kill().await;
+        self.server().kill().await;
         self.arm(opening);
-        match self.cluster.volumes[0].restart().await {
+        match self.server().restart().await {
             Ok(()) => self.upkeep().await,
             // A disk that fails while it opens is a reason not to start.
             Err(_) if self.tamper.happened() => {}
             Err(why) => return Err(why),
         }
         self.disarm(opening);
-        self.cluster.volumes[0].kill().await;
-        self.cluster.volumes[0].restart().await?;
+        self.server().kill().await;
+        self.server().restart().await?;
         self.cluster.settled().await;
         audit(&self.cluster.client(), &self.oracle).await?;
         self.nothing_is_damaged().await
+    }
+
+    fn server(&mut self) -> &mut Server {
+        if self.victim == Victim::Master { &mut self.cluster.master } else { &mut self.cluster.volumes[0] }
     }
 
     fn arm(&self, fault: Option<Fault>) {
@@ -115,7 +131,7 @@ impl Site {
     }
 
     /// The same changes each time: values of several sizes, one of them larger than a segment, overwrites, deletes,
-    /// an upload that is broken off. It ends early when the volume does.
+    /// an upload that is broken off. It ends early when the server does.
     async fn workload(&mut self) {
         let puts = [0, 5_000, 9_000, 12_000, 16_000, 70_000, 300_000, 2_500_000];
         for (n, bytes) in puts.into_iter().enumerate() {
@@ -132,7 +148,7 @@ impl Site {
     }
 
     async fn put(&mut self, n: usize, bytes: usize) {
-        if !self.cluster.volumes[0].runs() {
+        if !self.server().runs() {
             return;
         }
         let bytes = value(self.dice.roll(), bytes);
@@ -141,7 +157,7 @@ impl Site {
     }
 
     async fn delete(&mut self, n: usize) {
-        if !self.cluster.volumes[0].runs() {
+        if !self.server().runs() {
             return;
         }
         let intent = self.oracle.intend(&format!("k{n}"), Change::Delete);
@@ -164,10 +180,10 @@ impl Site {
         .await;
     }
 
-    /// Lets the volume do what it does by itself, or until it is gone.
+    /// Lets the server do what it does by itself, or until it is gone.
     async fn upkeep(&mut self) {
         let started = Instant::now();
-        while self.cluster.volumes[0].runs() && started.elapsed() < UPKEEP_AT_LAST {
+        while self.server().runs() && started.elapsed() < UPKEEP_AT_LAST {
             if started.elapsed() >= UPKEEP && !self.pending().await {
                 break;
             }
@@ -188,17 +204,19 @@ impl Site {
         self.workload().await;
         self.upkeep().await;
         let between = self.tamper.all();
-        self.cluster.volumes[0].kill().await;
-        self.cluster.volumes[0].restart().await?;
+        self.server().kill().await;
+        self.server().restart().await?;
         self.upkeep().await;
         let after = self.tamper.all();
+        self.cluster.settled().await;
         let less = |a: [u64; 8], b: [u64; 8]| std::array::from_fn(|n| a[n] - b[n]);
         Ok([less(between, before), less(after, between)])
     }
 
     async fn end(&mut self) {
         moment(GRACE).await;
-        space::is_back(&self.cluster, &self.oracle, 1, GRACE, &[self.holes]).await;
+        space::is_back(&self.cluster, &self.oracle, 1, GRACE, &[self.victim != Victim::VolumeWithoutHoles])
+            .await;
         self.cluster.check_offline().await;
         for (fault, (happened, beyond)) in &self.faults {
             say(format_args!("{fault}: {happened} times, {beyond} not reached"));
@@ -234,17 +252,17 @@ fn faults(reach: [u64; Call::ALL.len()]) -> Vec<Fault> {
     all
 }
 
-async fn sweep(test: &str, holes: bool) {
+async fn sweep(test: &str, victim: Victim) {
     let mut dice = Dice::of_run();
     let first = dice.roll();
-    let Some(mut site) = Site::new(test, holes, dice).await else { return };
+    let Some(mut site) = Site::new(test, victim, dice).await else { return };
     // Twice: the second one finds what the first has left, as all others do.
     site.reach().await.expect("a start without faults");
     let [serving, opening] = site.reach().await.expect("a start without faults");
     say(format_args!("calls under the workload: {serving:?}, at the start: {opening:?}, of {:?}", Call::ALL));
     let (serving, opening) = (faults(serving), faults(opening.map(|calls| calls + MORE_TO_DO)));
     let all = serving.len().max(opening.len()) as u64;
-    let cycles = if told("BARGE_SWEEP") { all } else { setting("BARGE_ROUNDS", 16).min(all) };
+    let cycles = if told("BARGE_SWEEP") { all } else { setting("BARGE_ROUNDS", 12).min(all) };
     let started = Instant::now();
     for n in 0..cycles {
         let pick = |faults: &[Fault]| {
@@ -270,11 +288,16 @@ async fn sweep(test: &str, holes: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn syscalls_fail_with_holes() {
-    sweep("syscalls_fail_with_holes", true).await;
+async fn syscalls_fail_under_a_volume() {
+    sweep("syscalls_fail_under_a_volume", Victim::Volume).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn syscalls_fail_without_holes() {
-    sweep("syscalls_fail_without_holes", false).await;
+async fn syscalls_fail_under_a_volume_without_holes() {
+    sweep("syscalls_fail_under_a_volume_without_holes", Victim::VolumeWithoutHoles).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn syscalls_fail_under_a_master() {
+    sweep("syscalls_fail_under_a_master", Victim::Master).await;
 }

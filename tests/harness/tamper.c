@@ -63,7 +63,8 @@ static long pass(long number, const long *a) {
 static enum call kind(long number) {
     switch (number) {
     case SYS_pwrite64: return WRITE;
-    case SYS_fdatasync: return SYNC_DATA;
+    case SYS_fdatasync:
+    case SYS_sync_file_range: return SYNC_DATA;
     case SYS_fsync: return SYNC;
     case SYS_ftruncate: return TRUNCATE;
     case SYS_fallocate: return ALLOCATE;
@@ -89,7 +90,7 @@ static int ends_with(int fd, const char *ending) {
 static long decide(long number, long *a) {
     enum call call = kind(number);
     if (call == ALLOCATE && without_holes) return -EOPNOTSUPP;
-    if ((call == SYNC_DATA || call == SYNC) && unsynced && ends_with((int)a[0], unsynced)) {
+    if ((number == SYS_fdatasync || number == SYS_fsync) && unsynced && ends_with((int)a[0], unsynced)) {
         __atomic_add_fetch(&control->lies, 1, __ATOMIC_SEQ_CST);
         return 0;
     }
@@ -148,6 +149,7 @@ __attribute__((constructor)) static void begin(void) {
         FIELD(args[5]), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MARK, 0, 1), ALLOW, FIELD(nr),
         TRAP_IF(SYS_pwrite64), TRAP_IF(SYS_fdatasync), TRAP_IF(SYS_fsync), TRAP_IF(SYS_ftruncate),
         TRAP_IF(SYS_fallocate), TRAP_IF(SYS_unlinkat), TRAP_IF(SYS_renameat), TRAP_IF(SYS_renameat2),
+        TRAP_IF(SYS_sync_file_range),
 #ifdef SYS_rename
         TRAP_IF(SYS_rename), TRAP_IF(SYS_unlink),
 #endif

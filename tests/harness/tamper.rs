@@ -26,7 +26,7 @@ const ALL: usize = 8;
 pub enum Call {
     /// pwrite64.
     Write,
-    /// fdatasync.
+    /// fdatasync, and `sync_file_range`, which sled takes for one.
     SyncData,
     /// fsync, of directories above all.
     Sync,
