@@ -1,6 +1,7 @@
 /*
- * Stands between a process and its disk: every system call that changes files comes by here, is counted
- * over all threads, and can be refused, done in part, or be the last thing the process did.
+ * Stands between a process and its disk: every system call that changes files, or reads them at
+ * an offset, comes by here, is counted over all threads, and can be refused, done in part, or be the last thing the
+ * process did.
  *
  * A seccomp filter traps the calls, so it does not matter whether they are made through libc. Calls that the
  * handler makes itself bear a mark in the sixth argument, which none of them has, and pass.
@@ -28,8 +29,8 @@
 
 #define MARK 0x6d61726b
 
-enum call { WRITE, SYNC_DATA, SYNC, RENAME, TRUNCATE, ALLOCATE, REMOVE, CREATE, CALLS };
-enum action { NOTHING, KILL, TEAR, FAIL };
+enum call { WRITE, SYNC_DATA, SYNC, RENAME, TRUNCATE, ALLOCATE, REMOVE, CREATE, READ, CALLS };
+enum action { NOTHING, KILL, TEAR, FAIL, HALVE, INTERRUPT };
 
 /* All fields are 64 bits wide, in the order of the machine. */
 static struct control {
@@ -69,6 +70,7 @@ static enum call kind(long number) {
     case SYS_ftruncate: return TRUNCATE;
     case SYS_fallocate: return ALLOCATE;
     case SYS_openat: return CREATE;
+    case SYS_pread64: return READ;
     case SYS_unlinkat: return REMOVE;
 #ifdef SYS_unlink
     case SYS_unlink: return REMOVE;
@@ -98,12 +100,19 @@ static long decide(long number, long *a) {
     if (!(__atomic_load_n(&control->calls, __ATOMIC_SEQ_CST) >> call & 1)) return pass(number, a);
     uint64_t place = __atomic_add_fetch(&control->counted, 1, __ATOMIC_SEQ_CST);
     if (place < control->at || place > control->through) return pass(number, a);
+    /* What can be tried again is not refused twice. */
+    if (control->action >= HALVE && (place - control->at) % 2) return pass(number, a);
     __atomic_add_fetch(&control->happened, 1, __ATOMIC_SEQ_CST);
+    /* The first half, of whole sectors if there are any: no other is written past the page cache. */
+    long half = a[2] / 2 >= 512 ? a[2] / 2 / 512 * 512 : (a[2] + 1) / 2;
     switch (control->action) {
     case FAIL: return -(long)control->error;
+    case HALVE:
+        a[2] = half;
+        return pass(number, a);
+    case INTERRUPT: return number == SYS_sync_file_range ? pass(number, a) : -EINTR;
     case TEAR:
-        /* Sectors of the first half. */
-        a[2] = a[2] / 2 / 512 * 512;
+        a[2] = half;
         pass(number, a);
         /* fallthrough */
     case KILL:
@@ -149,7 +158,7 @@ __attribute__((constructor)) static void begin(void) {
         FIELD(args[5]), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MARK, 0, 1), ALLOW, FIELD(nr),
         TRAP_IF(SYS_pwrite64), TRAP_IF(SYS_fdatasync), TRAP_IF(SYS_fsync), TRAP_IF(SYS_ftruncate),
         TRAP_IF(SYS_fallocate), TRAP_IF(SYS_unlinkat), TRAP_IF(SYS_renameat), TRAP_IF(SYS_renameat2),
-        TRAP_IF(SYS_sync_file_range),
+        TRAP_IF(SYS_sync_file_range), TRAP_IF(SYS_pread64),
 #ifdef SYS_rename
         TRAP_IF(SYS_rename), TRAP_IF(SYS_unlink),
 #endif

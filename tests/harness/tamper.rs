@@ -1,4 +1,4 @@
-//! Faults at the n-th system call that changes a file, of a real process: killed there, refused, or torn.
+//! Faults at the n-th system call that changes or reads a file, of a real process: killed there, refused, or torn.
 //!
 //! A preloaded library traps the calls (`tamper.c`). It counts over all threads of the process: strace counts in
 //! each thread for itself, and with a pool of threads no number names a place then.
@@ -14,14 +14,14 @@ use crate::tool::{compile, run_command};
 /// The library.
 const SOURCE: &str = include_str!("tamper.c");
 /// Fields of its control: see there.
-const FIELDS: usize = 16;
+const FIELDS: usize = 17;
 const CALLS: usize = 0;
 const COUNTED: usize = 5;
 const HAPPENED: usize = 6;
 const LIES: usize = 7;
 const ALL: usize = 8;
 
-/// Calls that change a file, in the library's order.
+/// Calls that change or read a file, in the library's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// pwrite64.
@@ -40,11 +40,13 @@ pub enum Call {
     Remove,
     /// openat with `O_CREAT`.
     Create,
+    /// pread64.
+    Read,
 }
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Write,
         Self::SyncData,
         Self::Sync,
@@ -53,6 +55,7 @@ impl Call {
         Self::Allocate,
         Self::Remove,
         Self::Create,
+        Self::Read,
     ];
 }
 
@@ -67,6 +70,17 @@ pub enum Action {
     Fail(rustix::io::Errno),
     /// It fails, and so does every later one.
     FailFromThen(rustix::io::Errno),
+    /// From then on every other one does only the first half, and says so.
+    Halve,
+    /// From then on every other one is interrupted by a signal.
+    Interrupt,
+}
+
+impl Action {
+    /// Whether nobody may notice it.
+    pub fn is_harmless(self) -> bool {
+        matches!(self, Self::Halve | Self::Interrupt)
+    }
 }
 
 /// One fault.
@@ -154,6 +168,8 @@ impl Tamper {
             Action::Tear => (2, 0, fault.at),
             Action::Fail(errno) => (3, errno.raw_os_error(), fault.at),
             Action::FailFromThen(errno) => (3, errno.raw_os_error(), u64::MAX),
+            Action::Halve => (4, 0, u64::MAX),
+            Action::Interrupt => (5, 0, u64::MAX),
         };
         let error = u64::try_from(error).expect("errors are positive");
         for (field, value) in [fault.at, through, action, error, 0, 0].into_iter().enumerate() {
