@@ -1,7 +1,8 @@
-"""Barge, nginx and the raw disk in turns; compare.sh is how it is called.
+"""Barge, nginx, SeaweedFS and the raw disk in turns; compare.sh is how it is called.
 
 A cell is one size at one concurrency. In each round of a cell every contender starts with an empty directory
-and a fresh process, is put to, is read from with a warm page cache, and is taken away. The disk is synced
+and a fresh process, is put to, is read from with a warm page cache, and is taken away; Barge is also read from with an
+empty page cache, and then again with --reads zero-copy. The disk is synced
 between them, so that none pays for another's dirty pages. What is reported is the median over the rounds;
 a ratio is the median of the ratios within each round.
 """
@@ -223,6 +224,8 @@ class Nginx(Server):
     name = "nginx"
     copies = 1
     plain = True
+    prefix = None
+    size_max = math.inf
 
     def start(self, args):
         (self.folder / "data").mkdir()
@@ -235,10 +238,37 @@ class Nginx(Server):
         self.wait(lambda: fetch(self.url) is not None)
 
 
+class Seaweed(Server):
+    """SeaweedFS's volume server, asked directly: what its clients do once its master has told them where."""
+
+    name = "seaweedfs"
+    copies = 1
+    plain = True
+    # Its volume server takes no larger piece unless told otherwise, and keeps each in memory.
+    size_max = 256 * MIB - 1
+
+    def start(self, args):
+        (self.folder / "data").mkdir()
+        master, volume = free_port(), free_port()
+        where = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}/data"]
+        ports = [f"-master.port={master}", f"-volume.port={volume}", "-volume.max=8"]
+        # gRPC ports are these and 10000, unless said.
+        ports += [f"-master.port.grpc={free_port()}", f"-volume.port.grpc={free_port()}"]
+        self.spawn("weed", args.weed, "server", *where, *ports, "-filer=false", "-s3=false")
+        assign = f"http://127.0.0.1:{master}/dir/assign"
+        self.wait(lambda: b"fid" in (fetch(assign) or b""))
+        number = json.loads(fetch(assign))["fid"].partition(",")[0]
+        self.url = f"http://127.0.0.1:{volume}"
+        # A file id, and "_1", "_2" … for those that follow it.
+        self.prefix = f"{number},0101637037d6_"
+
+
 class Barge(Server):
     """A master and as many volumes as copies."""
 
     plain = False
+    prefix = None
+    size_max = math.inf
 
     def start(self, args):
         binaries = args.binaries.resolve()
@@ -251,9 +281,20 @@ class Barge(Server):
         for n in range(1, self.copies + 1):
             port = free_port()
             where = ["--port", port, "--master", self.url]
-            self.spawn(f"volume{n}", binaries / "volume", *secret, *where, self.folder / f"volume{n}")
+            self.volume = [f"volume{n}", binaries / "volume", *secret, *where, self.folder / f"volume{n}"]
+            self.spawn(*self.volume)
         # 200 when as many volumes as --min-replicas take writes: all of them.
         self.wait(lambda: fetch(f"{self.url}/_/health") is not None)
+
+
+    def restart_volume(self, *more):
+        """The last volume again, with further arguments."""
+        process = self.processes.pop()
+        process.terminate()
+        process.wait(timeout=20)
+        self.spawn(*self.volume, *more)
+        port = self.volume[self.volume.index("--port") + 1]
+        self.wait(lambda: fetch(f"http://127.0.0.1:{port}/_/health") is not None)
 
 
 class BargeOne(Barge):
@@ -266,7 +307,7 @@ class BargeThree(Barge):
     copies = 3
 
 
-CONTENDERS = [Nginx, BargeOne, BargeThree]
+CONTENDERS = [Nginx, Seaweed, BargeOne, BargeThree]
 
 # ---------------------------------------------------------------- one cell
 
@@ -279,10 +320,11 @@ class Cell:
         self.concurrency = concurrency
         self.values = max(concurrency, math.ceil(PUT_BYTES / size), 2)
         self.reads = max(concurrency, math.ceil(GET_BYTES / size))
-        self.figures = {"put": {}, "get": {}}
+        self.figures = {"put": {}, "get": {}, "cold": {}}
 
     def fits(self, contender):
-        return self.values * self.size * contender.copies <= CELL_BYTES_MAX
+        fits = self.values * self.size * contender.copies <= CELL_BYTES_MAX
+        return fits and self.size <= contender.size_max
 
     def record(self, operation, contender, figures):
         self.figures[operation].setdefault(contender, []).append(figures)
@@ -293,6 +335,7 @@ def bench(args, server, cell, operation, *more):
     command = [args.binaries / "barge", "--json", "--url", server.url, "bench", "--op", operation]
     command += ["--size", cell.size, "--concurrency", cell.concurrency, "--keep", "--op-timeout", "600s", *more]
     command += ["--plain"] if server.plain else []
+    command += ["--prefix", server.prefix] if server.prefix else []
     run = subprocess.run([str(c) for c in command], capture_output=True, text=True, preexec_fn=die_with_parent)
     if run.returncode != 0:
         said = f"{run.stdout}{run.stderr}"
@@ -313,16 +356,40 @@ def measured(args, server, cell, operation, *more):
     }
 
 
+def files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def forget(folder):
+    """Takes every file out of the page cache."""
+    os.sync()
+    for path in files(folder):
+        with open(path, "rb") as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def warm(folder):
     """Reads every file, so that what is measured afterwards is not the disk. What is cached already goes first:
     pages that were written one by one are served more slowly than those that were read in."""
+    forget(folder)
     buffer = bytearray(4 * MIB)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb", buffering=0) as f:
-                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                while f.readinto(buffer):
-                    pass
+    for path in files(folder):
+        with open(path, "rb", buffering=0) as f:
+            while f.readinto(buffer):
+                pass
+
+
+def get_warm(args, server, cell, name):
+    keys = ["--no-fill", "--keys", cell.values]
+    bench(args, server, cell, "get", *keys, "--count", max(cell.concurrency, cell.reads // 8))
+    cell.record("get", name, measured(args, server, cell, "get", *keys, "--count", cell.reads))
+
+
+def get_cold(args, server, cell):
+    """Each value once, from the disk; and dd for the same bytes from a file of their own."""
+    forget(server.folder)
+    once = ["--no-fill", "--keys", cell.values, "--count", cell.values]
+    cell.record("cold", server.name, measured(args, server, cell, "get", *once))
 
 
 def round_of(args, cell, contender):
@@ -337,32 +404,51 @@ def round_of(args, cell, contender):
         os.sync()
         synced = put["seconds"] + time.monotonic() - begun
         cell.record("put", server.name, put)
-        if server.plain:
+        if contender is Nginx:
             synced = {"mb_per_s": cell.values * cell.size / 1e6 / synced}
             cell.record("put", "nginx, then sync", synced)
+        if contender is BargeOne:
+            get_cold(args, server, cell)
         warm(folder)
-        keys = ["--no-fill", "--keys", cell.values]
-        bench(args, server, cell, "get", *keys, "--count", max(cell.concurrency, cell.reads // 8))
-        cell.record("get", server.name, measured(args, server, cell, "get", *keys, "--count", cell.reads))
+        get_warm(args, server, cell, server.name)
+        if contender is BargeOne:
+            server.restart_volume("--reads", "zero-copy")
+            get_warm(args, server, cell, "zero-copy")
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
         os.sync()
 
 
+def dd(*operands):
+    return [f"dd {' '.join(str(o) for o in operands)} status=none"]
+
+
+def run_all(commands, at_once):
+    """Runs shell commands, so many at once; how long it took."""
+    begun = time.monotonic()
+    feed = "\n".join(commands).encode()
+    subprocess.run(["xargs", "-d", "\n", "-P", str(at_once), "-I", "{}", "sh", "-c", "{}"], input=feed, check=True)
+    return time.monotonic() - begun
+
+
 def raw_disk(args, cell):
-    """dd, synced at its end."""
-    args.data.mkdir(parents=True, exist_ok=True)
-    path = args.data / "raw"
+    """dd: one file, synced at its end; a file for each value, each synced, so many at once; and from the disk."""
+    folder = args.data / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
     mib = max(PUT_BYTES, cell.size) // MIB
     block = min(cell.size, 4 * MIB) // MIB
-    begun = time.monotonic()
-    subprocess.run(
-        ["dd", "if=/dev/zero", f"of={path}", f"bs={block}M", f"count={mib // block}", "conv=fdatasync", "status=none"],
-        check=True,
-    )
-    cell.record("put", "dd", {"mb_per_s": mib * MIB / 1e6 / (time.monotonic() - begun)})
-    path.unlink()
+    size = [f"bs={block}M"]
+    written = dd("if=/dev/zero", f"of={folder}/one", *size, f"count={mib // block}", "conv=fdatasync")
+    cell.record("put", "dd", {"mb_per_s": mib * MIB / 1e6 / run_all(written, 1)})
+    read = dd(f"if={folder}/one", "of=/dev/null", *size, "iflag=direct")
+    cell.record("cold", "dd", {"mb_per_s": mib * MIB / 1e6 / run_all(read, 1)})
+    each = []
+    for n in range(cell.values):
+        each += dd("if=/dev/zero", f"of={folder}/{n}", *size, f"count={cell.size // MIB // block}", "conv=fdatasync")
+    took = run_all(each, cell.concurrency)
+    cell.record("put", "dd, each", {"mb_per_s": cell.values * cell.size / 1e6 / took})
+    shutil.rmtree(folder)
     os.sync()
 
 
@@ -374,9 +460,9 @@ def median(figures, name):
     return statistics.median(values) if values else None
 
 
-def ratio(cell, operation, contender, beside):
+def ratio(cell, operation, contender, beside, what="mb_per_s"):
     pairs = zip(cell.figures[operation].get(contender, []), cell.figures[operation].get(beside, []))
-    ratios = [a["mb_per_s"] / b["mb_per_s"] for a, b in pairs]
+    ratios = [a[what] / b[what] for a, b in pairs if b.get(what)]
     if not ratios:
         return "–"
     text = f"{statistics.median(ratios):.2f}"
@@ -395,17 +481,44 @@ def entry(cell, operation, contender):
     return text if round(whole) == round(largest) else f"{text}/{whole:.0f}"
 
 
-def table(cells):
-    heads = ["", "dd", "nginx", "nginx, then sync", "barge", "to nginx", "to nginx + sync", "barge ×3", "to nginx"]
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for operation in ("put", "get"):
-        for cell in cells:
-            row = [f"{operation.upper()} {size_name(cell.size)}, {cell.concurrency} at once"]
-            row += [entry(cell, operation, name) for name in ("dd", "nginx", "nginx, then sync", "barge")]
-            row += [ratio(cell, operation, "barge", name) for name in ("nginx", "nginx, then sync")]
-            row += [entry(cell, operation, "barge ×3"), ratio(cell, operation, "barge ×3", "nginx")]
-            lines.append(f"| {' | '.join(row)} |")
+def rows(heads, cells, operation, columns):
+    lines = [f"| {' | '.join(['', *heads])} |", f"|{'---|' * (len(heads) + 1)}"]
+    for cell in cells:
+        row = [f"{operation.upper()} {size_name(cell.size)}, {cell.concurrency} at once"]
+        lines.append(f"| {' | '.join(row + [column(cell) for column in columns])} |")
     return "\n".join(lines)
+
+
+def shown(operation, contender):
+    return lambda cell: entry(cell, operation, contender)
+
+
+def beside(operation, contender, other, what="mb_per_s"):
+    return lambda cell: ratio(cell, operation, contender, other, what)
+
+
+def tables(cells):
+    put_heads = ["dd", "dd, each", "nginx", "nginx, then sync", "seaweedfs", "barge", "to nginx", "its CPU to nginx's"]
+    put_heads += ["to nginx + sync", "to seaweedfs", "to dd", "to dd, each", "barge ×3", "to nginx"]
+    put = [shown("put", name) for name in ("dd", "dd, each", "nginx", "nginx, then sync", "seaweedfs", "barge")]
+    put += [beside("put", "barge", "nginx"), beside("put", "barge", "nginx", "cpu_per_gb")]
+    put += [beside("put", "barge", name) for name in ("nginx, then sync", "seaweedfs", "dd", "dd, each")]
+    put += [shown("put", "barge ×3"), beside("put", "barge ×3", "nginx")]
+    get_heads = ["nginx", "seaweedfs", "barge", "to nginx", "its CPU to nginx's", "to seaweedfs"]
+    get_heads += ["zero-copy", "to nginx", "its CPU to nginx's", "barge ×3", "to nginx"]
+    get = [shown("get", name) for name in ("nginx", "seaweedfs", "barge")]
+    get += [beside("get", "barge", "nginx"), beside("get", "barge", "nginx", "cpu_per_gb")]
+    get += [beside("get", "barge", "seaweedfs"), shown("get", "zero-copy")]
+    get += [beside("get", "zero-copy", "nginx"), beside("get", "zero-copy", "nginx", "cpu_per_gb")]
+    get += [shown("get", "barge ×3"), beside("get", "barge ×3", "nginx")]
+    cold = [shown("cold", "dd"), shown("cold", "barge"), beside("cold", "barge", "dd")]
+    return "\n\n".join(
+        [
+            rows(put_heads, cells, "put", put),
+            rows(get_heads, cells, "get", get),
+            rows(["dd iflag=direct", "barge", "to dd"], cells, "cold", cold).replace("| COLD ", "| cold GET "),
+        ]
+    )
 
 
 def output_of(*command):
@@ -427,18 +540,21 @@ def describe(args, cells, seconds):
     version = output_of("git", "describe", "--always", "--dirty")
     barge = output_of(args.binaries / "master", "--version")
     nginx = output_of(args.nginx, "-v").rpartition(" ")[2]
+    weed = "SeaweedFS " + output_of(args.weed, "version").partition("\n")[0].partition("GB ")[2].partition(" ")[0]
     today = datetime.date.today().isoformat()
     return f"""## {today}, Barge {barge.rpartition(" ")[2]} at {version}
 
-{machine(args.data)}; {nginx}; {args.rounds} rounds in {seconds / 60:.0f} minutes. Loopback; servers, load program and disk share the machine.
+{machine(args.data)}; {nginx}; {weed}; {args.rounds} rounds in {seconds / 60:.0f} minutes. Loopback; servers, load program and disk share the machine.
 
 `MB/s · server CPU s per GB · peak anonymous memory in MiB, largest process/all of them`, each the median; a ratio is
 the median of the ratios within each round (least–greatest). PUT with Barge is synced when it is answered; with nginx it is
-not, and what the kernel writes later is not in its CPU time: *nginx, then sync* adds the sync to the time. *barge*: one volume, one
-copy. *barge ×3*: three volumes, three copies, all on this one disk, so it writes three times the bytes. GET with a warm page cache.
-–: not measured (it would not fit into {CELL_BYTES_MAX // GIB} GiB).
+not, and what the kernel writes later is not in its CPU time: *nginx, then sync* adds the sync to the time. *dd*: `conv=fdatasync`, one file
+of at least 1 GiB; *dd, each*: one dd and one file a value, each synced, as many at once as there are uploads. *seaweedfs*: its volume server, asked directly
+(it syncs nothing either). *barge*: one volume, one copy. *barge ×3*: three volumes, three copies, all on this one disk, so it writes three times the
+bytes. GET with a warm page cache, every block verified; *zero-copy*: with `--reads zero-copy`. Cold GET: each value once, from the disk.
+–: not measured (it would not fit into {CELL_BYTES_MAX // GIB} GiB, or SeaweedFS's 256 MiB).
 
-{table(cells)}
+{tables(cells)}
 """
 
 
@@ -463,6 +579,7 @@ def parse_arguments():
     default = os.environ.get
     parser = argparse.ArgumentParser()
     parser.add_argument("--nginx", required=True)
+    parser.add_argument("--weed", required=True)
     parser.add_argument("--binaries", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=default("ROUNDS", "1" if quick else "5"))
     parser.add_argument("--sizes", default=default("SIZES", "1MiB 16MiB" if quick else "1MiB 16MiB 256MiB 1GiB"))

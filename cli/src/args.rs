@@ -245,8 +245,8 @@ pub(crate) struct BenchArgs {
     /// Distinct keys to read; puts go round in so many when given [default: reads: about 1 GiB of them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keys: Option<u64>,
-    /// Keys are this, a dash and a number
-    #[arg(long, default_value = "bench/value")]
+    /// Keys are this and a number
+    #[arg(long, default_value = "bench/value-")]
     pub(crate) prefix: Key,
     /// Plain PUT and GET, for any HTTP server; chosen by itself when --url is not a Barge master
     #[arg(long)]

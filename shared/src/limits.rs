@@ -30,6 +30,8 @@ pub const WRITE_BUFFER_BYTES: usize = 1 << 20;
 pub const WRITE_BUFFERS: usize = 24;
 /// Writes of one upload on their way to the disk at once: with a second one it need not wait for the next buffer.
 pub const WRITES_IN_FLIGHT: usize = 2;
+/// What an upload keeps before it takes a write buffer: three header pages, and the trickle of a slow client.
+pub const CARRY_BYTES_MAX: usize = 32 * 1024;
 /// An upload whose client sends nothing for so long gives its write buffer back.
 pub const BUFFER_PATIENCE: Duration = Duration::from_millis(200);
 /// Largest piece read and verified at once for a download.
@@ -40,8 +42,9 @@ pub const READ_BUFFERS: usize = 64;
 /// Replicas of a value at most: the length of a chain, and of the list in a ticket.
 pub const REPLICAS_MAX: usize = 8;
 
-/// Lanes (open segments) of one volume: uploads under way at once. More are refused with 503.
-pub const LANES_MAX: usize = 256;
+/// Lanes (open segments) of one volume: uploads under way at once. More are refused with 503. Each is three descriptors
+/// and `CARRY_BYTES_MAX` of memory: so many that slow clients by the hundred keep none from others.
+pub const LANES_MAX: usize = 1024;
 /// Space set aside on the disk for a segment's index, and each step by which it grows: 1024 entries,
 /// so that deletes, whose entries go there, need no new block when the disk is full.
 pub const INDEX_ROOM_BYTES: u64 = 64 << 10;

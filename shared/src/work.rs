@@ -1,6 +1,8 @@
 //! How work that is not a request runs: the blocking pool, the worker loop, the shutdown signal.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use tokio::sync::{Notify, watch};
 /// A future that is dropped half way leaves `f` running to its end; its result is thrown away.
 #[expect(clippy::disallowed_methods, reason = "the one place where the blocking pool is entered")]
 pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    if Inline::is_entered() {
+        return f();
+    }
     match tokio::task::spawn_blocking(f).await {
         Ok(value) => value,
         Err(e) => match e.try_into_panic() {
@@ -18,6 +23,37 @@ pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static)
             // The runtime is shutting down and will not run it: whoever waits is being dropped too.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+/// While one of these lives, `blocking` on this thread runs its closure at once instead of handing it to the
+/// pool. For simulations: on a runtime of one thread, one seed then gives one order of events.
+#[derive(Debug)]
+pub struct Inline {
+    outer: bool,
+    /// It speaks of the thread it was made on.
+    stays: PhantomData<*const ()>,
+}
+
+thread_local! {
+    static INLINE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Inline {
+    /// Turns it on for this thread, until the guard is dropped.
+    #[must_use]
+    pub fn enter() -> Self {
+        Self { outer: INLINE.replace(true), stays: PhantomData }
+    }
+
+    fn is_entered() -> bool {
+        INLINE.get()
+    }
+}
+
+impl Drop for Inline {
+    fn drop(&mut self) {
+        INLINE.set(self.outer);
     }
 }
 

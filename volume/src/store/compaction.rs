@@ -104,6 +104,8 @@ impl Store {
             let inner = Arc::clone(&self.0);
             let Some((segment, blob)) = blocking(move || inner.next_to_move()).await else { return Ok(None) };
             match self.relocate(segment, blob, throttle).await {
+                // Being healed: it will be elsewhere when that is done.
+                Ok(None) if self.0.is_in(blob, segment) => return Ok(None),
                 // Deleted or rewritten meanwhile.
                 Ok(None) => {}
                 Ok(moved) => return Ok(moved),
@@ -195,17 +197,24 @@ impl Inner {
             let idle = catalog.idle();
             let resting = |s: &&Slot| s.sealed || idle.binary_search(&s.segment.number()).is_ok();
             let slots = catalog.slots().filter(resting).filter(worth_asking);
-            slots.map(|s| (Arc::clone(&s.segment), s.live_bytes)).collect()
+            // What is about to be punched comes back without a copy.
+            let punchable = |s: &Slot| if punches { s.dead_bytes } else { 0 };
+            slots.map(|s| (Arc::clone(&s.segment), s.live_bytes, punchable(s))).collect()
         };
         let candidates: Vec<_> = asked
             .into_iter()
-            .map(|(segment, live)| {
+            .map(|(segment, live, punchable)| {
                 let taken = segment.file.allocated().unwrap_or(0);
-                Candidate { number: segment.number(), live, gain: taken.saturating_sub(live) }
+                let gain = taken.saturating_sub(live).saturating_sub(punchable);
+                Candidate { number: segment.number(), live, gain }
             })
             .collect();
         let free = self.disk.free_bytes().unwrap_or(0).saturating_sub(*lock(&self.reserved));
         choose(&candidates, free, copies, self.options.segment_bytes / GAIN_MIN_PART).map(|c| c.number)
+    }
+
+    fn is_in(&self, blob: BlobId, segment: SegmentNumber) -> bool {
+        lock(&self.catalog).get(blob).is_some_and(|e| e.segment == segment)
     }
 
     fn seal_if_idle(&self, number: SegmentNumber) {

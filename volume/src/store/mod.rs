@@ -17,12 +17,18 @@ mod format;
 mod index;
 pub mod inspect;
 mod lane;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod planted;
 mod read;
 mod reclaim;
 mod recovery;
 mod scan;
 mod scrub;
 mod segment;
+#[cfg(test)]
+mod sim_disk;
 mod throttle;
 mod write;
 
@@ -273,6 +279,10 @@ impl Inner {
 
     /// No later success on this segment, and no upload on this volume, until it is opened again.
     fn poison(&self, segment: &Segment, step: FailedStep, error: &io::Error) {
+        #[cfg(test)]
+        if planted::is(planted::Bug::ForgetPoison) {
+            return;
+        }
         segment.poison();
         self.go_read_only(segment.number(), step, error);
     }

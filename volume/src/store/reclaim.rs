@@ -103,6 +103,10 @@ impl Inner {
         }
         let entries: Vec<_> =
             here.iter().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent }).collect();
+        #[cfg(test)]
+        if super::planted::is(super::planted::Bug::PunchFirst) {
+            here.iter().for_each(|(b, e)| drop(segment.punch(*b, e, &mut Aligned::new(PAGE_BYTES))));
+        }
         self.append_deletes(segment, &mut index, &entries)?;
         let mut catalog = lock(&self.catalog);
         dead.extend(here.iter().filter_map(|(blob, extent)| catalog.remove(*blob, *extent)));

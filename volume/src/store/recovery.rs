@@ -92,6 +92,8 @@ struct Opening {
 pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>, OpenReport), OpenError> {
     let directory = |step| move |source| OpenError::Directory { step, source };
     let names = disk.names().map_err(directory("listing it"))?;
+    // A process that was killed may have left names that only the cache has: records will count in them.
+    disk.sync_dir().map_err(directory("syncing it"))?;
     let mut report = OpenReport::default();
     let (segments, next) = sweep(&*disk, &names, &mut report).map_err(directory("removing left-overs"))?;
     let mut opening = Opening {
@@ -214,6 +216,8 @@ impl Opening {
         if !aside.is_empty() {
             tracing::warn!(segment = %number, ranges = aside.len(), "damaged ranges are set aside for repair");
         }
+        // On a disk that fails nobody knows whether a delete is durable: nothing is punched.
+        let failed = failure.as_ref().is_some_and(|(_, e)| !is_full(e));
         if let Some((step, e)) = failure {
             if is_full(&e) {
                 tracing::warn!(segment = %number, error = %e, "no space to repair a segment: it is read as it is");
@@ -231,7 +235,9 @@ impl Opening {
         self.blobs.append(&mut puts);
         let lately = |d: &&Dead| self.now.since(d.blob.created()) < TICKET_MEMORY;
         self.report.lately_deleted.extend(deletes.iter().filter(lately).map(|d| d.blob));
-        self.dead.extend(deletes);
+        if !failed {
+            self.dead.extend(deletes);
+        }
     }
 }
 
@@ -287,7 +293,7 @@ fn settle(inner: &Arc<Inner>, dead: Vec<Dead>) {
             catalog.slots().filter(|s| test(s)).map(|s| s.segment.number()).collect::<Vec<_>>()
         };
         let full = numbers(&|s| !s.sealed && s.segment.end() >= inner.options.segment_bytes);
-        let sealed = numbers(&|s| s.sealed);
+        let sealed = numbers(&|s| s.sealed && !s.segment.is_poisoned());
         let empty: Vec<_> = sealed.into_iter().filter_map(|n| catalog.take_empty(n)).collect();
         (full, empty)
     };

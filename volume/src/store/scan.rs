@@ -146,6 +146,10 @@ impl<'a> Scanner<'a> {
             Ok((t, sums)) if whole && extent.trailer() == trailer && t.length == extent.length => {
                 extent.finished_secs = u32::try_from(t.finished.unix_ms() / 1000).unwrap_or(u32::MAX);
                 let found = Found { blob: header.blob, extent, finished: t.finished };
+                #[cfg(test)]
+                if super::planted::is(super::planted::Bug::TrustTornTrailer) {
+                    return Ok(Examined::Good(found));
+                }
                 Ok(match self.verify_body(&found, &t, sums)? {
                     None => Examined::Good(found),
                     Some(damage) => Examined::Bad(damage, Some(extent.end())),

@@ -145,6 +145,8 @@ impl Inner {
         let catalog = lock(&self.catalog);
         let ages =
             catalog.slots().filter(|s| s.live > 0).map(|s| (scrub.since(&s.segment), s.segment.number()));
+        // What was verified in this very moment is not due again, however often that is asked for.
+        let every = every.max(Duration::from_millis(1));
         ages.min().filter(|(since, _)| now.since(*since) >= every).map(|(_, number)| number)
     }
 

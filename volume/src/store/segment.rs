@@ -110,6 +110,10 @@ impl Segment {
         file.write_at(page.as_slice(), 0)?;
         file.sync_data()?;
         let index = IndexFile::create(disk, &header)?;
+        #[cfg(test)]
+        if super::planted::is(super::planted::Bug::SkipDirectorySync) {
+            return Ok(Self::new(header, file, index, PAGE));
+        }
         disk.sync_dir()?;
         Ok(Self::new(header, file, index, PAGE))
     }

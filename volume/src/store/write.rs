@@ -15,7 +15,7 @@ use shared::clock::Timestamp;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{BLOB_BYTES_MAX, PAGE_BYTES, WRITES_IN_FLIGHT};
+use shared::limits::{BLOB_BYTES_MAX, CARRY_BYTES_MAX, PAGE_BYTES, WRITES_IN_FLIGHT};
 use shared::work::blocking;
 
 use super::buffer::Buffer;
@@ -62,9 +62,11 @@ pub struct Upload {
     header_pages: usize,
     received: u64,
     filling: Option<Filling>,
-    /// Bytes that go in front of the next buffer: header pages, or the part of a page that an
-    /// early flush left over. They need no hashing any more.
+    /// Bytes that go in front of the next buffer: header pages, the part of a page that an early flush left over,
+    /// and what a client that sends little at a time has sent since.
     carry: Vec<u8>,
+    /// Where those begin that are not hashed yet.
+    carry_fresh: usize,
     /// Where in the segment the next buffer goes.
     position: u64,
     flights: Flights,
@@ -149,6 +151,7 @@ impl Upload {
             header_pages: carry.len() / PAGE_BYTES,
             received: 0,
             filling: None,
+            carry_fresh: carry.len(),
             carry,
             position,
             flights: Flights::new(),
@@ -172,6 +175,7 @@ impl Upload {
         if std::mem::replace(&mut self.broken, true) {
             return Err(WriteError::Aborted);
         }
+        self.filling().await;
         self.flights.land(0).await?;
         let mut sums = self.flights.sums().await;
         let mut filling = self.filling.take();
@@ -199,6 +203,13 @@ impl Upload {
         let limit = self.header.declared.unwrap_or(BLOB_BYTES_MAX);
         if bytes.len() as u64 > limit - self.received {
             return Err(WriteError::TooLong { limit });
+        }
+        // Whoever sends little at a time takes no buffer for it: there are few, and others fill theirs at once.
+        if self.filling.is_none() && self.carry.len() + bytes.len() <= CARRY_BYTES_MAX {
+            self.carry.extend_from_slice(bytes);
+            self.received += bytes.len() as u64;
+            self.broken = false;
+            return Ok(());
         }
         while !bytes.is_empty() {
             let filling = self.filling().await;
@@ -237,7 +248,8 @@ impl Upload {
             let used = self.carry.len();
             buffer.as_mut_slice()[..used].copy_from_slice(&self.carry);
             self.carry.clear();
-            self.filling = Some(Filling { buffer, used, fresh: used });
+            let fresh = std::mem::take(&mut self.carry_fresh);
+            self.filling = Some(Filling { buffer, used, fresh });
         }
         self.filling.as_mut().expect("it was filled above")
     }
@@ -251,6 +263,7 @@ impl Upload {
         let Filling { buffer, used, fresh } = filling;
         let whole = used / PAGE_BYTES * PAGE_BYTES;
         self.carry.extend_from_slice(&buffer.as_slice()[whole..used]);
+        self.carry_fresh = self.carry.len();
         lease.spend(whole as u64)?;
         let (segment, store) = (Arc::clone(&lease.segment), Arc::clone(&self.store));
         let position = self.position;

@@ -190,7 +190,7 @@ impl Load {
 
     /// The URI of a key.
     fn uri(&self, key: u64, query: &str) -> Option<Uri> {
-        let key = Key::new(&format!("{}-{key}", self.args.prefix)).ok()?;
+        let key = Key::new(&format!("{}{key}", self.args.prefix)).ok()?;
         format!("{}{}{query}", self.base, key.to_path()).parse().ok()
     }
 }

@@ -35,8 +35,11 @@ pub(in crate::store) struct Loaded {
     /// From here on the records were scanned.
     pub(in crate::store) scanned: Option<u64>,
     pub(in crate::store) torn_bytes: u64,
-    pub(in crate::store) failure: Option<(FailedStep, io::Error)>,
+    pub(in crate::store) failure: Option<Failure>,
 }
+
+/// A repair that failed, and why.
+type Failure = (FailedStep, io::Error);
 
 /// What an index was found to be worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +78,11 @@ pub(in crate::store) fn load(
 ) -> io::Result<Outcome> {
     let mut file = disk.open(&number.segment_name(), Access::Cached)?;
     let length = file.length()?;
-    let mut page = vec![0; PAGE_BYTES];
-    let read = file.read_at(&mut page, 0)?;
-    let header = match SegmentHeader::decode(&page, volume, number) {
+    let header = match first_page(&*file, volume, number, length)? {
         Ok(header) => header,
-        // Nothing is written behind the first page before that is durable: so nothing ever counted here.
-        Err(FormatError::Magic | FormatError::Checksum) if length <= PAGE && read <= PAGE_BYTES => {
-            return Ok(Outcome::Unborn);
-        }
-        Err(why) => return Ok(Outcome::Refused(why)),
+        Err(outcome) => return Ok(outcome),
     };
-    let (mut contents, index) = read_index(disk, &header)?;
+    let (mut contents, index, mut unsynced) = read_index(disk, &header)?;
     if !contents.sealed {
         // Of a sealed one, only marks in header pages are written: those need no second descriptor.
         file = disk.open(&number.segment_name(), Access::Direct)?;
@@ -101,22 +98,53 @@ pub(in crate::store) fn load(
     let (from, dirty) = facts.doubt(&scanner, &contents, index.is_rebuilt(), covered)?;
     let scanned = match from {
         Some(from) => {
+            if from == PAGE {
+                unsynced = unsynced.or(file.sync_data().err().map(|e| (FailedStep::Sync, e)));
+            }
             file.drop_cache();
+            // The first page of a new segment may have been in the cache alone, before its sync or after a failed one.
+            if let Err(outcome) = first_page(&*file, volume, number, length)? {
+                return Ok(outcome);
+            }
             scanner.scan(from)?
         }
         None => Scanned { end, ..Scanned::default() },
     };
-    let plan = Plan { index, dirty, scanned: from, length };
+    let plan = Plan { index, dirty, scanned: from, length, unsynced };
     plan.carry_out(disk, header, file, &contents, facts, scanned).map(|l| Outcome::Loaded(Box::new(l)))
 }
 
-fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Contents, IndexState)> {
+/// The segment's header, or what a bad one makes of the segment.
+fn first_page(
+    file: &dyn DiskFile,
+    volume: VolumeId,
+    number: SegmentNumber,
+    length: u64,
+) -> io::Result<Result<SegmentHeader, Outcome>> {
+    let mut page = vec![0; PAGE_BYTES];
+    file.read_at(&mut page, 0)?;
+    Ok(SegmentHeader::decode(&page, volume, number).map_err(|why| match why {
+        // Nothing is written behind the first page before that is durable: so nothing ever counted here.
+        FormatError::Magic | FormatError::Checksum if length <= PAGE => Outcome::Unborn,
+        why => Outcome::Refused(why),
+    }))
+}
+
+/// The index of a segment, what it is worth, and why it could not be synced.
+///
+/// A process that was killed may have left entries that only the cache has, deletes among them: they are made
+/// durable before they are believed, since what is believed is punched.
+fn read_index(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+) -> io::Result<(Contents, IndexState, Option<Failure>)> {
     let file = match disk.open(&header.number.index_name(), Access::Cached) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Ok((Contents::default(), IndexState::Missing));
+            return Ok((Contents::default(), IndexState::Missing, None));
         }
         file => file?,
     };
+    let unsynced = file.sync_data().err().map(|e| (FailedStep::Index, e));
     let contents = index::decode(&index::read_all(&*file)?, header);
     let state = match &contents {
         Ok(contents) if contents.rotten => IndexState::Rotten,
@@ -124,7 +152,7 @@ fn read_index(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<(Contents, 
         Ok(_) => IndexState::Good,
         Err(_) => IndexState::Rotten,
     };
-    Ok((contents.unwrap_or_default(), state))
+    Ok((contents.unwrap_or_default(), state, unsynced))
 }
 
 impl IndexState {
@@ -244,11 +272,13 @@ struct Plan {
     dirty: bool,
     scanned: Option<u64>,
     length: u64,
+    /// What was read could not be synced.
+    unsynced: Option<Failure>,
 }
 
 impl Plan {
     fn carry_out(
-        &self,
+        self,
         disk: &dyn Disk,
         header: SegmentHeader,
         file: Arc<dyn DiskFile>,
@@ -262,12 +292,12 @@ impl Plan {
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
-        let mut failure = None;
+        let mut failure = self.unsynced;
         let mut torn_bytes = 0;
         if self.scanned.is_some() && scanned.end < self.length {
             torn_bytes = self.length - scanned.end;
             tracing::info!(segment = %header.number, at = scanned.end, bytes = torn_bytes, "cutting an unfinished record off");
-            failure = file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e));
+            failure = failure.or(file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e)));
         }
         let found_before = facts.puts.len();
         let new = facts.absorb(&scanned);
@@ -281,10 +311,14 @@ impl Plan {
             // They were read, perhaps from the page cache; now they count, so now they must be durable.
             failure = file.sync_data().err().map(|e| (FailedStep::Sync, e));
         }
-        let anew = (rebuilt || dirty).then_some(&facts);
-        let written = write_index(disk, &header, contents, anew, scanned.end, &new);
-        let index = written.unwrap_or_else(|e| {
-            failure = Some((FailedStep::Index, e));
+        // An entry must not outlive what it speaks of: after a failure none is written.
+        let mut index = None;
+        if failure.is_none() {
+            let anew = (rebuilt || dirty).then_some(&facts);
+            let written = write_index(disk, &header, contents, anew, scanned.end, &new);
+            index = written.map_err(|e| failure = Some((FailedStep::Index, e))).ok();
+        }
+        let index = index.unwrap_or_else(|| {
             let mut index = IndexFile::existing(&header, contents.good_bytes);
             index.poison();
             index

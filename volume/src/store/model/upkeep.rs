@@ -1,0 +1,108 @@
+//! What a store does for itself, and what is done to bad records: compaction, scrub, healing.
+
+use std::time::Duration;
+
+use shared::digest::Digest;
+
+use super::Violation;
+use super::deeds::pick;
+use super::known::Fate;
+use super::world::{World, violated};
+use crate::store::{CompactError, ReadError, Scrubbed, Store, Throttle, WriteError, lock};
+
+impl World {
+    pub(super) async fn compact(&mut self, store: &Store, records: usize) -> Result<(), Violation> {
+        for _ in 0..records {
+            let moved = Box::pin(store.compact(&Throttle::new(0))).await;
+            self.say(|| format!("  compacted: {moved:?}"));
+            match moved {
+                Ok(None) => break,
+                Ok(Some(moved)) => {
+                    self.meet("records moved", 1);
+                    if let Some(n) = self.blobs.iter().position(|k| k.id == moved.blob) {
+                        self.moved(store, n);
+                    }
+                }
+                Err(CompactError::Read { blob, source, .. }) => {
+                    let hurt = self.blobs.iter().any(|k| k.id == blob && k.hurt);
+                    if !(hurt || self.stopped() || self.is_sick()) {
+                        return violated(format!("{blob} could not be read to be moved: {source:?}"));
+                    }
+                }
+                Err(CompactError::Write { source, .. }) => self.failed_rewrite(&source)?,
+            }
+        }
+        self.doubt_moves();
+        Ok(())
+    }
+
+    pub(super) async fn scrub(&mut self, store: &Store, records: usize) -> Result<(), Violation> {
+        for _ in 0..records {
+            let scrubbed = store.scrub(Duration::from_secs(1), &Throttle::new(0)).await;
+            let Some(Scrubbed { blob, bad, .. }) = scrubbed else { break };
+            let hurt = self.blobs.iter().any(|k| k.id == blob && k.hurt);
+            let excused = match &bad {
+                None => true,
+                Some(ReadError::Damaged { .. }) if hurt => true,
+                Some(_) => self.stopped() || self.is_sick(),
+            };
+            if !excused {
+                return violated(format!("the scrub found {blob} to be bad: {bad:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn heal(&mut self, store: &Store, blob: usize) -> Result<(), Violation> {
+        let Some(blob) = pick(&self.blobs, blob).filter(|n| store.has(self.blobs[*n].id)) else {
+            return Ok(());
+        };
+        let (mut record, body) = (self.blobs[blob].record(), self.blobs[blob].body());
+        record.length = Some(body.len() as u64);
+        let healed = async {
+            let mut upload = store.begin_again(record, Digest::of(body)).await?;
+            upload.write(body).await?;
+            Box::pin(upload.finish()).await
+        };
+        let healed = Box::pin(healed).await;
+        self.say(|| format!("  b{blob} is written anew: {healed:?}"));
+        match healed {
+            Ok(_) => self.moved(store, blob),
+            Err(e) => self.failed_rewrite(&e)?,
+        }
+        self.doubt_moves();
+        Ok(())
+    }
+
+    /// A blob was pointed to a new record, which nothing has hit yet.
+    fn moved(&mut self, store: &Store, blob: usize) {
+        let place = lock(&store.0.catalog).get(self.blobs[blob].id);
+        let beheaded = place.is_some_and(|e| self.beheaded.contains(&e.segment));
+        let known = &mut self.blobs[blob];
+        known.stands_at(place);
+        known.hurt = beheaded;
+        if known.fate == Fate::Either(false) {
+            known.fate = Fate::Present;
+        }
+    }
+
+    fn failed_rewrite(&self, error: &WriteError) -> Result<(), Violation> {
+        let full = self.is_cramped() || self.disk.is_full();
+        let excused = match error {
+            WriteError::NoSpace { .. } if full => true,
+            // A rewrite that was dropped is given up in the background.
+            WriteError::Gone { .. } if self.store.as_ref().is_some_and(|s| *s.0.jobs.borrow() > 0) => true,
+            _ => self.stopped() || self.is_sick(),
+        };
+        if excused { Ok(()) } else { violated(format!("a rewrite failed without a reason: {error:?}")) }
+    }
+
+    /// Cut short, a rewrite leaves a blob in two places, of which a failing disk may hide one.
+    fn doubt_moves(&mut self) {
+        let (stopped, failed) = (self.stopped(), self.is_cramped());
+        for known in self.blobs.iter_mut().filter(|k| k.fate != Fate::Absent) {
+            known.adrift |= stopped;
+            known.twice |= failed;
+        }
+    }
+}
