@@ -16,7 +16,6 @@ const SOURCE: &str = include_str!("tamper.c");
 /// Fields of its control: see there.
 const FIELDS: usize = 17;
 const CALLS: usize = 0;
-const COUNTED: usize = 5;
 const HAPPENED: usize = 6;
 const LIES: usize = 7;
 const ALL: usize = 8;
@@ -187,11 +186,6 @@ impl Tamper {
     /// Whether the fault has happened since it was armed.
     pub fn happened(&self) -> bool {
         self.get(HAPPENED) > 0
-    }
-
-    /// Calls that have counted since the fault was armed.
-    pub fn counted(&self) -> u64 {
-        self.get(COUNTED)
     }
 
     /// Syncs that did nothing.
