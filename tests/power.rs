@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tests::disk::{Disk, FileSystem, available, cutter};
-use tests::load::{Load, Shape, audit};
+use tests::load::{Load, Shape, audit_after_restart};
 use tests::tamper::Library;
 use tests::wait::moment;
 use tests::{Dice, Folder, Oracle, eventually, say, setting};
@@ -61,7 +61,7 @@ async fn round(site: &mut Site, oracle: &Oracle, dice: &mut Dice, cuts: &Cuts) -
     site.cluster.settled().await;
     let acknowledged = load.finish().await?;
     moment(Duration::from_millis(500)).await;
-    audit(&site.cluster.client(), oracle).await?;
+    audit_after_restart(&site.cluster.client(), oracle).await?;
     Ok(acknowledged)
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use rustix::io::Errno;
 use tests::client::{Answer, Broken};
-use tests::load::{audit, is_refusal};
+use tests::load::{audit_after_restart, is_refusal};
 use tests::oracle::Intent;
 use tests::raw::Raw;
 use tests::tamper::{Action, Call, Fault, Library, Tamper};
@@ -115,7 +115,7 @@ impl Site {
             return Err(format!("it does not stay up without faults:\n{}", self.server().log()));
         }
         self.cluster.settled().await;
-        audit(&self.cluster.client(), &self.oracle).await?;
+        audit_after_restart(&self.cluster.client(), &self.oracle).await?;
         self.nothing_is_damaged().await
     }
 
@@ -363,7 +363,7 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
         site.disarm(Some(fault));
         site.cluster.master.restart().await.expect("it listens");
         site.cluster.settled().await;
-        audit(&site.cluster.client(), &site.oracle)
+        audit_after_restart(&site.cluster.client(), &site.oracle)
             .await
             .unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
     }

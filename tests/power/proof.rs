@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tests::disk::{FileSystem, available};
-use tests::load::audit;
+use tests::load::audit_after_restart;
 use tests::tamper::Library;
 use tests::{Change, Dice, Folder, Oracle, eventually, say, value};
 
@@ -74,7 +74,7 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
     site.restore(&[of.victim()], 0, &mut Dice::new(0)).await.expect("it starts by itself");
     site.cluster.settled().await;
     let blobs = site.cluster.footprint().await.blobs[0];
-    audit(&site.cluster.client(), oracle).await?;
+    audit_after_restart(&site.cluster.client(), oracle).await?;
     if blobs == expected { Ok(()) } else { Err(format!("{blobs} blobs after the cut, {expected} before")) }
 }
 
