@@ -368,3 +368,27 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
             .unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
     }
 }
+
+/// After some errors sled waits for ever: a master whose metadata does not come back says so and stops, and no client
+/// waits longer. With `BARGE_SWEEP=1` only: it takes as long as the master is patient.
+#[tokio::test(flavor = "multi_thread")]
+async fn syscalls_a_master_that_hangs_stops() {
+    let test = "syscalls_a_master_that_hangs_stops";
+    if !told("BARGE_SWEEP") {
+        say(format_args!("SKIPPED: {test} runs with BARGE_SWEEP=1 only"));
+        return;
+    }
+    let Some(mut site) = Site::new(test, Victim::Master, Dice::new(1)).await else { return };
+    site.workload().await;
+    let fault = Fault { call: Call::SyncData, at: 2, action: Action::Stall };
+    site.tamper.arm(fault);
+    site.workload().await;
+    assert!(site.tamper.happened());
+    eventually(Duration::from_secs(20), "it stops", async || (!site.server().runs()).then_some(())).await;
+    site.disarm(Some(fault));
+    site.server().kill().await;
+    site.server().restart().await.expect("it listens");
+    site.cluster.settled().await;
+    let audited = audit_after_restart(&site.cluster.client(), &site.oracle).await;
+    audited.unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
+}

@@ -30,7 +30,7 @@
 #define MARK 0x6d61726b
 
 enum call { WRITE, SYNC_DATA, SYNC, RENAME, TRUNCATE, ALLOCATE, REMOVE, CREATE, READ, CALLS };
-enum action { NOTHING, KILL, TEAR, FAIL, HALVE, INTERRUPT };
+enum action { NOTHING, KILL, TEAR, FAIL, STALL, HALVE, INTERRUPT };
 
 /* All fields are 64 bits wide, in the order of the machine. */
 static struct control {
@@ -117,6 +117,8 @@ static long decide(long number, long *a) {
         /* fallthrough */
     case KILL:
         kill(getpid(), SIGKILL);
+        /* fallthrough */
+    case STALL:
         for (;;) pause();
     default: return pass(number, a);
     }

@@ -69,6 +69,8 @@ pub enum Action {
     Fail(rustix::io::Errno),
     /// It fails, and so does every later one.
     FailFromThen(rustix::io::Errno),
+    /// It never returns.
+    Stall,
     /// From then on every other one does only the first half, and says so.
     Halve,
     /// From then on every other one is interrupted by a signal.
@@ -167,8 +169,9 @@ impl Tamper {
             Action::Tear => (2, 0, fault.at),
             Action::Fail(errno) => (3, errno.raw_os_error(), fault.at),
             Action::FailFromThen(errno) => (3, errno.raw_os_error(), u64::MAX),
-            Action::Halve => (4, 0, u64::MAX),
-            Action::Interrupt => (5, 0, u64::MAX),
+            Action::Stall => (4, 0, fault.at),
+            Action::Halve => (5, 0, u64::MAX),
+            Action::Interrupt => (6, 0, u64::MAX),
         };
         let error = u64::try_from(error).expect("errors are positive");
         for (field, value) in [fault.at, through, action, error, 0, 0].into_iter().enumerate() {
