@@ -5,42 +5,53 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use shared::limits::{COMMIT_TIMEOUT, INDEX_ROOM_BYTES, PAGE_BYTES};
+use shared::limits::COMMIT_TIMEOUT;
+use tests::client::metric;
 use tests::load::{Load, Shape, audit};
+use tests::tamper::Library;
 use tests::wait::moment;
-use tests::{Change, Cluster, Dice, Options, Oracle, eventually, say, setting};
+use tests::{
+    Change, Client, Cluster, Dice, Folder, Options, Oracle, eventually, rot, say, setting, space, value,
+};
 
+/// Many small values: what is left of them when they are deleted is mostly headers, for compactions to clear away.
 const SHAPE: Shape =
-    Shape { writers: 4, hot_keys: 2, readers: 3, keys: 6, bytes_min: 64 << 10, bytes_max: 8 << 20 };
+    Shape { writers: 4, hot_keys: 2, readers: 3, keys: 10, bytes_min: 4 << 10, bytes_max: 8 << 20 };
 /// A record that nobody committed is collected after this.
 const GRACE: Duration = Duration::from_secs(4);
-/// Header and trailer of a record, padding included, and what the file system adds to a file.
-const PER_BLOB: u64 = 8 * PAGE_BYTES as u64;
-/// What was punched out leaves its header page behind: room for some hundred of them in each volume.
-const PUNCHED: u64 = 4 << 20;
-const PER_SEGMENT: u64 = 4 * PAGE_BYTES as u64 + INDEX_ROOM_BYTES;
+/// Values that rot.
+const STILL: u64 = 6;
+const STILL_BYTES: usize = 400_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_rounds() {
     let rounds = setting("BARGE_ROUNDS", 25);
     let mut dice = Dice::of_run();
+    let folder = Folder::new("crash-library");
+    let library = Library::new(&folder, "crash_rounds: the volume without holes").await;
     let options = Options {
         volumes: 3,
         replicas: 2,
         min_replicas: 2,
-        // Small: sealing is to be hit as well.
-        segment_bytes: 48 << 20,
+        // Small: sealing and compaction are to be hit as well, and the scrub never rests.
+        segment_bytes: 8 << 20,
+        scrub_every: Some(Duration::from_secs(1)),
         orphan_grace: GRACE,
         down_after: Duration::from_secs(2),
+        // One of them gets nothing back but by copying.
+        volume_env: vec![vec![], vec![], library.as_ref().map(Library::without_holes).unwrap_or_default()],
         ..Options::default()
     };
     let mut cluster = Cluster::start("crash", options).await;
     let oracle = Oracle::with_journal(&cluster.folder().join("journal"));
+    let mut upkeep = Upkeep::new(&cluster, &oracle).await;
     let load = Load::start(cluster.url(), &oracle, SHAPE, &mut dice).await;
     let started = Instant::now();
     for round in 0..rounds {
+        upkeep.rot(&cluster, &mut dice);
         crash_once(&mut cluster, &mut dice).await;
         cluster.settled().await;
+        upkeep.look(&cluster).await;
         if load.failed() {
             say(format_args!("somebody saw a violation in round {round}"));
             break;
@@ -59,7 +70,8 @@ async fn crash_rounds() {
     moment(COMMIT_TIMEOUT.min(GRACE)).await;
     let keys = audit(&cluster.client(), &oracle).await.unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
     say(format_args!("{keys} keys are what they may be"));
-    space_is_back(&cluster, &oracle).await;
+    space::is_back(&cluster, &oracle, 2, GRACE, &[true, true, library.is_none()]).await;
+    upkeep.end(&mut cluster).await;
     cluster.assert_no_secrets_in_logs();
 }
 
@@ -117,41 +129,69 @@ async fn crash_once(cluster: &mut Cluster, dice: &mut Dice) {
     }
 }
 
-/// All space of failed uploads is back: the volumes hold what the objects refer to, and no more.
-async fn space_is_back(cluster: &Cluster, oracle: &Oracle) {
-    let client = cluster.client();
-    let mut present = 0;
-    for key in oracle.keys() {
-        let head = client.send(reqwest::Method::HEAD, &key, &[], None).await.expect("an answer");
-        present += u64::from(head.status == 200);
+/// What the volumes do by themselves while they are killed: compactions, scrubs, and the healing of values whose copies
+/// on the first volume rot. Nobody changes those values, so that another copy is good whoever is down.
+struct Upkeep {
+    values: Vec<Vec<u8>>,
+    /// Counters of the volumes, which begin anew with each start: healed records, moved bytes, scrubbed bytes.
+    last: Vec<[u64; 3]>,
+    done: [u64; 3],
+    flips: u64,
+    flipped: Instant,
+}
+
+impl Upkeep {
+    async fn new(cluster: &Cluster, oracle: &Oracle) -> Self {
+        let mut values = Vec::new();
+        for n in 0..STILL {
+            let bytes = value(u64::MAX - n, STILL_BYTES);
+            let intent = oracle.intend(&format!("still/{n}"), Change::put(&bytes));
+            let put = cluster.client().put(&format!("still/{n}"), bytes.clone()).await.expect("an answer");
+            assert_eq!(put.status, 201, "{}", put.text());
+            intent.ok();
+            values.push(bytes);
+        }
+        let last = vec![[0; 3]; cluster.volumes.len()];
+        Self { values, last, done: [0; 3], flips: 0, flipped: Instant::now() }
     }
-    let deadline = Instant::now() + GRACE * 10 + Duration::from_secs(30);
-    loop {
-        let status = cluster.status().await.expect("a master that is up");
-        let held = cluster.footprint().await;
-        assert_eq!(status.objects, present, "keys that the master counts");
-        let copies = present * 2;
-        let blobs: u64 = held.blobs.iter().sum();
-        let mut excess = Vec::new();
-        for n in 0..3 {
-            let (allocated, segments) = cluster.segment_bytes(n);
-            let most = held.live_bytes[n] + held.blobs[n] * PER_BLOB + segments * PER_SEGMENT;
-            if allocated > most + PUNCHED {
-                excess.push(format!(
-                    "volume{}: {allocated} bytes in {segments} segments, {most} expected",
-                    n + 1
-                ));
+
+    fn rot(&mut self, cluster: &Cluster, dice: &mut Dice) {
+        let value = &self.values[dice.index(self.values.len())];
+        // Behind what the copy is found by.
+        let offset = 64 + dice.below(STILL_BYTES as u64 - 64);
+        self.flips += u64::from(rot::flip(cluster.volume_folder(0), value, offset));
+        self.flipped = Instant::now();
+    }
+
+    async fn look(&mut self, cluster: &Cluster) {
+        for (n, server) in cluster.volumes.iter().enumerate() {
+            let text = Client::new(server.url()).get_text("/_/metrics").await.unwrap_or_default();
+            let names = ["barge_records_healed", "barge_compacted_bytes", "barge_scrub_verified_bytes"];
+            let now = names.map(|name| metric(&text, name).unwrap_or(0));
+            for ((done, last), now) in self.done.iter_mut().zip(&mut self.last[n]).zip(now) {
+                *done += now.checked_sub(*last).unwrap_or(now);
+                *last = now;
             }
         }
-        let now = format!(
-            "reclaim_pending {}, {blobs} blobs for {copies} copies, {held:?}, {excess:?}",
-            status.reclaim_pending
-        );
-        if status.reclaim_pending == 0 && blobs == copies && excess.is_empty() && held.uploads == 0 {
-            say(format_args!("space is back: {now}"));
-            return;
-        }
-        assert!(Instant::now() < deadline, "space is not back: {now}");
-        moment(Duration::from_millis(200)).await;
+    }
+
+    /// All that rotted is healed, and no disk holds a bad byte any more.
+    async fn end(mut self, cluster: &mut Cluster) {
+        eventually(Duration::from_secs(60), "what has rotted is healed", async || {
+            let first = &cluster.volumes[0];
+            let text = Client::new(first.url()).get_text("/_/metrics").await?;
+            let scrubbed = Duration::from_secs(metric(&text, "barge_scrub_oldest_seconds")? + 1);
+            let healed = metric(&text, "barge_records_damaged")? == 0;
+            (healed && scrubbed < self.flipped.elapsed()).then_some(())
+        })
+        .await;
+        self.look(cluster).await;
+        let [healed, moved, scrubbed] = self.done;
+        let flips = self.flips;
+        say(format_args!(
+            "{flips} bits flipped, {healed} records healed, {moved} bytes moved, {scrubbed} scrubbed"
+        ));
+        assert!(self.done.iter().all(|done| *done > 0), "not everything was at work: {:?}", self.done);
+        cluster.check_offline().await;
     }
 }

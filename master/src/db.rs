@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,9 @@ use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
 
 use crate::tables::meta::{self, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables};
+
+/// So much is read at a time to see whether it can be read.
+const READ_THROUGH_BYTES: usize = 1 << 20;
 
 /// The metadata directory.
 #[derive(Debug)]
@@ -86,6 +90,7 @@ impl Database {
             fs::TryLockError::Error(source) => OpenError::Io { path: lock_path.clone(), source },
         })?;
         let sled_path = path.join("sled");
+        read_through(&sled_path).map_err(io(&sled_path))?;
         let db = open_sled(&sled_path)
             .map_err(|reason| OpenError::Unreadable { path: path.to_owned(), reason })?;
         let unreadable =
@@ -154,6 +159,36 @@ impl Database {
         }
         if any { File::open(&folder)?.sync_all() } else { Ok(()) }
     }
+}
+
+/// Reads every byte below `folder`, before sled does: it takes an error of reading for the end of its log, and overwrites
+/// what stands behind. What it reads again a moment later comes from memory.
+fn read_through(folder: &Path) -> io::Result<()> {
+    let mut buffer = vec![0; READ_THROUGH_BYTES];
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let (file, mut at) = (File::open(entry.path())?, 0);
+            loop {
+                match file.read_at(&mut buffer, at) {
+                    Ok(0) => break,
+                    Ok(n) => at += n as u64,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens sled; it panics on some damage, which is a message like any other to us.

@@ -9,11 +9,12 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use shared::clock::Clock;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{COMMIT_BATCH, COMMIT_QUEUE};
+use shared::limits::{COMMIT_BATCH, COMMIT_QUEUE, METADATA_STUCK};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::db::Database;
@@ -29,6 +30,8 @@ pub struct Sequencer {
     clock: Clock,
     unsynced: watch::Receiver<Arc<HashSet<Key>>>,
     failure: watch::Receiver<Option<Arc<TableError>>>,
+    /// Since when a batch is being written.
+    writing: watch::Receiver<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -56,18 +59,20 @@ impl Sequencer {
         let (queue, proposals) = mpsc::channel(COMMIT_QUEUE);
         let (report, failure) = watch::channel(None);
         let (pending, unsynced) = watch::channel(Arc::default());
+        let (begun, writing) = watch::channel(None);
         std::thread::Builder::new()
             .name("barge-apply".into())
             .spawn(move || {
                 // sled panics on some errors of the disk; that is a failure like any other.
-                let ended = catch_unwind(AssertUnwindSafe(|| run(&database, proposals, &pending, observe)));
+                let ended =
+                    catch_unwind(AssertUnwindSafe(|| run(&database, proposals, &pending, &begun, observe)));
                 if let Err(error) = ended.unwrap_or(Err(TableError::Panicked)) {
                     tracing::error!(%error, "the metadata store failed; this master stops");
                     let _ = report.send(Some(Arc::new(error)));
                 }
             })
             .map_err(sled::Error::Io)?;
-        Ok(Self { queue, last_blob: Mutex::new(last_blob), clock, unsynced, failure })
+        Ok(Self { queue, last_blob: Mutex::new(last_blob), clock, unsynced, failure, writing })
     }
 
     /// Has `command` applied and made durable.
@@ -117,9 +122,37 @@ impl Sequencer {
     /// Returns when the metadata store has failed: the master must stop.
     pub async fn failed(&self) -> Arc<TableError> {
         let mut failure = self.failure.clone();
-        let found = failure.wait_for(Option::is_some).await.map(|f| f.clone());
-        // The thread does not end while we hold the queue, but for a failure.
-        found.ok().flatten().unwrap_or_else(|| Arc::new(TableError::Panicked))
+        tokio::select! {
+            // The thread does not end while we hold the queue, but for a failure.
+            found = failure.wait_for(Option::is_some) => {
+                found.ok().and_then(|f| f.clone()).unwrap_or_else(|| Arc::new(TableError::Panicked))
+            }
+            () = self.stuck() => {
+                tracing::error!(after = ?METADATA_STUCK, "the metadata store does not come back; this master stops");
+                Arc::new(TableError::Stuck)
+            }
+        }
+    }
+
+    /// Returns when a batch has been under way for too long: after some errors of the disk sled's flush waits for a write
+    /// that nobody makes any more.
+    async fn stuck(&self) {
+        let mut writing = self.writing.clone();
+        loop {
+            let since = *writing.borrow_and_update();
+            let limit = since.map(|began| tokio::time::Instant::from_std(began + METADATA_STUCK));
+            let changed = match limit {
+                Some(limit) => match tokio::time::timeout_at(limit, writing.changed()).await {
+                    Ok(changed) => changed,
+                    Err(_) => return,
+                },
+                None => writing.changed().await,
+            };
+            if changed.is_err() {
+                // The thread has ended, and says why.
+                return std::future::pending().await;
+            }
+        }
     }
 }
 
@@ -129,10 +162,11 @@ fn run(
     database: &Database,
     mut proposals: mpsc::Receiver<Proposal>,
     pending: &watch::Sender<Arc<HashSet<Key>>>,
+    begun: &watch::Sender<Option<Instant>>,
     observe: impl Fn(usize, f64),
 ) -> Result<(), TableError> {
     while let Some(first) = proposals.blocking_recv() {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut tables = Tables::new(database.tree());
         let mut keys = HashSet::new();
         let mut waiting = Vec::new();
@@ -145,7 +179,9 @@ fn run(
             next = if waiting.len() < COMMIT_BATCH { proposals.try_recv().ok() } else { None };
         }
         pending.send_replace(Arc::new(keys));
+        begun.send_replace(Some(started));
         database.commit(tables)?;
+        begun.send_replace(None);
         pending.send_replace(Arc::default());
         observe(waiting.len(), started.elapsed().as_secs_f64());
         for (answer, outcome) in waiting {

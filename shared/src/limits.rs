@@ -95,6 +95,8 @@ pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the last body byte to the answer of a commit.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A master whose metadata store does not come back from a write for so long stops. No disk is that slow.
+pub const METADATA_STUCK: Duration = Duration::from_secs(60);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Frames of an upload that the streaming master keeps until the volume is known to take it, so that

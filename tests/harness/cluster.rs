@@ -11,8 +11,9 @@ use shared::wire::master::{ClusterStatus, VolumeState};
 use shared::wire::volume::VolumeStatus;
 
 use crate::client::{Client, metric};
-use crate::folder::Folder;
+use crate::folder::{Folder, binary};
 use crate::process::{Server, Spec};
+use crate::tool::must;
 use crate::value::Dice;
 use crate::wait::eventually;
 
@@ -45,6 +46,11 @@ pub struct Options {
     pub volume_folders: Vec<PathBuf>,
     /// Variables of the master.
     pub master_env: Vec<(String, OsString)>,
+    /// Variables of each volume; none where none are named.
+    pub volume_env: Vec<Vec<(String, OsString)>>,
+    /// What was verified within this time is not verified again; the product's own setting when there is none. At
+    /// any rate as fast as the disk can.
+    pub scrub_every: Option<Duration>,
 }
 
 impl Default for Options {
@@ -60,6 +66,8 @@ impl Default for Options {
             master_folder: None,
             volume_folders: Vec::new(),
             master_env: Vec::new(),
+            volume_env: Vec::new(),
+            scrub_every: None,
         }
     }
 }
@@ -122,6 +130,11 @@ impl Cluster {
             add(&mut spec, "--segment-size", options.segment_bytes.to_string());
             add(&mut spec, "--reserve", options.reserve_bytes.to_string());
             add(&mut spec, "--secret-file", secret.clone());
+            if let Some(every) = options.scrub_every {
+                add(&mut spec, "--scrub-every", millis(every));
+                add(&mut spec, "--scrub-rate", (1u64 << 30).to_string());
+            }
+            spec.env = options.volume_env.get(n - 1).cloned().unwrap_or_default();
             volumes.push(start_somewhere(&spec, folder.path()).await);
             volume_folders.push(data);
         }
@@ -243,6 +256,19 @@ impl Cluster {
             sum = (sum.0 + blocks * 512, sum.1 + 1);
         }
         sum
+    }
+
+    /// Kills the volumes and has every byte on their disks, and every index entry, checked: `barge volume check`.
+    ///
+    /// # Panics
+    /// When it finds something.
+    pub async fn check_offline(&mut self) {
+        let barge = binary("barge").to_string_lossy().into_owned();
+        for n in 0..self.volumes.len() {
+            self.volumes[n].kill().await;
+            let folder = self.volume_folders[n].to_string_lossy();
+            must(&barge, ["volume", "check", "--json", &folder]).await;
+        }
     }
 
     /// Every server, the master first.

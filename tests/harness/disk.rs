@@ -1,4 +1,4 @@
-//! Disks of our own: ext4 in a file on a loop device, filled to the brim or cut from power.
+//! Disks of our own: ext4 or XFS in a file on a loop device, filled to the brim or cut from power.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,15 @@ int main(int argc, char **argv) {
     return 0;
 }
 "#;
+
+/// What is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// ext4.
+    Ext4,
+    /// XFS; of 300 MiB at least.
+    Xfs,
+}
 
 /// A file system in a file.
 #[derive(Debug)]
@@ -43,17 +52,28 @@ pub fn available(test: &str) -> bool {
 }
 
 impl Disk {
-    /// Makes and mounts a disk of `mib` MiB.
+    /// Makes and mounts a disk of `mib` MiB with ext4.
     ///
     /// # Panics
     /// When the machine does not let us.
     pub async fn new(folder: &Folder, name: &str, mib: u64) -> Self {
+        Self::with(FileSystem::Ext4, folder, name, mib).await
+    }
+
+    /// Makes and mounts a disk of `mib` MiB.
+    ///
+    /// # Panics
+    /// When the machine does not let us.
+    pub async fn with(file_system: FileSystem, folder: &Folder, name: &str, mib: u64) -> Self {
         let (image, mount) = (folder.join(format!("{name}.img")), folder.join(name));
         let file = std::fs::File::create(&image).expect("an image");
         file.set_len(mib << 20).expect("room for the image");
         std::fs::create_dir_all(&mount).expect("a mount point");
-        must("mkfs.ext4", ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", &image.to_string_lossy()])
-            .await;
+        let (mkfs, options) = match file_system {
+            FileSystem::Ext4 => ("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0"][..]),
+            FileSystem::Xfs => ("mkfs.xfs", &["-q", "-f"][..]),
+        };
+        must(mkfs, options.iter().map(std::ffi::OsStr::new).chain([image.as_os_str()])).await;
         let mut disk = Self { image, mount, mounted: false };
         disk.mount().await;
         disk

@@ -281,7 +281,7 @@ impl Actor {
 }
 
 /// Refused for certain: nothing was done, and nothing will be.
-fn is_refusal(answer: &Answer) -> bool {
+pub fn is_refusal(answer: &Answer) -> bool {
     use ErrorCode::{Internal, OutcomeUnknown};
     (400..600).contains(&answer.status) && answer.code().is_some_and(|c| c != OutcomeUnknown && c != Internal)
 }
@@ -310,6 +310,28 @@ pub async fn look(client: &Client, oracle: &Oracle, key: &str, streamed: bool) -
     oracle.check(key, since, &seen).map(Some).map_err(|violation| violation.to_string())
 }
 
+/// A volume that did not answer a call is passed over until it is heard of again.
+const HEARD_OF_AGAIN: Duration = Duration::from_secs(5);
+const NO_ANSWER: &str = "no answer although everything is up";
+
+/// As `audit`, right after a restart: for a moment there may be no answer.
+///
+/// # Errors
+/// With all violations.
+pub async fn audit_after_restart(client: &Client, oracle: &Oracle) -> Result<usize, String> {
+    let started = std::time::Instant::now();
+    loop {
+        match audit(client, oracle).await {
+            Err(wrong)
+                if wrong.lines().all(|l| l.ends_with(NO_ANSWER)) && started.elapsed() < HEARD_OF_AGAIN =>
+            {
+                moment(Duration::from_millis(100)).await;
+            }
+            judged => return judged,
+        }
+    }
+}
+
 /// Reads every key there ever was, both ways, and judges what comes. Everything must answer now.
 ///
 /// # Errors
@@ -321,7 +343,7 @@ pub async fn audit(client: &Client, oracle: &Oracle) -> Result<usize, String> {
         for streamed in [false, true] {
             match look(client, oracle, key, streamed).await {
                 Ok(Some(())) => {}
-                Ok(None) => wrong.push(format!("{key}: no answer although everything is up")),
+                Ok(None) => wrong.push(format!("{key}: {NO_ANSWER}")),
                 Err(violation) => wrong.push(violation),
             }
         }

@@ -107,21 +107,41 @@ impl Server {
     /// # Panics
     /// When it cannot be started at all.
     pub async fn restart(&mut self) -> Result<(), String> {
+        self.begin();
+        self.listens().await
+    }
+
+    /// Starts it again, and does not wait until it listens: for faults while it opens.
+    ///
+    /// # Panics
+    /// When it cannot be started at all.
+    pub fn begin(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = self.spec.command(&self.home);
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the process can be started");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        let lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        (self.child, self.lines) = (Some(child), Some(lines));
+    }
+
+    /// Waits until it listens after `begin`.
+    ///
+    /// # Errors
+    /// With its log, when it ends before.
+    ///
+    /// # Panics
+    /// When it was not begun.
+    pub async fn listens(&mut self) -> Result<(), String> {
+        let lines = self.lines.as_mut().expect("it was begun");
         let first = tokio::time::timeout(START, lines.next_line()).await;
         let first = first.map_err(|_| format!("{} says nothing:\n{}", self.spec.name, self.log()))?;
         let Ok(Some(first)) = first else {
-            let _ = child.wait().await;
+            self.kill().await;
             return Err(format!("{} did not start:\n{}", self.spec.name, self.log()));
         };
         let url = first.split_whitespace().last().unwrap_or_default();
         assert!(url.starts_with("http://"), "the first line ends with the address: {first}");
         self.url = url.to_owned();
-        (self.child, self.lines) = (Some(child), Some(lines));
         Ok(())
     }
 

@@ -41,6 +41,9 @@ pub enum TableError {
     /// A bug, or an error of the disk that sled does not return.
     #[error("the metadata store panicked")]
     Panicked,
+    /// It does not come back from a write.
+    #[error("the metadata store hangs")]
+    Stuck,
     /// sled says no.
     #[error("the metadata store failed: {0}")]
     Sled(#[from] sled::Error),

@@ -1,0 +1,173 @@
+/*
+ * Stands between a process and its disk: every system call that changes files, or reads them at
+ * an offset, comes by here, is counted over all threads, and can be refused, done in part, or be the last thing the
+ * process did.
+ *
+ * A seccomp filter traps the calls, so it does not matter whether they are made through libc. Calls that the
+ * handler makes itself bear a mark in the sixth argument, which none of them has, and pass.
+ *
+ * From the environment, for as long as the process lives:
+ *   TAMPER_WITHOUT_HOLES   there are no holes: fallocate is not supported
+ *   TAMPER_UNSYNCED=.seg   syncs of files whose names end so do nothing and succeed
+ * From the file TAMPER_CONTROL, shared with the test: one fault, see `struct control`.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define MARK 0x6d61726b
+
+enum call { WRITE, SYNC_DATA, SYNC, RENAME, TRUNCATE, ALLOCATE, REMOVE, CREATE, READ, CALLS };
+enum action { NOTHING, KILL, TEAR, FAIL, STALL, HALVE, INTERRUPT };
+
+/* All fields are 64 bits wide, in the order of the machine. */
+static struct control {
+    uint64_t calls;   /* bits of `enum call`: those that count towards the fault; 0 while there is none */
+    uint64_t at;      /* the fault happens at this call, counted from 1 */
+    uint64_t through; /* and at all up to this one */
+    uint64_t action;
+    uint64_t error;    /* for FAIL */
+    uint64_t counted;  /* calls that counted */
+    uint64_t happened; /* faults made */
+    uint64_t lies;     /* syncs that did nothing */
+    uint64_t all[CALLS];
+} own, *control = &own;
+
+static int without_holes;
+static const char *unsynced;
+
+#if defined __x86_64__
+#define ARGUMENT(uc, n) ((uc)->uc_mcontext.gregs[(const int[]){REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8}[n]])
+#define RESULT(uc) ((uc)->uc_mcontext.gregs[REG_RAX])
+#elif defined __aarch64__
+#define ARGUMENT(uc, n) ((uc)->uc_mcontext.regs[n])
+#define RESULT(uc) ((uc)->uc_mcontext.regs[0])
+#endif
+
+static long pass(long number, const long *a) {
+    long result = syscall(number, a[0], a[1], a[2], a[3], a[4], MARK);
+    return result == -1 ? -errno : result;
+}
+
+static enum call kind(long number) {
+    switch (number) {
+    case SYS_pwrite64: return WRITE;
+    case SYS_fdatasync:
+    case SYS_sync_file_range: return SYNC_DATA;
+    case SYS_fsync: return SYNC;
+    case SYS_ftruncate: return TRUNCATE;
+    case SYS_fallocate: return ALLOCATE;
+    case SYS_openat: return CREATE;
+    case SYS_pread64: return READ;
+    case SYS_unlinkat: return REMOVE;
+#ifdef SYS_unlink
+    case SYS_unlink: return REMOVE;
+#endif
+    default: return RENAME;
+    }
+}
+
+static int ends_with(int fd, const char *ending) {
+    char link[] = "/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0", path[512], digits[12];
+    int n = 0;
+    do digits[n++] = '0' + fd % 10; while (fd /= 10);
+    for (char *at = link + 14; n;) *at++ = digits[--n];
+    ssize_t length = readlink(link, path, sizeof path);
+    ssize_t wanted = (ssize_t)strlen(ending);
+    return length >= wanted && memcmp(path + length - wanted, ending, wanted) == 0;
+}
+
+static long decide(long number, long *a) {
+    enum call call = kind(number);
+    if (call == ALLOCATE && without_holes) return -EOPNOTSUPP;
+    if ((number == SYS_fdatasync || number == SYS_fsync) && unsynced && ends_with((int)a[0], unsynced)) {
+        __atomic_add_fetch(&control->lies, 1, __ATOMIC_SEQ_CST);
+        return 0;
+    }
+    __atomic_add_fetch(&control->all[call], 1, __ATOMIC_SEQ_CST);
+    if (!(__atomic_load_n(&control->calls, __ATOMIC_SEQ_CST) >> call & 1)) return pass(number, a);
+    uint64_t place = __atomic_add_fetch(&control->counted, 1, __ATOMIC_SEQ_CST);
+    if (place < control->at || place > control->through) return pass(number, a);
+    /* What can be tried again is not refused twice. */
+    if (control->action >= HALVE && (place - control->at) % 2) return pass(number, a);
+    __atomic_add_fetch(&control->happened, 1, __ATOMIC_SEQ_CST);
+    /* The first half, of whole sectors if there are any: no other is written past the page cache. */
+    long half = a[2] / 2 >= 512 ? a[2] / 2 / 512 * 512 : (a[2] + 1) / 2;
+    switch (control->action) {
+    case FAIL: return -(long)control->error;
+    case HALVE:
+        a[2] = half;
+        return pass(number, a);
+    case INTERRUPT: return number == SYS_sync_file_range ? pass(number, a) : -EINTR;
+    case TEAR:
+        a[2] = half;
+        pass(number, a);
+        /* fallthrough */
+    case KILL:
+        kill(getpid(), SIGKILL);
+        /* fallthrough */
+    case STALL:
+        for (;;) pause();
+    default: return pass(number, a);
+    }
+}
+
+static void trapped(int signal, siginfo_t *info, void *context) {
+    (void)signal;
+    ucontext_t *uc = context;
+    int kept = errno;
+    long a[5];
+    for (int n = 0; n < 5; n++) a[n] = ARGUMENT(uc, n);
+    RESULT(uc) = decide(info->si_syscall, a);
+    errno = kept;
+}
+
+#define FIELD(f) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, f))
+#define TRAP_IF(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP)
+#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+static void fail(const char *why) {
+    (void)!write(2, why, strlen(why));
+    _exit(86);
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *path = getenv("TAMPER_CONTROL");
+    without_holes = getenv("TAMPER_WITHOUT_HOLES") != NULL;
+    unsynced = getenv("TAMPER_UNSYNCED");
+    if (path) {
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        void *shared = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof own, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (shared == MAP_FAILED) fail("tamper: no control\n");
+        control = shared;
+        close(fd);
+    }
+    struct sigaction action = {.sa_sigaction = trapped, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigaction(SIGSYS, &action, NULL);
+    struct sock_filter code[] = {
+        FIELD(args[5]), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MARK, 0, 1), ALLOW, FIELD(nr),
+        TRAP_IF(SYS_pwrite64), TRAP_IF(SYS_fdatasync), TRAP_IF(SYS_fsync), TRAP_IF(SYS_ftruncate),
+        TRAP_IF(SYS_fallocate), TRAP_IF(SYS_unlinkat), TRAP_IF(SYS_renameat), TRAP_IF(SYS_renameat2),
+        TRAP_IF(SYS_sync_file_range), TRAP_IF(SYS_pread64),
+#ifdef SYS_rename
+        TRAP_IF(SYS_rename), TRAP_IF(SYS_unlink),
+#endif
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0), ALLOW, FIELD(args[2]),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP), ALLOW,
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        fail("tamper: seccomp is not permitted\n");
+}

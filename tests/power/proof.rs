@@ -1,0 +1,143 @@
+//! That the power cuts of this file can find what they look for: take one sync out, and a loss is found.
+//!
+//! A server whose syncs of some files do nothing stands for the one in which they were forgotten. The same rounds with an
+//! honest one find nothing.
+
+use std::time::Duration;
+
+use tests::disk::{FileSystem, available};
+use tests::load::audit_after_restart;
+use tests::tamper::Library;
+use tests::{Change, Dice, Folder, Oracle, eventually, say, value};
+
+use super::site::{Plan, Site};
+
+const HONEST_ROUNDS: u64 = 2;
+/// The journal of the file system may write down by chance what nobody has synced.
+const LYING_ROUNDS: u64 = 8;
+const VALUES: u64 = 8;
+const VALUE: usize = 60_000;
+
+/// What a sync is taken out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Segments,
+    Indexes,
+    Metadata,
+}
+
+impl Of {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Segments => ".seg",
+            Self::Indexes => ".idx",
+            Self::Metadata => "/sled/db",
+        }
+    }
+
+    /// Whose power goes: the master's or the volume's.
+    fn victim(self) -> usize {
+        usize::from(self != Self::Metadata)
+    }
+}
+
+/// Values are stored, half of them are deleted, and when all is acknowledged the power goes.
+async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), String> {
+    let client = site.cluster.client();
+    let kept = site.cluster.footprint().await.blobs[0];
+    let keys: Vec<String> = (0..VALUES).map(|k| format!("round{n}/{k}")).collect();
+    for (k, key) in (0..).zip(&keys) {
+        let bytes = value(n << 32 | k, VALUE);
+        let intent = oracle.intend(key, Change::put(&bytes));
+        assert_eq!(client.put(key, bytes).await.expect("an answer").status, 201);
+        intent.ok();
+    }
+    let mut expected = kept + VALUES;
+    if of == Of::Indexes {
+        // The index says that they were put, as it does after a while; so nothing but its deletes can be missing, and
+        // the segment is not asked, where header pages are marked as well.
+        site.write_back(1).await;
+        for key in keys.iter().step_by(2) {
+            let intent = oracle.intend(key, Change::Delete);
+            assert_eq!(client.delete(key).await.expect("an answer").status, 200);
+            intent.ok();
+            expected -= 1;
+        }
+        // The volume has said that they are deleted.
+        eventually(Duration::from_secs(10), "the volume has deleted", async || {
+            let pending = site.cluster.status().await?.reclaim_pending;
+            (pending == 0 && site.cluster.footprint().await.blobs[0] == expected).then_some(())
+        })
+        .await;
+    }
+    site.cut(&[of.victim()]).await;
+    site.restore(&[of.victim()], 0, &mut Dice::new(0)).await.expect("it starts by itself");
+    site.cluster.settled().await;
+    let blobs = site.cluster.footprint().await.blobs[0];
+    audit_after_restart(&site.cluster.client(), oracle).await?;
+    if blobs == expected { Ok(()) } else { Err(format!("{blobs} blobs after the cut, {expected} before")) }
+}
+
+async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
+    let folder = Folder::new("unsynced");
+    let Some(library) = Library::new(&folder, test).await else { return };
+    let control = library.control(&folder.join("control"));
+    for lies in [false, true] {
+        let mut plan = Plan { master_disk: of == Of::Metadata, ..Plan::alone(file_system) };
+        if lies {
+            let mut env = control.env();
+            env.extend(library.unsynced(of.ending()));
+            match of {
+                Of::Metadata => plan.master_env = env,
+                Of::Segments | Of::Indexes => plan.volume_env = vec![env],
+            }
+        }
+        let mut site = Site::new(&format!("{test}-{file_system:?}-{lies}"), plan).await;
+        let oracle = Oracle::default();
+        let rounds = if lies { LYING_ROUNDS } else { HONEST_ROUNDS };
+        let mut found = None;
+        for n in 0..rounds {
+            if let Err(wrong) = round(&mut site, &oracle, n, of).await {
+                let first = wrong.lines().next().unwrap_or_default().to_owned();
+                found = Some((n, first));
+                break;
+            }
+        }
+        match found {
+            Some((n, wrong)) if lies => {
+                assert!(control.lies() > 0, "the library is not in use");
+                // A server that does not answer, or a test that is broken, is no proof.
+                let lost = ["is damaged", "is gone", "blobs after the cut"].iter().any(|w| wrong.contains(w));
+                assert!(lost, "something else than a loss was found: {wrong}");
+                say(format_args!("{file_system:?}, without syncs of {of:?}: found in round {n}: {wrong}"));
+            }
+            None if !lies => {}
+            Some((n, wrong)) => panic!("VIOLATIONS in round {n} on {file_system:?}: {wrong}"),
+            None => panic!("{rounds} power cuts did not find a missing sync of {of:?}: this proves nothing"),
+        }
+    }
+}
+
+async fn on_both(test: &str, of: Of) {
+    if !available(test) {
+        return;
+    }
+    for file_system in [FileSystem::Ext4, FileSystem::Xfs] {
+        a_missing_sync_is_found(test, file_system, of).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_find_segments_that_are_not_synced() {
+    on_both("power_cuts_find_segments_that_are_not_synced", Of::Segments).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_find_deletes_that_are_not_synced() {
+    on_both("power_cuts_find_deletes_that_are_not_synced", Of::Indexes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_find_metadata_that_is_not_synced() {
+    on_both("power_cuts_find_metadata_that_is_not_synced", Of::Metadata).await;
+}

@@ -1,0 +1,135 @@
+//! A cluster on disks whose power can be cut.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tests::disk::{Disk, FileSystem, cutter};
+use tests::tool::must;
+use tests::wait::moment;
+use tests::{Cluster, Dice, Folder, Options};
+
+const DISK_MIB: u64 = 512;
+
+/// What it is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// On all disks.
+    pub file_system: FileSystem,
+    /// Volumes, and copies of each value.
+    pub volumes: usize,
+    /// Whether the master's power can be cut as well.
+    pub master_disk: bool,
+    /// See `Options`.
+    pub orphan_grace: Duration,
+    /// See `Options`.
+    pub master_env: Vec<(String, OsString)>,
+    /// See `Options`.
+    pub volume_env: Vec<Vec<(String, OsString)>>,
+}
+
+impl Plan {
+    /// One master and two volumes, each with a disk.
+    pub fn usual(file_system: FileSystem) -> Self {
+        Self {
+            file_system,
+            volumes: 2,
+            master_disk: true,
+            orphan_grace: Duration::from_secs(4),
+            master_env: Vec::new(),
+            volume_env: Vec::new(),
+        }
+    }
+
+    /// One volume that nothing heals, and a master that is spared.
+    pub fn alone(file_system: FileSystem) -> Self {
+        // What comes back that was deleted is not cleared away before it is seen.
+        let orphan_grace = Duration::from_secs(600);
+        Self { volumes: 1, master_disk: false, orphan_grace, ..Self::usual(file_system) }
+    }
+}
+
+/// The cluster.
+pub struct Site {
+    pub cluster: Cluster,
+    /// The master's first, as its servers.
+    disks: Vec<Option<Disk>>,
+    cutter: PathBuf,
+    // Last: the disks are in it.
+    _folder: Folder,
+}
+
+impl Site {
+    pub async fn new(name: &str, plan: Plan) -> Self {
+        let folder = Folder::new(name);
+        let cutter = cutter(&folder).await;
+        let disk = async |name: &str| Disk::with(plan.file_system, &folder, name, DISK_MIB).await;
+        let mut disks = vec![if plan.master_disk { Some(disk("disk-master").await) } else { None }];
+        for n in 1..=plan.volumes {
+            disks.push(Some(disk(&format!("disk-volume{n}")).await));
+        }
+        let data = |disk: &Option<Disk>| disk.as_ref().map(|d| d.path().join("data"));
+        let options = Options {
+            volumes: plan.volumes,
+            replicas: plan.volumes,
+            min_replicas: plan.volumes,
+            // Small, and never at rest: seals, compactions and scrubs are to be hit as well.
+            segment_bytes: 4 << 20,
+            scrub_every: Some(Duration::from_millis(200)),
+            orphan_grace: plan.orphan_grace,
+            down_after: Duration::from_secs(2),
+            master_folder: data(&disks[0]),
+            volume_folders: disks[1..].iter().filter_map(data).collect(),
+            master_env: plan.master_env,
+            volume_env: plan.volume_env,
+            ..Options::default()
+        };
+        let cluster = Cluster::start(name, options).await;
+        Self { cluster, disks, cutter, _folder: folder }
+    }
+
+    /// Cuts the power of these servers, all at the same moment as nearly as can be.
+    pub async fn cut(&mut self, victims: &[usize]) {
+        for victim in victims {
+            self.cluster.servers_mut()[*victim].freeze();
+        }
+        for victim in victims {
+            self.disks[*victim].as_ref().expect("a disk of its own").cut(&self.cutter).await;
+        }
+        for victim in victims {
+            self.cluster.servers_mut().remove(*victim).kill().await;
+        }
+    }
+
+    /// What is in the page cache of a server's disk is written down, as it is after a while by itself.
+    pub async fn write_back(&self, server: usize) {
+        let path = self.disks[server].as_ref().expect("a disk of its own").path();
+        must("sync", ["-f".as_ref(), path.as_os_str()]).await;
+    }
+
+    /// Gives them power again, cuts it while they open what is left, so many times, and lets them start then.
+    pub async fn restore(&mut self, victims: &[usize], cuts: u64, dice: &mut Dice) -> Result<(), String> {
+        for _ in 0..cuts {
+            self.power_on(victims).await;
+            // Most are to be hit before they listen, some when they have just begun to work.
+            let scale = 1 << dice.below(9);
+            moment(Duration::from_millis(dice.below(scale))).await;
+            self.cut(victims).await;
+        }
+        self.power_on(victims).await;
+        for victim in victims {
+            self.cluster.servers_mut().remove(*victim).listens().await?;
+        }
+        Ok(())
+    }
+
+    /// The file system replays its log, the servers begin to start.
+    async fn power_on(&mut self, victims: &[usize]) {
+        for victim in victims {
+            let disk = self.disks[*victim].as_mut().expect("a disk of its own");
+            disk.unmount().await;
+            disk.mount().await;
+            self.cluster.servers_mut().remove(*victim).begin();
+        }
+    }
+}
