@@ -161,6 +161,8 @@ struct Download {
 struct Open {
     body: Incoming,
     volume: VolumeId,
+    /// Where it began.
+    from: u64,
     at: u64,
     end: u64,
 }
@@ -184,11 +186,12 @@ impl Download {
                     return Ok(Some(bytes));
                 }
                 let (at, end, volume) = (open.at, open.end, open.volume);
+                let barren = next.is_err() || at == open.from;
                 self.open = None;
                 if at < end {
                     // Another replica, or the same one again, from here. A connection that broke may be one bad
-                    // block's doing: only if the volume does not answer at all is it passed over.
-                    if next.is_err() {
+                    // block's doing: only if nothing came at all is the volume passed over.
+                    if barren {
                         self.master.cluster.suspect(volume);
                     }
                     self.open = Some(self.fetch(at, end).await?);
@@ -215,7 +218,7 @@ impl Download {
             match self.ask(blob, replica, at, end).await {
                 Some(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => gone = true,
                 Some(answer) if answer.status().is_success() => {
-                    return Ok(Open { body: answer.into_body(), volume: replica.volume, at, end });
+                    return Ok(Open { body: answer.into_body(), volume: replica.volume, from: at, at, end });
                 }
                 Some(answer) => {
                     tracing::warn!(volume = replica.address, status = %answer.status(), "volume refused a read");

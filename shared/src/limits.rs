@@ -26,7 +26,7 @@ pub const PAGE_BYTES: usize = 4096;
 /// One aligned write buffer. Measured: below 512 KiB the device waits for us, above 4 MiB nothing is gained.
 pub const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Write buffers of one volume. With four for each upload, 8 uploads move at full speed, the
-/// others share what is left; bounds the write path to 32 MiB.
+/// others share what is left; bounds the write path to 32 MiB, besides `CARRY_BYTES_MAX` a lane.
 pub const WRITE_BUFFERS: usize = 32;
 /// Buffers of one upload that are full and not on the disk yet: one being written, the others next in line, so that
 /// the disk never waits for us. Measured with one client and 256 MiB: 961 MB/s with one, 1230 with three.
@@ -187,6 +187,9 @@ pub const RESERVE_BYTES: u64 = 256 << 20;
 
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(CARRY_BYTES_MAX <= WRITE_BUFFER_BYTES);
+const _: () = assert!(CARRY_BYTES_MAX >= 4 * PAGE_BYTES);
+const _: () = assert!(WRITES_IN_FLIGHT < WRITE_BUFFERS);
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
 const _: () = assert!(16 * (KEY_BYTES_MAX + METADATA_BYTES_MAX + 2048) < SLED_SEGMENT_BYTES / 4);

@@ -3,6 +3,7 @@
 //! It never asks an address that anybody else than the master gave, and never takes an answer for good that
 //! is not of exactly the length and the digest that the master knows.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct Copies {
     http: HttpClient,
     blob: BlobId,
     known: CopiesResponse,
+    /// The source that answered last: the others may be slow to fail.
+    best: AtomicUsize,
 }
 
 /// Nothing can be had from other replicas.
@@ -41,9 +44,16 @@ pub enum NoCopies {
     /// The master did not answer, or knows of no such blob here.
     #[error("the master names no copies: {0}")]
     Master(#[from] CallError),
-    /// There is no other copy, or its volume is down.
+    /// There is no other copy, or its volume is down: all that can be known now.
     #[error("no other volume that is up holds a copy")]
     None,
+}
+
+impl NoCopies {
+    /// Whether the master says that no value refers to the blob here any more.
+    pub fn is_forgotten(&self) -> bool {
+        matches!(self, Self::Master(CallError::Refused { status, .. }) if *status == StatusCode::NOT_FOUND)
+    }
 }
 
 impl Copies {
@@ -60,7 +70,7 @@ impl Copies {
         if known.sources.is_empty() {
             return Err(NoCopies::None);
         }
-        Ok(Self { http: volume.peers.http().clone(), blob, known })
+        Ok(Self { http: volume.peers.http().clone(), blob, known, best: AtomicUsize::new(0) })
     }
 
     /// What the master knows of the blob.
@@ -85,11 +95,15 @@ impl Copies {
         let wanted = RANGE_BYTES_MAX.min(max as u64);
         let end = offset.saturating_add(wanted).min(self.known.length);
         let range = ByteRange::new(offset, end.checked_sub(1)?, self.known.length)?;
-        for source in &self.known.sources {
+        let count = self.known.sources.len();
+        let first = self.best.load(Ordering::Relaxed);
+        for n in (0..count).map(|n| (first + n) % count) {
+            let source = &self.known.sources[n];
             let asked = tokio::time::timeout(RANGE_TIMEOUT, self.ask(source, range)).await;
             if let Ok(Some(bytes)) = asked
                 && good(&bytes)
             {
+                self.best.store(n, Ordering::Relaxed);
                 return Some(bytes);
             }
         }

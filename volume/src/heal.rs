@@ -43,6 +43,8 @@ struct Bad {
     lost: bool,
     /// When it was tried last.
     tried: Option<Timestamp>,
+    /// That it could not be healed was said.
+    failed: bool,
 }
 
 /// What the healer shows.
@@ -85,7 +87,7 @@ impl Healer {
             return;
         }
         let new = !state.bad.contains_key(&blob);
-        let bad = state.bad.entry(blob).or_insert(Bad { lost: false, tried: None });
+        let bad = state.bad.entry(blob).or_insert(Bad { lost: false, tried: None, failed: false });
         let rested = bad.tried.is_none_or(|tried| now.since(tried) >= HEALING_RETRY);
         if rested && state.queue.len() < HEALING_QUEUE {
             state.queue.insert(blob);
@@ -139,7 +141,9 @@ impl Healer {
         let mut state = self.state();
         let rested =
             |(_, bad): &(&BlobId, &Bad)| bad.tried.is_none_or(|tried| now.since(tried) >= HEALING_RETRY);
-        let again = |state: &State| state.bad.iter().find(rested).map(|(blob, _)| *blob);
+        let longest = |(_, bad): &(&BlobId, &Bad)| bad.tried;
+        let again =
+            |state: &State| state.bad.iter().filter(rested).min_by_key(longest).map(|(blob, _)| *blob);
         let blob = state.queue.pop_first().or_else(|| again(&state))?;
         if let Some(bad) = state.bad.get_mut(&blob) {
             bad.tried = Some(now);
@@ -158,12 +162,20 @@ impl Healer {
             Err(HealError::Write(WriteError::Gone { .. } | WriteError::Exists { .. })) => {
                 self.state().bad.remove(&blob);
             }
+            Err(HealError::NoCopies(error)) if error.is_forgotten() => {
+                self.state().bad.remove(&blob);
+            }
             Err(error) => {
-                let lost = matches!(error, HealError::NoCopies(_) | HealError::Read(_));
+                let mut again = false;
                 if let Some(bad) = self.state().bad.get_mut(&blob) {
-                    bad.lost |= lost;
+                    again = std::mem::replace(&mut bad.failed, true);
+                    bad.lost |= matches!(error, HealError::NoCopies(NoCopies::None));
                 }
-                tracing::error!(%blob, %error, "a damaged record could not be healed");
+                if again {
+                    tracing::debug!(%blob, %error, "a damaged record still cannot be healed");
+                } else {
+                    tracing::error!(%blob, %error, "a damaged record could not be healed; it is tried again and again");
+                }
             }
         }
     }
@@ -177,12 +189,18 @@ fn source(error: &ReadError) -> String {
 async fn heal(volume: &Arc<Volume>, blob: BlobId) -> Result<(), HealError> {
     let copies = Copies::find(volume, blob).await?;
     let digest = copies.known().blake3;
-    let mut upload = if volume.store.has(blob) {
+    let here = volume.store.has(blob);
+    let mut upload = if here {
         volume.store.begin_again(copies.record(), digest).await?
     } else {
         volume.store.begin(copies.record()).await?
     };
     match fill(volume, blob, &mut upload, copies.known().length).await {
+        // A delete meanwhile did not find it here: it must not come back.
+        Ok(()) if !here && (volume.spent.contains(blob) || Copies::find(volume, blob).await.is_err()) => {
+            upload.abort().await;
+            Err(WriteError::Gone { blob }.into())
+        }
         Ok(()) if upload.digest_so_far().await? == digest => {
             upload.finish().await?;
             Ok(())

@@ -23,6 +23,8 @@ pub struct Supply {
     /// None when nothing of the record here can be used.
     own: Option<Reader>,
     copies: Option<Copies>,
+    /// The master could not be asked: nobody can say that there is no good copy.
+    unknown: bool,
     asker: Asker,
 }
 
@@ -43,7 +45,8 @@ impl Supply {
     /// # Errors
     /// When neither this disk nor another replica has it.
     pub async fn open(volume: &Arc<Volume>, blob: BlobId, asker: Asker) -> Result<Self, ReadError> {
-        let mut supply = Self { volume: Arc::clone(volume), blob, own: None, copies: None, asker };
+        let mut supply =
+            Self { volume: Arc::clone(volume), blob, own: None, copies: None, unknown: false, asker };
         match volume.store.reader(blob).await {
             Ok(reader) => supply.own = Some(reader),
             Err(error) => supply.without_own(error).await?,
@@ -88,18 +91,27 @@ impl Supply {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
+        self.volume.healer.met(&self.volume, self.blob, &error);
         if self.asker == Asker::Peer {
             return Err(error);
         }
-        self.volume.healer.met(&self.volume, self.blob, &error);
         if self.copies.is_none() {
-            self.copies = self.find_copies().await;
+            self.find_copies().await;
         }
-        let fetched = match &error {
+        if let Some(bytes) = self.fetch_for(&error, offset, max).await {
+            return Ok(bytes);
+        }
+        // Tickets end, and replicas move: once more, with new ones.
+        self.find_copies().await;
+        let fetched = self.fetch_for(&error, offset, max).await;
+        fetched.ok_or_else(|| self.lost(error))
+    }
+
+    async fn fetch_for(&self, error: &ReadError, offset: u64, max: usize) -> Option<Bytes> {
+        match error {
             ReadError::Damaged { what: Damage::Block(_), .. } => self.fetch_block(offset, max).await,
             _ => self.fetch(offset, max).await,
-        };
-        fetched.ok_or_else(|| self.lost(error))
+        }
     }
 
     /// The one block that `offset` lies in, from another replica: whole, so that its checksum here can tell.
@@ -120,7 +132,11 @@ impl Supply {
         if offset >= self.length() {
             return Ok(Bytes::new());
         }
-        let fetched = self.fetch(offset, max).await;
+        let mut fetched = self.fetch(offset, max).await;
+        if fetched.is_none() {
+            self.find_copies().await;
+            fetched = self.fetch(offset, max).await;
+        }
         let missing = ReadError::Damaged { blob: self.blob, what: Damage::Missing };
         fetched.ok_or_else(|| self.lost(missing))
     }
@@ -128,6 +144,9 @@ impl Supply {
     /// The record here cannot be opened: everything comes from elsewhere, if there is such a place.
     async fn without_own(&mut self, error: ReadError) -> Result<(), ReadError> {
         if self.asker == Asker::Peer {
+            if !matches!(error, ReadError::NotFound { .. }) {
+                self.volume.healer.met(&self.volume, self.blob, &error);
+            }
             return Err(error);
         }
         let blob = self.blob;
@@ -143,25 +162,31 @@ impl Supply {
                 ReadError::Damaged { blob, what: Damage::Missing }
             }
             (Err(_), error @ ReadError::NotFound { .. }) => return Err(error),
-            (Err(_), error) => error,
+            (Err(why), error) => {
+                self.unknown = !matches!(why, NoCopies::None);
+                error
+            }
         };
         self.volume.healer.met(&self.volume, blob, &error);
         Err(self.lost(error))
     }
 
-    async fn find_copies(&self) -> Option<Copies> {
+    /// Asks the master for tickets. What was known stays when it does not answer.
+    async fn find_copies(&mut self) {
         match Copies::find(&self.volume, self.blob).await {
-            Ok(copies) => Some(copies),
+            Ok(copies) => self.copies = Some(copies),
             Err(error) => {
+                self.unknown |= !matches!(error, NoCopies::None);
                 tracing::debug!(blob = %self.blob, %error, "no other copy");
-                None
             }
         }
     }
 
     /// There is no good copy: the blob is listed as damaged.
     fn lost(&self, error: ReadError) -> ReadError {
-        self.volume.healer.lost(self.blob);
+        if !self.unknown {
+            self.volume.healer.lost(self.blob);
+        }
         error
     }
 }

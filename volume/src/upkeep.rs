@@ -79,7 +79,7 @@ impl Worker for Compacting {
     async fn tick(&mut self) -> Progress {
         let volume = &self.volume;
         let room = volume.config.segment_bytes.min(SEGMENT_BYTES_MAX);
-        let scarce = volume.store.status().available_bytes < room;
+        let scarce = volume.store.available_bytes() < room;
         let pace = if scarce { &self.at_once } else { &self.gently };
         match volume.store.compact(pace).await {
             Ok(Some(moved)) => {

@@ -108,7 +108,11 @@ pub(super) async fn copies(
         ErrorReply::new(ErrorCode::NotFound, "no value refers to that blob there", "nothing is to be done")
     };
     if cluster != master.cluster.id() {
-        return Err(unknown());
+        return Err(ErrorReply::new(
+            ErrorCode::WrongCluster,
+            "the volume belongs to another cluster",
+            "point the volume at its own master",
+        ));
     }
     let tree = master.database.tree();
     let key = replica::read(tree, volume, blob)?.ok_or_else(unknown)?;

@@ -52,12 +52,12 @@ pub(super) async fn identify(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let question: IdentifyRequest = signed(volume, request).await?;
-    if let Some(master) = question.master {
-        volume.heard_of_master(master);
-    }
     volume.identity.join(question.cluster).map_err(|e| {
         ErrorReply::new(ErrorCode::WrongCluster, e.to_string(), "point the master at its own volumes")
     })?;
+    if let Some(master) = question.master {
+        volume.heard_of_master(master);
+    }
     Ok(body::json(StatusCode::OK, &volume.report()))
 }
 

@@ -144,6 +144,13 @@ impl Catalog {
         dead
     }
 
+    /// Points a blob to its new record while the old one could not be deleted: it stays as a second copy.
+    pub(super) fn repoint_beside(&mut self, blob: BlobId, from: Extent, to: Extent) {
+        self.moving.remove(&blob);
+        self.insert(blob, to);
+        self.shadows.entry(blob).or_default().push(from);
+    }
+
     /// Notes a second copy that is still on the disk and should not be.
     pub(super) fn add_shadow(&mut self, blob: BlobId, extent: Extent) {
         self.shadows.entry(blob).or_default().push(extent);

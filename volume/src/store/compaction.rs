@@ -109,6 +109,11 @@ impl Store {
                 // Deleted or rewritten meanwhile.
                 Ok(None) => {}
                 Ok(moved) => return Ok(moved),
+                // Not now.
+                Err(CompactError::Write {
+                    source: WriteError::Busy { .. } | WriteError::NoSpace { .. },
+                    ..
+                }) => return Ok(None),
                 Err(error) => {
                     self.0.give_up(segment);
                     return Err(error);
@@ -172,8 +177,17 @@ impl Inner {
         compaction.victim = None;
         let chosen = self.choose_victim(&compaction.stuck)?;
         self.seal_if_idle(chosen);
+        // An upload was faster: what is moved must not come back into the same file.
+        if !lock(&self.catalog).slot(chosen).is_some_and(|s| s.sealed) {
+            return None;
+        }
         compaction.left = self.blobs_in(chosen).into();
-        let blob = compaction.left.pop_front()?;
+        let Some(blob) = compaction.left.pop_front() else {
+            // Nothing lives in it but second copies that could not be deleted.
+            let live = lock(&self.catalog).slot(chosen).map_or(0, |s| s.live_bytes);
+            compaction.stuck.insert((chosen, live));
+            return None;
+        };
         compaction.victim = Some(chosen);
         Some((chosen, blob))
     }
@@ -209,7 +223,8 @@ impl Inner {
                 Candidate { number: segment.number(), live, gain }
             })
             .collect();
-        let free = self.disk.free_bytes().unwrap_or(0).saturating_sub(*lock(&self.reserved));
+        let taken = self.reserve_floor() + *lock(&self.reserved);
+        let free = self.disk.free_bytes().unwrap_or(0).saturating_sub(taken);
         choose(&candidates, free, copies, self.options.segment_bytes / GAIN_MIN_PART).map(|c| c.number)
     }
 

@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-pub use map::Mapping;
+pub use map::{MappedPart, Mapping};
 pub(super) use real::PROBE;
 pub use real::RealDisk;
 

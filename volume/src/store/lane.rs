@@ -36,7 +36,7 @@ pub(super) struct Lease {
 pub(super) enum Purpose {
     /// A blob that is not here yet.
     New,
-    /// To take the place of the record that stands there, of bytes with this digest. It may use the reserve.
+    /// To take the place of the record that stands there, of bytes with this digest. It may use most of the reserve.
     Instead { from: Extent, digest: Digest },
 }
 
@@ -83,7 +83,7 @@ impl Lease {
         let mut claim = Claim(store, Some(blob), purpose);
         let reserve = match purpose {
             Purpose::New => store.reserve_bytes,
-            Purpose::Instead { .. } => 0,
+            Purpose::Instead { .. } => store.reserve_floor(),
         };
         let mut space = Space { store: Arc::clone(store), left: 0, grows: length.is_none(), reserve };
         space.grow(length.map_or(RESERVE_STEP_BYTES, |n| n + overhead(n)))?;

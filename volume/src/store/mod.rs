@@ -6,7 +6,7 @@
 //!
 //! `format` and `index` own the bytes on disk, `disk` is the machine, `catalog` the memory; `write`, `read`
 //! and `reclaim` are the verbs; `recovery` is what opening does, `inspect` looks from outside. Locks are taken in this
-//! order: `switching`, an index, the scrub, the reservations, the catalog; none is held across an await.
+//! order: compaction, `switching`, an index, the scrub, the reservations, the catalog; none is held across an await.
 
 mod buffer;
 mod catalog;
@@ -117,6 +117,8 @@ struct Counters {
     moved: AtomicU64,
     moved_bytes: AtomicU64,
     verified: AtomicU64,
+    /// Seconds, as they were when last asked for: the scrub may be busy.
+    unverified_secs: AtomicU64,
 }
 
 /// What `Store::status` says.
@@ -183,6 +185,11 @@ impl Store {
     /// How the store is doing.
     pub fn status(&self) -> StoreStatus {
         self.0.status()
+    }
+
+    /// Bytes that uploads can still have; 0 when read-only.
+    pub fn available_bytes(&self) -> u64 {
+        self.0.available().unwrap_or(0)
     }
 
     /// How long syncs of segments take, in seconds.
@@ -262,6 +269,12 @@ impl Inner {
             write_buffers: self.write_pool.lent() as u64,
             read_buffers: self.read_pool.lent() as u64,
         }
+    }
+
+    /// What is left of the reserve even to a record that takes another's place: indexes, and whatever else is on this disk,
+    /// have to grow meanwhile.
+    fn reserve_floor(&self) -> u64 {
+        self.reserve_bytes / 4
     }
 
     fn free_above_reserve(&self) -> io::Result<u64> {
@@ -369,6 +382,7 @@ impl Default for Counters {
             moved: zero(),
             moved_bytes: zero(),
             verified: zero(),
+            unverified_secs: zero(),
         }
     }
 }

@@ -17,7 +17,7 @@ use shared::limits::{BLOCK_BYTES, PAGE_BYTES, READ_BUFFER_BYTES};
 use shared::work::blocking;
 
 use super::buffer::Buffer;
-use super::disk::Mapping;
+use super::disk::{MappedPart, Mapping};
 use super::error::{Damage, ReadError};
 use super::format::{
     BLOCK, FormatError, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index, sums_page,
@@ -28,7 +28,7 @@ use super::{Inner, Store, lock};
 /// A blob being read.
 #[derive(Debug)]
 pub struct Reader {
-    pin: Pin,
+    pin: Arc<Pin>,
     header: RecordHeader,
     trailer: Trailer,
     sums: SumsPage,
@@ -47,6 +47,19 @@ struct SumsPage {
 
 /// Handed out at once of a mapped record: large enough that a system call more does not count.
 const MAPPED_BYTES: usize = 1 << 20;
+
+/// A part of a mapped record that is held as long as somebody has its bytes.
+#[derive(Debug)]
+struct Held {
+    part: MappedPart,
+    _pin: Arc<Pin>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.part.as_ref()
+    }
+}
 
 /// Holds a record against punching.
 #[derive(Debug)]
@@ -101,7 +114,7 @@ impl Store {
         let pages = pin.ends().await?;
         let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
         Ok(Reader {
-            pin,
+            pin: Arc::new(pin),
             header,
             trailer,
             sums: SumsPage { page: 0, first_block: 0, sums },
@@ -195,7 +208,8 @@ impl Reader {
             let mapping = mapping.clone();
             blocking(move || mapping.load(from, ahead)).await?;
         }
-        Ok(Bytes::from_owner(mapping.part(from, to)))
+        // What is on its way to a socket must not be punched either.
+        Ok(Bytes::from_owner(Held { part: mapping.part(from, to), _pin: Arc::clone(&self.pin) }))
     }
 
     /// Whether these are the bytes of this block, one of those that were read last: their checksums are at hand.

@@ -280,6 +280,10 @@ fn forget(inner: &Inner, blob: BlobId, extent: &Extent) -> bool {
 
 fn is_whole(inner: &Inner, extent: &Extent) -> bool {
     let Some(segment) = lock(&inner.catalog).segment(extent.segment) else { return false };
+    // What could not be synced may be gone after a power cut.
+    if segment.is_poisoned() {
+        return false;
+    }
     let length = segment.file.length().unwrap_or(0);
     Scanner::new(&segment.header, &*segment.file, length).is_whole(extent).unwrap_or(false)
 }

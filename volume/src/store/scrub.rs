@@ -196,12 +196,16 @@ impl Inner {
         }
     }
 
-    /// Milliseconds since the live byte that was verified longest ago was.
+    /// Time since the live byte that was verified longest ago was. Never waits for the scrub.
     pub(super) fn unverified_for(&self) -> Duration {
-        let scrub = lock(&self.scrub);
-        let catalog = lock(&self.catalog);
-        let oldest = catalog.slots().filter(|s| s.live > 0).map(|s| scrub.since(&s.segment)).min();
-        oldest.map_or(Duration::ZERO, |since| self.options.clock.now().since(since))
+        let known = &self.counters.unverified_secs;
+        if let Ok(scrub) = self.scrub.try_lock() {
+            let catalog = lock(&self.catalog);
+            let oldest = catalog.slots().filter(|s| s.live > 0).map(|s| scrub.since(&s.segment)).min();
+            let age = oldest.map_or(Duration::ZERO, |since| self.options.clock.now().since(since));
+            known.store(age.as_secs(), Ordering::Relaxed);
+        }
+        Duration::from_secs(known.load(Ordering::Relaxed))
     }
 }
 

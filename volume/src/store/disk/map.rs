@@ -1,7 +1,7 @@
 //! Pages of a file, mapped: bytes that can be sent without being copied. The one place with unsafe code.
 //!
-//! Nobody here touches mapped bytes but the kernel, on their way into a socket: where the disk cannot give them the
-//! call fails, and no signal comes.
+//! Nobody touches mapped bytes but the kernel, on their way into a socket with `writev`: where the disk cannot give them
+//! that call fails, and no signal comes. Bytes that have to be copied first (for TLS) must not come from here.
 #![expect(unsafe_code, reason = "mapping a file, and asking which of its pages are there, have no safe form")]
 
 use std::io;
@@ -30,8 +30,8 @@ impl Mapping {
     /// # Errors
     /// When the kernel does not.
     pub(super) fn new(file: &impl AsFd, offset: u64, bytes: usize) -> io::Result<Self> {
-        // SAFETY: the bytes of a record never change while it is held by a reader, and its file is never cut in front of
-        // its end. Were it done by somebody else, what changes is bytes of unchecked answers: they are never read here.
+        // SAFETY: the bytes of a record never change while it is pinned, as it is by whoever has a part of the mapping, and
+        // its file is never cut in front of its end. Were it done by somebody else, what changes is bytes of unchecked answers: they are never read here.
         let map = unsafe { MmapOptions::new().offset(offset).len(bytes).map(file.as_fd().as_raw_fd())? };
         Ok(Self(Arc::new(map)))
     }

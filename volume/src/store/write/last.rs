@@ -19,6 +19,7 @@ use crate::store::error::{FailedStep, WriteError, is_full};
 use crate::store::format::{PAGE, Trailer, bad_block, index};
 use crate::store::index::{Entry, IndexFile};
 use crate::store::lane::{Lease, Purpose};
+use crate::store::read::check_ends;
 use crate::store::segment::{Extent, Segment};
 use crate::store::{Inner, lock};
 
@@ -120,7 +121,14 @@ impl Last {
         if lock(&store.catalog).get(self.blob) != Some(from) {
             return Err(gone);
         }
-        let extent = self.write_trailer(lease, store, segment, whole)?;
+        let written = self.write_trailer(lease, store, segment, whole);
+        let written = written.and_then(|extent| self.check_ends(store, segment, &extent).map(|()| extent));
+        if written.is_err() && segment.is_poisoned() {
+            // The trailer may be on the disk all the same: a delete of the blob must not forget it.
+            let extent = extent(lease, self.length, self.header_pages, whole.finished);
+            lock(&store.catalog).add_shadow(self.blob, extent);
+        }
+        let extent = written?;
         if Arc::ptr_eq(&old, segment) {
             put(store, segment, &mut old_index, self.blob, extent, whole.finished);
         } else {
@@ -128,19 +136,32 @@ impl Last {
         }
         let entry = Entry::Delete { blob: self.blob, extent: from };
         let deleted = store.append_deletes(&old, &mut old_index, &[entry]);
-        let mut catalog = lock(&store.catalog);
-        let dead = catalog.repoint(self.blob, from, extent);
         if let Err(error) = deleted {
             // It stands there twice. A delete of the blob must not succeed before both are deleted.
-            catalog.add_shadow(self.blob, from);
-            drop(catalog);
+            lock(&store.catalog).repoint_beside(self.blob, from, extent);
             tracing::warn!(blob = %self.blob, %error, "the old record of a blob could not be deleted");
             return Ok(());
         }
-        drop(catalog);
+        let dead = lock(&store.catalog).repoint(self.blob, from, extent);
         store.release_index(&old, &mut old_index);
         store.punch_later(dead.into_iter().collect::<Vec<Dead>>());
         Ok(())
+    }
+
+    /// Whether the disk gives header and trailer back as well. If it does not it is not to be trusted with anything.
+    fn check_ends(&mut self, store: &Inner, segment: &Segment, extent: &Extent) -> Result<(), WriteError> {
+        let (head, memory) = (extent.header_bytes(), self.filling.buffer.as_mut_slice());
+        let pages = &mut memory[..head + PAGE_BYTES];
+        let header = segment.file.read_disk_at(&mut pages[..head], extent.offset());
+        let trailer = segment.file.read_disk_at(&mut pages[head..], extent.trailer());
+        let read = header.and_then(|n| trailer.map(|m| n + m));
+        let whole = read.as_ref().is_ok_and(|n| *n == pages.len());
+        if whole && check_ends(&segment.header, self.blob, extent, pages).is_ok() {
+            return Ok(());
+        }
+        let error = read.err().unwrap_or_else(|| std::io::ErrorKind::InvalidData.into());
+        store.poison(segment, FailedStep::Write, &error);
+        Err(WriteError::OtherBytes { blob: self.blob })
     }
 
     /// Whether the disk gives back what was written.
