@@ -55,8 +55,10 @@ class Strained(BargeOne):
         self.start(argparse.Namespace(binaries=self.binaries))
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self.stop()
+        if kind is Failure:
+            print(self.logs(), file=sys.stderr)
         for group in self.groups:
             with contextlib.suppress(OSError):
                 group.rmdir()
@@ -120,11 +122,13 @@ def upload(url, key, size, seed):
     head = f"PUT /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
     pattern = Pattern(seed)
     with request(url, head) as connection:
-        for number in range(size // PIECE):
-            connection.sendall(pattern.piece(number))
-        status, _ = read_head(connection)
+        # A server that refuses says why, and then reads no more.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for number in range(size // PIECE):
+                connection.sendall(pattern.piece(number))
+        status, said = read_head(connection)
     if status not in (200, 201):
-        raise Failure(f"an upload ended with {status}")
+        raise Failure(f"an upload of {key} ended with {status}: {said[:400]!r}")
 
 
 def download(url, key, size, seed):
@@ -163,7 +167,7 @@ def at_once(jobs):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     if failures:
-        raise Failure(f"{len(failures)} of {len(jobs)} failed; the first: {failures[0]!r}")
+        raise Failure(f"{len(failures)} of {len(jobs)} failed: " + "; ".join(sorted({repr(failure) for failure in failures})))
     return time.monotonic() - begun
 
 

@@ -35,6 +35,8 @@ pub const WRITES_IN_FLIGHT: usize = 3;
 pub const CARRY_BYTES_MAX: usize = 32 * 1024;
 /// An upload whose client sends nothing for so long gives its write buffer back.
 pub const BUFFER_PATIENCE: Duration = Duration::from_millis(200);
+/// The same while others wait for a buffer: long enough for the next bytes of a client that sends as fast as it can.
+pub const BUFFER_PATIENCE_CONTENDED: Duration = Duration::from_millis(5);
 /// Largest piece read and verified at once for a download.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffers of one volume: 16 MiB in all. A download holds one while it reads and those its
@@ -61,6 +63,11 @@ pub const RANGES_MAX: usize = 16;
 /// What hyper may buffer of one connection, either way. Together with `CONNECTIONS_MAX` it bounds
 /// what clients can make a server hold.
 pub const HTTP_BUFFER_BYTES: usize = 128 * 1024;
+/// What the kernel may hold of one connection for us to read. Left to itself it gives up to `net.ipv4.tcp_rmem` (6 to
+/// 32 MB) to each of some hundred uploads, runs out of socket memory and drops segments, and single uploads stand still
+/// for 10 s. Measured with 64 uploads and 64 downloads through a master on one machine: 1.7 GB and 37,000 drops without,
+/// 14,000 drops with 2 MiB, 270 with 1 MiB (what is left is the clients' side), at no loss with one client.
+pub const SOCKET_RECEIVE_BYTES: u32 = 1 << 20;
 /// Header block of one request: a key of 1024 bytes percent-encoded, a ticket, metadata.
 pub const HTTP_HEADERS_MAX: usize = 128;
 /// Connections of one server.

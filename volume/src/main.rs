@@ -5,7 +5,6 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Parser;
 use shared::work::Shutdown;
-use tokio::net::TcpListener;
 use volume::args::Args;
 
 #[tokio::main]
@@ -15,7 +14,7 @@ async fn main() -> anyhow::Result<()> {
     shared::descriptors::raise_limit();
     let (config, listen) = args.into_config()?;
     let shutdown = Shutdown::on_signals()?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = shared::http::serve::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     // The one line on standard output: who started us with port 0 learns the port from it.
     writeln!(std::io::stdout(), "volume listening on http://{address}")?;

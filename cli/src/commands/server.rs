@@ -49,7 +49,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
 
-    let listener = bind(args.listen).await?;
+    let listener = bind(args.listen)?;
     let master_url = format!("http://{}", reachable(listener.local_addr()?));
     let mut config = master::config::Config::new(args.data.join("master"), secret.clone(), replication);
     config.advertise = Some(master_url.clone());
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     servers.spawn(async move { master::run(config, listener, ending).await.context("the master stopped") });
 
     for n in 1..=args.volumes {
-        let listener = bind(port_after(args.listen, n)?).await?;
+        let listener = bind(port_after(args.listen, n)?)?;
         let address = reachable(listener.local_addr()?);
         let mut config = volume::config::Config::new(args.data.join(format!("volume{n}")), secret.clone());
         config.master = Some(master_url.clone());
@@ -102,8 +102,8 @@ async fn wait(
     }
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    shared::http::serve::listen(address).with_context(|| {
         format!("cannot listen on {address}: is another Barge running? Choose another place with --listen")
     })
 }

@@ -3,17 +3,18 @@
 //!
 //! Whatever goes wrong before the trailer is durable leaves nothing behind.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::header::{ETAG, EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body, DeclaredLength, Pace};
 use shared::http::metadata::Described;
 use shared::key::Key;
-use shared::limits::{BUFFER_PATIENCE, COMMIT_TIMEOUT};
+use shared::limits::COMMIT_TIMEOUT;
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
@@ -141,12 +142,11 @@ impl Incomer {
     ) -> Result<Response<Body>, ErrorReply> {
         let mut down = self.open_downstream(upload_length(&self.headers, &self.grant));
         let mut pace = Pace::default();
-        while let Some(frame) = next_or_rest(incoming, &mut upload).await? {
+        while let Some(frame) = or_rest(&mut upload, body::next(incoming)).await?? {
             pace.came(frame.len())?;
             self.volume.http_metrics.received(frame.len());
-            let (written, (), ()) =
-                tokio::join!(upload.write(&frame), down.push(frame.clone()), declared.update(&frame));
-            written?;
+            let handed_on = async { tokio::join!(down.push(frame.clone()), declared.update(&frame)) };
+            write_beside(&mut upload, &frame, handed_on).await?;
             self.check_reach(&down)?;
         }
         // Before the end is told to the chain: what is refused here must not be durable there.
@@ -312,15 +312,33 @@ impl Incomer {
 /// Between two attempts to reach the master with a commit.
 const COMMIT_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// The next bytes; when the client pauses, the upload's buffer goes back to its pool meanwhile.
-async fn next_or_rest(incoming: &mut Incoming, upload: &mut Upload) -> Result<Option<Bytes>, ErrorReply> {
-    let next = body::next(incoming);
-    tokio::pin!(next);
-    if let Ok(frame) = tokio::time::timeout(BUFFER_PATIENCE, &mut next).await {
-        return Ok(frame?);
+/// Waits for `other`; when that takes long, the upload's buffer goes back to its pool meanwhile.
+async fn or_rest<T>(upload: &mut Upload, other: impl Future<Output = T>) -> Result<T, WriteError> {
+    tokio::pin!(other);
+    if let Ok(output) = tokio::time::timeout(upload.patience(), &mut other).await {
+        return Ok(output);
     }
     upload.rest().await?;
-    Ok(next.await?)
+    Ok(other.await)
+}
+
+/// Writes `bytes` while `other` goes on. The upload holds no buffer while it waits for it: the next volume of the
+/// chain may wait for a buffer itself, and in a ring they would wait for each other.
+async fn write_beside<T>(
+    upload: &mut Upload,
+    bytes: &[u8],
+    other: impl Future<Output = T>,
+) -> Result<T, WriteError> {
+    tokio::pin!(other);
+    let written = upload.write(bytes);
+    match select(pin!(written), &mut other).await {
+        Either::Left((written, _)) => written?,
+        Either::Right((output, writing)) => {
+            writing.await?;
+            return Ok(output);
+        }
+    }
+    or_rest(upload, other).await
 }
 
 fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {

@@ -10,12 +10,15 @@ mod last;
 mod sums;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::clock::Timestamp;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{BLOB_BYTES_MAX, CARRY_BYTES_MAX, PAGE_BYTES, WRITES_IN_FLIGHT};
+use shared::limits::{
+    BLOB_BYTES_MAX, BUFFER_PATIENCE, BUFFER_PATIENCE_CONTENDED, CARRY_BYTES_MAX, PAGE_BYTES, WRITES_IN_FLIGHT,
+};
 use shared::work::blocking;
 
 use super::buffer::Buffer;
@@ -221,12 +224,14 @@ impl Upload {
                 self.flush().await?;
             }
         }
-        // A slow client must not sit on a half-full buffer that a fast one waits for.
-        if self.store.write_pool.contended() {
-            self.flush().await?;
-        }
         self.broken = false;
         Ok(())
+    }
+
+    /// How long the caller may wait for its client, or for anyone else, before it must `rest`: uploads hold
+    /// buffers that others wait for.
+    pub fn patience(&self) -> Duration {
+        if self.store.write_pool.contended() { BUFFER_PATIENCE_CONTENDED } else { BUFFER_PATIENCE }
     }
 
     /// Gives the buffer back while nothing comes: a client that pauses must not hold what others wait for.

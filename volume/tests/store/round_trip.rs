@@ -1,8 +1,9 @@
 //! What goes in comes out, now and after the store was opened again.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use shared::limits::{BUFFER_PATIENCE, WRITE_BUFFERS};
 use volume::store::{ReadError, WriteError};
 
 use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
@@ -214,31 +215,30 @@ async fn slow_uploads_do_not_keep_the_buffers_from_others() {
     let (store, _) = kit.open().await;
     // Each has sent a little and sends no more for now: together they hold every buffer.
     let mut slow = Vec::new();
-    for _ in 0..shared::limits::WRITE_BUFFERS {
-        let mut upload = store.begin(record(blob(), Some(20_000))).await.unwrap();
-        upload.write(&body(9_999, 1)).await.unwrap();
+    for n in 0..WRITE_BUFFERS as u64 {
+        let mut upload = store.begin(record(blob(), Some(50_000))).await.unwrap();
+        upload.write(&body(50_000, n)[..40_000]).await.unwrap();
+        assert_eq!(upload.patience(), BUFFER_PATIENCE);
         slow.push(upload);
     }
+    assert_eq!(store.status().write_buffers, WRITE_BUFFERS as u64);
     let other = tokio::spawn({
         let store = store.clone();
         async move { put(&store, &body(100_000, 2)).await }
     });
-    // As soon as one of them sends again it sees that somebody waits. It has enough to send for seconds.
-    tokio::pin!(other);
-    let id = loop {
-        if let Ok(put) = tokio::time::timeout(Duration::from_millis(5), &mut other).await {
-            break put.unwrap();
-        }
-        assert!(slow[0].length() < 19_000, "the buffers were never given back");
-        slow[0].write(&body(10, 5)).await.unwrap();
-    };
+    // They see that somebody waits, and one that gives its buffer back is enough.
+    let until = Instant::now() + Duration::from_secs(10);
+    while slow[0].patience() == BUFFER_PATIENCE {
+        assert!(Instant::now() < until, "nobody waits for a buffer");
+        tokio::task::yield_now().await;
+    }
+    slow[0].rest().await.unwrap();
+    let id = other.await.unwrap();
     assert_eq!(get(&store, id).await, body(100_000, 2));
-    let sent = slow[0].length();
     let mut first = slow.remove(0);
-    first.write(&body(usize::try_from(20_000 - sent).unwrap(), 7)).await.unwrap();
+    first.write(&body(50_000, 0)[40_000..]).await.unwrap();
     let id = first.finish().await.unwrap().blob;
-    drop(slow);
-    assert_eq!(get(&store, id).await.len(), 20_000);
+    assert_eq!(get(&store, id).await, body(50_000, 0));
 }
 
 #[tokio::test]
@@ -246,18 +246,19 @@ async fn uploads_that_rest_hold_no_buffer() {
     let kit = Kit::new();
     let (store, _) = kit.open().await;
     let mut resting = Vec::new();
-    for n in 0..shared::limits::WRITE_BUFFERS as u64 {
-        let mut upload = store.begin(record(blob(), Some(20_000))).await.unwrap();
-        upload.write(&body(20_000, n)[..9_999]).await.unwrap();
+    for n in 0..WRITE_BUFFERS as u64 {
+        let mut upload = store.begin(record(blob(), Some(50_000))).await.unwrap();
+        upload.write(&body(50_000, n)[..40_000]).await.unwrap();
         upload.rest().await.unwrap();
         resting.push(upload);
     }
+    assert_eq!(store.status().write_buffers, 0);
     let id = put(&store, &body(100_000, 2)).await;
     assert_eq!(get(&store, id).await, body(100_000, 2));
     for (n, mut upload) in (0..).zip(resting) {
-        upload.write(&body(20_000, n)[9_999..]).await.unwrap();
+        upload.write(&body(50_000, n)[40_000..]).await.unwrap();
         let id = upload.finish().await.unwrap().blob;
-        assert_eq!(get(&store, id).await, body(20_000, n));
+        assert_eq!(get(&store, id).await, body(50_000, n));
     }
 }
 
