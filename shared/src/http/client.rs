@@ -16,7 +16,8 @@ use serde::de::DeserializeOwned;
 use crate::clock::Clock;
 use crate::http::body::{self, Body, ReadError};
 use crate::limits::{
-    CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT, SOCKET_RECEIVE_BYTES,
+    CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT,
+    SOCKET_RECEIVE_BYTES,
 };
 use crate::secret::ClusterSecret;
 use crate::wire::error::{ErrorBody, ErrorDetail};

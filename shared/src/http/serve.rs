@@ -26,7 +26,9 @@ use tracing::Instrument;
 use crate::http::body::{self, Body, BodyFailure};
 use crate::http::stall::Unstalled;
 use crate::ids::RequestId;
-use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT, SOCKET_RECEIVE_BYTES};
+use crate::limits::{
+    CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT, SOCKET_RECEIVE_BYTES,
+};
 use crate::telemetry::HttpMetrics;
 use crate::wire::error::{ErrorBody, ErrorCode, ErrorDetail, ErrorReply};
 use crate::wire::routes::{REQUEST_ID_HEADER, without_ticket};
