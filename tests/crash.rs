@@ -158,7 +158,7 @@ impl Upkeep {
     fn rot(&mut self, cluster: &Cluster, dice: &mut Dice) {
         let value = &self.values[dice.index(self.values.len())];
         // Behind what the copy is found by.
-        let offset = 64 + dice.below(STILL_BYTES as u64 - 64);
+        let offset = (64 + dice.below(STILL_BYTES as u64 - 64)).cast_signed();
         self.flips += u64::from(rot::flip(cluster.volume_folder(0), value, offset));
         self.flipped = Instant::now();
     }

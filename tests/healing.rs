@@ -3,8 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use reqwest::Method;
 use shared::digest::Digest;
 use shared::wire::error::ErrorCode;
 use shared::wire::volume::VolumeStatus;
-use tests::{Answer, Client, Cluster, Options, eventually, say, setting, value};
+use tests::{Answer, Client, Cluster, Options, eventually, rot, say, setting, value};
 
 const HEALED: Duration = Duration::from_secs(60);
 
@@ -27,26 +26,9 @@ async fn two(name: &str) -> (Cluster, Vec<u8>) {
     (cluster, bytes)
 }
 
-/// Flips a bit of what stands in a volume's segments where `needle` does, `offset` bytes from its beginning (or
-/// before it).
-fn flip(folder: &Path, needle: &[u8], offset: i64) {
-    let needle = &needle[..needle.len().min(64)];
-    for entry in fs::read_dir(folder.join("segments")).unwrap() {
-        let path = entry.unwrap().path();
-        let bytes = fs::read(&path).unwrap();
-        // Bodies begin at pages.
-        let pages = (0..bytes.len()).step_by(4096);
-        let found = pages.into_iter().find(|at| bytes[*at..].starts_with(needle));
-        if let Some(at) = found {
-            let at = u64::try_from(i64::try_from(at).unwrap() + offset).unwrap();
-            let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-            let mut byte = [0];
-            file.read_exact_at(&mut byte, at).unwrap();
-            file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-            return;
-        }
-    }
-    panic!("the value is not in {}", folder.display());
+/// Flips a bit of the copy in a volume, `offset` bytes from the beginning of its body.
+fn flip(folder: &Path, value: &[u8], offset: i64) {
+    assert!(rot::flip(folder, value, offset), "the value is not in {}", folder.display());
 }
 
 /// Reads of a value from this volume's copy alone: asks the master until it sends there.

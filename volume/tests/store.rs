@@ -6,6 +6,9 @@
 #[path = "store/kit.rs"]
 mod kit;
 
+#[path = "store/spoil.rs"]
+mod spoil;
+
 #[path = "store/compaction.rs"]
 mod compaction;
 #[path = "store/damage.rs"]
@@ -22,3 +25,5 @@ mod reclaim;
 mod round_trip;
 #[path = "store/scrub.rs"]
 mod scrub;
+#[path = "store/strangers.rs"]
+mod strangers;

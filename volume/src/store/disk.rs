@@ -6,6 +6,7 @@
 
 mod map;
 mod real;
+mod writeback;
 
 use std::fmt::Debug;
 use std::io;

@@ -1,53 +1,10 @@
 //! Files cut, overwritten, swapped and lost between two openings.
 
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
 use proptest::prelude::*;
-use volume::store::{FormatError, ReadError, Refusal, Store};
+use volume::store::{FormatError, ReadError, Refusal};
 
-use crate::kit::{Kit, MIB, PAGE, blob, body, get, put, put_as};
-
-fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
-    std::fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
-}
-
-fn cut(path: &Path, to: u64) {
-    std::fs::File::options().write(true).open(path).unwrap().set_len(to).unwrap();
-}
-
-/// Blobs with their values, and the length of the segment after each.
-struct Filled {
-    kit: Kit,
-    blobs: Vec<(shared::ids::BlobId, Vec<u8>)>,
-    ends: Vec<u64>,
-}
-
-async fn filled(sizes: &[usize]) -> Filled {
-    let kit = Kit::new();
-    let (store, _) = kit.open().await;
-    let (mut blobs, mut ends) = (Vec::new(), vec![PAGE]);
-    for (seed, size) in sizes.iter().enumerate() {
-        let value = body(*size, seed as u64);
-        blobs.push((put(&store, &value).await, value));
-        ends.push(kit.seg_len(0));
-    }
-    store.close().await;
-    Filled { kit, blobs, ends }
-}
-
-async fn all_there(store: &Store, blobs: &[(shared::ids::BlobId, Vec<u8>)]) {
-    for (blob, value) in blobs {
-        assert_eq!(&get(store, *blob).await, value);
-    }
-}
+use crate::kit::{MIB, PAGE, body, get, put};
+use crate::spoil::{all_there, cut, filled, flip, overwrite};
 
 #[tokio::test]
 async fn an_index_that_is_lost_torn_stale_or_another_s_is_made_anew() {
@@ -235,68 +192,6 @@ async fn a_last_record_that_rotted_is_not_cut_when_no_index_says_that_it_is_torn
 }
 
 #[tokio::test]
-async fn a_record_copied_elsewhere_is_refused() {
-    // Two records of the same shape in two segments of one volume.
-    let mut kit = Kit::new();
-    kit.options.segment_bytes = 1;
-    let (store, _) = kit.open().await;
-    let (a, b) = (put(&store, &body(9000, 1)).await, put(&store, &body(9000, 2)).await);
-    store.close().await;
-    drop(store);
-    let first = std::fs::read(kit.seg(0)).unwrap();
-    let second = std::fs::read(kit.seg(1)).unwrap();
-    assert_eq!(first.len(), second.len());
-    // The one's record in the other's place.
-    overwrite(&kit.seg(1), PAGE, &first[4096..]);
-    let (store, _) = kit.open().await;
-    assert!(matches!(store.reader(b).await, Err(ReadError::Damaged { .. })));
-    assert_eq!(get(&store, a).await, body(9000, 1));
-    drop(store);
-    // Only its body: header and trailer check, the block does not.
-    std::fs::write(kit.seg(1), &second).unwrap();
-    overwrite(&kit.seg(1), 2 * PAGE, &first[8192..first.len() - 4096]);
-    let (store, _) = kit.open().await;
-    let mut reader = store.reader(b).await.unwrap();
-    assert!(matches!(reader.read(0, 10).await, Err(ReadError::Damaged { .. })));
-    drop((reader, store));
-    // The whole segment under the other's name, and the two swapped with their indexes.
-    std::fs::write(kit.seg(1), &first).unwrap();
-    let (_, report) = kit.open().await;
-    assert_eq!(report.refused.len(), 1);
-    assert_eq!(report.refused[0].why, Refusal::Header(FormatError::Number));
-    assert_eq!(std::fs::read(kit.seg(1)).unwrap(), first);
-}
-
-#[tokio::test]
-async fn a_record_copied_within_its_segment_is_refused() {
-    let f = filled(&[9000, 9000, 9000]).await;
-    let bytes = std::fs::read(f.kit.seg(0)).unwrap();
-    let [one, two, three] = [f.ends[0], f.ends[1], f.ends[2]].map(|n| usize::try_from(n).unwrap());
-    overwrite(&f.kit.seg(0), f.ends[1], &bytes[one..two]);
-    let (store, _) = f.kit.open().await;
-    assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Damaged { .. })));
-    drop(store);
-    // A copy behind the last record is garbage to a scan.
-    std::fs::write(f.kit.seg(0), &bytes).unwrap();
-    overwrite(&f.kit.seg(0), f.ends[3], &bytes[two..three]);
-    let (store, report) = f.kit.open().await;
-    assert_eq!((report.blobs, report.torn_bytes), (3, (three - two) as u64));
-    all_there(&store, &f.blobs).await;
-}
-
-#[tokio::test]
-async fn a_segment_of_another_volume_is_refused_and_left_alone() {
-    let mut f = filled(&[9000]).await;
-    let before = std::fs::read(f.kit.seg(0)).unwrap();
-    f.kit.options.volume = shared::ids::VolumeId::random();
-    let (store, report) = f.kit.open().await;
-    assert_eq!(report.refused[0].why, Refusal::Header(FormatError::Volume));
-    put(&store, b"x").await;
-    assert_eq!(std::fs::read(f.kit.seg(0)).unwrap(), before);
-    assert!(f.kit.seg(1).exists());
-}
-
-#[tokio::test]
 async fn a_bad_first_page_is_a_crash_if_nothing_follows_and_rot_if_something_does() {
     let f = filled(&[9000]).await;
     flip(&f.kit.seg(0), 50);
@@ -311,76 +206,6 @@ async fn a_bad_first_page_is_a_crash_if_nothing_follows_and_rot_if_something_doe
         assert!(!f.kit.seg(0).exists() && !f.kit.idx(0).exists());
         std::fs::write(f.kit.seg(0), &before).unwrap();
     }
-}
-
-#[tokio::test]
-async fn foreign_files_are_left_alone_and_left_overs_removed() {
-    let f = filled(&[9000]).await;
-    for name in ["notes.txt", "0000000000.seg~", "12.seg", "0000000007.idx", "0000000000.idx.tmp"] {
-        std::fs::write(f.kit.path(name), b"?").unwrap();
-    }
-    std::fs::create_dir(f.kit.path("lost+found")).unwrap();
-    let (store, report) = f.kit.open().await;
-    assert_eq!(report.foreign, ["0000000000.seg~", "12.seg", "lost+found", "notes.txt"]);
-    all_there(&store, &f.blobs).await;
-    assert!(f.kit.path("notes.txt").exists());
-    assert!(!f.kit.idx(7).exists() && !f.kit.path("0000000000.idx.tmp").exists());
-}
-
-#[tokio::test]
-async fn a_value_made_of_records_does_not_pass_for_records() {
-    // A whole segment as somebody's value, at the very offsets at which it stands on the disk.
-    let f = filled(&[5000, 70_000]).await;
-    let stolen = std::fs::read(f.kit.seg(0)).unwrap();
-    let other = Kit::new();
-    let (store, _) = other.open().await;
-    let id = put(&store, &stolen[4096..]).await;
-    let after = put(&store, b"after").await;
-    store.close().await;
-    drop(store);
-    // Even in the same volume and segment, where the markers of some places would be right.
-    let (again, _) = f.kit.open().await;
-    let inside = put(&again, &stolen[4096..]).await;
-    again.close().await;
-    drop(again);
-    for (kit, blobs) in [(&other, 2), (&f.kit, 3)] {
-        std::fs::remove_file(kit.idx(0)).unwrap();
-        let (_, report) = kit.open().await;
-        assert_eq!((report.blobs, report.quarantined, report.torn_bytes), (blobs, 0, 0));
-    }
-    // The record round it is bad: nothing inside it counts.
-    flip(&other.seg(0), PAGE + 40);
-    std::fs::remove_file(other.idx(0)).unwrap();
-    let (store, report) = other.open().await;
-    assert_eq!((report.blobs, report.quarantined), (1, 1));
-    assert!(!store.has(id) && store.has(after));
-    let (store, _) = f.kit.open().await;
-    assert_eq!(get(&store, inside).await, stolen[4096..]);
-}
-
-#[tokio::test]
-async fn a_blob_found_twice_is_kept_once() {
-    let kit = Kit::new();
-    let (store, _) = kit.open().await;
-    let id = blob();
-    put_as(&store, id, &body(9000, 1)).await.unwrap();
-    let index = std::fs::read(kit.idx(0)).unwrap();
-    // Deleted, while a reader keeps the bytes; stored again; and the delete is forgotten.
-    let reader = store.reader(id).await.unwrap();
-    store.delete(vec![id]).await.unwrap();
-    put_as(&store, id, &body(9000, 1)).await.unwrap();
-    std::mem::forget(reader);
-    std::fs::write(kit.idx(0), index).unwrap();
-    drop(store);
-    let (store, report) = kit.open().await;
-    assert_eq!((report.blobs, report.duplicates), (1, 1));
-    store.close().await;
-    drop(store);
-    let (store, report) = kit.open().await;
-    assert_eq!((report.blobs, report.duplicates), (1, 0));
-    assert_eq!(get(&store, id).await, body(9000, 1));
-    store.delete(vec![id]).await.unwrap();
-    assert_eq!(kit.open().await.1.blobs, 0);
 }
 
 proptest! {

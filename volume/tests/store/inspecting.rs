@@ -10,6 +10,7 @@ use volume::store::inspect::{Closed, Closeness, Flaw, Inspection, Inspector, Rec
 use volume::store::{Damage, FormatError, IndexState, Refusal};
 
 use crate::kit::{Kit, PAGE, body, put};
+use crate::spoil::{cut, flip};
 
 /// Three records, of which the second has 300,000 bytes, and one that was deleted before them.
 struct Filled {
@@ -73,17 +74,6 @@ fn look(kit: &Kit) -> [Result<Inspection, Closed>; 3] {
 fn checked(kit: &Kit) -> Inspection {
     let [_, _, checked] = look(kit);
     checked.unwrap()
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
-}
-
-fn cut(path: &Path, to: u64) {
-    std::fs::File::options().write(true).open(path).unwrap().set_len(to).unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Pages of a file, mapped: bytes that can be sent without being copied. The one place with unsafe code.
+//! Pages of a file, mapped: bytes that can be sent without being copied.
 //!
 //! Nobody touches mapped bytes but the kernel, on their way into a socket with `writev`: where the disk cannot give them
 //! that call fails, and no signal comes. Bytes that have to be copied first (for TLS) must not come from here.

@@ -10,7 +10,7 @@ use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 use shared::limits::PAGE_BYTES;
 
-use super::{Access, Disk, DiskFile, Mapping, Punched};
+use super::{Access, Disk, DiskFile, Mapping, Punched, writeback};
 use crate::store::buffer::Aligned;
 use crate::store::format::PAGE;
 use crate::store::lock;
@@ -31,6 +31,8 @@ struct RealFile {
     direct: Mutex<Option<Arc<OwnedFd>>>,
     /// What a direct descriptor for a moment is opened by, where the file system has them.
     place: Option<(Arc<OwnedFd>, Box<str>)>,
+    /// Large writes go through the page cache here, and are told to leave it early.
+    early: bool,
     punches: bool,
 }
 
@@ -54,6 +56,12 @@ impl RealDisk {
     /// As if the file system could not punch holes: for tests and measurements of what is done then.
     pub fn without_punching(mut self) -> Self {
         self.punches = false;
+        self
+    }
+
+    /// As if the file system had no O_DIRECT: for tests and measurements of what is done then.
+    pub fn without_direct(mut self) -> Self {
+        self.direct = false;
         self
     }
 
@@ -92,7 +100,8 @@ impl RealDisk {
             _ => None,
         };
         let place = self.direct.then(|| (Arc::clone(&self.directory), name.into()));
-        Ok(Arc::new(RealFile { cached, direct: Mutex::new(direct), place, punches: self.punches }))
+        let early = access == Access::Direct && !self.direct;
+        Ok(Arc::new(RealFile { cached, direct: Mutex::new(direct), place, early, punches: self.punches }))
     }
 }
 
@@ -208,6 +217,9 @@ impl DiskFile for RealFile {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 n => done += n,
             }
+        }
+        if self.early {
+            writeback::begin(&self.cached, offset, bytes.len());
         }
         Ok(())
     }

@@ -261,17 +261,23 @@ impl World {
         if !report.foreign.is_empty() {
             return violated(format!("foreign files: {:?}", report.foreign));
         }
-        self.settle_fates(!self.is_cramped());
+        self.settle_fates(!self.is_cramped(), report.duplicates > 0);
         Ok(())
     }
 
     /// What an undisturbed opening shows of a blob is what it is from now on.
-    fn settle_fates(&mut self, undisturbed: bool) {
+    fn settle_fates(&mut self, undisturbed: bool, duplicates: bool) {
         let Some(store) = &self.store else { return };
+        let segments: Vec<_> =
+            self.disk.files().iter().filter_map(|(name, _)| SegmentNumber::from_name(name, ".seg")).collect();
         for known in &mut self.blobs {
             let place = lock(&store.0.catalog).get(known.id);
             known.stands_at(place);
             known.twice |= known.adrift && !self.blind.is_empty();
+            // The one in the other place was deleted, wherever that was.
+            if known.adrift && duplicates {
+                known.past.extend(&segments);
+            }
             known.adrift &= !undisturbed || !self.blind.is_empty();
             if let (Fate::Either(deleting), true) = (known.fate, undisturbed) {
                 known.fate = match (place.is_some(), deleting) {
