@@ -57,7 +57,7 @@ class Strained(BargeOne):
 
     def __exit__(self, kind, *_):
         self.stop()
-        if kind is Failure:
+        if kind and issubclass(kind, Exception):
             print(self.logs(), file=sys.stderr)
         for group in self.groups:
             with contextlib.suppress(OSError):
@@ -110,7 +110,10 @@ def request(url, head):
 def read_head(connection):
     head = b""
     while b"\r\n\r\n" not in head:
-        more = connection.recv(4096)
+        try:
+            more = connection.recv(4096)
+        except ConnectionResetError:
+            more = b""
         if not more:
             raise Failure(f"the connection ended in {head!r}")
         head += more

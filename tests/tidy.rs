@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{fs, iter};
 
 use syn::spanned::Spanned;
@@ -20,6 +21,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions above the limit, in the same way: `file: function`.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
+
+/// A file that is kept: whatever is larger is what a run left behind.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Which of our crates a crate may depend on.
 const CRATES: &[(&str, &[&str])] = &[
@@ -113,6 +117,21 @@ fn files_and_functions_are_short() {
         findings.add(*name, "is an exception that is not needed", "remove its line from tests/tidy.rs");
     }
     println!("{}", sizes(&sources));
+    findings.none();
+}
+
+#[test]
+fn nothing_large_is_kept_in_the_repository() {
+    let mut findings = Findings::default();
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    // Without git, or from an archive, there is no repository to look at.
+    let listed = listed.ok().filter(|l| l.status.success()).map_or_else(Vec::new, |l| l.stdout);
+    for name in listed.split(|b| *b == 0).filter_map(|n| std::str::from_utf8(n).ok()) {
+        let bytes = fs::metadata(root().join(name)).map_or(0, |m| if m.is_file() { m.len() } else { 0 });
+        if bytes > FILE_BYTES_MAX {
+            findings.add(name, format!("has {bytes} bytes"), "what a run leaves behind belongs under target");
+        }
+    }
     findings.none();
 }
 

@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
     let (config, listen) = args.into_config()?;
     let shutdown = Shutdown::on_signals()?;
     let listener =
-        shared::http::serve::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
+        shared::http::socket::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     // The one line on standard output: who started us with port 0 learns the port from it.
     writeln!(std::io::stdout(), "master listening on http://{address}")?;

@@ -33,10 +33,13 @@ pub const WRITE_BUFFERS: usize = 32;
 pub const WRITES_IN_FLIGHT: usize = 3;
 /// What an upload keeps before it takes a write buffer: three header pages, and the trickle of a slow client.
 pub const CARRY_BYTES_MAX: usize = 32 * 1024;
-/// An upload whose client sends nothing for so long gives its write buffer back.
+/// An upload that waits so long, for its client or for the next volume, gives its write buffer back ...
 pub const BUFFER_PATIENCE: Duration = Duration::from_millis(200);
-/// The same while others wait for a buffer: long enough for the next bytes of a client that sends as fast as it can.
+/// ... after so long while others wait for one: enough for the next bytes of a client that sends as fast as it can.
 pub const BUFFER_PATIENCE_CONTENDED: Duration = Duration::from_millis(5);
+/// While others wait for one, a buffer is filled for so long at most: a client that trickles must not hold it until it
+/// is full.
+pub const BUFFER_HOLD_CONTENDED: Duration = Duration::from_millis(100);
 /// Largest piece read and verified at once for a download.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffers of one volume: 16 MiB in all. A download holds one while it reads and those its
@@ -63,11 +66,13 @@ pub const RANGES_MAX: usize = 16;
 /// What hyper may buffer of one connection, either way. Together with `CONNECTIONS_MAX` it bounds
 /// what clients can make a server hold.
 pub const HTTP_BUFFER_BYTES: usize = 128 * 1024;
-/// What the kernel may hold of one connection for us to read. Left to itself it gives up to `net.ipv4.tcp_rmem` (6 to
-/// 32 MB) to each of some hundred uploads, runs out of socket memory and drops segments, and single uploads stand still
-/// for 10 s. Measured with 64 uploads and 64 downloads through a master on one machine: 1.7 GB and 37,000 drops without,
-/// 14,000 drops with 2 MiB, 270 with 1 MiB (what is left is the clients' side), at no loss with one client.
-pub const SOCKET_RECEIVE_BYTES: u32 = 1 << 20;
+/// Receive window of one connection; the kernel holds up to twice as much. Left to itself it gives up to
+/// `net.ipv4.tcp_rmem` (6 to 32 MB) to each of some hundred uploads, runs out of socket memory and drops segments, and
+/// single uploads stand still for 10 s. Measured with 64 uploads and 64 downloads through a master on one machine: 1.7 GB
+/// and 37,000 drops without, 14,000 drops with 2 MiB, 270 with 1 MiB (what is left is the clients' side).
+pub const SOCKET_WINDOW_BYTES: u32 = 1 << 20;
+/// Connections that wait to be accepted. More are refused by the system.
+pub const ACCEPT_BACKLOG: u32 = 1024;
 /// Header block of one request: a key of 1024 bytes percent-encoded, a ticket, metadata.
 pub const HTTP_HEADERS_MAX: usize = 128;
 /// Connections of one server.
@@ -197,6 +202,8 @@ const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(CARRY_BYTES_MAX <= WRITE_BUFFER_BYTES);
 const _: () = assert!(CARRY_BYTES_MAX >= 4 * PAGE_BYTES);
 const _: () = assert!(WRITES_IN_FLIGHT < WRITE_BUFFERS);
+const _: () = assert!(BUFFER_PATIENCE_CONTENDED.as_millis() < BUFFER_PATIENCE.as_millis());
+const _: () = assert!(BUFFER_PATIENCE.as_millis() < CHAIN_STALL_TIMEOUT.as_millis());
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
 const _: () = assert!(16 * (KEY_BYTES_MAX + METADATA_BYTES_MAX + 2048) < SLED_SEGMENT_BYTES / 4);

@@ -235,7 +235,8 @@ async fn idle_uploads_harm_nobody_else() {
     // More than a volume has write buffers, fewer than it has lanes.
     let idle = shared::limits::WRITE_BUFFERS * 4;
     assert!(idle < shared::limits::LANES_MAX);
-    others_work_beside(idle, "PUT /k HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc").await;
+    let begun = format!("PUT /k HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n{}", "x".repeat(40_000));
+    others_work_beside(idle, &begun).await;
 }
 
 /// Others are served at their usual speed while so many connections have sent no more than `begun`.

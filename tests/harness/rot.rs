@@ -22,7 +22,8 @@ pub fn flip(volume: &Path, value: &[u8], offset: i64) -> bool {
         let found = bytes.chunks(PAGE_BYTES).position(|page| page.starts_with(needle));
         let Some(page) = found else { continue };
         let Ok(file) = OpenOptions::new().read(true).write(true).open(entry.path()) else { continue };
-        let (at, mut byte) = (((page * PAGE_BYTES) as u64).saturating_add_signed(offset), [0]);
+        let at = ((page * PAGE_BYTES) as u64).checked_add_signed(offset).expect("a place in the segment");
+        let mut byte = [0];
         file.read_exact_at(&mut byte, at).expect("a byte of the record");
         file.write_all_at(&[byte[0] ^ 0x10], at).expect("it can be written");
         return true;

@@ -1,7 +1,7 @@
-//! How fast the store alone takes values: past the page cache, and through it where a file system has no O_DIRECT.
+//! How fast the store alone takes values: past the page cache, and through it as on a file system without O_DIRECT.
 //! Beside both, in turns, a file written and synced with nothing around it.
 //!
-//! `cargo bench -p volume --bench write -- --dir DIR`
+//! `cargo bench -p volume --bench write -- --dir DIR`; a relative DIR is below `volume`.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its result")]
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use shared::clock::{Clock, Timestamp};
 use shared::ids::{BlobId, VolumeId};
@@ -24,7 +24,7 @@ const BORN_MS: u64 = 1_700_000_000_000;
 
 #[derive(Parser)]
 struct Args {
-    /// Where; what the runs leave there is removed
+    /// Where; what the runs leave there is removed at their end
     #[arg(long)]
     dir: PathBuf,
     /// Bytes of each value
@@ -56,7 +56,11 @@ async fn main() -> Result<()> {
             std::fs::create_dir_all(&dir)?;
             let took = match n {
                 0 => file(&args, &dir)?,
-                1 => store(&args, RealDisk::open(&dir)?).await?,
+                1 => {
+                    let disk = RealDisk::open(&dir)?;
+                    ensure!(disk.is_direct(), "the file system of {} has no O_DIRECT", dir.display());
+                    store(&args, disk).await?
+                }
                 _ => store(&args, RealDisk::open(&dir)?.without_direct()).await?,
             };
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

@@ -219,7 +219,8 @@ async fn heal(volume: &Arc<Volume>, blob: BlobId) -> Result<(), HealError> {
 async fn fill(volume: &Arc<Volume>, blob: BlobId, upload: &mut Upload, length: u64) -> Result<(), HealError> {
     let mut supply = Supply::open(volume, blob, Asker::Healer).await?;
     while upload.length() < length {
-        let bytes = supply.read(upload.length(), READ_BUFFER_BYTES).await?;
+        let at = upload.length();
+        let bytes = upload.meanwhile(supply.read(at, READ_BUFFER_BYTES)).await??;
         if bytes.is_empty() {
             return Err(ReadError::NotFound { blob }.into());
         }

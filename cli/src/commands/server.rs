@@ -103,7 +103,7 @@ async fn wait(
 }
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    shared::http::serve::listen(address).with_context(|| {
+    shared::http::socket::listen(address).with_context(|| {
         format!("cannot listen on {address}: is another Barge running? Choose another place with --listen")
     })
 }

@@ -15,10 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::http::body::{self, Body, ReadError};
-use crate::limits::{
-    CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT,
-    SOCKET_RECEIVE_BYTES,
-};
+use crate::http::socket::receive_bytes;
+use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT};
 use crate::secret::ClusterSecret;
 use crate::wire::error::{ErrorBody, ErrorDetail};
 use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, SIGNATURE_HEADER};
@@ -66,7 +64,7 @@ impl Default for HttpClient {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
-        connector.set_recv_buffer_size(Some(SOCKET_RECEIVE_BYTES as usize));
+        connector.set_recv_buffer_size(receive_bytes().and_then(|bytes| usize::try_from(bytes).ok()));
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())

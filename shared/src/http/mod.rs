@@ -9,4 +9,5 @@ pub mod metadata;
 pub mod pipe;
 pub mod serve;
 pub mod signed;
+pub mod socket;
 pub mod stall;

@@ -2,7 +2,6 @@
 //! errors turned into JSON in one place. It knows no route: that is the service's.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,16 +18,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::http::body::{self, Body, BodyFailure};
 use crate::http::stall::Unstalled;
 use crate::ids::RequestId;
-use crate::limits::{
-    CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT, SOCKET_RECEIVE_BYTES,
-};
+use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT};
 use crate::telemetry::HttpMetrics;
 use crate::wire::error::{ErrorBody, ErrorCode, ErrorDetail, ErrorReply};
 use crate::wire::routes::{REQUEST_ID_HEADER, without_ticket};
@@ -36,8 +33,6 @@ use crate::work::Shutdown;
 
 /// Requests under way get so long to end after the shutdown signal; then they are cut.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-/// Connections that wait to be accepted. More are refused by the system.
-const BACKLOG: u32 = 1024;
 /// Out of file descriptors or the like: accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -58,26 +53,6 @@ pub trait Service: Send + Sync + 'static {
         request: Request<Incoming>,
         context: Context,
     ) -> impl Future<Output = Result<Response<Body>, ErrorReply>> + Send;
-}
-
-/// Binds `address`, with the bound of `SOCKET_RECEIVE_BYTES` on what is accepted.
-///
-/// # Errors
-/// Those of the system: the address is not ours, or taken.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let mut socket = new_socket(address)?;
-    socket.set_recv_buffer_size(SOCKET_RECEIVE_BYTES)?;
-    // A system that grants less than this (`net.core.rmem_max`) would make distant clients slow.
-    if socket.recv_buffer_size()? < SOCKET_RECEIVE_BYTES {
-        socket = new_socket(address)?;
-    }
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
 }
 
 /// Serves `listener` until `shutdown`, then ends what is under way.

@@ -142,7 +142,7 @@ impl Incomer {
     ) -> Result<Response<Body>, ErrorReply> {
         let mut down = self.open_downstream(upload_length(&self.headers, &self.grant));
         let mut pace = Pace::default();
-        while let Some(frame) = or_rest(&mut upload, body::next(incoming)).await?? {
+        while let Some(frame) = upload.meanwhile(body::next(incoming)).await?? {
             pace.came(frame.len())?;
             self.volume.http_metrics.received(frame.len());
             let handed_on = async { tokio::join!(down.push(frame.clone()), declared.update(&frame)) };
@@ -312,18 +312,7 @@ impl Incomer {
 /// Between two attempts to reach the master with a commit.
 const COMMIT_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Waits for `other`; when that takes long, the upload's buffer goes back to its pool meanwhile.
-async fn or_rest<T>(upload: &mut Upload, other: impl Future<Output = T>) -> Result<T, WriteError> {
-    tokio::pin!(other);
-    if let Ok(output) = tokio::time::timeout(upload.patience(), &mut other).await {
-        return Ok(output);
-    }
-    upload.rest().await?;
-    Ok(other.await)
-}
-
-/// Writes `bytes` while `other` goes on. The upload holds no buffer while it waits for it: the next volume of the
-/// chain may wait for a buffer itself, and in a ring they would wait for each other.
+/// Writes `bytes` while `other` goes on.
 async fn write_beside<T>(
     upload: &mut Upload,
     bytes: &[u8],
@@ -338,7 +327,7 @@ async fn write_beside<T>(
             return Ok(output);
         }
     }
-    or_rest(upload, other).await
+    upload.meanwhile(other).await
 }
 
 fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {

@@ -151,7 +151,7 @@ impl Store {
         while upload.length() < reader.length() {
             let piece = reader.read(upload.length(), READ_BUFFER_BYTES).await.map_err(unreadable)?;
             upload.write(&piece).await.map_err(unwritable)?;
-            throttle.spend(piece.len()).await;
+            upload.meanwhile(throttle.spend(piece.len())).await.map_err(unwritable)?;
         }
         match upload.finish().await {
             Err(WriteError::Gone { .. }) => Ok(None),

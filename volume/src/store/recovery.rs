@@ -47,6 +47,9 @@ pub struct OpenReport {
     pub quarantined: usize,
     /// Blobs found twice; the second copy goes once the first is verified.
     pub duplicates: usize,
+    /// Which.
+    #[cfg(test)]
+    pub(super) twice: Vec<BlobId>,
     /// Segments left by a crash right after their creation, removed.
     pub unborn: usize,
     /// Segments that are not served, and why.
@@ -246,6 +249,8 @@ impl Opening {
 fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>, report: &mut OpenReport) {
     for (blob, second) in duplicates {
         report.duplicates += 1;
+        #[cfg(test)]
+        report.twice.push(*blob);
         let Some(first) = lock(&inner.catalog).get(*blob) else { continue };
         let (keep, free) = if is_whole(inner, &first) { (first, *second) } else { (*second, first) };
         let whole = keep == first || is_whole(inner, second);

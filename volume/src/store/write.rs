@@ -5,27 +5,33 @@
 //! It never reports success on top of a failed write or sync, and never waits for a buffer while it
 //! holds one that could be written.
 
+mod filling;
 mod flights;
 mod last;
 mod sums;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::Instant;
 
+use futures_util::future::{Either, select};
 use shared::clock::Timestamp;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
 use shared::limits::{
-    BLOB_BYTES_MAX, BUFFER_PATIENCE, BUFFER_PATIENCE_CONTENDED, CARRY_BYTES_MAX, PAGE_BYTES, WRITES_IN_FLIGHT,
+    BLOB_BYTES_MAX, BUFFER_HOLD_CONTENDED, BUFFER_PATIENCE, BUFFER_PATIENCE_CONTENDED, CARRY_BYTES_MAX,
+    PAGE_BYTES, WRITES_IN_FLIGHT,
 };
 use shared::work::blocking;
 
-use super::buffer::Buffer;
 use super::error::WriteError;
 use super::format::{PAGE, RecordHeader, pages_of, trailer_pages};
 use super::lane::Lease;
 use super::{Inner, Store};
+use filling::Filling;
 use flights::Flights;
 use last::{Last, write_at};
 
@@ -75,14 +81,6 @@ pub struct Upload {
     flights: Flights,
     /// A call failed or was given up half way: only dropping is left.
     broken: bool,
-}
-
-#[derive(Debug)]
-struct Filling {
-    buffer: Buffer,
-    used: usize,
-    /// Where bytes begin that are not hashed yet.
-    fresh: usize,
 }
 
 impl Store {
@@ -224,17 +222,43 @@ impl Upload {
                 self.flush().await?;
             }
         }
+        let held = self.filling.as_ref().map(|f| f.since.elapsed());
+        if held.is_some_and(|held| held > BUFFER_HOLD_CONTENDED) && self.store.write_pool.contended() {
+            self.flush().await?;
+        }
         self.broken = false;
         Ok(())
     }
 
-    /// How long the caller may wait for its client, or for anyone else, before it must `rest`: uploads hold
-    /// buffers that others wait for.
-    pub fn patience(&self) -> Duration {
-        if self.store.write_pool.contended() { BUFFER_PATIENCE_CONTENDED } else { BUFFER_PATIENCE }
+    /// Waits for `other`: the client, or the next volume of a chain. When that takes long, the upload's buffer goes back
+    /// to its pool meanwhile: others wait for it, and in a ring of chains they would wait for each other.
+    ///
+    /// Errors are those of `write`.
+    pub async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> Result<T, WriteError> {
+        let mut other = pin!(other);
+        if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(other.as_mut().poll(cx))).await {
+            return Ok(output);
+        }
+        let began = Instant::now();
+        while self.filling.is_some() {
+            if let Ok(output) = tokio::time::timeout(BUFFER_PATIENCE_CONTENDED, &mut other).await {
+                return Ok(output);
+            }
+            if !self.store.write_pool.contended() && began.elapsed() < BUFFER_PATIENCE {
+                continue;
+            }
+            match select(pin!(self.rest()), &mut other).await {
+                Either::Left((rested, _)) => rested?,
+                Either::Right((output, rested)) => {
+                    rested.await?;
+                    return Ok(output);
+                }
+            }
+        }
+        Ok(other.await)
     }
 
-    /// Gives the buffer back while nothing comes: a client that pauses must not hold what others wait for.
+    /// Gives the buffer back, and returns when all that came is on its way to the disk no more but there.
     ///
     /// Errors are those of `write`.
     pub async fn rest(&mut self) -> Result<(), WriteError> {
@@ -254,7 +278,7 @@ impl Upload {
             buffer.as_mut_slice()[..used].copy_from_slice(&self.carry);
             self.carry.clear();
             let fresh = std::mem::take(&mut self.carry_fresh);
-            self.filling = Some(Filling { buffer, used, fresh });
+            self.filling = Some(Filling { buffer, used, fresh, since: Instant::now() });
         }
         self.filling.as_mut().expect("it was filled above")
     }
@@ -265,7 +289,7 @@ impl Upload {
         let ahead = if self.store.write_pool.contended() { 0 } else { WRITES_IN_FLIGHT - 1 };
         self.flights.land(ahead).await?;
         let (Some(filling), Some(lease)) = (self.filling.take(), &mut self.lease) else { return Ok(()) };
-        let Filling { buffer, used, fresh } = filling;
+        let Filling { buffer, used, fresh, .. } = filling;
         let whole = used / PAGE_BYTES * PAGE_BYTES;
         self.carry.extend_from_slice(&buffer.as_slice()[whole..used]);
         self.carry_fresh = self.carry.len();
@@ -356,25 +380,6 @@ impl Drop for Upload {
             // The runtime went down, and nothing can be waited for: the next opening cuts the tail.
             Err(_) => lease.abandon(),
         }
-    }
-}
-
-impl Filling {
-    fn room(&self) -> usize {
-        self.buffer.as_slice().len() - self.used
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.room());
-        self.buffer.as_mut_slice()[self.used..self.used + taken].copy_from_slice(&bytes[..taken]);
-        self.used += taken;
-        taken
-    }
-
-    fn pad(&mut self) {
-        let end = self.used.next_multiple_of(PAGE_BYTES);
-        self.buffer.as_mut_slice()[self.used..end].fill(0);
-        self.used = end;
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use shared::limits::{BUFFER_PATIENCE, WRITE_BUFFERS};
-use volume::store::{ReadError, WriteError};
+use shared::limits::WRITE_BUFFERS;
+use volume::store::{ReadError, Store, Upload, WriteError};
 
 use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
 
+/// For what comes in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
 const SIZES: [usize; 13] =
     [0, 1, 4095, 4096, 4097, 65535, 65536, 65537, MIB - 4096, MIB - 1, MIB, MIB + 1, 5 * MIB + 17];
 
@@ -209,36 +211,51 @@ async fn many_uploads_at_once_more_than_there_are_buffers() {
     }
 }
 
-#[tokio::test]
-async fn slow_uploads_do_not_keep_the_buffers_from_others() {
-    let kit = Kit::new();
-    let (store, _) = kit.open().await;
-    // Each has sent a little and sends no more for now: together they hold every buffer.
+/// Uploads that have sent a little of a megabyte: together they hold every buffer.
+async fn slow_uploads(store: &Store) -> Vec<Upload> {
     let mut slow = Vec::new();
     for n in 0..WRITE_BUFFERS as u64 {
-        let mut upload = store.begin(record(blob(), Some(50_000))).await.unwrap();
-        upload.write(&body(50_000, n)[..40_000]).await.unwrap();
-        assert_eq!(upload.patience(), BUFFER_PATIENCE);
+        let mut upload = store.begin(record(blob(), Some(MIB))).await.unwrap();
+        upload.write(&body(MIB, n)[..40_000]).await.unwrap();
         slow.push(upload);
     }
     assert_eq!(store.status().write_buffers, WRITE_BUFFERS as u64);
+    slow
+}
+
+#[tokio::test]
+async fn uploads_that_wait_do_not_keep_the_buffers_from_others() {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    let mut slow = slow_uploads(&store).await;
+    // What the first of them waits for comes when another got a buffer, and was through.
+    let id = tokio::time::timeout(PATIENCE, slow[0].meanwhile(put(&store, &body(100_000, 2)))).await;
+    assert_eq!(get(&store, id.expect("it got a buffer").unwrap()).await, body(100_000, 2));
+    let mut first = slow.remove(0);
+    first.write(&body(MIB, 0)[40_000..]).await.unwrap();
+    let id = first.finish().await.unwrap().blob;
+    assert_eq!(get(&store, id).await, body(MIB, 0));
+}
+
+#[tokio::test]
+async fn uploads_that_trickle_do_not_keep_the_buffers_from_others() {
+    let kit = Kit::new();
+    let (store, _) = kit.open().await;
+    let mut slow = slow_uploads(&store).await;
     let other = tokio::spawn({
         let store = store.clone();
         async move { put(&store, &body(100_000, 2)).await }
     });
-    // They see that somebody waits, and one that gives its buffer back is enough.
-    let until = Instant::now() + Duration::from_secs(10);
-    while slow[0].patience() == BUFFER_PATIENCE {
-        assert!(Instant::now() < until, "nobody waits for a buffer");
-        tokio::task::yield_now().await;
+    // A byte every other millisecond, with no pause that could be called one.
+    let until = Instant::now() + PATIENCE;
+    while !other.is_finished() {
+        assert!(Instant::now() < until, "the buffers were never given back");
+        for upload in &mut slow {
+            upload.write(b"x").await.unwrap();
+        }
+        slow[0].meanwhile(tokio::time::sleep(Duration::from_millis(1))).await.unwrap();
     }
-    slow[0].rest().await.unwrap();
-    let id = other.await.unwrap();
-    assert_eq!(get(&store, id).await, body(100_000, 2));
-    let mut first = slow.remove(0);
-    first.write(&body(50_000, 0)[40_000..]).await.unwrap();
-    let id = first.finish().await.unwrap().blob;
-    assert_eq!(get(&store, id).await, body(50_000, 0));
+    assert_eq!(get(&store, other.await.unwrap()).await, body(100_000, 2));
 }
 
 #[tokio::test]

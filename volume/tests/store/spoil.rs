@@ -1,4 +1,5 @@
-//! Files of a closed store, and how they are spoilt: overwritten, flipped, cut.
+//! Files of a closed store, and how they are spoilt: overwritten, flipped, cut. What each costs
+//! is for the tests to say.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;

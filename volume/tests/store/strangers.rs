@@ -1,4 +1,5 @@
-//! What is in the wrong place: records and segments of others, files that are none of ours, a blob found twice.
+//! What is in the wrong place: records and segments of others, files that are none of ours, a blob
+//! found twice. Nothing of it is served, and nothing of it is lost.
 
 use volume::store::{FormatError, ReadError, Refusal};
 

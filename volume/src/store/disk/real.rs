@@ -31,7 +31,7 @@ struct RealFile {
     direct: Mutex<Option<Arc<OwnedFd>>>,
     /// What a direct descriptor for a moment is opened by, where the file system has them.
     place: Option<(Arc<OwnedFd>, Box<str>)>,
-    /// Large writes go through the page cache here, and are told to leave it early.
+    /// Bodies go through the page cache here, and begin to be written at once.
     early: bool,
     punches: bool,
 }
@@ -219,7 +219,7 @@ impl DiskFile for RealFile {
             }
         }
         if self.early {
-            writeback::begin(&self.cached, offset, bytes.len());
+            writeback::begin(&self.cached, offset, bytes.len())?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use shared::clock::{Clock, Timestamp};
-use shared::ids::VolumeId;
+use shared::ids::{BlobId, VolumeId};
 
 use super::known::{Fate, Known};
 use super::step::Ending;
@@ -261,12 +261,12 @@ impl World {
         if !report.foreign.is_empty() {
             return violated(format!("foreign files: {:?}", report.foreign));
         }
-        self.settle_fates(!self.is_cramped(), report.duplicates > 0);
+        self.settle_fates(!self.is_cramped(), &report.twice);
         Ok(())
     }
 
     /// What an undisturbed opening shows of a blob is what it is from now on.
-    fn settle_fates(&mut self, undisturbed: bool, duplicates: bool) {
+    fn settle_fates(&mut self, undisturbed: bool, twice: &[BlobId]) {
         let Some(store) = &self.store else { return };
         let segments: Vec<_> =
             self.disk.files().iter().filter_map(|(name, _)| SegmentNumber::from_name(name, ".seg")).collect();
@@ -274,8 +274,8 @@ impl World {
             let place = lock(&store.0.catalog).get(known.id);
             known.stands_at(place);
             known.twice |= known.adrift && !self.blind.is_empty();
-            // The one in the other place was deleted, wherever that was.
-            if known.adrift && duplicates {
+            // The second one was deleted, wherever it was.
+            if twice.contains(&known.id) {
                 known.past.extend(&segments);
             }
             known.adrift &= !undisturbed || !self.blind.is_empty();
