@@ -1,16 +1,13 @@
 //! A server dies or freezes in the middle of an upload: an answer in time, a retried PUT works.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use shared::limits::WRITE_BUFFERS;
 use shared::ticket::Operation;
 use shared::work::blocking;
 use tests::forge::Forge;
 use tests::raw::{Raw, RawAnswer};
-use tests::{Cluster, Options, eventually, say, value};
-use tokio::task::JoinSet;
+use tests::{Cluster, eventually, say, value};
 
 use super::{UPLOAD_ANSWER, three};
 
@@ -190,28 +187,4 @@ async fn a_redirected_upload_outlives_its_master() {
     );
     cluster.settled().await;
     assert!(cluster.client().get("k").await.unwrap().body == bytes);
-}
-
-/// Each of two volumes is the first of some chains and the second of others, and has fewer buffers than uploads: none may
-/// wait for a buffer of the one while it keeps one of the other.
-#[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_cross_do_not_wait_for_each_other() {
-    let options = Options { volumes: 2, replicas: 2, min_replicas: 2, ..Options::default() };
-    let cluster = Cluster::start("crossing", options).await;
-    let bytes = value(5, 3 << 20);
-    let keys: Vec<_> = (0..3 * WRITE_BUFFERS).map(|n| format!("crossing/{n}")).collect();
-    let mut uploads = JoinSet::new();
-    for key in keys.clone() {
-        let (client, bytes) = (cluster.client(), bytes.clone());
-        uploads.spawn(async move { client.put(&key, bytes).await });
-    }
-    while let Some(ended) = uploads.join_next().await {
-        let answer = ended.expect("an upload").expect("an answer");
-        assert_eq!(answer.status, 201, "{}", answer.text());
-    }
-    let mut firsts = BTreeSet::new();
-    for key in keys.iter().take(20) {
-        firsts.insert(chain_of(&cluster, key).await[0]);
-    }
-    assert_eq!(firsts.len(), 2, "all chains began at the same volume");
 }
