@@ -258,7 +258,7 @@ impl Upload {
         Ok(other.await)
     }
 
-    /// Gives the buffer back, and returns when all that came is on its way to the disk no more but there.
+    /// Gives the buffer back: writes what it holds, and returns when nothing of this upload is on its way any more.
     ///
     /// Errors are those of `write`.
     pub async fn rest(&mut self) -> Result<(), WriteError> {
