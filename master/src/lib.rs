@@ -12,6 +12,7 @@ pub mod list;
 mod master;
 mod metrics;
 pub mod plan;
+pub mod raft;
 mod read;
 pub mod sequencer;
 pub mod state;

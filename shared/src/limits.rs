@@ -184,6 +184,21 @@ pub const SLED_CACHE_BYTES: u64 = 32 << 20;
 /// and must be less than a quarter of it, or sled puts it into a file of its own.
 pub const SLED_SEGMENT_BYTES: usize = 2 << 20;
 
+/// A segment of the raft log is followed by another when it passes this size: what one purge gives back, and what an
+/// opening reads at once.
+pub const RAFT_LOG_SEGMENT_BYTES: u64 = 64 << 20;
+/// The newest entries of the raft log are kept in memory up to this size: followers that keep up, and the tables, never
+/// read from the disk.
+pub const RAFT_LOG_CACHE_BYTES: usize = 16 << 20;
+/// Entries handed to one follower at once.
+pub const RAFT_LOG_READ_BYTES: usize = 4 << 20;
+/// Appends that share one write and one sync of the raft log, in bytes.
+pub const RAFT_LOG_BATCH_BYTES: usize = 4 << 20;
+/// One entry of the raft log: far above any command, and a bound on what a damaged length can ask for.
+pub const RAFT_LOG_ENTRY_BYTES_MAX: usize = 8 << 20;
+/// Calls waiting for the thread that writes the raft log; more wait in their callers.
+pub const RAFT_LOG_QUEUE: usize = 64;
+
 /// Points each volume has on the ring; its weight counts in the distance to them.
 pub const VIRTUAL_NODES: u32 = 128;
 
@@ -211,4 +226,7 @@ const _: () = assert!(BLOB_BYTES_MAX / BLOCK_BYTES as u64 * 4 <= 4 << 20);
 const _: () = assert!(TICKET_LIFETIME.as_secs() > CLOCK_SKEW_MAX.as_secs());
 const _: () = assert!(ORPHAN_GRACE.as_secs() > 2 * (COMMIT_TIMEOUT.as_secs() + CLOCK_SKEW_MAX.as_secs()));
 const _: () = assert!(POOL_IDLE_TIMEOUT.as_secs() < HEADER_TIMEOUT.as_secs());
+const _: () = assert!(MESSAGE_BYTES_MAX < RAFT_LOG_ENTRY_BYTES_MAX);
+const _: () = assert!(RAFT_LOG_READ_BYTES <= RAFT_LOG_CACHE_BYTES);
+const _: () = assert!(RAFT_LOG_BATCH_BYTES as u64 <= RAFT_LOG_SEGMENT_BYTES);
 const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());

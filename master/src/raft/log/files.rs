@@ -1,0 +1,236 @@
+//! What is done to the files, step by step: the order of the steps here is what a crash relies on.
+//!
+//! - A state file (`vote`, `purged`, `begin`) is replaced whole: written beside, synced, renamed, directory synced.
+//! - A segment gets its name when its header is durable: a `.log` file without one is never a crash's doing.
+//! - There is a vote before there is a segment or `purged`: one that is missing beside them was lost. openraft writes the
+//!   first entry of a new group before its first vote, so the vote it takes for granted then is written down.
+//! - Names of segments only ever rise in the order in which they are made, so that names alone say how to read them.
+//!
+//! The first error ends it: whoever calls must not call again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use openraft::{LogId, NodeId, Vote};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::disk::{Disk, DiskFile};
+use super::format::{Frame, Kind, SegmentHeader, State};
+use super::view::{Place, Segment};
+
+const SEGMENT_TEMPORARY: &str = "segment.tmp";
+
+/// The files of a log that is open.
+#[derive(Debug)]
+pub(super) struct Files<N: NodeId> {
+    pub(super) disk: Arc<dyn Disk>,
+    /// Oldest first; the last one is appended to.
+    pub(super) segments: Vec<Arc<Segment>>,
+    /// Where the last one ends.
+    pub(super) end: u64,
+    pub(super) next_batch: u64,
+    /// The last entry, or the last purged one.
+    pub(super) last: Option<LogId<N>>,
+    pub(super) has_vote: bool,
+    pub(super) segment_bytes_max: u64,
+    /// Of all segments.
+    pub(super) bytes: Arc<AtomicU64>,
+}
+
+impl<N: NodeId> Files<N> {
+    /// Writes entries that follow on the last one with one write and one sync.
+    pub(super) fn append(&mut self, entries: &[(LogId<N>, Bytes)]) -> io::Result<Vec<Place>> {
+        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
+            return Ok(Vec::new());
+        };
+        self.ensure_vote()?;
+        let segment = self.segment_for(first.index)?;
+        let mut batch = Vec::with_capacity(entries.iter().map(|(_, body)| body.len() + 64).sum());
+        let mut places = Vec::with_capacity(entries.len());
+        for (log_id, body) in entries {
+            let offset = self.end + batch.len() as u64;
+            let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+            self.frame(Kind::Entry, log_id.index, batch.len())?.encode(
+                &mut batch,
+                &segment.salt,
+                offset,
+                length,
+                body,
+            );
+            places.push(Place { segment: Arc::clone(&segment), offset, length });
+        }
+        self.write(&segment, &batch)?;
+        self.last = Some(last.clone());
+        Ok(places)
+    }
+
+    /// Makes this entry and all behind it void; `previous` is the one before.
+    pub(super) fn truncate(&mut self, index: u64, previous: Option<LogId<N>>) -> io::Result<()> {
+        if let Some(segment) = self.segments.last().cloned() {
+            let mut batch = Vec::new();
+            self.frame(Kind::Truncate, index, 0)?.encode(&mut batch, &segment.salt, self.end, 0, &[]);
+            self.write(&segment, &batch)?;
+        }
+        self.last = previous;
+        Ok(())
+    }
+
+    /// Makes everything up to this entry void and gives back what space that frees. `restart`: no entry is left, and
+    /// the next one does not follow on what the segments have.
+    pub(super) fn purge(&mut self, upto: &LogId<N>, restart: bool) -> io::Result<()> {
+        self.ensure_vote()?;
+        replace(&*self.disk, State::Purged, upto)?;
+        if restart {
+            self.last = Some(upto.clone());
+            return self.remove_all();
+        }
+        self.remove_segments(purgeable(&self.segments, upto.index))
+    }
+
+    /// Writes the vote down.
+    pub(super) fn save_vote(&mut self, vote: &Vote<N>) -> io::Result<()> {
+        replace(&*self.disk, State::Vote, vote)?;
+        self.has_vote = true;
+        Ok(())
+    }
+
+    /// Begins an empty log behind `log_id`. The rename of `begin` is the moment it happens; an opening does the rest.
+    pub(super) fn begin(&mut self, log_id: &LogId<N>, vote: &Vote<N>) -> io::Result<()> {
+        self.remove_all()?;
+        replace(&*self.disk, State::Begin, &(log_id, vote))?;
+        finish_beginning(&*self.disk, log_id, vote)?;
+        self.has_vote = true;
+        self.last = Some(log_id.clone());
+        Ok(())
+    }
+
+    /// Removes every segment. The last one may say that entries of those before it are void: it goes when they are gone.
+    pub(super) fn remove_all(&mut self) -> io::Result<()> {
+        self.remove_segments(self.segments.len().saturating_sub(1))?;
+        self.remove_segments(self.segments.len())
+    }
+
+    /// Removes the oldest segments, durably.
+    pub(super) fn remove_segments(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        for segment in self.segments.drain(..count) {
+            self.bytes.fetch_sub(segment.file.length()?, Ordering::Relaxed);
+            self.disk.remove(&segment_name(segment.first))?;
+        }
+        self.disk.sync_dir()
+    }
+
+    fn ensure_vote(&mut self) -> io::Result<()> {
+        if self.has_vote { Ok(()) } else { self.save_vote(&Vote::default()) }
+    }
+
+    /// The segment that takes a batch which begins with this entry. After a truncation the entry may be older than
+    /// the present segment's first: that one goes on then, however long, because a new one's name would not rise.
+    fn segment_for(&mut self, index: u64) -> io::Result<Arc<Segment>> {
+        match self.segments.last() {
+            Some(last) if self.end < self.segment_bytes_max || index <= last.first => Ok(Arc::clone(last)),
+            _ => self.create_segment(index),
+        }
+    }
+
+    fn create_segment(&mut self, first: u64) -> io::Result<Arc<Segment>> {
+        let salt = *Uuid::new_v4().as_bytes();
+        let header = SegmentHeader { salt, first, previous: self.last.clone() };
+        let header = header.encode().map_err(io::Error::other)?;
+        let file = write_whole(&*self.disk, SEGMENT_TEMPORARY, &header)?;
+        self.disk.rename(SEGMENT_TEMPORARY, &segment_name(first))?;
+        self.disk.sync_dir()?;
+        self.end = header.len() as u64;
+        self.bytes.fetch_add(self.end, Ordering::Relaxed);
+        let segment = Arc::new(Segment { first, salt, file });
+        self.segments.push(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    fn frame(&self, kind: Kind, index: u64, since: usize) -> io::Result<Frame> {
+        let since = u32::try_from(since).map_err(io::Error::other)?;
+        Ok(Frame { kind, index, batch: self.next_batch, since })
+    }
+
+    fn write(&mut self, segment: &Segment, batch: &[u8]) -> io::Result<()> {
+        segment.file.write_at(batch, self.end)?;
+        segment.file.sync()?;
+        self.end += batch.len() as u64;
+        self.bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.next_batch += 1;
+        Ok(())
+    }
+}
+
+impl State {
+    /// The file's name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Vote => "vote",
+            Self::Purged => "purged",
+            Self::Begin => "begin",
+        }
+    }
+
+    /// The name it has while it is being written.
+    const fn temporary(self) -> &'static str {
+        match self {
+            Self::Vote => "vote.tmp",
+            Self::Purged => "purged.tmp",
+            Self::Begin => "begin.tmp",
+        }
+    }
+}
+
+/// Whether a crash may have left a file of this name behind.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name == SEGMENT_TEMPORARY
+        || [State::Vote, State::Purged, State::Begin].iter().any(|s| s.temporary() == name)
+}
+
+/// The name of the segment that begins with this entry.
+pub(super) fn segment_name(first: u64) -> String {
+    format!("{first:020}.log")
+}
+
+/// The first entry of the segment with this name.
+pub(super) fn parse_segment_name(name: &str) -> Option<u64> {
+    let first = name.strip_suffix(".log")?.parse().ok()?;
+    (segment_name(first) == name).then_some(first)
+}
+
+/// How many of the oldest segments hold nothing above `purged`: all entries of one are older than the next one's first.
+pub(super) fn purgeable(segments: &[Arc<Segment>], purged: u64) -> usize {
+    segments.windows(2).take_while(|pair| pair[1].first <= purged.saturating_add(1)).count()
+}
+
+/// What is left to do once `begin` is durable.
+pub(super) fn finish_beginning<N: NodeId>(
+    disk: &dyn Disk,
+    log_id: &LogId<N>,
+    vote: &Vote<N>,
+) -> io::Result<()> {
+    replace(disk, State::Vote, vote)?;
+    replace(disk, State::Purged, log_id)?;
+    disk.remove(State::Begin.name())?;
+    disk.sync_dir()
+}
+
+fn replace(disk: &dyn Disk, state: State, value: &impl Serialize) -> io::Result<()> {
+    let bytes = state.encode(value).map_err(io::Error::other)?;
+    write_whole(disk, state.temporary(), &bytes)?;
+    disk.rename(state.temporary(), state.name())?;
+    disk.sync_dir()
+}
+
+fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.create(name)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    Ok(file)
+}

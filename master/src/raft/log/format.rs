@@ -1,0 +1,260 @@
+//! The bytes of the log: this file alone knows their layout. Little endian.
+//!
+//! ```text
+//! segment   0 "BARGELOG" 8 │ 8 version u32 │ 12 CRC32C of 0..12 and 16.. │ 16 salt 16 │ 32 first index u64
+//!           40 length of the rest u32 │ 44 log id before the first, postcard
+//! frame     0 length of the body u32 │ 4 CRC32C of salt, offset in the file, 0..4, 8.. │ 8 index u64
+//!           16 batch u64 │ 24 bytes since the batch began u32 │ 28 kind u8 │ 29 zero 3 │ 32 body, postcard
+//! state     0 "BARGEVOT" or so 8 │ 8 version u32 │ 12 CRC32C of 0..12 and 16.. │ 16 length u32 │ 20 postcard
+//! ```
+//!
+//! Kinds: 1 entry, 2 truncate (index: the first one that is void; no body). A batch is what one write and one sync made
+//! durable. Where it began is in each of its frames: a good frame behind a bad one tells by it whether the bad one had
+//! been durable before. Salt and offset in the CRC: a frame of another file or place does not check.
+
+use openraft::{LogId, NodeId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::limits::RAFT_LOG_ENTRY_BYTES_MAX;
+
+use super::error::Damage;
+
+/// Of everything in this file.
+pub(super) const VERSION: u32 = 1;
+/// A frame without its body.
+pub(super) const FRAME_HEADER_BYTES: usize = 32;
+const SEGMENT_MAGIC: &[u8; 8] = b"BARGELOG";
+const SEGMENT_FIXED_BYTES: usize = 44;
+const STATE_FIXED_BYTES: usize = 20;
+
+/// Random, one for each segment.
+pub(super) type Salt = [u8; 16];
+
+/// What is wrong with a whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileError {
+    Damaged(u64, Damage),
+    OtherVersion(u32),
+}
+
+/// A segment's beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SegmentHeader<N: NodeId> {
+    pub(super) salt: Salt,
+    pub(super) first: u64,
+    /// The entry before the first; it may be purged.
+    pub(super) previous: Option<LogId<N>>,
+}
+
+impl<N: NodeId> SegmentHeader<N> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        let previous = postcard::to_stdvec(&self.previous)?;
+        let length = u32::try_from(previous.len()).map_err(|_| postcard::Error::SerializeBufferFull)?;
+        let mut out = preamble(SEGMENT_MAGIC);
+        out.extend_from_slice(&self.salt);
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&previous);
+        seal(&mut out);
+        Ok(out)
+    }
+
+    /// The header and its length.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, usize), FileError> {
+        let damaged = FileError::Damaged(0, Damage::Header);
+        if bytes.len() < SEGMENT_FIXED_BYTES || bytes[..8] != SEGMENT_MAGIC[..] {
+            return Err(damaged);
+        }
+        let rest = usize::try_from(u32_at(bytes, 40)).unwrap_or(usize::MAX);
+        let Some(bytes) = SEGMENT_FIXED_BYTES.checked_add(rest).and_then(|end| bytes.get(..end)) else {
+            return Err(damaged);
+        };
+        check(bytes)?;
+        let previous = postcard::from_bytes(&bytes[SEGMENT_FIXED_BYTES..])
+            .map_err(|_| FileError::Damaged(44, Damage::Content))?;
+        Ok((Self { salt: array_at(bytes, 16), first: u64_at(bytes, 32), previous }, bytes.len()))
+    }
+}
+
+/// What a frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Entry,
+    /// This entry and all behind it are void.
+    Truncate,
+}
+
+/// A frame without its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) kind: Kind,
+    pub(super) index: u64,
+    /// The batch it was written in.
+    pub(super) batch: u64,
+    /// How far behind the beginning of that.
+    pub(super) since: u32,
+}
+
+impl Frame {
+    /// Appends the frame, which comes to stand at `offset`. `length` is that of `body`.
+    pub(super) fn encode(&self, out: &mut Vec<u8>, salt: &Salt, offset: u64, length: u32, body: &[u8]) {
+        let mut header = [0; FRAME_HEADER_BYTES];
+        header[..4].copy_from_slice(&length.to_le_bytes());
+        header[8..16].copy_from_slice(&self.index.to_le_bytes());
+        header[16..24].copy_from_slice(&self.batch.to_le_bytes());
+        header[24..28].copy_from_slice(&self.since.to_le_bytes());
+        header[28] = match self.kind {
+            Kind::Entry => 1,
+            Kind::Truncate => 2,
+        };
+        let crc = crc_of(&[salt, &offset.to_le_bytes(), &header[..4], &header[8..], body]);
+        header[4..8].copy_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(body);
+    }
+
+    /// The frame at the start of `bytes`, which stand at `offset`, and its body. `None`: torn, rotten or none.
+    pub(super) fn decode<'a>(bytes: &'a [u8], salt: &Salt, offset: u64) -> Option<(Self, &'a [u8])> {
+        let header = bytes.get(..FRAME_HEADER_BYTES)?;
+        let kind = match header[28..32] {
+            [1, 0, 0, 0] => Kind::Entry,
+            [2, 0, 0, 0] => Kind::Truncate,
+            _ => return None,
+        };
+        let length = usize::try_from(u32_at(header, 0)).ok().filter(|l| *l <= RAFT_LOG_ENTRY_BYTES_MAX)?;
+        let body = bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length)?;
+        if crc_of(&[salt, &offset.to_le_bytes(), &header[..4], &header[8..], body]) != u32_at(header, 4) {
+            return None;
+        }
+        let frame =
+            Self { kind, index: u64_at(header, 8), batch: u64_at(header, 16), since: u32_at(header, 24) };
+        Some((frame, body))
+    }
+}
+
+/// The small files that are replaced whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The vote.
+    Vote,
+    /// The last purged log id.
+    Purged,
+    /// A beginning elsewhere that is under way: both.
+    Begin,
+}
+
+impl State {
+    const fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Vote => b"BARGEVOT",
+            Self::Purged => b"BARGEPUR",
+            Self::Begin => b"BARGEBEG",
+        }
+    }
+
+    pub(super) fn encode<T: Serialize>(self, value: &T) -> Result<Vec<u8>, postcard::Error> {
+        let body = postcard::to_stdvec(value)?;
+        let length = u32::try_from(body.len()).map_err(|_| postcard::Error::SerializeBufferFull)?;
+        let mut out = preamble(self.magic());
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&body);
+        seal(&mut out);
+        Ok(out)
+    }
+
+    pub(super) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, FileError> {
+        if bytes.len() < STATE_FIXED_BYTES || bytes[..8] != self.magic()[..] {
+            return Err(FileError::Damaged(0, Damage::Header));
+        }
+        check(bytes)?;
+        if usize::try_from(u32_at(bytes, 16)) != Ok(bytes.len() - STATE_FIXED_BYTES) {
+            return Err(FileError::Damaged(16, Damage::Content));
+        }
+        postcard::from_bytes(&bytes[STATE_FIXED_BYTES..]).map_err(|_| FileError::Damaged(20, Damage::Content))
+    }
+}
+
+fn preamble(magic: &[u8; 8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.extend_from_slice(magic);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out
+}
+
+fn seal(file: &mut [u8]) {
+    let crc = crc_of(&[&file[..12], &file[16..]]);
+    file[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The checksum comes before the version: a version that is said by rot is no version.
+fn check(file: &[u8]) -> Result<(), FileError> {
+    if crc_of(&[&file[..12], &file[16..]]) != u32_at(file, 12) {
+        return Err(FileError::Damaged(0, Damage::Checksum));
+    }
+    match u32_at(file, 8) {
+        VERSION => Ok(()),
+        other => Err(FileError::OtherVersion(other)),
+    }
+}
+
+fn crc_of(pieces: &[&[u8]]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    pieces.iter().for_each(|p| digest.update(p));
+    u32::try_from(digest.finalize()).expect("this CRC has 32 bits")
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("a range of N bytes is N bytes")
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array_at(bytes, at))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array_at(bytes, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::testing::log_id;
+
+    use super::*;
+
+    #[test]
+    fn the_layout_stays_as_it_is() {
+        let header = SegmentHeader { salt: [7; 16], first: 5, previous: Some(log_id(2, 3, 4)) };
+        let bytes = header.encode().unwrap();
+        assert_eq!(hex(&bytes), GOLDEN_HEADER);
+        assert_eq!(SegmentHeader::<u64>::decode(&bytes), Ok((header, bytes.len())));
+        let mut out = Vec::new();
+        let frame = Frame { kind: Kind::Entry, index: 5, batch: 9, since: 0 };
+        frame.encode(&mut out, &[7; 16], 48, 3, b"abc");
+        assert_eq!(hex(&out), GOLDEN_FRAME);
+        assert_eq!(Frame::decode(&out, &[7; 16], 48), Some((frame, &b"abc"[..])));
+        assert_eq!(Frame::decode(&out, &[7; 16], 49), None, "another place");
+        assert_eq!(Frame::decode(&out, &[8; 16], 48), None, "another file");
+        let vote = State::Vote.encode(&openraft::Vote::<u64>::new(3, 1)).unwrap();
+        assert_eq!(hex(&vote), GOLDEN_VOTE);
+        assert!(State::Purged.decode::<LogId<u64>>(&vote).is_err(), "a vote is no log id");
+    }
+
+    #[test]
+    fn another_version_is_said_so() {
+        let mut bytes = State::Purged.encode(&log_id::<u64>(1, 1, 1)).unwrap();
+        bytes[8] = 9;
+        assert_eq!(State::Purged.decode::<LogId<u64>>(&bytes), Err(FileError::Damaged(0, Damage::Checksum)));
+        seal(&mut bytes);
+        assert_eq!(State::Purged.decode::<LogId<u64>>(&bytes), Err(FileError::OtherVersion(9)));
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    const GOLDEN_HEADER: &str =
+        "42415247454c4f4701000000860a255e0707070707070707070707070707070705000000000000000400000001020304";
+    const GOLDEN_FRAME: &str = "030000001cd8a68e050000000000000009000000000000000000000001000000616263";
+    const GOLDEN_VOTE: &str = "4241524745564f5401000000e85a134303000000030100";
+}
