@@ -2,13 +2,14 @@
 //!
 //! - **Nothing is durable before a sync.** At a power cut each write since the last sync of its file is there, not there,
 //!   there up to any byte, or there in some pieces of 16 bytes and not in others; lengths likewise.
-//! - **Names are durable after `sync_dir`**: at a power cut a prefix of the creations, renames and removals survives.
+//! - **Names are durable after `sync_dir`**: at a power cut each name says what it said
+//!   at some moment since, each for itself.
 //! - **It stops** after so many changes (`fault`): that one is done or not, and nothing is answered any more.
 //! - **EIO** on the n-th change. A failed write leaves a prefix. After a failed sync any part of what it was to make
 //!   durable is; reads go on showing all of it until the cache is dropped, and the next sync succeeds.
 //! - **`lying`**: a sync does nothing and says that it did. A test that finds nothing then finds nothing ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -191,11 +192,14 @@ impl Machine {
             self.settle(inode, false);
             self.inodes[inode].shown = self.inodes[inode].durable.clone();
         }
-        let survive = self.below(self.name_changes.len() + 1);
-        if let Some(names) = survive.checked_sub(1).map(|last| self.name_changes[last].clone()) {
-            self.durable_names = names;
+        let mut states = vec![std::mem::take(&mut self.durable_names)];
+        states.append(&mut self.name_changes);
+        for name in states.iter().flat_map(BTreeMap::keys).cloned().collect::<BTreeSet<_>>() {
+            let survives = self.below(states.len());
+            if let Some(inode) = states[survives].get(&name) {
+                self.durable_names.insert(name, *inode);
+            }
         }
-        self.name_changes.clear();
         self.names = self.durable_names.clone();
     }
 
