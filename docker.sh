@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A Barge cluster on this machine: one master and N volumes, each in a container of its own, on a
-# network of their own. Reached from this machine only: http://localhost:3000.
+# A Barge cluster on this machine: one master or three, and N volumes, each in a container of its own, on
+# a network of their own. Reached from this machine only: http://localhost:3000.
 #
 # The containers share one image that holds three static binaries, built here from these sources.
 # Values and metadata are kept in named docker volumes; `down` removes them.
@@ -13,7 +13,8 @@ readonly NETWORK=barge
 readonly LABEL=barge.cluster=local
 readonly MASTER=barge-master
 readonly MASTER_PORT=3000
-readonly URL=http://localhost:$MASTER_PORT
+readonly MORE_MASTERS_PORT=3100
+readonly MASTERS_MAX=7
 readonly STATE=.docker
 readonly BINS=target/barge-bins
 readonly VOLUMES_MAX=64
@@ -29,12 +30,13 @@ usage() {
   cat <<TEXT
 usage: ./docker.sh VERB
 
-  up [--volumes N]   build, start one master and N volumes (3), wait until they take values
+  up [--masters M] [--volumes N]
+                     build, start M masters (1) and N volumes (3), wait until they take values
   status             the containers, and what the master thinks of its volumes
   demo               put, get, list and delete a value of 64 MiB with curl, and check every answer
   kill V             kill a container at once, as a power cut would: kill volume2
   start V            start it again
-  logs [V]           what they have to say: all of them, or one (master, volume1, ...)
+  logs [V]           what they have to say: all of them, or one (master, master2, volume1, ...)
   build              only build the image and the cluster's secret (for compose.yaml)
   daemon             only see to it that the docker daemon runs
   down               stop all of it and REMOVE ITS DATA
@@ -157,7 +159,7 @@ containers() {
 container() {
   local name=$1
   case $name in
-    master) name=$MASTER ;;
+    master | master[0-9]*) name=barge-$name ;;
     [0-9]*) name=volume$name ;;
   esac
   containers | grep --quiet --line-regexp --fixed-strings -- "$name" ||
@@ -165,23 +167,82 @@ container() {
   echo "$name"
 }
 
-wait_healthy() {
-  local deadline=$((SECONDS + HEALTH_DEADLINE_SECONDS)) answer
-  until answer=$(curl --silent --max-time 2 --output /dev/null --write-out '%{http_code}' "$URL/_/health") &&
-    [[ $answer == 200 ]]; do
+# ---------------------------------------------------------------- masters
+
+# The name and the port of the n-th master.
+master_name() { if (($1 == 1)); then echo "$MASTER"; else echo "$MASTER$1"; fi; }
+
+master_port() { if (($1 == 1)); then echo "$MASTER_PORT"; else echo $((MORE_MASTERS_PORT + $1)); fi; }
+
+# How containers reach the masters 1 to N, separated by commas.
+master_list() {
+  local n list=
+  for ((n = 1; n <= $1; n++)); do
+    list+=${list:+,}http://$(master_name "$n"):$(master_port "$n")
+  done
+  echo "$list"
+}
+
+# How this machine reaches a master that runs.
+url() {
+  local n
+  for ((n = 1; n <= MASTERS_MAX; n++)); do
+    if running "$(master_name "$n")"; then
+      echo "http://localhost:$(master_port "$n")"
+      return
+    fi
+  done
+  die "no master is running: ./docker.sh up"
+}
+
+# await WHAT URL PATTERN: until the answer at URL matches.
+await() {
+  local deadline=$((SECONDS + HEALTH_DEADLINE_SECONDS)) answer=
+  until answer=$(curl --silent --max-time 2 --write-out ' %{http_code}' "$2") && [[ $answer =~ $3 ]]; do
     if ((SECONDS >= deadline)); then
-      curl --silent --max-time 2 "$URL/_/health" >&2 || true
       all_logs >&2 || true
-      die "$URL/_/health did not answer 200 within $HEALTH_DEADLINE_SECONDS s"
+      die "$1 within $HEALTH_DEADLINE_SECONDS s: $2 says $answer"
     fi
     sleep 0.2
+  done
+}
+
+# barge in the container of master N, as an operator would.
+barge() {
+  local n=$1
+  shift
+  docker exec "$(master_name "$n")" /barge --url "http://localhost:$(master_port "$n")" "$@"
+}
+
+waits() {
+  curl --silent --max-time 5 "http://localhost:$(master_port "$1")/_/health" | grep --quiet '"waiting"'
+}
+
+# Masters that wait begin a cluster together, or join the one there is: a master that was wiped never begins
+# one by itself.
+join_masters() {
+  local masters=$1 n member=0 list
+  local -a waiting=()
+  for ((n = 1; n <= masters; n++)); do
+    await "$(master_name "$n") did not start" "http://localhost:$(master_port "$n")/_/health" server
+    if waits "$n"; then waiting+=("$n"); else member=$n; fi
+  done
+  if ((member == 0)); then
+    list=$(master_list "$masters")
+    # shellcheck disable=SC2086 # one argument a master
+    barge 1 cluster init --secret-file /run/barge-secret ${list//,/ } >/dev/null
+    return
+  fi
+  for n in "${waiting[@]}"; do
+    barge "$member" cluster masters add --secret-file /run/barge-secret \
+      "http://$(master_name "$n"):$(master_port "$n")" >/dev/null
   done
 }
 
 # ---------------------------------------------------------------- verbs
 
 verb_up() {
-  local volumes=3 n
+  local volumes=3 masters=1 n list
   while (($#)); do
     case $1 in
       --volumes)
@@ -193,28 +254,48 @@ verb_up() {
         volumes=${1#*=}
         shift
         ;;
-      *) die "up knows --volumes N, not $1" ;;
+      --masters)
+        (($# > 1)) || die "--masters needs a number"
+        masters=$2
+        shift 2
+        ;;
+      --masters=*)
+        masters=${1#*=}
+        shift
+        ;;
+      *) die "up knows --masters M and --volumes N, not $1" ;;
     esac
   done
   if ! [[ $volumes =~ ^[1-9][0-9]?$ ]] || ((volumes > VOLUMES_MAX)); then
     die "--volumes must be between 1 and $VOLUMES_MAX"
   fi
+  [[ $masters =~ ^[1-7]$ ]] || die "--masters must be between 1 and $MASTERS_MAX; three survive the loss of one"
 
   build
   docker network inspect "$NETWORK" >/dev/null 2>&1 || docker network create --label "$LABEL" "$NETWORK" >/dev/null
-  run "$MASTER" "$MASTER_PORT" master --advertise "http://$MASTER:$MASTER_PORT" \
-    --replicas $((volumes < 2 ? volumes : 2))
+  local -a alone=()
+  ((masters == 1)) || alone=(--wait)
+  for ((n = 1; n <= masters; n++)); do
+    run "$(master_name "$n")" "$(master_port "$n")" master \
+      --advertise "http://$(master_name "$n"):$(master_port "$n")" \
+      --replicas $((volumes < 2 ? volumes : 2)) "${alone[@]}"
+  done
+  ((masters == 1)) || join_masters "$masters"
+  list=$(master_list "$masters")
   for ((n = 1; n <= volumes; n++)); do
     local port=$((MASTER_PORT + n))
-    run "volume$n" "$port" volume --advertise "http://volume$n:$port" --master "http://$MASTER:$MASTER_PORT"
+    run "volume$n" "$port" volume --advertise "http://volume$n:$port" --master "$list"
   done
-  wait_healthy
+  local base=http://localhost:$MASTER_PORT
+  for ((n = 1; n <= masters; n++)); do
+    await "the cluster does not take values" "http://localhost:$(master_port "$n")/_/health" ' 200$'
+  done
   cat <<TEXT
-Barge is ready on $URL
+Barge is ready on $base
 
-  curl -L -T FILE $URL/KEY          # store a file
-  curl -L $URL/KEY -o FILE          # fetch it
-  curl -L -X DELETE $URL/KEY        # delete it; its space is back at once
+  curl -L -T FILE $base/KEY          # store a file
+  curl -L $base/KEY -o FILE          # fetch it
+  curl -L -X DELETE $base/KEY        # delete it; its space is back at once
 
   ./docker.sh demo                # all of that, checked
   ./docker.sh kill volume2        # then demo again
@@ -223,10 +304,14 @@ TEXT
 }
 
 verb_status() {
-  running "$MASTER" || die "there is no master running: ./docker.sh up"
+  local base
+  base=$(url)
   docker ps --all --filter "label=$LABEL" --format 'table {{.Names}}\t{{.Status}}\t{{.Ports}}'
   echo
-  docker exec "$MASTER" /barge --url "http://localhost:$MASTER_PORT" cluster status
+  local n
+  for ((n = 1; n <= MASTERS_MAX; n++)); do
+    if [[ $base == *:$(master_port "$n") ]]; then barge "$n" cluster status; fi
+  done
 }
 
 # call WANTED FILE ARGUMENTS...: curl, the answer's body into FILE; its status must match WANTED.
@@ -242,7 +327,8 @@ call() {
 verb_demo() {
   demo_dir=$(mktemp -d)
   trap 'rm -rf "$demo_dir"' EXIT
-  local key sum answer=$demo_dir/answer
+  local key sum answer=$demo_dir/answer URL
+  URL=$(url)
   key=demo/$(date +%s)-$$
   head -c $((64 << 20)) /dev/urandom >"$demo_dir/value"
   sum=$(sha256sum <"$demo_dir/value")
@@ -266,7 +352,10 @@ verb_kill() {
   name=$(container "${1:?kill whom? for example: kill volume2}")
   running "$name" || die "$name is not running"
   docker kill --signal KILL "$name" >/dev/null
-  echo "$name is killed; the master passes it over within 3 s"
+  case $name in
+    "$MASTER"*) echo "$name is killed; where there are three masters another leads within 3 s" ;;
+    *) echo "$name is killed; the master passes it over within 3 s" ;;
+  esac
 }
 
 verb_start() {

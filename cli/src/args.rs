@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
+use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
 use crate::size::ByteSize;
@@ -28,7 +29,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "barge", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Args {
-    /// The master (any of them), as a base URL
+    /// The master, as a base URL; several, separated by commas, are tried in turns
     #[arg(long, global = true, env = "BARGE_URL", default_value = "http://localhost:3000")]
     pub(crate) url: String,
     /// Results and errors as JSON
@@ -69,6 +70,9 @@ pub(crate) struct ServerArgs {
     /// Where master and volumes keep their directories
     #[arg(long, value_name = "DIR", default_value = "./barge-data")]
     pub(crate) data: PathBuf,
+    /// Masters to run: one, or three that replace each other
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) masters: usize,
     /// Volumes to run
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) volumes: usize,
@@ -78,7 +82,7 @@ pub(crate) struct ServerArgs {
     /// Copies without which an upload fails [default: the majority of --replicas]
     #[arg(long, value_name = "N")]
     pub(crate) min_replicas: Option<usize>,
-    /// Where the master listens; volumes take the ports after it
+    /// Where the first master listens; volumes take the ports after it, further masters those after them
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
     /// Where clients reach the master, when that differs from --listen
@@ -90,16 +94,11 @@ pub(crate) struct ServerArgs {
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// The cluster's secret [default: one in your configuration folder, made at the first start]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) secret_file: Option<PathBuf>,
     /// Free bytes of each volume that are never given to values
     #[arg(long, value_name = "BYTES", default_value = RESERVE)]
     pub(crate) reserve: ByteSize,
-    #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
-    pub(crate) xdg_config_home: Option<String>,
-    #[arg(long, env = "HOME", hide = true)]
-    pub(crate) home: Option<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -188,8 +187,83 @@ pub(crate) struct StatArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Show the volumes and what the master thinks of them
+    /// Show masters, volumes and what the masters think of them
     Status,
+    /// Begin a cluster with masters that were started with --wait: the first is its first, the others follow
+    Init(InitArgs),
+    /// Show the masters, take one in, take one out
+    Masters {
+        #[command(subcommand)]
+        command: Option<MastersCommand>,
+    },
+    /// Write a snapshot of the metadata into a file; values stay on their volumes
+    Backup(BackupArgs),
+    /// Make a metadata directory of a back-up, for a new first master
+    Restore(RestoreArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MastersCommand {
+    /// Take in a master that was started with --wait, or --join: it gets the metadata first, and then a vote
+    Add {
+        /// Where the others reach it, as http://HOST:PORT
+        master: String,
+        #[command(flatten)]
+        secret: SecretArgs,
+    },
+    /// Take a master out; stop it afterwards
+    Remove {
+        /// Its address or its id, as `barge cluster masters` shows them
+        master: String,
+        #[command(flatten)]
+        secret: SecretArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// Where the masters reach each other, as http://HOST:PORT
+    #[arg(required = true, value_name = "MASTER")]
+    pub(crate) masters: Vec<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackupArgs {
+    /// The file; it must not exist
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreArgs {
+    /// The back-up
+    pub(crate) file: PathBuf,
+    /// The metadata directory to make
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+/// What calls to servers are signed with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SecretArgs {
+    /// The cluster's secret [default: the one in your configuration folder]
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
+    xdg_config_home: Option<String>,
+    #[arg(long, env = "HOME", hide = true)]
+    home: Option<String>,
+}
+
+impl SecretArgs {
+    /// The secret.
+    pub(crate) fn find(&self) -> Result<ClusterSecret, SecretError> {
+        let (config, home) = (self.xdg_config_home.as_deref(), self.home.as_deref());
+        ClusterSecret::find(self.secret_file.as_deref(), config, home)
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,8 @@
 //!
 //! A request that may have been carried out is repeated only when twice is the same as once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{HeaderMap, LOCATION, RETRY_AFTER};
@@ -26,19 +28,23 @@ const ANSWER_TIMEOUT: Duration = CALL_TIMEOUT.saturating_mul(3);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// Without a slash at its end.
-    base: String,
+    /// The masters, without a slash at their ends.
+    bases: Arc<[String]>,
+    /// Which of them is asked.
+    turn: Arc<AtomicUsize>,
 }
 
 impl Client {
-    /// To the master at `url`.
+    /// To the master at `url`, or to those of a list separated by commas.
     pub(crate) fn new(url: &str) -> Result<Self, Failure> {
-        let base = url.trim_end_matches('/').to_owned();
-        let usable =
-            Url::parse(&base).is_ok_and(|u| u.has_host() && u.query().is_none() && u.scheme() == "http");
-        if !usable {
-            return Err(Failure::new(Exit::Usage, format!("{url:?} is no base URL"))
-                .next("write it like http://localhost:3000"));
+        let bases: Arc<[String]> = url.split(',').map(|base| base.trim_end_matches('/').to_owned()).collect();
+        for base in &*bases {
+            let usable =
+                Url::parse(base).is_ok_and(|u| u.has_host() && u.query().is_none() && u.scheme() == "http");
+            if !usable {
+                return Err(Failure::new(Exit::Usage, format!("{base:?} is no base URL"))
+                    .next("write it like http://localhost:3000"));
+            }
         }
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -48,12 +54,38 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .build()
             .map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
-        Ok(Self { http, base })
+        Ok(Self { http, bases, turn: Arc::default() })
+    }
+
+    /// The masters.
+    pub(crate) fn bases(&self) -> &[String] {
+        &self.bases
+    }
+
+    fn base(&self) -> &str {
+        &self.bases[self.turn.load(Ordering::Relaxed) % self.bases.len()]
+    }
+
+    /// `url`, on the master whose turn it is when it is one on a master.
+    fn on_turn(&self, url: &Url) -> Url {
+        let on =
+            |base: &String| url.as_str().strip_prefix(base.as_str()).filter(|rest| rest.starts_with('/'));
+        match self.bases.iter().find_map(on) {
+            Some(rest) => Url::parse(&format!("{}{rest}", self.base())).unwrap_or_else(|_| url.clone()),
+            None => url.clone(),
+        }
+    }
+
+    /// The master on whose turn `url` was asked failed: the next one is asked from now on.
+    fn pass_turn(&self, url: &Url) {
+        if self.bases.len() > 1 && url.as_str().starts_with(self.base()) {
+            self.turn.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The URL of a path (and query) on the master.
     pub(crate) fn url(&self, path: &str) -> Result<Url, Failure> {
-        Url::parse(&format!("{}{path}", self.base)).map_err(|e| Failure::new(Exit::Usage, e.to_string()))
+        Url::parse(&format!("{}{path}", self.base())).map_err(|e| Failure::new(Exit::Usage, e.to_string()))
     }
 
     /// One request without a body, following redirects. An answer that is an error becomes a `Failure`.
@@ -81,14 +113,22 @@ impl Client {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<Response, Failure> {
+        let url = &self.on_turn(url);
         let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
         if matches!(*method, Method::PUT | Method::POST) {
             request = request.body(Body::from(""));
         }
         let sent = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
         let address = authority(url);
-        let sent = sent.map_err(|_| Failure::broken(&address, "no answer came in time"))?;
-        checked(sent.map_err(|e| transport(&address, e))?).await
+        let sent = sent.map_err(|_| Failure::broken(&address, "no answer came in time"));
+        let answer = match sent.and_then(|sent| sent.map_err(|e| transport(&address, e))) {
+            Ok(answer) => checked(answer).await,
+            Err(failure) => Err(failure),
+        };
+        if answer.as_ref().is_err_and(|failure| failure.exit == Exit::Unavailable) {
+            self.pass_turn(url);
+        }
+        answer
     }
 
     /// Sends a body; who calls sees to it that it does not wait for ever.
@@ -98,8 +138,16 @@ impl Client {
         headers: HeaderMap,
         body: Body,
     ) -> Result<Response, Failure> {
+        let url = &self.on_turn(url);
         let sent = self.http.put(url.clone()).headers(headers).body(body).send().await;
-        checked(sent.map_err(|e| transport(&authority(url), e))?).await
+        let answer = match sent.map_err(|e| transport(&authority(url), e)) {
+            Ok(answer) => checked(answer).await,
+            Err(failure) => Err(failure),
+        };
+        if answer.as_ref().is_err_and(|failure| failure.exit == Exit::Unavailable) {
+            self.pass_turn(url);
+        }
+        answer
     }
 }
 

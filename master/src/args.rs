@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use shared::http::client::base_url;
 use shared::http::exposure::{self, Exposed};
+use shared::limits::RAFT_ENTRIES_KEPT;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
@@ -17,6 +18,7 @@ use crate::config::{Config, Replication, ReplicationError};
 ///
 ///   master localhost:3001,localhost:3002 ./cachedb/     volumes from a list
 ///   master ./cachedb/                                   volumes register themselves
+///   master --join http://localhost:3000 --port 3010 ./cachedb2/     one more master
 #[derive(Clone, Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 pub struct Args {
@@ -47,6 +49,15 @@ pub struct Args {
     /// A record that no key names is collected when it is this old.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
     orphan_grace: Duration,
+    /// Masters of a cluster to join, as http://HOST:PORT separated by commas, when the directory is new.
+    #[arg(long, value_delimiter = ',', conflicts_with = "wait")]
+    join: Vec<String>,
+    /// Wait for `barge cluster init` or `barge cluster masters add` when the directory is new.
+    #[arg(long)]
+    wait: bool,
+    /// Entries of the log that are kept for masters that were away.
+    #[arg(long, default_value_t = RAFT_ENTRIES_KEPT, hide = true)]
+    log_entries_kept: u64,
     /// The cluster's secret; by default one in your configuration folder, made at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
@@ -99,6 +110,9 @@ impl Args {
         config.volumes = list.split(',').filter(|v| !v.is_empty()).map(base_url).collect();
         config.advertise = self.advertise.as_deref().map(base_url);
         config.public_url = self.public_url.as_deref().map(base_url);
+        config.join = self.join.iter().map(|m| base_url(m)).collect();
+        config.wait = self.wait;
+        config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
         Ok((config, listen))

@@ -103,11 +103,11 @@ impl Cluster {
         self.id
     }
 
-    /// A volume was heard of. Returns what is to be kept of it, when that is new.
+    /// A volume was heard of. Returns what is to be kept of it.
     ///
     /// # Errors
     /// When it belongs to another cluster.
-    pub fn heard(&self, report: VolumeReport) -> Result<Option<VolumeRecord>, OtherCluster> {
+    pub fn heard(&self, report: VolumeReport) -> Result<VolumeRecord, OtherCluster> {
         if let Some(theirs) = report.cluster.filter(|c| *c != self.id) {
             return Err(OtherCluster { theirs, ours: self.id });
         }
@@ -124,11 +124,10 @@ impl Cluster {
         let heard = report.cluster.is_some().then(Instant::now);
         let seat = Seat { record: record.clone(), report: Some(report), heard };
         view.seats.insert(record.volume, seat);
-        if known.as_ref() == Some(&record) {
-            return Ok(None);
+        if known.as_ref() != Some(&record) {
+            view.rebuild_ring();
         }
-        view.rebuild_ring();
-        Ok(Some(record))
+        Ok(record)
     }
 
     /// A call to the volume failed: it is passed over until it is heard of again.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::clock::Clock;
-use shared::limits::{CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, REPLICAS_MAX};
+use shared::limits::{
+    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX,
+};
 use shared::secret::ClusterSecret;
 
 /// Everything a master needs to know.
@@ -25,6 +27,12 @@ pub struct Config {
     pub down_after: Duration,
     /// A record that no object names is collected when it is this old.
     pub orphan_grace: Duration,
+    /// Masters to join; a new directory begins a cluster of its own when there are none.
+    pub join: Vec<String>,
+    /// Whether a new directory waits to be taken into a cluster.
+    pub wait: bool,
+    /// Entries of the log that are kept for masters that were away.
+    pub entries_kept: u64,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// The clock.
@@ -77,6 +85,9 @@ impl Config {
             replication,
             advertise: None,
             public_url: None,
+            join: Vec::new(),
+            wait: false,
+            entries_kept: RAFT_ENTRIES_KEPT,
             down_after: DOWN_AFTER,
             orphan_grace: ORPHAN_GRACE,
             secret,

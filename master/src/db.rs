@@ -1,32 +1,44 @@
-//! sled, handled with care: one database a process, nothing flushed behind our back, and our own
-//! fsync after each flush.
+//! The metadata directory: the tables in sled, who may use it, and how all of it is replaced at once.
 //!
-//! sled 0.34's `flush` is `sync_file_range` on Linux, which survives kill -9 and not a power cut:
-//! acknowledged keys were lost in 39 of 40 rounds without the fsync on its `db` file, and in none with it.
+//! The replicated log stands in front of the tables: what is applied is durable already, and a checkpoint makes the
+//! tables durable before the log is cut. After a crash the log is applied over what the tables have.
+
+mod files;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use shared::clock::Timestamp;
 use shared::durable::create_dir_all;
-use shared::ids::ClusterId;
-use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
+use shared::limits::{CLOCK_SKEW_MAX, SNAPSHOT_STEP};
 
-use crate::tables::meta::{self, FORMAT_VERSION, Identity};
+use self::files::Files;
+pub(crate) use self::files::FilesError;
+use crate::snapshot::{self, SnapshotError, Summary};
+use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Gap, Identity};
 use crate::tables::{TableError, Tables};
 
-/// So much is read at a time to see whether it can be read.
-const READ_THROUGH_BYTES: usize = 1 << 20;
+/// The tables in use.
+const CURRENT: &str = "sled";
+/// Tables that are being written.
+const BUILDING: &str = "sled.building";
+/// Tables that are complete and durable, and take the place of the current ones.
+const INCOMING: &str = "sled.incoming";
+/// Tables that were replaced.
+const OLD: &str = "sled.old";
 
 /// The metadata directory.
 #[derive(Debug)]
 pub struct Database {
-    db: sled::Db,
-    file: File,
     path: PathBuf,
-    identity: Identity,
+    files: RwLock<Arc<Files>>,
+    /// A snapshot that is being written: commits are written into it too.
+    tap: Mutex<Option<snapshot::Writer>>,
+    /// One snapshot at a time.
+    snapshotting: Mutex<()>,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
 }
@@ -89,140 +101,227 @@ impl Database {
             fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
             fs::TryLockError::Error(source) => OpenError::Io { path: lock_path.clone(), source },
         })?;
-        let sled_path = path.join("sled");
-        read_through(&sled_path).map_err(io(&sled_path))?;
-        let db = open_sled(&sled_path)
-            .map_err(|reason| OpenError::Unreadable { path: path.to_owned(), reason })?;
-        let unreadable =
-            |e: TableError| OpenError::Unreadable { path: path.to_owned(), reason: e.to_string() };
-        let found = meta::identity(&db).map_err(unreadable)?;
-        let identity = match found {
-            Some(identity) if identity.format_version == FORMAT_VERSION => identity,
-            Some(other) => {
-                return Err(OpenError::OtherVersion { path: path.to_owned(), found: other.format_version });
-            }
-            None => {
-                let new = Identity { cluster: ClusterId::random(), format_version: FORMAT_VERSION };
-                meta::write_identity(&db, &new).map_err(unreadable)?;
-                new
-            }
-        };
-        let file_path = sled_path.join("db");
-        let file = File::options().read(true).write(true).open(&file_path).map_err(io(&file_path))?;
-        let database = Self { db, file, path: sled_path.clone(), identity, _lock: lock };
-        database.sync().map_err(unreadable)?;
-        for folder in [sled_path.as_path(), path] {
-            File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))?;
+        finish_replacing(path).map_err(io(path))?;
+        let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };
+        let files = Files::open(&path.join(CURRENT)).map_err(|e| match e {
+            FilesError::Io(path, source) => OpenError::Io { path, source },
+            FilesError::Sled(reason) => unreadable(reason),
+        })?;
+        let identity = meta::identity(&files.db).map_err(|e| unreadable(e.to_string()))?;
+        if let Some(found) =
+            identity.map(|i| i.format_version).filter(|v| !(FIRST_VERSION..=FORMAT_VERSION).contains(v))
+        {
+            return Err(OpenError::OtherVersion { path: path.to_owned(), found });
         }
-        Ok(database)
+        File::open(path).and_then(|f| f.sync_all()).map_err(io(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            files: RwLock::new(Arc::new(files)),
+            tap: Mutex::new(None),
+            snapshotting: Mutex::new(()),
+            _lock: lock,
+        })
     }
 
-    /// The tree of all tables, for readers.
-    pub fn tree(&self) -> &sled::Tree {
-        &self.db
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Whose directory it is.
-    pub fn identity(&self) -> Identity {
-        self.identity
+    /// The tree of all tables, for readers. Who keeps it over a replacement goes on reading the old one.
+    pub fn tree(&self) -> sled::Tree {
+        (*self.files().db).clone()
+    }
+
+    fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whose directory it is; none before it belongs to a cluster.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn identity(&self) -> Result<Option<Identity>, TableError> {
+        meta::identity(&self.tree())
     }
 
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+        self.files().db.size_on_disk().unwrap_or(0)
     }
 
-    /// Writes the changes of `tables` as one batch and makes it durable.
+    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint.
     ///
     /// # Errors
-    /// After an error nothing may be acknowledged by this process any more: what reached the disk is unknown.
+    /// After an error nothing may be acknowledged by this process any more.
     pub fn commit(&self, tables: Tables<'_>) -> Result<(), TableError> {
-        self.db.apply_batch(tables.into_batch())?;
-        self.sync()
-    }
-
-    fn sync(&self) -> Result<(), TableError> {
-        self.db.flush()?;
-        self.file.sync_all().map_err(sled::Error::Io)?;
-        self.sync_large().map_err(sled::Error::Io)?;
+        let mut tap = self.tap.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = tap.as_mut()
+            && let Err(error) = writer.changes(tables.changes())
+        {
+            tracing::warn!(%error, "the snapshot under way cannot be written");
+            *tap = None;
+        }
+        self.files().db.apply_batch(tables.into_batch())?;
         Ok(())
     }
 
-    /// sled keeps nodes of more than a quarter of its segment size in files of their own, and never syncs
-    /// them. Our records are far too small for that; should there be one all the same, it is made durable.
-    fn sync_large(&self) -> io::Result<()> {
-        let folder = self.path.join("blobs");
-        let mut any = false;
-        for entry in fs::read_dir(&folder)? {
-            File::open(entry?.path())?.sync_all()?;
-            any = true;
-        }
-        if any { File::open(&folder)?.sync_all() } else { Ok(()) }
+    /// Makes everything durable that was committed before the call.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub fn checkpoint(&self) -> Result<(), TableError> {
+        self.files().sync()
     }
-}
 
-/// Reads every byte below `folder`, before sled does: it takes an error of reading for the end of its log, and overwrites
-/// what stands behind. What it reads again a moment later comes from memory.
-fn read_through(folder: &Path) -> io::Result<()> {
-    let mut buffer = vec![0; READ_THROUGH_BYTES];
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let (file, mut at) = (File::open(entry.path())?, 0);
-            loop {
-                match file.read_at(&mut buffer, at) {
-                    Ok(0) => break,
-                    Ok(n) => at += n as u64,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
+    /// Writes all records into the file `to`: a consistent picture of the moment in which this returns.
+    ///
+    /// Records are read in key order, some at a time; what is committed meanwhile is appended as it comes, so that reading
+    /// the file from front to end gives the state at its end.
+    ///
+    /// # Errors
+    /// When tables or file fail; the tables are not affected.
+    pub fn write_snapshot(&self, to: &Path) -> Result<(Summary, Applied), SnapshotError> {
+        let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.tap.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = snapshot::Writer::create(to)?;
+        *lock() = Some(writer);
+        let tree = self.tree();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let mut tap = lock();
+            let writer = tap.as_mut().ok_or(SnapshotError::Interrupted)?;
+            let records = match &after {
+                None => tree.iter(),
+                Some(last) => tree.range::<&[u8], _>((Bound::Excluded(last.as_slice()), Bound::Unbounded)),
+            };
+            let step: Vec<_> =
+                records.take(SNAPSHOT_STEP).collect::<Result<_, _>>().map_err(TableError::from)?;
+            writer.changes(step.iter().map(|(path, value)| (&path[..], Some(&value[..]))))?;
+            match step.last() {
+                Some((last, _)) if step.len() == SNAPSHOT_STEP => after = Some(last.to_vec()),
+                _ => {
+                    let writer = tap.take().ok_or(SnapshotError::Interrupted)?;
+                    let applied = meta::applied(&tree)?.unwrap_or_default();
+                    drop(tap);
+                    return Ok((writer.finish()?, applied));
                 }
             }
         }
     }
-    Ok(())
+
+    /// Puts the records of the snapshot `from` in the place of all there are: all of it or, after a crash, nothing.
+    ///
+    /// # Errors
+    /// When the snapshot is not whole, or the disk fails.
+    pub fn replace(&self, from: &Path) -> Result<(), SnapshotError> {
+        self.put_in_place(from, |_| Ok(()))
+    }
+
+    /// As `replace`, for a directory of its own: without the place in the log of those who wrote the snapshot, and with a
+    /// note that records of a later time are not known here.
+    ///
+    /// # Errors
+    /// As `replace`.
+    pub fn restore(&self, from: &Path, now: Timestamp) -> Result<(), SnapshotError> {
+        self.put_in_place(from, |tree| {
+            let mut tables = Tables::new(tree);
+            tables.remove_applied();
+            let after = tables.progress()?.last_blob;
+            tables.put_gap(&Gap { after, until: now.after(CLOCK_SKEW_MAX) });
+            tree.apply_batch(tables.into_batch())?;
+            Ok(())
+        })
+    }
+
+    fn put_in_place(
+        &self,
+        from: &Path,
+        finish: impl Fn(&sled::Tree) -> Result<(), TableError>,
+    ) -> Result<(), SnapshotError> {
+        let building = self.path.join(BUILDING);
+        build(&building, from, finish)?;
+        let io = SnapshotError::io(&self.path);
+        fs::rename(&building, self.path.join(INCOMING)).map_err(&io)?;
+        File::open(&self.path).and_then(|f| f.sync_all()).map_err(&io)?;
+        finish_replacing(&self.path).map_err(&io)?;
+        let files = reopen(&self.path.join(CURRENT))?;
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+        Ok(())
+    }
 }
 
-/// Opens sled; it panics on some damage, which is a message like any other to us.
-fn open_sled(path: &Path) -> Result<sled::Db, String> {
-    let config = sled::Config::new()
-        .path(path)
-        .cache_capacity(SLED_CACHE_BYTES)
-        .segment_size(SLED_SEGMENT_BYTES)
-        .flush_every_ms(None);
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("damage that its reader does not survive")
-            .to_owned()),
+/// Makes tables of a snapshot's records, durable when this returns.
+fn build(
+    folder: &Path,
+    from: &Path,
+    finish: impl Fn(&sled::Tree) -> Result<(), TableError>,
+) -> Result<(), SnapshotError> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(SnapshotError::io(folder))?;
     }
+    let files = Files::open(folder).map_err(SnapshotError::from)?;
+    for frame in snapshot::Reader::open(from)? {
+        let mut batch = sled::Batch::default();
+        for (path, value) in frame? {
+            match value {
+                Some(value) => batch.insert(path, value),
+                None => batch.remove(path),
+            }
+        }
+        files.db.apply_batch(batch).map_err(TableError::from)?;
+    }
+    finish(&files.db)?;
+    files.sync()?;
+    File::open(folder).and_then(|f| f.sync_all()).map_err(SnapshotError::io(folder))
+}
+
+/// Opens tables that were closed a moment ago: threads of sled hold its file a little longer, and it only tries for the lock.
+fn reopen(folder: &Path) -> Result<Files, SnapshotError> {
+    let file = folder.join("db");
+    File::open(&file).and_then(|f| f.lock().and_then(|()| f.unlock())).map_err(SnapshotError::io(&file))?;
+    Ok(Files::open(folder)?)
+}
+
+/// Goes on where a replacement was interrupted. Tables under the name `INCOMING` are complete.
+fn finish_replacing(path: &Path) -> io::Result<()> {
+    let [current, building, incoming, old] = [CURRENT, BUILDING, INCOMING, OLD].map(|name| path.join(name));
+    let remove = |folder: &Path| if folder.exists() { fs::remove_dir_all(folder) } else { Ok(()) };
+    let sync = || File::open(path)?.sync_all();
+    if incoming.exists() {
+        if current.exists() {
+            remove(&old)?;
+            fs::rename(&current, &old)?;
+        }
+        fs::rename(&incoming, &current)?;
+        sync()?;
+    }
+    remove(&building)?;
+    remove(&old)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::ids::ClusterId;
+
+    fn found(db: &Database, version: u32) -> ClusterId {
+        let cluster = ClusterId::random();
+        meta::write_identity(&db.tree(), &Identity { cluster, format_version: version }).unwrap();
+        db.checkpoint().unwrap();
+        cluster
+    }
 
     #[test]
     fn one_process_and_one_identity() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta");
         let first = Database::open(&path).unwrap();
-        let cluster = first.identity().cluster;
+        assert_eq!(first.identity().unwrap(), None);
+        let cluster = found(&first, FORMAT_VERSION);
         assert!(matches!(Database::open(&path), Err(OpenError::InUse(_))));
         drop(first);
-        assert_eq!(Database::open(&path).unwrap().identity().cluster, cluster);
+        assert_eq!(Database::open(&path).unwrap().identity().unwrap().unwrap().cluster, cluster);
     }
 
     #[test]
@@ -230,12 +329,89 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta");
         let db = Database::open(&path).unwrap();
-        meta::write_identity(db.tree(), &Identity { format_version: 99, ..db.identity() }).unwrap();
-        db.sync().unwrap();
+        found(&db, 99);
         drop(db);
         assert!(matches!(Database::open(&path), Err(OpenError::OtherVersion { found: 99, .. })));
         fs::write(path.join("sled/db"), b"not a database at all").unwrap();
         fs::write(path.join("sled/conf"), b"nor a configuration").unwrap();
         assert!(matches!(Database::open(&path), Err(OpenError::Unreadable { .. })));
+    }
+
+    fn put(db: &Database, name: &str, value: u64) {
+        let tree = db.tree();
+        let mut tables = Tables::new(&tree);
+        tables.put(crate::tables::Kind::Meta, name.as_bytes(), &value);
+        db.commit(tables).unwrap();
+    }
+
+    fn get(db: &Database, name: &str) -> Option<u64> {
+        Tables::new(&db.tree()).get(crate::tables::Kind::Meta, name.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_the_moment_it_was_finished_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) =
+            (Database::open(&dir.path().join("a")).unwrap(), Database::open(&dir.path().join("b")).unwrap());
+        for n in 0..5000 {
+            put(&a, &format!("{n:05}"), 0);
+        }
+        put(&b, "of b alone", 1);
+        let file = dir.path().join("snapshot");
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| a.write_snapshot(&file).unwrap());
+            // Both ends change together, all the time: a snapshot with one and not the other is no moment.
+            let mut n = 1;
+            while !writing.is_finished() || n < 3 {
+                let tree = a.tree();
+                let mut tables = Tables::new(&tree);
+                tables.put(crate::tables::Kind::Meta, b"00000", &n);
+                tables.put(crate::tables::Kind::Meta, b"04999", &n);
+                a.commit(tables).unwrap();
+                n += 1;
+            }
+        });
+        b.replace(&file).unwrap();
+        assert_eq!(get(&b, "of b alone"), None);
+        assert_eq!(get(&b, "00000"), get(&b, "04999"));
+        assert_eq!(b.tree().len(), 5000);
+        drop(b);
+        let b = reopened(&dir.path().join("b"));
+        assert_eq!(b.tree().len(), 5000);
+    }
+
+    fn reopened(path: &Path) -> Database {
+        let db = path.join(CURRENT).join("db");
+        if let Ok(file) = File::open(db) {
+            file.lock().unwrap();
+        }
+        Database::open(path).unwrap()
+    }
+
+    #[test]
+    fn a_replacement_goes_on_after_a_crash() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta");
+        let db = Database::open(&path).unwrap();
+        put(&db, "old", 1);
+        db.checkpoint().unwrap();
+        drop(db);
+        // Half built: thrown away.
+        fs::create_dir(path.join(BUILDING)).unwrap();
+        fs::write(path.join(BUILDING).join("db"), b"half").unwrap();
+        let db = reopened(&path);
+        assert_eq!(get(&db, "old"), Some(1));
+        let file = dir.path().join("snapshot");
+        put(&db, "new", 2);
+        db.write_snapshot(&file).unwrap();
+        put(&db, "newer", 3);
+        drop(db);
+        // Complete, and the current ones already out of the way.
+        build(&path.join(BUILDING), &file, |_| Ok(())).unwrap();
+        fs::rename(path.join(BUILDING), path.join(INCOMING)).unwrap();
+        fs::rename(path.join(CURRENT), path.join(OLD)).unwrap();
+        let db = reopened(&path);
+        assert_eq!((get(&db, "new"), get(&db, "newer")), (Some(2), None));
+        assert!(!path.join(OLD).exists());
     }
 }

@@ -8,20 +8,23 @@ pub mod cluster;
 pub mod config;
 pub mod db;
 pub mod http;
+mod join;
 pub mod list;
 mod master;
 mod metrics;
 pub mod plan;
 pub mod raft;
 mod read;
+pub mod restore;
 pub mod sequencer;
+pub mod snapshot;
 pub mod state;
 pub mod tables;
 mod work;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
@@ -37,6 +40,9 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::master::Master;
 use crate::metrics::MasterMetrics;
+use crate::raft::Peer;
+pub use crate::raft::genesis::StartError;
+use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
 use crate::tables::{TableError, volume};
 
@@ -62,6 +68,24 @@ pub enum RunError {
     /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[from] std::io::Error),
+    /// Log and tables do not go together, or cannot be read.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its part in the group of masters.
+    #[error(
+        "the consensus of the masters failed: {0}. See the log; mend the disk, then start the master again"
+    )]
+    ConsensusFailed(String),
+    /// It has been more than it is now.
+    #[error(
+        "{0} has the vote of a master that belonged to a cluster, and no metadata: what it held is lost. Remove the directory \
+         and start the master with --join to get everything from the others; with one master alone, `barge cluster rebuild` \
+         makes the metadata anew from the volumes, and no value is lost"
+    )]
+    Emptied(std::path::PathBuf),
+    /// No cluster begins.
+    #[error("a new cluster cannot be begun: {0}")]
+    NotFounded(String),
     /// Its disk, in the middle of work: nothing may be acknowledged after that.
     #[error("the metadata store failed: {0}. Mend the disk, then start the master again")]
     MetadataFailed(Arc<TableError>),
@@ -76,47 +100,93 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
     check_reachable(&address)?;
     check_reachable(&public_url)?;
-    let data = config.data.clone();
-    let database = Arc::new(shared::work::blocking(move || Database::open(&data)).await?);
     let metrics = Metrics::default();
     let master_metrics = MasterMetrics::new(&metrics);
-    let (commands, seconds) = (master_metrics.batch_commands.clone(), master_metrics.batch_seconds.clone());
+    let peers = PeerClient::new(config.secret.clone(), config.clock.clone());
+    let me = Peer { address, public_url };
+    let group = Arc::new(start_group(&config, me, peers.clone(), &master_metrics).await?);
+    let probe = {
+        let (http, url) = (peers.http().clone(), group.me().public_url.clone());
+        tokio::spawn(async move { probe_public_url(&http, &url).await })
+    };
+    let http_metrics = HttpMetrics::new(&metrics);
+    let desk = http::masters::Desk {
+        group: Arc::clone(&group),
+        peers: peers.clone(),
+        secret: config.secret.clone(),
+        clock: config.clock.clone(),
+    };
+    let face = Arc::new(http::Face { desk, master: OnceLock::new(), metrics });
+    let belonging =
+        belong(config, Arc::clone(&group), peers, master_metrics, Arc::clone(&face), shutdown.clone());
+    let mut failed = group.machine().failure();
+    let outcome = tokio::select! {
+        () = serve::run(listener, face, http_metrics, shutdown) => Ok(()),
+        Err(error) = belonging => Err(error),
+        Ok(error) = failed.wait_for(Option::is_some) => {
+            let error = error.clone().unwrap_or_else(|| Arc::new(TableError::Panicked));
+            Err(RunError::MetadataFailed(error))
+        }
+        why = group.stopped() => Err(RunError::ConsensusFailed(why)),
+    };
+    probe.abort();
+    if outcome.is_ok() {
+        group.stop().await;
+    }
+    outcome
+}
+
+async fn start_group(
+    config: &Config,
+    me: Peer,
+    peers: PeerClient,
+    metrics: &MasterMetrics,
+) -> Result<Group, RunError> {
+    let data = config.data.clone();
+    let database = Arc::new(shared::work::blocking(move || Database::open(&data)).await?);
+    let (commands, seconds) = (metrics.batch_commands.clone(), metrics.batch_seconds.clone());
     let observe = move |n: usize, s: f64| {
         commands.observe(u32::try_from(n).map_or(f64::INFINITY, f64::from));
         seconds.observe(s);
     };
+    Ok(Group::start(database, me, peers, config.entries_kept, Box::new(observe)).await?)
+}
+
+/// Finds this master's cluster, or begins one, and then serves it until the end.
+async fn belong(
+    config: Config,
+    group: Arc<Group>,
+    peers: PeerClient,
+    metrics: MasterMetrics,
+    face: Arc<http::Face>,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let cluster = join::cluster(&config, &group, &peers).await?;
+    let database = Arc::clone(group.machine().database());
+    let known = volume::all(&database.tree())?;
     let master = Arc::new(Master {
-        sequencer: Sequencer::start(Arc::clone(&database), config.clock.clone(), observe)?,
-        cluster: Cluster::new(database.identity().cluster, config.down_after, volume::all(database.tree())?),
-        peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
-        address,
-        public_url,
-        metrics: master_metrics,
+        sequencer: Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone()),
+        cluster: Cluster::new(cluster, config.down_after, known),
+        peers,
+        address: group.me().address.clone(),
+        public_url: group.me().public_url.clone(),
+        metrics,
         reclaim: Arc::new(Notify::new()),
         turn: AtomicUsize::new(0),
         database,
+        group,
         config,
     });
-    tracing::info!(cluster = %master.cluster.id(), address = master.address, "master started");
-    let workers = start_workers(&master, &shutdown);
-    let http_metrics = HttpMetrics::new(&metrics);
-    let face = Arc::new(http::Face { master: Arc::clone(&master), metrics });
-    let probe = {
-        let (http, url) = (master.peers.http().clone(), master.public_url.clone());
-        tokio::spawn(async move { probe_public_url(&http, &url).await })
-    };
-    let failure = tokio::select! {
-        () = serve::run(listener, face, http_metrics, shutdown) => None,
-        error = master.sequencer.failed() => Some(error),
-    };
-    probe.abort();
+    tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
+    let mut workers = start_workers(&master, &shutdown);
+    let _ = face.master.set(Arc::clone(&master));
+    workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
+    shutdown.wait().await;
     for worker in workers {
         worker.abort();
     }
-    match failure {
-        Some(error) => Err(RunError::MetadataFailed(error)),
-        None => Ok(()),
-    }
+    // Whoever runs this ends with the listener, not with us.
+    std::future::pending().await
 }
 
 fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::JoinHandle<()>> {

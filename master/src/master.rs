@@ -15,6 +15,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
 use crate::metrics::MasterMetrics;
+use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
 
 /// The parts of a master.
@@ -28,6 +29,8 @@ pub struct Master {
     pub public_url: String,
     /// The metadata, for readers.
     pub database: Arc<Database>,
+    /// The masters as one.
+    pub group: Arc<Group>,
     /// The metadata, for changes.
     pub sequencer: Sequencer,
     /// The volumes.

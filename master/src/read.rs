@@ -40,8 +40,7 @@ pub fn entity(object: &Object) -> Entity<'_> {
 /// # Errors
 /// 404 when there is none.
 pub async fn find(master: &Master, key: &Key) -> Result<Object, ErrorReply> {
-    let found = object::read(master.database.tree(), key)?;
-    master.sequencer.settled(key).await?;
+    let found = object::read(&master.database.tree(), key)?;
     found.ok_or_else(|| {
         ErrorReply::new(ErrorCode::NotFound, "the key has no value", "list keys with GET /prefix?list")
             .for_key(key)
@@ -136,7 +135,7 @@ pub async fn streamed(
                 let first = futures_util::stream::iter(first.map(Ok));
                 return Ok(plan.head.map(|()| body::stream(first.chain(rest))));
             }
-            Err(Interrupted::Gone) => {}
+            Err(Interrupted::Gone) => master.group.current().await?,
             Err(Interrupted::NoReplica(blob)) => return Err(no_replica(&blob, key)),
         }
     }

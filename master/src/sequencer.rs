@@ -1,206 +1,157 @@
-//! One order for all commands: they are applied one after the other by one thread, many to a batch,
-//! each batch one atomic write and one fsync, and only then is anybody told.
+//! One order for all commands: many of them to one entry of the replicated log, one fsync on each master, and only
+//! when a majority has it and it is applied here is anybody told.
 //!
-//! sled shows a batch to readers before it is synced. Who acts on what they read, or tells a client, waits
-//! with `settled` until it is: what a power cut can take back, nobody has seen.
-//!
-//! This is the place of consensus: a replicated log comes in front of `apply` here, and nothing else changes.
+//! A command may be proposed to any master; those that do not lead take it to the leader.
 
-use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use shared::clock::Clock;
+use shared::http::client::{CallError, PeerClient};
 use shared::ids::BlobId;
-use shared::key::Key;
-use shared::limits::{COMMIT_BATCH, COMMIT_QUEUE, METADATA_STUCK};
-use tokio::sync::{mpsc, oneshot, watch};
+use shared::limits::{COMMIT_BATCH, COMMIT_QUEUE, LEADER_TIMEOUT, PROPOSE_TIMEOUT, RAFT_ENTRY_BYTES};
+use shared::wire::error::ErrorCode;
+use shared::wire::routes::PROPOSE;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use crate::db::Database;
-use crate::state::apply::apply;
-use crate::state::command::{Command, Commit, Outcome};
-use crate::tables::{TableError, Tables, meta};
+use crate::raft::Batch;
+use crate::raft::group::{Group, NoLeader, WriteError};
+use crate::raft::rpc::Envelope;
+use crate::state::command::{Command, Outcome};
+use crate::tables::{TableError, meta};
 
 /// Takes commands and gives out blob ids.
 #[derive(Debug)]
 pub struct Sequencer {
     queue: mpsc::Sender<Proposal>,
+    group: Arc<Group>,
+    peers: PeerClient,
     last_blob: Mutex<Option<BlobId>>,
     clock: Clock,
-    unsynced: watch::Receiver<Arc<HashSet<Key>>>,
-    failure: watch::Receiver<Option<Arc<TableError>>>,
-    /// Since when a batch is being written.
-    writing: watch::Receiver<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct Proposal {
     command: Command,
-    answer: oneshot::Sender<Outcome>,
+    answer: oneshot::Sender<Result<Outcome, WriteError>>,
 }
 
-/// The command may or may not have been carried out: the metadata store has failed, or this master is stopping.
-#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
-#[error("the metadata store has failed or is stopping; whether the change was made is unknown")]
-pub struct OutcomeUnknown;
+/// A command has no outcome.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ProposeError {
+    /// Nothing was done.
+    #[error(transparent)]
+    NoLeader(#[from] NoLeader),
+    /// It may or may not have been carried out.
+    #[error("the masters did not answer in time; whether the change was made is unknown")]
+    OutcomeUnknown,
+}
 
 impl Sequencer {
-    /// Starts the applying thread on `database`. `observe` is told of each batch: commands in it, seconds it took.
-    ///
-    /// # Errors
-    /// When the tables cannot be read, or no thread can be started.
-    pub fn start(
-        database: Arc<Database>,
-        clock: Clock,
-        observe: impl Fn(usize, f64) + Send + 'static,
-    ) -> Result<Self, TableError> {
-        let last_blob = meta::progress(database.tree())?.last_blob;
+    /// Proposes for `group`; must be called inside the runtime.
+    pub fn start(group: Arc<Group>, peers: PeerClient, clock: Clock) -> Self {
         let (queue, proposals) = mpsc::channel(COMMIT_QUEUE);
-        let (report, failure) = watch::channel(None);
-        let (pending, unsynced) = watch::channel(Arc::default());
-        let (begun, writing) = watch::channel(None);
-        std::thread::Builder::new()
-            .name("barge-apply".into())
-            .spawn(move || {
-                // sled panics on some errors of the disk; that is a failure like any other.
-                let ended =
-                    catch_unwind(AssertUnwindSafe(|| run(&database, proposals, &pending, &begun, observe)));
-                if let Err(error) = ended.unwrap_or(Err(TableError::Panicked)) {
-                    tracing::error!(%error, "the metadata store failed; this master stops");
-                    let _ = report.send(Some(Arc::new(error)));
-                }
-            })
-            .map_err(sled::Error::Io)?;
-        Ok(Self { queue, last_blob: Mutex::new(last_blob), clock, unsynced, failure, writing })
+        tokio::spawn(run(Arc::clone(&group), proposals));
+        Self { queue, group, peers, last_blob: Mutex::default(), clock }
     }
 
-    /// Has `command` applied and made durable.
+    /// Has `command` applied and made durable by a majority of the masters.
     ///
     /// # Errors
     /// When that is not known to have happened.
-    pub async fn propose(&self, command: Command) -> Result<Outcome, OutcomeUnknown> {
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let deadline = Instant::now() + LEADER_TIMEOUT;
+        loop {
+            let tried = match self.group.leader() {
+                Some((id, _)) if id == self.group.id() => self.decide(command.clone()).await,
+                Some((id, peer)) => self.pass_on(id, &peer.address, command.clone()).await,
+                None => Err(WriteError::NotLeader),
+            };
+            match tried {
+                Ok(outcome) => return Ok(outcome),
+                Err(WriteError::Unknown) => return Err(ProposeError::OutcomeUnknown),
+                Err(WriteError::NotLeader) if Instant::now() >= deadline => return Err(NoLeader.into()),
+                Err(WriteError::NotLeader) => self.group.news().await,
+            }
+        }
+    }
+
+    /// As `propose`, on the leader alone.
+    ///
+    /// # Errors
+    /// When this master does not lead, or the outcome is unknown.
+    pub async fn decide(&self, command: Command) -> Result<Outcome, WriteError> {
+        if !self.group.leads() {
+            return Err(WriteError::NotLeader);
+        }
         let (answer, outcome) = oneshot::channel();
-        self.queue.send(Proposal { command, answer }).await.map_err(|_| OutcomeUnknown)?;
-        outcome.await.map_err(|_| OutcomeUnknown)
+        let decided = async {
+            // The task ends with the server only.
+            self.queue.send(Proposal { command, answer }).await.map_err(|_| WriteError::Unknown)?;
+            outcome.await.unwrap_or(Err(WriteError::Unknown))
+        };
+        tokio::time::timeout(PROPOSE_TIMEOUT, decided).await.unwrap_or(Err(WriteError::Unknown))
     }
 
-    /// Returns once what was read of `key` before the call is durable: at once, unless a change of
-    /// this very key is being synced.
+    async fn pass_on(&self, leader: u64, address: &str, command: Command) -> Result<Outcome, WriteError> {
+        let message = Envelope { to: leader, message: command };
+        let within = PROPOSE_TIMEOUT + Duration::from_secs(1);
+        match self.peers.call_within(address, PROPOSE, &message, within).await {
+            Ok(outcome) => Ok(outcome),
+            Err(CallError::Unreachable { .. }) => Err(WriteError::NotLeader),
+            Err(CallError::Refused { detail, .. }) if detail.code == ErrorCode::NotLeader => {
+                Err(WriteError::NotLeader)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the leader did not answer a command");
+                Err(WriteError::Unknown)
+            }
+        }
+    }
+
+    /// The next blob id: after every one that was committed before the call, and every one this master gave out.
+    ///
+    /// What is committed must have been waited for (`Group::current`).
     ///
     /// # Errors
-    /// When it will never be.
-    pub async fn settled(&self, key: &Key) -> Result<(), OutcomeUnknown> {
-        self.wait(|unsynced| !unsynced.contains(key)).await
-    }
-
-    /// Returns once everything that was read before the call is durable.
-    ///
-    /// # Errors
-    /// When it will never be.
-    pub async fn all_settled(&self) -> Result<(), OutcomeUnknown> {
-        let seen = Arc::clone(&self.unsynced.borrow());
-        // Another batch than the one seen is a later one: ours is done.
-        self.wait(|unsynced| unsynced.is_empty() || !std::ptr::eq(unsynced, &*seen)).await
-    }
-
-    async fn wait(&self, done: impl Fn(&HashSet<Key>) -> bool) -> Result<(), OutcomeUnknown> {
-        let mut unsynced = self.unsynced.clone();
-        unsynced.wait_for(|keys| done(keys)).await.map(drop).map_err(|_| OutcomeUnknown)
-    }
-
-    /// The next blob id: after every one given out before and every one ever committed.
-    pub fn next_blob(&self) -> BlobId {
+    /// When the tables cannot be read.
+    pub fn next_blob(&self) -> Result<BlobId, TableError> {
+        let committed = meta::progress(&self.group.machine().database().tree())?.last_blob;
         let random = uuid::Uuid::new_v4().into_bytes();
         let random: [u8; 10] = random[..10].try_into().expect("ten of sixteen bytes");
         let mut last = self.last_blob.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = BlobId::next(*last, self.clock.now(), random);
+        let next = BlobId::next((*last).max(committed), self.clock.now(), random);
         *last = Some(next);
-        next
-    }
-
-    /// Returns when the metadata store has failed: the master must stop.
-    pub async fn failed(&self) -> Arc<TableError> {
-        let mut failure = self.failure.clone();
-        tokio::select! {
-            // The thread does not end while we hold the queue, but for a failure.
-            found = failure.wait_for(Option::is_some) => {
-                found.ok().and_then(|f| f.clone()).unwrap_or_else(|| Arc::new(TableError::Panicked))
-            }
-            () = self.stuck() => {
-                tracing::error!(after = ?METADATA_STUCK, "the metadata store does not come back; this master stops");
-                Arc::new(TableError::Stuck)
-            }
-        }
-    }
-
-    /// Returns when a batch has been under way for too long: after some errors of the disk sled's flush waits for a write
-    /// that nobody makes any more.
-    async fn stuck(&self) {
-        let mut writing = self.writing.clone();
-        loop {
-            let since = *writing.borrow_and_update();
-            let limit = since.map(|began| tokio::time::Instant::from_std(began + METADATA_STUCK));
-            let changed = match limit {
-                Some(limit) => match tokio::time::timeout_at(limit, writing.changed()).await {
-                    Ok(changed) => changed,
-                    Err(_) => return,
-                },
-                None => writing.changed().await,
-            };
-            if changed.is_err() {
-                // The thread has ended, and says why.
-                return std::future::pending().await;
-            }
-        }
+        Ok(next)
     }
 }
 
-/// The applying thread. Ends when the sequencer is dropped, or on the first failure: after a failed
-/// write or sync nothing may be acknowledged, so those who wait learn that the outcome is unknown.
-fn run(
-    database: &Database,
-    mut proposals: mpsc::Receiver<Proposal>,
-    pending: &watch::Sender<Arc<HashSet<Key>>>,
-    begun: &watch::Sender<Option<Instant>>,
-    observe: impl Fn(usize, f64),
-) -> Result<(), TableError> {
-    while let Some(first) = proposals.blocking_recv() {
-        let started = Instant::now();
-        let mut tables = Tables::new(database.tree());
-        let mut keys = HashSet::new();
-        let mut waiting = Vec::new();
+/// Gathers what is proposed while a batch is under way into the next one.
+async fn run(group: Arc<Group>, mut proposals: mpsc::Receiver<Proposal>) {
+    while let Some(first) = proposals.recv().await {
+        let (mut commands, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut next = Some(first);
         while let Some(Proposal { command, answer }) = next {
-            if let Command::Commit(Commit { key, .. }) | Command::Delete { key, .. } = &command {
-                keys.insert(key.clone());
+            // Whoever asked may have gone; then it is not begun.
+            if !answer.is_closed() {
+                bytes += command.weight();
+                commands.push(command);
+                waiting.push(answer);
             }
-            waiting.push((answer, apply_one(&mut tables, &command)?));
-            next = if waiting.len() < COMMIT_BATCH { proposals.try_recv().ok() } else { None };
+            let full = waiting.len() >= COMMIT_BATCH || bytes >= RAFT_ENTRY_BYTES;
+            next = if full { None } else { proposals.try_recv().ok() };
         }
-        pending.send_replace(Arc::new(keys));
-        begun.send_replace(Some(started));
-        database.commit(tables)?;
-        begun.send_replace(None);
-        pending.send_replace(Arc::default());
-        observe(waiting.len(), started.elapsed().as_secs_f64());
-        for (answer, outcome) in waiting {
-            // Whoever asked may have gone.
-            let _ = answer.send(outcome);
+        if commands.is_empty() {
+            continue;
         }
-    }
-    Ok(())
-}
-
-/// Applies one command. A record that is damaged ends that command, without a trace; the others go on.
-fn apply_one(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, TableError> {
-    tables.mark();
-    match apply(tables, command) {
-        Err(error @ TableError::Damaged { .. }) => {
-            tracing::error!(%error, "a command was not carried out");
-            tables.roll_back();
-            Ok(Outcome::Damaged)
+        match group.write(Batch(commands)).await {
+            Ok(outcomes) => {
+                for (answer, outcome) in waiting.into_iter().zip(outcomes.0) {
+                    let _ = answer.send(Ok(outcome));
+                }
+            }
+            Err(error) => waiting.into_iter().for_each(|answer| drop(answer.send(Err(error)))),
         }
-        other => other,
     }
 }

@@ -64,10 +64,9 @@ pub async fn upload(
     let waits = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let redirect = (waits || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
-    let settling = key.clone();
-    let checked = check(master, head.method, head.headers, key, declared, redirect, hops);
-    // What the check has seen of the key must not be taken back by a power cut after the answer.
-    master.sequencer.settled(&settling).await?;
+    let current = master.group.current().await.map_err(|e| ErrorReply::from(e).for_key(&key));
+    let checked =
+        current.and_then(|()| check(master, head.method, head.headers, key, declared, redirect, hops));
     let outcome = match checked {
         Ok(upload) if redirect => send_on(master, &upload, !waits),
         Ok(upload) => return stream(master, upload, incoming).await,
@@ -132,7 +131,7 @@ fn check(
         WriteCondition::None if method == Method::POST => WriteCondition::Absent,
         other => other,
     };
-    let current = object::read(master.database.tree(), &key)?;
+    let current = object::read(&master.database.tree(), &key)?;
     if !condition.holds(current.as_ref().map(|o| &o.digest)) {
         return Err(ErrorReply::condition_failed(&method, &headers, &key));
     }
@@ -158,7 +157,7 @@ fn grant(
         wanted: small(replication.wanted()),
         min_replicas: small(replication.min()),
     };
-    let blob = master.sequencer.next_blob();
+    let blob = master.sequencer.next_blob()?;
     let target = master.target(&upload.key, blob, upload.hops, Operation::Write(grant));
     Ok((chain, target))
 }

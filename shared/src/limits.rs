@@ -177,6 +177,40 @@ pub const LIST_LIMIT_MAX: usize = 10_000;
 pub const COMMIT_BATCH: usize = 512;
 /// Commands waiting for the applying thread; more wait in their requests.
 pub const COMMIT_QUEUE: usize = 1024;
+/// Bytes of the commands in one entry of the replicated log, about: a batch is closed when it passes this.
+pub const RAFT_ENTRY_BYTES: usize = 4 << 20;
+/// Largest message between masters: one entry may pass `RAFT_ENTRY_BYTES` by one command.
+pub const RAFT_MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// The leader of the masters tells the others that it lives. It waits for so long for one answer, too, and asks again: a
+/// slow sync of a follower must fit.
+pub const RAFT_HEARTBEAT: Duration = Duration::from_millis(250);
+/// A master that has not heard of a leader for `RAFT_ELECTION_MAX` and a random time between these two stands
+/// for election: writes flow again after 1.6 to 2 s, and a pause of half a second deposes nobody.
+pub const RAFT_ELECTION_MIN: Duration = Duration::from_millis(600);
+/// See `RAFT_ELECTION_MIN`. For so long after a leader's last message nobody votes for another one.
+pub const RAFT_ELECTION_MAX: Duration = Duration::from_millis(1000);
+/// A leader that was confirmed by a majority answers reads by itself for so long, counted from before it asked: less
+/// than `RAFT_ELECTION_MAX`, by more than clocks of two machines can drift apart meanwhile.
+pub const RAFT_LEASE: Duration = Duration::from_millis(700);
+/// Entries of the log between two checkpoints of the tables: what a start has to apply again.
+pub const RAFT_CHECKPOINT_ENTRIES: u64 = 512;
+/// Entries of the log that are kept for a master that was away; one that lacks more gets a snapshot.
+pub const RAFT_ENTRIES_KEPT: u64 = 16_384;
+/// A master that joins gets a vote when it lacks no more than so many entries.
+pub const RAFT_LAG_MAX: u64 = 1000;
+/// One part of a snapshot on its way to another master: half a message.
+pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
+/// Records in one step of writing a snapshot; commits wait for as long as one step takes.
+pub const SNAPSHOT_STEP: usize = 256;
+/// A master that gets a snapshot needs so long at most from its last byte until it is in use.
+pub const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
+/// For so long a request waits for a leader: an election and a half.
+pub const LEADER_TIMEOUT: Duration = Duration::from_secs(4);
+/// From handing a command to the leader to its outcome. Afterwards it is unknown: the leader may have lost its majority.
+pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Masters of one cluster: a majority of seven must answer each write already.
+pub const MASTERS_MAX: usize = 7;
+
 /// sled's page cache. Its default of 1 GiB is more than the rest of the master together.
 pub const SLED_CACHE_BYTES: u64 = 32 << 20;
 
@@ -212,6 +246,10 @@ pub const SEGMENT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Free bytes a volume never gives to clients: deletes, seals and compaction work inside them.
 pub const RESERVE_BYTES: u64 = 256 << 20;
 
+const _: () = assert!(RAFT_LEASE.as_millis() * 10 <= RAFT_ELECTION_MAX.as_millis() * 8);
+const _: () = assert!(RAFT_HEARTBEAT.as_millis() * 2 < RAFT_ELECTION_MIN.as_millis());
+const _: () = assert!(SNAPSHOT_PART_BYTES <= MESSAGE_BYTES_MAX / 2);
+const _: () = assert!(PROPOSE_TIMEOUT.as_millis() + LEADER_TIMEOUT.as_millis() < COMMIT_TIMEOUT.as_millis());
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(CARRY_BYTES_MAX <= WRITE_BUFFER_BYTES);
@@ -227,6 +265,8 @@ const _: () = assert!(TICKET_LIFETIME.as_secs() > CLOCK_SKEW_MAX.as_secs());
 const _: () = assert!(ORPHAN_GRACE.as_secs() > 2 * (COMMIT_TIMEOUT.as_secs() + CLOCK_SKEW_MAX.as_secs()));
 const _: () = assert!(POOL_IDLE_TIMEOUT.as_secs() < HEADER_TIMEOUT.as_secs());
 const _: () = assert!(MESSAGE_BYTES_MAX < RAFT_LOG_ENTRY_BYTES_MAX);
+const _: () = assert!(RAFT_ENTRY_BYTES + MESSAGE_BYTES_MAX < RAFT_LOG_ENTRY_BYTES_MAX);
+const _: () = assert!(RAFT_LOG_ENTRY_BYTES_MAX + RAFT_LOG_READ_BYTES < RAFT_MESSAGE_BYTES_MAX);
 const _: () = assert!(RAFT_LOG_READ_BYTES <= RAFT_LOG_CACHE_BYTES);
 const _: () = assert!(RAFT_LOG_BATCH_BYTES as u64 <= RAFT_LOG_SEGMENT_BYTES);
 const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());

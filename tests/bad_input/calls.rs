@@ -45,7 +45,7 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
             .expect("the cluster is up and its messages are JSON"),
     );
     let identify = json(
-        serde_json::to_value(IdentifyRequest { cluster, master: None })
+        serde_json::to_value(IdentifyRequest { cluster, masters: vec![] })
             .expect("the cluster is up and its messages are JSON"),
     );
     let mut stranger =
@@ -136,7 +136,7 @@ async fn signed_nonsense() {
     let delete = serde_json::to_vec(&DeleteRequest { cluster: other, volume: ours, blobs: vec![] }).unwrap();
     let answer = call(volume, DELETE, Some(&forge.sign(DELETE, &delete)), &delete);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
-    let identify = serde_json::to_vec(&IdentifyRequest { cluster: other, master: None }).unwrap();
+    let identify = serde_json::to_vec(&IdentifyRequest { cluster: other, masters: vec![] }).unwrap();
     let answer = call(volume, IDENTIFY, Some(&forge.sign(IDENTIFY, &identify)), &identify);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     victim.unharmed("calls of another cluster").await;

@@ -1,4 +1,4 @@
-//! A cluster of separate processes: one master, volumes that register themselves.
+//! A cluster of separate processes: one master or several, volumes that register themselves.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shared::ids::VolumeId;
 use shared::secret::ClusterSecret;
-use shared::wire::master::{ClusterStatus, VolumeState};
+use shared::wire::master::{ClusterStatus, MasterRole, Masters, VolumeState};
 use shared::wire::volume::VolumeStatus;
 
 use crate::client::{Client, metric};
@@ -26,6 +26,10 @@ const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Masters.
+    pub masters: usize,
+    /// Entries of the log that a master keeps for others; the product's own setting when there is none.
+    pub log_entries_kept: Option<u64>,
     /// Volumes.
     pub volumes: usize,
     /// Copies of each value.
@@ -56,6 +60,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            masters: 1,
+            log_entries_kept: None,
             volumes: 3,
             replicas: 2,
             min_replicas: 2,
@@ -75,8 +81,10 @@ impl Default for Options {
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The master.
+    /// The master; the first of several.
     pub master: Server,
+    /// The others.
+    pub more_masters: Vec<Server>,
     /// The volumes.
     pub volumes: Vec<Server>,
     /// The volumes' ids, in the same order.
@@ -120,13 +128,26 @@ impl Cluster {
         add(&mut spec, "--orphan-grace", millis(options.orphan_grace));
         add(&mut spec, "--down-after", millis(options.down_after));
         add(&mut spec, "--secret-file", secret.clone());
+        if let Some(kept) = options.log_entries_kept {
+            add(&mut spec, "--log-entries-kept", kept.to_string());
+        }
         let master = start_somewhere(&spec, folder.path()).await;
+        let mut more_masters = Vec::new();
+        for n in 2..=options.masters {
+            let mut spec = spec.clone();
+            spec.name = format!("master{n}");
+            spec.args[0] = folder.join(format!("master{n}")).into();
+            add(&mut spec, "--join", master.url());
+            more_masters.push(start_somewhere(&spec, folder.path()).await);
+        }
+        let masters: Vec<_> = std::iter::once(&master).chain(&more_masters).map(Server::url).collect();
+        let masters = masters.join(",");
         let mut volumes = Vec::new();
         let mut volume_folders = Vec::new();
         for n in 1..=options.volumes {
             let data = within(options.volume_folders.get(n - 1), format!("volume{n}"));
             let mut spec = Spec::new(&format!("volume{n}"), "volume", [data.as_os_str()]);
-            add(&mut spec, "--master", master.url());
+            add(&mut spec, "--master", &masters);
             add(&mut spec, "--segment-size", options.segment_bytes.to_string());
             add(&mut spec, "--reserve", options.reserve_bytes.to_string());
             add(&mut spec, "--secret-file", secret.clone());
@@ -138,7 +159,7 @@ impl Cluster {
             volumes.push(start_somewhere(&spec, folder.path()).await);
             volume_folders.push(data);
         }
-        let mut cluster = Self { master, volumes, ids: Vec::new(), volume_folders, folder };
+        let mut cluster = Self { master, more_masters, volumes, ids: Vec::new(), volume_folders, folder };
         cluster.settled().await;
         for n in 0..cluster.volumes.len() {
             let id = cluster.volume_status(n).await.expect("a volume that is up").report.volume;
@@ -192,6 +213,49 @@ impl Cluster {
     pub async fn settled(&self) {
         let wanted = self.volumes.len();
         self.settled_at(wanted).await;
+        self.masters_settled().await;
+    }
+
+    /// Every master, the first one first.
+    pub fn masters(&self) -> impl Iterator<Item = &Server> {
+        std::iter::once(&self.master).chain(&self.more_masters)
+    }
+
+    /// Waits until all masters have a vote, and agree on who leads.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub async fn masters_settled(&self) {
+        let wanted = 1 + self.more_masters.len();
+        eventually(SETTLED, &format!("{wanted} masters with a vote"), async || {
+            let mut leaders = std::collections::HashSet::new();
+            for server in self.masters() {
+                let known: Masters = Client::new(server.url()).json("/_/masters").await?;
+                let voters = known.masters.iter().filter(|m| m.role != MasterRole::Learner).count();
+                leaders.insert(known.leader()?.master);
+                if voters != wanted || known.masters.len() != wanted {
+                    return None;
+                }
+            }
+            (leaders.len() == 1).then_some(())
+        })
+        .await;
+    }
+
+    /// The place of the leader among the masters, by the word of the first that answers.
+    pub async fn leader(&self) -> Option<usize> {
+        for server in self.masters() {
+            let known: Option<Masters> = Client::new(server.url()).json("/_/masters").await;
+            if let Some(leader) = known.as_ref().and_then(Masters::leader) {
+                return self.masters().position(|s| s.url() == leader.address);
+            }
+        }
+        None
+    }
+
+    /// A master by its place.
+    pub fn master_mut(&mut self, n: usize) -> &mut Server {
+        if n == 0 { &mut self.master } else { &mut self.more_masters[n - 1] }
     }
 
     /// Waits until so many volumes take writes, and no more.
@@ -271,9 +335,9 @@ impl Cluster {
         }
     }
 
-    /// Every server, the master first.
+    /// Every server, the masters first.
     pub fn servers_mut(&mut self) -> Vec<&mut Server> {
-        std::iter::once(&mut self.master).chain(&mut self.volumes).collect()
+        std::iter::once(&mut self.master).chain(&mut self.more_masters).chain(&mut self.volumes).collect()
     }
 
     /// The place of a volume in `volumes` by its id.
@@ -290,7 +354,7 @@ impl Cluster {
     /// When one does.
     pub fn assert_no_secrets_in_logs(&self) {
         let secret = std::fs::read_to_string(self.folder.join("secret")).expect("the test's own secret");
-        for server in std::iter::once(&self.master).chain(&self.volumes) {
+        for server in self.masters().chain(&self.volumes) {
             for line in server.log().lines() {
                 let leaks = line.contains("ticket=") || line.contains(secret.trim());
                 assert!(!leaks, "the log of {} holds a secret: {line}", server.name());

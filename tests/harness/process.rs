@@ -58,7 +58,9 @@ impl Spec {
         for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "LD_PRELOAD"] {
             command.env_remove(name);
         }
-        command.env("HOME", home).env("RUST_LOG", "info,master=debug,volume=debug,shared=debug,sled=warn");
+        command
+            .env("HOME", home)
+            .env("RUST_LOG", "info,master=debug,volume=debug,shared=debug,sled=warn,openraft=warn");
         command.envs(self.env.iter().map(|(n, v)| (n, v)));
         command
     }

@@ -21,6 +21,11 @@ pub struct Plan {
     /// Whether the master's power can be cut as well.
     pub master_disk: bool,
     /// See `Options`.
+    pub log_entries_kept: Option<u64>,
+    /// Whether the master's log is on another disk, which is spared: then nothing but its own syncs make the
+    /// tables durable. On the same one a sync of the log commits the file system's journal for both.
+    pub log_elsewhere: bool,
+    /// See `Options`.
     pub orphan_grace: Duration,
     /// See `Options`.
     pub master_env: Vec<(String, OsString)>,
@@ -35,6 +40,9 @@ impl Plan {
             file_system,
             volumes: 2,
             master_disk: true,
+            // The tables are what is left, and not the log, now and then.
+            log_entries_kept: Some(16),
+            log_elsewhere: false,
             orphan_grace: Duration::from_secs(4),
             master_env: Vec::new(),
             volume_env: Vec::new(),
@@ -69,6 +77,13 @@ impl Site {
             disks.push(Some(disk(&format!("disk-volume{n}")).await));
         }
         let data = |disk: &Option<Disk>| disk.as_ref().map(|d| d.path().join("data"));
+        if let Some(data) = data(&disks[0]).filter(|_| plan.log_elsewhere) {
+            let log = folder.join("raft");
+            for folder in [&data, &log] {
+                std::fs::create_dir(folder).expect("a new folder");
+            }
+            std::os::unix::fs::symlink(&log, data.join("raft")).expect("a link");
+        }
         let options = Options {
             volumes: plan.volumes,
             replicas: plan.volumes,
@@ -76,6 +91,7 @@ impl Site {
             // Small, and never at rest: seals, compactions and scrubs are to be hit as well.
             segment_bytes: 4 << 20,
             scrub_every: Some(Duration::from_millis(200)),
+            log_entries_kept: plan.log_entries_kept,
             orphan_grace: plan.orphan_grace,
             down_after: Duration::from_secs(2),
             master_folder: data(&disks[0]),

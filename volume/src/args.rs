@@ -24,9 +24,9 @@ use crate::config::{Config, Reads};
 pub struct Args {
     /// The volume's directory; one volume per disk.
     data: PathBuf,
-    /// The master to register with, as http://HOST:PORT.
-    #[arg(long)]
-    master: Option<String>,
+    /// Masters to register with, as http://HOST:PORT separated by commas; each tells of the others.
+    #[arg(long, value_delimiter = ',')]
+    master: Vec<String>,
     /// Port on 127.0.0.1.
     #[arg(long, env = "PORT", default_value_t = 3001)]
     port: u16,
@@ -101,7 +101,7 @@ impl Args {
             self.home.as_deref(),
         )?;
         let mut config = Config::new(self.data, secret);
-        config.master = self.master.as_deref().map(base_url);
+        config.masters = self.master.iter().map(|m| base_url(m)).collect();
         config.advertise = self.advertise.as_deref().map(base_url);
         config.public_url = self.public_url.as_deref().map(base_url);
         config.zone = self.zone;

@@ -24,8 +24,8 @@ pub enum Reads {
 pub struct Config {
     /// Its directory: one volume per disk.
     pub data: PathBuf,
-    /// The master to register with, as a base URL; none when the master asks us.
-    pub master: Option<String>,
+    /// Masters to register with, as base URLs, at least one that is up; none when the masters ask us.
+    pub masters: Vec<String>,
     /// Where peers and masters reach it, as a base URL; its own listening address when none is given.
     pub advertise: Option<String>,
     /// Where clients reach it, as a base URL; as `advertise` when none is given.
@@ -55,7 +55,7 @@ impl Config {
     pub fn new(data: PathBuf, secret: ClusterSecret) -> Self {
         Self {
             data,
-            master: None,
+            masters: Vec::new(),
             advertise: None,
             public_url: None,
             zone: None,

@@ -56,17 +56,32 @@ impl NoCopies {
     }
 }
 
+/// The first answer of a master that knows.
+async fn ask_masters(volume: &Volume, question: &CopiesRequest) -> Result<CopiesResponse, NoCopies> {
+    let mut refusal = NoCopies::NoMaster;
+    for master in volume.masters.all() {
+        match volume.peers.call(&master, COPIES, question).await {
+            Ok(known) => return Ok(known),
+            Err(error) => {
+                refusal = NoCopies::Master(error);
+                if refusal.is_forgotten() {
+                    break;
+                }
+            }
+        }
+    }
+    Err(refusal)
+}
+
 impl Copies {
-    /// Asks the master.
+    /// Asks the masters.
     ///
     /// # Errors
     /// When it does not know of any copy elsewhere.
     pub async fn find(volume: &Volume, blob: BlobId) -> Result<Self, NoCopies> {
-        let (Some(master), Some(cluster)) = (volume.known_master(), volume.identity.cluster()) else {
-            return Err(NoCopies::NoMaster);
-        };
+        let Some(cluster) = volume.identity.cluster() else { return Err(NoCopies::NoMaster) };
         let question = CopiesRequest { cluster, volume: volume.identity.volume(), blob };
-        let known: CopiesResponse = volume.peers.call(&master, COPIES, &question).await?;
+        let known = ask_masters(volume, &question).await?;
         if known.sources.is_empty() {
             return Err(NoCopies::None);
         }

@@ -1,7 +1,9 @@
-//! Tells the master that this volume lives, once a second; the first time that is its registration.
+//! Tells the masters that this volume lives, once a second; the first time that is its registration.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use shared::http::client::CallError;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::wire::error::ErrorCode;
@@ -15,28 +17,38 @@ use crate::server::Volume;
 /// The worker.
 pub struct Heartbeat {
     volume: Arc<Volume>,
-    master: String,
-    silent: bool,
+    /// Masters that do not answer: each is logged once, not each second.
+    silent: HashSet<String>,
     misplaced: watch::Sender<Option<String>>,
 }
 
 impl Heartbeat {
-    /// Heartbeats to `master`. `misplaced` is told when this volume does not belong there.
-    pub fn new(volume: Arc<Volume>, master: String, misplaced: watch::Sender<Option<String>>) -> Self {
-        Self { volume, master, silent: false, misplaced }
+    /// Heartbeats to all masters that are known. `misplaced` is told when this volume does not belong there.
+    pub fn new(volume: Arc<Volume>, misplaced: watch::Sender<Option<String>>) -> Self {
+        Self { volume, silent: HashSet::new(), misplaced }
     }
 
-    fn failed(&mut self, error: &CallError) {
+    fn failed(&mut self, master: String, error: &CallError) {
         if let CallError::Refused { detail, .. } = error
             && detail.code == ErrorCode::WrongCluster
         {
             let _ = self.misplaced.send(Some(detail.message.clone()));
         }
-        // Once, not each second.
-        if !self.silent {
-            tracing::warn!(master = self.master, %error, "no contact with the master; trying again each second");
+        if !self.silent.contains(&master) {
+            tracing::warn!(master, %error, "no contact with the master; trying again each second");
+            self.silent.insert(master);
         }
-        self.silent = true;
+    }
+
+    fn answered(&mut self, master: &str, answer: HeartbeatResponse) {
+        if let Err(error) = self.volume.identity.join(answer.cluster) {
+            let _ = self.misplaced.send(Some(error.to_string()));
+            return;
+        }
+        self.volume.masters.heard(answer.masters);
+        if self.silent.remove(master) {
+            tracing::info!(master, "the master is back");
+        }
     }
 }
 
@@ -45,26 +57,24 @@ impl Worker for Heartbeat {
 
     async fn tick(&mut self) -> Progress {
         let report = self.volume.report();
-        let mut progress = Progress::Idle;
         let within = HEARTBEAT_INTERVAL * 2;
-        let answer: Result<HeartbeatResponse, _> =
-            self.volume.peers.call_within(&self.master, HEARTBEAT, &report, within).await;
-        match answer {
-            Ok(HeartbeatResponse { cluster }) => {
-                match self.volume.identity.join(cluster) {
-                    // The master uses us from the report on in which we say that we have joined.
-                    Ok(()) if report.cluster.is_none() => progress = Progress::More,
-                    Ok(()) => {}
-                    Err(error) => {
-                        let _ = self.misplaced.send(Some(error.to_string()));
-                    }
+        let volume = &self.volume;
+        let calls = volume.masters.all().into_iter().map(async |master| {
+            let answer = volume.peers.call_within(&master, HEARTBEAT, &report, within).await;
+            (master, answer)
+        });
+        let mut answered = false;
+        for (master, answer) in join_all(calls).await {
+            match answer {
+                Ok(answer) => {
+                    answered = true;
+                    self.answered(&master, answer);
                 }
-                if std::mem::take(&mut self.silent) {
-                    tracing::info!(master = self.master, "the master is back");
-                }
+                Err(error) => self.failed(master, &error),
             }
-            Err(error) => self.failed(&error),
         }
-        progress
+        // The masters use us from the report on in which we say that we have joined.
+        let joined = report.cluster.is_none() && self.volume.identity.cluster().is_some();
+        if answered && joined { Progress::More } else { Progress::Idle }
     }
 }

@@ -10,6 +10,7 @@ mod heal;
 mod heartbeat;
 pub mod http;
 pub mod identity;
+mod masters;
 mod metrics;
 mod server;
 mod spent;
@@ -81,7 +82,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         http_metrics: Arc::clone(&http_metrics),
         spent,
         healer: heal::Healer::default(),
-        master: std::sync::RwLock::default(),
+        masters: masters::Masters::new(config.masters.clone()),
         identity,
         store,
         address,
@@ -162,14 +163,13 @@ fn start_workers(
     let compact = run_worker(compacting, COMPACTION_INTERVAL, alone(), shutdown.clone());
     let mut started =
         vec![tokio::spawn(seal), tokio::spawn(heal), tokio::spawn(scrub), tokio::spawn(compact)];
-    match volume.config.master.clone() {
-        Some(master) => {
-            let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), master, misplaced);
-            let beating = run_worker(heartbeat, HEARTBEAT_INTERVAL, alone(), shutdown.clone());
-            started.push(tokio::spawn(beating));
-        }
+    if volume.config.masters.is_empty() {
         // A master that was given our address asks us; nobody can be misplaced then.
-        None => std::mem::forget(misplaced),
+        std::mem::forget(misplaced);
+    } else {
+        let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), misplaced);
+        let beating = run_worker(heartbeat, HEARTBEAT_INTERVAL, alone(), shutdown.clone());
+        started.push(tokio::spawn(beating));
     }
     started
 }

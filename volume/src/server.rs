@@ -1,6 +1,6 @@
 //! One volume, assembled: what its routes and workers share, and what it tells of itself.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustix::fs::statvfs;
 use shared::http::client::PeerClient;
@@ -10,6 +10,7 @@ use shared::wire::volume::{VolumeReport, VolumeStatus};
 use crate::config::Config;
 use crate::heal::Healer;
 use crate::identity::{FORMAT_VERSION, Identity};
+use crate::masters::Masters;
 use crate::spent::Spent;
 use crate::store::Store;
 
@@ -34,22 +35,11 @@ pub struct Volume {
     pub spent: Spent,
     /// What is bad here, and what is done about it.
     pub healer: Healer,
-    /// The master that was last heard of, where none was configured.
-    pub master: RwLock<Option<String>>,
+    /// Where its masters are.
+    pub masters: Masters,
 }
 
 impl Volume {
-    /// Where a master is: the configured one, or the one that asked us last.
-    pub fn known_master(&self) -> Option<String> {
-        let heard = || self.master.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.config.master.clone().or_else(heard)
-    }
-
-    /// A master has shown itself, by a signed call.
-    pub fn heard_of_master(&self, address: String) {
-        *self.master.write().unwrap_or_else(PoisonError::into_inner) = Some(address);
-    }
-
     /// What it tells its master.
     pub fn report(&self) -> VolumeReport {
         let status = self.store.status();

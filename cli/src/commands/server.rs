@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use master::config::Replication;
 use shared::http::client::base_url;
 use shared::http::exposure;
-use shared::secret::ClusterSecret;
+use shared::limits::MASTERS_MAX;
 use shared::wire::routes::HEALTH;
 use shared::work::{Shutdown, ShutdownTrigger};
 use tokio::net::TcpListener;
@@ -40,11 +40,10 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
             replication.min()
         );
     }
-    let secret = ClusterSecret::find(
-        args.secret_file.as_deref(),
-        args.xdg_config_home.as_deref(),
-        args.home.as_deref(),
-    )?;
+    if args.masters == 0 || args.masters > MASTERS_MAX {
+        bail!("--masters must be between 1 and {MASTERS_MAX}");
+    }
+    let secret = args.secret.find()?;
     let signals = Shutdown::on_signals()?;
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
@@ -56,14 +55,25 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     config.public_url = args.public_url.as_deref().map(base_url);
     let ending = shutdown.clone();
     servers.spawn(async move { master::run(config, listener, ending).await.context("the master stopped") });
+    let mut master_urls = vec![master_url.clone()];
+    for n in 2..=args.masters {
+        let (url, listener) = another(&args, args.volumes + n - 1)?;
+        let mut config =
+            master::config::Config::new(args.data.join(format!("master{n}")), secret.clone(), replication);
+        config.join.clone_from(&master_urls);
+        config.public_url = args.public_url.as_deref().and_then(|public| with_port(public, port_of(&url)));
+        config.advertise = Some(url.clone());
+        let (ending, what) = (shutdown.clone(), format!("master{n} stopped"));
+        servers.spawn(async move { master::run(config, listener, ending).await.context(what) });
+        master_urls.push(url);
+    }
 
     for n in 1..=args.volumes {
-        let listener = bind(port_after(args.listen, n)?)?;
-        let address = reachable(listener.local_addr()?);
+        let (url, listener) = another(&args, n)?;
         let mut config = volume::config::Config::new(args.data.join(format!("volume{n}")), secret.clone());
-        config.master = Some(master_url.clone());
-        config.advertise = Some(format!("http://{address}"));
-        config.public_url = args.public_url.as_deref().and_then(|url| with_port(url, address.port()));
+        config.masters.clone_from(&master_urls);
+        config.public_url = args.public_url.as_deref().and_then(|public| with_port(public, port_of(&url)));
+        config.advertise = Some(url);
         config.reserve_bytes = args.reserve.0;
         let ending = shutdown.clone();
         let what = format!("volume{n} stopped");
@@ -108,7 +118,18 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The address of the n-th volume: the ports after the master's, or any when that is any.
+/// A listener on the n-th port after the first master's, and how the servers of this process reach it.
+fn another(args: &ServerArgs, n: usize) -> anyhow::Result<(String, TcpListener)> {
+    let listener = bind(port_after(args.listen, n)?)?;
+    let address = reachable(listener.local_addr()?);
+    Ok((format!("http://{address}"), listener))
+}
+
+fn port_of(url: &str) -> u16 {
+    url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
+}
+
+/// The address of the n-th server: the ports after the master's, or any when that is any.
 fn port_after(master: SocketAddr, n: usize) -> anyhow::Result<SocketAddr> {
     let port = match master.port() {
         0 => 0,

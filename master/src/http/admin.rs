@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
-use shared::http::body::{self, Body};
+use shared::http::body::{self, Body, BodyFailure};
 use shared::http::signed::read_signed;
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -19,29 +22,40 @@ use shared::wire::volume::VolumeReport;
 
 use crate::cluster::Reachable;
 use crate::master::Master;
+use crate::raft::group::AnswerError;
+use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Commit, Outcome};
-use crate::tables::{TableError, meta, object, replica};
+use crate::tables::{TableError, meta, object, replica, volume};
+
+/// This master belongs to no cluster yet.
+pub(super) fn waiting() -> Response<Body> {
+    let health =
+        serde_json::json!({ "server": "barge-master", "ready": false, "waiting": "to join a cluster" });
+    body::json(StatusCode::SERVICE_UNAVAILABLE, &health)
+}
 
 /// 200 when values can be written and read, 503 with the reason when not. Whoever polls it while a
 /// cluster starts is no reason for a log line, so this is an answer, not an error.
 pub(super) fn health(master: &Master) -> Response<Body> {
     let (usable, needed) = (master.cluster.writable(), master.config.replication.min());
-    let (status, ready) =
-        if usable < needed { (StatusCode::SERVICE_UNAVAILABLE, false) } else { (StatusCode::OK, true) };
+    let leader = master.group.leader().map(|(_, peer)| peer.address);
+    let ready = usable >= needed && leader.is_some();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let health = serde_json::json!({
         "server": "barge-master", "ready": ready, "volumes_writable": usable, "volumes_needed": needed,
+        "leader": leader,
     });
     body::json(status, &health)
 }
 
 pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
     let tree = master.database.tree();
-    let progress = meta::progress(tree)?;
+    let progress = meta::progress(&tree)?;
     let damaged = master
         .cluster
         .damaged()
         .into_iter()
-        .map(|(volume, blob)| Ok(DamagedValue { key: replica::read(tree, volume, blob)?, blob, volume }))
+        .map(|(volume, blob)| Ok(DamagedValue { key: replica::read(&tree, volume, blob)?, blob, volume }))
         .collect::<Result<_, TableError>>()?;
     let status = ClusterStatus {
         cluster: master.cluster.id(),
@@ -54,13 +68,14 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
         reclaim_pending: progress.reclaim_pending,
         damaged,
         applied: progress.applied,
+        masters: master.group.masters(),
         volumes: master.cluster.summaries(),
     };
     Ok(body::json(StatusCode::OK, &status))
 }
 
 pub(super) fn refresh(master: &Master) -> Result<(), ErrorReply> {
-    let progress = meta::progress(master.database.tree())?;
+    let progress = meta::progress(&master.database.tree())?;
     master.metrics.refresh(&progress, master.cluster.writable(), master.database.disk_bytes());
     Ok(())
 }
@@ -75,7 +90,10 @@ pub(super) async fn heartbeat(
 ) -> Result<Response<Body>, ErrorReply> {
     let report: VolumeReport = signed(master, request).await?;
     welcome(master, report).await?;
-    Ok(body::json(StatusCode::OK, &HeartbeatResponse { cluster: master.cluster.id() }))
+    Ok(body::json(
+        StatusCode::OK,
+        &HeartbeatResponse { cluster: master.cluster.id(), masters: addresses(master) },
+    ))
 }
 
 /// A volume was heard of: takes it into the cluster when it is new, and keeps what is new of it.
@@ -90,12 +108,60 @@ pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorR
             "give the volume a directory of its own, or point it at its own master",
         )
     })?;
-    if let Some(record) = heard {
-        tracing::info!(volume = %record.volume, address = record.address, "volume joined");
-        master.sequencer.propose(Command::Volume(record)).await?;
+    if volume::read(&master.database.tree(), heard.volume)?.as_ref() != Some(&heard) {
+        tracing::info!(volume = %heard.volume, address = heard.address, "volume joined");
+        master.sequencer.propose(Command::Volume(heard)).await?;
         master.reclaim.notify_one();
     }
     Ok(())
+}
+
+/// Where volumes find the masters, this one first.
+pub fn addresses(master: &Master) -> Vec<String> {
+    let others =
+        master.group.addresses().into_iter().map(|peer| peer.address).filter(|a| *a != master.address);
+    std::iter::once(master.address.clone()).chain(others).collect()
+}
+
+/// A command that another master was asked for.
+pub(super) async fn propose(
+    master: &Master,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let envelope: Envelope<Command> = signed(master, request).await?;
+    let command = master.group.meant(envelope).map_err(AnswerError::from)?;
+    let outcome = master.sequencer.decide(command).await?;
+    master.reclaim.notify_one();
+    Ok(body::json(StatusCode::OK, &outcome))
+}
+
+/// A snapshot of the metadata: everything that was acknowledged before the call.
+pub(super) async fn backup(
+    master: &Master,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let () = signed(master, request).await?;
+    master.group.current().await?;
+    let wanted = master.group.machine().applied().borrow().last;
+    let unwritten = |e: &dyn std::fmt::Display| {
+        ErrorReply::new(ErrorCode::Internal, e.to_string(), "see the master's log; make room on its disk")
+    };
+    let prepared = master.group.machine().prepare(wanted).await.map_err(|e| unwritten(&e))?;
+    let length = prepared.summary.bytes;
+    let parts = unfold(Some((prepared, 0)), |state| async move {
+        let (prepared, at) = state?;
+        match prepared.part(at).await {
+            Ok(part) if part.is_empty() => None,
+            Ok(part) => {
+                let next = at + part.len() as u64;
+                Some((Ok(Bytes::from(part)), Some((prepared, next))))
+            }
+            Err(e) => Some((Err(BodyFailure::from(e)), None)),
+        }
+    });
+    let mut answer = Response::new(body::stream(parts));
+    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    Ok(answer)
 }
 
 /// Tells a volume whose copy of a blob is bad where others are; 404 when it need not hold the blob.
@@ -114,10 +180,10 @@ pub(super) async fn copies(
             "point the volume at its own master",
         ));
     }
+    master.group.current().await?;
     let tree = master.database.tree();
-    let key = replica::read(tree, volume, blob)?.ok_or_else(unknown)?;
-    let object = object::read(tree, &key)?.ok_or_else(unknown)?;
-    master.sequencer.settled(&key).await?;
+    let key = replica::read(&tree, volume, blob)?.ok_or_else(unknown)?;
+    let object = object::read(&tree, &key)?.ok_or_else(unknown)?;
     let held = object.blobs.iter().find(|b| b.id == blob).ok_or_else(unknown)?;
     let [_] = object.blobs.as_slice() else { return Err(unknown()) };
     let others: Vec<_> = held.replicas.iter().copied().filter(|v| *v != volume).collect();

@@ -3,7 +3,9 @@
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::cluster::NoPlace;
-use crate::sequencer::OutcomeUnknown;
+use crate::raft::group::{AnswerError, NoLeader, WriteError};
+use crate::raft::members::MemberError;
+use crate::sequencer::ProposeError;
 use crate::tables::TableError;
 
 impl From<TableError> for ErrorReply {
@@ -16,13 +18,61 @@ impl From<TableError> for ErrorReply {
     }
 }
 
-impl From<OutcomeUnknown> for ErrorReply {
-    fn from(e: OutcomeUnknown) -> Self {
+impl From<NoLeader> for ErrorReply {
+    fn from(e: NoLeader) -> Self {
         Self::new(
-            ErrorCode::OutcomeUnknown,
+            ErrorCode::Unavailable,
             e.to_string(),
-            "try again: repeating a PUT or DELETE is harmless",
+            "try again in a moment; see `barge cluster masters` for those that are down",
         )
+    }
+}
+
+impl From<ProposeError> for ErrorReply {
+    fn from(e: ProposeError) -> Self {
+        match e {
+            ProposeError::NoLeader(e) => e.into(),
+            ProposeError::OutcomeUnknown => Self::new(
+                ErrorCode::OutcomeUnknown,
+                e.to_string(),
+                "try again: repeating a PUT or DELETE is harmless",
+            ),
+        }
+    }
+}
+
+impl From<WriteError> for ErrorReply {
+    fn from(e: WriteError) -> Self {
+        match e {
+            WriteError::NotLeader => Self::new(ErrorCode::NotLeader, e.to_string(), "ask another master"),
+            WriteError::Unknown => ProposeError::OutcomeUnknown.into(),
+        }
+    }
+}
+
+impl From<AnswerError> for ErrorReply {
+    fn from(e: AnswerError) -> Self {
+        let code = match &e {
+            AnswerError::Misdirected(_) => ErrorCode::WrongMaster,
+            AnswerError::NotWhole => ErrorCode::BadBody,
+            AnswerError::Stopped(_) | AnswerError::Io(_) => ErrorCode::Internal,
+        };
+        Self::new(code, e.to_string(), "see the log of this master")
+    }
+}
+
+impl From<MemberError> for ErrorReply {
+    fn from(e: MemberError) -> Self {
+        let (code, hint) = match &e {
+            MemberError::NoLeader(_) => (ErrorCode::NotLeader, "ask another master"),
+            MemberError::TooMany | MemberError::Last => {
+                (ErrorCode::BadRequest, "see `barge cluster masters`")
+            }
+            MemberError::Unknown(_) => (ErrorCode::NotFound, "see `barge cluster masters`"),
+            MemberError::NotNew => (ErrorCode::WrongCluster, "start it with an empty directory and --wait"),
+            MemberError::Refused(_) => (ErrorCode::Unavailable, "try again in a moment"),
+        };
+        Self::new(code, e.to_string(), hint)
     }
 }
 

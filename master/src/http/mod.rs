@@ -2,9 +2,10 @@
 
 pub mod admin;
 pub mod error;
+pub mod masters;
 mod objects;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -18,8 +19,10 @@ use crate::master::Master;
 
 /// The routes of a master.
 pub struct Face {
-    /// Behind them.
-    pub master: Arc<Master>,
+    /// Calls of other masters, and about them.
+    pub desk: masters::Desk,
+    /// Everything else, as soon as this master belongs to a cluster.
+    pub master: OnceLock<Arc<Master>>,
     /// Shown at `/_/metrics`.
     pub metrics: Metrics,
 }
@@ -30,24 +33,38 @@ impl Service for Face {
         request: Request<Incoming>,
         _context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
+        let request = match self.desk.handle(request).await {
+            Ok(answer) => return Ok(answer),
+            Err(masters::Unhandled::Refused(refusal)) => return Err(refusal),
+            Err(masters::Unhandled::NotOurs(request)) => request,
+        };
         let path = request.uri().path();
         let listing = routes::query_value(request.uri().query(), routes::LIST).is_some();
         if path == "/" && !listing && request.method() == Method::GET {
             return Ok(greeting());
         }
-        if !path.starts_with("/_/") && path != "/_" {
-            return objects::handle(&self.master, request).await;
+        let ours = path.starts_with("/_/") || path == "/_";
+        let Some(master) = self.master.get() else {
+            let health = path == routes::HEALTH;
+            let (head, body) = request.into_parts();
+            body::drain_unless_waiting(&head.headers, body);
+            return if health { Ok(admin::waiting()) } else { Err(not_yet()) };
+        };
+        if !ours {
+            return objects::handle(master, request).await;
         }
         match (request.method(), path) {
-            (&Method::GET, routes::HEALTH) => Ok(admin::health(&self.master)),
-            (&Method::GET, routes::STATUS) => admin::status(&self.master),
+            (&Method::GET, routes::HEALTH) => Ok(admin::health(master)),
+            (&Method::GET, routes::STATUS) => admin::status(master),
             (&Method::GET, routes::METRICS) => {
-                admin::refresh(&self.master)?;
+                admin::refresh(master)?;
                 Ok(self.metrics.render())
             }
-            (&Method::POST, routes::HEARTBEAT) => admin::heartbeat(&self.master, request).await,
-            (&Method::POST, routes::COPIES) => admin::copies(&self.master, request).await,
-            (&Method::POST, routes::COMMIT) => admin::commit(&self.master, request).await,
+            (&Method::POST, routes::HEARTBEAT) => admin::heartbeat(master, request).await,
+            (&Method::POST, routes::COPIES) => admin::copies(master, request).await,
+            (&Method::POST, routes::COMMIT) => admin::commit(master, request).await,
+            (&Method::POST, routes::PROPOSE) => admin::propose(master, request).await,
+            (&Method::POST, routes::BACKUP) => admin::backup(master, request).await,
             _ => {
                 let (head, body) = request.into_parts();
                 body::drain_unless_waiting(&head.headers, body);
@@ -59,6 +76,14 @@ impl Service for Face {
             }
         }
     }
+}
+
+fn not_yet() -> ErrorReply {
+    ErrorReply::new(
+        ErrorCode::NotJoined,
+        "this master does not belong to a cluster yet",
+        "it joins when the others can be reached; or `barge cluster init` begins a new one",
+    )
 }
 
 fn greeting() -> Response<Body> {

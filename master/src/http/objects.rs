@@ -10,7 +10,7 @@ use shared::http::body::{self, Body};
 use shared::key::{Key, decode};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::Deleted;
-use shared::wire::routes::{HOPS, LIST, STREAM, query_value};
+use shared::wire::routes::{HOPS, LIST, STALE, STALE_HEADER, STREAM, query_value};
 use shared::work::blocking;
 
 use crate::list::{ListQuery, page};
@@ -23,6 +23,20 @@ pub(super) async fn handle(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
+    let query = request.uri().query();
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if reads && query_value(query, STALE).is_some() {
+        let mut answer = answer(master, request).await?;
+        answer.headers_mut().insert(STALE_HEADER, HeaderValue::from_static("true"));
+        return Ok(answer);
+    }
+    if reads {
+        master.group.current().await?;
+    }
+    answer(master, request).await
+}
+
+async fn answer(master: &Arc<Master>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
     let query = request.uri().query();
     if request.method() == Method::GET && query_value(query, LIST).is_some() {
         return list(master, &request).await;
@@ -95,7 +109,6 @@ async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Respo
     let query = ListQuery::parse(prefix, request.uri().query())?;
     let database = Arc::clone(&master.database);
     // A scan reads from disk what sled has not cached.
-    let page = blocking(move || page(database.tree(), &query)).await?;
-    master.sequencer.all_settled().await?;
+    let page = blocking(move || page(&database.tree(), &query)).await?;
     Ok(body::json(StatusCode::OK, &page))
 }

@@ -7,7 +7,7 @@ use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::wire::volume::InventoryEntry;
 
-use crate::tables::{TableError, replica};
+use crate::tables::{TableError, meta, replica};
 
 /// Those of a page of `volume`'s inventory that may go: unreferenced, and older than `grace`, which is
 /// longer than any receipt is good for. Both clocks must say so, the volume's for the record and ours for the
@@ -23,9 +23,11 @@ pub fn choose(
     now: Timestamp,
 ) -> Result<Vec<(BlobId, u64)>, TableError> {
     let mut orphans = Vec::new();
+    let gap = meta::gap(tree)?;
     let old =
         |e: &&InventoryEntry| Duration::from_millis(e.age_ms) > grace && now.since(e.blob.created()) > grace;
-    for entry in page.iter().filter(old) {
+    let known = |e: &&InventoryEntry| !gap.is_some_and(|g| g.covers(e.blob));
+    for entry in page.iter().filter(old).filter(known) {
         if !replica::is_referenced(tree, volume, entry.blob)? {
             orphans.push((entry.blob, entry.length));
         }

@@ -1,5 +1,75 @@
-//! The master's part in a group: what openraft needs from us.
+//! The masters as one: a replicated log in front of the tables (openraft), and who belongs to the group.
 //!
-//! `log` is where entries and votes are kept. Nothing here knows what an entry means.
+//! `log` keeps entries and votes, `machine` applies them to the tables, `rpc` carries them between masters,
+//! `group` is what the rest of the master sees. One master is a group of one: the same code, the same directory.
 
+pub(crate) mod genesis;
+pub mod group;
+mod lease;
 pub mod log;
+pub mod machine;
+pub mod members;
+pub mod rpc;
+mod transfer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use self::machine::Machine;
+use crate::state::command::{Command, Outcome};
+
+/// A master. Random, and never used again by another directory: one that was wiped comes back as somebody else.
+pub type MasterId = u64;
+
+/// Where a master is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Where masters and volumes reach it, as a base URL.
+    pub address: String,
+    /// Where clients reach it, as a base URL.
+    pub public_url: String,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+/// The commands of one entry of the log: applied together, acknowledged together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch(pub Vec<Command>);
+
+/// What became of each command of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes(pub Vec<Outcome>);
+
+/// Where the records of a snapshot are.
+#[derive(Clone, Debug)]
+pub enum SnapshotData {
+    /// In the tables of this master: they are written to a file when somebody needs them.
+    Tables(Arc<Machine>),
+    /// In a file that another master sent.
+    File(Arc<transfer::Received>),
+}
+
+openraft::declare_raft_types!(
+    /// What the log is made of.
+    pub TypeConfig:
+        D = Batch,
+        R = Outcomes,
+        NodeId = MasterId,
+        Node = Peer,
+        Entry = openraft::Entry<TypeConfig>,
+        SnapshotData = SnapshotData,
+        AsyncRuntime = openraft::TokioRuntime,
+);
+
+/// The running consensus.
+pub type Raft = openraft::Raft<TypeConfig>;
+/// A place in the log.
+pub type LogId = openraft::LogId<MasterId>;
+/// An error of log or tables, which stops the master.
+pub type StorageError = openraft::StorageError<MasterId>;

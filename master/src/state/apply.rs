@@ -11,7 +11,7 @@ use shared::key::Key;
 use shared::wire::master::CommitOutcome;
 
 use super::command::{Command, Commit, Outcome};
-use crate::tables::meta::Progress;
+use crate::tables::meta::{FORMAT_VERSION, Identity, Progress};
 use crate::tables::object::{Blob, Object};
 use crate::tables::{TableError, Tables};
 
@@ -37,6 +37,12 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             Outcome::Done
         }
         Command::Orphaned { volume, blobs } => apply_orphaned(tables, &mut progress, *volume, blobs)?,
+        Command::Founded(cluster) => {
+            if tables.identity()?.is_none() {
+                tables.put_identity(&Identity { cluster: *cluster, format_version: FORMAT_VERSION });
+            }
+            Outcome::Done
+        }
     };
     tables.put_progress(&progress);
     Ok(outcome)

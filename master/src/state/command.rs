@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
-use shared::ids::{BlobId, VolumeId};
+use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
 use shared::wire::master::CommitOutcome;
 
@@ -12,6 +12,8 @@ use crate::tables::object::Object;
 use crate::tables::volume::VolumeRecord;
 
 /// A change to the metadata.
+///
+/// It is what the replicated log holds, in postcard: variants and fields keep their places, new ones come at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Makes a blob the current value of its key.
@@ -46,6 +48,28 @@ pub enum Command {
         /// Which blobs, with their lengths.
         blobs: Vec<(BlobId, u64)>,
     },
+    /// A new cluster begins; the first of these counts.
+    Founded(ClusterId),
+}
+
+impl Command {
+    /// Bytes it takes in the log, about and at least.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 256;
+        const PLACE: usize = 34;
+        FIXED
+            + match self {
+                Self::Commit(commit) => {
+                    let metadata: usize = commit.metadata.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
+                    commit.key.as_str().len() + metadata
+                }
+                Self::Delete { key, .. } => key.as_str().len(),
+                Self::Reclaimed { blobs, .. } => blobs.len() * PLACE,
+                Self::Purge { graves } => graves.len() * PLACE,
+                Self::Orphaned { blobs, .. } => blobs.len() * PLACE,
+                Self::Volume(_) | Self::Founded(_) => 0,
+            }
+    }
 }
 
 /// What is committed: everything the receipts and the client said.

@@ -1,14 +1,21 @@
 //! What there is once: the cluster's identity, the applied index, the last generation, counters.
 
+use openraft::{LogId, StoredMembership};
 use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
 use shared::ids::{BlobId, ClusterId};
 
 use super::{Kind, TableError, Tables, decode, encode};
+use crate::raft::{MasterId, Peer};
 
 const IDENTITY: &[u8] = b"identity";
 const PROGRESS: &[u8] = b"progress";
-/// Version of everything in this folder.
-pub const FORMAT_VERSION: u32 = 1;
+const APPLIED: &[u8] = b"applied";
+const GAP: &[u8] = b"gap";
+/// Version of the metadata directory: tables with a replicated log beside them.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest version that is read: the same tables, without a log.
+pub const FIRST_VERSION: u32 = 1;
 
 /// Written when the directory is made, never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,31 @@ pub struct Progress {
     pub degraded: u64,
     /// Entries of the reclaim list.
     pub reclaim_pending: u64,
+}
+
+/// How far the tables have come in the replicated log. Written with every batch, in the same atomic write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The last entry that was applied.
+    pub last: Option<LogId<MasterId>>,
+    /// The masters of the cluster, as of that entry.
+    pub members: StoredMembership<MasterId, Peer>,
+}
+
+/// A time of which nothing is known here: the tables were restored from a back-up that is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The newest blob that is known.
+    pub after: Option<BlobId>,
+    /// When they were restored, and a little later: clocks differ.
+    pub until: Timestamp,
+}
+
+impl Gap {
+    /// Whether `blob` may have been committed in that time.
+    pub fn covers(&self, blob: BlobId) -> bool {
+        self.after.is_none_or(|after| blob > after) && blob.created() <= self.until
+    }
 }
 
 fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, name: &[u8]) -> Result<Option<T>, TableError> {
@@ -65,7 +97,51 @@ pub fn progress(tree: &sled::Tree) -> Result<Progress, TableError> {
     Ok(read(tree, PROGRESS)?.unwrap_or_default())
 }
 
+/// How far the tables have come in the log; none in tables without a log.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn applied(tree: &sled::Tree) -> Result<Option<Applied>, TableError> {
+    read(tree, APPLIED)
+}
+
+/// The time of which nothing is known, where there is one.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn gap(tree: &sled::Tree) -> Result<Option<Gap>, TableError> {
+    read(tree, GAP)
+}
+
 impl Tables<'_> {
+    /// Writes of which time nothing is known.
+    pub fn put_gap(&mut self, gap: &Gap) {
+        self.put(Kind::Meta, GAP, gap);
+    }
+
+    /// They have no place in any log.
+    pub fn remove_applied(&mut self) {
+        self.remove(Kind::Meta, APPLIED);
+    }
+
+    /// Writes whose they are.
+    pub fn put_identity(&mut self, identity: &Identity) {
+        self.put(Kind::Meta, IDENTITY, identity);
+    }
+
+    /// Whose they are.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn identity(&self) -> Result<Option<Identity>, TableError> {
+        self.get(Kind::Meta, IDENTITY)
+    }
+
+    /// Writes how far they have come in the log.
+    pub fn put_applied(&mut self, applied: &Applied) {
+        self.put(Kind::Meta, APPLIED, applied);
+    }
+
     /// How far the commands have come.
     ///
     /// # Errors

@@ -44,6 +44,9 @@ pub enum TableError {
     /// It does not come back from a write.
     #[error("the metadata store hangs")]
     Stuck,
+    /// It has failed, as was said before.
+    #[error("{0}")]
+    Failed(String),
     /// sled says no.
     #[error("the metadata store failed: {0}")]
     Sled(#[from] sled::Error),
@@ -153,6 +156,11 @@ impl<'a> Tables<'a> {
                 None => self.changes.remove(&path),
             };
         }
+    }
+
+    /// The changes, in the order of their paths.
+    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes.iter().map(|(path, change)| (path.as_slice(), change.as_deref()))
     }
 
     /// The changes as one atomic batch.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::VolumeId;
 use shared::ring::Zone;
 
-use super::{Kind, TableError, Tables, scan};
+use super::{Kind, TableError, Tables, decode, scan};
 
 /// What is kept of a volume over restarts of the master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,15 @@ pub struct VolumeRecord {
 /// When sled fails or a record is damaged.
 pub fn all(tree: &sled::Tree) -> Result<Vec<VolumeRecord>, TableError> {
     scan(tree, Kind::Volume, b"", None).map(|r| r.map(|(_, record)| record)).collect()
+}
+
+/// What is kept of a volume, as a reader sees it.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn read(tree: &sled::Tree, volume: VolumeId) -> Result<Option<VolumeRecord>, TableError> {
+    let key = volume.as_bytes();
+    tree.get(super::path(Kind::Volume, key))?.map(|b| decode(Kind::Volume, key, &b)).transpose()
 }
 
 impl Tables<'_> {

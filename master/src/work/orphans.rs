@@ -34,7 +34,7 @@ impl Orphans {
         let config = &self.master.config;
         let memory = config.receipt_lifetime() + CALL_LIFETIME + CLOCK_SKEW_MAX;
         let before = Timestamp::from_unix_ms(config.clock.now().unix_ms().saturating_sub(millis(memory)));
-        match graves(self.master.database.tree(), before, INVENTORY_PAGE) {
+        match graves(&self.master.database.tree(), before, INVENTORY_PAGE) {
             Ok(graves) if graves.is_empty() => {}
             Ok(graves) => drop(self.master.sequencer.propose(Command::Purge { graves }).await),
             Err(error) => tracing::error!(%error, "the graves cannot be read"),
@@ -56,13 +56,9 @@ impl Orphans {
                 return false;
             }
         };
-        // What was looked up may stand in a batch that is not synced yet.
-        if self.master.sequencer.all_settled().await.is_err() {
-            return false;
-        }
         let grace = self.master.config.orphan_grace;
         let now = self.master.config.clock.now();
-        match choose(self.master.database.tree(), volume.volume, &page.entries, grace, now) {
+        match choose(&self.master.database.tree(), volume.volume, &page.entries, grace, now) {
             Ok(blobs) if blobs.is_empty() => {}
             Ok(blobs) => {
                 tracing::info!(volume = volume.address, count = blobs.len(), "orphans found");
@@ -92,6 +88,9 @@ impl Worker for Orphans {
     const NAME: &'static str = "orphans";
 
     async fn tick(&mut self) -> Progress {
+        if !self.master.group.leads() || self.master.group.current().await.is_err() {
+            return Progress::Idle;
+        }
         self.purge().await;
         let mut progress = Progress::Idle;
         for volume in self.master.cluster.all_alive() {

@@ -8,7 +8,7 @@ use shared::wire::routes::IDENTIFY;
 use shared::wire::volume::{IdentifyRequest, VolumeReport};
 use shared::work::{Progress, Worker};
 
-use crate::http::admin::welcome;
+use crate::http::admin::{addresses, welcome};
 use crate::master::Master;
 
 /// The worker, with what it last said of each address: a state is logged when it changes, not each second.
@@ -27,7 +27,7 @@ impl Poll {
 
 /// Asks one volume, and lets it in.
 async fn ask(master: &Master, address: &str) -> Result<(), String> {
-    let question = IdentifyRequest { cluster: master.cluster.id(), master: Some(master.address.clone()) };
+    let question = IdentifyRequest { cluster: master.cluster.id(), masters: addresses(master) };
     let answer: Result<VolumeReport, _> =
         master.peers.call_within(address, IDENTIFY, &question, HEARTBEAT_INTERVAL * 2).await;
     let report = answer.map_err(|e| e.to_string())?;

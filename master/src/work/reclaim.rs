@@ -32,23 +32,22 @@ impl Worker for Reclaim {
     const NAME: &'static str = "reclaim";
 
     async fn tick(&mut self) -> Progress {
+        // What stands on the list is committed, and nothing ever leads back from it: a leader that was deposed does no harm.
+        if !self.master.group.leads() {
+            return Progress::Idle;
+        }
         let mut idle = self.master.cluster.all_alive();
         {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|v| !busy.contains(&v.volume));
         }
-        let calls = match choose(self.master.database.tree(), idle, RECLAIM_BATCH) {
+        let calls = match choose(&self.master.database.tree(), idle, RECLAIM_BATCH) {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");
                 return Progress::Idle;
             }
         };
-        // What the list says may stand in a batch that is not synced yet; after a power cut the old value
-        // would be back, and its bytes gone.
-        if self.master.sequencer.all_settled().await.is_err() {
-            return Progress::Idle;
-        }
         for call in calls {
             let (master, busy) = (Arc::clone(&self.master), Arc::clone(&self.busy));
             let volume = call.volume.volume;

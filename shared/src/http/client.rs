@@ -201,28 +201,57 @@ impl PeerClient {
         A: DeserializeOwned,
     {
         let text = serde_json::to_vec(message).expect("messages hold nothing JSON refuses");
-        let signature = self.secret.sign_call("POST", path, &text, self.clock.now());
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("{address}{path}"))
-            .header(SIGNATURE_HEADER, signature)
-            .body(body::full(text))
-            .map_err(|e| CallError::new(address, e.into()))?;
+        let (status, bytes) = self.exchange(address, path, text, within, MESSAGE_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|_| CallError::Strange { address: address.to_owned(), status })
+    }
+
+    /// Sends `body` to `path`, signed, and reads an answer of at most `max` bytes, whatever both are.
+    ///
+    /// # Errors
+    /// As `call`.
+    pub async fn exchange(
+        &self,
+        address: &str,
+        path: &str,
+        body: Vec<u8>,
+        within: Duration,
+        max: usize,
+    ) -> Result<(StatusCode, Vec<u8>), CallError> {
         let exchange = async {
-            let answer = self.http.send(request).await.map_err(|e| CallError::new(address, e))?;
+            let answer = self.open(address, path, body).await?;
             let status = answer.status();
-            Ok((status, body::collect(answer.into_body(), MESSAGE_BYTES_MAX).await))
+            Ok((status, body::collect(answer.into_body(), max).await))
         };
         let (status, bytes) = tokio::time::timeout(within, exchange)
             .await
             .map_err(|_| CallError::new(address, HttpError::Timeout(within)))??;
         let bytes = bytes.map_err(|source| CallError::Broken { address: address.to_owned(), source })?;
-        let strange = || CallError::Strange { address: address.to_owned(), status };
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|_| strange());
+            return Ok((status, bytes));
         }
+        let strange = || CallError::Strange { address: address.to_owned(), status };
         let refused: ErrorBody = serde_json::from_slice(&bytes).map_err(|_| strange())?;
         Err(CallError::Refused { address: address.to_owned(), status, detail: Box::new(refused.error) })
+    }
+
+    /// Sends `body` to `path`, signed, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// As `call`, but for what the peer says.
+    pub async fn open(
+        &self,
+        address: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, CallError> {
+        let signature = self.secret.sign_call("POST", path, &body, self.clock.now());
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{address}{path}"))
+            .header(SIGNATURE_HEADER, signature)
+            .body(body::full(body))
+            .map_err(|e| CallError::new(address, e.into()))?;
+        self.http.send(request).await.map_err(|e| CallError::new(address, e))
     }
 }
 

@@ -184,6 +184,10 @@ pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
         ErrorCode::Damaged | ErrorCode::Internal => {
             tracing::error!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error");
         }
+        // Said while masters come and go, to peers that ask the next one.
+        ErrorCode::NotLeader | ErrorCode::NotJoined => {
+            tracing::debug!(code = ?e.code, message = e.message, "answered with an error");
+        }
         _ if status.is_server_error() => {
             tracing::warn!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error");
         }

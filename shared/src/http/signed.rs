@@ -20,8 +20,28 @@ pub async fn read_signed<T: DeserializeOwned>(
     now: Timestamp,
     request: Request<Incoming>,
 ) -> Result<T, ErrorReply> {
+    let text = read_signed_bytes(secret, now, request, MESSAGE_BYTES_MAX).await?;
+    serde_json::from_slice(&text).map_err(|e| {
+        ErrorReply::new(
+            ErrorCode::BadBody,
+            format!("the message cannot be read: {e}"),
+            "use the same version of Barge everywhere",
+        )
+    })
+}
+
+/// The body of a signed call, of at most `max` bytes.
+///
+/// # Errors
+/// When it is too large, or not signed by this cluster.
+pub async fn read_signed_bytes(
+    secret: &ClusterSecret,
+    now: Timestamp,
+    request: Request<Incoming>,
+    max: usize,
+) -> Result<Vec<u8>, ErrorReply> {
     let (head, incoming) = request.into_parts();
-    let text = body::collect(incoming, MESSAGE_BYTES_MAX).await?;
+    let text = body::collect(incoming, max).await?;
     let signature = head.headers.get(SIGNATURE_HEADER).and_then(|v| v.to_str().ok());
     let target = head.uri.path_and_query().map_or("", |t| t.as_str());
     secret.check_call(signature, head.method.as_str(), target, &text, now).map_err(|e| {
@@ -31,11 +51,5 @@ pub async fn read_signed<T: DeserializeOwned>(
             "start all servers of the cluster with the same --secret-file, and set their clocks",
         )
     })?;
-    serde_json::from_slice(&text).map_err(|e| {
-        ErrorReply::new(
-            ErrorCode::BadBody,
-            format!("the message cannot be read: {e}"),
-            "use the same version of Barge everywhere",
-        )
-    })
+    Ok(text)
 }

@@ -30,6 +30,7 @@ pub enum ErrorCode {
     Exists,
     WrongCluster,
     WrongVolume,
+    WrongMaster,
     LengthRequired,
     PreconditionFailed,
     TooLarge,
@@ -39,6 +40,8 @@ pub enum ErrorCode {
     TooBusy,
     Unavailable,
     OutcomeUnknown,
+    NotLeader,
+    NotJoined,
     ReadOnly,
     NoSpace,
 }
@@ -53,7 +56,9 @@ impl ErrorCode {
             Self::NotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Exists | Self::WrongCluster | Self::WrongVolume | Self::TicketUsed => StatusCode::CONFLICT,
+            Self::Exists | Self::WrongCluster | Self::WrongVolume | Self::WrongMaster | Self::TicketUsed => {
+                StatusCode::CONFLICT
+            }
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -62,6 +67,7 @@ impl ErrorCode {
             Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::NotLeader | Self::NotJoined => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -70,6 +76,7 @@ impl ErrorCode {
     pub fn retry_after_secs(self) -> Option<u32> {
         match self {
             Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => Some(1),
+            Self::NotLeader | Self::NotJoined => Some(1),
             _ => None,
         }
     }

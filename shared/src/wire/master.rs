@@ -12,6 +12,95 @@ use crate::ring::Zone;
 pub struct HeartbeatResponse {
     /// The cluster the volume belongs to from now on.
     pub cluster: ClusterId,
+    /// Where all its masters are, as base URLs: a volume tells each of them that it lives.
+    #[serde(default)]
+    pub masters: Vec<String>,
+}
+
+/// What a master is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MasterRole {
+    /// Decides the order of all changes.
+    Leader,
+    /// Has a vote.
+    Follower,
+    /// Catches up; has no vote yet.
+    Learner,
+}
+
+/// One master of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterSummary {
+    /// Which.
+    pub master: u64,
+    /// Where masters and volumes reach it.
+    pub address: String,
+    /// Where clients reach it.
+    pub public_url: String,
+    /// What it is.
+    pub role: MasterRole,
+    /// Entries of the log that it lacks; only the leader knows.
+    pub behind: Option<u64>,
+}
+
+/// The masters, as one of them sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masters {
+    /// Who answers.
+    pub me: u64,
+    /// The masters, by id.
+    pub masters: Vec<MasterSummary>,
+}
+
+impl Masters {
+    /// Who leads, as far as the answering master knows.
+    pub fn leader(&self) -> Option<&MasterSummary> {
+        self.masters.iter().find(|m| m.role == MasterRole::Leader)
+    }
+}
+
+/// Who a master is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterSelf {
+    /// Its id.
+    pub master: u64,
+    /// Where masters and volumes reach it.
+    pub address: String,
+    /// Where clients reach it.
+    pub public_url: String,
+    /// The cluster it belongs to; none while it waits.
+    pub cluster: Option<ClusterId>,
+}
+
+/// How far a master has come on its way into a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It gets the log, or a snapshot, and has no vote yet.
+    Learner {
+        /// Entries that it lacks, as far as that is known.
+        behind: Option<u64>,
+    },
+    /// It belongs to the cluster.
+    Voter,
+}
+
+/// Takes a master into the cluster: the one that asks, or one at an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddMaster {
+    /// This one.
+    Known(MasterSelf),
+    /// The one that answers there.
+    At(String),
+}
+
+/// Takes a master out of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveMaster {
+    /// Its id, or where it is.
+    pub master: String,
 }
 
 /// Receipts in: makes a blob the current value of its key.
@@ -213,6 +302,9 @@ pub struct ClusterStatus {
     pub damaged: Vec<DamagedValue>,
     /// Commands applied to the metadata.
     pub applied: u64,
+    /// The masters, by id.
+    #[serde(default)]
+    pub masters: Vec<MasterSummary>,
     /// The volumes, by id.
     pub volumes: Vec<VolumeSummary>,
 }

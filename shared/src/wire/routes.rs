@@ -20,6 +20,33 @@ pub const INVENTORY: &str = "/_/inventory";
 /// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
 pub const COPIES: &str = "/_/copies";
 
+/// POST to a master, signed: takes a command to the leader.
+pub const PROPOSE: &str = "/_/propose";
+/// POST to the leader, signed: how far one must have come to have seen all that was acknowledged.
+pub const READ_INDEX: &str = "/_/read-index";
+/// POST to a master, signed: entries of the log.
+pub const RAFT_APPEND: &str = "/_/raft/append";
+/// POST to a master, signed: a request for its vote.
+pub const RAFT_VOTE: &str = "/_/raft/vote";
+/// POST to a master, signed: a snapshot is on offer.
+pub const RAFT_OFFER: &str = "/_/raft/offer";
+/// POST to a master, signed: a part of it.
+pub const RAFT_PART: &str = "/_/raft/part";
+/// POST to a master, signed: all of it is there.
+pub const RAFT_INSTALL: &str = "/_/raft/install";
+/// GET: the masters of the cluster.
+pub const MASTERS: &str = "/_/masters";
+/// POST to a master, signed: who are you.
+pub const MASTER_SELF: &str = "/_/masters/self";
+/// POST to a master, signed: takes a step towards making a master a voter of the cluster.
+pub const MASTERS_ADD: &str = "/_/masters/add";
+/// POST to a master, signed: takes a master out of the cluster.
+pub const MASTERS_REMOVE: &str = "/_/masters/remove";
+/// POST to a master that waits, signed: makes it the first of a new cluster.
+pub const MASTERS_INIT: &str = "/_/masters/init";
+/// POST to a master, signed: a snapshot of the metadata, as a stream.
+pub const BACKUP: &str = "/_/backup";
+
 /// Query name of the ticket in a redirect to a volume.
 pub const TICKET: &str = "ticket";
 /// Query name of the hop count in a redirect back to the master.
@@ -30,6 +57,8 @@ pub const REDIRECT: &str = "redirect";
 pub const LENGTH: &str = "length";
 /// Query name: answer through the master, never with a redirect.
 pub const STREAM: &str = "stream";
+/// Query name: answer from what this master knows, without asking whether it is the newest.
+pub const STALE: &str = "stale";
 /// Query name: list keys instead of reading one.
 pub const LIST: &str = "list";
 
@@ -41,6 +70,8 @@ pub const REQUEST_ID_HEADER: &str = "barge-request-id";
 pub const BLAKE3_HEADER: &str = "barge-blake3";
 /// Header: the generation of a value served.
 pub const GENERATION_HEADER: &str = "barge-generation";
+/// Header: marks an answer that may be older than the newest acknowledged write, as it was asked for with `STALE`.
+pub const STALE_HEADER: &str = "barge-stale";
 /// Header: marks an upload that came down a chain, not from a client: the receiver returns
 /// receipts and leaves the commit to the first volume.
 pub const CHAIN_HEADER: &str = "barge-chain";

@@ -77,9 +77,9 @@ pub struct VolumeStatus {
 pub struct IdentifyRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Where volumes reach that master, as a base URL.
+    /// Where volumes reach the masters, as base URLs, the asking one first.
     #[serde(default)]
-    pub master: Option<String>,
+    pub masters: Vec<String>,
 }
 
 /// Deletes blobs; those that are not there count as deleted.

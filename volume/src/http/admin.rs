@@ -55,9 +55,7 @@ pub(super) async fn identify(
     volume.identity.join(question.cluster).map_err(|e| {
         ErrorReply::new(ErrorCode::WrongCluster, e.to_string(), "point the master at its own volumes")
     })?;
-    if let Some(master) = question.master {
-        volume.heard_of_master(master);
-    }
+    volume.masters.heard(question.masters);
     Ok(body::json(StatusCode::OK, &volume.report()))
 }
 

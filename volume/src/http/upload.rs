@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use shared::http::body::{self, Body, DeclaredLength, Pace};
 use shared::http::metadata::Described;
 use shared::key::Key;
-use shared::limits::COMMIT_TIMEOUT;
+use shared::limits::{COMMIT_TIMEOUT, LEADER_TIMEOUT, PROPOSE_TIMEOUT};
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
@@ -248,9 +248,14 @@ impl Incomer {
             metadata: self.described.metadata.clone(),
         };
         let started = Instant::now();
+        let masters = self.volume.masters.beginning_with(&self.ticket.master);
+        let mut turn = 0;
         loop {
+            let master = &masters[turn % masters.len()];
+            turn += 1;
             let left = COMMIT_TIMEOUT.saturating_sub(started.elapsed());
-            let answer = self.volume.peers.call_within(&self.ticket.master, COMMIT, &request, left).await;
+            let within = left.min(PROPOSE_TIMEOUT + LEADER_TIMEOUT);
+            let answer = self.volume.peers.call_within(master, COMMIT, &request, within).await;
             let error = match answer {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
@@ -262,7 +267,7 @@ impl Incomer {
                 _ => false,
             };
             if final_answer || left < COMMIT_RETRY * 2 {
-                tracing::warn!(key = %self.key, master = self.ticket.master, %error, "commit failed");
+                tracing::warn!(key = %self.key, master, %error, "commit failed");
                 return Err(ErrorReply::new(
                     ErrorCode::OutcomeUnknown,
                     format!(

@@ -302,4 +302,4 @@ impl<C: RaftTypeConfig<Entry = Entry<C>>> RaftLogStorage<C> for LogStore<C> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

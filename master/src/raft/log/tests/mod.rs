@@ -3,6 +3,7 @@
 
 mod damage;
 mod faults;
+pub(crate) mod filled;
 mod model;
 mod ordinary;
 mod suite;

@@ -1,23 +1,16 @@
-//! `barge cluster`: what the master thinks of its volumes.
+//! `barge cluster status`: the masters, the volumes, and what the masters think of them.
 
 use http::Method;
 use http::header::HeaderMap;
 use shared::wire::master::{ClusterStatus, DamagedValue, VolumeState, VolumeSummary};
 use shared::wire::routes::STATUS;
 
-use crate::args::ClusterCommand;
 use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::size::ByteSize;
 
-pub(crate) async fn run(client: &Client, command: ClusterCommand, output: Output) -> Result<Exit, Failure> {
-    match command {
-        ClusterCommand::Status => status(client, output).await,
-    }
-}
-
-async fn status(client: &Client, output: Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(client: &Client, output: Output) -> Result<Exit, Failure> {
     let url = client.url(STATUS)?;
     let answer = patiently(async || client.ask(Method::GET, url.clone(), &HeaderMap::new()).await).await?;
     let status: ClusterStatus = client::json(answer).await?;
@@ -39,7 +32,8 @@ fn text(status: &ClusterStatus) -> String {
     rows.extend(status.volumes.iter().map(row));
     let volumes = if status.volumes.is_empty() { "no volumes yet".into() } else { table(&rows) };
     let damaged: String = status.damaged.iter().map(damaged).collect();
-    format!("{summary}\n\n{volumes}{damaged}")
+    let masters = super::masters::text(&status.masters);
+    format!("{summary}\n\n{masters}\n\n{volumes}{damaged}")
 }
 
 fn damaged(value: &DamagedValue) -> String {

@@ -1,0 +1,107 @@
+//! `barge cluster backup` and `restore`: a snapshot of the metadata in a file, and a metadata directory of it.
+
+use std::io::Write;
+
+use http_body_util::BodyExt;
+use serde::Serialize;
+use shared::limits::CALL_TIMEOUT;
+use shared::wire::routes::BACKUP;
+use shared::work::blocking;
+
+use super::masters::{Caller, failure};
+use crate::args::{BackupArgs, RestoreArgs};
+use crate::client::Client;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::size::ByteSize;
+
+#[derive(Serialize)]
+struct Written {
+    bytes: u64,
+}
+
+pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.secret)?;
+    let name = args.file.display().to_string();
+    let local = |e: &std::io::Error| Failure::local(format!("cannot write {name}"), e);
+    let mut file =
+        std::fs::File::options().write(true).create_new(true).open(&args.file).map_err(|e| local(&e))?;
+    let fetched = fetch(client, &caller, &mut file).await;
+    let checked = match fetched {
+        Ok(bytes) => file.sync_all().map_err(|e| local(&e)).map(|()| bytes),
+        Err(failure) => Err(failure),
+    };
+    let path = args.file.clone();
+    // What is not whole is no back-up: it is read back before anybody relies on it.
+    let checked = match checked {
+        Ok(bytes) => blocking(move || master::restore::check(&path))
+            .await
+            .map(|()| bytes)
+            .map_err(|e| Failure::new(Exit::Failure, e.to_string())),
+        Err(failure) => Err(failure),
+    };
+    match checked {
+        Ok(bytes) => {
+            output.result(&Written { bytes }, || format!("{name}: {}", ByteSize(bytes)))?;
+            Ok(Exit::Ok)
+        }
+        Err(failure) => {
+            let _ = std::fs::remove_file(&args.file);
+            Err(failure)
+        }
+    }
+}
+
+async fn fetch(client: &Client, caller: &Caller, file: &mut std::fs::File) -> Result<u64, Failure> {
+    let mut last = None;
+    for base in client.bases() {
+        let opened = caller.peers().open(base, BACKUP, b"null".to_vec()).await;
+        let answer = match opened {
+            Ok(answer) if answer.status().is_success() => answer,
+            Ok(answer) => {
+                let status = answer.status();
+                let body = shared::http::body::collect_answer(answer.into_body()).await.unwrap_or_default();
+                last = Some(Failure::from_answer(status, &body, None));
+                continue;
+            }
+            Err(error) => {
+                last = Some(failure(base, error));
+                continue;
+            }
+        };
+        let mut body = answer.into_body();
+        let mut bytes = 0;
+        loop {
+            let frame = tokio::time::timeout(CALL_TIMEOUT, body.frame()).await;
+            let frame = frame.map_err(|_| Failure::broken(base, "it fell silent"))?;
+            let Some(frame) = frame else { return Ok(bytes) };
+            let frame = frame.map_err(|e| Failure::broken(base, e.to_string()))?;
+            if let Ok(data) = frame.into_data() {
+                bytes += data.len() as u64;
+                file.write_all(&data).map_err(|e| Failure::local("cannot write the back-up", &e))?;
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::new(Exit::Usage, "no master is named")))
+}
+
+#[derive(Serialize)]
+struct Restored {
+    objects: u64,
+    bytes: u64,
+}
+
+pub(crate) async fn restore(args: RestoreArgs, output: Output) -> Result<Exit, Failure> {
+    let (file, directory) = (args.file.clone(), args.directory.clone());
+    let restored = blocking(move || master::restore::restore(&file, &directory)).await;
+    let progress = restored.map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
+    let restored = Restored { objects: progress.objects, bytes: progress.bytes };
+    output.result(&restored, || {
+        format!("{}: {} values, {}", args.directory.display(), restored.objects, ByteSize(restored.bytes))
+    })?;
+    output.note(
+        "start a master on it; others join it. Values that were written after the back-up was made are not in it: they stay \
+         on their volumes, and `barge cluster rebuild` finds them",
+    );
+    Ok(Exit::Ok)
+}

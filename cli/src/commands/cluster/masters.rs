@@ -1,0 +1,168 @@
+//! `barge cluster masters`, `init`: who the masters are, one more, one less.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use http::header::HeaderMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::clock::Clock;
+use shared::http::client::{CallError, PeerClient, base_url};
+use shared::limits::{LEADER_TIMEOUT, PROPOSE_TIMEOUT};
+use shared::secret::ClusterSecret;
+use shared::wire::error::ErrorCode;
+use shared::wire::master::{
+    AddMaster, MasterRole, MasterSelf, MasterSummary, Masters, RemoveMaster, Standing,
+};
+use shared::wire::routes::{MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE};
+
+use crate::args::{InitArgs, MastersCommand, SecretArgs};
+use crate::client::{self, Client, patiently};
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, table};
+
+/// Between two looks at how far a new master has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// A master that is being taken in says something within this time, or something is wrong with it.
+const SILENT_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(
+    client: &Client,
+    command: Option<MastersCommand>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    match command {
+        None => show(client, output).await,
+        Some(MastersCommand::Add { master, secret }) => {
+            take_in(client, &Caller::new(&secret)?, &master, output).await?;
+            show(client, output).await
+        }
+        Some(MastersCommand::Remove { master, secret }) => {
+            let caller = Caller::new(&secret)?;
+            let message = RemoveMaster { master };
+            patiently(async || {
+                let leader = leader(client).await?;
+                let _: serde_json::Value = caller.call(&leader, MASTERS_REMOVE, &message).await?;
+                Ok(())
+            })
+            .await?;
+            show(client, output).await
+        }
+    }
+}
+
+pub(crate) async fn init(args: InitArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.secret)?;
+    let first = base_url(&args.masters[0]);
+    let founded: MasterSelf = caller.call(&first, MASTERS_INIT, &()).await?;
+    if let Some(cluster) = founded.cluster {
+        output.note(&format!("cluster {cluster} begins with {first}"));
+    }
+    let client = Client::new(&first)?;
+    for master in &args.masters[1..] {
+        take_in(&client, &caller, master, output).await?;
+    }
+    show(&client, output).await
+}
+
+async fn masters(client: &Client) -> Result<Masters, Failure> {
+    let answer = client.ask(Method::GET, client.url(MASTERS)?, &HeaderMap::new()).await?;
+    client::json(answer).await
+}
+
+async fn show(client: &Client, output: Output) -> Result<Exit, Failure> {
+    let masters = patiently(async || masters(client).await).await?;
+    output.result(&masters, || text(&masters.masters))?;
+    Ok(Exit::Ok)
+}
+
+/// The masters as a table.
+pub(super) fn text(masters: &[MasterSummary]) -> String {
+    let mut rows = vec![["master", "role", "address", "url", "behind"].map(String::from).to_vec()];
+    rows.extend(masters.iter().map(|m| {
+        let role = match m.role {
+            MasterRole::Leader => "leader",
+            MasterRole::Follower => "follower",
+            MasterRole::Learner => "learner",
+        };
+        let behind = m.behind.map_or_else(|| "-".into(), |n| n.to_string());
+        vec![m.master.to_string(), role.into(), m.address.clone(), m.public_url.clone(), behind]
+    }));
+    table(&rows)
+}
+
+/// Where the leader is, by the word of the master that answers.
+async fn leader(client: &Client) -> Result<String, Failure> {
+    let known = masters(client).await?;
+    let leader = known.leader().ok_or_else(|| {
+        Failure::new(Exit::Unavailable, "the masters have no leader")
+            .retry(crate::exit::Retry::After(None))
+            .next("start more of them: a majority is needed")
+    })?;
+    Ok(leader.address.clone())
+}
+
+/// Takes a master in step by step, until it has a vote.
+async fn take_in(client: &Client, caller: &Caller, master: &str, output: Output) -> Result<(), Failure> {
+    let message = AddMaster::At(base_url(master));
+    let (mut said, mut since) = (None, Instant::now());
+    loop {
+        let standing = patiently(async || {
+            let leader = leader(client).await?;
+            caller.call::<_, Standing>(&leader, MASTERS_ADD, &message).await
+        });
+        let behind = match standing.await? {
+            Standing::Voter => return Ok(()),
+            Standing::Learner { behind } => behind,
+        };
+        if said != Some(behind) {
+            (said, since) = (Some(behind), Instant::now());
+            let lacks =
+                behind.map_or_else(|| "is being sent the metadata".into(), |n| format!("lacks {n} entries"));
+            output.note(&format!("{master} {lacks}"));
+        }
+        if since.elapsed() > SILENT_MAX {
+            return Err(Failure::new(Exit::Unavailable, format!("{master} does not catch up"))
+                .next("see its log and that of the leader; this command may be repeated"));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Signed calls to servers.
+pub(super) struct Caller(PeerClient);
+
+impl Caller {
+    pub(super) fn new(secret: &SecretArgs) -> Result<Self, Failure> {
+        let secret: ClusterSecret = secret.find().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
+        Ok(Self(PeerClient::new(secret, Clock::System)))
+    }
+
+    pub(super) fn peers(&self) -> &PeerClient {
+        &self.0
+    }
+
+    async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        address: &str,
+        path: &str,
+        message: &Q,
+    ) -> Result<A, Failure> {
+        let within = PROPOSE_TIMEOUT * 2 + LEADER_TIMEOUT;
+        self.0.call_within(address, path, message, within).await.map_err(|e| failure(address, e))
+    }
+}
+
+/// What a call that failed means to a user.
+pub(super) fn failure(address: &str, error: CallError) -> Failure {
+    match error {
+        CallError::Refused { detail, status, .. } => {
+            let again = matches!(detail.code, ErrorCode::NotLeader);
+            let body = serde_json::json!({ "error": detail }).to_string();
+            let failure = Failure::from_answer(status, body.as_bytes(), None);
+            if again { failure.retry(crate::exit::Retry::After(None)) } else { failure }
+        }
+        CallError::Unreachable { source, .. } => Failure::unreachable(address, source.to_string()),
+        other => Failure::broken(address, other.to_string()),
+    }
+}

@@ -1,0 +1,186 @@
+//! What masters say to each other, and who belongs to them. Every call that does something is signed, and checked before
+//! it is read; it is answered before this master belongs to a cluster, too.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::clock::Clock;
+use shared::http::body::{self, Body};
+use shared::http::client::{PeerClient, base_url};
+use shared::http::signed::{read_signed, read_signed_bytes};
+use shared::ids::ClusterId;
+use shared::limits::RAFT_MESSAGE_BYTES_MAX;
+use shared::secret::ClusterSecret;
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::{AddMaster, MasterSelf, Masters, RemoveMaster, Standing};
+use shared::wire::routes::{
+    MASTER_SELF, MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE, RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER,
+    RAFT_PART, RAFT_VOTE, READ_INDEX,
+};
+
+use crate::raft::group::Group;
+use crate::raft::rpc::Envelope;
+use crate::raft::{MasterId, Peer};
+use crate::state::command::Command;
+
+/// What these routes work with.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// The masters.
+    pub group: Arc<Group>,
+    /// Calls to them.
+    pub peers: PeerClient,
+    /// What calls are signed with.
+    pub secret: ClusterSecret,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Desk {
+    /// Answers what is meant for these routes; gives back what is not.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Unhandled> {
+        let path = request.uri().path().to_owned();
+        let get = request.method() == http::Method::GET;
+        if get && path == MASTERS {
+            let masters = Masters { me: self.group.id(), masters: self.group.masters() };
+            return Ok(body::json(StatusCode::OK, &masters));
+        }
+        if request.method() != http::Method::POST {
+            return Err(Unhandled::NotOurs(request));
+        }
+        let group = &self.group;
+        Ok(match path.as_str() {
+            RAFT_APPEND => packed(&group.append(self.unpack(request).await?).await?),
+            RAFT_VOTE => packed(&group.vote(self.unpack(request).await?).await?),
+            RAFT_OFFER => packed(&group.offered(self.unpack(request).await?).await?),
+            RAFT_PART => packed(&group.part(self.unpack(request).await?).await?),
+            RAFT_INSTALL => packed(&group.install(self.unpack(request).await?).await?),
+            READ_INDEX => {
+                let question: Envelope<()> = self.read(request).await?;
+                group.meant(question).map_err(crate::raft::group::AnswerError::from)?;
+                let index =
+                    group.read_index().await.map_err(|_| crate::raft::group::WriteError::NotLeader)?;
+                body::json(StatusCode::OK, &index)
+            }
+            MASTER_SELF => {
+                let () = self.read(request).await?;
+                body::json(StatusCode::OK, &self.who()?)
+            }
+            MASTERS_ADD => {
+                let add: AddMaster = self.read(request).await?;
+                body::json(StatusCode::OK, &self.add(add).await?)
+            }
+            MASTERS_REMOVE => {
+                let remove: RemoveMaster = self.read(request).await?;
+                self.remove(remove).await?;
+                body::json(StatusCode::OK, &serde_json::json!({}))
+            }
+            MASTERS_INIT => {
+                let () = self.read(request).await?;
+                found(group).await?;
+                body::json(StatusCode::OK, &self.who()?)
+            }
+            _ => return Err(Unhandled::NotOurs(request)),
+        })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, request: Request<Incoming>) -> Result<T, ErrorReply> {
+        read_signed(&self.secret, self.clock.now(), request).await
+    }
+
+    async fn unpack<T: DeserializeOwned>(&self, request: Request<Incoming>) -> Result<T, ErrorReply> {
+        let bytes =
+            read_signed_bytes(&self.secret, self.clock.now(), request, RAFT_MESSAGE_BYTES_MAX).await?;
+        postcard::from_bytes(&bytes).map_err(|e| {
+            ErrorReply::new(
+                ErrorCode::BadBody,
+                format!("the message cannot be read: {e}"),
+                "use the same version of Barge everywhere",
+            )
+        })
+    }
+
+    fn who(&self) -> Result<MasterSelf, ErrorReply> {
+        let me = self.group.me();
+        let identity = self.group.machine().database().identity()?;
+        Ok(MasterSelf {
+            master: self.group.id(),
+            address: me.address.clone(),
+            public_url: me.public_url.clone(),
+            cluster: identity.map(|i| i.cluster),
+        })
+    }
+
+    async fn add(&self, add: AddMaster) -> Result<Standing, ErrorReply> {
+        let new = match add {
+            AddMaster::Known(new) => new,
+            AddMaster::At(address) => self.ask(&base_url(&address)).await?,
+        };
+        let ours = self.group.machine().database().identity()?.map(|i| i.cluster);
+        if ours.is_none() {
+            return Err(super::not_yet());
+        }
+        if new.cluster.is_some_and(|c| Some(c) != ours) {
+            return Err(ErrorReply::new(
+                ErrorCode::WrongCluster,
+                "the two masters do not belong together: the new one has metadata of another cluster",
+                "start the new master with an empty directory and --join or --wait",
+            ));
+        }
+        Ok(self.group.add(new.master, Peer { address: new.address, public_url: new.public_url }).await?)
+    }
+
+    async fn ask(&self, address: &str) -> Result<MasterSelf, ErrorReply> {
+        self.peers.call(address, MASTER_SELF, &()).await.map_err(|e| {
+            ErrorReply::new(
+                ErrorCode::Unavailable,
+                e.to_string(),
+                "start the new master with an empty directory and --wait, and with the same --secret-file",
+            )
+        })
+    }
+
+    async fn remove(&self, remove: RemoveMaster) -> Result<(), ErrorReply> {
+        let named = base_url(&remove.master);
+        let id: Option<MasterId> = remove.master.parse().ok();
+        let found = self
+            .group
+            .masters()
+            .into_iter()
+            .find(|m| Some(m.master) == id || m.address == named || m.public_url == named);
+        let Some(found) = found else {
+            return Err(crate::raft::members::MemberError::Unknown(remove.master).into());
+        };
+        Ok(self.group.remove(found.master).await?)
+    }
+}
+
+/// Makes a master that knows nothing yet the first of a new cluster.
+pub(crate) async fn found(group: &Group) -> Result<(), ErrorReply> {
+    group.found().await?;
+    let founded = crate::raft::Batch(vec![Command::Founded(ClusterId::random())]);
+    group.write(founded).await?;
+    Ok(())
+}
+
+/// Not answered here.
+#[derive(Debug)]
+pub(super) enum Unhandled {
+    /// It is for other routes.
+    NotOurs(Request<Incoming>),
+    /// It is refused.
+    Refused(ErrorReply),
+}
+
+impl<E: Into<ErrorReply>> From<E> for Unhandled {
+    fn from(e: E) -> Self {
+        Self::Refused(e.into())
+    }
+}
+
+fn packed<T: Serialize>(answer: &T) -> Response<Body> {
+    Response::new(body::full(postcard::to_stdvec(answer).unwrap_or_default()))
+}

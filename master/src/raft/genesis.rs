@@ -1,0 +1,163 @@
+//! How a directory begins: the id of its master, and a log for tables that have none (a directory of the first
+//! version, a restored back-up, a rebuilt one).
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use openraft::storage::RaftLogStorage;
+use openraft::{CommittedLeaderId, Membership, StoredMembership, Vote};
+use serde::{Deserialize, Serialize};
+
+use super::log::{LogStore, OpenError};
+use super::{LogId, MasterId, Peer, StorageError, TypeConfig};
+use crate::db::Database;
+use crate::tables::meta::{self, Applied, FORMAT_VERSION, Identity};
+use crate::tables::{TableError, Tables};
+
+const FILE: &str = "master.json";
+/// The log of a directory that had none begins behind this place.
+const FIRST_INDEX: u64 = 1;
+const FIRST_TERM: u64 = 1;
+
+/// Log and tables of a directory do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The master's file, or the folder of snapshots.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The master's file says nothing.
+    #[error(
+        "{0} is not a master's description: put it back from a copy, or let this master join its cluster with an empty directory"
+    )]
+    Unreadable(PathBuf),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The tables.
+    #[error(transparent)]
+    Tables(#[from] TableError),
+    /// Either, when openraft asked.
+    #[error(transparent)]
+    Storage(#[from] Box<StorageError>),
+    /// The tables lack what the log does not have any more.
+    #[error(
+        "the metadata in {path} ends at entry {tables} of the log, and the log begins after {log}: what is between is lost. \
+         Do not start a master on it. Remove the directory and start the master with --join to get everything from the \
+         others; with one master alone, `barge cluster rebuild` makes the metadata anew from the volumes, and no value is lost"
+    )]
+    Gap {
+        /// The directory.
+        path: PathBuf,
+        /// Last entry applied.
+        tables: u64,
+        /// Last entry that the log has dropped.
+        log: u64,
+    },
+    /// There is no log where there must be one.
+    #[error(
+        "{path} has metadata but no log and no vote: {path}/raft was removed or not copied. A master without its vote could \
+         elect a second leader. Put it back; or remove the directory and start the master with --join; with one master alone, \
+         remove {path}/master.json as well to begin a new log"
+    )]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// openraft does not start.
+    #[error("the consensus of the masters does not start: {0}")]
+    Consensus(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Description {
+    master: MasterId,
+}
+
+/// The id of the master whose directory it is; a new one in a new directory. The second part: whether it is new.
+pub(super) fn master_id(folder: &Path) -> Result<(MasterId, bool), StartError> {
+    let path = folder.join(FILE);
+    let io = |source| StartError::Io { path: path.clone(), source };
+    match fs::read(&path) {
+        Ok(text) => {
+            let found: Description =
+                serde_json::from_slice(&text).map_err(|_| StartError::Unreadable(path.clone()))?;
+            return Ok((found.master, false));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io(e)),
+    }
+    let random = uuid::Uuid::new_v4().as_u64_pair().0;
+    // 53 bits, so that every reader of JSON sees the same number; never 0, which openraft takes for nobody.
+    let description = Description { master: (random >> 11).max(1) };
+    let text = serde_json::to_vec(&description).expect("a number is JSON");
+    let draft = folder.join(format!("{FILE}.new"));
+    let write = || {
+        let mut file = File::create(&draft)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(io)?;
+    Ok((description.master, true))
+}
+
+/// Sees to it that log and tables go together, and gives tables without a log the log of a group of one.
+pub(super) async fn match_up(
+    database: &Database,
+    log: &mut LogStore<TypeConfig>,
+    id: MasterId,
+    new: bool,
+    me: &Peer,
+) -> Result<(), StartError> {
+    let path = database.path().to_owned();
+    let dropped = log.get_log_state().await.map_err(Box::new)?.last_purged_log_id.map_or(0, |l| l.index);
+    let applied = meta::applied(&database.tree())?;
+    match (database.identity()?, applied) {
+        (Some(identity), None) => begin(database, log, id, me, identity).await,
+        // The description was removed on purpose: a new master on the tables of an old one.
+        (Some(identity), Some(_)) if log.is_new() && new => begin(database, log, id, me, identity).await,
+        (Some(_), Some(_)) if log.is_new() => Err(StartError::NoLog { path }),
+        (_, applied) => {
+            let tables = applied.and_then(|a| a.last).map_or(0, |l| l.index);
+            if tables < dropped { Err(StartError::Gap { path, tables, log: dropped }) } else { Ok(()) }
+        }
+    }
+}
+
+/// A group of one on tables that exist: its log begins after them, so whoever joins gets a snapshot.
+async fn begin(
+    database: &Database,
+    log: &mut LogStore<TypeConfig>,
+    id: MasterId,
+    me: &Peer,
+    identity: Identity,
+) -> Result<(), StartError> {
+    let index = meta::applied(&database.tree())?.and_then(|a| a.last).map_or(FIRST_INDEX, |l| l.index + 1);
+    let term =
+        meta::applied(&database.tree())?.and_then(|a| a.last).map_or(FIRST_TERM, |l| l.leader_id.term + 1);
+    let first = LogId::new(CommittedLeaderId::new(term, id), index);
+    if log.is_new() {
+        log.begin_at(first, Vote::new(term, id)).await.map_err(Box::new)?;
+    }
+    let members = Membership::new(
+        vec![[id].into()],
+        [(id, me.clone())].into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+    );
+    let applied = Applied { last: Some(first), members: StoredMembership::new(Some(first), members) };
+    let tree = database.tree();
+    let mut tables = Tables::new(&tree);
+    tables.put_identity(&Identity { format_version: FORMAT_VERSION, ..identity });
+    tables.put_applied(&applied);
+    database.commit(tables)?;
+    database.checkpoint()?;
+    tracing::info!(master = id, "the metadata has a log of its own now");
+    Ok(())
+}

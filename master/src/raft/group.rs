@@ -1,0 +1,388 @@
+//! The masters as the rest of a master sees them: who leads, whether what is read here is the newest, and how a
+//! batch of commands gets into the log.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
+use shared::clock::millis;
+use shared::http::client::PeerClient;
+use shared::limits::{
+    LEADER_TIMEOUT, RAFT_CHECKPOINT_ENTRIES, RAFT_ELECTION_MAX, RAFT_ELECTION_MIN, RAFT_HEARTBEAT,
+    RAFT_LAG_MAX, SNAPSHOT_INSTALL_TIMEOUT,
+};
+use shared::wire::routes::READ_INDEX;
+use shared::work::blocking;
+use tokio::sync::watch;
+
+use super::genesis::{StartError, master_id, match_up};
+use super::lease::{Lease, Shared};
+use super::log::LogStore;
+use super::machine::{Machine, Observe};
+use super::rpc::{Dialer, Envelope};
+use super::transfer::{self, Install, Offer, Part, Receiver};
+use super::{Batch, MasterId, Outcomes, Peer, Raft, TypeConfig};
+use crate::db::Database;
+
+/// Entries in one message to another master, each at most a batch.
+const ENTRIES_A_MESSAGE: u64 = 64;
+/// Without news of a leader it is looked for again after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// This master's part in the group.
+pub struct Group {
+    raft: Raft,
+    id: MasterId,
+    me: Peer,
+    machine: Arc<Machine>,
+    log: LogStore<TypeConfig>,
+    pub(super) peers: PeerClient,
+    lease: Lease,
+    confirming: Shared<bool>,
+    catching_up: Shared<bool>,
+    receiver: Arc<Receiver>,
+    metrics: watch::Receiver<RaftMetrics<MasterId, Peer>>,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("id", &self.id).field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+/// No leader was found, or it has no majority behind it.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the masters have no leader that a majority of them follows; nothing was done")]
+pub struct NoLeader;
+
+/// A batch was not acknowledged.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum WriteError {
+    /// It was not even tried: somebody else leads.
+    #[error("this master does not lead")]
+    NotLeader,
+    /// It may be in the log.
+    #[error("the outcome is unknown")]
+    Unknown,
+}
+
+/// The call was meant for another master.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the call is for master {0}, which is not this one: its address leads here")]
+pub struct Misdirected(pub MasterId);
+
+/// A message of the consensus could not be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// Not ours.
+    #[error(transparent)]
+    Misdirected(#[from] Misdirected),
+    /// It has stopped.
+    #[error("the consensus has stopped: {0}")]
+    Stopped(String),
+    /// The disk.
+    #[error("a snapshot cannot be received: {0}")]
+    Io(#[from] io::Error),
+    /// Bytes were lost.
+    #[error("the snapshot is not what was offered; it is asked for again")]
+    NotWhole,
+}
+
+fn config(entries_kept: u64) -> openraft::Config {
+    openraft::Config {
+        cluster_name: "barge".into(),
+        heartbeat_interval: millis(RAFT_HEARTBEAT),
+        election_timeout_min: millis(RAFT_ELECTION_MIN),
+        election_timeout_max: millis(RAFT_ELECTION_MAX),
+        install_snapshot_timeout: millis(SNAPSHOT_INSTALL_TIMEOUT),
+        max_payload_entries: ENTRIES_A_MESSAGE,
+        replication_lag_threshold: RAFT_LAG_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(RAFT_CHECKPOINT_ENTRIES.min(entries_kept)),
+        max_in_snapshot_log_to_keep: entries_kept,
+        ..openraft::Config::default()
+    }
+}
+
+impl Group {
+    /// Starts this master's part on `database`; `me` is what the others call it by.
+    ///
+    /// # Errors
+    /// When log, vote and tables cannot be read or do not go together.
+    pub async fn start(
+        database: Arc<Database>,
+        me: Peer,
+        peers: PeerClient,
+        entries_kept: u64,
+        observe: Observe,
+    ) -> Result<Self, StartError> {
+        let folder = database.path().to_owned();
+        let (id, new) = master_id(&folder)?;
+        let log_folder: PathBuf = folder.join("raft");
+        let mut log = blocking(move || LogStore::open(&log_folder)).await?;
+        match_up(&database, &mut log, id, new, &me).await?;
+        let machine = Arc::new(Machine::new(database, observe)?);
+        let snapshots = machine.snapshots();
+        let receiver =
+            Receiver::new(snapshots.clone()).map_err(|source| StartError::Io { path: snapshots, source })?;
+        let dialer = Dialer::new(peers.clone());
+        let raft = Raft::new(id, Arc::new(config(entries_kept)), dialer, log.clone(), Arc::clone(&machine))
+            .await
+            .map_err(|e| StartError::Consensus(e.to_string()))?;
+        let metrics = raft.metrics();
+        let group = Self {
+            raft,
+            id,
+            me,
+            machine,
+            log,
+            peers,
+            lease: Lease::default(),
+            confirming: Shared::default(),
+            catching_up: Shared::default(),
+            receiver: Arc::new(receiver),
+            metrics,
+        };
+        group.stand_alone().await;
+        Ok(group)
+    }
+
+    /// A group of one has nobody to wait for.
+    pub(super) async fn stand_alone(&self) {
+        if self.is_alone() && self.metrics.borrow().state != ServerState::Leader {
+            let _ = self.raft.trigger().elect().await;
+        }
+    }
+
+    /// Whether this master is the only one with a vote.
+    pub(super) fn is_alone(&self) -> bool {
+        let metrics = self.metrics.borrow();
+        let mut voters = metrics.membership_config.voter_ids();
+        voters.next() == Some(self.id) && voters.next().is_none()
+    }
+
+    /// This master.
+    pub fn id(&self) -> MasterId {
+        self.id
+    }
+
+    /// Where this master is.
+    pub fn me(&self) -> &Peer {
+        &self.me
+    }
+
+    /// The tables.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// The consensus.
+    pub(super) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// How it stands.
+    pub fn metrics(&self) -> RaftMetrics<MasterId, Peer> {
+        self.metrics.borrow().clone()
+    }
+
+    /// Bytes of the log on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.disk_bytes()
+    }
+
+    /// Who leads, as far as this master knows.
+    pub fn leader(&self) -> Option<(MasterId, Peer)> {
+        let metrics = self.metrics.borrow();
+        let id = metrics.current_leader?;
+        let peer = metrics.membership_config.membership().get_node(&id)?;
+        Some((id, peer.clone()))
+    }
+
+    /// Whether this master leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        let metrics = self.metrics.borrow();
+        metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id)
+    }
+
+    /// Returns when something has changed, or a moment has passed.
+    pub async fn news(&self) {
+        let mut metrics = self.metrics.clone();
+        metrics.mark_unchanged();
+        let _ = tokio::time::timeout(LOOK_AGAIN, metrics.changed()).await;
+    }
+
+    /// Returns once everything that was acknowledged before the call can be read here.
+    ///
+    /// A leader asks a majority, unless one confirmed it a moment ago (Raft, section 6.4, and its lease); the others ask
+    /// the leader how far it is.
+    ///
+    /// # Errors
+    /// When there is no leader with a majority behind it.
+    pub async fn current(&self) -> Result<(), NoLeader> {
+        if self.lease.holds() {
+            return Ok(());
+        }
+        let found = tokio::time::timeout(LEADER_TIMEOUT, async {
+            loop {
+                let done = match self.leader() {
+                    Some((id, _)) if id == self.id => self.confirm().await,
+                    Some((id, peer)) => self.catch_up(id, &peer).await,
+                    None => false,
+                };
+                if done {
+                    return;
+                }
+                self.news().await;
+            }
+        });
+        found.await.map_err(|_| NoLeader)
+    }
+
+    async fn confirm(&self) -> bool {
+        let ask = || async {
+            let asking = self.lease.ask();
+            let asked = tokio::time::timeout(RAFT_ELECTION_MAX, self.raft.ensure_linearizable()).await;
+            let confirmed = matches!(asked, Ok(Ok(_)));
+            if confirmed {
+                self.lease.confirmed(asking);
+            }
+            confirmed
+        };
+        self.confirming.get(ask).await
+    }
+
+    /// Asks the leader how far it is, and waits until this master is there too.
+    async fn catch_up(&self, id: MasterId, peer: &Peer) -> bool {
+        let ask = || async {
+            let question = Envelope { to: id, message: () };
+            let asked = self.peers.call_within(&peer.address, READ_INDEX, &question, RAFT_ELECTION_MAX).await;
+            let Ok::<u64, _>(index) = asked else { return false };
+            let mut applied = self.machine.applied();
+            let there = applied.wait_for(|a| a.last.map_or(0, |l| l.index) >= index);
+            matches!(tokio::time::timeout(LEADER_TIMEOUT, there).await, Ok(Ok(_)))
+        };
+        self.catching_up.get(ask).await
+    }
+
+    /// How far one must have come to have seen all that was acknowledged.
+    ///
+    /// # Errors
+    /// When this master does not lead, or no majority says so.
+    pub async fn read_index(&self) -> Result<u64, NoLeader> {
+        if !(self.lease.holds() || self.leads() && self.confirm().await) {
+            return Err(NoLeader);
+        }
+        Ok(self.machine.applied().borrow().last.map_or(0, |l| l.index))
+    }
+
+    /// Puts a batch into the log and has it applied.
+    ///
+    /// # Errors
+    /// Each says what may have happened.
+    pub async fn write(&self, batch: Batch) -> Result<Outcomes, WriteError> {
+        match self.raft.client_write(batch).await {
+            Ok(written) => Ok(written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(WriteError::NotLeader),
+            Err(error) => {
+                tracing::error!(%error, "a batch of commands was not acknowledged");
+                Err(WriteError::Unknown)
+            }
+        }
+    }
+
+    fn check<T>(&self, envelope: Envelope<T>) -> Result<T, Misdirected> {
+        if envelope.to == self.id { Ok(envelope.message) } else { Err(Misdirected(envelope.to)) }
+    }
+
+    /// Whether a call is meant for this master.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn meant<T>(&self, envelope: Envelope<T>) -> Result<T, Misdirected> {
+        self.check(envelope)
+    }
+
+    /// Entries from the leader.
+    ///
+    /// # Errors
+    /// When they are not for us, or we have stopped.
+    pub async fn append(
+        &self,
+        envelope: Envelope<AppendEntriesRequest<TypeConfig>>,
+    ) -> Result<AppendEntriesResponse<MasterId>, AnswerError> {
+        let rpc = self.check(envelope)?;
+        self.raft.append_entries(rpc).await.map_err(|e| AnswerError::Stopped(e.to_string()))
+    }
+
+    /// Somebody stands for election.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub async fn vote(
+        &self,
+        envelope: Envelope<VoteRequest<MasterId>>,
+    ) -> Result<VoteResponse<MasterId>, AnswerError> {
+        let rpc = self.check(envelope)?;
+        let answer = self.raft.vote(rpc).await;
+        self.lease.end();
+        answer.map_err(|e| AnswerError::Stopped(e.to_string()))
+    }
+
+    /// A snapshot is on offer: how much of it is here already.
+    ///
+    /// # Errors
+    /// As `append`, and when the disk says no.
+    pub async fn offered(&self, envelope: Envelope<Offer>) -> Result<u64, AnswerError> {
+        let offer = self.check(envelope)?;
+        let receiver = Arc::clone(&self.receiver);
+        Ok(blocking(move || receiver.offered(&offer)).await?)
+    }
+
+    /// A part of a snapshot: how much of it is here now.
+    ///
+    /// # Errors
+    /// As `offered`.
+    pub async fn part(&self, envelope: Envelope<Part>) -> Result<u64, AnswerError> {
+        let part = self.check(envelope)?;
+        let receiver = Arc::clone(&self.receiver);
+        Ok(blocking(move || receiver.part(&part)).await?)
+    }
+
+    /// All of a snapshot is here: it takes the place of the tables.
+    ///
+    /// # Errors
+    /// As `offered`, and when it is not whole.
+    pub async fn install(
+        &self,
+        envelope: Envelope<Install>,
+    ) -> Result<SnapshotResponse<MasterId>, AnswerError> {
+        let message = self.check(envelope)?;
+        let (receiver, offer) = (Arc::clone(&self.receiver), message.offer.clone());
+        let received = blocking(move || receiver.whole(&offer)).await?.ok_or(AnswerError::NotWhole)?;
+        tracing::info!(bytes = message.offer.bytes, "installing a snapshot");
+        let installed = transfer::install(&self.raft, received, message).await;
+        installed.map_err(|e| AnswerError::Stopped(e.to_string()))
+    }
+
+    /// Returns when the consensus has stopped by itself: the master must stop too.
+    pub async fn stopped(&self) -> String {
+        let mut metrics = self.metrics.clone();
+        match metrics.wait_for(|m| m.running_state.is_err()).await {
+            Ok(m) => m.running_state.as_ref().err().map_or_else(String::new, ToString::to_string),
+            Err(_) => "its task ended".into(),
+        }
+    }
+
+    /// Ends this master's part, with its tables durable, so that the next start has nothing to apply.
+    pub async fn stop(&self) {
+        let _ = self.raft.shutdown().await;
+        let _ = self.machine.checkpoint().await;
+    }
+}

@@ -1,0 +1,283 @@
+//! The state machine: entries of the log are applied to the tables, batch by batch.
+//!
+//! What is applied is durable in the log already; a checkpoint makes the tables durable, and only what a checkpoint
+//! covers may leave the log. So a snapshot costs nothing until another master needs one: its records are the tables'.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{
+    EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
+    StorageIOError, StoredMembership,
+};
+use shared::limits::{COMMIT_BATCH, METADATA_STUCK};
+use shared::work::blocking;
+use tokio::sync::watch;
+
+use super::transfer::{Prepared, Received};
+use super::{LogId, MasterId, Outcomes, Peer, SnapshotData, StorageError, TypeConfig};
+use crate::db::Database;
+use crate::state::apply::apply;
+use crate::state::command::{Command, Outcome};
+use crate::tables::meta::{self, Applied};
+use crate::tables::{TableError, Tables};
+
+/// Is told of each batch: commands in it, seconds it took.
+pub type Observe = Box<dyn Fn(usize, f64) + Send + Sync>;
+
+/// The tables as openraft sees them.
+pub struct Machine {
+    database: Arc<Database>,
+    applied: watch::Sender<Applied>,
+    /// What the last checkpoint covers.
+    checkpoint: Mutex<Option<Applied>>,
+    failure: watch::Sender<Option<Arc<TableError>>>,
+    observe: Observe,
+    /// The newest snapshot on disk.
+    pub(super) prepared: tokio::sync::Mutex<Option<Arc<Prepared>>>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("applied", &self.applied.borrow().last).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// The tables of `database`, which were made durable when it was opened.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn new(database: Arc<Database>, observe: Observe) -> Result<Self, TableError> {
+        let applied = meta::applied(&database.tree())?;
+        Ok(Self {
+            applied: watch::channel(applied.clone().unwrap_or_default()).0,
+            checkpoint: Mutex::new(applied),
+            failure: watch::channel(None).0,
+            prepared: tokio::sync::Mutex::default(),
+            database,
+            observe,
+        })
+    }
+
+    /// The tables.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Follows how far the tables have come.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.subscribe()
+    }
+
+    /// Follows whether the tables have failed.
+    pub fn failure(&self) -> watch::Receiver<Option<Arc<TableError>>> {
+        self.failure.subscribe()
+    }
+
+    /// Where snapshots are written.
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.database.path().join("snapshots")
+    }
+
+    /// Makes durable what is applied.
+    ///
+    /// # Errors
+    /// When that fails, or hangs: after some errors of the disk sled's flush waits for a write that nobody makes any more.
+    pub async fn checkpoint(&self) -> Result<Option<Applied>, TableError> {
+        let database = Arc::clone(&self.database);
+        let run = blocking(move || {
+            caught(|| {
+                let covered = meta::applied(&database.tree())?;
+                database.checkpoint()?;
+                Ok(covered)
+            })
+        });
+        let covered = tokio::time::timeout(METADATA_STUCK, run).await.unwrap_or(Err(TableError::Stuck));
+        let covered = covered.map_err(|e| self.fail(e))?;
+        let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        if covered.as_ref().map(|a| a.last) > checkpoint.as_ref().map(|a| a.last) {
+            checkpoint.clone_from(&covered);
+        }
+        Ok(covered)
+    }
+
+    /// Notes what failed, for whoever runs this master, and says it again for openraft.
+    fn fail(&self, error: TableError) -> TableError {
+        tracing::error!(%error, "the metadata store failed; this master stops");
+        let said = error.to_string();
+        self.failure.send_replace(Some(Arc::new(error)));
+        TableError::Failed(said)
+    }
+
+    fn snapshot(self: &Arc<Self>, covered: Applied) -> Snapshot<TypeConfig> {
+        Snapshot { meta: snapshot_meta(covered), snapshot: Box::new(SnapshotData::Tables(Arc::clone(self))) }
+    }
+}
+
+/// How a snapshot of tables that have come so far is called.
+pub(super) fn snapshot_meta(covered: Applied) -> SnapshotMeta<MasterId, Peer> {
+    let snapshot_id =
+        covered.last.map_or_else(|| "0-0".into(), |l| format!("{}-{}", l.leader_id.term, l.index));
+    SnapshotMeta { last_log_id: covered.last, last_membership: covered.members, snapshot_id }
+}
+
+/// sled panics on some errors of the disk; that is a failure like any other.
+fn caught<T>(work: impl FnOnce() -> Result<T, TableError>) -> Result<T, TableError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(TableError::Panicked))
+}
+
+fn storage(verb: ErrorVerb, error: &(impl std::error::Error + 'static)) -> StorageError {
+    StorageIOError::new(ErrorSubject::StateMachine, verb, error).into()
+}
+
+/// Applies entries in order, many to one batch of the tables.
+fn apply_all(
+    machine: &Machine,
+    entries: Vec<openraft::Entry<TypeConfig>>,
+) -> Result<(Vec<Outcomes>, Applied), TableError> {
+    let started = Instant::now();
+    let tree = machine.database.tree();
+    let mut tables = Tables::new(&tree);
+    let mut applied = machine.applied.borrow().clone();
+    let (mut outcomes, mut pending, mut commands) = (Vec::with_capacity(entries.len()), 0, 0);
+    for entry in entries {
+        applied.last = Some(entry.log_id);
+        let batch = match entry.payload {
+            EntryPayload::Blank => Vec::new(),
+            EntryPayload::Normal(batch) => batch.0,
+            EntryPayload::Membership(members) => {
+                applied.members = StoredMembership::new(Some(entry.log_id), members);
+                Vec::new()
+            }
+        };
+        let alone = applied.members.membership().nodes().count() < 2;
+        let done = batch.iter().map(|command| apply_one(&mut tables, command, alone));
+        outcomes.push(Outcomes(done.collect::<Result<_, _>>()?));
+        pending += batch.len();
+        commands += batch.len();
+        if pending >= COMMIT_BATCH {
+            tables.put_applied(&applied);
+            machine.database.commit(std::mem::replace(&mut tables, Tables::new(&tree)))?;
+            pending = 0;
+        }
+    }
+    tables.put_applied(&applied);
+    machine.database.commit(tables)?;
+    (machine.observe)(commands, started.elapsed().as_secs_f64());
+    Ok((outcomes, applied))
+}
+
+/// Applies one command. A record that is damaged ends that command, without a trace, and the others go on. Not
+/// in a group: there the others can read theirs, and this master must not go its own way.
+fn apply_one(tables: &mut Tables<'_>, command: &Command, alone: bool) -> Result<Outcome, TableError> {
+    tables.mark();
+    match apply(tables, command) {
+        Err(error @ TableError::Damaged { .. }) if alone => {
+            tracing::error!(%error, "a command was not carried out");
+            tables.roll_back();
+            Ok(Outcome::Damaged)
+        }
+        other => other,
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Arc<Machine> {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogId>, StoredMembership<MasterId, Peer>), StorageError> {
+        let applied = self.applied.borrow().clone();
+        Ok((applied.last, applied.members))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcomes>, StorageError>
+    where
+        I: IntoIterator<Item = openraft::Entry<TypeConfig>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<_> = entries.into_iter().collect();
+        let machine = Arc::clone(self);
+        let done = blocking(move || caught(|| apply_all(&machine, entries))).await;
+        let (outcomes, applied) = done.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
+        self.applied.send_replace(applied);
+        Ok(outcomes)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        Arc::clone(self)
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotData>, StorageError> {
+        // Snapshots come through `transfer`, which makes its own files.
+        Ok(Box::new(SnapshotData::Tables(Arc::clone(self))))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta<MasterId, Peer>,
+        snapshot: Box<SnapshotData>,
+    ) -> Result<(), StorageError> {
+        let wrong = |e: &dyn fmt::Display| storage(ErrorVerb::Write, &TableError::Failed(e.to_string()));
+        let received = match *snapshot {
+            SnapshotData::File(received) => received,
+            SnapshotData::Tables(other) => {
+                let prepared = other.prepare(None).await.map_err(|e| wrong(&e))?;
+                Arc::new(Received::from(&*prepared))
+            }
+        };
+        let database = Arc::clone(&self.database);
+        let replaced = blocking(move || {
+            caught(|| {
+                database.replace(received.path()).map_err(|e| TableError::Failed(e.to_string()))?;
+                meta::applied(&database.tree())
+            })
+        });
+        let applied = replaced.await.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
+        *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = applied.clone();
+        self.applied.send_replace(applied.unwrap_or_default());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+        let covered = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(covered.filter(|a| a.last.is_some()).map(|a| self.snapshot(a)))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Arc<Machine> {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        let covered = self.checkpoint().await.map_err(|e| storage(ErrorVerb::Write, &e))?;
+        Ok(self.snapshot(covered.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::log::LogStore;
+    use crate::raft::log::tests::filled::Filled;
+    use openraft::testing::{StoreBuilder, Suite};
+
+    struct OnTheRealDisk;
+
+    impl StoreBuilder<TypeConfig, Filled<TypeConfig>, Arc<Machine>, tempfile::TempDir> for OnTheRealDisk {
+        async fn build(&self) -> Result<(tempfile::TempDir, Filled<TypeConfig>, Arc<Machine>), StorageError> {
+            let folder = tempfile::tempdir().unwrap();
+            let database = Arc::new(Database::open(&folder.path().join("meta")).unwrap());
+            let log = LogStore::open(&folder.path().join("log")).unwrap();
+            let machine = Machine::new(database, Box::new(|_, _| {})).unwrap();
+            Ok((folder, Filled(log), Arc::new(machine)))
+        }
+    }
+
+    #[test]
+    fn openrafts_suite_passes_on_log_and_tables() {
+        Suite::test_all(OnTheRealDisk).unwrap();
+    }
+}

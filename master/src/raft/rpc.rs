@@ -1,0 +1,160 @@
+//! What masters say to each other: signed calls over the servers' own HTTP client, in postcard.
+//!
+//! Every message names the master it is meant for, so that an address that leads to another one (a port that was
+//! given away, a second cluster of the same user) does no harm.
+
+use std::future::Future;
+use std::time::Duration;
+
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, Snapshot, Vote};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use shared::http::client::{CallError, PeerClient};
+use shared::limits::{CALL_TIMEOUT, RAFT_HEARTBEAT, RAFT_MESSAGE_BYTES_MAX, SNAPSHOT_INSTALL_TIMEOUT};
+use shared::wire::routes::{RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER, RAFT_PART, RAFT_VOTE};
+
+use super::transfer::{Install, Offer, Part};
+use super::{MasterId, Peer, SnapshotData, TypeConfig};
+
+/// A message and whom it is meant for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    /// Whom.
+    pub to: MasterId,
+    /// What.
+    pub message: T,
+}
+
+/// Makes lines to other masters.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    peers: PeerClient,
+}
+
+impl Dialer {
+    /// Calls with `peers`.
+    pub fn new(peers: PeerClient) -> Self {
+        Self { peers }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Dialer {
+    type Network = Line;
+
+    async fn new_client(&mut self, target: MasterId, node: &Peer) -> Line {
+        Line { dialer: self.clone(), target, address: node.address.clone() }
+    }
+}
+
+/// A line to one master.
+#[derive(Debug)]
+pub struct Line {
+    dialer: Dialer,
+    target: MasterId,
+    address: String,
+}
+
+impl Line {
+    async fn call<Q, A>(&self, path: &str, message: Q, within: Duration) -> Result<A, CallError>
+    where
+        Q: Serialize,
+        A: DeserializeOwned,
+    {
+        let envelope = Envelope { to: self.target, message };
+        let body = postcard::to_stdvec(&envelope).expect("messages hold nothing postcard refuses");
+        let peers = &self.dialer.peers;
+        let (status, answer) =
+            peers.exchange(&self.address, path, body, within, RAFT_MESSAGE_BYTES_MAX).await?;
+        postcard::from_bytes(&answer)
+            .map_err(|_| CallError::Strange { address: self.address.clone(), status })
+    }
+
+    /// Sends the file of a snapshot, from where the other end has it already.
+    async fn send(
+        &self,
+        vote: Vote<MasterId>,
+        snapshot: Snapshot<TypeConfig>,
+    ) -> Result<SnapshotResponse<MasterId>, Trouble> {
+        let SnapshotData::Tables(machine) = *snapshot.snapshot else { return Err(Trouble::NotOurs) };
+        let prepared =
+            machine.prepare(snapshot.meta.last_log_id).await.map_err(|e| Trouble::Tables(e.to_string()))?;
+        let offer = Offer { bytes: prepared.summary.bytes, digest: prepared.summary.digest };
+        tracing::info!(to = self.address, bytes = offer.bytes, "sending a snapshot");
+        let mut have: u64 = self.call(RAFT_OFFER, offer.clone(), CALL_TIMEOUT).await?;
+        while have < offer.bytes {
+            let bytes = prepared.part(have).await.map_err(|e| Trouble::Tables(e.to_string()))?;
+            let part = Part { digest: offer.digest, offset: have, bytes };
+            have = self.call(RAFT_PART, part, CALL_TIMEOUT).await?;
+        }
+        let install = Install { vote, offer, applied: prepared.applied.clone() };
+        Ok(self.call(RAFT_INSTALL, install, SNAPSHOT_INSTALL_TIMEOUT).await?)
+    }
+}
+
+/// A snapshot did not get through.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("this snapshot is not of this master's tables")]
+    NotOurs,
+    #[error("{0}")]
+    Tables(String),
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+type Failed = RPCError<MasterId, Peer, RaftError<MasterId>>;
+
+fn failed(error: &CallError) -> Failed {
+    match error {
+        CallError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(error)),
+        _ => RPCError::Network(NetworkError::new(error)),
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Line {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<MasterId>, Failed> {
+        self.call(RAFT_APPEND, rpc, option.hard_ttl()).await.map_err(|e| failed(&e))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<MasterId>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<MasterId>, Failed> {
+        self.call(RAFT_VOTE, rpc, option.hard_ttl()).await.map_err(|e| failed(&e))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote<MasterId>,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<MasterId>, StreamingError<TypeConfig, Fatal<MasterId>>> {
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = self.send(vote, snapshot) => sent.map_err(|trouble| {
+                tracing::warn!(to = self.address, error = %trouble, "a snapshot was not sent; it goes on from there");
+                match trouble {
+                    Trouble::Call(e @ CallError::Unreachable { .. }) => StreamingError::Unreachable(Unreachable::new(&e)),
+                    other => StreamingError::Network(NetworkError::new(&other)),
+                }
+            }),
+        }
+    }
+
+    fn backoff(&self) -> openraft::network::Backoff {
+        openraft::network::Backoff::new(std::iter::repeat(RAFT_HEARTBEAT))
+    }
+}

@@ -1,0 +1,288 @@
+//! Snapshots on their way from one master to another: in parts, each a signed call, into a file that a broken
+//! connection leaves as it is, so that the next attempt goes on where this one stopped.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::raft::SnapshotResponse;
+use openraft::{Snapshot, Vote};
+use serde::{Deserialize, Serialize};
+use shared::digest::Digest;
+use shared::durable::create_dir_all;
+use shared::limits::SNAPSHOT_PART_BYTES;
+use shared::work::blocking;
+
+use super::machine::{Machine, snapshot_meta};
+use super::{LogId, MasterId, Raft, SnapshotData};
+use crate::snapshot::{SnapshotError, Summary};
+use crate::tables::meta::Applied;
+
+const WRITING: &str = "writing";
+const RECEIVED: &str = "received";
+
+/// A snapshot of this master's tables, ready to be sent. Its file goes when nobody needs it any more.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    /// What it covers.
+    pub applied: Applied,
+    /// What the file is.
+    pub summary: Summary,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Prepared {
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// At most `SNAPSHOT_PART_BYTES` of it from `offset` on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn part(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let path = self.path.clone();
+        blocking(move || {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            let mut part = Vec::with_capacity(SNAPSHOT_PART_BYTES);
+            file.take(SNAPSHOT_PART_BYTES as u64).read_to_end(&mut part)?;
+            Ok(part)
+        })
+        .await
+    }
+}
+
+impl Machine {
+    /// A snapshot that covers at least `wanted`: the last one, or a new one, which replaces it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn prepare(&self, wanted: Option<LogId>) -> Result<Arc<Prepared>, SnapshotError> {
+        let mut prepared = self.prepared.lock().await;
+        if let (Some(last), Some(wanted)) = (prepared.as_ref(), wanted)
+            && last.applied.last >= Some(wanted)
+        {
+            return Ok(Arc::clone(last));
+        }
+        *prepared = None;
+        let (database, folder) = (Arc::clone(self.database()), self.snapshots());
+        let new = blocking(move || {
+            let io = SnapshotError::io(&folder);
+            create_dir_all(&folder).map_err(&io)?;
+            let writing = folder.join(format!("{WRITING}-{}", uuid::Uuid::new_v4().simple()));
+            let made = database.write_snapshot(&writing).and_then(|(summary, applied)| {
+                let path = writing.with_file_name(format!("{}.snapshot", summary.digest));
+                fs::rename(&writing, &path).map_err(&io)?;
+                Ok(Prepared { path, applied, summary })
+            });
+            if made.is_err() {
+                let _ = fs::remove_file(&writing);
+            }
+            made
+        });
+        let new = Arc::new(new.await?);
+        *prepared = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// Lets go of a snapshot that nobody has asked for since the last call.
+    pub async fn drop_unused(&self) {
+        let mut prepared = self.prepared.lock().await;
+        if prepared.as_ref().is_some_and(|p| Arc::strong_count(p) == 1) {
+            *prepared = None;
+        }
+    }
+}
+
+/// A snapshot that came from another master.
+#[derive(Debug)]
+pub struct Received {
+    path: PathBuf,
+    /// Of a file of our own, which somebody else removes.
+    borrowed: bool,
+}
+
+impl Received {
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl From<&Prepared> for Received {
+    fn from(prepared: &Prepared) -> Self {
+        Self { path: prepared.path.clone(), borrowed: true }
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if !self.borrowed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// "I have a snapshot for you."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of it: its name as well.
+    pub digest: Digest,
+}
+
+/// Some bytes of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// Of which.
+    pub digest: Digest,
+    /// Where they belong.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// "Use it."
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Install {
+    /// Whose word it is.
+    pub vote: Vote<MasterId>,
+    /// Which.
+    pub offer: Offer,
+    /// What it covers.
+    pub applied: Applied,
+}
+
+/// The receiving end: at most one snapshot at a time.
+#[derive(Debug)]
+pub struct Receiver {
+    folder: PathBuf,
+    /// One call at a time: a part that comes twice must not be written twice at once.
+    turn: Mutex<()>,
+}
+
+impl Receiver {
+    /// Receives into `folder`. What other processes left there is removed, but for a snapshot that came in part.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn new(folder: PathBuf) -> io::Result<Self> {
+        create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(RECEIVED) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { folder, turn: Mutex::new(()) })
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{RECEIVED}-{digest}"))
+    }
+
+    /// How much of a snapshot is here already. Parts of other ones are removed.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn offered(&self, offer: &Offer) -> io::Result<u64> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(offer.digest);
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.path() != path && entry.file_name().to_string_lossy().starts_with(RECEIVED) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let file = File::options().create(true).append(true).open(&path)?;
+        Ok(file.metadata()?.len().min(offer.bytes))
+    }
+
+    /// Writes a part. Returns how much is here now: where the next part begins, whatever was sent.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn part(&self, part: &Part) -> io::Result<u64> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = File::options().append(true).open(self.path(part.digest))?;
+        let have = file.metadata()?.len();
+        if have != part.offset {
+            return Ok(have);
+        }
+        file.write_all(&part.bytes)?;
+        Ok(have + part.bytes.len() as u64)
+    }
+
+    /// The whole snapshot; none when it is not what was offered, and then it is removed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn whole(&self, offer: &Offer) -> io::Result<Option<Received>> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(offer.digest);
+        let mut hasher = blake3::Hasher::new();
+        let length = io::copy(&mut File::open(&path)?, &mut hasher)?;
+        let received = Received { path, borrowed: false };
+        let right = length == offer.bytes && Digest::from(hasher.finalize()) == offer.digest;
+        Ok(right.then_some(received))
+    }
+}
+
+/// Puts a snapshot that was received in the place of the tables.
+///
+/// # Errors
+/// When the consensus has stopped.
+pub(super) async fn install(
+    raft: &Raft,
+    received: Received,
+    message: Install,
+) -> Result<SnapshotResponse<MasterId>, openraft::error::Fatal<MasterId>> {
+    let data = SnapshotData::File(Arc::new(received));
+    let snapshot = Snapshot { meta: snapshot_meta(message.applied), snapshot: Box::new(data) };
+    raft.install_full_snapshot(message.vote, snapshot).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_may_come_twice_or_be_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let value: Vec<u8> = (0..100u8).collect();
+        let offer = Offer { bytes: 100, digest: Digest::of(&value) };
+        let part = |offset: usize, to: usize| Part {
+            digest: offer.digest,
+            offset: offset as u64,
+            bytes: value[offset..to].to_vec(),
+        };
+        let receiver = Receiver::new(dir.path().join("s")).unwrap();
+        assert_eq!(receiver.offered(&offer).unwrap(), 0);
+        assert_eq!(receiver.part(&part(0, 40)).unwrap(), 40);
+        assert_eq!(receiver.part(&part(0, 40)).unwrap(), 40);
+        assert_eq!(receiver.part(&part(60, 100)).unwrap(), 40);
+        drop(receiver);
+        let receiver = Receiver::new(dir.path().join("s")).unwrap();
+        assert_eq!(receiver.offered(&offer).unwrap(), 40, "it goes on where it stopped");
+        assert_eq!(receiver.part(&part(40, 100)).unwrap(), 100);
+        let whole = receiver.whole(&offer).unwrap().unwrap();
+        assert_eq!(fs::read(whole.path()).unwrap(), value);
+        drop(whole);
+        assert_eq!(receiver.offered(&offer).unwrap(), 0);
+        receiver.part(&Part { bytes: vec![0; 100], ..part(0, 0) }).unwrap();
+        assert!(receiver.whole(&offer).unwrap().is_none(), "other bytes");
+        let other = Offer { digest: Digest::of(b"other"), ..offer.clone() };
+        receiver.offered(&other).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("s")).unwrap().count(), 1, "old ones are removed");
+    }
+}
