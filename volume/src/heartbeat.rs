@@ -19,18 +19,22 @@ pub struct Heartbeat {
     volume: Arc<Volume>,
     /// Masters that do not answer: each is logged once, not each second.
     silent: HashSet<String>,
+    /// Whether a master has taken us in since we started: then one of another cluster (a master that was wiped and
+    /// began a new one) is its own trouble, and no reason to stop.
+    welcomed: bool,
     misplaced: watch::Sender<Option<String>>,
 }
 
 impl Heartbeat {
     /// Heartbeats to all masters that are known. `misplaced` is told when this volume does not belong there.
     pub fn new(volume: Arc<Volume>, misplaced: watch::Sender<Option<String>>) -> Self {
-        Self { volume, silent: HashSet::new(), misplaced }
+        Self { volume, silent: HashSet::new(), welcomed: false, misplaced }
     }
 
     fn failed(&mut self, master: String, error: &CallError) {
         if let CallError::Refused { detail, .. } = error
             && detail.code == ErrorCode::WrongCluster
+            && !self.welcomed
         {
             let _ = self.misplaced.send(Some(detail.message.clone()));
         }
@@ -42,9 +46,12 @@ impl Heartbeat {
 
     fn answered(&mut self, master: &str, answer: HeartbeatResponse) {
         if let Err(error) = self.volume.identity.join(answer.cluster) {
-            let _ = self.misplaced.send(Some(error.to_string()));
+            if !self.welcomed {
+                let _ = self.misplaced.send(Some(error.to_string()));
+            }
             return;
         }
+        self.welcomed = true;
         self.volume.masters.heard(answer.masters);
         if self.silent.remove(master) {
             tracing::info!(master, "the master is back");
@@ -63,13 +70,13 @@ impl Worker for Heartbeat {
             let answer = volume.peers.call_within(&master, HEARTBEAT, &report, within).await;
             (master, answer)
         });
-        let mut answered = false;
-        for (master, answer) in join_all(calls).await {
+        let (answers, failures): (Vec<_>, Vec<_>) =
+            join_all(calls).await.into_iter().partition(|(_, answer)| answer.is_ok());
+        let answered = !answers.is_empty();
+        // Those that take us in first: what the others say then counts for less.
+        for (master, answer) in answers.into_iter().chain(failures) {
             match answer {
-                Ok(answer) => {
-                    answered = true;
-                    self.answered(&master, answer);
-                }
+                Ok(answer) => self.answered(&master, answer),
                 Err(error) => self.failed(master, &error),
             }
         }
