@@ -145,7 +145,9 @@ async fn run(group: Arc<Group>, mut proposals: mpsc::Receiver<Proposal>) {
         if commands.is_empty() {
             continue;
         }
-        match group.write(Batch(commands)).await {
+        // A leader without a majority may wait for ever; those who asked have been told by then.
+        let written = tokio::time::timeout(PROPOSE_TIMEOUT * 2, group.write(Batch(commands))).await;
+        match written.unwrap_or(Err(WriteError::Unknown)) {
             Ok(outcomes) => {
                 for (answer, outcome) in waiting.into_iter().zip(outcomes.0) {
                     let _ = answer.send(Ok(outcome));

@@ -4,7 +4,8 @@
 //! given away, a second cluster of the same user) does no harm.
 
 use std::future::Future;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shared::http::client::{CallError, PeerClient};
 use shared::limits::{CALL_TIMEOUT, RAFT_HEARTBEAT, RAFT_MESSAGE_BYTES_MAX, SNAPSHOT_INSTALL_TIMEOUT};
+use shared::wire::error::ErrorCode;
 use shared::wire::routes::{RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER, RAFT_PART, RAFT_VOTE};
 
 use super::transfer::{Install, Offer, Part};
@@ -32,16 +34,37 @@ pub struct Envelope<T> {
     pub message: T,
 }
 
+/// Refusals are logged no more often than this.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Makes lines to other masters.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     peers: PeerClient,
+    /// When a refusal was last logged.
+    said: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Dialer {
     /// Calls with `peers`.
     pub fn new(peers: PeerClient) -> Self {
-        Self { peers }
+        Self { peers, said: Arc::default() }
+    }
+}
+
+impl Dialer {
+    /// A master that cannot be reached is seen in the status; one that refuses us (another secret, a clock that is wrong,
+    /// an address that leads elsewhere) is for an operator to mend.
+    fn say(&self, error: &CallError) {
+        let CallError::Refused { detail, .. } = error else { return };
+        if matches!(detail.code, ErrorCode::Unavailable | ErrorCode::NotJoined) {
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|last| last.elapsed() > SAY_EVERY) {
+            tracing::warn!(%error, "another master refuses to be talked to by this one");
+            *said = Some(Instant::now());
+        }
     }
 }
 
@@ -70,8 +93,8 @@ impl Line {
         let envelope = Envelope { to: self.target, message };
         let body = postcard::to_stdvec(&envelope).expect("messages hold nothing postcard refuses");
         let peers = &self.dialer.peers;
-        let (status, answer) =
-            peers.exchange(&self.address, path, body, within, RAFT_MESSAGE_BYTES_MAX).await?;
+        let answered = peers.exchange(&self.address, path, body, within, RAFT_MESSAGE_BYTES_MAX).await;
+        let (status, answer) = answered.inspect_err(|e| self.dialer.say(e))?;
         postcard::from_bytes(&answer)
             .map_err(|_| CallError::Strange { address: self.address.clone(), status })
     }
