@@ -16,6 +16,7 @@ mod read;
 pub mod sequencer;
 pub mod state;
 pub mod tables;
+mod told;
 mod work;
 mod write;
 
@@ -92,6 +93,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         public_url,
         metrics: master_metrics,
         reclaim: Arc::new(Notify::new()),
+        told: told::Told::default(),
         turn: AtomicUsize::new(0),
         database,
         config,

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::metrics::MasterMetrics;
 use crate::sequencer::Sequencer;
+use crate::told::Told;
 
 /// The parts of a master.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Master {
     pub metrics: MasterMetrics,
     /// Wakes the reclaim worker.
     pub reclaim: Arc<Notify>,
+    /// Requests that wait until volumes have been told.
+    pub told: Told,
     /// Spreads reads over replicas.
     pub turn: AtomicUsize,
 }

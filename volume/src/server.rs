@@ -12,6 +12,7 @@ use crate::heal::Healer;
 use crate::identity::{FORMAT_VERSION, Identity};
 use crate::spent::Spent;
 use crate::store::Store;
+use crate::tombstones::Tombstones;
 
 /// The parts of a volume.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Volume {
     pub identity: Identity,
     /// Where its values are.
     pub store: Store,
+    /// What it knows to be deleted or refused.
+    pub tombstones: Tombstones,
     /// Where peers and masters reach it.
     pub address: String,
     /// Where clients reach it.

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
+use shared::limits::UPLOAD_TIME_MAX;
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{
@@ -20,7 +21,9 @@ use shared::wire::volume::VolumeReport;
 use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::state::command::{Command, Commit, Outcome};
+use crate::tables::object::Blob;
 use crate::tables::{TableError, meta, object, replica};
+use crate::told::told;
 
 /// 200 when values can be written and read, 503 with the reason when not. Whoever polls it while a
 /// cluster starts is no reason for a log line, so this is an answer, not an error.
@@ -145,14 +148,17 @@ pub(super) async fn commit(
     let message: CommitRequest = signed(master, request).await?;
     let commit = check_commit(master, message)?;
     let key = commit.key.clone();
+    let blob = Blob { id: commit.blob, length: commit.size, replicas: commit.replicas.clone() };
     let outcome = master.sequencer.propose(Command::Commit(commit)).await;
     let (outcome, replicas) = match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Commit(outcome, replicas) => (outcome, replicas),
         _ => return Err(super::objects::damaged().for_key(&key)),
     };
-    if outcome != CommitOutcome::Created {
-        // The old value, or the refused one, is on the reclaim list.
-        master.reclaim.notify_one();
+    match outcome {
+        CommitOutcome::Created => {}
+        // The old value is on the reclaim list.
+        CommitOutcome::Replaced => master.reclaim.notify_one(),
+        CommitOutcome::ConditionFailed | CommitOutcome::NotEnoughReceipts => told(master, &[blob]).await,
     }
     Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
 }
@@ -169,6 +175,9 @@ fn check_commit(master: &Master, message: CommitRequest) -> Result<Commit, Error
     };
     if ticket.cluster != master.cluster.id() {
         return Err(bad("the ticket is of another cluster".into()));
+    }
+    if master.config.clock.now().since(ticket.blob.created()) > UPLOAD_TIME_MAX {
+        return Err(bad(format!("the upload took longer than {} hours", UPLOAD_TIME_MAX.as_secs() / 3600)));
     }
     let (now, lifetime) = (master.config.clock.now(), master.config.receipt_lifetime());
     let mut replicas = Vec::new();

@@ -6,6 +6,7 @@ use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
+use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
 use crate::tables::object::Object;
@@ -45,6 +46,11 @@ pub enum Command {
         volume: VolumeId,
         /// Which blobs, with their lengths.
         blobs: Vec<(BlobId, u64)>,
+    },
+    /// Deleted keys that no upload can come for any more, each with the generation that was deleted.
+    Forget {
+        /// Which.
+        keys: Vec<(KeyHash, BlobId)>,
     },
 }
 
