@@ -4,6 +4,8 @@
 //! sled 0.34's `flush` is `sync_file_range` on Linux, which survives kill -9 and not a power cut:
 //! acknowledged keys were lost in 39 of 40 rounds without the fsync on its `db` file, and in none with it.
 
+pub(crate) mod mark;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,11 +16,15 @@ use shared::durable::create_dir_all;
 use shared::ids::ClusterId;
 use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
 
+use self::mark::Mark;
 use crate::tables::meta::{self, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables};
 
 /// So much is read at a time to see whether it can be read.
 const READ_THROUGH_BYTES: usize = 1 << 20;
+
+/// Is in a directory as long as a rebuild of its metadata is not finished.
+pub(crate) const REBUILDING: &str = "rebuilding";
 
 /// The metadata directory.
 #[derive(Debug)]
@@ -27,6 +33,7 @@ pub struct Database {
     file: File,
     path: PathBuf,
     identity: Identity,
+    mark: Mark,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
 }
@@ -50,8 +57,9 @@ pub enum OpenError {
     InUse(PathBuf),
     /// sled cannot read what is there.
     #[error(
-        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected. Keep \
-         this directory as it is. Do not start a master on an older copy of it: to that one all newer values \
+        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected: move this \
+         directory away, start all volumes, and make it anew with `barge cluster rebuild {path} --volumes \
+         HOST:PORT,HOST:PORT,...`. Do not start a master on an older copy of it: to that one all newer values \
          look like leftovers"
     )]
     Unreadable {
@@ -60,6 +68,12 @@ pub enum OpenError {
         /// What sled said.
         reason: String,
     },
+    /// A rebuild was interrupted.
+    #[error(
+        "the metadata in {0} is not finished: run `barge cluster rebuild {0} --volumes HOST:PORT,HOST:PORT,...` again, \
+         with all volumes"
+    )]
+    Unfinished(PathBuf),
     /// Written by another version.
     #[error(
         "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
@@ -89,6 +103,9 @@ impl Database {
             fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
             fs::TryLockError::Error(source) => OpenError::Io { path: lock_path.clone(), source },
         })?;
+        if path.join(REBUILDING).exists() {
+            return Err(OpenError::Unfinished(path.to_owned()));
+        }
         let sled_path = path.join("sled");
         read_through(&sled_path).map_err(io(&sled_path))?;
         let db = open_sled(&sled_path)
@@ -96,6 +113,15 @@ impl Database {
         let unreadable =
             |e: TableError| OpenError::Unreadable { path: path.to_owned(), reason: e.to_string() };
         let found = meta::identity(&db).map_err(unreadable)?;
+        let applied = meta::progress(&db).map_err(unreadable)?.applied;
+        let (mark, before) = Mark::open(path).map_err(io(path))?;
+        if before.is_some_and(|before| applied < before || found.is_none()) {
+            let before = before.unwrap_or(0);
+            let reason = format!(
+                "it ends after {applied} of {before} changes: a part of it is damaged or was cut off"
+            );
+            return Err(OpenError::Unreadable { path: path.to_owned(), reason });
+        }
         let identity = match found {
             Some(identity) if identity.format_version == FORMAT_VERSION => identity,
             Some(other) => {
@@ -109,12 +135,23 @@ impl Database {
         };
         let file_path = sled_path.join("db");
         let file = File::options().read(true).write(true).open(&file_path).map_err(io(&file_path))?;
-        let database = Self { db, file, path: sled_path.clone(), identity, _lock: lock };
+        let database = Self { db, file, path: sled_path.clone(), identity, mark, _lock: lock };
         database.sync().map_err(unreadable)?;
+        database.mark.set(applied);
         for folder in [sled_path.as_path(), path] {
             File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))?;
         }
         Ok(database)
+    }
+
+    /// Closes it, and returns when sled has let go: its threads may live on for a moment, and hold the file.
+    ///
+    /// # Errors
+    /// When the file is gone.
+    pub fn close(self) -> io::Result<()> {
+        let path = self.path.clone();
+        drop(self);
+        released(&path)
     }
 
     /// The tree of all tables, for readers.
@@ -138,7 +175,9 @@ impl Database {
     /// After an error nothing may be acknowledged by this process any more: what reached the disk is unknown.
     pub fn commit(&self, tables: Tables<'_>) -> Result<(), TableError> {
         self.db.apply_batch(tables.into_batch())?;
-        self.sync()
+        self.sync()?;
+        self.mark.set(meta::progress(&self.db)?.applied);
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), TableError> {
@@ -191,8 +230,13 @@ fn read_through(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns when no sled of this process has the database below `path` open any more.
+pub(crate) fn released(path: &Path) -> io::Result<()> {
+    File::open(path.join("db"))?.lock()
+}
+
 /// Opens sled; it panics on some damage, which is a message like any other to us.
-fn open_sled(path: &Path) -> Result<sled::Db, String> {
+pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, String> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(SLED_CACHE_BYTES)
