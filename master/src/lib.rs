@@ -13,6 +13,7 @@ mod master;
 mod metrics;
 pub mod plan;
 mod read;
+pub mod rebuild;
 pub mod sequencer;
 pub mod state;
 pub mod tables;

@@ -49,6 +49,12 @@ impl Told {
         }
     }
 
+    /// At most `limit` blobs of which somebody waits for `volume` to know.
+    pub fn awaited(&self, volume: VolumeId, limit: usize) -> Vec<BlobId> {
+        let waiting = self.waiting();
+        waiting.get(&volume).into_iter().flat_map(|blobs| blobs.keys().copied()).take(limit).collect()
+    }
+
     /// `volume` cannot be reached: nobody waits for it.
     pub fn give_up(&self, volume: VolumeId) {
         self.waiting().remove(&volume);

@@ -187,6 +187,8 @@ pub const RECORDS_AT_ONCE: usize = 64;
 pub const RECORDS_PAGE_BYTES: usize = 768 << 10;
 /// Volumes that a rebuild reads side by side: four keep a network busy, and each has one page in memory.
 pub const REBUILD_VOLUMES_AT_ONCE: usize = 4;
+/// Records that a rebuild asks for at once: each is two reads of a disk that may have to seek.
+pub const REBUILD_PAGE: usize = 512;
 /// Records that a rebuild writes in one batch.
 pub const REBUILD_BATCH: usize = 4096;
 

@@ -7,11 +7,12 @@ use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::wire::volume::InventoryEntry;
 
-use crate::tables::{TableError, replica};
+use crate::tables::{TableError, meta, replica};
 
 /// Those of a page of `volume`'s inventory that may go: unreferenced, and older than `grace`, which is
 /// longer than any receipt is good for. Both clocks must say so, the volume's for the record and ours for the
-/// blob's id, so that one that jumps ahead costs nothing.
+/// blob's id, so that one that jumps ahead costs nothing. After a rebuild older blobs stay: a volume that was not asked
+/// then may hold the only copies of values that nobody knows of.
 ///
 /// # Errors
 /// When the tables cannot be read.
@@ -23,9 +24,10 @@ pub fn choose(
     now: Timestamp,
 ) -> Result<Vec<(BlobId, u64)>, TableError> {
     let mut orphans = Vec::new();
+    let rebuilt = meta::rebuilt(tree)?;
     let old =
         |e: &&InventoryEntry| Duration::from_millis(e.age_ms) > grace && now.since(e.blob.created()) > grace;
-    for entry in page.iter().filter(old) {
+    for entry in page.iter().filter(old).filter(|e| Some(e.blob) > rebuilt) {
         if !replica::is_referenced(tree, volume, entry.blob)? {
             orphans.push((entry.blob, entry.length));
         }
@@ -54,5 +56,9 @@ mod tests {
         let chosen = |now| choose(&db, volume, &page, Duration::from_secs(10), now).unwrap();
         assert_eq!(chosen(at(11)), vec![(id(2), 9), (id(4), 9)]);
         assert_eq!(chosen(at(9)), vec![], "the volume's clock has jumped ahead");
+        let mut tables = Tables::new(&db);
+        tables.put_rebuilt(id(3));
+        db.apply_batch(tables.into_batch()).unwrap();
+        assert_eq!(chosen(at(11)), vec![(id(4), 9)], "what a rebuild may have missed stays");
     }
 }

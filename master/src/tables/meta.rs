@@ -7,6 +7,7 @@ use super::{Kind, TableError, Tables, decode, encode};
 
 const IDENTITY: &[u8] = b"identity";
 const PROGRESS: &[u8] = b"progress";
+const REBUILT: &[u8] = b"rebuilt";
 /// Version of everything in this folder.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -65,7 +66,21 @@ pub fn progress(tree: &sled::Tree) -> Result<Progress, TableError> {
     Ok(read(tree, PROGRESS)?.unwrap_or_default())
 }
 
+/// Greater than every blob that there was when this metadata was made from the volumes; none when it never was. An older
+/// blob that nothing refers to was not found then, or could not be read: nobody can tell that it is a leftover.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn rebuilt(tree: &sled::Tree) -> Result<Option<BlobId>, TableError> {
+    read(tree, REBUILT)
+}
+
 impl Tables<'_> {
+    /// Notes that this metadata was made from the volumes, and an id that none has reached by then.
+    pub fn put_rebuilt(&mut self, until: BlobId) {
+        self.put(Kind::Meta, REBUILT, &until);
+    }
+
     /// How far the commands have come.
     ///
     /// # Errors

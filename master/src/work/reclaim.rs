@@ -49,7 +49,9 @@ impl Worker for Reclaim {
             idle.retain(|v| !busy.contains(&v.volume));
         }
         let horizon = self.horizon();
-        let calls = match choose(self.master.database.tree(), idle, RECLAIM_BATCH, horizon) {
+        let (tree, told) = (self.master.database.tree(), &self.master.told);
+        let awaited = |volume| told.awaited(volume, RECLAIM_BATCH);
+        let calls = match choose(tree, idle, RECLAIM_BATCH, horizon, awaited) {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");
