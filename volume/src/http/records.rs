@@ -21,7 +21,7 @@ pub(super) async fn records(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let question: RecordsRequest = signed(volume, request).await?;
-    if let Some(cluster) = question.cluster {
+    if let Some(cluster) = question.cluster.or(volume.identity.cluster()) {
         check_meant(volume, cluster, question.volume.unwrap_or_else(|| volume.identity.volume()))?;
     }
     let limit = question.limit.clamp(1, INVENTORY_PAGE);
