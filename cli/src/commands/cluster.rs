@@ -1,4 +1,7 @@
-//! `barge cluster`: what the master thinks of its volumes.
+//! `barge cluster`: what the master thinks of its volumes, and the rebuild of what a master knows.
+
+mod diff;
+mod rebuild;
 
 use http::Method;
 use http::header::HeaderMap;
@@ -14,6 +17,7 @@ use crate::size::ByteSize;
 pub(crate) async fn run(client: &Client, command: ClusterCommand, output: Output) -> Result<Exit, Failure> {
     match command {
         ClusterCommand::Status => status(client, output).await,
+        ClusterCommand::Rebuild(args) => Box::pin(rebuild::run(client, args, output)).await,
     }
 }
 
