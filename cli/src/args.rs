@@ -200,6 +200,27 @@ pub(crate) enum ClusterCommand {
     Backup(BackupArgs),
     /// Make a metadata directory of a back-up, for a new first master
     Restore(RestoreArgs),
+    /// Make the metadata anew from what the volumes hold, when a master's directory is lost or damaged
+    Rebuild(RebuildArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RebuildArgs {
+    /// The new metadata directory: empty, or not there yet
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// All volumes of the cluster, running
+    #[arg(long, value_name = "HOST:PORT,...", required = true, value_delimiter = ',')]
+    pub(crate) volumes: Vec<String>,
+    /// Copies wanted of each value, as the master is started with
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) replicas: usize,
+    /// Write nothing: show how what the volumes hold differs from the metadata in DIR, or, when there is none or a
+    /// master runs on it, from the cluster at --url
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -383,5 +404,7 @@ mod tests {
         assert!(parse("barge rm").is_err());
         assert!(parse("barge bench --op get --size 1GiB --duration 3s --json").is_ok());
         assert!(parse("barge bench --op get --concurrency 0").is_err());
+        assert!(parse("barge cluster rebuild dir --volumes a:1,b:2 --replicas 3 --dry-run --json").is_ok());
+        assert!(parse("barge cluster rebuild dir").is_err());
     }
 }

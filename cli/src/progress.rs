@@ -25,6 +25,24 @@ impl Meter {
         Self(bar)
     }
 
+    /// For `name`, of things that are counted.
+    pub(crate) fn counting(name: &str, output: Output) -> Self {
+        if output.is_json() {
+            return Self::silent();
+        }
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {human_pos}/{human_len} {eta}");
+        bar.set_style(style.expect("the template is sound").progress_chars("=> "));
+        bar.set_message(name.to_owned());
+        Self(bar)
+    }
+
+    /// So many of so many.
+    pub(crate) fn count(&self, done: u64, all: u64) {
+        self.0.set_length(all.max(done));
+        self.0.set_position(done);
+    }
+
     /// One that shows nothing.
     pub(crate) fn silent() -> Self {
         Self(ProgressBar::hidden())

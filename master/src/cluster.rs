@@ -201,6 +201,12 @@ impl Cluster {
         view.seats.values().filter(|s| s.is_up(self.down_after)).map(Seat::reachable).collect()
     }
 
+    /// Whether all volumes that ever joined are alive.
+    pub fn is_complete(&self) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.seats.values().all(|s| s.is_up(self.down_after))
+    }
+
     /// All volumes as the status shows them, by id.
     pub fn summaries(&self) -> Vec<VolumeSummary> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,9 @@
 //! The replicated log stands in front of the tables: what is applied is durable already, and a checkpoint makes the
 //! tables durable before the log is cut. After a crash the log is applied over what the tables have.
 
-mod files;
+pub(crate) mod files;
+
+pub(crate) mod mark;
 
 use std::fs::{self, File};
 use std::io;
@@ -17,6 +19,7 @@ use shared::limits::{CLOCK_SKEW_MAX, SNAPSHOT_STEP};
 
 use self::files::Files;
 pub(crate) use self::files::FilesError;
+use self::mark::Mark;
 use crate::snapshot::{self, SnapshotError, Summary};
 use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Gap, Identity};
 use crate::tables::{TableError, Tables};
@@ -30,6 +33,12 @@ const INCOMING: &str = "sled.incoming";
 /// Tables that were replaced.
 const OLD: &str = "sled.old";
 
+/// The log beside the tables.
+pub(crate) const LOG: &str = "raft";
+
+/// Is in a directory as long as a rebuild of its metadata is not finished.
+pub(crate) const REBUILDING: &str = "rebuilding";
+
 /// The metadata directory.
 #[derive(Debug)]
 pub struct Database {
@@ -39,6 +48,8 @@ pub struct Database {
     tap: Mutex<Option<snapshot::Writer>>,
     /// One snapshot at a time.
     snapshotting: Mutex<()>,
+    /// How far the tables were at the last checkpoint.
+    mark: Mark,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
 }
@@ -62,8 +73,9 @@ pub enum OpenError {
     InUse(PathBuf),
     /// sled cannot read what is there.
     #[error(
-        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected. Keep \
-         this directory as it is. Do not start a master on an older copy of it: to that one all newer values \
+        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected: move this \
+         directory away, start all volumes, and make it anew with `barge cluster rebuild {path} --volumes \
+         HOST:PORT,HOST:PORT,...`. Do not start a master on an older copy of it: to that one all newer values \
          look like leftovers"
     )]
     Unreadable {
@@ -72,6 +84,12 @@ pub enum OpenError {
         /// What sled said.
         reason: String,
     },
+    /// A rebuild was interrupted.
+    #[error(
+        "the metadata in {0} is not finished: run `barge cluster rebuild {0} --volumes HOST:PORT,HOST:PORT,...` again, \
+         with all volumes"
+    )]
+    Unfinished(PathBuf),
     /// Written by another version.
     #[error(
         "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
@@ -101,6 +119,9 @@ impl Database {
             fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
             fs::TryLockError::Error(source) => OpenError::Io { path: lock_path.clone(), source },
         })?;
+        if path.join(REBUILDING).exists() {
+            return Err(OpenError::Unfinished(path.to_owned()));
+        }
         finish_replacing(path).map_err(io(path))?;
         let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };
         let files = Files::open(&path.join(CURRENT)).map_err(|e| match e {
@@ -113,9 +134,20 @@ impl Database {
         {
             return Err(OpenError::OtherVersion { path: path.to_owned(), found });
         }
+        let applied = meta::progress(&files.db).map_err(|e| unreadable(e.to_string()))?.applied;
+        let (mark, before) = Mark::open(path).map_err(io(path))?;
+        // Where there is a log, it makes up for what the tables lack, or finds that it cannot.
+        if let Some(before) = before.filter(|before| applied < *before && !path.join(LOG).exists()) {
+            let reason = format!(
+                "it ends after {applied} of {before} changes: a part of it is damaged or was cut off"
+            );
+            return Err(unreadable(reason));
+        }
+        mark.set(applied);
         File::open(path).and_then(|f| f.sync_all()).map_err(io(path))?;
         Ok(Self {
             path: path.to_owned(),
+            mark,
             files: RwLock::new(Arc::new(files)),
             tap: Mutex::new(None),
             snapshotting: Mutex::new(()),
@@ -171,7 +203,21 @@ impl Database {
     /// # Errors
     /// As `commit`.
     pub fn checkpoint(&self) -> Result<(), TableError> {
-        self.files().sync()
+        let files = self.files();
+        let covered = meta::progress(&files.db)?.applied;
+        files.sync()?;
+        self.mark.set(covered);
+        Ok(())
+    }
+
+    /// Closes it, and returns when sled has let go of its file.
+    ///
+    /// # Errors
+    /// When the file is gone.
+    pub fn close(self) -> io::Result<()> {
+        let folder = self.path.join(CURRENT);
+        drop(self);
+        files::released(&folder)
     }
 
     /// Writes all records into the file `to`: a consistent picture of the moment in which this returns.
@@ -276,10 +322,9 @@ fn build(
     File::open(folder).and_then(|f| f.sync_all()).map_err(SnapshotError::io(folder))
 }
 
-/// Opens tables that were closed a moment ago: threads of sled hold its file a little longer, and it only tries for the lock.
+/// Opens tables that were closed a moment ago.
 fn reopen(folder: &Path) -> Result<Files, SnapshotError> {
-    let file = folder.join("db");
-    File::open(&file).and_then(|f| f.lock().and_then(|()| f.unlock())).map_err(SnapshotError::io(&file))?;
+    files::released(folder).map_err(SnapshotError::io(folder))?;
     Ok(Files::open(folder)?)
 }
 

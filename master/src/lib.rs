@@ -15,11 +15,13 @@ mod metrics;
 pub mod plan;
 pub mod raft;
 mod read;
+pub mod rebuild;
 pub mod restore;
 pub mod sequencer;
 pub mod snapshot;
 pub mod state;
 pub mod tables;
+mod told;
 mod work;
 mod write;
 
@@ -172,6 +174,7 @@ async fn belong(
         public_url: group.me().public_url.clone(),
         metrics,
         reclaim: Arc::new(Notify::new()),
+        told: told::Told::default(),
         turn: AtomicUsize::new(0),
         database,
         group,

@@ -17,6 +17,7 @@ use crate::db::Database;
 use crate::metrics::MasterMetrics;
 use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
+use crate::told::Told;
 
 /// The parts of a master.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Master {
     pub metrics: MasterMetrics,
     /// Wakes the reclaim worker.
     pub reclaim: Arc<Notify>,
+    /// Requests that wait until volumes have been told.
+    pub told: Told,
     /// Spreads reads over replicas.
     pub turn: AtomicUsize,
 }

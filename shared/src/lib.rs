@@ -17,5 +17,6 @@ pub mod ring;
 pub mod secret;
 pub mod telemetry;
 pub mod ticket;
+pub mod tombstone;
 pub mod wire;
 pub mod work;

@@ -168,6 +168,29 @@ pub const INVENTORY_PAGE: usize = 4096;
 /// Deletes handed to one volume in one call: small enough that the answer comes in `CALL_TIMEOUT`
 /// even when every tombstone is a slow sync.
 pub const RECLAIM_BATCH: usize = 256;
+/// A DELETE, or a refusal of an upload, is answered when the volumes that are up know of it durably, and at the latest
+/// after this: two syncs of a slow disk. A volume that hangs must not hold every delete until it is found to be down.
+pub const TOLD_TIMEOUT: Duration = Duration::from_secs(1);
+/// A volume's tombstones are rewritten without those that are of no use any more when their file is larger than
+/// this (26,000 of them) and more than half of it is.
+pub const TOMBSTONES_BYTES: u64 = 1 << 20;
+/// Tombstones in one page of the answer to a rebuild: 120 bytes of JSON each.
+pub const TOMBSTONES_PAGE: usize = 4096;
+/// An upload that took longer than this is not committed: for so long the master knows of every deleted key which
+/// generation it had, so that a commit that is older than the delete does not undo it. 64 GiB at 0.8 MB/s.
+pub const UPLOAD_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Deleted keys whose uploads have all ended are looked for so often: it is a scan.
+pub const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
+/// Records whose ends a volume reads in one go on a blocking thread.
+pub const RECORDS_AT_ONCE: usize = 64;
+/// Bytes of records in one page, as JSON: with what is around them less than `MESSAGE_BYTES_MAX`.
+pub const RECORDS_PAGE_BYTES: usize = 768 << 10;
+/// Volumes that a rebuild reads side by side: four keep a network busy, and each has one page in memory.
+pub const REBUILD_VOLUMES_AT_ONCE: usize = 4;
+/// Records that a rebuild asks for at once: each is two reads of a disk that may have to seek.
+pub const REBUILD_PAGE: usize = 512;
+/// Records that a rebuild writes in one batch.
+pub const REBUILD_BATCH: usize = 4096;
 
 /// Keys of one listing page, by default and at most.
 pub const LIST_LIMIT: usize = 1000;
@@ -259,6 +282,9 @@ const _: () = assert!(BUFFER_PATIENCE_CONTENDED.as_millis() < BUFFER_PATIENCE.as
 const _: () = assert!(BUFFER_PATIENCE.as_millis() < CHAIN_STALL_TIMEOUT.as_millis());
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
+const _: () = assert!(RECORDS_PAGE_BYTES + (64 << 10) < MESSAGE_BYTES_MAX);
+const _: () = assert!(TOMBSTONES_PAGE * 150 < MESSAGE_BYTES_MAX);
+const _: () = assert!(TOLD_TIMEOUT.as_secs() < COMMIT_TIMEOUT.as_secs());
 const _: () = assert!(16 * (KEY_BYTES_MAX + METADATA_BYTES_MAX + 2048) < SLED_SEGMENT_BYTES / 4);
 const _: () = assert!(BLOB_BYTES_MAX / BLOCK_BYTES as u64 * 4 <= 4 << 20);
 const _: () = assert!(TICKET_LIFETIME.as_secs() > CLOCK_SKEW_MAX.as_secs());

@@ -6,8 +6,10 @@ use shared::limits::CALL_LIFETIME;
 use shared::secret::ClusterSecret;
 use shared::wire::error::ErrorCode;
 use shared::wire::master::CommitRequest;
-use shared::wire::routes::{COMMIT, DELETE, HEARTBEAT, IDENTIFY, INVENTORY};
-use shared::wire::volume::{DeleteRequest, IdentifyRequest, InventoryRequest};
+use shared::wire::routes::{COMMIT, DELETE, HEARTBEAT, IDENTIFY, INVENTORY, RECORDS, TOMBSTONES};
+use shared::wire::volume::{
+    DeleteRequest, IdentifyRequest, InventoryRequest, RecordsRequest, TombstonesRequest,
+};
 use tests::forge::Forge;
 use tests::raw::{Raw, RawAnswer};
 
@@ -21,7 +23,11 @@ fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawA
     raw.answer()
 }
 
-/// Every call that changes something, addressed and well-formed.
+fn delete_of(cluster: ClusterId, volume: VolumeId, blobs: Vec<BlobId>) -> DeleteRequest {
+    DeleteRequest { cluster, volume, blobs, tombstones: vec![], settled_before: None }
+}
+
+/// Every call that changes something or tells of values, addressed and well-formed.
 async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec<u8>)> {
     let (cluster, volume) = (forge.cluster, victim.cluster.ids[0]);
     let head = victim
@@ -37,13 +43,18 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
         .expect("the cluster is up and its messages are JSON");
     let json = |value: serde_json::Value| value.to_string().into_bytes();
     let delete = json(
-        serde_json::to_value(DeleteRequest { cluster, volume, blobs: vec![blob] })
+        serde_json::to_value(delete_of(cluster, volume, vec![blob]))
             .expect("the cluster is up and its messages are JSON"),
     );
     let inventory = json(
         serde_json::to_value(InventoryRequest { cluster, volume, after: None, limit: 10 })
             .expect("the cluster is up and its messages are JSON"),
     );
+    let records = RecordsRequest { cluster: None, volume: None, after: None, limit: 10 };
+    let records = json(serde_json::to_value(records).expect("the cluster is up and its messages are JSON"));
+    let tombstones = TombstonesRequest { cluster, volume, after: None };
+    let tombstones =
+        json(serde_json::to_value(tombstones).expect("the cluster is up and its messages are JSON"));
     let identify = json(
         serde_json::to_value(IdentifyRequest { cluster, masters: vec![] })
             .expect("the cluster is up and its messages are JSON"),
@@ -64,6 +75,8 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
     vec![
         (volume.to_owned(), DELETE, delete),
         (volume.to_owned(), INVENTORY, inventory),
+        (volume.to_owned(), RECORDS, records),
+        (volume.to_owned(), TOMBSTONES, tombstones),
         (volume.to_owned(), IDENTIFY, identify),
         (master.to_owned(), HEARTBEAT, heartbeat),
         (
@@ -133,7 +146,7 @@ async fn signed_nonsense() {
     let volume = victim.cluster.volumes[0].address();
     let other = ClusterId::random();
     let ours = victim.cluster.ids[0];
-    let delete = serde_json::to_vec(&DeleteRequest { cluster: other, volume: ours, blobs: vec![] }).unwrap();
+    let delete = serde_json::to_vec(&delete_of(other, ours, vec![])).unwrap();
     let answer = call(volume, DELETE, Some(&forge.sign(DELETE, &delete)), &delete);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     let identify = serde_json::to_vec(&IdentifyRequest { cluster: other, masters: vec![] }).unwrap();
@@ -151,10 +164,14 @@ async fn calls_meant_for_another_volume() {
     let kept = victim.cluster.client().send(reqwest::Method::HEAD, "kept", &[], None).await.unwrap();
     let blob: BlobId = kept.header("barge-generation").unwrap().parse().unwrap();
     let (cluster, volume) = (forge.cluster, other);
-    let delete = serde_json::to_vec(&DeleteRequest { cluster, volume, blobs: vec![blob] }).unwrap();
+    let delete = serde_json::to_vec(&delete_of(cluster, volume, vec![blob])).unwrap();
     let inventory = InventoryRequest { cluster, volume, after: None, limit: 10 };
     let inventory = serde_json::to_vec(&inventory).unwrap();
-    for (path, body) in [(DELETE, delete), (INVENTORY, inventory)] {
+    let records = RecordsRequest { cluster: None, volume: Some(volume), after: None, limit: 10 };
+    let records = serde_json::to_vec(&records).unwrap();
+    let tombstones = serde_json::to_vec(&TombstonesRequest { cluster, volume, after: None }).unwrap();
+    let calls = [(DELETE, delete), (INVENTORY, inventory), (RECORDS, records), (TOMBSTONES, tombstones)];
+    for (path, body) in calls {
         let answer = call(address, path, Some(&forge.sign(path, &body)), &body);
         assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongVolume)), "{path}");
     }

@@ -16,6 +16,7 @@ mod server;
 mod spent;
 pub mod store;
 mod supply;
+pub mod tombstones;
 mod upkeep;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
 use crate::store::{OpenError, OpenReport, Options, RealDisk, Store};
+use crate::tombstones::{TombstoneError, Tombstones};
 use crate::upkeep::{Compacting, Scrubbing, Sealing};
 
 /// Why a volume stopped.
@@ -48,6 +50,9 @@ pub enum RunError {
     /// Its segments.
     #[error("the segments cannot be opened: {0}")]
     Open(#[from] OpenError),
+    /// What it knows to be deleted.
+    #[error(transparent)]
+    Tombstones(#[from] TombstoneError),
     /// Its disk.
     #[error("the volume's directory: {0}")]
     Disk(#[source] std::io::Error),
@@ -72,7 +77,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
     check_reachable(&address)?;
     check_reachable(&public_url)?;
-    let (identity, store, report) = open(&config).await?;
+    let (identity, store, tombstones, report) = open(&config).await?;
     let metrics = Metrics::default();
     let http_metrics = HttpMetrics::new(&metrics);
     let spent = spent::Spent::default();
@@ -85,6 +90,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         masters: masters::Masters::new(config.masters.clone()),
         identity,
         store,
+        tombstones,
         address,
         public_url,
         config,
@@ -110,10 +116,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     reason.map_or(Ok(()), |reason| Err(RunError::Misplaced(reason)))
 }
 
-async fn open(config: &Config) -> Result<(Identity, Store, OpenReport), RunError> {
+async fn open(config: &Config) -> Result<(Identity, Store, Tombstones, OpenReport), RunError> {
     let config = config.clone();
     blocking(move || {
         let identity = Identity::open(&config.data)?;
+        let tombstones = Tombstones::open(&config.data, identity.volume(), config.clock.now())?;
         let disk = Arc::new(RealDisk::open(&config.data).map_err(RunError::Disk)?);
         let options = Options {
             volume: identity.volume(),
@@ -125,7 +132,7 @@ async fn open(config: &Config) -> Result<(Identity, Store, OpenReport), RunError
         };
         let (store, report) = Store::open(disk, options)?;
         say(&report);
-        Ok((identity, store, report))
+        Ok((identity, store, tombstones, report))
     })
     .await
 }

@@ -13,6 +13,7 @@ use crate::identity::{FORMAT_VERSION, Identity};
 use crate::masters::Masters;
 use crate::spent::Spent;
 use crate::store::Store;
+use crate::tombstones::Tombstones;
 
 /// The parts of a volume.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Volume {
     pub identity: Identity,
     /// Where its values are.
     pub store: Store,
+    /// What it knows to be deleted or refused.
+    pub tombstones: Tombstones,
     /// Where peers and masters reach it.
     pub address: String,
     /// Where clients reach it.

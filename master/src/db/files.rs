@@ -102,8 +102,16 @@ fn read_through(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns when no sled of this process has the database in `folder` open any more: threads of sled hold its file a little
+/// longer than its handles live, and it only tries for the lock.
+pub(crate) fn released(folder: &Path) -> io::Result<()> {
+    let file = File::open(folder.join("db"))?;
+    file.lock()?;
+    file.unlock()
+}
+
 /// Opens sled; it panics on some damage, which is a message like any other to us.
-fn open_sled(path: &Path) -> Result<sled::Db, String> {
+pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, String> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(SLED_CACHE_BYTES)

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::signed::read_signed;
+use shared::limits::UPLOAD_TIME_MAX;
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{
@@ -25,7 +26,9 @@ use crate::master::Master;
 use crate::raft::group::AnswerError;
 use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Commit, Outcome};
+use crate::tables::object::Blob;
 use crate::tables::{TableError, meta, object, replica, volume};
+use crate::told::told;
 
 /// This master belongs to no cluster yet.
 pub(super) fn waiting() -> Response<Body> {
@@ -130,8 +133,16 @@ pub(super) async fn propose(
 ) -> Result<Response<Body>, ErrorReply> {
     let envelope: Envelope<Command> = signed(master, request).await?;
     let command = master.group.meant(envelope).map_err(AnswerError::from)?;
+    let blob = match &command {
+        Command::Commit(commit) => Some(blob_of(commit)),
+        _ => None,
+    };
     let outcome = master.sequencer.decide(command).await?;
-    master.reclaim.notify_one();
+    match (&outcome, blob) {
+        (Outcome::Deleted(object), _) => told(master, &object.blobs).await,
+        (Outcome::Commit(outcome, _), Some(blob)) => settle(master, *outcome, blob).await,
+        _ => master.reclaim.notify_one(),
+    }
     Ok(body::json(StatusCode::OK, &outcome))
 }
 
@@ -211,16 +222,28 @@ pub(super) async fn commit(
     let message: CommitRequest = signed(master, request).await?;
     let commit = check_commit(master, message)?;
     let key = commit.key.clone();
+    let blob = blob_of(&commit);
     let outcome = master.sequencer.propose(Command::Commit(commit)).await;
     let (outcome, replicas) = match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Commit(outcome, replicas) => (outcome, replicas),
         _ => return Err(super::objects::damaged().for_key(&key)),
     };
-    if outcome != CommitOutcome::Created {
-        // The old value, or the refused one, is on the reclaim list.
-        master.reclaim.notify_one();
-    }
+    settle(master, outcome, blob).await;
     Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
+}
+
+fn blob_of(commit: &Commit) -> Blob {
+    Blob { id: commit.blob, length: commit.size, replicas: commit.replicas.clone() }
+}
+
+/// What a commit left over is reclaimed, and who was refused hears of it when the volumes know.
+async fn settle(master: &Master, outcome: CommitOutcome, blob: Blob) {
+    match outcome {
+        CommitOutcome::Created => {}
+        // The old value is on the reclaim list.
+        CommitOutcome::Replaced => master.reclaim.notify_one(),
+        CommitOutcome::ConditionFailed | CommitOutcome::NotEnoughReceipts => told(master, &[blob]).await,
+    }
 }
 
 /// Counts what is true of the receipts; what they do not prove is left out, and `apply` decides.
@@ -235,6 +258,9 @@ fn check_commit(master: &Master, message: CommitRequest) -> Result<Commit, Error
     };
     if ticket.cluster != master.cluster.id() {
         return Err(bad("the ticket is of another cluster".into()));
+    }
+    if master.config.clock.now().since(ticket.blob.created()) > UPLOAD_TIME_MAX {
+        return Err(bad(format!("the upload took longer than {} hours", UPLOAD_TIME_MAX.as_secs() / 3600)));
     }
     let (now, lifetime) = (master.config.clock.now(), master.config.receipt_lifetime());
     let mut replicas = Vec::new();

@@ -16,6 +16,7 @@ use shared::work::blocking;
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
+use crate::told::told;
 use crate::{read, write};
 
 /// Answers a request about a key.
@@ -81,7 +82,7 @@ async fn delete(
     let outcome = master.sequencer.propose(Command::Delete { key: key.clone(), condition }).await;
     match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Deleted(object) => {
-            master.reclaim.notify_one();
+            told(master, &object.blobs).await;
             let deleted = Deleted { key, size: object.size, generation: object.generation };
             Ok(body::json(StatusCode::OK, &deleted))
         }

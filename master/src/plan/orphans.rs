@@ -11,7 +11,8 @@ use crate::tables::{TableError, meta, replica};
 
 /// Those of a page of `volume`'s inventory that may go: unreferenced, and older than `grace`, which is
 /// longer than any receipt is good for. Both clocks must say so, the volume's for the record and ours for the
-/// blob's id, so that one that jumps ahead costs nothing.
+/// blob's id, so that one that jumps ahead costs nothing. After a rebuild older blobs stay: a volume that was not asked
+/// then may hold the only copies of values that nobody knows of.
 ///
 /// # Errors
 /// When the tables cannot be read.
@@ -56,5 +57,9 @@ mod tests {
         let chosen = |now| choose(&db, volume, &page, Duration::from_secs(10), now).unwrap();
         assert_eq!(chosen(at(11)), vec![(id(2), 9), (id(4), 9)]);
         assert_eq!(chosen(at(9)), vec![], "the volume's clock has jumped ahead");
+        let mut tables = Tables::new(&db);
+        tables.put_gap(&meta::Gap { after: Some(id(3)), until: at(5) });
+        db.apply_batch(tables.into_batch()).unwrap();
+        assert_eq!(chosen(at(11)), vec![(id(2), 9)], "what was written when nothing is known of stays");
     }
 }

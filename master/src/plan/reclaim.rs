@@ -4,10 +4,13 @@
 //! Verify before destroy: a blob gets onto the list only by `state::apply`, when nothing refers to it,
 //! and no path from the list back to an object exists. So a delete may be sent any number of times.
 
-use shared::ids::BlobId;
+use std::collections::BTreeSet;
+
+use shared::ids::{BlobId, VolumeId};
+use shared::tombstone::Tombstone;
 
 use crate::cluster::Reachable;
-use crate::tables::{TableError, reclaim};
+use crate::tables::{TableError, Tables, reclaim, tombstone};
 
 /// One call to one volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,26 +19,98 @@ pub struct Delete {
     pub volume: Reachable,
     /// What it is to delete.
     pub blobs: Vec<BlobId>,
+    /// Why, where nothing else says it.
+    pub tombstones: Vec<Tombstone>,
+    /// Tombstones of blobs below this are of no use once the call is done.
+    pub settled_before: Option<BlobId>,
 }
 
-/// The next call to each live volume that has something on the list.
+/// The next call to each live volume that has something on the list; what a client waits for goes first.
 ///
 /// # Errors
 /// When the tables cannot be read.
-pub fn choose(tree: &sled::Tree, alive: Vec<Reachable>, batch: usize) -> Result<Vec<Delete>, TableError> {
+pub fn choose(
+    tree: &sled::Tree,
+    alive: Vec<Reachable>,
+    batch: usize,
+    horizon: Option<BlobId>,
+    awaited: impl Fn(VolumeId) -> Vec<BlobId>,
+) -> Result<Vec<Delete>, TableError> {
     let mut calls = Vec::new();
     for volume in alive {
-        let blobs = match reclaim::page(tree, volume.volume, batch) {
+        match call(tree, volume.clone(), batch, horizon, &awaited(volume.volume)) {
             // One bad record does not keep the other volumes from being served.
             Err(error @ TableError::Damaged { .. }) => {
                 tracing::error!(volume = volume.address, %error, "the reclaim list of a volume cannot be read");
-                continue;
             }
-            page => page?,
-        };
-        if !blobs.is_empty() {
-            calls.push(Delete { volume, blobs });
+            call => calls.extend(call?),
         }
     }
     Ok(calls)
+}
+
+/// `horizon`: below it there is no blob on any volume that no list and no object knows of; none when some volume is down
+/// and nobody can tell.
+fn call(
+    tree: &sled::Tree,
+    volume: Reachable,
+    batch: usize,
+    horizon: Option<BlobId>,
+    awaited: &[BlobId],
+) -> Result<Option<Delete>, TableError> {
+    let oldest = reclaim::page(tree, volume.volume, batch + 1)?;
+    if oldest.is_empty() {
+        return Ok(None);
+    }
+    let mut chosen = BTreeSet::new();
+    for blob in awaited.iter().take(batch) {
+        if Tables::new(tree).reclaiming(volume.volume, *blob)? {
+            chosen.insert(*blob);
+        }
+    }
+    for blob in &oldest {
+        if chosen.len() < batch {
+            chosen.insert(*blob);
+        }
+    }
+    let rest = oldest.into_iter().find(|blob| !chosen.contains(blob));
+    let blobs: Vec<_> = chosen.into_iter().collect();
+    let tombstones = tombstone::of(tree, volume.volume, &blobs)?;
+    // After the page was read: what got onto the lists together with one of its blobs is seen.
+    let waiting = [rest, reclaim::oldest_elsewhere(tree, volume.volume)?].into_iter().flatten().min();
+    let settled_before = horizon.map(|horizon| waiting.map_or(horizon, |w| w.min(horizon)));
+    Ok(Some(Delete { volume, blobs, tombstones, settled_before }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::clock::Timestamp;
+
+    #[test]
+    fn what_waits_elsewhere_keeps_its_tombstones() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let volume = |n| VolumeId::from_bytes([n; 16]);
+        let blob = |n: u64| BlobId::next(None, Timestamp::from_unix_ms((1 << 40) + n), [1; 10]);
+        let reach = |n| Reachable { volume: volume(n), address: String::new(), public_url: String::new() };
+        let mut tables = Tables::new(&db);
+        for (v, b) in [(1, 5), (1, 6), (1, 7), (2, 6), (2, 9), (0xff, 8)] {
+            tables.put_reclaim(volume(v), blob(b), 1);
+        }
+        tables.put_tombstone(volume(1), blob(6), &Tombstone::Refused { blob: blob(6) });
+        db.apply_batch(tables.into_batch()).unwrap();
+        let settled = |v, batch, horizon| {
+            let calls = choose(&db, vec![reach(v)], batch, horizon, |_| vec![]).unwrap();
+            (calls[0].blobs.len(), calls[0].tombstones.len(), calls[0].settled_before)
+        };
+        assert_eq!(settled(1, 2, Some(blob(99))), (2, 1, Some(blob(6))));
+        assert_eq!(settled(2, 2, Some(blob(99))), (2, 0, Some(blob(5))));
+        assert_eq!(settled(0xff, 2, Some(blob(3))), (1, 0, Some(blob(3))));
+        assert_eq!(settled(1, 9, None), (3, 1, None));
+        assert_eq!(choose(&db, vec![reach(3)], 2, None, |_| vec![]).unwrap(), vec![]);
+        // Somebody waits for the newest, and for one that is not on the list any more.
+        let call =
+            choose(&db, vec![reach(1)], 2, Some(blob(99)), |_| vec![blob(7), blob(4)]).unwrap().remove(0);
+        assert_eq!((call.blobs, call.settled_before), (vec![blob(5), blob(7)], Some(blob(6))));
+    }
 }

@@ -118,10 +118,13 @@ pub(super) async fn match_up(
     me: &Peer,
 ) -> Result<(), StartError> {
     let path = database.path().to_owned();
-    let dropped = log.get_log_state().await.map_err(Box::new)?.last_purged_log_id.map_or(0, |l| l.index);
+    let state = log.get_log_state().await.map_err(Box::new)?;
+    let dropped = state.last_purged_log_id.map_or(0, |l| l.index);
+    // What a start before this one may have left.
+    let begun = state.last_log_id == state.last_purged_log_id && dropped <= FIRST_INDEX;
     let applied = meta::applied(&database.tree())?;
     match (database.identity()?, applied) {
-        (Some(identity), None) => begin(database, log, id, me, identity).await,
+        (Some(identity), None) if log.is_new() || begun => begin(database, log, id, me, identity).await,
         // The description was removed on purpose: a new master on the tables of an old one.
         (Some(identity), Some(_)) if log.is_new() && new => begin(database, log, id, me, identity).await,
         (Some(_), Some(_)) if log.is_new() => Err(StartError::NoLog { path }),

@@ -29,7 +29,7 @@ use super::machine::{Machine, Observe};
 use super::rpc::{Dialer, Envelope};
 use super::transfer::{self, Install, Offer, Part, Receiver};
 use super::{Batch, MasterId, Outcomes, Peer, Raft, TypeConfig};
-use crate::db::Database;
+use crate::db::{Database, LOG};
 
 /// Entries in one message to another master, each at most a batch.
 const ENTRIES_A_MESSAGE: u64 = 64;
@@ -124,7 +124,7 @@ impl Group {
     ) -> Result<Self, StartError> {
         let folder = database.path().to_owned();
         let (id, new) = master_id(&folder)?;
-        let log_folder: PathBuf = folder.join("raft");
+        let log_folder: PathBuf = folder.join(LOG);
         let mut log = blocking(move || LogStore::open(&log_folder)).await?;
         match_up(&database, &mut log, id, new, &me).await?;
         let machine = Arc::new(Machine::new(database, observe)?);

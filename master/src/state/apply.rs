@@ -2,12 +2,14 @@
 //!
 //! Generations of a key only grow. A commit that comes after a newer one was committed is ordered
 //! just before it: the two overlapped, so that is a true history, and a rebuild from the volumes,
-//! which knows only generations, arrives at the same present.
+//! which knows only generations, arrives at the same present. For that it must also know what was deleted and
+//! what was refused: beside the reclaim list stands a tombstone that the volume keeps.
 
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
+use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::master::CommitOutcome;
 
 use super::command::{Command, Commit, Outcome};
@@ -43,6 +45,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             }
             Outcome::Done
         }
+        Command::Forget { keys } => apply_forget(tables, keys)?,
     };
     tables.put_progress(&progress);
     Ok(outcome)
@@ -71,16 +74,27 @@ fn apply_commit(
         }
     }
     let counted = replicas.len();
-    let refusal = if counted < usize::from(commit.min_replicas).max(1) {
+    // Whoever finds one copy dead must not make a value of the others: the tombstone is for the blob, wherever it is.
+    let refusal = if counted < usize::from(commit.min_replicas).max(1) || counted < commit.replicas.len() {
         Some(CommitOutcome::NotEnoughReceipts)
     } else if !commit.condition.holds(current.as_ref().map(|o| &o.digest)) {
         Some(CommitOutcome::ConditionFailed)
     } else {
         None
     };
+    let key = KeyHash::of(&commit.key);
+    let buried = current.is_none() && tables.deleted(key)? >= Some(commit.blob);
+    // A version that was deleted meanwhile was newer. This one came before it, if it may have.
+    let refusal = refusal
+        .or((buried && commit.condition != WriteCondition::None).then_some(CommitOutcome::ConditionFailed));
+    let blob = Blob { id: commit.blob, length: commit.size, replicas };
     if let Some(refusal) = refusal {
-        discard(tables, progress, &[Blob { id: commit.blob, length: commit.size, replicas }])?;
+        discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))?;
         return Ok(Outcome::Commit(refusal, counted));
+    }
+    if buried {
+        discard(tables, progress, &[blob], Some(&Tombstone::Deleted { key, generation: commit.blob }))?;
+        return Ok(Outcome::Commit(CommitOutcome::Created, counted));
     }
     let new = Object {
         generation: commit.blob,
@@ -89,14 +103,14 @@ fn apply_commit(
         content_type: commit.content_type.clone(),
         metadata: commit.metadata.clone(),
         wanted: commit.wanted,
-        blobs: vec![Blob { id: commit.blob, length: commit.size, replicas }],
+        blobs: vec![blob],
     };
     let existed = current.is_some();
     match current {
-        Some(newer) if newer.generation > commit.blob => discard(tables, progress, &new.blobs)?,
+        Some(newer) if newer.generation > commit.blob => discard(tables, progress, &new.blobs, None)?,
         old => {
             if let Some(old) = old {
-                forget(tables, progress, &old)?;
+                forget(tables, progress, &old, None)?;
             }
             remember(tables, progress, &commit.key, &new);
         }
@@ -115,8 +129,10 @@ fn apply_delete(
     if !condition.holds(Some(&object.digest)) {
         return Ok(Outcome::ConditionFailed);
     }
-    forget(tables, progress, &object)?;
+    let (hash, generation) = (KeyHash::of(key), object.generation);
+    forget(tables, progress, &object, Some(&Tombstone::Deleted { key: hash, generation }))?;
     tables.remove_object(key);
+    tables.put_deleted(hash, generation);
     Ok(Outcome::Deleted(Box::new(object)))
 }
 
@@ -130,6 +146,7 @@ fn apply_reclaimed(
     for blob in blobs {
         if tables.reclaiming(volume, *blob)? {
             tables.remove_reclaim(volume, *blob);
+            tables.remove_tombstone(volume, *blob);
             tables.put_grave(volume, *blob, at);
             progress.reclaim_pending -= 1;
         }
@@ -146,7 +163,17 @@ fn apply_orphaned(
     for (blob, length) in blobs {
         // The second look: what the worker saw may have changed since.
         if tables.replica(volume, *blob)?.is_none() {
-            discard(tables, progress, &[Blob { id: *blob, length: *length, replicas: vec![volume] }])?;
+            // No tombstone: it may be one copy too many of what is a value elsewhere.
+            discard(tables, progress, &[Blob { id: *blob, length: *length, replicas: vec![volume] }], None)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn apply_forget(tables: &mut Tables<'_>, keys: &[(KeyHash, BlobId)]) -> Result<Outcome, TableError> {
+    for (key, generation) in keys {
+        if tables.deleted(*key)? == Some(*generation) {
+            tables.remove_deleted(*key);
         }
     }
     Ok(Outcome::Done)
@@ -166,7 +193,12 @@ fn remember(tables: &mut Tables<'_>, progress: &mut Progress, key: &Key, object:
 }
 
 /// The object is the value of its key no more: its blobs go to the reclaim list.
-fn forget(tables: &mut Tables<'_>, progress: &mut Progress, object: &Object) -> Result<(), TableError> {
+fn forget(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    object: &Object,
+    tombstone: Option<&Tombstone>,
+) -> Result<(), TableError> {
     for blob in &object.blobs {
         for volume in &blob.replicas {
             tables.remove_replica(*volume, blob.id);
@@ -175,16 +207,25 @@ fn forget(tables: &mut Tables<'_>, progress: &mut Progress, object: &Object) -> 
     progress.objects -= 1;
     progress.bytes -= object.size;
     progress.degraded -= u64::from(object.degraded());
-    discard(tables, progress, &object.blobs)
+    discard(tables, progress, &object.blobs, tombstone)
 }
 
-/// Puts blobs that nothing refers to on the reclaim list. The one way onto it.
-fn discard(tables: &mut Tables<'_>, progress: &mut Progress, blobs: &[Blob]) -> Result<(), TableError> {
+/// Puts blobs that nothing refers to on the reclaim list. The one way onto it. A tombstone is for those that no newer
+/// version of their key speaks for.
+fn discard(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    blobs: &[Blob],
+    tombstone: Option<&Tombstone>,
+) -> Result<(), TableError> {
     for blob in blobs {
         for volume in &blob.replicas {
             if !tables.reclaiming(*volume, blob.id)? {
                 tables.put_reclaim(*volume, blob.id, blob.length);
                 progress.reclaim_pending += 1;
+                if let Some(tombstone) = tombstone {
+                    tables.put_tombstone(*volume, blob.id, tombstone);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
+use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
 use crate::tables::object::Object;
@@ -50,6 +51,11 @@ pub enum Command {
     },
     /// A new cluster begins; the first of these counts.
     Founded(ClusterId),
+    /// Deleted keys that no upload can come for any more, each with the generation that was deleted.
+    Forget {
+        /// Which.
+        keys: Vec<(KeyHash, BlobId)>,
+    },
 }
 
 impl Command {
@@ -67,6 +73,7 @@ impl Command {
                 Self::Reclaimed { blobs, .. } => blobs.len() * PLACE,
                 Self::Purge { graves } => graves.len() * PLACE,
                 Self::Orphaned { blobs, .. } => blobs.len() * PLACE,
+                Self::Forget { keys } => keys.len() * PLACE,
                 Self::Volume(_) | Self::Founded(_) => 0,
             }
     }

@@ -8,6 +8,7 @@ pub mod meta;
 pub mod object;
 pub mod reclaim;
 pub mod replica;
+pub mod tombstone;
 pub mod volume;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ pub enum Kind {
     Grave = b'g',
     /// Volumes, by id.
     Volume = b'v',
+    /// What volumes are to be told of blobs that wait to be reclaimed.
+    Tombstone = b't',
+    /// Keys that were deleted not long ago.
+    Deleted = b'd',
 }
 
 /// The metadata could not be read or written.

@@ -21,6 +21,25 @@ pub fn page(tree: &sled::Tree, volume: VolumeId, limit: usize) -> Result<Vec<Blo
         .collect()
 }
 
+/// The least blob that waits to be reclaimed on another volume than `except`.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn oldest_elsewhere(tree: &sled::Tree, except: VolumeId) -> Result<Option<BlobId>, TableError> {
+    let (mut oldest, mut after) = (None, None::<Vec<u8>>);
+    while let Some(first) = scan::<u64>(tree, Kind::Reclaim, b"", after.as_deref()).next() {
+        let (place, _) = first?;
+        let Some(volume) = volume_of(&place) else { break };
+        if volume != except {
+            let blob = blob_of(&place);
+            oldest = if oldest.is_none() { blob } else { oldest.min(blob) };
+        }
+        // On to the first of the next volume.
+        after = Some([&volume.as_bytes()[..], &[0xff; 17]].concat());
+    }
+    Ok(oldest)
+}
+
 /// At most `limit` graves older than `before`.
 ///
 /// # Errors

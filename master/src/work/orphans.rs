@@ -6,27 +6,30 @@ use std::sync::Arc;
 
 use shared::clock::{Timestamp, millis};
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::{CALL_LIFETIME, CLOCK_SKEW_MAX, INVENTORY_PAGE};
+use shared::limits::{CALL_LIFETIME, CLOCK_SKEW_MAX, FORGET_INTERVAL, INVENTORY_PAGE, UPLOAD_TIME_MAX};
 use shared::wire::routes::INVENTORY;
 use shared::wire::volume::{InventoryPage, InventoryRequest};
-use shared::work::{Progress, Worker};
+use shared::work::{Progress, Worker, blocking};
 
 use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::plan::orphans::choose;
 use crate::state::command::Command;
 use crate::tables::reclaim::graves;
+use crate::tables::tombstone::forgettable;
 
 /// The worker, with its place in each volume's inventory.
 pub struct Orphans {
     master: Arc<Master>,
     places: HashMap<VolumeId, BlobId>,
+    /// When deleted keys were last looked through.
+    forgot: Option<Timestamp>,
 }
 
 impl Orphans {
     /// Begins at the start of every inventory.
     pub fn new(master: Arc<Master>) -> Self {
-        Self { master, places: HashMap::new() }
+        Self { master, places: HashMap::new(), forgot: None }
     }
 
     /// Forgets what was reclaimed so long ago that no commit can come for it again.
@@ -38,6 +41,25 @@ impl Orphans {
             Ok(graves) if graves.is_empty() => {}
             Ok(graves) => drop(self.master.sequencer.propose(Command::Purge { graves }).await),
             Err(error) => tracing::error!(%error, "the graves cannot be read"),
+        }
+    }
+
+    /// Forgets deleted keys that no upload can come for any more.
+    async fn forget(&mut self) {
+        let now = self.master.config.clock.now();
+        if self.forgot.is_some_and(|last| now.since(last) < FORGET_INTERVAL) {
+            return;
+        }
+        let before = now.unix_ms().saturating_sub(millis(UPLOAD_TIME_MAX + CLOCK_SKEW_MAX));
+        let database = Arc::clone(&self.master.database);
+        let before = Timestamp::from_unix_ms(before);
+        match blocking(move || forgettable(&database.tree(), before, INVENTORY_PAGE)).await {
+            Ok(keys) if keys.is_empty() => self.forgot = Some(now),
+            Ok(keys) => drop(self.master.sequencer.propose(Command::Forget { keys }).await),
+            Err(error) => {
+                self.forgot = Some(now);
+                tracing::error!(%error, "the deleted keys cannot be read");
+            }
         }
     }
 
@@ -92,6 +114,7 @@ impl Worker for Orphans {
             return Progress::Idle;
         }
         self.purge().await;
+        self.forget().await;
         let mut progress = Progress::Idle;
         for volume in self.master.cluster.all_alive() {
             if self.page(&volume).await {

@@ -5,8 +5,10 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shared::ids::VolumeId;
-use shared::limits::RECLAIM_BATCH;
+use shared::clock::{Timestamp, millis};
+use shared::http::client::CallError;
+use shared::ids::{BlobId, VolumeId};
+use shared::limits::{RECLAIM_BATCH, UPLOAD_TIME_MAX};
 use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
 use shared::work::{Progress, Worker};
@@ -26,6 +28,15 @@ impl Reclaim {
     pub fn new(master: Arc<Master>) -> Self {
         Self { master, busy: Arc::default() }
     }
+
+    /// What is older than this has been collected wherever it was left over, if all volumes are there to be asked.
+    fn horizon(&self) -> Option<BlobId> {
+        let config = &self.master.config;
+        let past = millis(UPLOAD_TIME_MAX + config.orphan_grace * 4);
+        let before = config.clock.now().unix_ms().saturating_sub(past);
+        let horizon = || BlobId::next(None, Timestamp::from_unix_ms(before), [0; 10]);
+        self.master.cluster.is_complete().then(horizon)
+    }
 }
 
 impl Worker for Reclaim {
@@ -41,7 +52,10 @@ impl Worker for Reclaim {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|v| !busy.contains(&v.volume));
         }
-        let calls = match choose(&self.master.database.tree(), idle, RECLAIM_BATCH) {
+        let horizon = self.horizon();
+        let (tree, told) = (self.master.database.tree(), &self.master.told);
+        let awaited = |volume| told.awaited(volume, RECLAIM_BATCH);
+        let calls = match choose(&tree, idle, RECLAIM_BATCH, horizon, awaited) {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");
@@ -66,19 +80,28 @@ impl Worker for Reclaim {
 
 /// One call. True when it succeeded: by now there may be more for the same volume.
 async fn delete(master: &Master, call: Delete) -> bool {
-    let Delete { volume, blobs } = call;
-    let message = DeleteRequest { cluster: master.cluster.id(), volume: volume.volume, blobs };
+    let Delete { volume, blobs, tombstones, settled_before } = call;
+    let cluster = master.cluster.id();
+    let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, settled_before };
     let answer: Result<DeleteResponse, _> = master.peers.call(&volume.address, DELETE, &message).await;
     match answer {
         Ok(deleted) => {
             let count = message.blobs.len();
             tracing::debug!(volume = volume.address, count, bytes = deleted.bytes, "blobs reclaimed");
             master.metrics.reclaimed.inc_by(count as u64);
+            master.told.report(volume.volume, &message.blobs);
             let at = master.config.clock.now();
-            let reclaimed = Command::Reclaimed { volume: volume.volume, blobs: message.blobs, at };
-            master.sequencer.propose(reclaimed).await.is_ok()
+            let blobs = message.blobs.clone();
+            let reclaimed = Command::Reclaimed { volume: volume.volume, blobs, at };
+            let noted = master.sequencer.propose(reclaimed).await.is_ok();
+            // Again: somebody may have begun to wait when the list still had them.
+            master.told.report(volume.volume, &message.blobs);
+            noted
         }
         Err(error) => {
+            if let CallError::Unreachable { .. } = &error {
+                master.told.give_up(volume.volume);
+            }
             tracing::warn!(volume = volume.address, %error, "volume did not delete; it will be told again");
             false
         }

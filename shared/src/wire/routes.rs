@@ -16,6 +16,10 @@ pub const IDENTIFY: &str = "/_/identify";
 pub const DELETE: &str = "/_/delete";
 /// POST to a volume, signed: a page of the blobs it holds.
 pub const INVENTORY: &str = "/_/inventory";
+/// POST to a volume, signed: a page of its records, with what their headers say.
+pub const RECORDS: &str = "/_/records";
+/// POST to a volume, signed: a page of what it knows to be deleted or refused.
+pub const TOMBSTONES: &str = "/_/tombstones";
 
 /// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
 pub const COPIES: &str = "/_/copies";

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::ids::{BlobId, ClusterId, VolumeId};
+use crate::key::Key;
 use crate::ring::Zone;
+use crate::tombstone::Tombstone;
 
 /// What a volume tells of itself: registration and heartbeat alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +93,14 @@ pub struct DeleteRequest {
     pub volume: VolumeId,
     /// At most `RECLAIM_BATCH`.
     pub blobs: Vec<BlobId>,
+    /// Why they go, where their being overwritten does not say it: durable there before any of them is deleted. At
+    /// most `RECLAIM_BATCH`.
+    #[serde(default)]
+    pub tombstones: Vec<Tombstone>,
+    /// Once this call is done no blob with an id below this waits to be reclaimed anywhere: tombstones below it are of
+    /// no use any more.
+    #[serde(default)]
+    pub settled_before: Option<BlobId>,
 }
 
 /// What a delete did: all named blobs are durably gone.
@@ -131,6 +141,85 @@ pub struct InventoryEntry {
     pub length: u64,
     /// How long ago it became durable (or was found by recovery), in milliseconds by the volume's clock.
     pub age_ms: u64,
+}
+
+/// Asks a volume who it is and for a page of its records: what a rebuild of the metadata reads. Joins nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsRequest {
+    /// Refused by volumes of another cluster than this, where one is named.
+    pub cluster: Option<ClusterId>,
+    /// Refused by another volume than this, where one is named.
+    pub volume: Option<VolumeId>,
+    /// Blobs after this one.
+    pub after: Option<BlobId>,
+    /// At most so many, and at most `INVENTORY_PAGE`.
+    pub limit: usize,
+}
+
+/// A page of records, by blob id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordsPage {
+    /// Who answers.
+    pub report: VolumeReport,
+    /// The records.
+    pub records: Vec<RecordEntry>,
+    /// Hand this back as `after` for the next page; none at the end.
+    pub next: Option<BlobId>,
+}
+
+/// One record a volume holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordEntry {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// What its pages say; none when they cannot be read.
+    pub value: Option<RecordedValue>,
+}
+
+/// What header and trailer of a record say of its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedValue {
+    /// The key it is a version of.
+    pub key: Key,
+    /// BLAKE3 of its bytes.
+    pub blake3: Digest,
+    /// Content type, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// User metadata headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Asks for a page of a volume's tombstones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstonesRequest {
+    /// The volume's cluster.
+    pub cluster: ClusterId,
+    /// Whom it is meant for.
+    pub volume: VolumeId,
+    /// As the last page said; none for the first.
+    pub after: Option<TombstonesPlace>,
+}
+
+/// A place in a volume's tombstones. When they were rewritten meanwhile, the next page is the first again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstonesPlace {
+    /// How often they were rewritten.
+    pub edition: u64,
+    /// Tombstones in front of it.
+    pub count: u64,
+}
+
+/// A page of tombstones, in the order in which they came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstonesPage {
+    /// They.
+    pub tombstones: Vec<Tombstone>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<TombstonesPlace>,
 }
 
 /// What the next volume in a chain answers to an upload: receipts, its own first.

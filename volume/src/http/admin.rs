@@ -13,6 +13,7 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::volume::{
     DeleteRequest, DeleteResponse, IdentifyRequest, InventoryEntry, InventoryPage, InventoryRequest,
 };
+use shared::work::blocking;
 
 use crate::server::Volume;
 
@@ -23,12 +24,15 @@ pub(super) fn health(volume: &Volume) -> Result<Response<Body>, ErrorReply> {
     Ok(body::json(StatusCode::OK, &health))
 }
 
-async fn signed<T: DeserializeOwned>(volume: &Volume, request: Request<Incoming>) -> Result<T, ErrorReply> {
+pub(super) async fn signed<T: DeserializeOwned>(
+    volume: &Volume,
+    request: Request<Incoming>,
+) -> Result<T, ErrorReply> {
     read_signed(&volume.config.secret, volume.config.clock.now(), request).await
 }
 
 /// Whether a call of this cluster for this volume has come to the right place.
-fn check_meant(volume: &Volume, cluster: ClusterId, meant: VolumeId) -> Result<(), ErrorReply> {
+pub(super) fn check_meant(volume: &Volume, cluster: ClusterId, meant: VolumeId) -> Result<(), ErrorReply> {
     if volume.identity.volume() != meant {
         return Err(ErrorReply::new(
             ErrorCode::WrongVolume,
@@ -66,11 +70,21 @@ pub(super) async fn delete(
 ) -> Result<Response<Body>, ErrorReply> {
     let message: DeleteRequest = signed(volume, request).await?;
     check_meant(volume, message.cluster, message.volume)?;
-    if message.blobs.len() > RECLAIM_BATCH {
+    if message.blobs.len().max(message.tombstones.len()) > RECLAIM_BATCH {
         return Err(ErrorReply::new(ErrorCode::BadBody, "too many blobs in one call", "send fewer"));
     }
-    volume.spent.add(&message.blobs, volume.config.clock.now());
+    let now = volume.config.clock.now();
+    if !message.tombstones.is_empty() {
+        // First: what is deleted without one, a rebuild of the metadata would bring back from a volume that was down.
+        let (volume, tombstones) = (Arc::clone(volume), message.tombstones);
+        blocking(move || volume.tombstones.add(&tombstones, now)).await?;
+    }
+    volume.spent.add(&message.blobs, now);
     let deleted = volume.store.delete(message.blobs).await?;
+    if let Some(before) = message.settled_before {
+        let volume = Arc::clone(volume);
+        blocking(move || volume.tombstones.settle(before, now)).await;
+    }
     Ok(body::json(StatusCode::OK, &DeleteResponse { found: deleted.found, bytes: deleted.bytes }))
 }
 

@@ -3,6 +3,7 @@
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::store::{DeleteError, WriteError};
+use crate::tombstones::TombstoneError;
 
 impl From<WriteError> for ErrorReply {
     fn from(e: WriteError) -> Self {
@@ -30,5 +31,15 @@ impl From<WriteError> for ErrorReply {
 impl From<DeleteError> for ErrorReply {
     fn from(e: DeleteError) -> Self {
         Self::new(ErrorCode::Internal, e.to_string(), "see the volume's log; deleting again is harmless")
+    }
+}
+
+impl From<TombstoneError> for ErrorReply {
+    fn from(e: TombstoneError) -> Self {
+        Self::new(
+            ErrorCode::Internal,
+            e.to_string(),
+            "mend the disk and start the volume again; until then nothing is deleted there",
+        )
     }
 }

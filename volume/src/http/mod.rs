@@ -5,6 +5,7 @@ mod chain;
 mod digests;
 mod download;
 pub mod error;
+mod records;
 mod upload;
 
 use std::sync::Arc;
@@ -47,6 +48,8 @@ impl Service for Face {
             (&Method::POST, routes::IDENTIFY) => admin::identify(&self.volume, request).await,
             (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,
             (&Method::POST, routes::INVENTORY) => admin::inventory(&self.volume, request).await,
+            (&Method::POST, routes::RECORDS) => records::records(&self.volume, request).await,
+            (&Method::POST, routes::TOMBSTONES) => records::tombstones(&self.volume, request).await,
             _ => {
                 let (head, body) = request.into_parts();
                 body::drain_unless_waiting(&head.headers, body);

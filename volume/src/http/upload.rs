@@ -204,7 +204,19 @@ impl Incomer {
         down: Downstream,
     ) -> Result<Response<Body>, ErrorReply> {
         let (stored, behind) = tokio::join!(upload.finish(), down.finish());
-        let stored = stored?;
+        let stored = match stored {
+            // Another volume has it: should the metadata be rebuilt before that copy is collected, it is a value.
+            Err(error) if behind.is_some() => {
+                return Err(ErrorReply::new(
+                    ErrorCode::OutcomeUnknown,
+                    format!(
+                        "this volume failed at the end, when another one had made the value durable: {error}"
+                    ),
+                    "send the value again: a repeated PUT is harmless",
+                ));
+            }
+            stored => stored?,
+        };
         if let Err(refusal) = declared.check_blake3(&stored.digest) {
             // Nobody has a receipt for it yet, and nobody will.
             self.volume.store.delete(vec![stored.blob]).await?;

@@ -23,6 +23,7 @@ mod model;
 mod planted;
 mod read;
 mod reclaim;
+mod records;
 mod recovery;
 mod scan;
 mod scrub;
@@ -51,6 +52,7 @@ pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyR
 pub use format::FormatError;
 pub use read::Reader;
 pub use reclaim::Deleted;
+pub use records::{Ends, Record};
 pub use recovery::load::IndexState;
 pub use recovery::{OpenReport, Refusal, Refused};
 pub use scrub::Scrubbed;

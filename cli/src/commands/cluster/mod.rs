@@ -1,7 +1,9 @@
 //! `barge cluster`: looks after masters, volumes and the metadata.
 
 mod backup;
+mod diff;
 mod masters;
+mod rebuild;
 mod status;
 
 use crate::args::ClusterCommand;
@@ -15,6 +17,7 @@ pub(crate) async fn run(client: &Client, command: ClusterCommand, output: Output
         ClusterCommand::Init(init) => masters::init(init, output).await,
         ClusterCommand::Masters { command } => masters::run(client, command, output).await,
         ClusterCommand::Backup(backup) => backup::run(client, backup, output).await,
+        ClusterCommand::Rebuild(rebuild) => Box::pin(rebuild::run(client, rebuild, output)).await,
         ClusterCommand::Restore(restore) => backup::restore(restore, output).await,
     }
 }

@@ -66,6 +66,7 @@ fn validate(db: &sled::Tree) {
     }
     assert_eq!(referenced, expected, "what volumes are told to keep is what objects refer to");
     assert!(referenced.is_disjoint(&reclaiming), "nothing referenced is ever reclaimed");
+    assert!(places(Kind::Tombstone).is_subset(&reclaiming), "a tombstone goes with its blob");
     let progress = meta::progress(db).unwrap();
     assert_eq!(progress.objects, objects.len() as u64);
     assert_eq!(progress.bytes, objects.values().map(|o| o.size).sum::<u64>());
@@ -120,10 +121,8 @@ proptest! {
                 if let (Some(before), Some(now)) = (present.get(&key(k)), now) {
                     prop_assert!(now >= *before, "a generation went back");
                 }
-                match now {
-                    Some(g) => present.insert(key(k), g),
-                    None => present.remove(&key(k)),
-                };
+                // A delete in between changes nothing about that.
+                present.extend(now.map(|g| (key(k), g)));
             }
         }
     }
@@ -197,5 +196,58 @@ fn a_copy_on_its_way_out_does_not_count() {
     // What is referenced is no orphan, whatever the worker thought.
     run(&db, &commit(2, 2, &[0], WriteCondition::None));
     run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(2), 9)] });
+    validate(&db);
+}
+
+fn tombstones(db: &sled::Tree) -> Vec<Tombstone> {
+    scan(db, Kind::Tombstone, b"", None).map(|r| r.unwrap().1).collect()
+}
+
+#[test]
+fn deletes_and_refusals_leave_tombstones_and_nothing_else_does() {
+    let db = database();
+    run(&db, &commit(1, 1, &[0, 1], WriteCondition::None));
+    run(&db, &commit(1, 2, &[0], WriteCondition::None));
+    run(&db, &Command::Orphaned { volume: volume(2), blobs: vec![(blob(9), 9)] });
+    assert_eq!(tombstones(&db), vec![]);
+    run(&db, &commit(1, 3, &[1], WriteCondition::Absent));
+    assert_eq!(tombstones(&db), vec![Tombstone::Refused { blob: blob(3) }]);
+    run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
+    let deleted = Tombstone::Deleted { key: KeyHash::of(&key(1)), generation: blob(2) };
+    assert_eq!(tombstones(&db), vec![deleted, Tombstone::Refused { blob: blob(3) }]);
+    let at = Timestamp::from_unix_ms(7);
+    run(&db, &Command::Reclaimed { volume: volume(0), blobs: vec![blob(1), blob(2)], at });
+    assert_eq!(tombstones(&db), vec![Tombstone::Refused { blob: blob(3) }]);
+    validate(&db);
+}
+
+#[test]
+fn a_commit_that_is_older_than_a_delete_came_before_it() {
+    let db = database();
+    run(&db, &commit(1, 5, &[0], WriteCondition::None));
+    run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
+    let created = Outcome::Commit(CommitOutcome::Created, 1);
+    assert_eq!(run(&db, &commit(1, 4, &[1], WriteCondition::None)), created);
+    assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
+    let refused = Outcome::Commit(CommitOutcome::ConditionFailed, 1);
+    assert_eq!(run(&db, &commit(1, 3, &[1], WriteCondition::Absent)), refused);
+    assert_eq!(run(&db, &commit(1, 6, &[1], WriteCondition::Absent)), created);
+    run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
+    // Forgotten is what was deleted, not what was deleted later.
+    run(&db, &Command::Forget { keys: vec![(KeyHash::of(&key(1)), blob(5))] });
+    assert_eq!(Tables::new(&db).deleted(KeyHash::of(&key(1))).unwrap(), Some(blob(6)));
+    run(&db, &Command::Forget { keys: vec![(KeyHash::of(&key(1)), blob(6))] });
+    assert_eq!(Tables::new(&db).deleted(KeyHash::of(&key(1))).unwrap(), None);
+    validate(&db);
+}
+
+#[test]
+fn one_dead_copy_refuses_the_others() {
+    let db = database();
+    run(&db, &commit(1, 1, &[0], WriteCondition::None));
+    run(&db, &commit(1, 2, &[0], WriteCondition::Absent));
+    let refused = Outcome::Commit(CommitOutcome::NotEnoughReceipts, 1);
+    assert_eq!(run(&db, &commit(2, 2, &[0, 1], WriteCondition::None)), refused);
+    assert_eq!(Tables::new(&db).object(&key(2)).unwrap(), None);
     validate(&db);
 }

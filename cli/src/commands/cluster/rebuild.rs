@@ -1,0 +1,196 @@
+//! `barge cluster rebuild`: a new metadata directory from the volumes, or with `--dry-run` only what would differ.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use master::config::Replication;
+use master::db::{Database, OpenError};
+use master::rebuild::{Options, Progress, RebuildError, Report, rebuild};
+use serde::Serialize;
+use shared::clock::Clock;
+use shared::http::client::base_url;
+use shared::telemetry::{LogFormat, init_logs};
+use shared::wire::master::ClusterStatus;
+use shared::wire::routes::STATUS;
+use shared::work::blocking;
+
+use super::diff::{Diff, Source, compare};
+use crate::args::RebuildArgs;
+use crate::client::{self, Client};
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, table};
+use crate::progress::Meter;
+use crate::size::ByteSize;
+
+/// The bar moves so often.
+const TICK: Duration = Duration::from_millis(100);
+
+#[derive(Serialize)]
+struct Summary {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<Diff>,
+}
+
+/// Goes with its guard.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> Result<Exit, Failure> {
+    init_logs(LogFormat::Text);
+    let usage = |e: String| Failure::new(Exit::Usage, e);
+    let secret = args.secret.find().map_err(|e| usage(e.to_string()))?;
+    let options = Options {
+        directory: args.directory.clone(),
+        volumes: args.volumes.iter().filter(|v| !v.is_empty()).map(|v| base_url(v)).collect(),
+        replication: Replication::new(args.replicas, None).map_err(|e| usage(e.to_string()))?,
+        secret,
+        clock: Clock::System,
+    };
+    if args.dry_run {
+        return dry_run(client, options, output).await;
+    }
+    let report = watched(options, output).await?;
+    let path = args.directory.display().to_string();
+    output.result(&Summary { report: report.clone(), diff: None }, || {
+        let next = "start the master on it as before, with all volumes running";
+        format!("{}\n\nthe metadata is in {path}: {next}", text(&report))
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// Rebuilds, with a bar.
+async fn watched(options: Options, output: Output) -> Result<Report, Failure> {
+    let (meter, progress) = (Meter::counting("records", output), Arc::new(Progress::default()));
+    let work = rebuild(options, Arc::clone(&progress));
+    tokio::pin!(work);
+    let mut tick = tokio::time::interval(TICK);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut work => break outcome,
+            _ = tick.tick() => {
+                // Each record is read, then decided.
+                let [expected, read, written] = [&progress.expected, &progress.read, &progress.written]
+                    .map(|n| n.load(Ordering::Relaxed));
+                meter.count(read + written, expected.max(read) * 2);
+            }
+        }
+    };
+    meter.done();
+    outcome.map_err(|e| failure(&e))
+}
+
+fn failure(error: &RebuildError) -> Failure {
+    let exit = match error {
+        RebuildError::NoVolumes | RebuildError::Same { .. } => Exit::Usage,
+        RebuildError::Volume(_) => Exit::Unavailable,
+        RebuildError::InTheWay { .. } => Exit::Conflict,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+async fn dry_run(client: &Client, options: Options, output: Output) -> Result<Exit, Failure> {
+    let directory = options.directory.clone();
+    let name = directory.file_name().map_or_else(|| "metadata".into(), |n| n.to_string_lossy().into_owned());
+    let temporary = Temporary(directory.with_file_name(format!("{name}.dry-run-{}", std::process::id())));
+    let there = there(client, &directory, output).await?;
+    let report = watched(Options { directory: temporary.0.clone(), ..options }, output).await?;
+    let diff = match there {
+        Some((there, against)) => {
+            check_same(&report, &there).await?;
+            let path = temporary.0.clone();
+            let rebuilt = blocking(move || Database::open(&path)).await;
+            let rebuilt = rebuilt.map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
+            Some(compare(Source::Directory(Arc::new(rebuilt)), there, against).await?)
+        }
+        None => None,
+    };
+    drop(temporary);
+    let exit = if diff.as_ref().is_none_or(Diff::is_none) { Exit::Ok } else { Exit::Failure };
+    let summary = Summary { report, diff };
+    output.result(&summary, || {
+        let diff = summary.diff.as_ref().map_or_else(|| "nothing to compare with".into(), Diff::text);
+        format!("{}\n\n{diff}", text(&summary.report))
+    })?;
+    Ok(exit)
+}
+
+/// What to compare with: the metadata in the directory, else the running cluster, else nothing.
+async fn there(
+    client: &Client,
+    directory: &Path,
+    output: Output,
+) -> Result<Option<(Source, String)>, Failure> {
+    if directory.join("sled").exists() {
+        let path = directory.to_owned();
+        match blocking(move || Database::open(&path)).await {
+            Ok(database) => {
+                let against = format!("the metadata in {}, as of its last checkpoint", directory.display());
+                return Ok(Some((Source::Directory(Arc::new(database)), against)));
+            }
+            // A master runs on it: its cluster can be asked.
+            Err(OpenError::InUse(_)) => {}
+            Err(error) => {
+                output.note(&error.to_string());
+                return Ok(None);
+            }
+        }
+    }
+    match status(client).await {
+        Ok(_) => Ok(Some((Source::Cluster(client.clone()), "the running cluster".to_owned()))),
+        Err(error) => {
+            output.note(&format!("no metadata to compare with: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+async fn status(client: &Client) -> Result<ClusterStatus, Failure> {
+    let url = client.url(STATUS)?;
+    client::json(client.once(&http::Method::GET, &url, &http::HeaderMap::new()).await?).await
+}
+
+/// Another cluster's metadata would be nothing but differences.
+async fn check_same(report: &Report, there: &Source) -> Result<(), Failure> {
+    let theirs = match there {
+        Source::Directory(database) => {
+            let identity = database.identity().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
+            identity.map(|i| i.cluster)
+        }
+        Source::Cluster(client) => Some(status(client).await?.cluster),
+    };
+    if theirs.is_some() && report.cluster == theirs {
+        return Ok(());
+    }
+    let theirs = theirs.map_or_else(|| "none".into(), |c| c.to_string());
+    let what = format!("the metadata to compare with is of cluster {theirs}, the volumes are of another one");
+    Err(Failure::new(Exit::Failure, what).next("name the volumes of that cluster, or its master with --url"))
+}
+
+fn text(report: &Report) -> String {
+    let mut rows = vec![
+        vec!["cluster".into(), report.cluster.map_or_else(String::new, |c| c.to_string())],
+        vec!["values".into(), format!("{} ({})", report.objects, ByteSize(report.bytes))],
+        vec!["records".into(), format!("{} on {} volumes", report.blobs, report.volumes)],
+        vec!["degraded".into(), format!("{} with fewer copies", report.degraded)],
+        vec![
+            "to reclaim".into(),
+            format!("{} replaced, {} deleted, {} refused", report.superseded, report.deleted, report.refused),
+        ],
+        vec!["damaged".into(), format!("{} records, {} without another copy", report.damaged, report.lost)],
+    ];
+    if report.conflicts > 0 {
+        rows.push(vec!["conflicts".into(), format!("{} values of which copies differ", report.conflicts)]);
+    }
+    rows.push(vec!["took".into(), format!("{:.1} s", report.seconds)]);
+    table(&rows)
+}

@@ -1,0 +1,143 @@
+//! What the volumes say: who they are, every record, every tombstone. A page at a time from each, a few volumes side
+//! by side; a volume that is slow for a moment is asked again.
+//!
+//! Tombstones come last, so that what is deleted while its record is read is known to be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::http::client::{CallError, PeerClient};
+use shared::ids::{ClusterId, VolumeId};
+use shared::limits::{REBUILD_PAGE, REBUILD_VOLUMES_AT_ONCE};
+use shared::wire::routes::{RECORDS, TOMBSTONES};
+use shared::wire::volume::{RecordsPage, RecordsRequest, TombstonesPage, TombstonesRequest, VolumeReport};
+use shared::work::blocking;
+
+use super::collect::Collected;
+use super::{Progress, RebuildError};
+
+/// One page: some hundred records, two reads each, from a disk that seeks.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often one page is asked for.
+const ATTEMPTS: u32 = 4;
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The volumes of one cluster.
+#[derive(Clone, Debug)]
+pub struct Volumes {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// What each says of itself, and where it was asked.
+    pub all: Vec<(String, VolumeReport)>,
+}
+
+/// Asks all who they are.
+pub async fn who(peers: &PeerClient, addresses: &[String]) -> Result<Volumes, RebuildError> {
+    let question = RecordsRequest { cluster: None, volume: None, after: None, limit: 1 };
+    let ask = async |address: &String| {
+        let page: RecordsPage = patiently(peers, address, RECORDS, &question).await?;
+        Ok::<_, RebuildError>((address.clone(), page.report))
+    };
+    let all: Vec<_> =
+        stream::iter(addresses).map(ask).buffered(REBUILD_VOLUMES_AT_ONCE).try_collect().await?;
+    let mut seen: BTreeMap<VolumeId, String> = BTreeMap::new();
+    let mut cluster = None;
+    for (address, report) in &all {
+        let theirs = report.cluster.ok_or_else(|| RebuildError::NoCluster(address.clone()))?;
+        let ours = *cluster.get_or_insert(theirs);
+        if theirs != ours {
+            return Err(RebuildError::OtherCluster { address: address.clone(), theirs, ours });
+        }
+        if let Some(other) = seen.insert(report.volume, address.clone()) {
+            return Err(RebuildError::Same { address: address.clone(), other, volume: report.volume });
+        }
+    }
+    let cluster = cluster.ok_or(RebuildError::NoVolumes)?;
+    Ok(Volumes { cluster, all })
+}
+
+/// Collects everything.
+pub async fn all(
+    peers: &PeerClient,
+    volumes: &Volumes,
+    collected: &Arc<Collected>,
+    progress: &Arc<Progress>,
+) -> Result<(), RebuildError> {
+    let expected = volumes.all.iter().map(|(_, report)| report.blobs).sum();
+    progress.expected.store(expected, Ordering::Relaxed);
+    let read = async |(address, report): &(String, VolumeReport)| {
+        records(peers, volumes.cluster, address, report.volume, collected, progress).await?;
+        tombstones(peers, volumes.cluster, address, report.volume, collected).await
+    };
+    stream::iter(&volumes.all).map(read).buffer_unordered(REBUILD_VOLUMES_AT_ONCE).try_collect().await
+}
+
+async fn records(
+    peers: &PeerClient,
+    cluster: ClusterId,
+    address: &str,
+    volume: VolumeId,
+    collected: &Arc<Collected>,
+    progress: &Progress,
+) -> Result<(), RebuildError> {
+    let mut after = None;
+    loop {
+        let question =
+            RecordsRequest { cluster: Some(cluster), volume: Some(volume), after, limit: REBUILD_PAGE };
+        let page: RecordsPage = patiently(peers, address, RECORDS, &question).await?;
+        progress.read.fetch_add(page.records.len() as u64, Ordering::Relaxed);
+        let (collected, records) = (Arc::clone(collected), page.records);
+        blocking(move || collected.add_records(volume, records)).await?;
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn tombstones(
+    peers: &PeerClient,
+    cluster: ClusterId,
+    address: &str,
+    volume: VolumeId,
+    collected: &Arc<Collected>,
+) -> Result<(), RebuildError> {
+    let mut after = None;
+    loop {
+        let question = TombstonesRequest { cluster, volume, after };
+        let page: TombstonesPage = patiently(peers, address, TOMBSTONES, &question).await?;
+        let collected = Arc::clone(collected);
+        blocking(move || collected.add_tombstones(volume, &page.tombstones)).await?;
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks, and asks again unless the answer was a no.
+async fn patiently<Q: Serialize + Sync, A: DeserializeOwned>(
+    peers: &PeerClient,
+    address: &str,
+    path: &str,
+    question: &Q,
+) -> Result<A, CallError> {
+    let mut attempt = 1;
+    loop {
+        match peers.call_within(address, path, question, PAGE_TIMEOUT).await {
+            Err(CallError::Unreachable { .. } | CallError::Unknown { .. } | CallError::Broken { .. })
+                if attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Whatever the history was, and whichever volumes were down in it: what is rebuilt from the volumes is what the master had.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use shared::clock::Timestamp;
+use shared::condition::WriteCondition;
+use shared::digest::Digest;
+use shared::ids::{BlobId, ClusterId, VolumeId};
+use shared::key::Key;
+use shared::tombstone::Tombstone;
+use shared::wire::volume::{RecordEntry, RecordedValue, VolumeReport};
+
+use super::ask::Volumes;
+use super::collect::Collected;
+use super::write::write;
+use super::{Progress, Report};
+use crate::db::Database;
+use crate::state::apply::apply;
+use crate::state::command::{Command, Commit};
+use crate::tables::object::Object;
+use crate::tables::{Kind, Tables, meta, reclaim, replica, scan, tombstone};
+
+const VOLUMES: u8 = 3;
+
+fn volume(n: u8) -> VolumeId {
+    VolumeId::from_bytes([n; 16])
+}
+
+fn blob(n: u8) -> BlobId {
+    BlobId::next(None, Timestamp::from_unix_ms((1 << 40) + u64::from(n)), [0; 10])
+}
+
+fn key(n: u8) -> Key {
+    format!("k{n}").parse().unwrap()
+}
+
+/// A volume as a rebuild sees it.
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    records: BTreeMap<BlobId, RecordEntry>,
+    tombstones: Vec<Tombstone>,
+}
+
+/// A master and its volumes.
+struct World {
+    db: sled::Db,
+    disks: BTreeMap<VolumeId, Disk>,
+    /// An upload happens once.
+    uploaded: BTreeSet<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Of a blob, which has one key and certain volumes; again and again when its answer is lost.
+    Commit(u8, WriteCondition),
+    Delete(u8),
+    /// A volume is told so many of its entries; `cut`: it dies when its tombstones are durable.
+    Reclaim {
+        volume: u8,
+        entries: usize,
+        cut: bool,
+    },
+}
+
+fn value(n: u8) -> RecordedValue {
+    let metadata = vec![("barge-meta-n".to_owned(), n.to_string())];
+    RecordedValue { key: key(n % 4), blake3: Digest::of(&[n]), content_type: Some("a/b".into()), metadata }
+}
+
+impl World {
+    fn new() -> Self {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        Self {
+            db,
+            disks: (0..VOLUMES).map(|v| (volume(v), Disk::default())).collect(),
+            uploaded: BTreeSet::new(),
+        }
+    }
+
+    fn run(&self, command: &Command) {
+        let mut tables = Tables::new(&self.db);
+        apply(&mut tables, command).unwrap();
+        self.db.apply_batch(tables.into_batch()).unwrap();
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Commit(n, condition) => {
+                // Two each, in all ways.
+                let replicas = vec![volume(n % 3), volume((n + 1 + n / 3 % 2) % 3)];
+                let (value, length) = (value(*n), u64::from(*n) + 1);
+                if self.uploaded.insert(*n) {
+                    for replica in &replicas {
+                        let entry = RecordEntry { blob: blob(*n), length, value: Some(value.clone()) };
+                        self.disks.get_mut(replica).unwrap().records.insert(blob(*n), entry);
+                    }
+                }
+                self.run(&Command::Commit(Commit {
+                    key: value.key,
+                    blob: blob(*n),
+                    size: length,
+                    digest: value.blake3,
+                    content_type: value.content_type,
+                    metadata: value.metadata,
+                    replicas,
+                    wanted: 2,
+                    min_replicas: 1,
+                    condition: condition.clone(),
+                }));
+            }
+            Step::Delete(k) => self.run(&Command::Delete { key: key(*k), condition: WriteCondition::None }),
+            Step::Reclaim { volume: v, entries, cut } => {
+                let blobs = reclaim::page(&self.db, volume(*v), *entries).unwrap();
+                let disk = self.disks.get_mut(&volume(*v)).unwrap();
+                disk.tombstones.extend(tombstone::of(&self.db, volume(*v), &blobs).unwrap());
+                if !cut {
+                    blobs.iter().for_each(|b| drop(disk.records.remove(b)));
+                    self.run(&Command::Reclaimed {
+                        volume: volume(*v),
+                        blobs,
+                        at: Timestamp::from_unix_ms(9),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Told of everything that some volume has to be told of: what a client waits for. A volume that is down is not.
+    fn tell_all_but(&mut self, down: Option<u8>) {
+        for v in (0..VOLUMES).filter(|v| Some(*v) != down) {
+            self.step(&Step::Reclaim { volume: v, entries: usize::MAX >> 1, cut: true });
+        }
+    }
+
+    fn rebuild(&self, folder: &std::path::Path) -> (Database, Report) {
+        let collected = Collected::open(&folder.join("collected")).unwrap();
+        for (id, disk) in &self.disks {
+            for page in disk.records.values().cloned().collect::<Vec<_>>().chunks(3) {
+                collected.add_records(*id, page.to_vec()).unwrap();
+            }
+            collected.add_tombstones(*id, &disk.tombstones).unwrap();
+        }
+        let volumes = Volumes {
+            cluster: ClusterId::from_bytes([5; 16]),
+            all: self.disks.keys().map(|id| ("http://x".to_owned(), report(*id))).collect(),
+        };
+        let now = Timestamp::from_unix_ms(1 << 41);
+        let path = folder.join("new");
+        let report = write(&path, &volumes, &collected, 2, now, &Progress::default()).unwrap();
+        (Database::open(&path).unwrap(), report)
+    }
+}
+
+fn report(volume: VolumeId) -> VolumeReport {
+    VolumeReport {
+        volume,
+        cluster: None,
+        address: "http://x".into(),
+        public_url: "http://x".into(),
+        zone: None,
+        capacity_bytes: 1,
+        available_bytes: 1,
+        blobs: 0,
+        live_bytes: 0,
+        uploads: 0,
+        read_only: None,
+        damaged: vec![],
+        format_version: 1,
+    }
+}
+
+fn objects(tree: &sled::Tree) -> BTreeMap<Vec<u8>, Object> {
+    let sorted = |mut object: Object| {
+        object.blobs.iter_mut().for_each(|b| b.replicas.sort_unstable());
+        object
+    };
+    scan(tree, Kind::Object, b"", None).map(|r| r.map(|(key, o)| (key, sorted(o))).unwrap()).collect()
+}
+
+fn places(tree: &sled::Tree, kind: Kind) -> BTreeSet<Vec<u8>> {
+    tree.scan_prefix([kind as u8]).map(|r| r.unwrap().0[1..].to_vec()).collect()
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let condition = prop_oneof![3 => Just(WriteCondition::None), 1 => Just(WriteCondition::Absent), 1 => Just(WriteCondition::AnyPresent)];
+    prop_oneof![
+        4 => (0u8..60, condition).prop_map(|(n, c)| Step::Commit(n, c)),
+        2 => (0u8..4).prop_map(Step::Delete),
+        2 => (0..VOLUMES, 1usize..6, any::<bool>()).prop_map(|(volume, entries, cut)| Step::Reclaim { volume, entries, cut }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn what_is_rebuilt_is_what_there_was(steps in prop::collection::vec(step(), 1..80), down in prop::option::of(0..VOLUMES)) {
+        let mut world = World::new();
+        for step in &steps {
+            // Volumes that are down hear of nothing.
+            if !matches!(step, Step::Reclaim { volume, .. } if Some(*volume) == down) {
+                world.step(step);
+            }
+        }
+        world.tell_all_but(down);
+        let dir = tempfile::tempdir().unwrap();
+        let (new, report) = world.rebuild(dir.path());
+        let (then, now) = (objects(&world.db), objects(&new.tree()));
+        // A blob that only the volume that was down holds, refused or deleted, is known to no volume that is asked: of
+        // such a one the master tells another volume. Here every blob is on two volumes.
+        prop_assert_eq!(&now, &then);
+        let (before, after) = (meta::progress(&world.db).unwrap(), meta::progress(&new.tree()).unwrap());
+        prop_assert_eq!((after.objects, after.bytes, after.degraded), (before.objects, before.bytes, before.degraded));
+        prop_assert_eq!((report.objects, report.conflicts, report.damaged), (before.objects, 0, 0));
+        prop_assert_eq!(places(&new.tree(), Kind::Replica), places(&world.db, Kind::Replica));
+        // Whatever is on a volume is either referred to or on its way out.
+        let held: BTreeSet<_> = world.disks.iter().flat_map(|(v, d)| d.records.keys().map(|b| [&v.as_bytes()[..], &b.as_bytes()[..]].concat())).collect();
+        let known: BTreeSet<_> = places(&new.tree(), Kind::Replica).union(&places(&new.tree(), Kind::Reclaim)).cloned().collect();
+        prop_assert_eq!(known, held);
+        prop_assert_eq!(after.reclaim_pending, places(&new.tree(), Kind::Reclaim).len() as u64);
+        // What comes late changes nothing.
+        let mut late = World { db: sled::Config::new().temporary(true).open().unwrap(), disks: world.disks.clone(), uploaded: (0..60).collect() };
+        for item in new.tree().iter() {
+            let (k, v) = item.unwrap();
+            late.db.insert(k, v).unwrap();
+        }
+        let uploaded: Vec<_> = world.uploaded.iter().copied().collect();
+        for n in uploaded {
+            late.step(&Step::Commit(n, WriteCondition::None));
+        }
+        prop_assert_eq!(objects(&late.db), now);
+    }
+}
+
+#[test]
+fn damage_and_differences_are_told() {
+    let mut world = World::new();
+    for n in [1, 3, 5] {
+        world.step(&Step::Commit(n, WriteCondition::None));
+    }
+    let holders = |w: &World, n| {
+        w.disks.iter().filter(|(_, d)| d.records.contains_key(&blob(n))).map(|(v, _)| *v).collect::<Vec<_>>()
+    };
+    let (of_one, of_three) = (holders(&world, 1), holders(&world, 3));
+    // One copy of key 1's older version is unreadable, one of key 3 lies, and of blob 59 nothing is known.
+    world.disks.get_mut(&of_one[0]).unwrap().records.get_mut(&blob(1)).unwrap().value = None;
+    let liar = world.disks.get_mut(&of_three[1]).unwrap().records.get_mut(&blob(3)).unwrap();
+    liar.value.as_mut().unwrap().blake3 = Digest::of(b"else");
+    let disk = world.disks.get_mut(&volume(0)).unwrap();
+    disk.records.insert(blob(59), RecordEntry { blob: blob(59), length: 1, value: None });
+    // Key 1 has blobs 1 and 5: with the newer one damaged too, it has that.
+    let of_five = holders(&world, 5);
+    world.disks.get_mut(&of_five[0]).unwrap().records.get_mut(&blob(5)).unwrap().value = None;
+    let dir = tempfile::tempdir().unwrap();
+    let (new, report) = world.rebuild(dir.path());
+    assert_eq!(
+        (report.objects, report.superseded, report.conflicts, report.damaged, report.lost),
+        (2, 1, 1, 3, 1)
+    );
+    let one = Tables::new(&new.tree()).object(&key(1)).unwrap().unwrap();
+    let mut replicas = one.blobs[0].replicas.clone();
+    replicas.sort_unstable();
+    assert_eq!((one.generation, replicas), (blob(5), of_five), "the damaged copy is one to be healed");
+    assert!(of_one.iter().all(|v| reclaim::page(&new.tree(), *v, 9).unwrap().contains(&blob(1))));
+    let three = Tables::new(&new.tree()).object(&key(3)).unwrap().unwrap();
+    assert_eq!(three.blobs[0].replicas, vec![of_three[0]]);
+    assert!(!replica::is_referenced(&new.tree(), volume(0), blob(59)).unwrap());
+    assert!(meta::gap(&new.tree()).unwrap().unwrap().covers(blob(59)));
+    assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(blob(59)));
+    assert_eq!(new.identity().unwrap().unwrap().cluster, ClusterId::from_bytes([5; 16]));
+}

@@ -1,0 +1,226 @@
+//! Writes the new tables: goes through what was collected, key by key, decides, and commits a batch now and then.
+//! Blocks.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use shared::clock::Timestamp;
+use shared::ids::{BlobId, VolumeId};
+use shared::limits::{CLOCK_SKEW_MAX, REBUILD_BATCH};
+use shared::tombstone::KeyHash;
+
+use super::ask::Volumes;
+use super::collect::Collected;
+use super::plan::{Against, Fate, Version, decide};
+use super::{Progress, RebuildError, Report};
+use crate::db::files::{open_sled, released};
+use crate::db::{Database, OpenError};
+use crate::tables::meta::{self, FIRST_VERSION, Gap, Identity};
+use crate::tables::object::{Blob, Object};
+use crate::tables::volume::VolumeRecord;
+use crate::tables::{TableError, Tables};
+
+/// The tables being written.
+struct Writer<'a> {
+    database: &'a Database,
+    tree: &'a sled::Tree,
+    collected: &'a Collected,
+    tables: Tables<'a>,
+    changes: usize,
+    counters: meta::Progress,
+    report: Report,
+    wanted: u8,
+    now: Timestamp,
+}
+
+/// Writes a metadata directory of this cluster at `folder`, and closes it.
+pub fn write(
+    folder: &Path,
+    volumes: &Volumes,
+    collected: &Collected,
+    wanted: u8,
+    now: Timestamp,
+    progress: &Progress,
+) -> Result<Report, RebuildError> {
+    let database = create(folder, volumes)?;
+    let report =
+        Report { cluster: Some(volumes.cluster), volumes: volumes.all.len() as u64, ..Report::default() };
+    let tree = database.tree();
+    let mut writer = Writer {
+        tables: Tables::new(&tree),
+        database: &database,
+        tree: &tree,
+        collected,
+        changes: 0,
+        counters: meta::Progress::default(),
+        report,
+        wanted,
+        now,
+    };
+    for (_, report) in &volumes.all {
+        writer.tables.put_volume(&VolumeRecord {
+            volume: report.volume,
+            address: report.address.clone(),
+            public_url: report.public_url.clone(),
+            zone: report.zone.clone(),
+            capacity_bytes: report.capacity_bytes,
+        });
+    }
+    let mut last: Option<(shared::key::Key, bool)> = None;
+    for version in collected.versions() {
+        let version = version?;
+        let newer = last.as_ref().is_some_and(|(key, found)| *key == version.key && *found);
+        let current = writer.version(&version, newer)?;
+        progress.written.fetch_add(version.copies.len() as u64, Ordering::Relaxed);
+        last = Some((version.key, newer || current));
+    }
+    writer.damaged()?;
+    writer.tombstones()?;
+    let report = writer.end()?;
+    drop(tree);
+    database.close().map_err(|source| RebuildError::Io { path: folder.to_owned(), source })?;
+    Ok(report)
+}
+
+fn create(folder: &Path, volumes: &Volumes) -> Result<Database, RebuildError> {
+    let path = folder.join("sled");
+    shared::durable::create_dir_all(folder)
+        .map_err(|source| RebuildError::Io { path: folder.to_owned(), source })?;
+    let unreadable = |reason| OpenError::Unreadable { path: folder.to_owned(), reason };
+    let sled = open_sled(&path).map_err(unreadable)?;
+    meta::write_identity(&sled, &Identity { cluster: volumes.cluster, format_version: FIRST_VERSION })?;
+    sled.flush()?;
+    drop(sled);
+    released(&path).map_err(|source| RebuildError::Io { path, source })?;
+    Ok(Database::open(folder)?)
+}
+
+impl Writer<'_> {
+    /// One version of a key; whether it is the key's value.
+    fn version(&mut self, version: &Version, newer: bool) -> Result<bool, RebuildError> {
+        let against = Against {
+            newer,
+            deleted: self.collected.deleted(KeyHash::of(&version.key))?,
+            refused: self.collected.is_refused(version.blob)?,
+        };
+        self.saw(version.blob);
+        self.report.blobs += version.copies.len() as u64;
+        let damaged = self.collected.take_damaged(version.blob)?;
+        self.report.damaged += damaged.len() as u64;
+        let fate = decide(version, against);
+        match &fate {
+            Fate::Current(value, holders) => {
+                if holders.len() < version.copies.len() {
+                    self.report.conflicts += 1;
+                    tracing::warn!(key = %version.key, blob = %version.blob, "copies of a value differ; most of them decide");
+                }
+                // A bad copy is a copy still: its volume heals it from the others.
+                let same = damaged.iter().filter(|(_, length)| *length == value.length).map(|(v, _)| *v);
+                let replicas: Vec<_> = holders.iter().copied().chain(same).collect();
+                let blobs = vec![Blob { id: version.blob, length: value.length, replicas }];
+                let object = Object {
+                    generation: version.blob,
+                    size: value.length,
+                    digest: value.digest,
+                    content_type: value.content_type.clone(),
+                    metadata: value.metadata.clone(),
+                    wanted: self.wanted,
+                    blobs,
+                };
+                self.object(&version.key, &object);
+            }
+            Fate::Superseded => self.report.superseded += 1,
+            Fate::Deleted(_) => self.report.deleted += 1,
+            Fate::Refused(_) => self.report.refused += 1,
+        }
+        if !matches!(fate, Fate::Current(..)) {
+            let copies = version.copies.iter().map(|(volume, value)| (*volume, value.length));
+            for (volume, length) in copies.chain(damaged) {
+                self.tables.put_reclaim(volume, version.blob, length);
+                self.counters.reclaim_pending += 1;
+                if let Some(tombstone) = fate.tombstone() {
+                    self.tables.put_tombstone(volume, version.blob, tombstone);
+                }
+            }
+        }
+        self.changed(1 + version.copies.len())?;
+        Ok(matches!(fate, Fate::Current(..)))
+    }
+
+    fn object(&mut self, key: &shared::key::Key, object: &Object) {
+        for blob in &object.blobs {
+            for volume in &blob.replicas {
+                self.tables.put_replica(*volume, blob.id, key);
+            }
+        }
+        self.tables.put_object(key, object);
+        self.counters.objects += 1;
+        self.counters.bytes += object.size;
+        self.counters.degraded += u64::from(object.degraded());
+    }
+
+    /// Records that nobody can read. They stay where they are, for who may still make something of them.
+    fn damaged(&mut self) -> Result<(), RebuildError> {
+        let mut last: Option<BlobId> = None;
+        for damaged in self.collected.all_damaged() {
+            let (blob, volume) = damaged?;
+            self.saw(blob);
+            self.report.damaged += 1;
+            if self.collected.is_refused(blob)? {
+                continue;
+            }
+            self.report.lost += u64::from(last.replace(blob) != Some(blob));
+            tracing::warn!(%blob, %volume, "a record cannot be read, and no other volume has it: its key is unknown");
+        }
+        Ok(())
+    }
+
+    /// What was deleted and refused is known to this master, too.
+    fn tombstones(&mut self) -> Result<(), RebuildError> {
+        for deleted in self.collected.all_deleted() {
+            let (key, generation) = deleted?;
+            self.saw(generation);
+            self.tables.put_deleted(key, generation);
+            self.changed(1)?;
+        }
+        for refused in self.collected.all_refused() {
+            let (blob, volume): (BlobId, VolumeId) = refused?;
+            self.saw(blob);
+            self.tables.put_grave(volume, blob, self.now);
+            self.changed(1)?;
+        }
+        Ok(())
+    }
+
+    fn saw(&mut self, blob: BlobId) {
+        self.counters.last_blob = self.counters.last_blob.max(Some(blob));
+    }
+
+    fn changed(&mut self, changes: usize) -> Result<(), TableError> {
+        self.changes += changes;
+        if self.changes < REBUILD_BATCH {
+            return Ok(());
+        }
+        self.changes = 0;
+        self.database.commit(std::mem::replace(&mut self.tables, Tables::new(self.tree)))?;
+        self.database.checkpoint()
+    }
+
+    fn end(mut self) -> Result<Report, RebuildError> {
+        // Not 0: of a new directory nothing could be missing.
+        self.counters.applied = 1;
+        self.tables.put_progress(&self.counters);
+        // A volume that was not asked may hold a newer one than all that were, by a clock that goes before ours.
+        let until = BlobId::next(self.counters.last_blob, self.now.after(CLOCK_SKEW_MAX), [0xff; 10]);
+        self.tables.put_gap(&Gap { after: None, until: until.created() });
+        self.database.commit(self.tables)?;
+        self.database.checkpoint()?;
+        let counted = self.counters;
+        Ok(Report {
+            objects: counted.objects,
+            bytes: counted.bytes,
+            degraded: counted.degraded,
+            ..self.report
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! A metadata directory with a bad byte in it, anywhere: a master says what to do, or starts with everything. It never
+//! starts with fewer keys than there were.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use master::db::Database;
+use master::state::apply::apply;
+use master::state::command::{Command, Commit};
+use master::tables::object::Object;
+use master::tables::{Kind, Tables, scan};
+use shared::clock::Timestamp;
+use shared::condition::WriteCondition;
+use shared::digest::Digest;
+use shared::ids::{BlobId, VolumeId};
+
+/// So much that sled has several segments, and some of them are of records that were replaced since.
+const BATCHES: u64 = 400;
+const BATCH: u64 = 10;
+const KEYS: u64 = 2500;
+
+fn fill(path: &Path) -> BTreeMap<Vec<u8>, Object> {
+    let database = Database::open(path).unwrap();
+    for batch in 0..BATCHES {
+        let tree = database.tree();
+        let mut tables = Tables::new(&tree);
+        for n in batch * BATCH..(batch + 1) * BATCH {
+            let commit = Commit {
+                key: format!("folder/{:05}", n % KEYS * 7919 % 100_000).parse().unwrap(),
+                blob: BlobId::next(None, Timestamp::from_unix_ms((1 << 40) + n), [1; 10]),
+                size: n,
+                digest: Digest::of(&n.to_le_bytes()),
+                content_type: None,
+                metadata: vec![],
+                replicas: vec![VolumeId::from_bytes([1; 16]), VolumeId::from_bytes([2; 16])],
+                wanted: 2,
+                min_replicas: 1,
+                condition: WriteCondition::None,
+            };
+            apply(&mut tables, &Command::Commit(commit)).unwrap();
+        }
+        database.commit(tables).unwrap();
+        database.checkpoint().unwrap();
+    }
+    objects(&database).unwrap()
+}
+
+fn objects(database: &Database) -> Result<BTreeMap<Vec<u8>, Object>, String> {
+    scan(&database.tree(), Kind::Object, b"", None).map(|r| r.map_err(|e| e.to_string())).collect()
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    refused: u64,
+    whole: u64,
+    seen: u64,
+    silent: Vec<String>,
+}
+
+impl Tally {
+    /// What a master makes of the directory.
+    fn look(&mut self, path: &Path, expected: &BTreeMap<Vec<u8>, Object>, what: &str) {
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            let database = Database::open(path).map_err(|e| e.to_string())?;
+            Ok::<_, String>(objects(&database))
+        }));
+        match looked {
+            Ok(Err(message)) => {
+                assert!(message.contains("barge cluster rebuild"), "{what}: {message}");
+                self.refused += 1;
+            }
+            Ok(Ok(Ok(found))) if found == *expected => self.whole += 1,
+            Ok(Ok(Ok(found))) => {
+                self.silent.push(format!("{what}: {} of {} keys", found.len(), expected.len()));
+            }
+            Ok(Ok(Err(_))) | Err(_) => self.seen += 1,
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to.join("sled/blobs")).unwrap();
+    fs::copy(from.join("applied"), to.join("applied")).unwrap();
+    for entry in fs::read_dir(from.join("sled")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to.join("sled").join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn no_key_is_missed_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+    let expected = fill(&good);
+    let mut tally = Tally::default();
+    let mut places = Vec::new();
+    for entry in fs::read_dir(good.join("sled")).unwrap() {
+        let entry = entry.unwrap();
+        let length = if entry.file_type().unwrap().is_file() { entry.metadata().unwrap().len() } else { 0 };
+        let used =
+            fs::read(entry.path()).map_or(0, |b| b.iter().rposition(|b| *b != 0).map_or(0, |n| n as u64 + 1));
+        println!("{:?}: {length} bytes", entry.file_name());
+        // Some hundred places in each file, and its ends.
+        for n in 0..150.min(used) {
+            places.push((entry.file_name(), n * used / 150.min(used)));
+        }
+    }
+    for (n, (name, at)) in places.iter().enumerate() {
+        copy(&good, &bad);
+        let path = bad.join("sled").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = usize::try_from(*at).unwrap();
+        bytes[at] ^= 1 << (n % 8);
+        fs::write(&path, &bytes).unwrap();
+        tally.look(&bad, &expected, &format!("bit {} of byte {at} of {name:?} flipped", n % 8));
+        if n % 5 == 0 {
+            copy(&good, &bad);
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(at as u64).unwrap();
+            tally.look(&bad, &expected, &format!("{name:?} cut at {at}"));
+        }
+    }
+    println!(
+        "{} refused, {} whole, {} seen later, {} silent",
+        tally.refused,
+        tally.whole,
+        tally.seen,
+        tally.silent.len()
+    );
+    assert!(tally.silent.is_empty(), "{}", tally.silent.join("\n"));
+}

@@ -1,0 +1,123 @@
+//! Tombstones: what a volume keeps of a value that is gone, so that metadata rebuilt from the volumes does not
+//! bring it back. A volume that was down while a key was deleted still has the blob; another one knows better.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ids::BlobId;
+use crate::key::Key;
+
+/// Why a blob is no value, where no newer version of its key says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tombstone {
+    /// All versions of a key up to this one are gone.
+    Deleted {
+        /// The key's hash.
+        key: KeyHash,
+        /// The version that was deleted.
+        generation: BlobId,
+    },
+    /// This blob never became a value: its commit was refused.
+    Refused {
+        /// Which.
+        blob: BlobId,
+    },
+}
+
+impl Tombstone {
+    /// No blob with a greater id is meant.
+    pub fn newest(&self) -> BlobId {
+        match self {
+            Self::Deleted { generation, .. } => *generation,
+            Self::Refused { blob } => *blob,
+        }
+    }
+}
+
+/// The first 16 bytes of a key's BLAKE3: as good as the key for telling keys apart, and always as long.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash([u8; 16]);
+
+/// The text was not 32 hex digits.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a key's hash is 32 hex digits")]
+pub struct KeyHashError;
+
+impl KeyHash {
+    /// Of a key.
+    pub fn of(key: &Key) -> Self {
+        let hash = blake3::hash(key.as_str().as_bytes());
+        let (first, _) = hash.as_bytes().split_at(16);
+        Self(first.try_into().expect("sixteen bytes"))
+    }
+
+    /// From its bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+// Hex in JSON, 16 bytes in postcard.
+impl Serialize for KeyHash {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() { s.collect_str(self) } else { self.0.serialize(s) }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyHash {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 16]>::deserialize(d).map(Self)
+        }
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyHash({self})")
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = KeyHashError;
+    fn from_str(text: &str) -> Result<Self, KeyHashError> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten().ok_or(KeyHashError)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn text_and_bytes_round_trip() {
+        let key = KeyHash::of(&"bucket/key".parse().unwrap());
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!("+0".repeat(16).parse::<KeyHash>(), Err(KeyHashError));
+        let generation = BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [7; 10]);
+        for tombstone in [Tombstone::Deleted { key, generation }, Tombstone::Refused { blob: generation }] {
+            let text = serde_json::to_string(&tombstone).unwrap();
+            assert_eq!(serde_json::from_str::<Tombstone>(&text).unwrap(), tombstone);
+            assert_eq!(tombstone.newest(), generation);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What header and trailer of a record say, without its body: a page of the catalog, read from the disk. For
+//! who rebuilds the metadata; nothing here is kept in memory.
+
+use shared::digest::Digest;
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::limits::PAGE_BYTES;
+use shared::work::blocking;
+
+use super::error::{Damage, ReadError};
+use super::read::check_ends;
+use super::{Inner, Store, lock};
+
+/// A record and what its ends say.
+#[derive(Debug)]
+pub struct Record {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// What it is a version of; an error when that cannot be read.
+    pub ends: Result<Ends, ReadError>,
+}
+
+/// What header and trailer say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The key.
+    pub key: Key,
+    /// BLAKE3 of the body.
+    pub digest: Digest,
+    /// Media type, as the client gave it.
+    pub content_type: Option<String>,
+    /// User metadata: names and values.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl Store {
+    /// The records of the blobs after `after`, in order: those among the next `limit` that are not deleted meanwhile; and
+    /// where to go on, none at the end.
+    pub async fn records(&self, after: Option<BlobId>, limit: usize) -> (Vec<Record>, Option<BlobId>) {
+        let store = self.clone();
+        blocking(move || {
+            let blobs = store.inventory(after, limit);
+            let next = blobs.last().filter(|_| blobs.len() == limit).map(|e| e.blob);
+            (blobs.into_iter().filter_map(|e| store.0.record(e.blob)).collect(), next)
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn record(&self, blob: BlobId) -> Option<Record> {
+        // A segment that is looked at is not removed, and a record that is rewritten meanwhile is looked at again.
+        loop {
+            let (segment, extent) = {
+                let catalog = lock(&self.catalog);
+                let extent = catalog.get(blob)?;
+                (catalog.segment(extent.segment)?, extent)
+            };
+            let mut pages = vec![0; extent.header_bytes() + PAGE_BYTES];
+            let (head, tail) = pages.split_at_mut(extent.header_bytes());
+            let read = segment.file.read_at(head, extent.offset()).and_then(|first| {
+                let second = segment.file.read_at(tail, extent.trailer())?;
+                Ok(first == head.len() && second == tail.len())
+            });
+            let damaged = |what| ReadError::Damaged { blob, what };
+            let ends = match read {
+                Ok(true) => check_ends(&segment.header, blob, &extent, &pages).map_err(damaged),
+                Ok(false) => Err(damaged(Damage::CutOff)),
+                Err(e) => Err(e.into()),
+            };
+            if ends.is_err() && lock(&self.catalog).get(blob) != Some(extent) {
+                continue;
+            }
+            let ends = ends.map(|(header, trailer, _)| Ends {
+                key: header.key,
+                digest: trailer.digest,
+                content_type: header.content_type,
+                metadata: header.metadata,
+            });
+            return Some(Record { blob, length: extent.length, ends });
+        }
+    }
+}
