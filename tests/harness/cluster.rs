@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::ids::VolumeId;
@@ -12,16 +13,15 @@ use shared::wire::volume::VolumeStatus;
 
 use crate::client::{Client, metric};
 use crate::folder::{Folder, binary};
+use crate::network::Network;
+use crate::place::Place;
+pub use crate::place::free_port;
 use crate::process::{Server, Spec};
 use crate::tool::must;
-use crate::value::Dice;
 use crate::wait::eventually;
 
 /// A cluster is up, after a start or after faults have ended.
 pub const SETTLED: Duration = Duration::from_secs(60);
-/// Ports are taken from below the kernel's ephemeral range: a port that is free while its server is
-/// dead must not become the source port of somebody's connection.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -48,8 +48,12 @@ pub struct Options {
     pub master_folder: Option<PathBuf>,
     /// See `master_folder`.
     pub volume_folders: Vec<PathBuf>,
-    /// Variables of the master.
+    /// Variables of the master, of each of several: the first one's where there are no others.
     pub master_env: Vec<(String, OsString)>,
+    /// Variables of the other masters.
+    pub more_master_env: Vec<Vec<(String, OsString)>>,
+    /// Each master at a site of its own, and the volumes beside the test; all on loopback when there is none.
+    pub network: Option<Arc<Network>>,
     /// Variables of each volume; none where none are named.
     pub volume_env: Vec<Vec<(String, OsString)>>,
     /// What was verified within this time is not verified again; the product's own setting when there is none. At
@@ -72,6 +76,8 @@ impl Default for Options {
             master_folder: None,
             volume_folders: Vec::new(),
             master_env: Vec::new(),
+            more_master_env: Vec::new(),
+            network: None,
             volume_env: Vec::new(),
             scrub_every: None,
         }
@@ -90,8 +96,9 @@ pub struct Cluster {
     /// The volumes' ids, in the same order.
     pub ids: Vec<VolumeId>,
     volume_folders: Vec<PathBuf>,
-    // Last: the directory goes when the processes are gone.
+    // Last: the directory goes when the processes are gone, and so does the network.
     folder: Folder,
+    network: Option<Arc<Network>>,
 }
 
 /// What the volumes hold and are busy with.
@@ -131,14 +138,18 @@ impl Cluster {
         if let Some(kept) = options.log_entries_kept {
             add(&mut spec, "--log-entries-kept", kept.to_string());
         }
-        let master = start_somewhere(&spec, folder.path()).await;
+        let network = options.network.as_ref();
+        let master = Place::at(network, Some(0)).start(&spec, folder.path()).await;
         let mut more_masters = Vec::new();
         for n in 2..=options.masters {
             let mut spec = spec.clone();
             spec.name = format!("master{n}");
             spec.args[0] = folder.join(format!("master{n}")).into();
             add(&mut spec, "--join", master.url());
-            more_masters.push(start_somewhere(&spec, folder.path()).await);
+            if let Some(env) = options.more_master_env.get(n - 2) {
+                spec.env.clone_from(env);
+            }
+            more_masters.push(Place::at(network, Some(n - 1)).start(&spec, folder.path()).await);
         }
         let masters: Vec<_> = std::iter::once(&master).chain(&more_masters).map(Server::url).collect();
         let masters = masters.join(",");
@@ -156,10 +167,12 @@ impl Cluster {
                 add(&mut spec, "--scrub-rate", (1u64 << 30).to_string());
             }
             spec.env = options.volume_env.get(n - 1).cloned().unwrap_or_default();
-            volumes.push(start_somewhere(&spec, folder.path()).await);
+            volumes.push(Place::at(network, None).start(&spec, folder.path()).await);
             volume_folders.push(data);
         }
-        let mut cluster = Self { master, more_masters, volumes, ids: Vec::new(), volume_folders, folder };
+        let network = options.network.clone();
+        let mut cluster =
+            Self { master, more_masters, volumes, ids: Vec::new(), volume_folders, folder, network };
         cluster.settled().await;
         for n in 0..cluster.volumes.len() {
             let id = cluster.volume_status(n).await.expect("a volume that is up").report.volume;
@@ -171,6 +184,11 @@ impl Cluster {
     /// The master's address, as a base URL.
     pub fn url(&self) -> &str {
         self.master.url()
+    }
+
+    /// The network, where there is one.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_deref()
     }
 
     /// The test's directory.
@@ -366,38 +384,4 @@ impl Cluster {
 /// Appends an option and its value.
 pub fn add(spec: &mut Spec, name: &str, value: impl Into<OsString>) {
     spec.args.extend([OsString::from(name), value.into()]);
-}
-
-/// Starts a server on a port that it can have again after a restart.
-async fn start_somewhere(spec: &Spec, home: &Path) -> Server {
-    let mut last = String::new();
-    for _ in 0..8 {
-        let mut spec = spec.clone();
-        add(&mut spec, "--listen", format!("127.0.0.1:{}", free_port()));
-        match Server::start(spec, home).await {
-            Ok(server) => return server,
-            Err(why) if why.contains("cannot listen on") => last = why,
-            Err(why) => panic!("{why}"),
-        }
-    }
-    panic!("no port was free: {last}");
-}
-
-/// A port that nobody listens on, and that no connection is given by itself.
-///
-/// # Panics
-/// When there is none.
-pub fn free_port() -> u16 {
-    static TURN: std::sync::Mutex<Option<Dice>> = std::sync::Mutex::new(None);
-    let mut turn = TURN.lock().expect("nobody panics with it");
-    let seed = shared::clock::Clock::System.now().unix_ms() ^ u64::from(std::process::id()) << 32;
-    let dice = turn.get_or_insert_with(|| Dice::new(seed));
-    for _ in 0..1000 {
-        let offset = dice.below(u64::from(PORTS.end - PORTS.start));
-        let port = PORTS.start + u16::try_from(offset).expect("inside the range");
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port");
 }

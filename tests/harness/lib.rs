@@ -4,12 +4,17 @@
 //! Nothing here knows how the product works inside: it starts binaries, speaks HTTP, and sends signals.
 
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod folder;
 pub mod forge;
+pub mod history;
+pub mod linear;
 pub mod load;
+pub mod network;
 pub mod oracle;
+pub mod place;
 pub mod process;
 pub mod raw;
 pub mod rot;
@@ -17,6 +22,7 @@ pub mod space;
 pub mod tamper;
 pub mod tool;
 pub mod value;
+pub mod versions;
 pub mod wait;
 
 pub use client::{Answer, Client};

@@ -28,6 +28,8 @@ pub struct Spec {
     pub args: Vec<OsString>,
     /// Variables besides the usual ones.
     pub env: Vec<(String, OsString)>,
+    /// The program that starts it and becomes it, with its arguments; none as a rule.
+    pub through: Vec<OsString>,
 }
 
 impl Spec {
@@ -42,6 +44,7 @@ impl Spec {
             program,
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
+            through: Vec::new(),
         }
     }
 
@@ -53,8 +56,9 @@ impl Spec {
     }
 
     fn command(&self, home: &Path) -> Command {
-        let mut command = Command::new(binary(self.program));
-        command.args(&self.args).current_dir(home).kill_on_drop(true).stdin(Stdio::null());
+        let mut words = self.through.iter().cloned().chain([binary(self.program).into_os_string()]);
+        let mut command = Command::new(words.next().expect("the program at least"));
+        command.args(words).args(&self.args).current_dir(home).kill_on_drop(true).stdin(Stdio::null());
         for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "LD_PRELOAD"] {
             command.env_remove(name);
         }
