@@ -2,8 +2,9 @@
 //!
 //! Generations of a key only grow. A commit that comes after a newer one was committed is ordered
 //! just before it: the two overlapped, so that is a true history, and a rebuild from the volumes,
-//! which knows only generations, arrives at the same present. For that it must also know what was deleted and
-//! what was refused: beside the reclaim list stands a tombstone that the volume keeps.
+//! which knows only generations, arrives at the same present. Where one of the two has a condition that
+//! would not be true, and the late one is refused; so is one that comes after its key was deleted. A rebuild must also
+//! know what was deleted and what was refused: beside the reclaim list stands a tombstone that the volume keeps.
 
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
@@ -79,22 +80,15 @@ fn apply_commit(
         Some(CommitOutcome::NotEnoughReceipts)
     } else if !commit.condition.holds(current.as_ref().map(|o| &o.digest)) {
         Some(CommitOutcome::ConditionFailed)
+    } else if overtaken(tables, commit, current.as_ref())? {
+        Some(CommitOutcome::Overtaken)
     } else {
         None
     };
-    let key = KeyHash::of(&commit.key);
-    let buried = current.is_none() && tables.deleted(key)? >= Some(commit.blob);
-    // A version that was deleted meanwhile was newer. This one came before it, if it may have.
-    let refusal = refusal
-        .or((buried && commit.condition != WriteCondition::None).then_some(CommitOutcome::ConditionFailed));
     let blob = Blob { id: commit.blob, length: commit.size, replicas };
     if let Some(refusal) = refusal {
         discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))?;
         return Ok(Outcome::Commit(refusal, counted));
-    }
-    if buried {
-        discard(tables, progress, &[blob], Some(&Tombstone::Deleted { key, generation: commit.blob }))?;
-        return Ok(Outcome::Commit(CommitOutcome::Created, counted));
     }
     let new = Object {
         generation: commit.blob,
@@ -113,10 +107,25 @@ fn apply_commit(
                 forget(tables, progress, &old, None)?;
             }
             remember(tables, progress, &commit.key, &new);
+            if commit.condition != WriteCondition::None {
+                tables.put_conditional(&commit.key, commit.blob);
+            }
         }
     }
     let outcome = if existed { CommitOutcome::Replaced } else { CommitOutcome::Created };
     Ok(Outcome::Commit(outcome, counted))
+}
+
+/// Whether a newer generation is there, and the two cannot change places, because the condition of the one would have
+/// seen the other; or was there and is deleted: whoever deleted it was told what, and may have had a condition.
+fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> Result<bool, TableError> {
+    let Some(newer) = current else {
+        return Ok(tables.deleted(KeyHash::of(&commit.key))? >= Some(commit.blob));
+    };
+    if newer.generation < commit.blob {
+        return Ok(false);
+    }
+    Ok(commit.condition != WriteCondition::None || tables.conditional(&commit.key, newer)?)
 }
 
 fn apply_delete(
@@ -131,7 +140,7 @@ fn apply_delete(
     }
     let (hash, generation) = (KeyHash::of(key), object.generation);
     forget(tables, progress, &object, Some(&Tombstone::Deleted { key: hash, generation }))?;
-    tables.remove_object(key);
+    tables.remove_object(key)?;
     tables.put_deleted(hash, generation);
     Ok(Outcome::Deleted(Box::new(object)))
 }

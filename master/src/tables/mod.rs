@@ -26,6 +26,8 @@ pub enum Kind {
     Meta = b'm',
     /// Objects, by key.
     Object = b'o',
+    /// Keys whose value was written under a condition: its generation, by key.
+    Conditional = b'c',
     /// Blobs by volume: which key each belongs to.
     Replica = b'b',
     /// Blobs on volumes that wait to be reclaimed.

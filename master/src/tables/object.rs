@@ -68,7 +68,29 @@ impl Tables<'_> {
     }
 
     /// Removes the object of a key.
-    pub fn remove_object(&mut self, key: &Key) {
-        self.remove(Kind::Object, key.as_str().as_bytes());
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn remove_object(&mut self, key: &Key) -> Result<(), TableError> {
+        let key = key.as_str().as_bytes();
+        self.remove(Kind::Object, key);
+        if self.get::<BlobId>(Kind::Conditional, key)?.is_some() {
+            self.remove(Kind::Conditional, key);
+        }
+        Ok(())
+    }
+
+    /// Whether this object of a key was written under a condition.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn conditional(&self, key: &Key, object: &Object) -> Result<bool, TableError> {
+        Ok(self.get(Kind::Conditional, key.as_str().as_bytes())? == Some(object.generation))
+    }
+
+    /// Remembers that this generation of a key was written under a condition. What an older generation left says
+    /// nothing any more.
+    pub fn put_conditional(&mut self, key: &Key, generation: BlobId) {
+        self.put(Kind::Conditional, key.as_str().as_bytes(), &generation);
     }
 }

@@ -130,6 +130,8 @@ pub enum CommitOutcome {
     ConditionFailed,
     /// The receipts do not reach `min_replicas`, or name volumes that are not of the chain.
     NotEnoughReceipts,
+    /// A newer generation came first, and one of the two was written under a condition; the blob is being reclaimed.
+    Overtaken,
 }
 
 /// The answer to a commit.

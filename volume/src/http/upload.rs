@@ -294,6 +294,13 @@ impl Incomer {
 
     fn answer(&self, stored: &Stored, response: &CommitResponse) -> Result<Response<Body>, ErrorReply> {
         let status = match response.outcome {
+            CommitOutcome::Overtaken => {
+                return Err(ErrorReply::new(
+                    ErrorCode::Unavailable,
+                    "a conditional write of the same key was faster",
+                    "nothing was stored; send the value again",
+                ));
+            }
             CommitOutcome::Created => StatusCode::CREATED,
             CommitOutcome::Replaced => StatusCode::OK,
             CommitOutcome::ConditionFailed => {

@@ -165,6 +165,26 @@ fn create_replace_supersede_delete() {
 }
 
 #[test]
+fn a_late_commit_does_not_go_behind_a_condition() {
+    let db = database();
+    let outcome = |c: &Command| match run(&db, c) {
+        Outcome::Commit(outcome, _) => outcome,
+        other => panic!("{other:?}"),
+    };
+    let if_first = || WriteCondition::Matches(vec![Digest::of(&[1])]);
+    assert_eq!(outcome(&commit(1, 1, &[0], WriteCondition::None)), CommitOutcome::Created);
+    assert_eq!(outcome(&commit(1, 5, &[0], if_first())), CommitOutcome::Replaced);
+    // Before 5 it would have been what 5 replaced, and after it the present value.
+    assert_eq!(outcome(&commit(1, 4, &[0], WriteCondition::None)), CommitOutcome::Overtaken);
+    assert_eq!(outcome(&commit(1, 7, &[0], WriteCondition::None)), CommitOutcome::Replaced);
+    assert_eq!(outcome(&commit(1, 6, &[0], WriteCondition::None)), CommitOutcome::Replaced);
+    validate(&db);
+    let delete = Command::Delete { key: key(1), condition: WriteCondition::None };
+    assert!(matches!(run(&db, &delete), Outcome::Deleted(_)));
+    assert_eq!(db.scan_prefix([Kind::Conditional as u8]).count(), 0, "nothing is left of a key");
+}
+
+#[test]
 fn a_commit_that_comes_again_brings_nothing_back() {
     let db = database();
     run(&db, &commit(1, 1, &[0, 1], WriteCondition::Absent));
