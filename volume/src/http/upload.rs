@@ -261,18 +261,24 @@ impl Incomer {
         };
         let started = Instant::now();
         let masters = self.volume.masters.beginning_with(&self.ticket.master);
-        let mut turn = 0;
+        let (mut turn, mut lost) = (0, false);
         loop {
             let master = &masters[turn % masters.len()];
             turn += 1;
             let left = COMMIT_TIMEOUT.saturating_sub(started.elapsed());
             let within = left.min(PROPOSE_TIMEOUT + LEADER_TIMEOUT);
-            let answer = self.volume.peers.call_within(master, COMMIT, &request, within).await;
+            let answer: Result<CommitResponse, _> =
+                self.volume.peers.call_within(master, COMMIT, &request, within).await;
             let error = match answer {
+                // It may have been carried out before, and its value replaced since: then its copies count no more.
+                Ok(response) if lost && response.outcome == CommitOutcome::NotEnoughReceipts => {
+                    return Err(outcome_unknown("the first answer of the masters was lost"));
+                }
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            use shared::http::client::CallError::{Refused, Strange};
+            use shared::http::client::CallError::{Refused, Strange, Unreachable};
+            lost |= !matches!(error, Unreachable { .. });
             let final_answer = match &error {
                 Refused { detail, .. } => detail.code.status().is_client_error(),
                 Strange { .. } => true,
@@ -280,13 +286,7 @@ impl Incomer {
             };
             if final_answer || left < COMMIT_RETRY * 2 {
                 tracing::warn!(key = %self.key, master, %error, "commit failed");
-                return Err(ErrorReply::new(
-                    ErrorCode::OutcomeUnknown,
-                    format!(
-                        "the value is on disk, but whether it became the key's value is unknown: {error}"
-                    ),
-                    "send the value again: a repeated PUT is harmless",
-                ));
+                return Err(outcome_unknown(error));
             }
             tokio::time::sleep(COMMIT_RETRY).await;
         }
@@ -331,6 +331,14 @@ impl Incomer {
         }
         Ok(answer)
     }
+}
+
+fn outcome_unknown(why: impl std::fmt::Display) -> ErrorReply {
+    ErrorReply::new(
+        ErrorCode::OutcomeUnknown,
+        format!("the value is on disk, but whether it became the key's value is unknown: {why}"),
+        "send the value again: a repeated PUT is harmless",
+    )
 }
 
 /// Between two attempts to reach the master with a commit.
