@@ -17,5 +17,7 @@ mod histories;
 mod members;
 #[path = "masters/nemesis.rs"]
 mod nemesis;
+#[path = "masters/overtaken.rs"]
+mod overtaken;
 #[path = "masters/writers.rs"]
 mod writers;

@@ -224,13 +224,15 @@ impl Cluster {
         Client::new(self.volumes[n].url()).json("/_/status").await
     }
 
-    /// Waits until all volumes take writes.
+    /// Waits until all volumes take writes, by the word of every master: one that has just started knows none yet.
     ///
     /// # Panics
     /// When they do not.
     pub async fn settled(&self) {
         let wanted = self.volumes.len();
-        self.settled_at(wanted).await;
+        for server in self.masters() {
+            volumes_up(server, wanted).await;
+        }
         self.masters_settled().await;
     }
 
@@ -281,12 +283,7 @@ impl Cluster {
     /// # Panics
     /// When they do not.
     pub async fn settled_at(&self, wanted: usize) {
-        eventually(SETTLED, &format!("{wanted} volumes up"), async || {
-            let status = self.status().await?;
-            let up = status.volumes.iter().filter(|v| v.state == VolumeState::Up).count();
-            (up == wanted).then_some(())
-        })
-        .await;
+        volumes_up(&self.master, wanted).await;
     }
 
     /// What the volumes hold now.
@@ -379,6 +376,15 @@ impl Cluster {
             }
         }
     }
+}
+
+async fn volumes_up(master: &Server, wanted: usize) {
+    eventually(SETTLED, &format!("{wanted} volumes up at {}", master.name()), async || {
+        let status: ClusterStatus = Client::new(master.url()).json("/_/status").await?;
+        let up = status.volumes.iter().filter(|v| v.state == VolumeState::Up).count();
+        (up == wanted).then_some(())
+    })
+    .await;
 }
 
 /// Appends an option and its value.

@@ -39,14 +39,24 @@ pub fn judge(operations: &[Operation]) -> Verdict {
     let mut kept: Vec<Operation> =
         operations.iter().filter(|o| o.invoked <= last.returned).cloned().collect();
     kept.sort_by_key(|o| o.invoked);
-    for place in (0..kept.len()).rev() {
-        if kept[place].is_harmless() {
-            let mut fewer = kept.clone();
-            fewer.remove(place);
-            if matches!(search(&fewer), Found::NoPlaceFor(_)) {
+    let mut step = kept.len();
+    while step > 0 {
+        let mut place = 0;
+        while place < kept.len() {
+            let within = |n: &usize| (place..place + step).contains(n);
+            let fewer: Vec<Operation> = kept
+                .iter()
+                .enumerate()
+                .filter(|(n, o)| !(within(n) && o.is_harmless() && *o != last))
+                .map(|(_, o)| o.clone())
+                .collect();
+            if fewer.len() < kept.len() && matches!(search(&fewer), Found::NoPlaceFor(_)) {
                 kept = fewer;
+            } else {
+                place += step;
             }
         }
+        step /= 2;
     }
     Verdict::Violation(kept)
 }

@@ -44,7 +44,7 @@ async fn crash_masters_come_back_wiped_or_late() {
         (snapshots(cluster.masters().nth(late)?) > before).then_some(())
     })
     .await;
-    cluster.masters_settled().await;
+    cluster.settled().await;
 
     // Wiped: another master at the same address.
     let leader = cluster.leader().await.expect("a leader");
@@ -59,7 +59,7 @@ async fn crash_masters_come_back_wiped_or_late() {
     let leader_url = cluster.masters().nth(leader).expect("three").url().to_owned();
     add(cluster.master_mut(wiped).spec_mut(), "--join", leader_url);
     cluster.master_mut(wiped).restart().await.expect("it joins");
-    cluster.masters_settled().await;
+    cluster.settled().await;
     let new = id(&known(&cluster.client()).await).expect("it is one of them again");
     assert_ne!(old, new, "a wiped master is somebody else");
     let after = snapshots(cluster.masters().nth(wiped).expect("three"));
@@ -74,7 +74,7 @@ async fn crash_masters_come_back_wiped_or_late() {
     say(format_args!("with a wiped master back, writes go on {:?} after a death", first.ended - killed));
     writers.more(50).await;
     cluster.master_mut(victim).restart().await.expect("it comes back");
-    cluster.masters_settled().await;
+    cluster.settled().await;
     let acks = writers.stop().await;
     for server in cluster.masters() {
         all_there(&Client::new(server.url()), &acks).await;
