@@ -47,6 +47,7 @@ pub struct Group {
     lease: Lease,
     confirming: Shared<bool>,
     catching_up: Shared<bool>,
+    committed: Shared<Option<u64>>,
     receiver: Arc<Receiver>,
     metrics: watch::Receiver<RaftMetrics<MasterId, Peer>>,
 }
@@ -146,6 +147,7 @@ impl Group {
             lease: Lease::default(),
             confirming: Shared::default(),
             catching_up: Shared::default(),
+            committed: Shared::default(),
             receiver: Arc::new(receiver),
             metrics,
         };
@@ -226,7 +228,7 @@ impl Group {
     /// # Errors
     /// When there is no leader with a majority behind it.
     pub async fn current(&self) -> Result<(), NoLeader> {
-        if self.lease.holds() {
+        if self.lease.holds() && self.applied_to_committed().await {
             return Ok(());
         }
         let found = tokio::time::timeout(LEADER_TIMEOUT, async {
@@ -279,7 +281,22 @@ impl Group {
         if !(self.lease.holds() || self.leads() && self.confirm().await) {
             return Err(NoLeader);
         }
-        Ok(self.machine.applied().borrow().last.map_or(0, |l| l.index))
+        self.committed().await.ok_or(NoLeader)
+    }
+
+    /// What is committed, by the word of the consensus itself. What is applied here may be less: a reader on another
+    /// master may have seen more already; and the tables show a batch a moment before `applied` says so.
+    async fn committed(&self) -> Option<u64> {
+        let ask = || async { self.raft.with_raft_state(|s| s.committed.map_or(0, |l| l.index)).await.ok() };
+        self.committed.get(ask).await
+    }
+
+    /// Waits until the tables show all that is committed.
+    async fn applied_to_committed(&self) -> bool {
+        let Some(index) = self.committed().await else { return false };
+        let mut applied = self.machine.applied();
+        let there = applied.wait_for(|a| a.last.map_or(0, |l| l.index) >= index);
+        matches!(tokio::time::timeout(LEADER_TIMEOUT, there).await, Ok(Ok(_)))
     }
 
     /// Puts a batch into the log and has it applied.
