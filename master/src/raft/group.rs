@@ -314,16 +314,12 @@ impl Group {
         }
     }
 
-    fn check<T>(&self, envelope: Envelope<T>) -> Result<T, Misdirected> {
-        if envelope.to == self.id { Ok(envelope.message) } else { Err(Misdirected(envelope.to)) }
-    }
-
     /// Whether a call is meant for this master.
     ///
     /// # Errors
     /// When it is not.
     pub fn meant<T>(&self, envelope: Envelope<T>) -> Result<T, Misdirected> {
-        self.check(envelope)
+        if envelope.to == self.id { Ok(envelope.message) } else { Err(Misdirected(envelope.to)) }
     }
 
     /// Entries from the leader.
@@ -334,7 +330,7 @@ impl Group {
         &self,
         envelope: Envelope<AppendEntriesRequest<TypeConfig>>,
     ) -> Result<AppendEntriesResponse<MasterId>, AnswerError> {
-        let rpc = self.check(envelope)?;
+        let rpc = self.meant(envelope)?;
         self.raft.append_entries(rpc).await.map_err(|e| AnswerError::Stopped(e.to_string()))
     }
 
@@ -346,7 +342,7 @@ impl Group {
         &self,
         envelope: Envelope<VoteRequest<MasterId>>,
     ) -> Result<VoteResponse<MasterId>, AnswerError> {
-        let rpc = self.check(envelope)?;
+        let rpc = self.meant(envelope)?;
         let answer = self.raft.vote(rpc).await;
         self.lease.end();
         answer.map_err(|e| AnswerError::Stopped(e.to_string()))
@@ -357,7 +353,7 @@ impl Group {
     /// # Errors
     /// As `append`, and when the disk says no.
     pub async fn offered(&self, envelope: Envelope<Offer>) -> Result<u64, AnswerError> {
-        let offer = self.check(envelope)?;
+        let offer = self.meant(envelope)?;
         let receiver = Arc::clone(&self.receiver);
         Ok(blocking(move || receiver.offered(&offer)).await?)
     }
@@ -367,7 +363,7 @@ impl Group {
     /// # Errors
     /// As `offered`.
     pub async fn part(&self, envelope: Envelope<Part>) -> Result<u64, AnswerError> {
-        let part = self.check(envelope)?;
+        let part = self.meant(envelope)?;
         let receiver = Arc::clone(&self.receiver);
         Ok(blocking(move || receiver.part(&part)).await?)
     }
@@ -380,7 +376,7 @@ impl Group {
         &self,
         envelope: Envelope<Install>,
     ) -> Result<SnapshotResponse<MasterId>, AnswerError> {
-        let message = self.check(envelope)?;
+        let message = self.meant(envelope)?;
         let (receiver, offer) = (Arc::clone(&self.receiver), message.offer.clone());
         let received = blocking(move || receiver.whole(&offer)).await?.ok_or(AnswerError::NotWhole)?;
         tracing::info!(bytes = message.offer.bytes, "installing a snapshot");
