@@ -242,7 +242,9 @@ async fn settle(master: &Master, outcome: CommitOutcome, blob: Blob) {
         CommitOutcome::Created => {}
         // The old value is on the reclaim list.
         CommitOutcome::Replaced => master.reclaim.notify_one(),
-        CommitOutcome::ConditionFailed | CommitOutcome::NotEnoughReceipts => told(master, &[blob]).await,
+        CommitOutcome::ConditionFailed | CommitOutcome::NotEnoughReceipts | CommitOutcome::Overtaken => {
+            told(master, &[blob]).await;
+        }
     }
 }
 
