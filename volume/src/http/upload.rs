@@ -271,7 +271,13 @@ impl Incomer {
                 self.volume.peers.call_within(master, COMMIT, &request, within).await;
             let error = match answer {
                 // It may have been carried out before, and its value replaced since: then its copies count no more.
-                Ok(response) if lost && response.outcome == CommitOutcome::NotEnoughReceipts => {
+                Ok(response)
+                    if lost
+                        && matches!(
+                            response.outcome,
+                            CommitOutcome::NotEnoughReceipts | CommitOutcome::Overtaken
+                        ) =>
+                {
                     return Err(outcome_unknown("the first answer of the masters was lost"));
                 }
                 Ok(response) => return Ok(response),
