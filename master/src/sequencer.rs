@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::raft::Batch;
-use crate::raft::group::{Group, NoLeader, WriteError};
+use crate::raft::error::{NoLeader, WriteError};
+use crate::raft::group::Group;
 use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{TableError, meta};

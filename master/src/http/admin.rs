@@ -23,7 +23,7 @@ use shared::wire::volume::VolumeReport;
 
 use crate::cluster::Reachable;
 use crate::master::Master;
-use crate::raft::group::AnswerError;
+use crate::raft::error::AnswerError;
 use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;

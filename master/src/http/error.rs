@@ -3,7 +3,7 @@
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::cluster::NoPlace;
-use crate::raft::group::{AnswerError, NoLeader, WriteError};
+use crate::raft::error::{AnswerError, NoLeader, WriteError};
 use crate::raft::members::MemberError;
 use crate::sequencer::ProposeError;
 use crate::tables::TableError;

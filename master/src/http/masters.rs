@@ -60,9 +60,9 @@ impl Desk {
             RAFT_INSTALL => packed(&group.install(self.unpack(request).await?).await?),
             READ_INDEX => {
                 let question: Envelope<()> = self.read(request).await?;
-                group.meant(question).map_err(crate::raft::group::AnswerError::from)?;
+                group.meant(question).map_err(crate::raft::error::AnswerError::from)?;
                 let index =
-                    group.read_index().await.map_err(|_| crate::raft::group::WriteError::NotLeader)?;
+                    group.read_index().await.map_err(|_| crate::raft::error::WriteError::NotLeader)?;
                 body::json(StatusCode::OK, &index)
             }
             MASTER_SELF => {

@@ -2,7 +2,6 @@
 //! batch of commands gets into the log.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use shared::wire::routes::READ_INDEX;
 use shared::work::blocking;
 use tokio::sync::watch;
 
+use super::error::{AnswerError, Misdirected, NoLeader, WriteError};
 use super::genesis::{StartError, master_id, match_up};
 use super::lease::{Lease, Shared};
 use super::log::LogStore;
@@ -56,44 +56,6 @@ impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("id", &self.id).field("me", &self.me).finish_non_exhaustive()
     }
-}
-
-/// No leader was found, or it has no majority behind it.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the masters have no leader that a majority of them follows; nothing was done")]
-pub struct NoLeader;
-
-/// A batch was not acknowledged.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum WriteError {
-    /// It was not even tried: somebody else leads.
-    #[error("this master does not lead")]
-    NotLeader,
-    /// It may be in the log.
-    #[error("the outcome is unknown")]
-    Unknown,
-}
-
-/// The call was meant for another master.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the call is for master {0}, which is not this one: its address leads here")]
-pub struct Misdirected(pub MasterId);
-
-/// A message of the consensus could not be answered.
-#[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
-    /// Not ours.
-    #[error(transparent)]
-    Misdirected(#[from] Misdirected),
-    /// It has stopped.
-    #[error("the consensus has stopped: {0}")]
-    Stopped(String),
-    /// The disk.
-    #[error("a snapshot cannot be received: {0}")]
-    Io(#[from] io::Error),
-    /// Bytes were lost.
-    #[error("the snapshot is not what was offered; it is asked for again")]
-    NotWhole,
 }
 
 fn config(entries_kept: u64) -> openraft::Config {
@@ -167,6 +129,10 @@ impl Group {
         let metrics = self.metrics.borrow();
         let mut voters = metrics.membership_config.voter_ids();
         voters.next() == Some(self.id) && voters.next().is_none()
+    }
+
+    fn is_small(&self) -> bool {
+        self.metrics.borrow().membership_config.voter_ids().count() <= 3
     }
 
     /// This master.
@@ -306,7 +272,11 @@ impl Group {
     pub async fn write(&self, batch: Batch) -> Result<Outcomes, WriteError> {
         match self.raft.client_write(batch).await {
             Ok(written) => Ok(written.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(WriteError::NotLeader),
+            // Said of an entry, too, that a new leader has overwritten here. With more than three masters one that is down may
+            // still hold it, and come to lead.
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) if self.is_small() => {
+                Err(WriteError::NotLeader)
+            }
             Err(error) => {
                 tracing::error!(%error, "a batch of commands was not acknowledged");
                 Err(WriteError::Unknown)

@@ -9,7 +9,8 @@ use openraft::error::{ClientWriteError, RaftError};
 use shared::limits::{LEADER_TIMEOUT, MASTERS_MAX, PROPOSE_TIMEOUT, RAFT_LAG_MAX};
 use shared::wire::master::{MasterRole, MasterSummary, Standing};
 
-use super::group::{Group, NoLeader};
+use super::error::NoLeader;
+use super::group::Group;
 use super::{MasterId, Peer};
 
 /// A step of membership could not be taken.

@@ -242,15 +242,15 @@ fn deletes_and_refusals_leave_tombstones_and_nothing_else_does() {
 }
 
 #[test]
-fn a_commit_that_is_older_than_a_delete_came_before_it() {
+fn a_commit_that_is_older_than_what_was_deleted_is_refused() {
     let db = database();
     run(&db, &commit(1, 5, &[0], WriteCondition::None));
     run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
-    let created = Outcome::Commit(CommitOutcome::Created, 1);
-    assert_eq!(run(&db, &commit(1, 4, &[1], WriteCondition::None)), created);
+    let (created, overtaken) =
+        (Outcome::Commit(CommitOutcome::Created, 1), Outcome::Commit(CommitOutcome::Overtaken, 1));
+    assert_eq!(run(&db, &commit(1, 4, &[1], WriteCondition::None)), overtaken);
     assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
-    let refused = Outcome::Commit(CommitOutcome::ConditionFailed, 1);
-    assert_eq!(run(&db, &commit(1, 3, &[1], WriteCondition::Absent)), refused);
+    assert_eq!(run(&db, &commit(1, 3, &[1], WriteCondition::Absent)), overtaken);
     assert_eq!(run(&db, &commit(1, 6, &[1], WriteCondition::Absent)), created);
     run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
     // Forgotten is what was deleted, not what was deleted later.
