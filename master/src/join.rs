@@ -66,6 +66,10 @@ pub async fn become_voter(master: Arc<Master>) {
         if right && (members.voter_ids().any(|v| v == group.id()) || master.config.wait) {
             return;
         }
+        // It was taken out, and nobody has told it to join again.
+        if members.get_node(&group.id()).is_none() && config.is_empty() {
+            return;
+        }
         config.extend(group.addresses().into_iter().map(|p| p.address));
         if let Err(error) = step(group, &master.peers, &config, Some(master.cluster.id())).await {
             tracing::debug!(error, "no step towards a vote");

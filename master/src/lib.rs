@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::limits::HEARTBEAT_INTERVAL;
+use shared::limits::{HEARTBEAT_INTERVAL, SNAPSHOT_KEPT};
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
@@ -205,6 +205,12 @@ fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::
         tokio::spawn(run_worker(
             work::orphans::Orphans::new(Arc::clone(master)),
             orphan_interval,
+            alone(),
+            shutdown.clone(),
+        )),
+        tokio::spawn(run_worker(
+            work::snapshots::Snapshots(Arc::clone(master)),
+            SNAPSHOT_KEPT,
             alone(),
             shutdown.clone(),
         )),

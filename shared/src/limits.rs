@@ -223,6 +223,9 @@ pub const RAFT_ENTRIES_KEPT: u64 = 16_384;
 pub const RAFT_LAG_MAX: u64 = 1000;
 /// One part of a snapshot on its way to another master: half a message.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
+/// Snapshots that nobody reads are looked for so often: long enough that a master whose connection broke goes on
+/// with the same one.
+pub const SNAPSHOT_KEPT: Duration = Duration::from_secs(600);
 /// Records in one step of writing a snapshot; commits wait for as long as one step takes.
 pub const SNAPSHOT_STEP: usize = 256;
 /// A master that gets a snapshot needs so long at most from its last byte until it is in use.

@@ -94,7 +94,7 @@ impl Machine {
         Ok(new)
     }
 
-    /// Lets go of a snapshot that nobody has asked for since the last call.
+    /// Lets go of a snapshot that nobody reads now.
     pub async fn drop_unused(&self) {
         let mut prepared = self.prepared.lock().await;
         if prepared.as_ref().is_some_and(|p| Arc::strong_count(p) == 1) {
