@@ -45,7 +45,7 @@ async fn crash_rounds() {
     let mut cluster = Cluster::start("crash", options).await;
     let oracle = Oracle::with_journal(&cluster.folder().join("journal"));
     let mut upkeep = Upkeep::new(&cluster, &oracle).await;
-    let load = Load::start(cluster.url(), &oracle, SHAPE, &mut dice).await;
+    let load = Load::start(&cluster, &oracle, SHAPE, &mut dice).await;
     let started = Instant::now();
     for round in 0..rounds {
         upkeep.rot(&cluster, &mut dice);

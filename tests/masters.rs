@@ -19,5 +19,7 @@ mod members;
 mod nemesis;
 #[path = "masters/overtaken.rs"]
 mod overtaken;
+#[path = "masters/snapshots.rs"]
+mod snapshots;
 #[path = "masters/writers.rs"]
 mod writers;

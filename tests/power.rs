@@ -20,7 +20,7 @@ use tests::disk::{Disk, FileSystem, available, cutter};
 use tests::load::{Load, Shape, audit_after_restart};
 use tests::tamper::Library;
 use tests::wait::moment;
-use tests::{Dice, Folder, Oracle, eventually, say, setting};
+use tests::{Client, Dice, Folder, Oracle, eventually, say, setting};
 
 use site::{Plan, Site};
 
@@ -29,12 +29,15 @@ const SHAPE: Shape =
 /// Cuts while a server opens what the last one left, at most.
 const CUTS_WHILE_OPENING: u64 = 5;
 
-fn victims(dice: &mut Dice) -> Vec<usize> {
+/// One server, all of them, or all masters, or the leader.
+async fn victims(site: &Site, dice: &mut Dice) -> Vec<usize> {
+    let masters = site.cluster.masters().count();
+    let servers = masters + site.cluster.volumes.len();
     match dice.below(5) {
-        0 => vec![0],
-        1 => vec![1],
-        2 => vec![2],
-        _ => vec![0, 1, 2],
+        0 => vec![site.cluster.leader().await.unwrap_or(0)],
+        1 => vec![dice.index(servers)],
+        2 => (0..masters).collect(),
+        _ => (0..servers).collect(),
     }
 }
 
@@ -48,7 +51,7 @@ struct Cuts {
 
 /// A round under load: how many changes were acknowledged, or what the oracle found.
 async fn round(site: &mut Site, oracle: &Oracle, dice: &mut Dice, cuts: &Cuts) -> Result<u64, String> {
-    let load = Load::start(site.cluster.url(), oracle, SHAPE, dice).await;
+    let load = Load::start(&site.cluster, oracle, SHAPE, dice).await;
     let wanted = 20 + dice.below(40);
     let counts = load.counts();
     eventually(Duration::from_secs(60), "the load works", async || {
@@ -61,11 +64,13 @@ async fn round(site: &mut Site, oracle: &Oracle, dice: &mut Dice, cuts: &Cuts) -
     site.cluster.settled().await;
     let acknowledged = load.finish().await?;
     moment(Duration::from_millis(500)).await;
-    audit_after_restart(&site.cluster.client(), oracle).await?;
+    for master in site.cluster.masters() {
+        audit_after_restart(&Client::new(master.url()), oracle).await?;
+    }
     Ok(acknowledged)
 }
 
-async fn power_cuts_lose_nothing(test: &str, file_system: FileSystem) {
+async fn power_cuts_lose_nothing(test: &str, file_system: FileSystem, masters: usize) {
     if !available(test) {
         return;
     }
@@ -75,12 +80,12 @@ async fn power_cuts_lose_nothing(test: &str, file_system: FileSystem) {
     let volume_env = vec![vec![], library.as_ref().map(Library::without_holes).unwrap_or_default()];
     let rounds = setting("BARGE_POWER_ROUNDS", 4);
     let mut dice = Dice::of_run();
-    let mut site = Site::new(test, Plan { volume_env, ..Plan::usual(file_system) }).await;
+    let mut site = Site::new(test, Plan { masters, volume_env, ..Plan::usual(file_system) }).await;
     let oracle = Oracle::with_journal(&site.cluster.folder().join("journal"));
     let (started, mut all, mut moved) = (Instant::now(), 0, 0);
     for n in 0..rounds {
         // Everything at once in the first round whatever the dice say: that is a real power cut.
-        let victims = if n == 0 { vec![0, 1, 2] } else { victims(&mut dice) };
+        let victims = if n == 0 { (0..masters + 2).collect() } else { victims(&site, &mut dice).await };
         let while_opening = if dice.once_in(2) { 1 + dice.below(CUTS_WHILE_OPENING) } else { 0 };
         let cuts = Cuts { victims, while_opening };
         match round(&mut site, &oracle, &mut dice, &cuts).await {
@@ -100,12 +105,22 @@ async fn power_cuts_lose_nothing(test: &str, file_system: FileSystem) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_lose_nothing_on_ext4() {
-    power_cuts_lose_nothing("power_cuts_lose_nothing_on_ext4", FileSystem::Ext4).await;
+    power_cuts_lose_nothing("power_cuts_lose_nothing_on_ext4", FileSystem::Ext4, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_lose_nothing_on_xfs() {
-    power_cuts_lose_nothing("power_cuts_lose_nothing_on_xfs", FileSystem::Xfs).await;
+    power_cuts_lose_nothing("power_cuts_lose_nothing_on_xfs", FileSystem::Xfs, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_of_three_masters_lose_nothing_on_ext4() {
+    power_cuts_lose_nothing("power_cuts_of_three_masters_lose_nothing_on_ext4", FileSystem::Ext4, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_of_three_masters_lose_nothing_on_xfs() {
+    power_cuts_lose_nothing("power_cuts_of_three_masters_lose_nothing_on_xfs", FileSystem::Xfs, 3).await;
 }
 
 /// The cut itself is proved: what was not synced is gone, what was synced is there.

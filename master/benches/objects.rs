@@ -1,13 +1,15 @@
 //! What millions of objects cost the master: how fast they are committed, what they take on disk and in memory, how
-//! long a start takes, how fast they are listed, and how sled's file grows when all of them are overwritten.
+//! long a start takes, how fast they are listed, how sled's file grows when all of them are overwritten, and how long
+//! a start takes after kill -9.
 //!
 //! `cargo bench -p master --bench objects -- --objects 1000000 --dir DIR` (an absolute path: it fills DIR). Commits go
 //! through a group of one, 512 to a batch, each batch synced as always; no value is stored anywhere.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its result")]
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
+use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +33,9 @@ const FOLDERS: u64 = 1000;
 const LISTED_PAGES: usize = 2000;
 /// A stride without a common divisor with any number of objects that one would choose: keys come in no order.
 const STRIDE: u64 = 1_000_003;
+/// A crash comes after so many acknowledged objects at least, and that many more at most.
+const CRASH_OBJECTS_MIN: u64 = 10_000;
+const CRASH_OBJECTS_SPAN: u64 = 70_000;
 
 #[derive(Parser)]
 struct Args {
@@ -43,9 +48,18 @@ struct Args {
     /// Overwrite every object so many times
     #[arg(long, default_value_t = 0)]
     overwrites: u64,
+    /// Then kill it so many times while it overwrites
+    #[arg(long, default_value_t = 0)]
+    crashes: u64,
     /// Fill (or overwrite in this round) and end without stopping properly, as a crash would
     #[arg(long, hide = true)]
     fill: Option<u64>,
+    /// Say after each batch how many objects are acknowledged
+    #[arg(long, hide = true)]
+    tell: bool,
+    /// Open, see that so many objects of a round are there, and end
+    #[arg(long, hide = true, num_args = 2)]
+    check: Option<Vec<u64>>,
     /// Open, list and end
     #[arg(long, hide = true)]
     open: bool,
@@ -60,6 +74,9 @@ fn main() -> Result<()> {
     if let Some(round) = args.fill {
         return runtime.block_on(fill(&args, round));
     }
+    if let Some(&[round, acknowledged]) = args.check.as_deref() {
+        return runtime.block_on(check(&args, round, acknowledged));
+    }
     if args.open {
         return runtime.block_on(open(&args));
     }
@@ -69,17 +86,68 @@ fn main() -> Result<()> {
         }
         again(&args, &["--open"])?;
     }
-    Ok(())
+    crashes(&args)
 }
 
 /// A process of its own for each step: what one leaves in memory must not count for the next.
+fn step(args: &Args, more: &[&str]) -> Result<Process> {
+    let mut process = Process::new(std::env::current_exe()?);
+    process.args(["--objects", &args.objects.to_string(), "--dir"]).arg(&args.dir).args(more);
+    Ok(process)
+}
+
 fn again(args: &Args, more: &[&str]) -> Result<()> {
-    let status = Process::new(std::env::current_exe()?)
-        .args(["--objects", &args.objects.to_string(), "--dir"])
-        .arg(&args.dir)
-        .args(more)
-        .status()?;
-    ensure!(status.success(), "a step failed");
+    ensure!(step(args, more)?.status()?.success(), "a step failed");
+    Ok(())
+}
+
+/// Kills it again and again while it overwrites, and opens what is left.
+fn crashes(args: &Args) -> Result<()> {
+    let mut seconds = Vec::new();
+    for crash in 0..args.crashes {
+        let round = args.overwrites + 1 + crash;
+        let enough = CRASH_OBJECTS_MIN + crash.wrapping_mul(STRIDE) % CRASH_OBJECTS_SPAN;
+        let mut victim =
+            step(args, &["--fill", &round.to_string(), "--tell"])?.stdout(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(victim.stdout.take().context("its output is a pipe")?).lines();
+        let mut acknowledged = 0;
+        for line in lines {
+            // What it still said before it died counts as well.
+            acknowledged = line?.parse().unwrap_or(acknowledged);
+            if acknowledged >= enough.min(args.objects) {
+                victim.kill()?;
+            }
+        }
+        victim.wait()?;
+        let check = ["--check", &round.to_string(), &acknowledged.to_string()];
+        let output = step(args, &check)?.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "what was acknowledged is not there after crash {crash}");
+        seconds.push(String::from_utf8(output.stdout)?.trim().parse::<f64>()?);
+    }
+    seconds.sort_by(f64::total_cmp);
+    if let [least, .., most] = seconds.as_slice() {
+        println!(
+            "{} times kill -9 under load, nothing acknowledged lost; opened after it in {least:.2} to {most:.2} s, median {:.2} s",
+            seconds.len(),
+            seconds[seconds.len() / 2]
+        );
+    }
+    Ok(())
+}
+
+/// Prints the seconds that opening took.
+async fn check(args: &Args, round: u64, acknowledged: u64) -> Result<()> {
+    let began = Instant::now();
+    let group = group(&args.dir).await?;
+    group.current().await?;
+    println!("{}", began.elapsed().as_secs_f64());
+    let tree = group.machine().database().tree();
+    for turn in 0..acknowledged {
+        let Command::Commit(wanted) = commit(nth(turn, args.objects), turn, round) else { continue };
+        let object = Tables::new(&tree).object(&wanted.key)?;
+        ensure!(object.is_some_and(|o| o.generation == wanted.blob), "{} is lost", wanted.key);
+    }
+    group.stop().await;
     Ok(())
 }
 
@@ -100,10 +168,14 @@ async fn fill(args: &Args, round: u64) -> Result<()> {
     group.current().await?;
     let began = Instant::now();
     let mut batch = Vec::with_capacity(COMMIT_BATCH);
-    for n in 0..args.objects {
-        batch.push(commit(n.wrapping_mul(STRIDE) % args.objects, n, round));
-        if batch.len() == COMMIT_BATCH || n + 1 == args.objects {
+    for turn in 0..args.objects {
+        batch.push(commit(nth(turn, args.objects), turn, round));
+        if batch.len() == COMMIT_BATCH || turn + 1 == args.objects {
             write(&group, std::mem::take(&mut batch)).await?;
+            if args.tell {
+                println!("{}", turn + 1);
+                std::io::stdout().flush()?;
+            }
         }
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -121,6 +193,11 @@ async fn fill(args: &Args, round: u64) -> Result<()> {
 async fn write(group: &Group, commands: Vec<Command>) -> Result<()> {
     group.write(Batch(commands)).await.context("a batch was refused")?;
     Ok(())
+}
+
+/// Which object comes in which turn.
+fn nth(turn: u64, objects: u64) -> u64 {
+    turn.wrapping_mul(STRIDE) % objects
 }
 
 /// The `turn`-th commit of a round: blob ids come in order, as they do in life; keys do not.

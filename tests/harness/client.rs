@@ -82,6 +82,11 @@ impl Client {
         &self.http
     }
 
+    /// `HOST:PORT` of the server.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// The URL of a key or path, which may bring a query.
     pub fn url(&self, path: &str) -> String {
         format!("{}/{}", self.base, path.trim_start_matches('/'))

@@ -46,6 +46,8 @@ pub struct Options {
     pub down_after: Duration,
     /// Directories of the master and of the volumes; inside the test's own where none are named.
     pub master_folder: Option<PathBuf>,
+    /// Of the other masters; see `master_folder`.
+    pub more_master_folders: Vec<PathBuf>,
     /// See `master_folder`.
     pub volume_folders: Vec<PathBuf>,
     /// Variables of the master, of each of several: the first one's where there are no others.
@@ -74,6 +76,7 @@ impl Default for Options {
             orphan_grace: Duration::from_secs(600),
             down_after: Duration::from_secs(3),
             master_folder: None,
+            more_master_folders: Vec::new(),
             volume_folders: Vec::new(),
             master_env: Vec::new(),
             more_master_env: Vec::new(),
@@ -144,7 +147,7 @@ impl Cluster {
         for n in 2..=options.masters {
             let mut spec = spec.clone();
             spec.name = format!("master{n}");
-            spec.args[0] = folder.join(format!("master{n}")).into();
+            spec.args[0] = within(options.more_master_folders.get(n - 2), format!("master{n}")).into();
             add(&mut spec, "--join", master.url());
             if let Some(env) = options.more_master_env.get(n - 2) {
                 spec.env.clone_from(env);

@@ -12,6 +12,7 @@ use shared::work::blocking;
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Broken, Client};
+use crate::cluster::Cluster;
 use crate::oracle::{Change, Oracle};
 use crate::raw::Raw;
 use crate::value::{Dice, value};
@@ -60,13 +61,14 @@ pub struct Load {
 
 #[derive(Clone)]
 struct Actor {
-    client: Client,
+    masters: Vec<Client>,
+    /// The master that answered last.
+    master: usize,
     oracle: Oracle,
     counts: Arc<Counts>,
     over: Arc<AtomicBool>,
     dice: Dice,
     shape: Shape,
-    address: String,
 }
 
 fn hot(n: u64) -> String {
@@ -74,20 +76,21 @@ fn hot(n: u64) -> String {
 }
 
 impl Load {
-    /// Gives the hot keys their first value, and lets everybody loose on the master at `url`.
+    /// Gives the hot keys their first value, and lets everybody loose on the masters.
     ///
     /// # Panics
     /// When the first values cannot be stored: nothing is broken yet.
-    pub async fn start(url: &str, oracle: &Oracle, shape: Shape, dice: &mut Dice) -> Self {
+    pub async fn start(cluster: &Cluster, oracle: &Oracle, shape: Shape, dice: &mut Dice) -> Self {
         let (counts, over) = (Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
+        let masters: Vec<Client> = cluster.masters().map(|s| Client::new(s.url())).collect();
         let mut actor = || Actor {
-            client: Client::new(url),
+            masters: masters.clone(),
+            master: dice.index(masters.len()),
             oracle: oracle.clone(),
             counts: Arc::clone(&counts),
             over: Arc::clone(&over),
             dice: dice.split(),
             shape,
-            address: url.trim_start_matches("http://").to_owned(),
         };
         let mut tasks = Vec::new();
         for n in 0..shape.hot_keys {
@@ -210,14 +213,14 @@ impl Actor {
         } else {
             key.to_owned()
         };
-        let outcome = self.client.send(Method::PUT, &path, &[], Some(bytes)).await;
+        let outcome = self.client().send(Method::PUT, &path, &[], Some(bytes)).await;
         self.settle(intent, outcome)
     }
 
     async fn delete(&mut self, key: &str) -> Option<bool> {
         let since = self.oracle.moment();
         let intent = self.oracle.intend(key, Change::Delete);
-        let outcome = self.client.delete(key).await;
+        let outcome = self.client().delete(key).await;
         if matches!(&outcome, Ok(a) if a.status == 404) {
             // It changed nothing and says that there is nothing: a read, judged like every other. Taken
             // for an unknown delete, it would excuse the loss it reports.
@@ -228,7 +231,19 @@ impl Actor {
         self.settle(intent, outcome)
     }
 
-    fn settle(&self, intent: crate::oracle::Intent, outcome: Result<Answer, Broken>) -> Option<bool> {
+    fn client(&self) -> &Client {
+        &self.masters[self.master]
+    }
+
+    /// The next one is asked from now on.
+    fn turn(&mut self) {
+        self.master = (self.master + 1) % self.masters.len();
+    }
+
+    fn settle(&mut self, intent: crate::oracle::Intent, outcome: Result<Answer, Broken>) -> Option<bool> {
+        if !matches!(&outcome, Ok(answer) if answer.is_success()) {
+            self.turn();
+        }
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         match outcome {
             Ok(answer) if answer.is_success() => {
@@ -252,7 +267,7 @@ impl Actor {
 
     /// An upload that stops in the middle: it must leave nothing.
     async fn break_off(&mut self, key: &str) {
-        let (bytes, address) = (self.bytes(), self.address.clone());
+        let (bytes, address) = (self.bytes(), self.client().address().to_owned());
         let head = format!("PUT /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len());
         let sent = usize::try_from(self.dice.below(bytes.len() as u64)).expect("in memory");
         blocking(move || {
@@ -268,13 +283,16 @@ impl Actor {
     /// Reads a key and judges what comes; none when no answer came.
     async fn verify(&mut self, key: &str) -> Option<bool> {
         let streamed = self.dice.once_in(2);
-        let seen = look(&self.client, &self.oracle, key, streamed).await;
+        let seen = look(self.client(), &self.oracle, key, streamed).await;
         match seen {
             Ok(Some(())) => {
                 self.counts.reads.fetch_add(1, Ordering::Relaxed);
                 Some(true)
             }
-            Ok(None) => None,
+            Ok(None) => {
+                self.turn();
+                None
+            }
             Err(violation) => panic!("VIOLATION {violation}"),
         }
     }

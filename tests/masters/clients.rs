@@ -127,6 +127,10 @@ impl Worker {
             // HEAD has no body, and no code.
             404 if method == Method::HEAD || answer.code() == Some(ErrorCode::NotFound) => Outcome::Saw(None),
             status => {
+                if status == 500 {
+                    // Nothing that we do to the masters is a fault of the program.
+                    panic!("{} through master {}: {}", page.key, self.master + 1, answer.text());
+                }
                 self.book.count(format!("read failed ({status})"));
                 return false;
             }

@@ -16,9 +16,11 @@ const DISK_MIB: u64 = 512;
 pub struct Plan {
     /// On all disks.
     pub file_system: FileSystem,
+    /// Masters.
+    pub masters: usize,
     /// Volumes, and copies of each value.
     pub volumes: usize,
-    /// Whether the master's power can be cut as well.
+    /// Whether the masters' power can be cut as well.
     pub master_disk: bool,
     /// See `Options`.
     pub log_entries_kept: Option<u64>,
@@ -38,6 +40,7 @@ impl Plan {
     pub fn usual(file_system: FileSystem) -> Self {
         Self {
             file_system,
+            masters: 1,
             volumes: 2,
             master_disk: true,
             // The tables are what is left, and not the log, now and then.
@@ -60,7 +63,7 @@ impl Plan {
 /// The cluster.
 pub struct Site {
     pub cluster: Cluster,
-    /// The master's first, as its servers.
+    /// The masters' first, as its servers.
     disks: Vec<Option<Disk>>,
     cutter: PathBuf,
     // Last: the disks are in it.
@@ -72,7 +75,10 @@ impl Site {
         let folder = Folder::new(name);
         let cutter = cutter(&folder).await;
         let disk = async |name: &str| Disk::with(plan.file_system, &folder, name, DISK_MIB).await;
-        let mut disks = vec![if plan.master_disk { Some(disk("disk-master").await) } else { None }];
+        let mut disks = Vec::new();
+        for n in 1..=plan.masters {
+            disks.push(if plan.master_disk { Some(disk(&format!("disk-master{n}")).await) } else { None });
+        }
         for n in 1..=plan.volumes {
             disks.push(Some(disk(&format!("disk-volume{n}")).await));
         }
@@ -85,6 +91,7 @@ impl Site {
             std::os::unix::fs::symlink(&log, data.join("raft")).expect("a link");
         }
         let options = Options {
+            masters: plan.masters,
             volumes: plan.volumes,
             replicas: plan.volumes,
             min_replicas: plan.volumes,
@@ -95,7 +102,8 @@ impl Site {
             orphan_grace: plan.orphan_grace,
             down_after: Duration::from_secs(2),
             master_folder: data(&disks[0]),
-            volume_folders: disks[1..].iter().filter_map(data).collect(),
+            more_master_folders: disks[1..plan.masters].iter().filter_map(data).collect(),
+            volume_folders: disks[plan.masters..].iter().filter_map(data).collect(),
             master_env: plan.master_env,
             volume_env: plan.volume_env,
             ..Options::default()

@@ -23,7 +23,7 @@ async fn nothing_is_lost_and_nothing_comes_back() {
     let oracle = Oracle::with_journal(&cluster.folder().join("journal"));
     let mut newest = None;
     for round in 0..rounds {
-        let load = Load::start(cluster.url(), &oracle, SHAPE, &mut dice).await;
+        let load = Load::start(&cluster, &oracle, SHAPE, &mut dice).await;
         let limit = Duration::from_secs(60);
         acknowledged(&load, 40).await;
         let client = cluster.client();

@@ -109,8 +109,8 @@ impl Line {
         let prepared =
             machine.prepare(snapshot.meta.last_log_id).await.map_err(|e| Trouble::Tables(e.to_string()))?;
         let offer = Offer { bytes: prepared.summary.bytes, digest: prepared.summary.digest };
-        tracing::info!(to = self.address, bytes = offer.bytes, "sending a snapshot");
         let mut have: u64 = self.call(RAFT_OFFER, offer.clone(), CALL_TIMEOUT).await?;
+        tracing::info!(to = self.address, from = have, bytes = offer.bytes, "sending a snapshot");
         while have < offer.bytes {
             let bytes = prepared.part(have).await.map_err(|e| Trouble::Tables(e.to_string()))?;
             let part = Part { digest: offer.digest, offset: have, bytes };
