@@ -20,6 +20,7 @@ use master::list::{ListQuery, page};
 use master::raft::group::Group;
 use master::raft::{Batch, Peer};
 use master::state::command::{Command, Commit};
+use master::tables::Tables;
 use shared::clock::{Clock, Timestamp};
 use shared::condition::WriteCondition;
 use shared::digest::Digest;

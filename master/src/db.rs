@@ -7,6 +7,8 @@ pub(crate) mod files;
 
 pub(crate) mod mark;
 
+mod replace;
+
 use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
@@ -20,18 +22,16 @@ use shared::limits::{CLOCK_SKEW_MAX, SNAPSHOT_STEP};
 use self::files::Files;
 pub(crate) use self::files::FilesError;
 use self::mark::Mark;
+use self::replace::finish_replacing;
 use crate::snapshot::{self, SnapshotError, Summary};
 use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Gap, Identity};
-use crate::tables::{TableError, Tables};
+use crate::tables::{TableError, Tables, check};
 
 /// The tables in use.
 const CURRENT: &str = "sled";
-/// Tables that are being written.
-const BUILDING: &str = "sled.building";
-/// Tables that are complete and durable, and take the place of the current ones.
-const INCOMING: &str = "sled.incoming";
-/// Tables that were replaced.
-const OLD: &str = "sled.old";
+
+/// Says who uses the directory.
+pub(crate) const LOCK: &str = "lock";
 
 /// The log beside the tables.
 pub(crate) const LOG: &str = "raft";
@@ -52,6 +52,15 @@ pub struct Database {
     mark: Mark,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
+}
+
+/// Takes the tap away at the end, however that comes: nothing is written behind it.
+struct Closed<'a>(&'a Mutex<Option<snapshot::Writer>>);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// The metadata directory could not be opened.
@@ -113,7 +122,7 @@ impl Database {
             move |source| OpenError::Io { path: at, source }
         };
         create_dir_all(path).map_err(io(path))?;
-        let lock_path = path.join("lock");
+        let lock_path = path.join(LOCK);
         let lock = File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
         lock.try_lock().map_err(|e| match e {
             fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
@@ -231,8 +240,12 @@ impl Database {
         let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = || self.tap.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = snapshot::Writer::create(to)?;
-        *lock() = Some(writer);
-        let tree = self.tree();
+        let (tree, _closed) = {
+            // Tables that are replaced end this: the tree must be the one that commits go to from now on.
+            let mut tap = lock();
+            *tap = Some(writer);
+            (self.tree(), Closed(&self.tap))
+        };
         let mut after: Option<Vec<u8>> = None;
         loop {
             let mut tap = lock();
@@ -243,6 +256,9 @@ impl Database {
             };
             let step: Vec<_> =
                 records.take(SNAPSHOT_STEP).collect::<Result<_, _>>().map_err(TableError::from)?;
+            for (path, value) in &step {
+                check(path, value)?;
+            }
             writer.changes(step.iter().map(|(path, value)| (&path[..], Some(&value[..]))))?;
             match step.last() {
                 Some((last, _)) if step.len() == SNAPSHOT_STEP => after = Some(last.to_vec()),
@@ -254,14 +270,6 @@ impl Database {
                 }
             }
         }
-    }
-
-    /// Puts the records of the snapshot `from` in the place of all there are: all of it or, after a crash, nothing.
-    ///
-    /// # Errors
-    /// When the snapshot is not whole, or the disk fails.
-    pub fn replace(&self, from: &Path) -> Result<(), SnapshotError> {
-        self.put_in_place(from, |_| Ok(()))
     }
 
     /// As `replace`, for a directory of its own: without the place in the log of those who wrote the snapshot, and with a
@@ -279,70 +287,6 @@ impl Database {
             Ok(())
         })
     }
-
-    fn put_in_place(
-        &self,
-        from: &Path,
-        finish: impl Fn(&sled::Tree) -> Result<(), TableError>,
-    ) -> Result<(), SnapshotError> {
-        let building = self.path.join(BUILDING);
-        build(&building, from, finish)?;
-        let io = SnapshotError::io(&self.path);
-        fs::rename(&building, self.path.join(INCOMING)).map_err(&io)?;
-        File::open(&self.path).and_then(|f| f.sync_all()).map_err(&io)?;
-        finish_replacing(&self.path).map_err(&io)?;
-        let files = reopen(&self.path.join(CURRENT))?;
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
-        Ok(())
-    }
-}
-
-/// Makes tables of a snapshot's records, durable when this returns.
-fn build(
-    folder: &Path,
-    from: &Path,
-    finish: impl Fn(&sled::Tree) -> Result<(), TableError>,
-) -> Result<(), SnapshotError> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(SnapshotError::io(folder))?;
-    }
-    let files = Files::open(folder).map_err(SnapshotError::from)?;
-    for frame in snapshot::Reader::open(from)? {
-        let mut batch = sled::Batch::default();
-        for (path, value) in frame? {
-            match value {
-                Some(value) => batch.insert(path, value),
-                None => batch.remove(path),
-            }
-        }
-        files.db.apply_batch(batch).map_err(TableError::from)?;
-    }
-    finish(&files.db)?;
-    files.sync()?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(SnapshotError::io(folder))
-}
-
-/// Opens tables that were closed a moment ago.
-fn reopen(folder: &Path) -> Result<Files, SnapshotError> {
-    files::released(folder).map_err(SnapshotError::io(folder))?;
-    Ok(Files::open(folder)?)
-}
-
-/// Goes on where a replacement was interrupted. Tables under the name `INCOMING` are complete.
-fn finish_replacing(path: &Path) -> io::Result<()> {
-    let [current, building, incoming, old] = [CURRENT, BUILDING, INCOMING, OLD].map(|name| path.join(name));
-    let remove = |folder: &Path| if folder.exists() { fs::remove_dir_all(folder) } else { Ok(()) };
-    let sync = || File::open(path)?.sync_all();
-    if incoming.exists() {
-        if current.exists() {
-            remove(&old)?;
-            fs::rename(&current, &old)?;
-        }
-        fs::rename(&incoming, &current)?;
-        sync()?;
-    }
-    remove(&building)?;
-    remove(&old)
 }
 
 #[cfg(test)]
@@ -420,43 +364,8 @@ mod tests {
         assert_eq!(get(&b, "of b alone"), None);
         assert_eq!(get(&b, "00000"), get(&b, "04999"));
         assert_eq!(b.tree().len(), 5000);
-        drop(b);
-        let b = reopened(&dir.path().join("b"));
+        b.close().unwrap();
+        let b = Database::open(&dir.path().join("b")).unwrap();
         assert_eq!(b.tree().len(), 5000);
-    }
-
-    fn reopened(path: &Path) -> Database {
-        let db = path.join(CURRENT).join("db");
-        if let Ok(file) = File::open(db) {
-            file.lock().unwrap();
-        }
-        Database::open(path).unwrap()
-    }
-
-    #[test]
-    fn a_replacement_goes_on_after_a_crash() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("meta");
-        let db = Database::open(&path).unwrap();
-        put(&db, "old", 1);
-        db.checkpoint().unwrap();
-        drop(db);
-        // Half built: thrown away.
-        fs::create_dir(path.join(BUILDING)).unwrap();
-        fs::write(path.join(BUILDING).join("db"), b"half").unwrap();
-        let db = reopened(&path);
-        assert_eq!(get(&db, "old"), Some(1));
-        let file = dir.path().join("snapshot");
-        put(&db, "new", 2);
-        db.write_snapshot(&file).unwrap();
-        put(&db, "newer", 3);
-        drop(db);
-        // Complete, and the current ones already out of the way.
-        build(&path.join(BUILDING), &file, |_| Ok(())).unwrap();
-        fs::rename(path.join(BUILDING), path.join(INCOMING)).unwrap();
-        fs::rename(path.join(CURRENT), path.join(OLD)).unwrap();
-        let db = reopened(&path);
-        assert_eq!((get(&db, "new"), get(&db, "newer")), (Some(2), None));
-        assert!(!path.join(OLD).exists());
     }
 }

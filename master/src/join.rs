@@ -30,10 +30,16 @@ pub async fn cluster(config: &Config, group: &Group, peers: &PeerClient) -> Resu
     let mut applied = group.machine().applied();
     let begins = config.join.is_empty() && !config.wait;
     if database.identity()?.is_none() && begins {
-        crate::http::masters::found(group).await.map_err(|e| match e.code {
-            ErrorCode::WrongCluster => RunError::Emptied(database.path().to_owned()),
-            _ => RunError::NotFounded(e.message),
-        })?;
+        match crate::http::masters::found(group).await {
+            Ok(()) => {}
+            // The tables were not durable yet; the log has everything since the first entry.
+            Err(e) if e.code == ErrorCode::WrongCluster => {
+                tracing::info!(
+                    "the log knows of other masters: its entries are applied when one of them leads"
+                );
+            }
+            Err(e) => return Err(RunError::NotFounded(e.message)),
+        }
     }
     let mut said = None;
     loop {
@@ -63,7 +69,7 @@ pub async fn become_voter(master: Arc<Master>) {
         let known = group.metrics().membership_config;
         let members = known.membership();
         let right = members.get_node(&group.id()) == Some(group.me());
-        if right && (members.voter_ids().any(|v| v == group.id()) || master.config.wait) {
+        if right && (group.votes(group.id()) || master.config.wait) {
             return;
         }
         // It was taken out, and nobody has told it to join again.

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::limits::{HEARTBEAT_INTERVAL, SNAPSHOT_KEPT};
+use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
@@ -78,13 +78,6 @@ pub enum RunError {
         "the consensus of the masters failed: {0}. See the log; mend the disk, then start the master again"
     )]
     ConsensusFailed(String),
-    /// It has been more than it is now.
-    #[error(
-        "{0} has the vote of a master that belonged to a cluster, and no metadata: what it held is lost. Remove the directory \
-         and start the master with --join to get everything from the others; with one master alone, `barge cluster rebuild` \
-         makes the metadata anew from the volumes, and no value is lost"
-    )]
-    Emptied(std::path::PathBuf),
     /// No cluster begins.
     #[error("a new cluster cannot be begun: {0}")]
     NotFounded(String),
@@ -209,8 +202,8 @@ fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(
-            work::snapshots::Snapshots(Arc::clone(master)),
-            SNAPSHOT_KEPT,
+            work::upkeep::Upkeep(Arc::clone(master)),
+            HEARTBEAT_INTERVAL,
             alone(),
             shutdown.clone(),
         )),

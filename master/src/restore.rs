@@ -7,7 +7,7 @@ use std::path::Path;
 
 use shared::clock::Clock;
 
-use crate::db::{Database, OpenError};
+use crate::db::{Database, LOCK, OpenError};
 use crate::snapshot::{Reader, SnapshotError};
 use crate::tables::TableError;
 use crate::tables::meta::{self, Progress};
@@ -25,8 +25,18 @@ pub enum RestoreError {
     #[error(transparent)]
     Tables(#[from] TableError),
     /// There is something already.
-    #[error("{0} holds metadata already: name a directory that is new, or move this one away")]
-    NotEmpty(String),
+    #[error(
+        "{directory} is not empty, it holds {found}: name a directory that is new, or move this one away"
+    )]
+    NotEmpty {
+        /// Where.
+        directory: String,
+        /// What, for one.
+        found: String,
+    },
+    /// It cannot be looked into.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
     /// It is no cluster's.
     #[error("{0} holds no cluster's metadata")]
     Empty(String),
@@ -48,10 +58,18 @@ pub fn check(file: &Path) -> Result<(), RestoreError> {
 /// # Errors
 /// When the back-up is not whole, or the directory is in use. Nothing is there then.
 pub fn restore(file: &Path, directory: &Path) -> Result<Progress, RestoreError> {
-    let database = Database::open(directory)?;
-    if database.identity()?.is_some() {
-        return Err(RestoreError::NotEmpty(directory.display().to_string()));
+    let name = || directory.display().to_string();
+    // A log that is left of other metadata would be applied on top of the back-up.
+    for entry in directory.read_dir().into_iter().flatten() {
+        let found = entry.map_err(|e| RestoreError::Io(name(), e))?.file_name();
+        if found != LOCK {
+            return Err(RestoreError::NotEmpty {
+                directory: name(),
+                found: found.to_string_lossy().into_owned(),
+            });
+        }
     }
+    let database = Database::open(directory)?;
     let now = Clock::System.now();
     database.restore(file, now)?;
     let progress = meta::progress(&database.tree())?;

@@ -107,8 +107,11 @@ pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the last body byte to the answer of a commit.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A master whose metadata store does not come back from a write for so long stops. No disk is that slow.
+/// A master whose metadata store does not come back from a checkpoint, or its log from a write, for so long stops. No
+/// disk is that slow.
 pub const METADATA_STUCK: Duration = Duration::from_secs(60);
+/// As `METADATA_STUCK`, for entries that are applied: after a start all that no checkpoint covers are applied at once.
+pub const METADATA_APPLY_STUCK: Duration = Duration::from_secs(300);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Frames of an upload that the streaming master keeps until the volume is known to take it, so that
@@ -200,10 +203,11 @@ pub const LIST_LIMIT_MAX: usize = 10_000;
 pub const COMMIT_BATCH: usize = 512;
 /// Commands waiting for the applying thread; more wait in their requests.
 pub const COMMIT_QUEUE: usize = 1024;
-/// Bytes of the commands in one entry of the replicated log, about: a batch is closed when it passes this.
-pub const RAFT_ENTRY_BYTES: usize = 4 << 20;
+/// Bytes of the commands in one entry of the replicated log, about: a batch is closed when it passes this. An entry must
+/// reach another master within `RAFT_HEARTBEAT`: this one takes 17 Mbit/s.
+pub const RAFT_ENTRY_BYTES: usize = 512 << 10;
 /// Largest message between masters: one entry may pass `RAFT_ENTRY_BYTES` by one command.
-pub const RAFT_MESSAGE_BYTES_MAX: usize = 16 << 20;
+pub const RAFT_MESSAGE_BYTES_MAX: usize = 6 << 20;
 /// The leader of the masters tells the others that it lives. It waits for so long for one answer, too, and asks again: a
 /// slow sync of a follower must fit.
 pub const RAFT_HEARTBEAT: Duration = Duration::from_millis(250);
@@ -223,9 +227,9 @@ pub const RAFT_ENTRIES_KEPT: u64 = 16_384;
 pub const RAFT_LAG_MAX: u64 = 1000;
 /// One part of a snapshot on its way to another master: half a message.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
-/// Snapshots that nobody reads are looked for so often: long enough that a master whose connection broke goes on
-/// with the same one.
-pub const SNAPSHOT_KEPT: Duration = Duration::from_secs(600);
+/// A snapshot that nobody has read from for so long goes. Long enough that a master that was started again goes on with
+/// the same one; the log is not cut meanwhile.
+pub const SNAPSHOT_KEPT: Duration = Duration::from_secs(120);
 /// Records in one step of writing a snapshot; commits wait for as long as one step takes.
 pub const SNAPSHOT_STEP: usize = 256;
 /// A master that gets a snapshot needs so long at most from its last byte until it is in use.
@@ -250,12 +254,19 @@ pub const RAFT_LOG_SEGMENT_BYTES: u64 = 64 << 20;
 /// The newest entries of the raft log are kept in memory up to this size: followers that keep up, and the tables, never
 /// read from the disk.
 pub const RAFT_LOG_CACHE_BYTES: usize = 16 << 20;
-/// Entries handed to one follower at once.
-pub const RAFT_LOG_READ_BYTES: usize = 4 << 20;
+/// Entries handed to one follower at once: see `RAFT_ENTRY_BYTES`.
+pub const RAFT_LOG_READ_BYTES: usize = 512 << 10;
 /// Appends that share one write and one sync of the raft log, in bytes.
 pub const RAFT_LOG_BATCH_BYTES: usize = 4 << 20;
 /// One entry of the raft log: far above any command, and a bound on what a damaged length can ask for.
-pub const RAFT_LOG_ENTRY_BYTES_MAX: usize = 8 << 20;
+pub const RAFT_LOG_ENTRY_BYTES_MAX: usize = 5 << 20;
+/// Bytes of the log between two checkpoints of the tables, when they come before `RAFT_CHECKPOINT_ENTRIES`: some ten
+/// seconds of a start, and what a start has in memory while it applies them.
+pub const RAFT_CHECKPOINT_BYTES: u64 = 16 << 20;
+/// Bytes of the log that are kept for a master that was away, when they come before `RAFT_ENTRIES_KEPT`.
+pub const RAFT_LOG_KEPT_BYTES: u64 = 256 << 20;
+/// The log is not cut while a master is sent a snapshot, unless it has passed this size: the disk matters more.
+pub const RAFT_LOG_HELD_BYTES: u64 = 4 << 30;
 /// Calls waiting for the thread that writes the raft log; more wait in their callers.
 pub const RAFT_LOG_QUEUE: usize = 64;
 
@@ -297,5 +308,7 @@ const _: () = assert!(MESSAGE_BYTES_MAX < RAFT_LOG_ENTRY_BYTES_MAX);
 const _: () = assert!(RAFT_ENTRY_BYTES + MESSAGE_BYTES_MAX < RAFT_LOG_ENTRY_BYTES_MAX);
 const _: () = assert!(RAFT_LOG_ENTRY_BYTES_MAX + RAFT_LOG_READ_BYTES < RAFT_MESSAGE_BYTES_MAX);
 const _: () = assert!(RAFT_LOG_READ_BYTES <= RAFT_LOG_CACHE_BYTES);
+const _: () =
+    assert!(RAFT_CHECKPOINT_BYTES < RAFT_LOG_KEPT_BYTES && RAFT_LOG_KEPT_BYTES < RAFT_LOG_HELD_BYTES);
 const _: () = assert!(RAFT_LOG_BATCH_BYTES as u64 <= RAFT_LOG_SEGMENT_BYTES);
 const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());

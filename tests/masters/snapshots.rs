@@ -1,12 +1,13 @@
-//! A snapshot that is interrupted half way goes on from there.
+//! A snapshot that is interrupted half way goes on from there, and a master that dies while it puts one in the place of its
+//! tables comes back by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use tests::cluster::{SETTLED, add};
 use tests::wait::moment;
-use tests::{Client, Cluster, Options, say, value};
+use tests::{Client, Cluster, Dice, Options, eventually, say, value};
 
 /// Few, so that who has nothing needs a snapshot; many enough that it is not replaced by a newer one meanwhile.
 const KEPT: u64 = 100;
@@ -15,6 +16,9 @@ const KEYS: usize = 800;
 const METADATA_BYTES: usize = 7000;
 /// A snapshot that gets through before it is interrupted is tried again.
 const TRIES: usize = 10;
+/// Deaths while a snapshot is installed, and how long after its beginning at most.
+const DEATHS: usize = 6;
+const INSTALLING_MS: u64 = 400;
 
 fn metadata(n: usize) -> String {
     format!("{n:0METADATA_BYTES$}")
@@ -33,52 +37,98 @@ fn last_said(log: &str, what: &str, name: &str) -> Option<u64> {
     line.split_whitespace().find_map(|word| word.strip_prefix(&format!("{name}=")))?.parse().ok()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn crash_masters_an_interrupted_snapshot_goes_on() {
+async fn cluster(name: &str) -> Cluster {
     let options = Options { masters: 3, volumes: 2, log_entries_kept: Some(KEPT), ..Options::default() };
-    let mut cluster = Cluster::start("masters_snapshots", options).await;
+    let cluster = Cluster::start(name, options).await;
     let client = cluster.client();
     for n in 0..KEYS {
         let header = [("barge-meta-long", &*metadata(n))];
         let put = client.send(Method::PUT, &format!("long/{n}"), &header, Some(value(1, 10))).await;
         assert_eq!(put.expect("an answer").status, 201);
     }
-    for attempt in 1..=TRIES {
+    cluster
+}
+
+/// A master that joins with an empty directory.
+struct Late {
+    leader: usize,
+    place: usize,
+    folder: PathBuf,
+}
+
+impl Late {
+    /// Wipes a follower and starts it again.
+    async fn begin(cluster: &mut Cluster) -> Self {
         let leader = cluster.leader().await.expect("a leader");
-        let late = if leader == 2 { 1 } else { 2 };
-        let folder = cluster.folder().join(format!("master{}", late + 1));
+        let place = if leader == 2 { 1 } else { 2 };
+        let folder = cluster.folder().join(format!("master{}", place + 1));
         let leader_url = cluster.masters().nth(leader).expect("three").url().to_owned();
-        cluster.master_mut(late).kill().await;
+        let server = cluster.master_mut(place);
+        server.kill().await;
         std::fs::remove_dir_all(&folder).expect("its directory");
-        add(cluster.master_mut(late).spec_mut(), "--join", leader_url);
-        cluster.master_mut(late).begin();
+        add(server.spec_mut(), "--join", leader_url);
+        server.begin();
+        Self { leader, place, folder }
+    }
+
+    async fn has_everything(&self, cluster: &Cluster) {
+        let client = Client::new(cluster.masters().nth(self.place).expect("three").url());
+        for n in [0, KEYS / 2, KEYS - 1] {
+            let head = client.send(Method::HEAD, &format!("long/{n}?stale"), &[], None).await;
+            assert_eq!(head.expect("an answer").header("barge-meta-long"), Some(metadata(n)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_masters_an_interrupted_snapshot_goes_on() {
+    let mut cluster = cluster("masters_snapshots").await;
+    for attempt in 1..=TRIES {
+        let late = Late::begin(&mut cluster).await;
         let began = Instant::now();
         let came = loop {
-            match received(&folder) {
+            match received(&late.folder) {
                 Some(length) => break Some(length),
                 None if began.elapsed() > SETTLED => break None,
                 None => moment(Duration::from_millis(1)).await,
             }
         };
         assert!(came.is_some(), "no snapshot came");
-        cluster.master_mut(late).kill().await;
-        let length = received(&folder);
-        cluster.master_mut(late).restart().await.expect("it goes on joining");
+        cluster.master_mut(late.place).kill().await;
+        let length = received(&late.folder);
+        cluster.master_mut(late.place).restart().await.expect("it goes on joining");
         cluster.settled().await;
-        let log = cluster.masters().nth(leader).expect("three").log();
+        let log = cluster.masters().nth(late.leader).expect("three").log();
         let from = last_said(&log, "sending a snapshot", "from").expect("it has sent one");
         let bytes = last_said(&log, "sending a snapshot", "bytes").expect("it says how long");
         say(format_args!("attempt {attempt}: {length:?} of {bytes} bytes had come, sent again from {from}"));
         if let Some(length) = length.filter(|length| *length < bytes) {
             assert_eq!(from, length, "it goes on where it stopped");
-            let late = Client::new(cluster.masters().nth(late).expect("three").url());
-            for n in [0, KEYS / 2, KEYS - 1] {
-                let path = format!("long/{n}?stale");
-                let head = late.send(Method::HEAD, &path, &[], None).await.expect("an answer");
-                assert_eq!(head.header("barge-meta-long"), Some(metadata(n)));
-            }
+            late.has_everything(&cluster).await;
             return;
         }
     }
     panic!("no snapshot could be interrupted in {TRIES} attempts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_masters_a_death_while_a_snapshot_is_installed() {
+    let mut dice = Dice::of_run();
+    let mut cluster = cluster("masters_installing").await;
+    for _ in 0..DEATHS {
+        let late = Late::begin(&mut cluster).await;
+        let installs = |cluster: &Cluster| {
+            let log = cluster.masters().nth(late.place).expect("three").log();
+            log.matches("installing a snapshot").count()
+        };
+        let before = installs(&cluster);
+        eventually(SETTLED, "a snapshot is installed", async || (installs(&cluster) > before).then_some(()))
+            .await;
+        moment(Duration::from_millis(dice.below(INSTALLING_MS))).await;
+        let server = cluster.master_mut(late.place);
+        server.kill().await;
+        server.restart().await.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+        cluster.settled().await;
+        late.has_everything(&cluster).await;
+    }
 }

@@ -55,7 +55,7 @@ impl From<AnswerError> for ErrorReply {
         let code = match &e {
             AnswerError::Misdirected(_) => ErrorCode::WrongMaster,
             AnswerError::NotWhole => ErrorCode::BadBody,
-            AnswerError::Stopped(_) | AnswerError::Io(_) => ErrorCode::Internal,
+            AnswerError::Stopped(_) | AnswerError::Io(_) | AnswerError::Unusable(_) => ErrorCode::Internal,
         };
         Self::new(code, e.to_string(), "see the log of this master")
     }
@@ -69,6 +69,10 @@ impl From<MemberError> for ErrorReply {
                 (ErrorCode::BadRequest, "see `barge cluster masters`")
             }
             MemberError::Unknown(_) => (ErrorCode::NotFound, "see `barge cluster masters`"),
+            MemberError::Unconfirmed => {
+                (ErrorCode::OutcomeUnknown, "see `barge cluster masters`, and ask again: that is harmless")
+            }
+            MemberError::Underway => (ErrorCode::Unavailable, "try again in a moment"),
             MemberError::NotNew => (ErrorCode::WrongCluster, "start it with an empty directory and --wait"),
             MemberError::Refused(_) => (ErrorCode::Unavailable, "try again in a moment"),
         };

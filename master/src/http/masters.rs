@@ -79,7 +79,8 @@ impl Desk {
                 body::json(StatusCode::OK, &serde_json::json!({}))
             }
             MASTERS_INIT => {
-                let () = self.read(request).await?;
+                let call: Envelope<()> = self.read(request).await?;
+                group.meant(call).map_err(crate::raft::error::AnswerError::from)?;
                 found(group).await?;
                 body::json(StatusCode::OK, &self.who()?)
             }
@@ -116,7 +117,10 @@ impl Desk {
 
     async fn add(&self, add: AddMaster) -> Result<Standing, ErrorReply> {
         let new = match add {
-            AddMaster::Known(new) => new,
+            AddMaster::Known(new) => {
+                self.meet(&new).await?;
+                new
+            }
             AddMaster::At(address) => self.ask(&base_url(&address)).await?,
         };
         let ours = self.group.machine().database().identity()?.map(|i| i.cluster);
@@ -131,6 +135,23 @@ impl Desk {
             ));
         }
         Ok(self.group.add(new.master, Peer { address: new.address, public_url: new.public_url }).await?)
+    }
+
+    /// Whether the new master is where it says: else whoever is there would lose its place to it.
+    async fn meet(&self, new: &MasterSelf) -> Result<(), ErrorReply> {
+        let known = Peer { address: new.address.clone(), public_url: new.public_url.clone() };
+        if self.group.knows(new.master, &known) {
+            return Ok(());
+        }
+        let there = self.ask(&new.address).await?;
+        if there.master == new.master {
+            return Ok(());
+        }
+        Err(ErrorReply::new(
+            ErrorCode::WrongMaster,
+            format!("at {} there is another master", new.address),
+            "start the new master with an --advertise that leads to it",
+        ))
     }
 
     async fn ask(&self, address: &str) -> Result<MasterSelf, ErrorReply> {
@@ -163,6 +184,8 @@ pub(crate) async fn found(group: &Group) -> Result<(), ErrorReply> {
     group.found().await?;
     let founded = crate::raft::Batch(vec![Command::Founded(ClusterId::random())]);
     group.write(founded).await?;
+    // So that whoever starts on these tables sees whose they are.
+    group.machine().checkpoint().await?;
     Ok(())
 }
 

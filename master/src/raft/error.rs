@@ -37,6 +37,9 @@ pub enum AnswerError {
     /// The disk.
     #[error("a snapshot cannot be received: {0}")]
     Io(#[from] io::Error),
+    /// The tables that it is to become.
+    #[error("a snapshot cannot be used: {0}")]
+    Unusable(#[from] crate::snapshot::SnapshotError),
     /// Bytes were lost.
     #[error("the snapshot is not what was offered; it is asked for again")]
     NotWhole,

@@ -60,6 +60,15 @@ pub enum StartError {
         /// Last entry that the log has dropped.
         log: u64,
     },
+    /// The log is of other tables.
+    #[error(
+        "{0} has tables without a place in the log that is beside them: the log is of other tables. Restore or rebuild into \
+         an empty directory"
+    )]
+    Strange(PathBuf),
+    /// Tables that another master sent cannot be used.
+    #[error("the snapshot that was received last: {0}")]
+    Staged(#[from] crate::snapshot::SnapshotError),
     /// There is no log where there must be one.
     #[error(
         "{path} has metadata but no log and no vote: {path}/raft was removed or not copied. A master without its vote could \
@@ -121,18 +130,30 @@ pub(super) async fn match_up(
     let state = log.get_log_state().await.map_err(Box::new)?;
     let dropped = state.last_purged_log_id.map_or(0, |l| l.index);
     // What a start before this one may have left.
-    let begun = state.last_log_id == state.last_purged_log_id && dropped <= FIRST_INDEX;
+    let empty = state.last_log_id == state.last_purged_log_id;
     let applied = meta::applied(&database.tree())?;
-    match (database.identity()?, applied) {
-        (Some(identity), None) if log.is_new() || begun => begin(database, log, id, me, identity).await,
+    let tables = applied.as_ref().and_then(|a| a.last).map_or(0, |l| l.index);
+    let begun = state
+        .last_purged_log_id
+        .is_some_and(|p| *p.committed_leader_id() == CommittedLeaderId::new(p.leader_id.term, id));
+    let begun = empty && begun && dropped == if applied.is_some() { tables + 1 } else { FIRST_INDEX };
+    let matched = match (database.identity()?, applied) {
+        (Some(identity), _) if begun => begin(database, log, id, me, identity).await,
+        (Some(identity), None) if log.is_new() => begin(database, log, id, me, identity).await,
+        (Some(_), None) => Err(StartError::Strange(path)),
         // The description was removed on purpose: a new master on the tables of an old one.
         (Some(identity), Some(_)) if log.is_new() && new => begin(database, log, id, me, identity).await,
         (Some(_), Some(_)) if log.is_new() => Err(StartError::NoLog { path }),
-        (_, applied) => {
-            let tables = applied.and_then(|a| a.last).map_or(0, |l| l.index);
-            if tables < dropped { Err(StartError::Gap { path, tables, log: dropped }) } else { Ok(()) }
+        _ if tables >= dropped => Ok(()),
+        // The log was cut for tables that another master sent, and then this one died.
+        _ if database.staged()?.and_then(|a| a.last).is_some_and(|l| l.index >= dropped) => {
+            tracing::info!("going on with the snapshot that was received last");
+            Ok(database.use_staged()?)
         }
-    }
+        _ => Err(StartError::Gap { path, tables, log: dropped }),
+    };
+    matched?;
+    database.drop_staged().map_err(|source| StartError::Io { path: database.path().to_owned(), source })
 }
 
 /// A group of one on tables that exist: its log begins after them, so whoever joins gets a snapshot.
@@ -163,4 +184,73 @@ async fn begin(
     database.checkpoint()?;
     tracing::info!(master = id, "the metadata has a log of its own now");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openraft::storage::RaftLogStorage;
+
+    fn tables_at(folder: &Path, index: u64) -> Database {
+        let database = Database::open(folder).unwrap();
+        let last = Some(LogId::new(CommittedLeaderId::new(2, 7), index));
+        let tree = database.tree();
+        let mut tables = Tables::new(&tree);
+        tables.put_identity(&Identity { cluster: shared::ids::ClusterId::random(), format_version: 2 });
+        tables.put_applied(&Applied { last, ..Applied::default() });
+        database.commit(tables).unwrap();
+        database.checkpoint().unwrap();
+        database
+    }
+
+    async fn log_cut_at(folder: &Path, index: u64) -> LogStore<TypeConfig> {
+        let mut log = LogStore::open(&folder.join("raft")).unwrap();
+        log.save_vote(&Vote::new(2, 7)).await.unwrap();
+        log.purge(LogId::new(CommittedLeaderId::new(2, 7), index)).await.unwrap();
+        log
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_cut_for_staged_tables_finds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (other, ours) = (dir.path().join("other"), dir.path().join("ours"));
+        let snapshot = dir.path().join("snapshot");
+        tables_at(&other, 50).write_snapshot(&snapshot).unwrap();
+        let database = tables_at(&ours, 9);
+        let mut log = log_cut_at(&ours, 50).await;
+        let me = Peer::default();
+        let lost = match_up(&database, &mut log, 8, false, &me).await;
+        assert!(matches!(lost, Err(StartError::Gap { tables: 9, log: 50, .. })), "{lost:?}");
+        database.stage(&snapshot).unwrap();
+        match_up(&database, &mut log, 8, false, &me).await.unwrap();
+        assert_eq!(meta::applied(&database.tree()).unwrap().unwrap().last.unwrap().index, 50);
+        // What nobody needs does not stay.
+        database.stage(&snapshot).unwrap();
+        match_up(&database, &mut log, 8, false, &me).await.unwrap();
+        assert_eq!(database.staged().unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_log_of_other_tables_is_not_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = tables_at(dir.path(), 9);
+        let tree = database.tree();
+        let mut tables = Tables::new(&tree);
+        tables.remove_applied();
+        database.commit(tables).unwrap();
+        let mut log = log_cut_at(dir.path(), 3).await;
+        let strange = match_up(&database, &mut log, 8, false, &Peer::default()).await;
+        assert!(matches!(strange, Err(StartError::Strange(_))), "{strange:?}");
+    }
+
+    #[tokio::test]
+    async fn a_beginning_that_was_interrupted_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = tables_at(dir.path(), 9);
+        let mut log = LogStore::open(&dir.path().join("raft")).unwrap();
+        let first = LogId::new(CommittedLeaderId::new(3, 8), 10);
+        log.begin_at(first, Vote::new(3, 8)).await.unwrap();
+        match_up(&database, &mut log, 8, false, &Peer::default()).await.unwrap();
+        assert_eq!(meta::applied(&database.tree()).unwrap().unwrap().last, Some(first));
+    }
 }

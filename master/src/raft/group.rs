@@ -27,7 +27,7 @@ use super::lease::{Lease, Shared};
 use super::log::LogStore;
 use super::machine::{Machine, Observe};
 use super::rpc::{Dialer, Envelope};
-use super::transfer::{self, Install, Offer, Part, Receiver};
+use super::transfer::{Install, Installer, Offer, Part, Receiver};
 use super::{Batch, MasterId, Outcomes, Peer, Raft, TypeConfig};
 use crate::db::{Database, LOG};
 
@@ -49,6 +49,8 @@ pub struct Group {
     catching_up: Shared<bool>,
     committed: Shared<Option<u64>>,
     receiver: Arc<Receiver>,
+    installer: Installer,
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     metrics: watch::Receiver<RaftMetrics<MasterId, Peer>>,
 }
 
@@ -99,6 +101,13 @@ impl Group {
             .await
             .map_err(|e| StartError::Consensus(e.to_string()))?;
         let metrics = raft.metrics();
+        let receiver = Arc::new(receiver);
+        let installer = Installer {
+            raft: raft.clone(),
+            machine: Arc::clone(&machine),
+            receiver: Arc::clone(&receiver),
+            turn: Arc::default(),
+        };
         let group = Self {
             raft,
             id,
@@ -110,7 +119,9 @@ impl Group {
             confirming: Shared::default(),
             catching_up: Shared::default(),
             committed: Shared::default(),
-            receiver: Arc::new(receiver),
+            receiver,
+            installer,
+            changing: Arc::default(),
             metrics,
         };
         group.stand_alone().await;
@@ -155,6 +166,11 @@ impl Group {
         &self.raft
     }
 
+    /// Follows how it stands.
+    pub(super) fn watch(&self) -> watch::Receiver<RaftMetrics<MasterId, Peer>> {
+        self.metrics.clone()
+    }
+
     /// How it stands.
     pub fn metrics(&self) -> RaftMetrics<MasterId, Peer> {
         self.metrics.borrow().clone()
@@ -163,6 +179,11 @@ impl Group {
     /// Bytes of the log on disk.
     pub fn log_bytes(&self) -> u64 {
         self.log.disk_bytes()
+    }
+
+    /// The log.
+    pub(super) fn log(&self) -> &LogStore<TypeConfig> {
+        &self.log
     }
 
     /// Who leads, as far as this master knows.
@@ -341,26 +362,12 @@ impl Group {
     /// All of a snapshot is here: it takes the place of the tables.
     ///
     /// # Errors
-    /// As `offered`, and when it is not whole.
+    /// As `offered`, when it is not whole, and when the tables cannot be written: then nothing has happened.
     pub async fn install(
         &self,
         envelope: Envelope<Install>,
     ) -> Result<SnapshotResponse<MasterId>, AnswerError> {
-        let message = self.meant(envelope)?;
-        let (receiver, offer) = (Arc::clone(&self.receiver), message.offer.clone());
-        let received = blocking(move || receiver.whole(&offer)).await?.ok_or(AnswerError::NotWhole)?;
-        tracing::info!(bytes = message.offer.bytes, "installing a snapshot");
-        let installed = transfer::install(&self.raft, received, message).await;
-        installed.map_err(|e| AnswerError::Stopped(e.to_string()))
-    }
-
-    /// Returns when the consensus has stopped by itself: the master must stop too.
-    pub async fn stopped(&self) -> String {
-        let mut metrics = self.metrics.clone();
-        match metrics.wait_for(|m| m.running_state.is_err()).await {
-            Ok(m) => m.running_state.as_ref().err().map_or_else(String::new, ToString::to_string),
-            Err(_) => "its task ended".into(),
-        }
+        self.installer.clone().install(self.meant(envelope)?).await
     }
 
     /// Ends this master's part, with its tables durable, so that the next start has nothing to apply.

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,11 +15,13 @@ use openraft::{
     EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
     StorageIOError, StoredMembership,
 };
-use shared::limits::{COMMIT_BATCH, METADATA_STUCK};
+use shared::limits::{
+    COMMIT_BATCH, METADATA_APPLY_STUCK, METADATA_STUCK, RAFT_CHECKPOINT_ENTRIES, SNAPSHOT_INSTALL_TIMEOUT,
+};
 use shared::work::blocking;
 use tokio::sync::watch;
 
-use super::transfer::{Prepared, Received};
+use super::transfer::Prepared;
 use super::{LogId, MasterId, Outcomes, Peer, SnapshotData, StorageError, TypeConfig};
 use crate::db::Database;
 use crate::state::apply::apply;
@@ -35,6 +38,10 @@ pub struct Machine {
     applied: watch::Sender<Applied>,
     /// What the last checkpoint covers.
     checkpoint: Mutex<Option<Applied>>,
+    /// What of it openraft knows: the log may be cut up to there.
+    reported: Mutex<Option<Applied>>,
+    /// The log has grown too long to be kept for a master that is being sent a snapshot.
+    pub(super) too_long: AtomicBool,
     failure: watch::Sender<Option<Arc<TableError>>>,
     observe: Observe,
     /// The newest snapshot on disk.
@@ -56,7 +63,9 @@ impl Machine {
         let applied = meta::applied(&database.tree())?;
         Ok(Self {
             applied: watch::channel(applied.clone().unwrap_or_default()).0,
-            checkpoint: Mutex::new(applied),
+            checkpoint: Mutex::new(applied.clone()),
+            reported: Mutex::new(applied),
+            too_long: AtomicBool::new(false),
             failure: watch::channel(None).0,
             prepared: tokio::sync::Mutex::default(),
             database,
@@ -97,13 +106,26 @@ impl Machine {
                 Ok(covered)
             })
         });
-        let covered = tokio::time::timeout(METADATA_STUCK, run).await.unwrap_or(Err(TableError::Stuck));
-        let covered = covered.map_err(|e| self.fail(e))?;
-        let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        if covered.as_ref().map(|a| a.last) > checkpoint.as_ref().map(|a| a.last) {
-            checkpoint.clone_from(&covered);
-        }
+        let covered = in_time(METADATA_STUCK, run).await.map_err(|e| self.fail(e))?;
+        raise(&self.checkpoint, &covered);
         Ok(covered)
+    }
+
+    /// The last entry that a checkpoint covers.
+    pub(super) fn covered(&self) -> u64 {
+        let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        checkpoint.as_ref().and_then(|a| a.last).map_or(0, |l| l.index)
+    }
+
+    /// Whether entries behind the last reported checkpoint are kept, because a master is being sent a snapshot and needs
+    /// them afterwards. Else, under load, they would be gone by then, and it would need another snapshot, for ever.
+    fn holds(&self) -> bool {
+        let prepared = self.prepared.try_lock();
+        prepared.map_or(true, |prepared| prepared.is_some()) && !self.too_long.load(Ordering::Relaxed)
+    }
+
+    fn reported(&self) -> Option<Applied> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes what failed, for whoever runs this master, and says it again for openraft.
@@ -117,6 +139,21 @@ impl Machine {
     fn snapshot(self: &Arc<Self>, covered: Applied) -> Snapshot<TypeConfig> {
         Snapshot { meta: snapshot_meta(covered), snapshot: Box::new(SnapshotData::Tables(Arc::clone(self))) }
     }
+}
+
+fn raise(place: &Mutex<Option<Applied>>, covered: &Option<Applied>) {
+    let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+    if covered.as_ref().map(|a| a.last) > place.as_ref().map(|a| a.last) {
+        place.clone_from(covered);
+    }
+}
+
+/// The disk may not come back from a call; then this master must not go on leading.
+async fn in_time<T>(
+    within: std::time::Duration,
+    work: impl Future<Output = Result<T, TableError>>,
+) -> Result<T, TableError> {
+    tokio::time::timeout(within, work).await.unwrap_or(Err(TableError::Stuck))
 }
 
 /// How a snapshot of tables that have come so far is called.
@@ -203,7 +240,8 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
     {
         let entries: Vec<_> = entries.into_iter().collect();
         let machine = Arc::clone(self);
-        let done = blocking(move || caught(|| apply_all(&machine, entries))).await;
+        let work = blocking(move || caught(|| apply_all(&machine, entries)));
+        let done = in_time(METADATA_APPLY_STUCK, work).await;
         let (outcomes, applied) = done.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
         self.applied.send_replace(applied);
         Ok(outcomes)
@@ -224,36 +262,42 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
         snapshot: Box<SnapshotData>,
     ) -> Result<(), StorageError> {
         let wrong = |e: &dyn fmt::Display| storage(ErrorVerb::Write, &TableError::Failed(e.to_string()));
-        let received = match *snapshot {
-            SnapshotData::File(received) => received,
-            SnapshotData::Tables(other) => {
-                let prepared = other.prepare(None).await.map_err(|e| wrong(&e))?;
-                Arc::new(Received::from(&*prepared))
-            }
-        };
+        if let SnapshotData::Tables(other) = *snapshot {
+            let prepared = other.prepare(None).await.map_err(|e| wrong(&e))?;
+            self.database.stage(prepared.path()).map_err(|e| wrong(&e))?;
+        }
         let database = Arc::clone(&self.database);
         let replaced = blocking(move || {
             caught(|| {
-                database.replace(received.path()).map_err(|e| TableError::Failed(e.to_string()))?;
+                database.use_staged().map_err(|e| TableError::Failed(e.to_string()))?;
                 meta::applied(&database.tree())
             })
         });
-        let applied = replaced.await.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
-        *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = applied.clone();
+        let replaced = in_time(SNAPSHOT_INSTALL_TIMEOUT, replaced).await;
+        let applied = replaced.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
+        for place in [&self.checkpoint, &self.reported] {
+            place.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&applied);
+        }
         self.applied.send_replace(applied.unwrap_or_default());
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        let covered = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(covered.filter(|a| a.last.is_some()).map(|a| self.snapshot(a)))
+        Ok(self.reported().filter(|a| a.last.is_some()).map(|a| self.snapshot(a)))
     }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Arc<Machine> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        let covered = self.checkpoint().await.map_err(|e| storage(ErrorVerb::Write, &e))?;
-        Ok(self.snapshot(covered.unwrap_or_default()))
+        let behind = self.applied.borrow().last.map_or(0, |l| l.index).saturating_sub(self.covered());
+        // As long as what is reported stands still, openraft asks again and again.
+        if !self.holds() || self.reported().is_none() || behind >= RAFT_CHECKPOINT_ENTRIES {
+            let covered = self.checkpoint().await.map_err(|e| storage(ErrorVerb::Write, &e))?;
+            if !self.holds() || self.reported().is_none() {
+                raise(&self.reported, &covered);
+            }
+        }
+        Ok(self.snapshot(self.reported().unwrap_or_default()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! step and says how it stands, so that whoever asks may ask again, of any leader.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -31,6 +32,12 @@ pub enum MemberError {
     /// As it says.
     #[error("this master belongs to a cluster already")]
     NotNew,
+    /// It may have been made, or will be.
+    #[error("the change of the masters was not confirmed in time; whether it was made is unknown")]
+    Unconfirmed,
+    /// As it says.
+    #[error("another change of the masters is under way")]
+    Underway,
     /// What openraft says.
     #[error("the masters cannot be changed now: {0}")]
     Refused(String),
@@ -66,14 +73,47 @@ impl Group {
         self.metrics().membership_config.membership().nodes().map(|(_, peer)| peer.clone()).collect()
     }
 
+    /// Whether a master has a vote, and no change of who votes is half made: then two majorities are needed, with and
+    /// without the change.
+    pub fn votes(&self, id: MasterId) -> bool {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership();
+        members.get_joint_config().len() == 1 && members.voter_ids().any(|v| v == id)
+    }
+
+    /// Whether this is how the cluster knows a master.
+    pub fn knows(&self, id: MasterId, peer: &Peer) -> bool {
+        self.metrics().membership_config.membership().get_node(&id) == Some(peer)
+    }
+
+    /// A change of who votes takes two entries. Should the leader die between them, the next one makes the second.
+    ///
+    /// # Errors
+    /// As `add`.
+    pub(super) async fn finish_change(&self) -> Result<(), MemberError> {
+        let half_made = self.metrics().membership_config.membership().get_joint_config().len() > 1;
+        if !(half_made && self.leads()) {
+            return Ok(());
+        }
+        tracing::info!("finishing a change of the masters that was interrupted");
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
+    }
+
     async fn change(&self, change: ChangeMembers<MasterId, Peer>) -> Result<(), MemberError> {
-        let changed = self.raft().change_membership(change, false);
+        let turn = Arc::clone(&self.changing).try_lock_owned().map_err(|_| MemberError::Underway)?;
+        let raft = self.raft().clone();
+        // On its own: who asked may give up between the two entries.
+        let changed = tokio::spawn(async move {
+            let _turn = turn;
+            raft.change_membership(change, false).await
+        });
         match tokio::time::timeout(PROPOSE_TIMEOUT, changed).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_) => {
-                Err(NoLeader.into())
+            Ok(Ok(Ok(_))) => Ok(()),
+            // The first entry may have been committed before the leadership was lost.
+            Ok(Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_)) | Err(_) => {
+                Err(MemberError::Unconfirmed)
             }
-            Ok(Err(error)) => Err(MemberError::Refused(error.to_string())),
+            Ok(Ok(Err(error))) => Err(MemberError::Refused(error.to_string())),
         }
     }
 
@@ -107,7 +147,11 @@ impl Group {
                 self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, peer)]))).await?;
                 Ok(Standing::Learner { behind: None })
             }
-            Some(_) if members.voter_ids().any(|v| v == id) => Ok(Standing::Voter),
+            Some(_) if self.votes(id) => Ok(Standing::Voter),
+            Some(_) if members.voter_ids().any(|v| v == id) => {
+                self.finish_change().await?;
+                Ok(Standing::Learner { behind: Some(0) })
+            }
             Some(_) => {
                 let summary = self.masters().into_iter().find(|m| m.master == id);
                 let caught_up =

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod members;
 pub mod rpc;
 mod transfer;
+mod upkeep;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,8 +53,8 @@ pub struct Outcomes(pub Vec<Outcome>);
 pub enum SnapshotData {
     /// In the tables of this master: they are written to a file when somebody needs them.
     Tables(Arc<Machine>),
-    /// In a file that another master sent.
-    File(Arc<transfer::Received>),
+    /// In tables that are ready beside the current ones: another master sent them.
+    Staged,
 }
 
 openraft::declare_raft_types!(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::error::{
-    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
 };
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -147,7 +147,14 @@ impl RaftNetwork<TypeConfig> for Line {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<MasterId>, Failed> {
-        self.call(RAFT_APPEND, rpc, option.hard_ttl()).await.map_err(|e| failed(&e))
+        let entries = rpc.entries.len() as u64;
+        let called = async { self.call(RAFT_APPEND, rpc, option.hard_ttl()).await.map_err(|e| failed(&e)) };
+        if entries < 2 {
+            return called.await;
+        }
+        // Sent again as they were, they would be as slow as before.
+        let fewer = |_| Err(PayloadTooLarge::new_entries_hint(entries / 2).into());
+        tokio::time::timeout(option.soft_ttl(), called).await.unwrap_or_else(fewer)
     }
 
     async fn vote(

@@ -5,15 +5,17 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use openraft::raft::SnapshotResponse;
 use openraft::{Snapshot, Vote};
 use serde::{Deserialize, Serialize};
 use shared::digest::Digest;
 use shared::durable::create_dir_all;
-use shared::limits::SNAPSHOT_PART_BYTES;
+use shared::limits::{SNAPSHOT_KEPT, SNAPSHOT_PART_BYTES};
 use shared::work::blocking;
 
+use super::error::AnswerError;
 use super::machine::{Machine, snapshot_meta};
 use super::{LogId, MasterId, Raft, SnapshotData};
 use crate::snapshot::{SnapshotError, Summary};
@@ -26,6 +28,8 @@ const RECEIVED: &str = "received";
 #[derive(Debug)]
 pub struct Prepared {
     path: PathBuf,
+    /// When somebody last read from it.
+    used: Mutex<Instant>,
     /// What it covers.
     pub applied: Applied,
     /// What the file is.
@@ -50,6 +54,7 @@ impl Prepared {
     /// When it cannot be read.
     pub async fn part(&self, offset: u64) -> io::Result<Vec<u8>> {
         let path = self.path.clone();
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         blocking(move || {
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;
@@ -82,7 +87,7 @@ impl Machine {
             let made = database.write_snapshot(&writing).and_then(|(summary, applied)| {
                 let path = writing.with_file_name(format!("{}.snapshot", summary.digest));
                 fs::rename(&writing, &path).map_err(&io)?;
-                Ok(Prepared { path, applied, summary })
+                Ok(Prepared { path, used: Mutex::new(Instant::now()), applied, summary })
             });
             if made.is_err() {
                 let _ = fs::remove_file(&writing);
@@ -94,10 +99,14 @@ impl Machine {
         Ok(new)
     }
 
-    /// Lets go of a snapshot that nobody reads now.
-    pub async fn drop_unused(&self) {
-        let mut prepared = self.prepared.lock().await;
-        if prepared.as_ref().is_some_and(|p| Arc::strong_count(p) == 1) {
+    /// Lets go of a snapshot that nobody has read for a while.
+    pub fn drop_unused(&self) {
+        let Ok(mut prepared) = self.prepared.try_lock() else { return };
+        let unused = |p: &Arc<Prepared>| {
+            let last = *p.used.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::strong_count(p) == 1 && last.elapsed() > SNAPSHOT_KEPT
+        };
+        if prepared.as_ref().is_some_and(unused) {
             *prepared = None;
         }
     }
@@ -107,8 +116,6 @@ impl Machine {
 #[derive(Debug)]
 pub struct Received {
     path: PathBuf,
-    /// Of a file of our own, which somebody else removes.
-    borrowed: bool,
 }
 
 impl Received {
@@ -118,17 +125,9 @@ impl Received {
     }
 }
 
-impl From<&Prepared> for Received {
-    fn from(prepared: &Prepared) -> Self {
-        Self { path: prepared.path.clone(), borrowed: true }
-    }
-}
-
 impl Drop for Received {
     fn drop(&mut self) {
-        if !self.borrowed {
-            let _ = fs::remove_file(&self.path);
-        }
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -232,24 +231,56 @@ impl Receiver {
         let path = self.path(offer.digest);
         let mut hasher = blake3::Hasher::new();
         let length = io::copy(&mut File::open(&path)?, &mut hasher)?;
-        let received = Received { path, borrowed: false };
+        let received = Received { path };
         let right = length == offer.bytes && Digest::from(hasher.finalize()) == offer.digest;
         Ok(right.then_some(received))
     }
 }
 
-/// Puts a snapshot that was received in the place of the tables.
-///
-/// # Errors
-/// When the consensus has stopped.
-pub(super) async fn install(
-    raft: &Raft,
-    received: Received,
-    message: Install,
-) -> Result<SnapshotResponse<MasterId>, openraft::error::Fatal<MasterId>> {
-    let data = SnapshotData::File(Arc::new(received));
-    let snapshot = Snapshot { meta: snapshot_meta(message.applied), snapshot: Box::new(data) };
-    raft.install_full_snapshot(message.vote, snapshot).await
+/// The end of the way: who installs snapshots, one after the other.
+#[derive(Clone)]
+pub(super) struct Installer {
+    pub(super) raft: Raft,
+    pub(super) machine: Arc<Machine>,
+    pub(super) receiver: Arc<Receiver>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Installer {
+    /// Puts a snapshot that was received in the place of the tables.
+    ///
+    /// openraft cuts the log as soon as it is told: by then the new tables must be durable, or a crash in between leaves
+    /// neither. Whatever fails before is answered, and nothing has happened.
+    ///
+    /// # Errors
+    /// When it is not whole, the disk says no, or the consensus has stopped.
+    pub(super) async fn install(self, message: Install) -> Result<SnapshotResponse<MasterId>, AnswerError> {
+        // On its own: who asked may give up half way, and what was begun must not meet the next attempt.
+        let installing = tokio::spawn(async move {
+            let _turn = Arc::clone(&self.turn).lock_owned().await;
+            self.install_alone(message).await
+        });
+        installing.await.unwrap_or_else(|e| Err(AnswerError::Stopped(e.to_string())))
+    }
+
+    async fn install_alone(&self, message: Install) -> Result<SnapshotResponse<MasterId>, AnswerError> {
+        let (receiver, offer) = (Arc::clone(&self.receiver), message.offer.clone());
+        let received = blocking(move || receiver.whole(&offer)).await?.ok_or(AnswerError::NotWhole)?;
+        tracing::info!(bytes = message.offer.bytes, "installing a snapshot");
+        let database = Arc::clone(self.machine.database());
+        blocking(move || database.stage(received.path())).await?;
+        let snapshot =
+            Snapshot { meta: snapshot_meta(message.applied), snapshot: Box::new(SnapshotData::Staged) };
+        let installed = self.raft.install_full_snapshot(message.vote, snapshot).await;
+        // An older one than what is here already was not used.
+        let database = Arc::clone(self.machine.database());
+        if installed.is_ok()
+            && let Err(error) = blocking(move || database.drop_staged()).await
+        {
+            tracing::warn!(%error, "a snapshot that is not needed could not be removed");
+        }
+        installed.map_err(|e| AnswerError::Stopped(e.to_string()))
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,20 @@ pub enum Kind {
     Deleted = b'd',
 }
 
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Object,
+        Self::Conditional,
+        Self::Replica,
+        Self::Reclaim,
+        Self::Grave,
+        Self::Volume,
+        Self::Tombstone,
+        Self::Deleted,
+    ];
+}
+
 /// The metadata could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
@@ -91,14 +105,27 @@ pub fn encode<T: Serialize>(kind: Kind, key: &[u8], value: &T) -> Vec<u8> {
 /// When it is anything else.
 pub fn decode<T: DeserializeOwned>(kind: Kind, key: &[u8], bytes: &[u8]) -> Result<T, TableError> {
     let damaged = TableError::Damaged { kind, bytes: bytes.len() };
+    postcard::from_bytes(body(kind, key, bytes)?).map_err(|_| damaged)
+}
+
+/// Sees whether a record as sled has it is one that `encode` wrote.
+///
+/// # Errors
+/// When it is not. A record of no kind of ours is somebody else's business.
+pub fn check(path: &[u8], bytes: &[u8]) -> Result<(), TableError> {
+    let Some((first, key)) = path.split_first() else { return Ok(()) };
+    let Some(kind) = Kind::ALL.into_iter().find(|kind| *kind as u8 == *first) else { return Ok(()) };
+    body(kind, key, bytes).map(|_| ())
+}
+
+/// What stands behind the checksum of a record, which is right.
+fn body<'b>(kind: Kind, key: &[u8], bytes: &'b [u8]) -> Result<&'b [u8], TableError> {
+    let damaged = TableError::Damaged { kind, bytes: bytes.len() };
     if bytes.len() < PREFIX_BYTES || bytes[0] != VERSION {
         return Err(damaged);
     }
     let (sum, body) = (&bytes[1..PREFIX_BYTES], &bytes[PREFIX_BYTES..]);
-    if sum != crc(kind, key, body) {
-        return Err(damaged);
-    }
-    postcard::from_bytes(body).map_err(|_| damaged)
+    if sum == crc(kind, key, body) { Ok(body) } else { Err(damaged) }
 }
 
 fn path(kind: Kind, key: &[u8]) -> Vec<u8> {

@@ -3,4 +3,4 @@
 pub mod orphans;
 pub mod poll;
 pub mod reclaim;
-pub mod snapshots;
+pub mod upkeep;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use http::header::HeaderMap;
+use master::raft::rpc::Envelope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::clock::Clock;
@@ -14,7 +15,7 @@ use shared::wire::error::ErrorCode;
 use shared::wire::master::{
     AddMaster, MasterRole, MasterSelf, MasterSummary, Masters, RemoveMaster, Standing,
 };
-use shared::wire::routes::{MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE};
+use shared::wire::routes::{MASTER_SELF, MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE};
 
 use crate::args::{InitArgs, MastersCommand, SecretArgs};
 use crate::client::{self, Client, patiently};
@@ -54,7 +55,9 @@ pub(crate) async fn run(
 pub(crate) async fn init(args: InitArgs, output: Output) -> Result<Exit, Failure> {
     let caller = Caller::new(&args.secret)?;
     let first = base_url(&args.masters[0]);
-    let founded: MasterSelf = caller.call(&first, MASTERS_INIT, &()).await?;
+    let there: MasterSelf = caller.call(&first, MASTER_SELF, &()).await?;
+    let call = Envelope { to: there.master, message: () };
+    let founded: MasterSelf = caller.call(&first, MASTERS_INIT, &call).await?;
     if let Some(cluster) = founded.cluster {
         output.note(&format!("cluster {cluster} begins with {first}"));
     }

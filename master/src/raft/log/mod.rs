@@ -25,6 +25,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -124,6 +125,24 @@ impl<C: RaftTypeConfig<Entry = Entry<C>>> LogStore<C> {
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the entries behind `index`.
+    #[must_use]
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        self.shared.any_view().bytes_after(index)
+    }
+
+    /// The newest entry that may go when the last ones are to keep no more bytes than that.
+    #[must_use]
+    pub fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        self.shared.any_view().last_beyond(bytes)
+    }
+
+    /// For how long the disk has not come back from the job that is under way.
+    #[must_use]
+    pub fn busy_for(&self) -> Duration {
+        self.writer.busy_for()
     }
 
     /// Begins a new log behind `log_id`, as if all up to it had been purged, and with this vote: for a master whose

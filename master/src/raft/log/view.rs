@@ -45,6 +45,15 @@ struct Slot<N: NodeId> {
     home: Home,
 }
 
+impl<N: NodeId> Slot<N> {
+    fn stored_bytes(&self) -> u64 {
+        match &self.home {
+            Home::Pending(_) => 0,
+            Home::Stored(place) => place.frame_bytes() as u64,
+        }
+    }
+}
+
 /// Where a reader finds an entry.
 #[derive(Debug)]
 pub(super) enum Source<N: NodeId> {
@@ -117,6 +126,22 @@ impl<N: NodeId> View<N> {
             Some(at) => Some(&self.slots[at].log_id),
             None => self.purged.as_ref().filter(|p| p.index == index),
         }
+    }
+
+    /// Bytes of the entries behind `index`, as far as they are in their files.
+    pub(super) fn bytes_after(&self, index: u64) -> u64 {
+        let behind = self.slots.iter().rev().take_while(|slot| slot.log_id.index > index);
+        behind.map(Slot::stored_bytes).sum()
+    }
+
+    /// The newest entry that may go when the last ones are to keep no more bytes than that.
+    pub(super) fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        let mut kept = 0;
+        let mut slots = self.slots.iter().rev();
+        slots.find_map(|slot| {
+            kept += slot.stored_bytes();
+            (kept > bytes).then_some(slot.log_id.index)
+        })
     }
 
     /// Adds entries that follow on the last one, and gives the append its number.

@@ -5,8 +5,9 @@
 //! would say nothing about what the failed one lost.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::storage::LogFlushed;
@@ -60,6 +61,17 @@ pub(super) enum Change<N: NodeId> {
 pub(super) struct WriterHandle<C: RaftTypeConfig> {
     jobs: Option<mpsc::Sender<Job<C>>>,
     thread: Option<JoinHandle<()>>,
+    busy: Arc<Busy>,
+}
+
+/// Since when the thread has been in the hands of the disk.
+#[derive(Debug, Default)]
+struct Busy(Mutex<Option<Instant>>);
+
+impl Busy {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
 }
 
 impl<C: RaftTypeConfig> WriterHandle<C> {
@@ -71,10 +83,17 @@ impl<C: RaftTypeConfig> WriterHandle<C> {
         batch_bytes_max: usize,
     ) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(queue);
-        let writer = Writer { files, shared, batch_bytes_max, poisoned: None };
+        let busy = Arc::new(Busy::default());
+        let writer = Writer { files, shared, batch_bytes_max, poisoned: None, busy: Arc::clone(&busy) };
         let thread =
             std::thread::Builder::new().name("barge-raft-log".to_owned()).spawn(|| writer.run(waiting))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), busy })
+    }
+
+    /// For how long the job that is under way has been; nothing when there is none.
+    pub(super) fn busy_for(&self) -> Duration {
+        let since = *self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// A place in the queue.
@@ -102,6 +121,7 @@ struct Writer<C: RaftTypeConfig> {
     shared: Arc<Shared<C::NodeId>>,
     batch_bytes_max: usize,
     poisoned: Option<Arc<Poisoned>>,
+    busy: Arc<Busy>,
 }
 
 impl<C: RaftTypeConfig> Writer<C> {
@@ -200,7 +220,10 @@ impl<C: RaftTypeConfig> Writer<C> {
         if let Some(poisoned) = &self.poisoned {
             return Err(Arc::clone(poisoned));
         }
-        let Err(source) = f(self) else {
+        self.busy.set(Some(Instant::now()));
+        let done = f(self);
+        self.busy.set(None);
+        let Err(source) = done else {
             return Ok(());
         };
         tracing::error!(error = %source, doing, "the raft log stopped: nothing is acknowledged any more");
