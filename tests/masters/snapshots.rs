@@ -94,8 +94,20 @@ async fn crash_masters_an_interrupted_snapshot_goes_on() {
             }
         };
         assert!(came.is_some(), "no snapshot came");
+        let broken = |cluster: &Cluster| {
+            let log = cluster.masters().nth(late.leader).expect("three").log();
+            log.matches("a snapshot was not sent").count()
+        };
+        let before = broken(&cluster);
         cluster.master_mut(late.place).kill().await;
         let length = received(&late.folder);
+        if length.is_none() {
+            // It was all there.
+            cluster.master_mut(late.place).restart().await.expect("it goes on joining");
+            cluster.settled().await;
+            continue;
+        }
+        eventually(SETTLED, "the leader sees it", async || (broken(&cluster) > before).then_some(())).await;
         cluster.master_mut(late.place).restart().await.expect("it goes on joining");
         cluster.settled().await;
         let log = cluster.masters().nth(late.leader).expect("three").log();
