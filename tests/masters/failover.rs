@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use futures_util::stream;
+use shared::digest::Digest;
 use shared::wire::error::ErrorCode;
 use tests::wait::moment;
-use tests::{Client, Cluster, Options, say, value};
+use tests::{Client, Cluster, Options, eventually, say, value};
 
 use crate::writers::{Writers, all_there};
 
 const ROUNDS: usize = 5;
+const RESTARTS: u64 = 5;
 const WRITERS: usize = 8;
 /// What we promise; said beside the figures, for a test that is timed must not be flaky.
 const BAR: Duration = Duration::from_secs(3);
@@ -54,6 +56,30 @@ async fn crash_masters_writes_go_on_when_the_leader_dies() {
     let acks = writers.stop().await;
     all_there(&cluster.client(), &acks).await;
     cluster.assert_no_secrets_in_logs();
+}
+
+/// A leader that is back before anybody has missed it knows less than it did: what its tables had at the last checkpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_masters_a_leader_that_is_back_at_once_reads_nothing_old() {
+    let mut cluster = three_masters("masters_back_at_once").await;
+    for round in 0..RESTARTS {
+        let leader = cluster.leader().await.expect("a leader");
+        let client = Client::new(cluster.masters().nth(leader).expect("three").url());
+        for n in 0..20 {
+            let put = client.put("k", value(round * 100 + n, 1000)).await.expect("an answer");
+            assert!(put.is_success(), "{}", put.text());
+        }
+        cluster.master_mut(leader).kill().await;
+        cluster.master_mut(leader).restart().await.expect("it comes back");
+        let head = eventually(LIMIT, "an answer", async || {
+            let head = client.send(reqwest::Method::HEAD, "k", &[], None).await.ok()?;
+            (head.status != 503).then_some(head)
+        })
+        .await;
+        let newest = Digest::of(&value(round * 100 + 19, 1000)).etag();
+        assert_eq!(head.header("etag"), Some(newest), "round {round}: an older value, or none: {head:?}");
+        cluster.settled().await;
+    }
 }
 
 /// Bytes that come slowly.

@@ -56,7 +56,10 @@ impl Nemesis {
         let victim = self.victim(cluster).await;
         self.count("kill");
         cluster.master_mut(victim).kill().await;
-        moment(Duration::from_millis(self.dice.below(3000))).await;
+        // At once now and then: before anybody else stands for election.
+        if self.dice.once_in(2) {
+            moment(Duration::from_millis(self.dice.below(3000))).await;
+        }
         restart(cluster, victim).await;
     }
 

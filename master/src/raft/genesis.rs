@@ -153,7 +153,20 @@ pub(super) async fn match_up(
         _ => Err(StartError::Gap { path, tables, log: dropped }),
     };
     matched?;
+    stand_down(log, id).await?;
     database.drop_staged().map_err(|source| StartError::Io { path: database.path().to_owned(), source })
+}
+
+/// A master that led when it ended has to be elected again. openraft would let it go on leading at once, and answer reads with
+/// what it knows to be committed, which after a start is what the tables had at their last checkpoint: older than what was
+/// acknowledged. Only the first entry of a new term tells (Raft, section 8).
+async fn stand_down(log: &mut LogStore<TypeConfig>, id: MasterId) -> Result<(), StartError> {
+    let vote = log.read_vote().await.map_err(Box::new)?;
+    if let Some(vote) = vote.filter(|v| v.committed && v.leader_id.voted_for() == Some(id)) {
+        // The promise stays: nothing older than this term is followed.
+        log.save_vote(&Vote::new(vote.leader_id.term, id)).await.map_err(Box::new)?;
+    }
+    Ok(())
 }
 
 /// A group of one on tables that exist: its log begins after them, so whoever joins gets a snapshot.
@@ -241,6 +254,20 @@ mod tests {
         let mut log = log_cut_at(dir.path(), 3).await;
         let strange = match_up(&database, &mut log, 8, false, &Peer::default()).await;
         assert!(matches!(strange, Err(StartError::Strange(_))), "{strange:?}");
+    }
+
+    #[tokio::test]
+    async fn who_led_before_does_not_lead_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = tables_at(dir.path(), 9);
+        let mut log = log_cut_at(dir.path(), 3).await;
+        for (leader, kept) in [(7, true), (8, false)] {
+            log.save_vote(&Vote::new_committed(5, leader)).await.unwrap();
+            match_up(&database, &mut log, 8, false, &Peer::default()).await.unwrap();
+            let vote = log.read_vote().await.unwrap().unwrap();
+            assert_eq!((vote.leader_id.term, vote.leader_id.voted_for()), (5, Some(leader)));
+            assert_eq!(vote.committed, kept);
+        }
     }
 
     #[tokio::test]
