@@ -41,7 +41,7 @@ pub async fn read_signed_bytes(
     max: usize,
 ) -> Result<Vec<u8>, ErrorReply> {
     let (head, incoming) = request.into_parts();
-    let text = body::collect(incoming, max).await?;
+    let text = body::collect_message(incoming, max).await?;
     let signature = head.headers.get(SIGNATURE_HEADER).and_then(|v| v.to_str().ok());
     let target = head.uri.path_and_query().map_or("", |t| t.as_str());
     secret.check_call(signature, head.method.as_str(), target, &text, now).map_err(|e| {
