@@ -159,6 +159,9 @@ pub const HEALING_RETRY: Duration = Duration::from_secs(10);
 
 /// Volumes tell the master that they live.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A heartbeat, or the question for one, that is not answered by then is sent anew: with one of them lost a volume is
+/// still not down.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A volume that has been silent for so long is not chosen any more.
 pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 /// A record that no object names is collected when it is this old: far above any commit's time.
@@ -299,3 +302,6 @@ const _: () = assert!(RAFT_LOG_ENTRY_BYTES_MAX + RAFT_LOG_READ_BYTES < RAFT_MESS
 const _: () = assert!(RAFT_LOG_READ_BYTES <= RAFT_LOG_CACHE_BYTES);
 const _: () = assert!(RAFT_LOG_BATCH_BYTES as u64 <= RAFT_LOG_SEGMENT_BYTES);
 const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());
+const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_TIMEOUT.as_millis());
+const _: () =
+    assert!(HEARTBEAT_INTERVAL.as_millis() + HEARTBEAT_TIMEOUT.as_millis() < DOWN_AFTER.as_millis());
