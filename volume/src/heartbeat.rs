@@ -30,7 +30,7 @@ pub struct Heartbeat {
     tried: HashSet<String>,
     /// Masters that do not answer: each is logged once, not each second.
     silent: HashSet<String>,
-    /// Whether a master has taken us in since we started: then one of another cluster (a master that was wiped and
+    /// Whether a master has taken us in since we started, or we were not told of any: then one of another cluster (a master that was wiped and
     /// began a new one) is its own trouble, and no reason to stop.
     welcomed: bool,
     /// Why one of them did not: counts when no master takes us in.
@@ -50,13 +50,15 @@ struct Beat {
 impl Heartbeat {
     /// Heartbeats to all masters that are known. `misplaced` is told when this volume does not belong there.
     pub fn new(volume: Arc<Volume>, misplaced: watch::Sender<Option<String>>) -> Self {
+        // A master that was given our address has asked us: no other one can make us leave.
+        let welcomed = volume.config.masters.is_empty();
         Self {
             volume,
             beats: FuturesUnordered::new(),
             called: HashSet::new(),
             tried: HashSet::new(),
             silent: HashSet::new(),
-            welcomed: false,
+            welcomed,
             refusal: None,
             misplaced,
         }

@@ -1,4 +1,4 @@
-//! Volumes of a static list do not call: the master asks each who it is, once a heartbeat.
+//! Volumes of a static list know no master: this one asks each who it is, once a heartbeat, and tells it of the others.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,11 +28,12 @@ impl Poll {
     /// Asks the volume, and lets it in.
     async fn ask(&self) -> Result<(), String> {
         let (master, address) = (&self.master, self.address.clone());
-        let question = IdentifyRequest { cluster: master.cluster.id(), masters: addresses(master) };
+        let (cluster, masters) = (master.cluster.id(), addresses(master));
+        let question = IdentifyRequest { cluster, masters, address: Some(address.clone()) };
         let answer: Result<VolumeReport, _> =
             master.peers.call_within(&address, IDENTIFY, &question, HEARTBEAT_TIMEOUT).await;
         let report = answer.map_err(|e| e.to_string())?;
-        // We were told where it is; what it believes may hold only on its own machine.
+        // We were told where it is; what it believes may hold only on its own machine. It tells other masters the same.
         welcome(master, VolumeReport { address, ..report }).await.map_err(|e| e.message)
     }
 }

@@ -1,6 +1,6 @@
 //! `/_/…` of a volume: health, and what its master asks of it. Every call that does something is signed.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -60,6 +60,9 @@ pub(super) async fn identify(
         ErrorReply::new(ErrorCode::WrongCluster, e.to_string(), "point the master at its own volumes")
     })?;
     volume.masters.heard(question.masters);
+    if question.address.is_some() {
+        *volume.listed.write().unwrap_or_else(PoisonError::into_inner) = question.address;
+    }
     Ok(body::json(StatusCode::OK, &volume.report()))
 }
 
