@@ -107,6 +107,9 @@ pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the last body byte to the answer of a commit.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A commit that has no answer by then goes to the next master as well: if the first one was the leader and hangs, the
+/// others have elected another one by now.
+pub const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 /// A master whose metadata store does not come back from a write for so long stops. No disk is that slow.
 pub const METADATA_STUCK: Duration = Duration::from_secs(60);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
@@ -279,6 +282,9 @@ const _: () = assert!(RAFT_LEASE.as_millis() * 10 <= RAFT_ELECTION_MAX.as_millis
 const _: () = assert!(RAFT_HEARTBEAT.as_millis() * 2 < RAFT_ELECTION_MIN.as_millis());
 const _: () = assert!(SNAPSHOT_PART_BYTES <= MESSAGE_BYTES_MAX / 2);
 const _: () = assert!(PROPOSE_TIMEOUT.as_millis() + LEADER_TIMEOUT.as_millis() < COMMIT_TIMEOUT.as_millis());
+const _: () =
+    assert!(COMMIT_PATIENCE.as_millis() >= RAFT_ELECTION_MIN.as_millis() + RAFT_ELECTION_MAX.as_millis());
+const _: () = assert!(2 * COMMIT_PATIENCE.as_millis() < COMMIT_TIMEOUT.as_millis());
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(CARRY_BYTES_MAX <= WRITE_BUFFER_BYTES);
