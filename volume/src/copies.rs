@@ -14,6 +14,7 @@ use shared::http::client::{CallError, HttpClient};
 use shared::ids::BlobId;
 use shared::limits::{CALL_TIMEOUT, READ_BUFFER_BYTES};
 use shared::range::ByteRange;
+use shared::wire::error::ErrorCode;
 use shared::wire::master::{CopiesRequest, CopiesResponse};
 use shared::wire::routes::{COPIES, HEALING_HEADER};
 
@@ -52,7 +53,7 @@ pub enum NoCopies {
 impl NoCopies {
     /// Whether the master says that no value refers to the blob here any more.
     pub fn is_forgotten(&self) -> bool {
-        matches!(self, Self::Master(CallError::Refused { status, .. }) if *status == StatusCode::NOT_FOUND)
+        matches!(self, Self::Master(CallError::Refused { detail, .. }) if detail.code == ErrorCode::NotFound)
     }
 }
 
