@@ -5,7 +5,7 @@
 //! Faults: a crash tears the end, which nobody was told of: cut off when opened. Rot in the middle costs the entries it
 //! hits: they are passed over with a warning. After a failed sync the kernel may have thrown bytes away: nothing is added
 //! on top of it until the volume starts again, so nothing with a tombstone is deleted, and reads go on. A full disk is no
-//! such failure, and space is set aside ahead. A rewrite is a new file, synced, renamed, and the
+//! such failure, and space is set aside ahead, from the first start on. A rewrite is a new file, synced, renamed, and the
 //! folder synced; it goes on beside whoever adds, in steps of bounded memory.
 
 mod draft;
@@ -40,7 +40,7 @@ pub struct Tombstones {
 
 #[derive(Debug, Default)]
 struct State {
-    /// None before the first tombstone.
+    /// None while the disk has had no room for it.
     file: Option<Arc<File>>,
     /// Which rewriting this is.
     edition: u64,
@@ -105,7 +105,15 @@ impl Tombstones {
                 state.room = set_aside(&file, 0, HEADER + state.count * ENTRY);
                 state.file = Some(Arc::new(file));
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Now, and not with the first delete: by then the disk may be full.
+                match state.begin(folder, volume, now) {
+                    Err(error) if error.is_full() => {
+                        tracing::warn!(%error, "no room for tombstones: nothing is deleted until there is");
+                    }
+                    begun => begun?,
+                }
+            }
             Err(e) => return Err(io(e)),
         }
         Ok(Self { folder: folder.to_owned(), volume, state: Mutex::new(state), settling: Mutex::default() })
