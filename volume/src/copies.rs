@@ -141,3 +141,23 @@ impl Copies {
         (bytes.len() as u64 == range.len()).then(|| bytes.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::error::ErrorDetail;
+
+    use super::*;
+
+    #[test]
+    fn only_a_master_says_that_a_blob_is_forgotten() {
+        let refused = |code: ErrorCode| {
+            let detail =
+                ErrorDetail { code, message: "no".into(), key: None, hint: String::new(), request_id: None };
+            let address = "there".to_owned();
+            NoCopies::Master(CallError::Refused { address, status: code.status(), detail: Box::new(detail) })
+        };
+        assert!(refused(ErrorCode::NotFound).is_forgotten());
+        assert!(!refused(ErrorCode::NoSuchRoute).is_forgotten(), "404 as well, and no word of a master");
+        assert!(!NoCopies::NoMaster.is_forgotten());
+    }
+}
