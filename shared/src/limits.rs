@@ -105,11 +105,11 @@ pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the last body byte to the receipt of one volume: a slow fdatasync. Along a chain the waits add
 /// up, so that each link gives up on the next before the one in front gives up on it.
 pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the last body byte to the answer of a commit.
-pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A commit that has no answer by then goes to the next master as well: if the first one was the leader and hangs, the
 /// others have elected another one by now.
 pub const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
+/// From the last body byte to the answer of a commit.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A master whose metadata store does not come back from a write for so long stops. No disk is that slow.
 pub const METADATA_STUCK: Duration = Duration::from_secs(60);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
