@@ -94,6 +94,47 @@ async fn fill(client: &Client) -> (u64, Answer) {
     }
 }
 
+/// Somebody else's files take every byte, the reserve included: what frees space must need none.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_full_disk_deletes_without_a_free_byte() {
+    if !available("power_full_disk_deletes_without_a_free_byte") {
+        return;
+    }
+    let folder = Folder::new("no-byte");
+    let disk = Disk::new(&folder, "disk", 200).await;
+    let options = Options {
+        volumes: 1,
+        replicas: 1,
+        min_replicas: 1,
+        volume_folders: vec![disk.path().join("data")],
+        ..Options::default()
+    };
+    let cluster = Cluster::start("no-byte", options).await;
+    let client = cluster.client();
+    for n in 0..4 {
+        assert_eq!(client.put(&format!("k{n}"), value(n, 8 << 20)).await.unwrap().status, 201);
+    }
+    let filler = std::fs::File::create(disk.path().join("filler")).unwrap();
+    let mut length = 0;
+    for step in [1 << 20, 1 << 16, 1 << 12] {
+        while rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), length, step).is_ok() {
+            length += step;
+        }
+    }
+    assert_eq!(disk.free_bytes(), 0);
+    for n in 0..4 {
+        assert_eq!(client.delete(&format!("k{n}")).await.unwrap().status, 200);
+    }
+    eventually(Duration::from_secs(10), "the volume has deleted all of them", async || {
+        (cluster.footprint().await.blobs == [0]).then_some(())
+    })
+    .await;
+    eventually(Duration::from_secs(10), "their space is back", async || {
+        (disk.free_bytes() >= 31 << 20).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn power_full_disk_of_one_volume_stops_nobody() {
     if !available("power_full_disk_of_one_volume_stops_nobody") {

@@ -21,5 +21,7 @@ mod nemesis;
 mod overtaken;
 #[path = "masters/snapshots.rs"]
 mod snapshots;
+#[path = "masters/static_list.rs"]
+mod static_list;
 #[path = "masters/writers.rs"]
 mod writers;

@@ -208,8 +208,8 @@ fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::
             shutdown.clone(),
         )),
     ];
-    if !master.config.volumes.is_empty() {
-        let poll = work::poll::Poll::new(Arc::clone(master));
+    for address in &master.config.volumes {
+        let poll = work::poll::Poll::new(Arc::clone(master), address.clone());
         started.push(tokio::spawn(run_worker(poll, HEARTBEAT_INTERVAL, alone(), shutdown.clone())));
     }
     started

@@ -110,6 +110,9 @@ pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the last body byte to the receipt of one volume: a slow fdatasync. Along a chain the waits add
 /// up, so that each link gives up on the next before the one in front gives up on it.
 pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A commit that has no answer by then goes to the next master as well: if the first one was the leader and hangs, the
+/// others have elected another one by now.
+pub const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 /// From the last body byte to the answer of a commit.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A master whose metadata store does not come back from a checkpoint, or its log from a write, for so long stops. No
@@ -167,6 +170,9 @@ pub const HEALING_RETRY: Duration = Duration::from_secs(10);
 
 /// Volumes tell the master that they live.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A heartbeat, or the question for one, that is not answered by then is sent anew: with one of them lost a volume is
+/// still not down.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A volume that has been silent for so long is not chosen any more.
 pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 /// A record that no object names is collected when it is this old: far above any commit's time.
@@ -292,6 +298,9 @@ const _: () = assert!(RAFT_LEASE.as_millis() * 10 <= RAFT_ELECTION_MAX.as_millis
 const _: () = assert!(RAFT_HEARTBEAT.as_millis() * 2 < RAFT_ELECTION_MIN.as_millis());
 const _: () = assert!(SNAPSHOT_PART_BYTES <= MESSAGE_BYTES_MAX / 2);
 const _: () = assert!(PROPOSE_TIMEOUT.as_millis() + LEADER_TIMEOUT.as_millis() < COMMIT_TIMEOUT.as_millis());
+const _: () =
+    assert!(COMMIT_PATIENCE.as_millis() >= RAFT_ELECTION_MIN.as_millis() + RAFT_ELECTION_MAX.as_millis());
+const _: () = assert!(2 * COMMIT_PATIENCE.as_millis() < COMMIT_TIMEOUT.as_millis());
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(READ_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(CARRY_BYTES_MAX <= WRITE_BUFFER_BYTES);
@@ -317,3 +326,6 @@ const _: () =
     assert!(RAFT_CHECKPOINT_BYTES < RAFT_LOG_KEPT_BYTES && RAFT_LOG_KEPT_BYTES < RAFT_LOG_HELD_BYTES);
 const _: () = assert!(RAFT_LOG_BATCH_BYTES as u64 <= RAFT_LOG_SEGMENT_BYTES);
 const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());
+const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_TIMEOUT.as_millis());
+const _: () =
+    assert!(HEARTBEAT_INTERVAL.as_millis() + HEARTBEAT_TIMEOUT.as_millis() < DOWN_AFTER.as_millis());

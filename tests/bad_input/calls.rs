@@ -56,7 +56,7 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
     let tombstones =
         json(serde_json::to_value(tombstones).expect("the cluster is up and its messages are JSON"));
     let identify = json(
-        serde_json::to_value(IdentifyRequest { cluster, masters: vec![] })
+        serde_json::to_value(IdentifyRequest { cluster, masters: vec![], address: None })
             .expect("the cluster is up and its messages are JSON"),
     );
     let mut stranger =
@@ -149,7 +149,8 @@ async fn signed_nonsense() {
     let delete = serde_json::to_vec(&delete_of(other, ours, vec![])).unwrap();
     let answer = call(volume, DELETE, Some(&forge.sign(DELETE, &delete)), &delete);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
-    let identify = serde_json::to_vec(&IdentifyRequest { cluster: other, masters: vec![] }).unwrap();
+    let identify =
+        serde_json::to_vec(&IdentifyRequest { cluster: other, masters: vec![], address: None }).unwrap();
     let answer = call(volume, IDENTIFY, Some(&forge.sign(IDENTIFY, &identify)), &identify);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     victim.unharmed("calls of another cluster").await;

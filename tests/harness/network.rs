@@ -107,11 +107,23 @@ impl Network {
     /// # Panics
     /// When the kernel refuses.
     pub fn cut(&self, from: usize, to: usize, cut: Cut) {
+        self.drop_from(&self.address(from), to, cut);
+    }
+
+    /// From now on this does not get to a site from the test itself and from all that it started without a site.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn cut_host(&self, to: usize, cut: Cut) {
+        self.drop_from(&self.host(), to, cut);
+    }
+
+    fn drop_from(&self, address: &str, to: usize, cut: Cut) {
         let what = match cut {
             Cut::Everything => String::new(),
             Cut::RequestsTo(port) => format!("-p tcp --dport {port} "),
         };
-        self.filter(to, &format!("-I INPUT -s {} {what}-j DROP", self.address(from))).expect("a rule");
+        self.filter(to, &format!("-I INPUT -s {address} {what}-j DROP")).expect("a rule");
     }
 
     /// All is well again.

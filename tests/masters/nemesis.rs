@@ -1,5 +1,5 @@
-//! What happens to the masters while clients work: they are killed, frozen, cut from each other, and their clocks are put
-//! back and forth. One fault at a time as a rule, sometimes two; then all is well for a while.
+//! What happens to the masters while clients work: they are killed, frozen, cut from each other and from the volumes, and
+//! their clocks are put back and forth. One fault at a time as a rule, sometimes two; then all is well for a while.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,11 +42,12 @@ impl Nemesis {
     /// One fault and its end.
     pub async fn strike(&mut self, cluster: &mut Cluster) {
         let partitions = cluster.network().is_some();
-        match self.dice.below(if partitions { 12 } else { 6 }) {
+        match self.dice.below(if partitions { 14 } else { 6 }) {
             0..2 => self.kill(cluster).await,
             2..4 => self.freeze(cluster).await,
             4..6 => self.step_a_clock(cluster).await,
             6 => self.kill_behind_a_partition(cluster).await,
+            7..9 => self.cut_from_volumes(cluster).await,
             _ => self.partition(cluster).await,
         }
         moment(Duration::from_millis(self.dice.below(2500))).await;
@@ -119,6 +120,18 @@ impl Nemesis {
         self.cut(cluster, victim);
         moment(Duration::from_millis(500 + self.dice.below(5500))).await;
         cluster.network().expect("it was cut").heal();
+    }
+
+    /// The masters hear each other, and one of them hears neither volumes nor clients: nothing at all, or no requests.
+    async fn cut_from_volumes(&mut self, cluster: &Cluster) {
+        let victim = self.victim(cluster).await;
+        let requests = Cut::RequestsTo(port(cluster, victim));
+        let cut = [Cut::Everything, requests][self.dice.index(2)];
+        self.count("cut from the volumes");
+        let network = cluster.network().expect("partitions need a network");
+        network.cut_host(victim, cut);
+        moment(Duration::from_millis(500 + self.dice.below(5500))).await;
+        network.heal();
     }
 
     /// The leader is cut off, another one elected, and then one of the two is killed.

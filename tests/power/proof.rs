@@ -3,9 +3,15 @@
 //! A server whose syncs of some files do nothing stands for the one in which they were forgotten. The same rounds with an
 //! honest one find nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use shared::clock::Clock;
+use shared::http::client::PeerClient;
+use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::master::VolumeState;
+use shared::wire::routes::TOMBSTONES;
+use shared::wire::volume::{TombstonesPage, TombstonesRequest};
 use tests::cluster::SETTLED;
 use tests::disk::{FileSystem, available};
 use tests::load::audit_after_restart;
@@ -27,6 +33,7 @@ enum Of {
     Indexes,
     Log,
     Tables,
+    Tombstones,
 }
 
 impl Of {
@@ -36,6 +43,7 @@ impl Of {
             Self::Indexes => ".idx",
             Self::Log => ".log",
             Self::Tables => "/sled/db",
+            Self::Tombstones => "/tombstones",
         }
     }
 
@@ -51,6 +59,9 @@ impl Of {
 
 /// Values are stored, half of them are deleted, and when all is acknowledged the power goes.
 async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), String> {
+    if of == Of::Tombstones {
+        return round_of_tombstones(site, oracle, n).await;
+    }
     let client = site.cluster.client();
     let kept = site.cluster.footprint().await.blobs[0];
     let keys: Vec<String> = (0..VALUES).map(|k| format!("round{n}/{k}")).collect();
@@ -86,6 +97,57 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
     if blobs == expected { Ok(()) } else { Err(format!("{blobs} blobs after the cut, {expected} before")) }
 }
 
+/// Values are deleted while one of their two volumes is down, and when that is acknowledged the power of the other one
+/// goes: from then on its tombstones alone keep a rebuild of the metadata from bringing back what the first one holds.
+async fn round_of_tombstones(site: &mut Site, oracle: &Oracle, n: u64) -> Result<(), String> {
+    let client = site.cluster.client();
+    let keys: Vec<String> = (0..VALUES).map(|k| format!("round{n}/{k}")).collect();
+    for (k, key) in (0..).zip(&keys) {
+        let bytes = value(n << 32 | k, VALUE);
+        let intent = oracle.intend(key, Change::put(&bytes));
+        assert_eq!(client.put(key, bytes).await.expect("an answer").status, 201);
+        intent.ok();
+    }
+    let victim = Of::Tombstones.victim();
+    site.cluster.servers_mut().remove(victim + 1).kill().await;
+    site.cluster.settled_at(1).await;
+    for key in &keys {
+        let intent = oracle.intend(key, Change::Delete);
+        assert_eq!(client.delete(key).await.expect("an answer").status, 200);
+        intent.ok();
+    }
+    site.cut(&[victim]).await;
+    site.restore(&[victim], 0, &mut Dice::new(0)).await?;
+    site.cluster.settled_at(1).await;
+    let known = tombstones(site).await;
+    site.cluster.servers_mut().remove(victim + 1).restart().await?;
+    works(site, victim).await?;
+    audit_after_restart(&site.cluster.client(), oracle).await?;
+    let lost = keys.iter().filter(|key| !known.contains(&KeyHash::of(&key.parse().expect("a key")))).count();
+    if lost == 0 { Ok(()) } else { Err(format!("a tombstone is lost, {lost} of {VALUES}")) }
+}
+
+/// The deleted keys that the first volume tells a rebuild of.
+async fn tombstones(site: &Site) -> HashSet<KeyHash> {
+    let peers = PeerClient::new(site.cluster.secret(), Clock::System);
+    let cluster = site.cluster.status().await.expect("a master that answers").cluster;
+    let volume = site.cluster.ids[0];
+    let (mut known, mut after) = (HashSet::new(), None);
+    loop {
+        let question = TombstonesRequest { cluster, volume, after };
+        let page = peers.call(site.cluster.volumes[0].url(), TOMBSTONES, &question).await;
+        let page: TombstonesPage = page.expect("a volume that answers");
+        known.extend(page.tombstones.iter().filter_map(|tombstone| match tombstone {
+            Tombstone::Deleted { key, .. } => Some(*key),
+            Tombstone::Refused { .. } => None,
+        }));
+        after = page.next;
+        if after.is_none() {
+            return known;
+        }
+    }
+}
+
 /// Waits until the cluster works again. A master that finds a gap in what it holds says so and ends.
 async fn works(site: &mut Site, victim: usize) -> Result<(), String> {
     eventually(SETTLED, "the cluster works, or the server has ended", async || {
@@ -107,6 +169,7 @@ async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
     let control = library.control(&folder.join("control"));
     for lies in [false, true] {
         let mut plan = Plan { master_disk: of.is_masters(), ..Plan::alone(file_system) };
+        plan.volumes = if of == Of::Tombstones { 2 } else { 1 };
         // A log that keeps everything makes up for tables that lose what was applied; one that keeps little does not.
         plan.log_entries_kept = (of == Of::Tables).then_some(4);
         plan.log_elsewhere = of == Of::Tables;
@@ -115,7 +178,7 @@ async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
             env.extend(library.unsynced(of.ending()));
             match of {
                 Of::Log | Of::Tables => plan.master_env = env,
-                Of::Segments | Of::Indexes => plan.volume_env = vec![env],
+                Of::Segments | Of::Indexes | Of::Tombstones => plan.volume_env = vec![env],
             }
         }
         let mut site = Site::new(&format!("{test}-{file_system:?}-{lies}"), plan).await;
@@ -163,6 +226,11 @@ async fn power_cuts_find_segments_that_are_not_synced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_find_deletes_that_are_not_synced() {
     on_both("power_cuts_find_deletes_that_are_not_synced", Of::Indexes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_find_tombstones_that_are_not_synced() {
+    on_both("power_cuts_find_tombstones_that_are_not_synced", Of::Tombstones).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use shared::http::client::{CallError, HttpClient};
 use shared::ids::BlobId;
 use shared::limits::{CALL_TIMEOUT, READ_BUFFER_BYTES};
 use shared::range::ByteRange;
+use shared::wire::error::ErrorCode;
 use shared::wire::master::{CopiesRequest, CopiesResponse};
 use shared::wire::routes::{COPIES, HEALING_HEADER};
 
@@ -52,7 +53,7 @@ pub enum NoCopies {
 impl NoCopies {
     /// Whether the master says that no value refers to the blob here any more.
     pub fn is_forgotten(&self) -> bool {
-        matches!(self, Self::Master(CallError::Refused { status, .. }) if *status == StatusCode::NOT_FOUND)
+        matches!(self, Self::Master(CallError::Refused { detail, .. }) if detail.code == ErrorCode::NotFound)
     }
 }
 
@@ -138,5 +139,25 @@ impl Copies {
         }
         let bytes = body::collect(answer.into_body(), READ_BUFFER_BYTES).await.ok()?;
         (bytes.len() as u64 == range.len()).then(|| bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::error::ErrorDetail;
+
+    use super::*;
+
+    #[test]
+    fn only_a_master_says_that_a_blob_is_forgotten() {
+        let refused = |code: ErrorCode| {
+            let detail =
+                ErrorDetail { code, message: "no".into(), key: None, hint: String::new(), request_id: None };
+            let address = "there".to_owned();
+            NoCopies::Master(CallError::Refused { address, status: code.status(), detail: Box::new(detail) })
+        };
+        assert!(refused(ErrorCode::NotFound).is_forgotten());
+        assert!(!refused(ErrorCode::NoSuchRoute).is_forgotten(), "404 as well, and no word of a master");
+        assert!(!NoCopies::NoMaster.is_forgotten());
     }
 }

@@ -1,54 +1,116 @@
 //! Tells the masters that this volume lives, once a second; the first time that is its registration.
+//!
+//! Each master has its own heartbeats: one that does not answer costs the others nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use shared::http::client::CallError;
-use shared::limits::HEARTBEAT_INTERVAL;
+use shared::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use shared::wire::error::ErrorCode;
 use shared::wire::master::HeartbeatResponse;
 use shared::wire::routes::HEARTBEAT;
 use shared::work::{Progress, Worker};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::server::Volume;
 
-/// The worker.
+/// The worker. A tick waits for the next heartbeat to end, whichever it is.
 pub struct Heartbeat {
     volume: Arc<Volume>,
+    /// One for each master that is known.
+    beats: FuturesUnordered<BoxFuture<'static, Beat>>,
+    /// Whom they are for.
+    called: HashSet<String>,
+    /// Masters that have answered, or not, since we started.
+    tried: HashSet<String>,
     /// Masters that do not answer: each is logged once, not each second.
     silent: HashSet<String>,
-    /// Whether a master has taken us in since we started: then one of another cluster (a master that was wiped and
+    /// Whether a master has taken us in since we started, or we were not told of any: then one of another cluster (a master that was wiped and
     /// began a new one) is its own trouble, and no reason to stop.
     welcomed: bool,
+    /// Why one of them did not: counts when no master takes us in.
+    refusal: Option<String>,
     misplaced: watch::Sender<Option<String>>,
+}
+
+/// A heartbeat that has ended.
+struct Beat {
+    master: String,
+    sent: Instant,
+    /// Whether the report said that we have joined: the masters use us from such a one on.
+    joined: bool,
+    answer: Result<HeartbeatResponse, CallError>,
 }
 
 impl Heartbeat {
     /// Heartbeats to all masters that are known. `misplaced` is told when this volume does not belong there.
     pub fn new(volume: Arc<Volume>, misplaced: watch::Sender<Option<String>>) -> Self {
-        Self { volume, silent: HashSet::new(), welcomed: false, misplaced }
+        // A master that was given our address has asked us: no other one can make us leave.
+        let welcomed = volume.config.masters.is_empty();
+        Self {
+            volume,
+            beats: FuturesUnordered::new(),
+            called: HashSet::new(),
+            tried: HashSet::new(),
+            silent: HashSet::new(),
+            welcomed,
+            refusal: None,
+            misplaced,
+        }
     }
 
-    fn failed(&mut self, master: String, error: &CallError) {
+    /// A heartbeat for each master that has none on its way.
+    fn begin(&mut self) {
+        let all = self.volume.masters.all();
+        self.silent.retain(|master| all.contains(master));
+        for master in all {
+            if self.called.insert(master.clone()) {
+                self.beats.push(Box::pin(tell(Arc::clone(&self.volume), master, Instant::now())));
+            }
+        }
+    }
+
+    fn ended(&mut self, beat: Beat) {
+        let Beat { master, sent, joined, answer } = beat;
+        match answer {
+            Ok(answer) => self.answered(&master, answer),
+            Err(error) => self.failed(&master, &error),
+        }
+        let joins = !joined && self.volume.identity.cluster().is_some();
+        let all = self.volume.masters.all();
+        self.tried.insert(master.clone());
+        // Those that take us in count first, so all of them are heard before a refusal does.
+        if !self.welcomed && self.refusal.is_some() && all.iter().all(|m| self.tried.contains(m)) {
+            let _ = self.misplaced.send(self.refusal.take());
+        }
+        if all.contains(&master) {
+            let next = if joins { Instant::now() } else { sent + HEARTBEAT_INTERVAL };
+            self.beats.push(Box::pin(tell(Arc::clone(&self.volume), master, next)));
+        } else {
+            self.tried.remove(&master);
+            self.called.remove(&master);
+        }
+    }
+
+    fn failed(&mut self, master: &str, error: &CallError) {
         if let CallError::Refused { detail, .. } = error
             && detail.code == ErrorCode::WrongCluster
-            && !self.welcomed
         {
-            let _ = self.misplaced.send(Some(detail.message.clone()));
+            self.refusal = Some(detail.message.clone());
         }
-        if !self.silent.contains(&master) {
+        if self.silent.insert(master.to_owned()) {
             tracing::warn!(master, %error, "no contact with the master; trying again each second");
-            self.silent.insert(master);
         }
     }
 
     fn answered(&mut self, master: &str, answer: HeartbeatResponse) {
         if let Err(error) = self.volume.identity.join(answer.cluster) {
-            if !self.welcomed {
-                let _ = self.misplaced.send(Some(error.to_string()));
-            }
+            self.refusal = Some(error.to_string());
             return;
         }
         self.welcomed = true;
@@ -59,29 +121,25 @@ impl Heartbeat {
     }
 }
 
+/// Waits until `when` and then tells the master.
+async fn tell(volume: Arc<Volume>, master: String, when: Instant) -> Beat {
+    sleep_until(when).await;
+    let (sent, report) = (Instant::now(), volume.report());
+    let answer = volume.peers.call_within(&master, HEARTBEAT, &report, HEARTBEAT_TIMEOUT).await;
+    Beat { master, sent, joined: report.cluster.is_some(), answer }
+}
+
 impl Worker for Heartbeat {
     const NAME: &'static str = "heartbeat";
 
     async fn tick(&mut self) -> Progress {
-        let report = self.volume.report();
-        let within = HEARTBEAT_INTERVAL * 2;
-        let volume = &self.volume;
-        let calls = volume.masters.all().into_iter().map(async |master| {
-            let answer = volume.peers.call_within(&master, HEARTBEAT, &report, within).await;
-            (master, answer)
-        });
-        let (answers, failures): (Vec<_>, Vec<_>) =
-            join_all(calls).await.into_iter().partition(|(_, answer)| answer.is_ok());
-        let answered = !answers.is_empty();
-        // Those that take us in first: what the others say then counts for less.
-        for (master, answer) in answers.into_iter().chain(failures) {
-            match answer {
-                Ok(answer) => self.answered(&master, answer),
-                Err(error) => self.failed(master, &error),
-            }
+        self.begin();
+        // Not longer: a master may have been named meanwhile.
+        match timeout(HEARTBEAT_INTERVAL, self.beats.next()).await {
+            Ok(Some(beat)) => self.ended(beat),
+            Ok(None) => return Progress::Idle,
+            Err(_) => {}
         }
-        // The masters use us from the report on in which we say that we have joined.
-        let joined = report.cluster.is_none() && self.volume.identity.cluster().is_some();
-        if answered && joined { Progress::More } else { Progress::Idle }
+        Progress::More
     }
 }

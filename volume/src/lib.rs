@@ -19,7 +19,7 @@ mod supply;
 pub mod tombstones;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::thread::available_parallelism;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
@@ -92,6 +92,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         store,
         tombstones,
         address,
+        listed: RwLock::default(),
         public_url,
         config,
     });
@@ -168,15 +169,14 @@ fn start_workers(
     let scrub = run_worker(Scrubbing::new(Arc::clone(volume)), rest, alone(), shutdown.clone());
     let compacting = Compacting::new(Arc::clone(volume));
     let compact = run_worker(compacting, COMPACTION_INTERVAL, alone(), shutdown.clone());
-    let mut started =
-        vec![tokio::spawn(seal), tokio::spawn(heal), tokio::spawn(scrub), tokio::spawn(compact)];
-    if volume.config.masters.is_empty() {
-        // A master that was given our address asks us; nobody can be misplaced then.
-        std::mem::forget(misplaced);
-    } else {
-        let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), misplaced);
-        let beating = run_worker(heartbeat, HEARTBEAT_INTERVAL, alone(), shutdown.clone());
-        started.push(tokio::spawn(beating));
-    }
-    started
+    // Of which masters there are, one that has our address on its list tells us, if we were not told.
+    let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), misplaced);
+    let beat = run_worker(heartbeat, HEARTBEAT_INTERVAL, alone(), shutdown.clone());
+    vec![
+        tokio::spawn(seal),
+        tokio::spawn(heal),
+        tokio::spawn(scrub),
+        tokio::spawn(compact),
+        tokio::spawn(beat),
+    ]
 }

@@ -1,6 +1,6 @@
 //! One volume, assembled: what its routes and workers share, and what it tells of itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::statvfs;
 use shared::http::client::PeerClient;
@@ -26,8 +26,10 @@ pub struct Volume {
     pub store: Store,
     /// What it knows to be deleted or refused.
     pub tombstones: Tombstones,
-    /// Where peers and masters reach it.
+    /// Where it believes that peers and masters reach it.
     pub address: String,
+    /// Where a master that has it on its list says so: that counts for all of them, or each would have another address.
+    pub listed: RwLock<Option<String>>,
     /// Where clients reach it.
     pub public_url: String,
     /// Calls to masters and to the next volume of a chain.
@@ -46,11 +48,12 @@ impl Volume {
     /// What it tells its master.
     pub fn report(&self) -> VolumeReport {
         let status = self.store.status();
+        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
         let capacity_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
         VolumeReport {
             volume: self.identity.volume(),
             cluster: self.identity.cluster(),
-            address: self.address.clone(),
+            address: listed.clone().unwrap_or_else(|| self.address.clone()),
             public_url: self.public_url.clone(),
             zone: self.config.zone.clone(),
             capacity_bytes,

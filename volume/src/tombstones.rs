@@ -1,52 +1,47 @@
 //! What this volume knows to be deleted or refused, beside its store: a file that is appended to and synced before the
 //! blobs go, and read when the metadata is rebuilt. In memory there is nothing of it but a few numbers.
+//! The bytes are in `tombstones/format.rs`.
 //!
-//! ```text
-//! header  0 "BARGETMB" 8 │ 8 version u32 │ 12 zero u32 │ 16 volume 16 │ 32 edition u64 │ 40 zeros │ 60 CRC32C of 0..60
-//! entry   0 kind u8: 1 deleted, 2 refused │ 1 zeros │ 4 key's hash 16, or zeros │ 20 blob 16 │ 36 CRC32C of volume,
-//!         the entry's number u64 and 0..36
-//! ```
 //! Faults: a crash tears the end, which nobody was told of: cut off when opened. Rot in the middle costs the entries it
 //! hits: they are passed over with a warning. After a failed sync the kernel may have thrown bytes away: nothing is added
 //! on top of it until the volume starts again, so nothing with a tombstone is deleted, and reads go on. A full disk is no
-//! such failure, and space is set aside ahead. A rewrite is a new file, synced, renamed, and the folder synced.
+//! such failure, and space is set aside ahead, from the first start on. A rewrite is a new file, synced, renamed, and the
+//! folder synced; it goes on beside whoever adds, in steps of bounded memory.
 
-use std::fs::{self, File};
+mod draft;
+mod format;
+
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::limits::{INDEX_ROOM_BYTES, TOMBSTONES_BYTES, TOMBSTONES_PAGE};
-use shared::tombstone::{KeyHash, Tombstone};
+use shared::tombstone::Tombstone;
 use shared::wire::volume::{TombstonesPage, TombstonesPlace};
 
-const FILE: &str = "tombstones";
-const DRAFT: &str = ".tombstones.new";
-const MAGIC: &[u8; 8] = b"BARGETMB";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 64;
-const ENTRY_BYTES: usize = 40;
-const HEADER: u64 = HEADER_BYTES as u64;
-const ENTRY: u64 = ENTRY_BYTES as u64;
-/// Entries read at once.
-const READ_ENTRIES: u64 = 4096;
+use draft::Draft;
+use format::{ENTRY, HEADER, READ_ENTRIES, VERSION, check_header, each, encode};
 
+const FILE: &str = "tombstones";
 /// A volume's tombstones.
 #[derive(Debug)]
 pub struct Tombstones {
     folder: PathBuf,
     volume: VolumeId,
     state: Mutex<State>,
+    /// Held by the one who forgets.
+    settling: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// None before the first tombstone.
-    file: Option<File>,
+    /// None while the disk has had no room for it.
+    file: Option<Arc<File>>,
     /// Which rewriting this is.
     edition: u64,
     /// Entries, damaged ones included.
@@ -101,17 +96,27 @@ impl Tombstones {
     /// When the file cannot be read, or is not this volume's.
     pub fn open(folder: &Path, volume: VolumeId, now: Timestamp) -> Result<Self, TombstoneError> {
         let path = folder.join(FILE);
-        let opened = match File::options().read(true).write(true).open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            file => Some(file.map_err(|source| TombstoneError::Io { path: path.clone(), source })?),
-        };
+        let io = |source| TombstoneError::Io { path: path.clone(), source };
         let mut state = State { look_at: limit_entries(), ..State::default() };
-        if let Some(file) = opened {
-            state.edition = check_header(&file, volume, &path, now)?;
-            state.load(&file, volume).map_err(|source| TombstoneError::Io { path, source })?;
-            state.file = Some(file);
+        match File::options().read(true).write(true).open(&path) {
+            Ok(file) => {
+                state.edition = check_header(&file, volume, &path, now)?;
+                state.load(&file, volume).map_err(io)?;
+                state.room = set_aside(&file, 0, HEADER + state.count * ENTRY);
+                state.file = Some(Arc::new(file));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Now, and not with the first delete: by then the disk may be full.
+                match state.begin(folder, volume, now) {
+                    Err(error) if error.is_full() => {
+                        tracing::warn!(%error, "no room for tombstones: nothing is deleted until there is");
+                    }
+                    begun => begun?,
+                }
+            }
+            Err(e) => return Err(io(e)),
         }
-        Ok(Self { folder: folder.to_owned(), volume, state: Mutex::new(state) })
+        Ok(Self { folder: folder.to_owned(), volume, state: Mutex::new(state), settling: Mutex::default() })
     }
 
     /// Keeps tombstones; they are durable when this returns. Blocks.
@@ -127,7 +132,7 @@ impl Tombstones {
             return Err(TombstoneError::Failed(kind));
         }
         if state.file.is_none() {
-            self.replace(&mut state, &[], now)?;
+            state.begin(&self.folder, self.volume, now)?;
         }
         let (first, end) = (state.count, HEADER + state.count * ENTRY);
         let bytes: Vec<u8> =
@@ -137,12 +142,13 @@ impl Tombstones {
         let written = file.write_all_at(&bytes, end);
         let synced = written.and_then(|()| file.sync_data());
         if let Err(source) = synced {
+            let error = TombstoneError::Io { path: self.folder.join(FILE), source };
             // What was written of it is written over by the next, unless the sync itself has failed.
-            if !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            if let (TombstoneError::Io { source, .. }, false) = (&error, error.is_full()) {
                 tracing::error!(error = %source, "the tombstones cannot be kept: nothing is deleted until the volume is started again");
                 state.failed = Some(source.kind());
             }
-            return Err(TombstoneError::Io { path: self.folder.join(FILE), source });
+            return Err(error);
         }
         state.room = room;
         state.count += tombstones.len() as u64;
@@ -150,30 +156,78 @@ impl Tombstones {
         Ok(())
     }
 
-    /// No blob below `before` waits anywhere: forgets the tombstones below it, when that is worth a rewrite. Blocks.
+    /// Whether `settle` has something to look at. Blocks.
+    pub fn is_settling_due(&self, before: BlobId) -> bool {
+        self.settling.try_lock().is_ok() && self.state().is_due(before)
+    }
+
+    /// No blob below `before` waits anywhere: forgets the tombstones below it, when that is worth a rewrite. Whoever comes
+    /// while another one is at it has nothing to do. Blocks.
     pub fn settle(&self, before: BlobId, now: Timestamp) {
-        let mut state = self.state();
-        let all = state.newest.is_some_and(|newest| newest < before);
-        let due = state.count > limit_entries() && (all || state.count >= state.look_at);
-        if !due || state.failed.is_some() {
-            return;
+        let Ok(_alone) = self.settling.try_lock() else { return };
+        if let Err(error) = self.forget(before, now) {
+            tracing::warn!(%error, "the tombstones could not be rewritten; none is forgotten");
         }
-        let kept = match self.still_of_use(&state, before) {
-            Ok(kept) => kept,
-            Err(error) => {
-                tracing::warn!(%error, "the tombstones cannot be read; none is forgotten");
-                return;
-            }
+    }
+
+    fn forget(&self, before: BlobId, now: Timestamp) -> Result<(), TombstoneError> {
+        let (file, count) = {
+            let state = self.state();
+            let Some(file) = state.file.clone().filter(|_| state.is_due(before)) else { return Ok(()) };
+            (file, state.count)
         };
-        let (count, left) = (state.count, kept.len() as u64);
+        let mut left = 0;
+        each(&file, self.volume, 0, count, |_, t| {
+            left += u64::from(t.is_some_and(|t| t.newest() >= before));
+            Ok(())
+        })
+        .map_err(|source| TombstoneError::Io { path: self.folder.join(FILE), source })?;
         if left * 2 < count {
-            if let Err(error) = self.replace(&mut state, &kept, now) {
-                tracing::warn!(%error, "the tombstones could not be rewritten");
-                return;
-            }
+            let draft = self.draft(&file, count, before, now)?;
+            self.swap(draft, &file, count)?;
             tracing::debug!(count, left, "tombstones rewritten");
         }
+        let mut state = self.state();
         state.look_at = limit_entries().max(state.count + state.count / 4);
+        Ok(())
+    }
+
+    /// What is of use of the first `count`. What is written so far never changes, so nobody has to wait meanwhile.
+    fn draft(
+        &self,
+        file: &File,
+        count: u64,
+        before: BlobId,
+        now: Timestamp,
+    ) -> Result<Draft, TombstoneError> {
+        let edition = (self.state().edition + 1).max(now.unix_ms());
+        let write = || {
+            let mut draft = Draft::create(&self.folder, self.volume, edition)?;
+            draft.copy(file, 0, count, |t| t.newest() >= before)?;
+            draft.sync()?;
+            Ok(draft)
+        };
+        write().map_err(|source| TombstoneError::Io { path: self.folder.join(draft::NAME), source })
+    }
+
+    /// Puts the draft in the place of the old file, with all that was added since there were `copied`.
+    fn swap(&self, mut draft: Draft, file: &File, mut copied: u64) -> Result<(), TombstoneError> {
+        let io = |source| TombstoneError::Io { path: self.folder.join(draft::NAME), source };
+        let mut state = self.state();
+        // Whoever adds waits for the last few only.
+        while state.count - copied > READ_ENTRIES {
+            let end = state.count;
+            drop(state);
+            draft.copy(file, copied, end, |_| true).map_err(io)?;
+            copied = end;
+            state = self.state();
+        }
+        if let Some(kind) = state.failed {
+            return Err(TombstoneError::Failed(kind));
+        }
+        draft.copy(file, copied, state.count, |_| true).map_err(io)?;
+        draft.sync().map_err(io)?;
+        state.take(draft, &self.folder)
     }
 
     /// Whether anything may be added.
@@ -193,7 +247,11 @@ impl Tombstones {
             return Ok(TombstonesPage { tombstones: Vec::new(), next: None });
         };
         let mut tombstones = Vec::new();
-        each(file, self.volume, from, end, |_, t| tombstones.extend(t))
+        let add = |_, t| {
+            tombstones.extend(t);
+            Ok(())
+        };
+        each(file, self.volume, from, end, add)
             .map_err(|source| TombstoneError::Io { path: self.folder.join(FILE), source })?;
         let next = (end < state.count).then_some(TombstonesPlace { edition: state.edition, count: end });
         Ok(TombstonesPage { tombstones, next })
@@ -202,48 +260,49 @@ impl Tombstones {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn still_of_use(&self, state: &State, before: BlobId) -> io::Result<Vec<Tombstone>> {
-        let mut kept = Vec::new();
-        if let Some(file) = &state.file {
-            each(file, self.volume, 0, state.count, |_, t| kept.extend(t.filter(|t| t.newest() >= before)))?;
-        }
-        Ok(kept)
-    }
-
-    /// A new file with these tombstones in the place of the old one.
-    fn replace(&self, state: &mut State, kept: &[Tombstone], now: Timestamp) -> Result<(), TombstoneError> {
-        let draft = self.folder.join(DRAFT);
-        let edition = (state.edition + 1).max(now.unix_ms());
-        let write = || {
-            let mut bytes = header(self.volume, edition);
-            bytes.extend((0..).zip(kept).flat_map(|(number, t)| encode(t, self.volume, number)));
-            let file = File::options().read(true).write(true).create(true).truncate(true).open(&draft)?;
-            let room = set_aside(&file, 0, bytes.len() as u64);
-            file.write_all_at(&bytes, 0)?;
-            file.sync_all()?;
-            fs::rename(&draft, self.folder.join(FILE))?;
-            Ok((file, room))
-        };
-        let (file, room) = write().map_err(|source| TombstoneError::Io { path: draft.clone(), source })?;
-        *state = State {
-            edition,
-            count: kept.len() as u64,
-            newest: kept.iter().map(Tombstone::newest).max(),
-            look_at: state.look_at,
-            room,
-            failed: state.failed,
-            file: Some(file),
-        };
-        File::open(&self.folder).and_then(|f| f.sync_all()).map_err(|source| {
-            // Which of the two a power cut would leave, nobody knows.
-            state.failed = Some(source.kind());
-            TombstoneError::Io { path: self.folder.clone(), source }
-        })
+impl TombstoneError {
+    /// Whether all it takes is room on the disk.
+    pub fn is_full(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
 impl State {
+    /// With so many, and none or few of use, it is worth looking.
+    fn is_due(&self, before: BlobId) -> bool {
+        let all = self.newest.is_some_and(|newest| newest < before);
+        self.failed.is_none() && self.count > limit_entries() && (all || self.count >= self.look_at)
+    }
+
+    /// The first file.
+    fn begin(&mut self, folder: &Path, volume: VolumeId, now: Timestamp) -> Result<(), TombstoneError> {
+        let write = || {
+            let mut draft = Draft::create(folder, volume, now.unix_ms())?;
+            draft.sync()?;
+            Ok(draft)
+        };
+        let draft =
+            write().map_err(|source| TombstoneError::Io { path: folder.join(draft::NAME), source })?;
+        self.take(draft, folder)
+    }
+
+    /// A draft that is synced takes the place of the file.
+    fn take(&mut self, draft: Draft, folder: &Path) -> Result<(), TombstoneError> {
+        let io = |source| TombstoneError::Io { path: folder.join(FILE), source };
+        std::fs::rename(folder.join(draft::NAME), folder.join(FILE)).map_err(io)?;
+        (self.edition, self.count, self.newest, self.room) =
+            (draft.edition, draft.count, draft.newest, draft.room);
+        self.file = Some(Arc::new(draft.file));
+        File::open(folder).and_then(|f| f.sync_all()).map_err(|source| {
+            // Which of the two a power cut would leave, nobody knows.
+            self.failed = Some(source.kind());
+            TombstoneError::Io { path: folder.to_owned(), source }
+        })
+    }
+
     fn load(&mut self, file: &File, volume: VolumeId) -> io::Result<()> {
         let length = file.metadata()?.len();
         let slots = length.saturating_sub(HEADER) / ENTRY;
@@ -252,6 +311,7 @@ impl State {
             if let Some(tombstone) = tombstone {
                 (good, end, newest) = (good + 1, number + 1, newest.max(Some(tombstone.newest())));
             }
+            Ok(())
         })?;
         let (damaged, torn_bytes) = (end - good, length - HEADER - end * ENTRY);
         if damaged > 0 {
@@ -284,105 +344,6 @@ fn set_aside(file: &File, room: u64, end: u64) -> u64 {
         Ok(()) => wanted,
         Err(_) => room,
     }
-}
-
-fn crc(pieces: &[&[u8]]) -> [u8; 4] {
-    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    pieces.iter().for_each(|piece| crc.update(piece));
-    u32::try_from(crc.finalize()).expect("a CRC32 has 32 bits").to_le_bytes()
-}
-
-fn header(volume: VolumeId, edition: u64) -> Vec<u8> {
-    let mut out = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4], volume.as_bytes()].concat();
-    out.extend(edition.to_le_bytes());
-    out.resize(HEADER_BYTES - 4, 0);
-    let sum = crc(&[&out]);
-    out.extend(sum);
-    out
-}
-
-/// The edition. A header that rotted is written anew: the entries check by themselves.
-fn check_header(file: &File, volume: VolumeId, path: &Path, now: Timestamp) -> Result<u64, TombstoneError> {
-    let io = |source| TombstoneError::Io { path: path.to_owned(), source };
-    let mut bytes = [0; HEADER_BYTES];
-    let read = file.read_exact_at(&mut bytes, 0);
-    let whole = read.is_ok()
-        && bytes[..8] == *MAGIC
-        && bytes[HEADER_BYTES - 4..] == crc(&[&bytes[..HEADER_BYTES - 4]]);
-    if !whole {
-        match read {
-            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(io(e)),
-            _ => tracing::warn!("the header of the tombstones was bad: written anew"),
-        }
-        let edition = now.unix_ms();
-        file.write_all_at(&header(volume, edition), 0).and_then(|()| file.sync_all()).map_err(io)?;
-        return Ok(edition);
-    }
-    let found = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if found != VERSION {
-        return Err(TombstoneError::OtherVersion { path: path.to_owned(), found });
-    }
-    if bytes[16..32] != volume.as_bytes()[..] {
-        return Err(TombstoneError::Stranger(path.to_owned()));
-    }
-    let mut edition = [0; 8];
-    edition.copy_from_slice(&bytes[32..40]);
-    Ok(u64::from_le_bytes(edition))
-}
-
-fn encode(tombstone: &Tombstone, volume: VolumeId, number: u64) -> [u8; ENTRY_BYTES] {
-    let mut out = [0; ENTRY_BYTES];
-    match tombstone {
-        Tombstone::Deleted { key, generation } => {
-            out[0] = 1;
-            out[4..20].copy_from_slice(key.as_bytes());
-            out[20..36].copy_from_slice(generation.as_bytes());
-        }
-        Tombstone::Refused { blob } => {
-            out[0] = 2;
-            out[20..36].copy_from_slice(blob.as_bytes());
-        }
-    }
-    let sum = crc(&[volume.as_bytes(), &number.to_le_bytes(), &out[..36]]);
-    out[36..].copy_from_slice(&sum);
-    out
-}
-
-fn decode(bytes: &[u8], volume: VolumeId, number: u64) -> Option<Tombstone> {
-    if bytes[36..] != crc(&[volume.as_bytes(), &number.to_le_bytes(), &bytes[..36]]) {
-        return None;
-    }
-    let blob = BlobId::from_bytes(bytes[20..36].try_into().ok()?).ok()?;
-    match bytes[0] {
-        1 => Some(Tombstone::Deleted {
-            key: KeyHash::from_bytes(bytes[4..20].try_into().ok()?),
-            generation: blob,
-        }),
-        2 => Some(Tombstone::Refused { blob }),
-        _ => None,
-    }
-}
-
-/// Entries `from..to`, each with its number; none for one that is damaged.
-fn each(
-    file: &File,
-    volume: VolumeId,
-    from: u64,
-    to: u64,
-    mut tell: impl FnMut(u64, Option<Tombstone>),
-) -> io::Result<()> {
-    let mut next = from;
-    let mut bytes = Vec::new();
-    while next < to {
-        let end = to.min(next + READ_ENTRIES);
-        bytes.resize(usize::try_from((end - next) * ENTRY).unwrap_or(0), 0);
-        file.read_exact_at(&mut bytes, HEADER + next * ENTRY)?;
-        for (number, entry) in (next..).zip(bytes.chunks_exact(ENTRY_BYTES)) {
-            tell(number, decode(entry, volume, number));
-        }
-        next = end;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -82,6 +82,9 @@ pub struct IdentifyRequest {
     /// Where volumes reach the masters, as base URLs, the asking one first.
     #[serde(default)]
     pub masters: Vec<String>,
+    /// Where the master was told that the volume is, as a base URL.
+    #[serde(default)]
+    pub address: Option<String>,
 }
 
 /// Deletes blobs; those that are not there count as deleted.

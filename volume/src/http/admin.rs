@@ -1,13 +1,13 @@
 //! `/_/…` of a volume: health, and what its master asks of it. Every call that does something is signed.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
-use shared::ids::{ClusterId, VolumeId};
+use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::limits::{INVENTORY_PAGE, RECLAIM_BATCH};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::volume::{
@@ -60,6 +60,9 @@ pub(super) async fn identify(
         ErrorReply::new(ErrorCode::WrongCluster, e.to_string(), "point the master at its own volumes")
     })?;
     volume.masters.heard(question.masters);
+    if question.address.is_some() {
+        *volume.listed.write().unwrap_or_else(PoisonError::into_inner) = question.address;
+    }
     Ok(body::json(StatusCode::OK, &volume.report()))
 }
 
@@ -82,10 +85,18 @@ pub(super) async fn delete(
     volume.spent.add(&message.blobs, now);
     let deleted = volume.store.delete(message.blobs).await?;
     if let Some(before) = message.settled_before {
-        let volume = Arc::clone(volume);
-        blocking(move || volume.tombstones.settle(before, now)).await;
+        settle_later(volume, before).await;
     }
     Ok(body::json(StatusCode::OK, &DeleteResponse { found: deleted.found, bytes: deleted.bytes }))
+}
+
+/// Tombstones are forgotten when that is due; nobody waits for it.
+async fn settle_later(volume: &Arc<Volume>, before: BlobId) {
+    let (now, asked) = (volume.config.clock.now(), Arc::clone(volume));
+    if blocking(move || asked.tombstones.is_settling_due(before)).await {
+        let volume = Arc::clone(volume);
+        tokio::spawn(blocking(move || volume.tombstones.settle(before, now)));
+    }
 }
 
 /// A page of what it holds.

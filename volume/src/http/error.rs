@@ -36,10 +36,14 @@ impl From<DeleteError> for ErrorReply {
 
 impl From<TombstoneError> for ErrorReply {
     fn from(e: TombstoneError) -> Self {
-        Self::new(
-            ErrorCode::Internal,
-            e.to_string(),
-            "mend the disk and start the volume again; until then nothing is deleted there",
-        )
+        let (code, hint) = if e.is_full() {
+            (ErrorCode::NoSpace, "make room on that volume's disk; it goes on by itself then")
+        } else {
+            (
+                ErrorCode::Internal,
+                "mend the disk and start the volume again; until then nothing is deleted there",
+            )
+        };
+        Self::new(code, e.to_string(), hint)
     }
 }

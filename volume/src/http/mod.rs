@@ -2,6 +2,7 @@
 
 mod admin;
 mod chain;
+mod commit;
 mod digests;
 mod download;
 pub mod error;

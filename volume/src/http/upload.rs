@@ -5,7 +5,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use http::header::{ETAG, EXPECT, HeaderMap, HeaderValue};
@@ -14,7 +13,6 @@ use hyper::body::Incoming;
 use shared::http::body::{self, Body, DeclaredLength, Pace};
 use shared::http::metadata::Described;
 use shared::key::Key;
-use shared::limits::{COMMIT_TIMEOUT, LEADER_TIMEOUT, PROPOSE_TIMEOUT};
 use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
@@ -22,6 +20,7 @@ use shared::wire::routes::{CHAIN_HEADER, COMMIT, TICKET};
 use shared::wire::volume::ChainResponse;
 
 use super::chain::Downstream;
+use super::commit::commit;
 use super::digests::Declared;
 use crate::server::Volume;
 use crate::store::{NewRecord, Stored, Upload, WriteError};
@@ -250,7 +249,7 @@ impl Incomer {
         .seal(&self.volume.config.secret)
     }
 
-    /// Hands the receipts to the master, again and again while it cannot be reached: a commit sent twice is one.
+    /// Hands the receipts to the masters.
     async fn commit(&self, receipts: Vec<String>) -> Result<CommitResponse, ErrorReply> {
         let request = CommitRequest {
             key: self.key.clone(),
@@ -259,43 +258,14 @@ impl Incomer {
             content_type: self.described.content_type.clone(),
             metadata: self.described.metadata.clone(),
         };
-        let started = Instant::now();
         let masters = self.volume.masters.beginning_with(&self.ticket.master);
-        let (mut turn, mut lost) = (0, false);
-        loop {
-            let master = &masters[turn % masters.len()];
-            turn += 1;
-            let left = COMMIT_TIMEOUT.saturating_sub(started.elapsed());
-            let within = left.min(PROPOSE_TIMEOUT + LEADER_TIMEOUT);
-            let answer: Result<CommitResponse, _> =
-                self.volume.peers.call_within(master, COMMIT, &request, within).await;
-            let error = match answer {
-                // It may have been carried out before, and its value replaced since: then its copies count no more.
-                Ok(response)
-                    if lost
-                        && matches!(
-                            response.outcome,
-                            CommitOutcome::NotEnoughReceipts | CommitOutcome::Overtaken
-                        ) =>
-                {
-                    return Err(outcome_unknown("the first answer of the masters was lost"));
-                }
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-            use shared::http::client::CallError::{Refused, Strange, Unreachable};
-            lost |= !matches!(error, Unreachable { .. });
-            let final_answer = match &error {
-                Refused { detail, .. } => detail.code.status().is_client_error(),
-                Strange { .. } => true,
-                _ => false,
-            };
-            if final_answer || left < COMMIT_RETRY * 2 {
-                tracing::warn!(key = %self.key, master, %error, "commit failed");
-                return Err(outcome_unknown(error));
-            }
-            tokio::time::sleep(COMMIT_RETRY).await;
-        }
+        let (peers, request) = (&self.volume.peers, &request);
+        commit(
+            &masters,
+            |master, within| async move { peers.call_within(&master, COMMIT, request, within).await },
+        )
+        .await
+        .map_err(|refusal| refusal.for_key(&self.key))
     }
 
     fn answer(&self, stored: &Stored, response: &CommitResponse) -> Result<Response<Body>, ErrorReply> {
@@ -338,17 +308,6 @@ impl Incomer {
         Ok(answer)
     }
 }
-
-fn outcome_unknown(why: impl std::fmt::Display) -> ErrorReply {
-    ErrorReply::new(
-        ErrorCode::OutcomeUnknown,
-        format!("the value is on disk, but whether it became the key's value is unknown: {why}"),
-        "send the value again: a repeated PUT is harmless",
-    )
-}
-
-/// Between two attempts to reach the master with a commit.
-const COMMIT_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Writes `bytes` while `other` goes on.
 async fn write_beside<T>(

@@ -2,6 +2,12 @@
 
 use proptest::prelude::*;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use shared::tombstone::KeyHash;
+
+use super::format::{ENTRY_BYTES, HEADER_BYTES, crc, header};
 use super::*;
 
 const VOLUME: VolumeId = VolumeId::from_bytes([7; 16]);
@@ -60,7 +66,9 @@ fn the_bytes_are_these() {
 fn what_was_added_is_there_after_every_opening() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path());
-    assert_eq!((all(&first), dir.path().join(FILE).exists()), (vec![], false));
+    assert_eq!(all(&first), vec![]);
+    let blocks = fs::metadata(dir.path().join(FILE)).unwrap().blocks();
+    assert!(blocks * 512 >= INDEX_ROOM_BYTES, "room for the first is there from the start");
     first.add(&some(0..5), now()).unwrap();
     first.add(&some(5..9000), now()).unwrap();
     drop(first);
@@ -106,7 +114,7 @@ fn after_a_failed_write_nothing_is_added_and_all_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let tombstones = open(dir.path());
     tombstones.add(&some(0..3), now()).unwrap();
-    tombstones.state().file = Some(File::open(dir.path().join(FILE)).unwrap());
+    tombstones.state().file = Some(Arc::new(File::open(dir.path().join(FILE)).unwrap()));
     assert!(matches!(tombstones.add(&some(3..4), now()), Err(TombstoneError::Io { .. })));
     assert!(matches!(tombstones.add(&some(4..5), now()), Err(TombstoneError::Failed(_))));
     assert!(tombstones.failed());
@@ -139,6 +147,54 @@ fn those_of_no_use_are_forgotten_when_there_are_many() {
     assert_eq!((page.tombstones, page.next), (some(0..9), None), "the place was in another edition");
     drop(tombstones);
     assert_eq!(all(&open(dir.path())), some(0..9));
+}
+
+#[test]
+fn what_is_added_while_others_are_forgotten_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let tombstones = open(dir.path());
+    tombstones.add(&some(0..100), now()).unwrap();
+    let file = tombstones.state().file.clone().unwrap();
+    let draft = tombstones.draft(&file, 100, blob(90), now()).unwrap();
+    // More than one step of them, and some that would have been forgotten.
+    tombstones.add(&some(100..100 + READ_ENTRIES * 2), now()).unwrap();
+    tombstones.add(&some(3..5), now()).unwrap();
+    tombstones.swap(draft, &file, 100).unwrap();
+    tombstones.add(&some(6..7), now()).unwrap();
+    let expected: Vec<_> =
+        some(90..100 + READ_ENTRIES * 2).into_iter().chain(some(3..5)).chain(some(6..7)).collect();
+    assert_eq!(all(&tombstones), expected);
+    drop(tombstones);
+    assert_eq!(all(&open(dir.path())), expected);
+}
+
+#[test]
+fn adding_goes_on_beside_forgetting() {
+    let dir = tempfile::tempdir().unwrap();
+    let tombstones = open(dir.path());
+    let many = limit_entries() + 10;
+    tombstones.add(&some(0..many), now()).unwrap();
+    assert!(tombstones.is_settling_due(blob(many)));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let last = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            let mut next = many;
+            loop {
+                tombstones.add(&some(next..next + 10), now()).unwrap();
+                next += 10;
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    return next;
+                }
+            }
+        });
+        tombstones.settle(blob(many), now());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        adding.join().unwrap()
+    });
+    assert!(!tombstones.is_settling_due(blob(many)));
+    assert_eq!(all(&tombstones), some(many..last));
+    drop(tombstones);
+    assert_eq!(all(&open(dir.path())), some(many..last));
 }
 
 proptest! {
