@@ -21,6 +21,8 @@ use crate::state::command::{Command, Commit};
 use crate::tables::object::Object;
 use crate::tables::{Kind, Tables, meta, reclaim, replica, scan, tombstone};
 
+mod restored;
+
 const VOLUMES: u8 = 3;
 
 fn volume(n: u8) -> VolumeId {
