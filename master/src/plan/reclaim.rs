@@ -10,6 +10,7 @@ use shared::ids::{BlobId, VolumeId};
 use shared::tombstone::Tombstone;
 
 use crate::cluster::Reachable;
+use crate::tables::meta::Gap;
 use crate::tables::{TableError, Tables, reclaim, tombstone};
 
 /// One call to one volume.
@@ -49,6 +50,12 @@ pub fn choose(
     Ok(calls)
 }
 
+/// Below which id there is no blob on any volume that no list and no object knows of, when all that is older than
+/// `collected` was looked through. What a gap covers is never collected: the tombstones that bury it are kept.
+pub fn horizon(collected: BlobId, gap: Option<Gap>) -> Option<BlobId> {
+    gap.map_or(Some(collected), |gap| gap.after.map(|known| known.min(collected)))
+}
+
 /// `horizon`: below it there is no blob on any volume that no list and no object knows of; none when some volume is down
 /// and nobody can tell.
 fn call(
@@ -86,6 +93,16 @@ fn call(
 mod tests {
     use super::*;
     use shared::clock::Timestamp;
+
+    #[test]
+    fn tombstones_of_a_time_of_which_nothing_is_known_are_kept() {
+        let blob = |ms| BlobId::next(None, Timestamp::from_unix_ms(ms), [1; 10]);
+        let gap = |after| Some(Gap { after, until: Timestamp::from_unix_ms(50) });
+        assert_eq!(horizon(blob(90), None), Some(blob(90)));
+        assert_eq!(horizon(blob(90), gap(Some(blob(20)))), Some(blob(20)));
+        assert_eq!(horizon(blob(10), gap(Some(blob(20)))), Some(blob(10)));
+        assert_eq!(horizon(blob(90), gap(None)), None);
+    }
 
     #[test]
     fn what_waits_elsewhere_keeps_its_tombstones() {

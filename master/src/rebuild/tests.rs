@@ -267,7 +267,8 @@ fn damage_and_differences_are_told() {
     let three = Tables::new(&new.tree()).object(&key(3)).unwrap().unwrap();
     assert_eq!(three.blobs[0].replicas, vec![of_three[0]]);
     assert!(!replica::is_referenced(&new.tree(), volume(0), blob(59)).unwrap());
-    assert!(meta::gap(&new.tree()).unwrap().unwrap().covers(blob(59)));
-    assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(blob(59)));
+    let gap = meta::gap(&new.tree()).unwrap().unwrap();
+    assert!(gap.covers(blob(59)));
+    assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(gap.end()));
     assert_eq!(new.identity().unwrap().unwrap().cluster, ClusterId::from_bytes([5; 16]));
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::{CLOCK_SKEW_MAX, REBUILD_BATCH};
+use shared::limits::REBUILD_BATCH;
 use shared::tombstone::KeyHash;
 
 use super::ask::Volumes;
@@ -209,10 +209,11 @@ impl Writer<'_> {
     fn end(mut self) -> Result<Report, RebuildError> {
         // Not 0: of a new directory nothing could be missing.
         self.counters.applied = 1;
-        self.tables.put_progress(&self.counters);
         // A volume that was not asked may hold a newer one than all that were, by a clock that goes before ours.
-        let until = BlobId::next(self.counters.last_blob, self.now.after(CLOCK_SKEW_MAX), [0xff; 10]);
-        self.tables.put_gap(&Gap { after: None, until: until.created() });
+        let gap = Gap { after: None, ..Gap::since(self.counters.last_blob, self.now) };
+        self.counters.last_blob = Some(gap.end());
+        self.tables.put_progress(&self.counters);
+        self.tables.put_gap(&gap);
         self.database.commit(self.tables)?;
         self.database.checkpoint()?;
         let counted = self.counters;

@@ -85,7 +85,12 @@ impl Gap {
 
     /// Whether `blob` may have been committed in that time.
     pub fn covers(&self, blob: BlobId) -> bool {
-        self.after.is_none_or(|after| blob > after) && blob.created() <= self.until
+        self.after.is_none_or(|after| blob > after) && blob <= self.end()
+    }
+
+    /// The last id of that time. New ones come after it.
+    pub fn end(&self) -> BlobId {
+        BlobId::next(None, self.until, [0xff; 10])
     }
 }
 
@@ -136,14 +141,17 @@ pub fn gap(tree: &sled::Tree) -> Result<Option<Gap>, TableError> {
 
 impl Tables<'_> {
     /// Notes that nothing is known of what came after the newest blob they know of, up to `now`; of a time that was
-    /// unknown before nothing is known still.
+    /// unknown before nothing is known still. New blobs are newer than all that may have been stored meanwhile.
     ///
     /// # Errors
     /// When sled fails or a record is damaged.
     pub fn begin_again(&mut self, now: Timestamp) -> Result<(), TableError> {
-        let gap = Gap::since(self.progress()?.last_blob, now);
+        let mut progress = self.progress()?;
+        let gap = Gap::since(progress.last_blob, now);
         let gap = self.gap()?.map_or(gap, |earlier| gap.with(earlier));
+        progress.last_blob = progress.last_blob.max(Some(gap.end()));
         self.put_gap(&gap);
+        self.put_progress(&progress);
         Ok(())
     }
 

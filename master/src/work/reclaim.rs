@@ -14,8 +14,9 @@ use shared::wire::volume::{DeleteRequest, DeleteResponse};
 use shared::work::{Progress, Worker};
 
 use crate::master::Master;
-use crate::plan::reclaim::{Delete, choose};
+use crate::plan::reclaim::{Delete, choose, horizon};
 use crate::state::command::Command;
+use crate::tables::meta::{self, Gap};
 
 /// The worker, with the volumes that a call is under way to.
 pub struct Reclaim {
@@ -30,12 +31,12 @@ impl Reclaim {
     }
 
     /// What is older than this has been collected wherever it was left over, if all volumes are there to be asked.
-    fn horizon(&self) -> Option<BlobId> {
+    fn horizon(&self, gap: Option<Gap>) -> Option<BlobId> {
         let config = &self.master.config;
         let past = millis(UPLOAD_TIME_MAX + config.orphan_grace * 4);
         let before = config.clock.now().unix_ms().saturating_sub(past);
-        let horizon = || BlobId::next(None, Timestamp::from_unix_ms(before), [0; 10]);
-        self.master.cluster.is_complete().then(horizon)
+        let collected = BlobId::next(None, Timestamp::from_unix_ms(before), [0; 10]);
+        horizon(collected, gap).filter(|_| self.master.cluster.is_complete())
     }
 }
 
@@ -52,10 +53,11 @@ impl Worker for Reclaim {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|v| !busy.contains(&v.volume));
         }
-        let horizon = self.horizon();
         let (tree, told) = (self.master.database.tree(), &self.master.told);
         let awaited = |volume| told.awaited(volume, RECLAIM_BATCH);
-        let calls = match choose(&tree, idle, RECLAIM_BATCH, horizon, awaited) {
+        let chosen =
+            meta::gap(&tree).and_then(|gap| choose(&tree, idle, RECLAIM_BATCH, self.horizon(gap), awaited));
+        let calls = match chosen {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");

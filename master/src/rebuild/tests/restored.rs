@@ -7,7 +7,8 @@ use shared::limits::{CLOCK_SKEW_MAX, UPLOAD_TIME_MAX};
 use shared::wire::volume::InventoryEntry;
 
 use super::*;
-use crate::plan::orphans;
+use crate::cluster::Reachable;
+use crate::plan::{orphans, reclaim as plan};
 use crate::tables::meta::Gap;
 
 const START: u64 = 1 << 41;
@@ -88,4 +89,148 @@ fn a_backup_of_rebuilt_metadata_does_not_know_more_than_it() {
     let db = restored(&rebuilt, dir.path(), "restored", 40 * DAY);
     // What a volume that was not asked holds is the only copy of it, perhaps.
     assert_eq!(collected(&db, &[0, DAY, 25 * DAY, 35 * DAY, 45 * DAY]), [45 * DAY]);
+}
+
+/// What clients do; `place` says which volumes are chosen.
+#[derive(Clone, Debug)]
+enum Change {
+    Put {
+        key: u8,
+        place: u8,
+    },
+    Delete {
+        key: u8,
+    },
+    /// What nobody refers to is collected and deleted, and tombstones of no use are thrown away.
+    Tidy,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => (0u8..3, 0u8..6).prop_map(|(key, place)| Change::Put { key, place }),
+        3 => (0u8..3).prop_map(|key| Change::Delete { key }),
+        1 => Just(Change::Tidy),
+    ]
+}
+
+/// A cluster, and what was acknowledged since it began again.
+struct Site {
+    world: World,
+    down: Option<u8>,
+    acknowledged: BTreeMap<Key, Option<BlobId>>,
+}
+
+impl Site {
+    fn change(&mut self, change: &Change, now: Timestamp) {
+        match change {
+            Change::Put { key: k, place } => self.put(&key(*k), *place, now),
+            Change::Delete { key: k } => {
+                let mut tables = Tables::new(&self.world.db);
+                let delete = Command::Delete { key: key(*k), condition: WriteCondition::None };
+                let outcome = apply(&mut tables, &delete).unwrap();
+                self.world.db.apply_batch(tables.into_batch()).unwrap();
+                self.world.tell_all_but(self.down);
+                if matches!(outcome, crate::state::command::Outcome::Deleted(_)) {
+                    self.acknowledged.insert(key(*k), None);
+                }
+            }
+            Change::Tidy => self.tidy(),
+        }
+    }
+
+    fn up(&self) -> Vec<VolumeId> {
+        (0..VOLUMES).filter(|v| Some(*v) != self.down).map(volume).collect()
+    }
+
+    fn put(&mut self, key: &Key, place: u8, now: Timestamp) {
+        let last = meta::progress(&self.world.db).unwrap().last_blob;
+        let blob = BlobId::next(last, now, [place; 10]);
+        let up = self.up();
+        let first = usize::from(place) % up.len();
+        let replicas = vec![up[first], up[(first + 1) % up.len()]];
+        let blake3 = Digest::of(blob.as_bytes());
+        let value = RecordedValue { key: key.clone(), blake3, content_type: None, metadata: vec![] };
+        for replica in &replicas {
+            let entry = RecordEntry { blob, length: 1, value: Some(value.clone()) };
+            self.world.disks.get_mut(replica).unwrap().records.insert(blob, entry);
+        }
+        self.world.run(&Command::Commit(Commit {
+            key: key.clone(),
+            blob,
+            size: 1,
+            digest: blake3,
+            content_type: None,
+            metadata: vec![],
+            replicas,
+            wanted: 2,
+            min_replicas: 1,
+            condition: WriteCondition::None,
+        }));
+        self.acknowledged.insert(key.clone(), Some(blob));
+    }
+
+    fn tidy(&mut self) {
+        let now = at(1 << 30);
+        for v in self.up() {
+            let records = &self.world.disks[&v].records;
+            let page: Vec<_> = records
+                .values()
+                .map(|r| InventoryEntry { blob: r.blob, length: r.length, age_ms: 1 << 40 })
+                .collect();
+            let blobs = orphans::choose(&self.world.db, v, &page, Duration::ZERO, now).unwrap();
+            self.world.run(&Command::Orphaned { volume: v, blobs });
+        }
+        for v in self.up() {
+            let all = BlobId::next(None, now, [0xff; 10]);
+            let gap = meta::gap(&self.world.db).unwrap();
+            let horizon = plan::horizon(all, gap).filter(|_| self.down.is_none());
+            let reach = Reachable { volume: v, address: String::new(), public_url: String::new() };
+            let calls = plan::choose(&self.world.db, vec![reach], 1000, horizon, |_| vec![]).unwrap();
+            for call in calls {
+                let disk = self.world.disks.get_mut(&v).unwrap();
+                disk.tombstones.extend(call.tombstones);
+                call.blobs.iter().for_each(|b| drop(disk.records.remove(b)));
+                disk.tombstones.retain(|t| call.settled_before.is_none_or(|before| t.newest() >= before));
+                self.world.run(&Command::Reclaimed { volume: v, blobs: call.blobs, at: now });
+            }
+        }
+    }
+
+    /// The masters are lost, and begin again with a copy of their tables.
+    fn begin_again(&mut self, backup: &[(sled::IVec, sled::IVec)], now: Timestamp) {
+        self.world.db = sled::Config::new().temporary(true).open().unwrap();
+        for (k, v) in backup {
+            self.world.db.insert(k, v).unwrap();
+        }
+        let mut tables = Tables::new(&self.world.db);
+        tables.begin_again(now).unwrap();
+        self.world.db.apply_batch(tables.into_batch()).unwrap();
+        self.acknowledged.clear();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn what_is_deleted_or_put_after_a_restoration_stays_so(
+        before in prop::collection::vec(change(), 0..12),
+        lost in prop::collection::vec(change(), 0..12),
+        after in prop::collection::vec(change(), 1..16),
+        down in prop::option::of(0..VOLUMES),
+    ) {
+        let mut site = Site { world: World::new(), down: None, acknowledged: BTreeMap::new() };
+        before.iter().for_each(|c| site.change(c, at(10)));
+        let backup: Vec<_> = site.world.db.iter().map(Result::unwrap).collect();
+        // By the clock of a leader that goes before.
+        lost.iter().for_each(|c| site.change(c, at(60)));
+        site.begin_again(&backup, at(30));
+        site.down = down;
+        after.iter().for_each(|c| site.change(c, at(31)));
+        let dir = tempfile::tempdir().unwrap();
+        let (new, _) = site.world.rebuild(dir.path());
+        for (key, generation) in &site.acknowledged {
+            let object = Tables::new(&new.tree()).object(key).unwrap();
+            prop_assert_eq!(&object.map(|o| o.generation), generation, "{}", key);
+        }
+    }
 }
