@@ -168,6 +168,8 @@ pub const INVENTORY_PAGE: usize = 4096;
 /// Deletes handed to one volume in one call: small enough that the answer comes in `CALL_TIMEOUT`
 /// even when every tombstone is a slow sync.
 pub const RECLAIM_BATCH: usize = 256;
+/// Calls to one volume that it has answered and that the masters have not noted yet: the next one goes out meanwhile.
+pub const RECLAIM_UNNOTED: usize = 4;
 /// A DELETE, or a refusal of an upload, is answered when the volumes that are up know of it durably, and at the latest
 /// after this: two syncs of a slow disk. A volume that hangs must not hold every delete until it is found to be down.
 pub const TOLD_TIMEOUT: Duration = Duration::from_secs(1);

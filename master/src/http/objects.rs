@@ -16,7 +16,7 @@ use shared::work::blocking;
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
-use crate::told::told;
+use crate::told::{told, told_again};
 use crate::{read, write};
 
 /// Answers a request about a key.
@@ -90,8 +90,11 @@ async fn delete(
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
         Outcome::Damaged => Err(damaged().for_key(&key)),
-        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
-            .for_key(&key)),
+        _ => {
+            told_again(master, &key).await;
+            Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
+                .for_key(&key))
+        }
     }
 }
 

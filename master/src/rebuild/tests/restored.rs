@@ -185,7 +185,8 @@ impl Site {
             let gap = meta::gap(&self.world.db).unwrap();
             let horizon = plan::horizon(all, gap).filter(|_| self.down.is_none());
             let reach = Reachable { volume: v, address: String::new(), public_url: String::new() };
-            let calls = plan::choose(&self.world.db, vec![reach], 1000, horizon, |_| vec![]).unwrap();
+            let none = |_| std::collections::HashSet::new();
+            let calls = plan::choose(&self.world.db, vec![reach], 1000, horizon, |_| vec![], none).unwrap();
             for call in calls {
                 let disk = self.world.disks.get_mut(&v).unwrap();
                 disk.tombstones.extend(call.tombstones);
