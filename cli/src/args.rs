@@ -220,6 +220,9 @@ pub(crate) struct RebuildArgs {
     /// nothing to compare with
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Go on although a volume does not serve all its segments, or has set damaged ranges aside
+    #[arg(long)]
+    pub(crate) without_damaged: bool,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
 }

@@ -168,6 +168,8 @@ fn report(volume: VolumeId) -> VolumeReport {
         uploads: 0,
         read_only: None,
         damaged: vec![],
+        segments_refused: 0,
+        ranges_set_aside: 0,
         format_version: 1,
     }
 }
@@ -231,6 +233,26 @@ proptest! {
             late.step(&Step::Commit(n, WriteCondition::None));
         }
         prop_assert_eq!(objects(&late.db), now);
+    }
+}
+
+#[test]
+fn a_volume_that_does_not_serve_all_is_named() {
+    let volumes = |reports: Vec<VolumeReport>| Volumes {
+        cluster: ClusterId::from_bytes([5; 16]),
+        all: reports.into_iter().map(|r| (format!("http://{}", r.volume), r)).collect(),
+    };
+    let whole = || report(volume(1));
+    assert!(volumes(vec![whole()]).all_served().is_ok());
+    for bad in [
+        VolumeReport { segments_refused: 1, ..report(volume(2)) },
+        VolumeReport { ranges_set_aside: 3, ..report(volume(2)) },
+    ] {
+        let said = volumes(vec![whole(), bad]).all_served().unwrap_err().to_string();
+        assert!(
+            said.contains(&format!("http://{}", volume(2))) && said.contains("--without-damaged"),
+            "{said}"
+        );
     }
 }
 

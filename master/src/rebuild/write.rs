@@ -8,6 +8,7 @@ use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::limits::REBUILD_BATCH;
 use shared::tombstone::KeyHash;
+use shared::wire::volume::VolumeReport;
 
 use super::ask::Volumes;
 use super::collect::Collected;
@@ -43,8 +44,14 @@ pub fn write(
     progress: &Progress,
 ) -> Result<Report, RebuildError> {
     let database = create(folder, volumes)?;
-    let report =
-        Report { cluster: Some(volumes.cluster), volumes: volumes.all.len() as u64, ..Report::default() };
+    let sum = |of: fn(&VolumeReport) -> u64| volumes.all.iter().map(|(_, report)| of(report)).sum();
+    let report = Report {
+        cluster: Some(volumes.cluster),
+        volumes: volumes.all.len() as u64,
+        segments_refused: sum(|r| r.segments_refused),
+        ranges_set_aside: sum(|r| r.ranges_set_aside),
+        ..Report::default()
+    };
     let tree = database.tree();
     let mut writer = Writer {
         tables: Tables::new(&tree),

@@ -57,6 +57,8 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
         volumes: args.volumes.iter().filter(|v| !v.is_empty()).map(|v| base_url(v)).collect(),
         replication: Replication::new(args.replicas, None).map_err(|e| usage(e.to_string()))?,
         secret,
+        // What is only looked at harms nobody; the warning stands in the report.
+        without_damaged: args.without_damaged || args.dry_run,
         clock: Clock::System,
     };
     if args.dry_run {
@@ -193,6 +195,11 @@ fn text(report: &Report) -> String {
         ],
         vec!["damaged".into(), format!("{} records, {} without another copy", report.damaged, report.lost)],
     ];
+    let (segments, ranges) = (report.segments_refused, report.ranges_set_aside);
+    if segments + ranges > 0 {
+        let what = format!("{segments} segments, {ranges} damaged ranges: what only they hold was not found");
+        rows.push(vec!["NOT SERVED".into(), what]);
+    }
     if report.conflicts > 0 {
         rows.push(vec!["conflicts".into(), format!("{} values of which copies differ", report.conflicts)]);
     }
