@@ -161,7 +161,7 @@ async fn holders(master: &Master, blob: &Blob, deadline: Instant) -> usize {
         match tokio::time::timeout_at(until, &mut waiter.report).await {
             Ok(report) => heard += usize::from(report.is_ok()),
             Err(_) => {
-                tracing::warn!(volume = %waiter.volume, "a volume does not say that it knows of a delete")
+                tracing::warn!(volume = %waiter.volume, "a volume does not say that it knows of a delete");
             }
         }
     }
