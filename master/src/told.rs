@@ -3,14 +3,14 @@
 //!
 //! The reclaim worker tells, and reports here; one entry for each request under way and volume, none for anything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, future, stream};
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
-use shared::limits::TOLD_TIMEOUT;
+use shared::limits::{TOLD_ELSEWHERE, TOLD_TIMEOUT};
 use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
@@ -28,7 +28,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Requests that wait.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<HashMap<VolumeId, Waiting>>);
+pub struct Told {
+    waiting: Mutex<HashMap<VolumeId, Waiting>>,
+    /// Blobs whose tombstone another volume keeps, at most `TOLD_ELSEWHERE`.
+    elsewhere: Mutex<HashSet<BlobId>>,
+}
 
 type Waiting = HashMap<BlobId, Vec<oneshot::Sender<()>>>;
 
@@ -72,7 +76,19 @@ impl Told {
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeId, Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_elsewhere(&self, blob: BlobId) -> bool {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).contains(&blob)
+    }
+
+    fn put_elsewhere(&self, blob: BlobId) {
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if elsewhere.len() >= TOLD_ELSEWHERE {
+            elsewhere.clear();
+        }
+        elsewhere.insert(blob);
     }
 }
 
@@ -170,6 +186,9 @@ async fn holders(master: &Master, blob: &Blob, deadline: Instant) -> usize {
 
 /// None of the volumes that hold the blob says that it knows: any other one keeps the tombstone. Whether one does.
 async fn tell_others(master: &Master, blob: &Blob, deadline: Instant) -> bool {
+    if master.told.is_elsewhere(blob.id) {
+        return true;
+    }
     let tree = master.database.tree();
     let telling = async {
         loop {
@@ -183,6 +202,7 @@ async fn tell_others(master: &Master, blob: &Blob, deadline: Instant) -> bool {
             others.sort_by_key(|v| blob.replicas.contains(&v.volume));
             let told = stream::iter(others).map(|other| tell(master, other, tombstones.clone()));
             if told.buffer_unordered(TELL_AT_ONCE).any(future::ready).await {
+                master.told.put_elsewhere(blob.id);
                 return;
             }
             // A master that has just begun has not heard of its volumes yet.
@@ -239,5 +259,14 @@ mod tests {
         assert_eq!(told.waiting().len(), 1);
         drop(second);
         assert!(told.waiting().is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_elsewhere_is_remembered_for_a_while() {
+        let told = Told::default();
+        told.put_elsewhere(blob(1));
+        assert!(told.is_elsewhere(blob(1)) && !told.is_elsewhere(blob(2)));
+        (0..TOLD_ELSEWHERE as u64).for_each(|n| told.put_elsewhere(blob(n + 2)));
+        assert!(told.elsewhere.lock().unwrap().len() <= TOLD_ELSEWHERE && !told.is_elsewhere(blob(1)));
     }
 }

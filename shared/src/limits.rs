@@ -165,6 +165,9 @@ pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(600);
 /// Blob ids in one page of an inventory, or in one delete call.
 pub const INVENTORY_PAGE: usize = 4096;
+/// Blobs of which a master remembers that a volume without them keeps their tombstone, so that a DELETE that is
+/// repeated for ever does not fill that volume's disk.
+pub const TOLD_ELSEWHERE: usize = 4096;
 /// Deletes handed to one volume in one call: small enough that the answer comes in `CALL_TIMEOUT`
 /// even when every tombstone is a slow sync.
 pub const RECLAIM_BATCH: usize = 256;
