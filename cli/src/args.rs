@@ -216,9 +216,13 @@ pub(crate) struct RebuildArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) replicas: usize,
     /// Write nothing: show how what the volumes hold differs from the metadata in DIR, or, when there is none or a
-    /// master runs on it, from the cluster at --url
+    /// master runs on it, from the cluster at --url. Exits 0 when nothing differs, 1 when something does, 5 when there is
+    /// nothing to compare with
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Go on although a volume does not serve all its segments, or has set damaged ranges aside
+    #[arg(long)]
+    pub(crate) without_damaged: bool,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
 }

@@ -37,15 +37,7 @@ pub(crate) struct Client {
 impl Client {
     /// To the master at `url`, or to those of a list separated by commas.
     pub(crate) fn new(url: &str) -> Result<Self, Failure> {
-        let bases: Arc<[String]> = url.split(',').map(|base| base.trim_end_matches('/').to_owned()).collect();
-        for base in &*bases {
-            let usable =
-                Url::parse(base).is_ok_and(|u| u.has_host() && u.query().is_none() && u.scheme() == "http");
-            if !usable {
-                return Err(Failure::new(Exit::Usage, format!("{base:?} is no base URL"))
-                    .next("write it like http://localhost:3000"));
-            }
-        }
+        let bases: Arc<[String]> = url.split(',').map(base).collect::<Result<_, _>>()?;
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -68,9 +60,7 @@ impl Client {
 
     /// `url`, on the master whose turn it is when it is one on a master.
     fn on_turn(&self, url: &Url) -> Url {
-        let on =
-            |base: &String| url.as_str().strip_prefix(base.as_str()).filter(|rest| rest.starts_with('/'));
-        match self.bases.iter().find_map(on) {
+        match self.bases.iter().find_map(|base| below(base, url)) {
             Some(rest) => Url::parse(&format!("{}{rest}", self.base())).unwrap_or_else(|_| url.clone()),
             None => url.clone(),
         }
@@ -78,7 +68,7 @@ impl Client {
 
     /// The master on whose turn `url` was asked failed: the next one is asked from now on.
     fn pass_turn(&self, url: &Url) {
-        if self.bases.len() > 1 && url.as_str().starts_with(self.base()) {
+        if self.bases.len() > 1 && below(self.base(), url).is_some() {
             self.turn.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -149,6 +139,23 @@ impl Client {
         }
         answer
     }
+}
+
+/// A master's URL as all URLs on it begin: the port 80, capitals in a name and the like are written in one way.
+fn base(text: &str) -> Result<String, Failure> {
+    let url = Url::parse(text).ok();
+    let usable =
+        url.filter(|u| u.has_host() && u.query().is_none() && u.fragment().is_none() && u.scheme() == "http");
+    let url = usable.ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{text:?} is no base URL"))
+            .next("write it like http://localhost:3000")
+    })?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// What comes after `base` in a URL on it.
+fn below<'a>(base: &str, url: &'a Url) -> Option<&'a str> {
+    url.as_str().strip_prefix(base).filter(|rest| rest.starts_with('/'))
 }
 
 /// Counts failures, and waits between them.
@@ -295,6 +302,20 @@ mod tests {
         let client = Client::new("http://h:1/p/").unwrap();
         let key = Key::new("a b/ü//x").unwrap();
         assert_eq!(key_url(&client, &key).unwrap().as_str(), "http://h:1/p/a%20b/%C3%BC//x");
+    }
+
+    #[test]
+    fn the_next_master_has_its_turn_however_the_first_was_written() {
+        for first in ["http://m1:80", "http://M1", "http://m1/", "http://m1"] {
+            let client = Client::new(&format!("{first},http://m2:3000")).unwrap();
+            let url = client.url("/k").unwrap();
+            assert_eq!(client.on_turn(&url).as_str(), "http://m1/k");
+            // Another server of the same host is no master.
+            client.pass_turn(&Url::parse("http://m1:8080/k").unwrap());
+            assert_eq!(client.on_turn(&url), url);
+            client.pass_turn(&url);
+            assert_eq!(client.on_turn(&url).as_str(), "http://m2:3000/k", "{first}");
+        }
     }
 
     #[tokio::test]

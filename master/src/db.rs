@@ -17,14 +17,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use shared::clock::Timestamp;
 use shared::durable::create_dir_all;
-use shared::limits::{CLOCK_SKEW_MAX, SNAPSHOT_STEP};
+use shared::limits::SNAPSHOT_STEP;
 
 use self::files::Files;
 pub(crate) use self::files::FilesError;
 use self::mark::Mark;
 use self::replace::finish_replacing;
 use crate::snapshot::{self, SnapshotError, Summary};
-use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Gap, Identity};
+use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables, check};
 
 /// The tables in use.
@@ -281,8 +281,7 @@ impl Database {
         self.put_in_place(from, |tree| {
             let mut tables = Tables::new(tree);
             tables.remove_applied();
-            let after = tables.progress()?.last_blob;
-            tables.put_gap(&Gap { after, until: now.after(CLOCK_SKEW_MAX) });
+            tables.begin_again(now)?;
             tree.apply_batch(tables.into_batch())?;
             Ok(())
         })

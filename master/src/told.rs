@@ -3,21 +3,36 @@
 //!
 //! The reclaim worker tells, and reports here; one entry for each request under way and volume, none for anything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::{StreamExt, future, stream};
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::TOLD_TIMEOUT;
+use shared::key::Key;
+use shared::limits::{TOLD_ELSEWHERE, TOLD_TIMEOUT};
+use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::cluster::Reachable;
 use crate::master::Master;
-use crate::tables::{Tables, object::Blob, tombstone};
+use crate::tables::{TableError, Tables, object::Blob, tombstone};
+
+/// Other volumes that are asked at once to keep a tombstone: one of them that hangs is not waited for.
+const TELL_AT_ONCE: usize = 3;
+/// Between two looks at which volumes are up.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Requests that wait.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<HashMap<VolumeId, Waiting>>);
+pub struct Told {
+    waiting: Mutex<HashMap<VolumeId, Waiting>>,
+    /// Blobs whose tombstone another volume keeps, at most `TOLD_ELSEWHERE`.
+    elsewhere: Mutex<HashSet<BlobId>>,
+}
 
 type Waiting = HashMap<BlobId, Vec<oneshot::Sender<()>>>;
 
@@ -61,7 +76,19 @@ impl Told {
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeId, Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_elsewhere(&self, blob: BlobId) -> bool {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).contains(&blob)
+    }
+
+    fn put_elsewhere(&self, blob: BlobId) {
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if elsewhere.len() >= TOLD_ELSEWHERE {
+            elsewhere.clear();
+        }
+        elsewhere.insert(blob);
     }
 }
 
@@ -82,64 +109,123 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// Returns when every live volume that has one of `blobs` on its reclaim list knows why, and at the latest after
-/// `TOLD_TIMEOUT`. Call it when the command that put them there has been applied.
+/// Returns when every live volume that has one of `blobs` on its reclaim list knows why, or, when there is none, another
+/// volume does; and at the latest after `TOLD_TIMEOUT`. Call it when the command that put them there has been applied.
 ///
 /// The leader tells the volumes. Another master has waited for the leader, which has waited here.
 pub async fn told(master: &Master, blobs: &[Blob]) {
     if !master.group.leads() {
         return;
     }
-    let mut waiters = Vec::new();
+    let deadline = Instant::now() + TOLD_TIMEOUT;
     for blob in blobs {
-        let alive = master.cluster.alive(&blob.replicas);
-        if alive.is_empty() {
-            tell_another(master, blob).await;
+        let heard = holders(master, blob, deadline).await;
+        // One that knows is enough for a rebuild; without one the delete is known to nobody but the masters.
+        if heard == 0 && !tell_others(master, blob, deadline).await {
+            tracing::warn!(
+                blob = %blob.id, within = ?TOLD_TIMEOUT,
+                "no volume has said that it knows of a delete; should the metadata be rebuilt before one does, the value may be back"
+            );
         }
-        for replica in alive {
-            // First register, then look: whoever is told in between takes the entry off the list before it reports.
-            let waiter = master.told.expect(replica.volume, blob.id);
-            match Tables::new(&master.database.tree()).reclaiming(replica.volume, blob.id) {
-                Ok(false) => {}
-                Ok(true) => waiters.push(waiter),
-                Err(error) => tracing::error!(%error, "the reclaim list cannot be read"),
-            }
-        }
-    }
-    master.reclaim.notify_one();
-    let all = async {
-        for waiter in &mut waiters {
-            // An error: the volume went down.
-            let _ = (&mut waiter.report).await;
-        }
-    };
-    if tokio::time::timeout(TOLD_TIMEOUT, all).await.is_err() {
-        tracing::warn!(
-            within = ?TOLD_TIMEOUT,
-            "a volume has not said that it knows of a delete; should the metadata be rebuilt before it does, the value may be back"
-        );
     }
 }
 
-/// None of the volumes that hold the blob is up: another one keeps the tombstone.
-async fn tell_another(master: &Master, blob: &Blob) {
+/// A DELETE that finds nothing may be the second try of one whose answer was lost: it waits like the first.
+pub async fn told_again(master: &Master, key: &Key) {
+    if !master.group.leads() {
+        return;
+    }
     let tree = master.database.tree();
-    let tombstones = blob.replicas.iter().find_map(|replica| {
-        tombstone::of(&tree, *replica, &[blob.id]).ok().filter(|found| !found.is_empty())
-    });
-    let (Some(tombstones), Some(other)) = (tombstones, master.cluster.all_alive().pop()) else { return };
+    let tables = Tables::new(&tree);
+    let waiting = || -> Result<Option<Blob>, TableError> {
+        let Some(id) = tables.deleted(KeyHash::of(key))? else { return Ok(None) };
+        let mut replicas = Vec::new();
+        for volume in master.cluster.summaries() {
+            if tables.reclaiming(volume.volume, id)? {
+                replicas.push(volume.volume);
+            }
+        }
+        Ok((!replicas.is_empty()).then_some(Blob { id, length: 0, replicas }))
+    };
+    match waiting() {
+        Ok(Some(blob)) => told(master, &[blob]).await,
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "the deleted keys cannot be read"),
+    }
+}
+
+/// Waits for the live ones of the volumes that hold the blob. How many of all that do know.
+async fn holders(master: &Master, blob: &Blob, deadline: Instant) -> usize {
+    let (mut heard, mut waiters) = (0, Vec::new());
+    let tree = master.database.tree();
+    for replica in &blob.replicas {
+        // First register, then look: whoever is told in between takes the entry off the list before it reports.
+        let waiter = master.told.expect(*replica, blob.id);
+        match Tables::new(&tree).reclaiming(*replica, blob.id) {
+            Ok(false) => heard += 1,
+            Ok(true) if master.cluster.alive(&[*replica]).is_empty() => {}
+            Ok(true) => waiters.push(waiter),
+            Err(error) => tracing::error!(%error, "the reclaim list cannot be read"),
+        }
+    }
+    master.reclaim.notify_one();
+    // Those that are silent leave some time for others to be told.
+    let first = deadline - TOLD_TIMEOUT / 2;
+    for waiter in &mut waiters {
+        let until = if heard == 0 { first } else { deadline };
+        // An error inside: the volume went down.
+        match tokio::time::timeout_at(until, &mut waiter.report).await {
+            Ok(report) => heard += usize::from(report.is_ok()),
+            Err(_) => {
+                tracing::warn!(volume = %waiter.volume, "a volume does not say that it knows of a delete");
+            }
+        }
+    }
+    heard
+}
+
+/// None of the volumes that hold the blob says that it knows: any other one keeps the tombstone. Whether one does.
+async fn tell_others(master: &Master, blob: &Blob, deadline: Instant) -> bool {
+    if master.told.is_elsewhere(blob.id) {
+        return true;
+    }
+    let tree = master.database.tree();
+    let telling = async {
+        loop {
+            let of = |replica: &VolumeId| tombstone::of(&tree, *replica, &[blob.id]).ok();
+            let tombstones: Vec<_> = blob.replicas.iter().filter_map(of).flatten().take(1).collect();
+            if tombstones.is_empty() {
+                // Off the list: its volume knows by now.
+                return;
+            }
+            let mut others = master.cluster.all_alive();
+            others.sort_by_key(|v| blob.replicas.contains(&v.volume));
+            let told = stream::iter(others).map(|other| tell(master, other, tombstones.clone()));
+            if told.buffer_unordered(TELL_AT_ONCE).any(future::ready).await {
+                master.told.put_elsewhere(blob.id);
+                return;
+            }
+            // A master that has just begun has not heard of its volumes yet.
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout_at(deadline, telling).await.is_ok()
+}
+
+async fn tell(master: &Master, volume: Reachable, tombstones: Vec<Tombstone>) -> bool {
     let message = DeleteRequest {
         cluster: master.cluster.id(),
-        volume: other.volume,
+        volume: volume.volume,
         blobs: Vec::new(),
         tombstones,
         settled_before: None,
     };
     let told: Result<DeleteResponse, _> =
-        master.peers.call_within(&other.address, DELETE, &message, TOLD_TIMEOUT).await;
-    if let Err(error) = told {
-        tracing::warn!(volume = other.address, %error, "no volume that is up knows of a delete");
+        master.peers.call_within(&volume.address, DELETE, &message, TOLD_TIMEOUT).await;
+    if let Err(error) = &told {
+        tracing::debug!(volume = volume.address, %error, "a volume does not take a tombstone");
     }
+    told.is_ok()
 }
 
 #[cfg(test)]
@@ -173,5 +259,14 @@ mod tests {
         assert_eq!(told.waiting().len(), 1);
         drop(second);
         assert!(told.waiting().is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_elsewhere_is_remembered_for_a_while() {
+        let told = Told::default();
+        told.put_elsewhere(blob(1));
+        assert!(told.is_elsewhere(blob(1)) && !told.is_elsewhere(blob(2)));
+        (0..TOLD_ELSEWHERE as u64).for_each(|n| told.put_elsewhere(blob(n + 2)));
+        assert!(told.elsewhere.lock().unwrap().len() <= TOLD_ELSEWHERE && !told.is_elsewhere(blob(1)));
     }
 }

@@ -179,9 +179,14 @@ pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(600);
 /// Blob ids in one page of an inventory, or in one delete call.
 pub const INVENTORY_PAGE: usize = 4096;
+/// Blobs of which a master remembers that a volume without them keeps their tombstone, so that a DELETE that is
+/// repeated for ever does not fill that volume's disk.
+pub const TOLD_ELSEWHERE: usize = 4096;
 /// Deletes handed to one volume in one call: small enough that the answer comes in `CALL_TIMEOUT`
 /// even when every tombstone is a slow sync.
 pub const RECLAIM_BATCH: usize = 256;
+/// Calls to one volume that it has answered and that the masters have not noted yet: the next one goes out meanwhile.
+pub const RECLAIM_UNNOTED: usize = 4;
 /// A DELETE, or a refusal of an upload, is answered when the volumes that are up know of it durably, and at the latest
 /// after this: two syncs of a slow disk. A volume that hangs must not hold every delete until it is found to be down.
 pub const TOLD_TIMEOUT: Duration = Duration::from_secs(1);

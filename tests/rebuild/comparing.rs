@@ -86,6 +86,15 @@ async fn an_older_copy_of_the_directory() {
     let ran = tests::tool::run(&barge.to_string_lossy(), args).await;
     let text = String::from_utf8_lossy(&ran.out).into_owned();
     assert!(text.contains("\n7: extra there\n  k0010  ") && text.contains("28 keys are the same"), "{text}");
+    // With nothing to compare with it does not say that nothing differs.
+    let broken = cluster.folder().join("broken");
+    fs::create_dir_all(broken.join("sled")).unwrap();
+    fs::write(broken.join("sled/db"), b"not a database").unwrap();
+    fs::write(broken.join("sled/conf"), b"nor a configuration").unwrap();
+    let ran = rebuild(&cluster, &broken, &[0, 1, 2], &["--dry-run"]).await;
+    let json: Value = serde_json::from_slice(&ran.out).unwrap();
+    assert_eq!((ran.code, json.get("diff")), (5, Some(&Value::Null)), "{json}{}", ran.err);
+    assert!(json["not_compared"].as_str().unwrap().contains("cannot be opened"), "{json}");
     // The true one is not touched by all that, and is the same as what the volumes hold.
     assert!(cluster.master.terminate().await.success());
     let ran = rebuild(&cluster, &metadata(&cluster), &[0, 1, 2], &["--dry-run"]).await;

@@ -214,23 +214,41 @@ async fn what_was_refused_is_no_value_afterwards() {
     assert_eq!(client.get("k").await.unwrap().status, 404);
 }
 
-/// The one volume with the value is down when it is deleted: another one remembers that.
-#[tokio::test(flavor = "multi_thread")]
-async fn another_volume_remembers_when_none_that_has_the_value_is_up() {
+/// The one volume with the value is down when it is deleted, and the master may know that or not: another one remembers.
+async fn another_volume_remembers(name: &str, meanwhile: impl AsyncFnOnce(&mut Cluster)) {
     let options = Options { replicas: 1, min_replicas: 1, ..Options::default() };
-    let mut cluster = Cluster::start("rebuild-alone", options).await;
+    let mut cluster = Cluster::start(name, options).await;
     let client = cluster.client();
     assert_eq!(client.put("k", b"value".to_vec()).await.unwrap().status, 201);
     let blobs = cluster.footprint().await.blobs;
     let holder = blobs.iter().position(|n| *n == 1).unwrap();
     cluster.volumes[holder].kill().await;
-    cluster.settled_at(2).await;
+    meanwhile(&mut cluster).await;
     assert_eq!(client.delete("k").await.unwrap().status, 200);
     lose_master(&mut cluster).await;
     cluster.volumes[holder].restart().await.unwrap();
     let report = recover(&mut cluster).await;
     assert_eq!((&report["objects"], &report["deleted"]), (&0.into(), &1.into()), "{report}");
     assert_eq!(client.get("k").await.unwrap().status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_volume_remembers_when_none_that_has_the_value_is_up() {
+    another_volume_remembers("rebuild-alone", async |cluster| cluster.settled_at(2).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_volume_remembers_when_the_one_with_the_value_has_just_died() {
+    another_volume_remembers("rebuild-died", async |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_volume_remembers_when_the_master_has_just_begun() {
+    another_volume_remembers("rebuild-began", async |cluster| {
+        cluster.master.kill().await;
+        cluster.master.restart().await.unwrap();
+    })
+    .await;
 }
 
 /// A volume that was not asked keeps what it has, and what was deleted stays deleted when it comes back.

@@ -91,6 +91,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         identity,
         store,
         tombstones,
+        segments_refused: report.refused.len() as u64,
         address,
         listed: RwLock::default(),
         public_url,

@@ -26,6 +26,8 @@ pub struct Volume {
     pub store: Store,
     /// What it knows to be deleted or refused.
     pub tombstones: Tombstones,
+    /// Segments that it found and does not serve.
+    pub segments_refused: u64,
     /// Where it believes that peers and masters reach it.
     pub address: String,
     /// Where a master that has it on its list says so: that counts for all of them, or each would have another address.
@@ -63,6 +65,8 @@ impl Volume {
             uploads: status.uploads,
             read_only: status.read_only,
             damaged: self.healer.status(self).lost_blobs,
+            segments_refused: self.segments_refused,
+            ranges_set_aside: status.quarantined,
             format_version: FORMAT_VERSION,
         }
     }

@@ -5,7 +5,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use master::config::Replication;
@@ -23,6 +24,8 @@ use crate::args::ServerArgs;
 const VOLUMES_MAX: usize = 64;
 /// Between two looks at whether the cluster is ready.
 const READY_POLL: Duration = Duration::from_millis(10);
+/// So long nobody wonders.
+const READY_SOON: Duration = Duration::from_secs(10);
 
 /// Runs them until the process is told to end, or one of them fails.
 pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
@@ -43,6 +46,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     if args.masters == 0 || args.masters > MASTERS_MAX {
         bail!("--masters must be between 1 and {MASTERS_MAX}");
     }
+    none_left_out(&args.data, args.masters)?;
     let secret = args.secret.find()?;
     let signals = Shutdown::on_signals()?;
     let (trigger, shutdown) = Shutdown::new();
@@ -87,6 +91,17 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
     }
     wait(servers, &signals, &trigger).await
+}
+
+/// With fewer masters than before the others might wait for a majority for ever.
+pub(super) fn none_left_out(data: &Path, masters: usize) -> anyhow::Result<()> {
+    let exists = |n: &usize| data.join(format!("master{n}")).exists();
+    let Some(last) = (masters + 1..=MASTERS_MAX).rfind(exists) else { return Ok(()) };
+    let data = data.display();
+    bail!(
+        "{data}/master{last} belongs to a master that is not to be started: say --masters {last}; or take it out with \
+         `barge cluster masters remove` while all run, and then move that directory away"
+    )
 }
 
 /// Until the signal, or the end of one of them; then all end.
@@ -153,14 +168,25 @@ fn with_port(url: &str, port: u16) -> Option<String> {
     Some(base_url(url.as_str()))
 }
 
-/// Returns when the master says that values can be stored.
+/// Returns when the master says that values can be stored. When that takes long it tells what the master says.
 async fn ready(master_url: &str) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
-    let healthy = || async {
-        let answer = http.get(format!("{master_url}{HEALTH}")).send().await;
-        answer.is_ok_and(|a| a.status().is_success())
+    let asked = || async {
+        let answer = http.get(format!("{master_url}{HEALTH}")).send().await?;
+        let good = answer.status().is_success();
+        Ok::<_, reqwest::Error>((good, answer.text().await?))
     };
-    while !healthy().await {
+    let mut tell_at = Instant::now() + READY_SOON;
+    loop {
+        let said = match asked().await {
+            Ok((true, _)) => return,
+            Ok((false, said)) => said,
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= tell_at {
+            tracing::warn!(master = master_url, said, "not ready yet");
+            tell_at = Instant::now() + READY_SOON;
+        }
         tokio::time::sleep(READY_POLL).await;
     }
 }

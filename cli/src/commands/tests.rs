@@ -9,6 +9,7 @@ use shared::key::Key;
 
 use crate::args::{LsArgs, PutArgs, RmArgs};
 use crate::client::Client;
+use crate::commands::server::none_left_out;
 use crate::commands::{get, ls, put, rm};
 use crate::download::{Target, part_of};
 use crate::exit::{Exit, Failure};
@@ -209,4 +210,18 @@ async fn deleting_goes_on_after_a_key_that_is_not_there() {
     let client = Client::new(fake.url()).unwrap();
     assert_eq!(rm::run(&client, RmArgs { keys }, quiet()).await.unwrap(), Exit::NotFound);
     assert_eq!(fake.len(), 0);
+}
+
+#[test]
+fn fewer_masters_than_there_are_directories_is_an_error() {
+    let dir = Dir::new();
+    for name in ["master", "master2", "master3", "volume4"] {
+        std::fs::create_dir(dir.file(name)).unwrap();
+    }
+    for masters in 1..=2 {
+        let error = none_left_out(&dir.0, masters).unwrap_err().to_string();
+        assert!(error.contains("master3 ") && error.contains("--masters 3"), "{error}");
+    }
+    assert!(none_left_out(&dir.0, 3).is_ok() && none_left_out(&dir.0, 5).is_ok());
+    assert!(none_left_out(&dir.file("new"), 1).is_ok());
 }

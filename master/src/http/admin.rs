@@ -28,7 +28,7 @@ use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;
 use crate::tables::{TableError, meta, object, replica, volume};
-use crate::told::told;
+use crate::told::{told, told_again};
 
 /// This master belongs to no cluster yet.
 pub(super) fn waiting() -> Response<Body> {
@@ -133,14 +133,16 @@ pub(super) async fn propose(
 ) -> Result<Response<Body>, ErrorReply> {
     let envelope: Envelope<Command> = signed(master, request).await?;
     let command = master.group.meant(envelope).map_err(AnswerError::from)?;
-    let blob = match &command {
-        Command::Commit(commit) => Some(blob_of(commit)),
-        _ => None,
+    let (blob, key) = match &command {
+        Command::Commit(commit) => (Some(blob_of(commit)), None),
+        Command::Delete { key, .. } => (None, Some(key.clone())),
+        _ => (None, None),
     };
     let outcome = master.sequencer.decide(command).await?;
-    match (&outcome, blob) {
-        (Outcome::Deleted(object), _) => told(master, &object.blobs).await,
-        (Outcome::Commit(outcome, _), Some(blob)) => settle(master, *outcome, blob).await,
+    match (&outcome, blob, key) {
+        (Outcome::Deleted(object), ..) => told(master, &object.blobs).await,
+        (Outcome::NotFound, _, Some(key)) => told_again(master, &key).await,
+        (Outcome::Commit(outcome, _), Some(blob), _) => settle(master, *outcome, blob).await,
         _ => master.reclaim.notify_one(),
     }
     Ok(body::json(StatusCode::OK, &outcome))

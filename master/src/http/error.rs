@@ -35,7 +35,7 @@ impl From<ProposeError> for ErrorReply {
             ProposeError::OutcomeUnknown => Self::new(
                 ErrorCode::OutcomeUnknown,
                 e.to_string(),
-                "try again: repeating a PUT or DELETE is harmless",
+                "try again: a plain PUT does no harm twice; if the first try has done it, one with a condition is told 412 then, and a DELETE 404",
             ),
         }
     }

@@ -16,7 +16,7 @@ use shared::work::blocking;
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
-use crate::told::told;
+use crate::told::{told, told_again};
 use crate::{read, write};
 
 /// Answers a request about a key.
@@ -27,14 +27,22 @@ pub(super) async fn handle(
     let query = request.uri().query();
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     if reads && query_value(query, STALE).is_some() {
-        let mut answer = answer(master, request).await?;
-        answer.headers_mut().insert(STALE_HEADER, HeaderValue::from_static("true"));
-        return Ok(answer);
+        return stale(answer(master, request).await);
     }
     if reads {
         master.group.current().await?;
     }
     answer(master, request).await
+}
+
+/// A no may be as old as a value.
+fn stale(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Body>, ErrorReply> {
+    let headers = match &mut answer {
+        Ok(answer) => answer.headers_mut(),
+        Err(refusal) => &mut refusal.headers,
+    };
+    headers.insert(STALE_HEADER, HeaderValue::from_static("true"));
+    answer
 }
 
 async fn answer(master: &Arc<Master>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
@@ -90,8 +98,11 @@ async fn delete(
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
         Outcome::Damaged => Err(damaged().for_key(&key)),
-        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
-            .for_key(&key)),
+        _ => {
+            told_again(master, &key).await;
+            Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
+                .for_key(&key))
+        }
     }
 }
 
@@ -112,4 +123,19 @@ async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Respo
     // A scan reads from disk what sled has not cached.
     let page = blocking(move || page(&database.tree(), &query)).await?;
     Ok(body::json(StatusCode::OK, &page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_no_says_so_too() {
+        let said = |answer: Result<Response<Body>, ErrorReply>| match stale(answer) {
+            Ok(answer) => answer.headers().contains_key(STALE_HEADER),
+            Err(refusal) => refusal.headers.contains_key(STALE_HEADER),
+        };
+        assert!(said(Ok(body::json(StatusCode::OK, &()))));
+        assert!(said(Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", ""))));
+    }
 }

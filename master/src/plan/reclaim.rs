@@ -4,12 +4,13 @@
 //! Verify before destroy: a blob gets onto the list only by `state::apply`, when nothing refers to it,
 //! and no path from the list back to an object exists. So a delete may be sent any number of times.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use shared::ids::{BlobId, VolumeId};
 use shared::tombstone::Tombstone;
 
 use crate::cluster::Reachable;
+use crate::tables::meta::Gap;
 use crate::tables::{TableError, Tables, reclaim, tombstone};
 
 /// One call to one volume.
@@ -25,7 +26,8 @@ pub struct Delete {
     pub settled_before: Option<BlobId>,
 }
 
-/// The next call to each live volume that has something on the list; what a client waits for goes first.
+/// The next call to each live volume that has something on the list; what a client waits for goes first, and what its
+/// volume was told, although the list does not show that yet, is left out.
 ///
 /// # Errors
 /// When the tables cannot be read.
@@ -35,10 +37,12 @@ pub fn choose(
     batch: usize,
     horizon: Option<BlobId>,
     awaited: impl Fn(VolumeId) -> Vec<BlobId>,
+    told: impl Fn(VolumeId) -> HashSet<BlobId>,
 ) -> Result<Vec<Delete>, TableError> {
     let mut calls = Vec::new();
     for volume in alive {
-        match call(tree, volume.clone(), batch, horizon, &awaited(volume.volume)) {
+        let (awaited, told) = (awaited(volume.volume), told(volume.volume));
+        match call(tree, volume.clone(), batch, horizon, &awaited, &told) {
             // One bad record does not keep the other volumes from being served.
             Err(error @ TableError::Damaged { .. }) => {
                 tracing::error!(volume = volume.address, %error, "the reclaim list of a volume cannot be read");
@@ -49,6 +53,12 @@ pub fn choose(
     Ok(calls)
 }
 
+/// Below which id there is no blob on any volume that no list and no object knows of, when all that is older than
+/// `collected` was looked through. What a gap covers is never collected: the tombstones that bury it are kept.
+pub fn horizon(collected: BlobId, gap: Option<Gap>) -> Option<BlobId> {
+    gap.map_or(Some(collected), |gap| gap.after.map(|known| known.min(collected)))
+}
+
 /// `horizon`: below it there is no blob on any volume that no list and no object knows of; none when some volume is down
 /// and nobody can tell.
 fn call(
@@ -57,22 +67,24 @@ fn call(
     batch: usize,
     horizon: Option<BlobId>,
     awaited: &[BlobId],
+    told: &HashSet<BlobId>,
 ) -> Result<Option<Delete>, TableError> {
-    let oldest = reclaim::page(tree, volume.volume, batch + 1)?;
-    if oldest.is_empty() {
-        return Ok(None);
-    }
+    let oldest = reclaim::page(tree, volume.volume, batch + 1 + told.len())?;
     let mut chosen = BTreeSet::new();
-    for blob in awaited.iter().take(batch) {
+    for blob in awaited.iter().filter(|b| !told.contains(b)).take(batch) {
         if Tables::new(tree).reclaiming(volume.volume, *blob)? {
             chosen.insert(*blob);
         }
     }
-    for blob in &oldest {
+    for blob in oldest.iter().filter(|b| !told.contains(b)) {
         if chosen.len() < batch {
             chosen.insert(*blob);
         }
     }
+    if chosen.is_empty() {
+        return Ok(None);
+    }
+    // What was told and is not noted waits like the others.
     let rest = oldest.into_iter().find(|blob| !chosen.contains(blob));
     let blobs: Vec<_> = chosen.into_iter().collect();
     let tombstones = tombstone::of(tree, volume.volume, &blobs)?;
@@ -88,11 +100,22 @@ mod tests {
     use shared::clock::Timestamp;
 
     #[test]
+    fn tombstones_of_a_time_of_which_nothing_is_known_are_kept() {
+        let blob = |ms| BlobId::next(None, Timestamp::from_unix_ms(ms), [1; 10]);
+        let gap = |after| Some(Gap { after, until: Timestamp::from_unix_ms(50) });
+        assert_eq!(horizon(blob(90), None), Some(blob(90)));
+        assert_eq!(horizon(blob(90), gap(Some(blob(20)))), Some(blob(20)));
+        assert_eq!(horizon(blob(10), gap(Some(blob(20)))), Some(blob(10)));
+        assert_eq!(horizon(blob(90), gap(None)), None);
+    }
+
+    #[test]
     fn what_waits_elsewhere_keeps_its_tombstones() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let volume = |n| VolumeId::from_bytes([n; 16]);
         let blob = |n: u64| BlobId::next(None, Timestamp::from_unix_ms((1 << 40) + n), [1; 10]);
         let reach = |n| Reachable { volume: volume(n), address: String::new(), public_url: String::new() };
+        let none = |_| HashSet::new();
         let mut tables = Tables::new(&db);
         for (v, b) in [(1, 5), (1, 6), (1, 7), (2, 6), (2, 9), (0xff, 8)] {
             tables.put_reclaim(volume(v), blob(b), 1);
@@ -100,17 +123,27 @@ mod tests {
         tables.put_tombstone(volume(1), blob(6), &Tombstone::Refused { blob: blob(6) });
         db.apply_batch(tables.into_batch()).unwrap();
         let settled = |v, batch, horizon| {
-            let calls = choose(&db, vec![reach(v)], batch, horizon, |_| vec![]).unwrap();
+            let calls = choose(&db, vec![reach(v)], batch, horizon, |_| vec![], none).unwrap();
             (calls[0].blobs.len(), calls[0].tombstones.len(), calls[0].settled_before)
         };
         assert_eq!(settled(1, 2, Some(blob(99))), (2, 1, Some(blob(6))));
         assert_eq!(settled(2, 2, Some(blob(99))), (2, 0, Some(blob(5))));
         assert_eq!(settled(0xff, 2, Some(blob(3))), (1, 0, Some(blob(3))));
         assert_eq!(settled(1, 9, None), (3, 1, None));
-        assert_eq!(choose(&db, vec![reach(3)], 2, None, |_| vec![]).unwrap(), vec![]);
+        assert_eq!(choose(&db, vec![reach(3)], 2, None, |_| vec![], none).unwrap(), vec![]);
         // Somebody waits for the newest, and for one that is not on the list any more.
-        let call =
-            choose(&db, vec![reach(1)], 2, Some(blob(99)), |_| vec![blob(7), blob(4)]).unwrap().remove(0);
+        let call = choose(&db, vec![reach(1)], 2, Some(blob(99)), |_| vec![blob(7), blob(4)], none)
+            .unwrap()
+            .remove(0);
         assert_eq!((call.blobs, call.settled_before), (vec![blob(5), blob(7)], Some(blob(6))));
+        // What was told is not told again, and keeps the tombstones until that is noted.
+        let next = |told: &[u64]| {
+            let told = |_| told.iter().map(|n| blob(*n)).collect();
+            let call = choose(&db, vec![reach(1)], 2, Some(blob(99)), |_| vec![blob(7)], told).unwrap().pop();
+            call.map(|call| (call.blobs, call.settled_before))
+        };
+        assert_eq!(next(&[5, 6]), Some((vec![blob(7)], Some(blob(5)))));
+        assert_eq!(next(&[5, 7]), Some((vec![blob(6)], Some(blob(5)))));
+        assert_eq!(next(&[5, 6, 7]), None);
     }
 }

@@ -37,6 +37,18 @@ pub struct Volumes {
     pub all: Vec<(String, VolumeReport)>,
 }
 
+impl Volumes {
+    /// Refuses when one of them has segments or ranges of which it tells nothing.
+    pub fn all_served(&self) -> Result<(), RebuildError> {
+        let unserved = |report: &VolumeReport| report.segments_refused + report.ranges_set_aside > 0;
+        let Some((address, report)) = self.all.iter().find(|(_, report)| unserved(report)) else {
+            return Ok(());
+        };
+        let (segments, ranges) = (report.segments_refused, report.ranges_set_aside);
+        Err(RebuildError::NotServed { address: address.clone(), segments, ranges })
+    }
+}
+
 /// Asks all who they are.
 pub async fn who(peers: &PeerClient, addresses: &[String]) -> Result<Volumes, RebuildError> {
     let question = RecordsRequest { cluster: None, volume: None, after: None, limit: 1 };

@@ -44,6 +44,8 @@ pub struct Options {
     pub replication: Replication,
     /// What the servers of the cluster sign with.
     pub secret: ClusterSecret,
+    /// Goes on although a volume does not serve all it has.
+    pub without_damaged: bool,
     /// The clock.
     pub clock: Clock,
 }
@@ -86,6 +88,10 @@ pub struct Report {
     pub damaged: u64,
     /// Those of them that no other volume has a good copy of: their keys are unknown.
     pub lost: u64,
+    /// Segments that volumes do not serve: what only they hold is not found.
+    pub segments_refused: u64,
+    /// Ranges of segments that volumes have set aside as damaged, in the same way.
+    pub ranges_set_aside: u64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -125,6 +131,20 @@ pub enum RebuildError {
         other: String,
         /// Which volume.
         volume: VolumeId,
+    },
+    /// A volume with holes in what it tells.
+    #[error(
+        "the volume at {address} does not serve all it has: {segments} segments, and {ranges} damaged ranges; see its log and \
+         `barge volume check`, mend what can be mended, or say --without-damaged: values that stand only there will not be \
+         found then, and what they had replaced or deleted may be back"
+    )]
+    NotServed {
+        /// Where.
+        address: String,
+        /// Segments that it refused.
+        segments: u64,
+        /// Ranges that it has set aside.
+        ranges: u64,
     },
     /// The directory is not empty.
     #[error("{path} holds {found}: move that directory away (and keep it), then run this again")]
@@ -189,6 +209,9 @@ pub async fn rebuild(options: Options, progress: Arc<Progress>) -> Result<Report
 async fn fill(options: &Options, place: &Place, progress: &Arc<Progress>) -> Result<Report, RebuildError> {
     let peers = PeerClient::new(options.secret.clone(), options.clock.clone());
     let volumes = ask::who(&peers, &options.volumes).await?;
+    if !options.without_damaged {
+        volumes.all_served()?;
+    }
     let folder = place.collecting();
     let collected = Arc::new(blocking(move || Collected::open(&folder)).await?);
     ask::all(&peers, &volumes, &collected, progress).await?;

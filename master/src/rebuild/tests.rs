@@ -21,6 +21,8 @@ use crate::state::command::{Command, Commit};
 use crate::tables::object::Object;
 use crate::tables::{Kind, Tables, meta, reclaim, replica, scan, tombstone};
 
+mod restored;
+
 const VOLUMES: u8 = 3;
 
 fn volume(n: u8) -> VolumeId {
@@ -166,6 +168,8 @@ fn report(volume: VolumeId) -> VolumeReport {
         uploads: 0,
         read_only: None,
         damaged: vec![],
+        segments_refused: 0,
+        ranges_set_aside: 0,
         format_version: 1,
     }
 }
@@ -233,6 +237,26 @@ proptest! {
 }
 
 #[test]
+fn a_volume_that_does_not_serve_all_is_named() {
+    let volumes = |reports: Vec<VolumeReport>| Volumes {
+        cluster: ClusterId::from_bytes([5; 16]),
+        all: reports.into_iter().map(|r| (format!("http://{}", r.volume), r)).collect(),
+    };
+    let whole = || report(volume(1));
+    assert!(volumes(vec![whole()]).all_served().is_ok());
+    for bad in [
+        VolumeReport { segments_refused: 1, ..report(volume(2)) },
+        VolumeReport { ranges_set_aside: 3, ..report(volume(2)) },
+    ] {
+        let said = volumes(vec![whole(), bad]).all_served().unwrap_err().to_string();
+        assert!(
+            said.contains(&format!("http://{}", volume(2))) && said.contains("--without-damaged"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn damage_and_differences_are_told() {
     let mut world = World::new();
     for n in [1, 3, 5] {
@@ -265,7 +289,8 @@ fn damage_and_differences_are_told() {
     let three = Tables::new(&new.tree()).object(&key(3)).unwrap().unwrap();
     assert_eq!(three.blobs[0].replicas, vec![of_three[0]]);
     assert!(!replica::is_referenced(&new.tree(), volume(0), blob(59)).unwrap());
-    assert!(meta::gap(&new.tree()).unwrap().unwrap().covers(blob(59)));
-    assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(blob(59)));
+    let gap = meta::gap(&new.tree()).unwrap().unwrap();
+    assert!(gap.covers(blob(59)));
+    assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(gap.end()));
     assert_eq!(new.identity().unwrap().unwrap().cluster, ClusterId::from_bytes([5; 16]));
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::{CLOCK_SKEW_MAX, REBUILD_BATCH};
+use shared::limits::REBUILD_BATCH;
 use shared::tombstone::KeyHash;
+use shared::wire::volume::VolumeReport;
 
 use super::ask::Volumes;
 use super::collect::Collected;
@@ -43,8 +44,14 @@ pub fn write(
     progress: &Progress,
 ) -> Result<Report, RebuildError> {
     let database = create(folder, volumes)?;
-    let report =
-        Report { cluster: Some(volumes.cluster), volumes: volumes.all.len() as u64, ..Report::default() };
+    let sum = |of: fn(&VolumeReport) -> u64| volumes.all.iter().map(|(_, report)| of(report)).sum();
+    let report = Report {
+        cluster: Some(volumes.cluster),
+        volumes: volumes.all.len() as u64,
+        segments_refused: sum(|r| r.segments_refused),
+        ranges_set_aside: sum(|r| r.ranges_set_aside),
+        ..Report::default()
+    };
     let tree = database.tree();
     let mut writer = Writer {
         tables: Tables::new(&tree),
@@ -209,10 +216,11 @@ impl Writer<'_> {
     fn end(mut self) -> Result<Report, RebuildError> {
         // Not 0: of a new directory nothing could be missing.
         self.counters.applied = 1;
-        self.tables.put_progress(&self.counters);
         // A volume that was not asked may hold a newer one than all that were, by a clock that goes before ours.
-        let until = BlobId::next(self.counters.last_blob, self.now.after(CLOCK_SKEW_MAX), [0xff; 10]);
-        self.tables.put_gap(&Gap { after: None, until: until.created() });
+        let gap = Gap { after: None, ..Gap::since(self.counters.last_blob, self.now) };
+        self.counters.last_blob = Some(gap.end());
+        self.tables.put_progress(&self.counters);
+        self.tables.put_gap(&gap);
         self.database.commit(self.tables)?;
         self.database.checkpoint()?;
         let counted = self.counters;

@@ -138,11 +138,18 @@ fn apply_delete(
     if !condition.holds(Some(&object.digest)) {
         return Ok(Outcome::ConditionFailed);
     }
-    let (hash, generation) = (KeyHash::of(key), object.generation);
+    let (hash, generation) = (KeyHash::of(key), buries(tables, &object)?);
+    progress.last_blob = progress.last_blob.max(Some(generation));
     forget(tables, progress, &object, Some(&Tombstone::Deleted { key: hash, generation }))?;
     tables.remove_object(key)?;
     tables.put_deleted(hash, generation);
     Ok(Outcome::Deleted(Box::new(object)))
+}
+
+/// Up to which generation a key is gone with this object: a time of which nothing is known may have brought a newer one.
+fn buries(tables: &Tables<'_>, object: &Object) -> Result<BlobId, TableError> {
+    let unknown = tables.gap()?.map(|gap| gap.end());
+    Ok(unknown.map_or(object.generation, |end| end.max(object.generation)))
 }
 
 fn apply_reclaimed(

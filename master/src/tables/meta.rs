@@ -2,8 +2,9 @@
 
 use openraft::{LogId, StoredMembership};
 use serde::{Deserialize, Serialize};
-use shared::clock::Timestamp;
+use shared::clock::{Timestamp, millis};
 use shared::ids::{BlobId, ClusterId};
+use shared::limits::{CLOCK_SKEW_MAX, UPLOAD_TIME_MAX};
 
 use super::{Kind, TableError, Tables, decode, encode};
 use crate::raft::{MasterId, Peer};
@@ -52,19 +53,44 @@ pub struct Applied {
     pub members: StoredMembership<MasterId, Peer>,
 }
 
-/// A time of which nothing is known here: the tables were restored from a back-up that is older.
+/// A time of which nothing is known here: the tables were restored from a back-up that is older, or rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// The newest blob that is known.
+    /// All that was committed of blobs up to this one is known; none: of no time.
     pub after: Option<BlobId>,
     /// When they were restored, and a little later: clocks differ.
     pub until: Timestamp,
 }
 
 impl Gap {
+    /// Of tables that know of all commits up to some moment, in which `last` was their newest blob, and that begin again
+    /// `now`. An upload that began before that moment may have come to its commit after it.
+    pub fn since(last: Option<BlobId>, now: Timestamp) -> Self {
+        let began = |last: BlobId| {
+            let longest = millis(UPLOAD_TIME_MAX + CLOCK_SKEW_MAX);
+            let ms = last.created().unix_ms().saturating_sub(longest);
+            BlobId::next(None, Timestamp::from_unix_ms(ms), [0; 10])
+        };
+        let until = BlobId::next(last, now.after(CLOCK_SKEW_MAX), [0xff; 10]).created();
+        Self { after: last.map(began), until }
+    }
+
+    /// What is known of neither time, and all between them: what one of two restorations did not know, the other
+    /// does not know either.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        // None comes first.
+        Self { after: self.after.min(other.after), until: self.until.max(other.until) }
+    }
+
     /// Whether `blob` may have been committed in that time.
     pub fn covers(&self, blob: BlobId) -> bool {
-        self.after.is_none_or(|after| blob > after) && blob.created() <= self.until
+        self.after.is_none_or(|after| blob > after) && blob <= self.end()
+    }
+
+    /// The last id of that time. New ones come after it.
+    pub fn end(&self) -> BlobId {
+        BlobId::next(None, self.until, [0xff; 10])
     }
 }
 
@@ -114,6 +140,29 @@ pub fn gap(tree: &sled::Tree) -> Result<Option<Gap>, TableError> {
 }
 
 impl Tables<'_> {
+    /// Notes that nothing is known of what came after the newest blob they know of, up to `now`; of a time that was
+    /// unknown before nothing is known still. New blobs are newer than all that may have been stored meanwhile.
+    ///
+    /// # Errors
+    /// When sled fails or a record is damaged.
+    pub fn begin_again(&mut self, now: Timestamp) -> Result<(), TableError> {
+        let mut progress = self.progress()?;
+        let gap = Gap::since(progress.last_blob, now);
+        let gap = self.gap()?.map_or(gap, |earlier| gap.with(earlier));
+        progress.last_blob = progress.last_blob.max(Some(gap.end()));
+        self.put_gap(&gap);
+        self.put_progress(&progress);
+        Ok(())
+    }
+
+    /// The time of which nothing is known, where there is one.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn gap(&self) -> Result<Option<Gap>, TableError> {
+        self.get(Kind::Meta, GAP)
+    }
+
     /// Writes of which time nothing is known.
     pub fn put_gap(&mut self, gap: &Gap) {
         self.put(Kind::Meta, GAP, gap);

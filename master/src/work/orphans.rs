@@ -32,33 +32,48 @@ impl Orphans {
         Self { master, places: HashMap::new(), forgot: None }
     }
 
-    /// Forgets what was reclaimed so long ago that no commit can come for it again.
-    async fn purge(&self) {
+    /// Forgets what was reclaimed so long ago that no commit can come for it again. True when there may be more of it.
+    async fn purge(&self) -> bool {
         let config = &self.master.config;
         let memory = config.receipt_lifetime() + CALL_LIFETIME + CLOCK_SKEW_MAX;
         let before = Timestamp::from_unix_ms(config.clock.now().unix_ms().saturating_sub(millis(memory)));
-        match graves(&self.master.database.tree(), before, INVENTORY_PAGE) {
-            Ok(graves) if graves.is_empty() => {}
-            Ok(graves) => drop(self.master.sequencer.propose(Command::Purge { graves }).await),
-            Err(error) => tracing::error!(%error, "the graves cannot be read"),
+        let database = Arc::clone(&self.master.database);
+        match blocking(move || graves(&database.tree(), before, INVENTORY_PAGE)).await {
+            Ok(graves) if graves.is_empty() => false,
+            Ok(graves) => {
+                let full = graves.len() == INVENTORY_PAGE;
+                self.master.sequencer.propose(Command::Purge { graves }).await.is_ok() && full
+            }
+            Err(error) => {
+                tracing::error!(%error, "the graves cannot be read");
+                false
+            }
         }
     }
 
-    /// Forgets deleted keys that no upload can come for any more.
-    async fn forget(&mut self) {
+    /// Forgets deleted keys that no upload can come for any more. True when there may be more of them.
+    async fn forget(&mut self) -> bool {
         let now = self.master.config.clock.now();
         if self.forgot.is_some_and(|last| now.since(last) < FORGET_INTERVAL) {
-            return;
+            return false;
         }
         let before = now.unix_ms().saturating_sub(millis(UPLOAD_TIME_MAX + CLOCK_SKEW_MAX));
         let database = Arc::clone(&self.master.database);
         let before = Timestamp::from_unix_ms(before);
         match blocking(move || forgettable(&database.tree(), before, INVENTORY_PAGE)).await {
-            Ok(keys) if keys.is_empty() => self.forgot = Some(now),
-            Ok(keys) => drop(self.master.sequencer.propose(Command::Forget { keys }).await),
+            Ok(keys) => {
+                let full = keys.len() == INVENTORY_PAGE;
+                if !full {
+                    self.forgot = Some(now);
+                }
+                !keys.is_empty()
+                    && self.master.sequencer.propose(Command::Forget { keys }).await.is_ok()
+                    && full
+            }
             Err(error) => {
                 self.forgot = Some(now);
                 tracing::error!(%error, "the deleted keys cannot be read");
+                false
             }
         }
     }
@@ -80,7 +95,9 @@ impl Orphans {
         };
         let grace = self.master.config.orphan_grace;
         let now = self.master.config.clock.now();
-        match choose(&self.master.database.tree(), volume.volume, &page.entries, grace, now) {
+        let (database, id) = (Arc::clone(&self.master.database), volume.volume);
+        let last = page.entries.last().filter(|_| page.entries.len() == INVENTORY_PAGE).map(|e| e.blob);
+        match blocking(move || choose(&database.tree(), id, &page.entries, grace, now)).await {
             Ok(blobs) if blobs.is_empty() => {}
             Ok(blobs) => {
                 tracing::info!(volume = volume.address, count = blobs.len(), "orphans found");
@@ -93,9 +110,9 @@ impl Orphans {
             }
             Err(error) => tracing::error!(%error, "the objects cannot be read"),
         }
-        match page.entries.last().filter(|_| page.entries.len() == INVENTORY_PAGE) {
+        match last {
             Some(last) => {
-                self.places.insert(volume.volume, last.blob);
+                self.places.insert(volume.volume, last);
                 true
             }
             None => {
@@ -113,8 +130,10 @@ impl Worker for Orphans {
         if !self.master.group.leads() || self.master.group.current().await.is_err() {
             return Progress::Idle;
         }
-        self.purge().await;
-        self.forget().await;
+        // A page of each a tick, and the next tick at once: they come as fast as values are replaced.
+        if self.purge().await | self.forget().await {
+            return Progress::More;
+        }
         let mut progress = Progress::Idle;
         for volume in self.master.cluster.all_alive() {
             if self.page(&volume).await {

@@ -2,40 +2,83 @@
 //! by every commit and delete, so that space is back at once; what a dead volume holds waits for it, and a slow
 //! one keeps nobody else waiting.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::clock::{Timestamp, millis};
 use shared::http::client::CallError;
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::{RECLAIM_BATCH, UPLOAD_TIME_MAX};
+use shared::limits::{RECLAIM_BATCH, RECLAIM_UNNOTED, UPLOAD_TIME_MAX};
 use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
 use shared::work::{Progress, Worker};
 
 use crate::master::Master;
-use crate::plan::reclaim::{Delete, choose};
+use crate::plan::reclaim::{Delete, choose, horizon};
 use crate::state::command::Command;
+use crate::tables::meta::{self, Gap};
 
-/// The worker, with the volumes that a call is under way to.
+/// The worker, with the calls that are under way.
 pub struct Reclaim {
     master: Arc<Master>,
-    busy: Arc<Mutex<HashSet<VolumeId>>>,
+    calls: Arc<Mutex<Calls>>,
+}
+
+/// Calls of which the list does not know the end yet.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Volumes that have not answered.
+    busy: HashSet<VolumeId>,
+    /// What a volume has answered, call by call, and what is not noted yet.
+    unnoted: HashMap<VolumeId, Vec<Vec<BlobId>>>,
+}
+
+impl Calls {
+    /// Whether the next call to this volume may go out.
+    fn free(&self, volume: VolumeId) -> bool {
+        let unnoted = self.unnoted.get(&volume).map_or(0, Vec::len);
+        !self.busy.contains(&volume) && unnoted < RECLAIM_UNNOTED
+    }
+
+    /// What this volume was told.
+    fn told(&self, volume: VolumeId) -> HashSet<BlobId> {
+        self.unnoted.get(&volume).into_iter().flatten().flatten().copied().collect()
+    }
+
+    fn answered(&mut self, volume: VolumeId, blobs: Vec<BlobId>) {
+        self.busy.remove(&volume);
+        self.unnoted.entry(volume).or_default().push(blobs);
+    }
+
+    /// The list knows of these, or they are told again.
+    fn noted(&mut self, volume: VolumeId, blobs: &[BlobId]) {
+        let Some(unnoted) = self.unnoted.get_mut(&volume) else { return };
+        if let Some(place) = unnoted.iter().position(|call| call == blobs) {
+            unnoted.swap_remove(place);
+        }
+        if unnoted.is_empty() {
+            self.unnoted.remove(&volume);
+        }
+    }
+}
+
+fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
+    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reclaim {
     /// Nothing is under way yet.
     pub fn new(master: Arc<Master>) -> Self {
-        Self { master, busy: Arc::default() }
+        Self { master, calls: Arc::default() }
     }
 
     /// What is older than this has been collected wherever it was left over, if all volumes are there to be asked.
-    fn horizon(&self) -> Option<BlobId> {
+    fn horizon(&self, gap: Option<Gap>) -> Option<BlobId> {
         let config = &self.master.config;
         let past = millis(UPLOAD_TIME_MAX + config.orphan_grace * 4);
         let before = config.clock.now().unix_ms().saturating_sub(past);
-        let horizon = || BlobId::next(None, Timestamp::from_unix_ms(before), [0; 10]);
-        self.master.cluster.is_complete().then(horizon)
+        let collected = BlobId::next(None, Timestamp::from_unix_ms(before), [0; 10]);
+        horizon(collected, gap).filter(|_| self.master.cluster.is_complete())
     }
 }
 
@@ -48,14 +91,16 @@ impl Worker for Reclaim {
             return Progress::Idle;
         }
         let mut idle = self.master.cluster.all_alive();
-        {
-            let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|v| !busy.contains(&v.volume));
-        }
-        let horizon = self.horizon();
+        idle.retain(|v| locked(&self.calls).free(v.volume));
         let (tree, told) = (self.master.database.tree(), &self.master.told);
         let awaited = |volume| told.awaited(volume, RECLAIM_BATCH);
-        let calls = match choose(&tree, idle, RECLAIM_BATCH, horizon, awaited) {
+        // Taken before the list is read: what is noted in between is on neither.
+        let unnoted: HashMap<_, _> =
+            idle.iter().map(|v| (v.volume, locked(&self.calls).told(v.volume))).collect();
+        let unnoted = |volume| unnoted.get(&volume).cloned().unwrap_or_default();
+        let chosen = meta::gap(&tree)
+            .and_then(|gap| choose(&tree, idle, RECLAIM_BATCH, self.horizon(gap), awaited, unnoted));
+        let calls = match chosen {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");
@@ -63,23 +108,36 @@ impl Worker for Reclaim {
             }
         };
         for call in calls {
-            let (master, busy) = (Arc::clone(&self.master), Arc::clone(&self.busy));
-            let volume = call.volume.volume;
-            busy.lock().unwrap_or_else(PoisonError::into_inner).insert(volume);
-            tokio::spawn(async move {
-                let more = delete(&master, call).await;
-                busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&volume);
-                if more {
-                    master.reclaim.notify_one();
-                }
-            });
+            locked(&self.calls).busy.insert(call.volume.volume);
+            tokio::spawn(carry_out(Arc::clone(&self.master), Arc::clone(&self.calls), call));
         }
         Progress::Idle
     }
 }
 
-/// One call. True when it succeeded: by now there may be more for the same volume.
-async fn delete(master: &Master, call: Delete) -> bool {
+/// One call. The next one to the same volume does not wait until the masters have noted what this one has done.
+async fn carry_out(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) {
+    let volume = call.volume.volume;
+    let Some(blobs) = delete(&master, call).await else {
+        locked(&calls).busy.remove(&volume);
+        return;
+    };
+    locked(&calls).answered(volume, blobs.clone());
+    master.told.report(volume, &blobs);
+    master.reclaim.notify_one();
+    let at = master.config.clock.now();
+    let reclaimed = Command::Reclaimed { volume, blobs: blobs.clone(), at };
+    if let Err(error) = master.sequencer.propose(reclaimed).await {
+        tracing::debug!(%error, "a volume will be told again");
+    }
+    locked(&calls).noted(volume, &blobs);
+    // Again: somebody may have begun to wait when the list still had them.
+    master.told.report(volume, &blobs);
+    master.reclaim.notify_one();
+}
+
+/// Tells the volume. What it has deleted durably.
+async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
     let Delete { volume, blobs, tombstones, settled_before } = call;
     let cluster = master.cluster.id();
     let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, settled_before };
@@ -89,21 +147,40 @@ async fn delete(master: &Master, call: Delete) -> bool {
             let count = message.blobs.len();
             tracing::debug!(volume = volume.address, count, bytes = deleted.bytes, "blobs reclaimed");
             master.metrics.reclaimed.inc_by(count as u64);
-            master.told.report(volume.volume, &message.blobs);
-            let at = master.config.clock.now();
-            let blobs = message.blobs.clone();
-            let reclaimed = Command::Reclaimed { volume: volume.volume, blobs, at };
-            let noted = master.sequencer.propose(reclaimed).await.is_ok();
-            // Again: somebody may have begun to wait when the list still had them.
-            master.told.report(volume.volume, &message.blobs);
-            noted
+            Some(message.blobs)
         }
         Err(error) => {
             if let CallError::Unreachable { .. } = &error {
                 master.told.give_up(volume.volume);
             }
             tracing::warn!(volume = volume.address, %error, "volume did not delete; it will be told again");
-            false
+            None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_called_again_before_the_list_knows_and_not_without_end() {
+        let volume = VolumeId::from_bytes([1; 16]);
+        let blob = |n: u64| BlobId::next(None, Timestamp::from_unix_ms(n), [1; 10]);
+        let mut calls = Calls::default();
+        for n in 0..RECLAIM_UNNOTED as u64 {
+            assert!(calls.free(volume));
+            calls.busy.insert(volume);
+            assert!(!calls.free(volume), "it has not answered");
+            calls.answered(volume, vec![blob(2 * n), blob(2 * n + 1)]);
+        }
+        assert!(!calls.free(volume));
+        assert_eq!(calls.told(volume).len(), 2 * RECLAIM_UNNOTED);
+        calls.noted(volume, &[blob(2), blob(3)]);
+        assert!(calls.free(volume) && !calls.told(volume).contains(&blob(3)));
+        for n in (0..RECLAIM_UNNOTED as u64).filter(|n| *n != 1) {
+            calls.noted(volume, &[blob(2 * n), blob(2 * n + 1)]);
+        }
+        assert!(calls.unnoted.is_empty() && calls.told(volume).is_empty());
     }
 }

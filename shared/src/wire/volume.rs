@@ -36,6 +36,12 @@ pub struct VolumeReport {
     /// Blobs that it can neither read nor heal, at most `DAMAGED_SHOWN` of them.
     #[serde(default)]
     pub damaged: Vec<BlobId>,
+    /// Segments that it does not serve: nobody is told what stands in them.
+    #[serde(default)]
+    pub segments_refused: u64,
+    /// Ranges of segments set aside as damaged: of what stood there the keys are unknown.
+    #[serde(default)]
+    pub ranges_set_aside: u64,
     /// Format of its directory.
     pub format_version: u32,
 }

@@ -1,6 +1,7 @@
 //! `barge cluster backup` and `restore`: a snapshot of the metadata in a file, and a metadata directory of it.
 
-use std::io::Write;
+use std::io::{Seek, Write};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde::Serialize;
@@ -14,6 +15,9 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::size::ByteSize;
+
+/// A master writes the whole snapshot before it answers, and its disk may be slow.
+const FIRST_ANSWER: Duration = Duration::from_secs(600);
 
 #[derive(Serialize)]
 struct Written {
@@ -52,37 +56,41 @@ pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Re
     }
 }
 
+/// From the first master that gives all of it.
 async fn fetch(client: &Client, caller: &Caller, file: &mut std::fs::File) -> Result<u64, Failure> {
     let mut last = None;
     for base in client.bases() {
-        let opened = caller.peers().open(base, BACKUP, b"null".to_vec()).await;
-        let answer = match opened {
-            Ok(answer) if answer.status().is_success() => answer,
-            Ok(answer) => {
-                let status = answer.status();
-                let body = shared::http::body::collect_answer(answer.into_body()).await.unwrap_or_default();
-                last = Some(Failure::from_answer(status, &body, None));
-                continue;
-            }
-            Err(error) => {
-                last = Some(failure(base, error));
-                continue;
-            }
-        };
-        let mut body = answer.into_body();
-        let mut bytes = 0;
-        loop {
-            let frame = tokio::time::timeout(CALL_TIMEOUT, body.frame()).await;
-            let frame = frame.map_err(|_| Failure::broken(base, "it fell silent"))?;
-            let Some(frame) = frame else { return Ok(bytes) };
-            let frame = frame.map_err(|e| Failure::broken(base, e.to_string()))?;
-            if let Ok(data) = frame.into_data() {
-                bytes += data.len() as u64;
-                file.write_all(&data).map_err(|e| Failure::local("cannot write the back-up", &e))?;
-            }
+        let empty = file.set_len(0).and_then(|()| file.rewind());
+        empty.map_err(|e| Failure::local("cannot write the back-up", &e))?;
+        match fetch_from(base, caller, file).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(failure) => last = Some(failure),
         }
     }
     Err(last.unwrap_or_else(|| Failure::new(Exit::Usage, "no master is named")))
+}
+
+async fn fetch_from(base: &str, caller: &Caller, file: &mut std::fs::File) -> Result<u64, Failure> {
+    let opened =
+        tokio::time::timeout(FIRST_ANSWER, caller.peers().open(base, BACKUP, b"null".to_vec())).await;
+    let opened = opened.map_err(|_| Failure::broken(base, "it does not answer"))?;
+    let answer = opened.map_err(|error| failure(base, error))?;
+    let (status, mut body) = (answer.status(), answer.into_body());
+    if !status.is_success() {
+        let body = shared::http::body::collect_answer(body).await.unwrap_or_default();
+        return Err(Failure::from_answer(status, &body, None));
+    }
+    let mut bytes = 0;
+    loop {
+        let frame = tokio::time::timeout(CALL_TIMEOUT, body.frame()).await;
+        let frame = frame.map_err(|_| Failure::broken(base, "it fell silent"))?;
+        let Some(frame) = frame else { return Ok(bytes) };
+        let frame = frame.map_err(|e| Failure::broken(base, e.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            bytes += data.len() as u64;
+            file.write_all(&data).map_err(|e| Failure::local("cannot write the back-up", &e))?;
+        }
+    }
 }
 
 #[derive(Serialize)]

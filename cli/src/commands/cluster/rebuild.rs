@@ -18,7 +18,7 @@ use shared::work::blocking;
 
 use super::diff::{Diff, Source, compare};
 use crate::args::RebuildArgs;
-use crate::client::{self, Client};
+use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::progress::Meter;
@@ -27,12 +27,16 @@ use crate::size::ByteSize;
 /// The bar moves so often.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Of a dry run.
 #[derive(Serialize)]
-struct Summary {
+struct Compared {
     #[serde(flatten)]
     report: Report,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// None when there was nothing to compare with.
     diff: Option<Diff>,
+    /// Why there was nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_compared: Option<String>,
 }
 
 /// Goes with its guard.
@@ -53,6 +57,8 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
         volumes: args.volumes.iter().filter(|v| !v.is_empty()).map(|v| base_url(v)).collect(),
         replication: Replication::new(args.replicas, None).map_err(|e| usage(e.to_string()))?,
         secret,
+        // What is only looked at harms nobody; the warning stands in the report.
+        without_damaged: args.without_damaged || args.dry_run,
         clock: Clock::System,
     };
     if args.dry_run {
@@ -60,7 +66,7 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
     }
     let report = watched(options, output).await?;
     let path = args.directory.display().to_string();
-    output.result(&Summary { report: report.clone(), diff: None }, || {
+    output.result(&report, || {
         let next = "start the master on it as before, with all volumes running";
         format!("{}\n\nthe metadata is in {path}: {next}", text(&report))
     })?;
@@ -102,61 +108,62 @@ async fn dry_run(client: &Client, options: Options, output: Output) -> Result<Ex
     let directory = options.directory.clone();
     let name = directory.file_name().map_or_else(|| "metadata".into(), |n| n.to_string_lossy().into_owned());
     let temporary = Temporary(directory.with_file_name(format!("{name}.dry-run-{}", std::process::id())));
-    let there = there(client, &directory, output).await?;
+    let there = there(client, &directory).await;
     let report = watched(Options { directory: temporary.0.clone(), ..options }, output).await?;
-    let diff = match there {
-        Some((there, against)) => {
+    let (diff, not_compared) = match there {
+        Ok((there, against)) => {
             check_same(&report, &there).await?;
             let path = temporary.0.clone();
             let rebuilt = blocking(move || Database::open(&path)).await;
             let rebuilt = rebuilt.map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
-            Some(compare(Source::Directory(Arc::new(rebuilt)), there, against).await?)
+            (Some(compare(Source::Directory(Arc::new(rebuilt)), there, against).await?), None)
         }
-        None => None,
+        Err(why) => (None, Some(why)),
     };
     drop(temporary);
-    let exit = if diff.as_ref().is_none_or(Diff::is_none) { Exit::Ok } else { Exit::Failure };
-    let summary = Summary { report, diff };
-    output.result(&summary, || {
-        let diff = summary.diff.as_ref().map_or_else(|| "nothing to compare with".into(), Diff::text);
-        format!("{}\n\n{diff}", text(&summary.report))
+    let exit = match &diff {
+        None => Exit::Unavailable,
+        Some(diff) if diff.is_none() => Exit::Ok,
+        Some(_) => Exit::Failure,
+    };
+    let compared = Compared { report, diff, not_compared };
+    output.result(&compared, || {
+        let why = || compared.not_compared.clone().unwrap_or_default();
+        let diff = compared.diff.as_ref().map_or_else(why, Diff::text);
+        format!("{}\n\n{diff}", text(&compared.report))
     })?;
     Ok(exit)
 }
 
-/// What to compare with: the metadata in the directory, else the running cluster, else nothing.
-async fn there(
-    client: &Client,
-    directory: &Path,
-    output: Output,
-) -> Result<Option<(Source, String)>, Failure> {
+/// What to compare with: the metadata in the directory, else the running cluster; else why there is nothing.
+async fn there(client: &Client, directory: &Path) -> Result<(Source, String), String> {
     if directory.join("sled").exists() {
         let path = directory.to_owned();
         match blocking(move || Database::open(&path)).await {
             Ok(database) => {
                 let against = format!("the metadata in {}, as of its last checkpoint", directory.display());
-                return Ok(Some((Source::Directory(Arc::new(database)), against)));
+                return Ok((Source::Directory(Arc::new(database)), against));
             }
             // A master runs on it: its cluster can be asked.
             Err(OpenError::InUse(_)) => {}
-            Err(error) => {
-                output.note(&error.to_string());
-                return Ok(None);
-            }
+            Err(error) => return Err(format!("nothing was compared: {error}")),
         }
     }
     match status(client).await {
-        Ok(_) => Ok(Some((Source::Cluster(client.clone()), "the running cluster".to_owned()))),
-        Err(error) => {
-            output.note(&format!("no metadata to compare with: {error}"));
-            Ok(None)
-        }
+        Ok(_) => Ok((Source::Cluster(client.clone()), "the running cluster".to_owned())),
+        Err(error) => Err(format!(
+            "nothing was compared: {} holds no metadata, and of the cluster no master answers: {error}",
+            directory.display()
+        )),
     }
 }
 
 async fn status(client: &Client) -> Result<ClusterStatus, Failure> {
-    let url = client.url(STATUS)?;
-    client::json(client.once(&http::Method::GET, &url, &http::HeaderMap::new()).await?).await
+    patiently(async || {
+        let url = client.url(STATUS)?;
+        client::json(client.once(&http::Method::GET, &url, &http::HeaderMap::new()).await?).await
+    })
+    .await
 }
 
 /// Another cluster's metadata would be nothing but differences.
@@ -188,6 +195,11 @@ fn text(report: &Report) -> String {
         ],
         vec!["damaged".into(), format!("{} records, {} without another copy", report.damaged, report.lost)],
     ];
+    let (segments, ranges) = (report.segments_refused, report.ranges_set_aside);
+    if segments + ranges > 0 {
+        let what = format!("{segments} segments, {ranges} damaged ranges: what only they hold was not found");
+        rows.push(vec!["NOT SERVED".into(), what]);
+    }
     if report.conflicts > 0 {
         rows.push(vec!["conflicts".into(), format!("{} values of which copies differ", report.conflicts)]);
     }

@@ -271,3 +271,20 @@ fn one_dead_copy_refuses_the_others() {
     assert_eq!(Tables::new(&db).object(&key(2)).unwrap(), None);
     validate(&db);
 }
+
+#[test]
+fn a_delete_buries_what_a_time_of_which_nothing_is_known_may_have_brought() {
+    let db = database();
+    run(&db, &commit(1, 1, &[0], WriteCondition::None));
+    let mut tables = Tables::new(&db);
+    tables.begin_again(blob(5).created()).unwrap();
+    db.apply_batch(tables.into_batch()).unwrap();
+    let end = meta::gap(&db).unwrap().unwrap().end();
+    assert!(end > blob(9) && meta::progress(&db).unwrap().last_blob == Some(end));
+    run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
+    let hash = KeyHash::of(&key(1));
+    assert_eq!(tombstones(&db), vec![Tombstone::Deleted { key: hash, generation: end }]);
+    let overtaken = Outcome::Commit(CommitOutcome::Overtaken, 1);
+    assert_eq!(run(&db, &commit(1, 9, &[1], WriteCondition::None)), overtaken, "from that time");
+    validate(&db);
+}
