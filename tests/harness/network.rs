@@ -97,9 +97,11 @@ impl Network {
         self.number(10 + u32::try_from(site).expect("few sites"))
     }
 
-    /// What starts a program at a site.
+    /// What starts a program at a site. It sees the same mounts as everybody: with `ip netns exec` it would have a copy of
+    /// its own, and hold each disk that another test has mounted.
     pub fn through(&self, site: usize) -> Vec<OsString> {
-        ["ip", "netns", "exec", &self.namespace(&site.to_string())].map(OsString::from).to_vec()
+        let namespace = format!("--net=/run/netns/{}", self.namespace(&site.to_string()));
+        ["nsenter", &namespace, "--"].map(OsString::from).to_vec()
     }
 
     /// From now on this does not get from one site to another; the other way is not touched.

@@ -152,9 +152,11 @@ impl RaftNetwork<TypeConfig> for Line {
         if entries < 2 {
             return called.await;
         }
-        // Sent again as they were, they would be as slow as before.
-        let fewer = |_| Err(PayloadTooLarge::new_entries_hint(entries / 2).into());
-        tokio::time::timeout(option.soft_ttl(), called).await.unwrap_or_else(fewer)
+        match tokio::time::timeout(option.soft_ttl(), called).await {
+            Ok(answered) => answered,
+            // Sent again as they were, they would be as slow as before.
+            Err(_) => Err(PayloadTooLarge::new_entries_hint(entries / 2).into()),
+        }
     }
 
     async fn vote(
