@@ -115,14 +115,16 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let belonging =
         belong(config, Arc::clone(&group), peers, master_metrics, Arc::clone(&face), shutdown.clone());
     let mut failed = group.machine().failure();
+    // In this order: a master that has a cluster serves it before it takes the first connection.
     let outcome = tokio::select! {
-        () = serve::run(listener, face, http_metrics, shutdown) => Ok(()),
+        biased;
         Err(error) = belonging => Err(error),
         Ok(error) = failed.wait_for(Option::is_some) => {
             let error = error.clone().unwrap_or_else(|| Arc::new(TableError::Panicked));
             Err(RunError::MetadataFailed(error))
         }
         why = group.stopped() => Err(RunError::ConsensusFailed(why)),
+        () = serve::run(listener, face, http_metrics, shutdown) => Ok(()),
     };
     probe.abort();
     if outcome.is_ok() {
