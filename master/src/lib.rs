@@ -126,6 +126,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         why = group.stopped() => Err(RunError::ConsensusFailed(why)),
         () = serve::run(listener, face, http_metrics, shutdown) => Ok(()),
     };
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "this master ends");
+    }
     probe.abort();
     if outcome.is_ok() {
         group.stop().await;

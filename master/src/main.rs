@@ -1,15 +1,25 @@
 //! `master`: arguments in, server out.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use master::args::Args;
 use shared::work::Shutdown;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+/// What is under way on the blocking pool gets so long at the end. A disk that hangs must not keep the process.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
+fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(args));
+    runtime.shutdown_timeout(LAST_MOMENT);
+    ended
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
     let (config, listen) = args.into_config()?;

@@ -119,9 +119,10 @@ pub async fn told(master: &Master, blobs: &[Blob]) {
     }
     let deadline = Instant::now() + TOLD_TIMEOUT;
     for blob in blobs {
-        let heard = holders(master, blob, deadline).await;
-        // One that knows is enough for a rebuild; without one the delete is known to nobody but the masters.
-        if heard == 0 && !tell_others(master, blob, deadline).await {
+        let (heard, silent) = holders(master, blob, deadline).await;
+        // One that knows is enough for a rebuild; without one the delete is known to nobody but the masters. Of one that is
+        // only slow others are not told as well: under load that would be so for every delete.
+        if heard == 0 && (silent || !tell_others(master, blob, deadline).await) {
             tracing::warn!(
                 blob = %blob.id, within = ?TOLD_TIMEOUT,
                 "no volume has said that it knows of a delete; should the metadata be rebuilt before one does, the value may be back"
@@ -154,9 +155,9 @@ pub async fn told_again(master: &Master, key: &Key) {
     }
 }
 
-/// Waits for the live ones of the volumes that hold the blob. How many of all that do know.
-async fn holders(master: &Master, blob: &Blob, deadline: Instant) -> usize {
-    let (mut heard, mut waiters) = (0, Vec::new());
+/// Waits for the live ones of the volumes that hold the blob. How many of all that do know, and whether one did not answer.
+async fn holders(master: &Master, blob: &Blob, deadline: Instant) -> (usize, bool) {
+    let (mut heard, mut silent, mut waiters) = (0, false, Vec::new());
     let tree = master.database.tree();
     for replica in &blob.replicas {
         // First register, then look: whoever is told in between takes the entry off the list before it reports.
@@ -169,19 +170,17 @@ async fn holders(master: &Master, blob: &Blob, deadline: Instant) -> usize {
         }
     }
     master.reclaim.notify_one();
-    // Those that are silent leave some time for others to be told.
-    let first = deadline - TOLD_TIMEOUT / 2;
     for waiter in &mut waiters {
-        let until = if heard == 0 { first } else { deadline };
         // An error inside: the volume went down.
-        match tokio::time::timeout_at(until, &mut waiter.report).await {
+        match tokio::time::timeout_at(deadline, &mut waiter.report).await {
             Ok(report) => heard += usize::from(report.is_ok()),
             Err(_) => {
+                silent = true;
                 tracing::warn!(volume = %waiter.volume, "a volume does not say that it knows of a delete");
             }
         }
     }
-    heard
+    (heard, silent)
 }
 
 /// None of the volumes that hold the blob says that it knows: any other one keeps the tombstone. Whether one does.

@@ -94,11 +94,6 @@ pub const DRAIN_BYTES_MAX: usize = 256 * 1024;
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// A body that is an internal message, not a value.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// Whose a message is, its signature says, when all of it is here. So anybody can send one: up to this size each connection
-/// may hold one (128 MiB if all of `CONNECTIONS_MAX` do), ...
-pub const SMALL_MESSAGE_BYTES: usize = 16 << 10;
-/// ... and so many may be larger at a time, each for `CALL_TIMEOUT` at most.
-pub const LARGE_MESSAGES_MAX: usize = 32;
 
 /// Connecting to a peer. Peers are on a local network; a dead one must not hold a request.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

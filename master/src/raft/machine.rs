@@ -42,6 +42,8 @@ pub struct Machine {
     reported: Mutex<Option<Applied>>,
     /// The log has grown too long to be kept for a master that is being sent a snapshot.
     pub(super) too_long: AtomicBool,
+    /// It has grown by `RAFT_CHECKPOINT_BYTES` since the last checkpoint.
+    pub(super) due: AtomicBool,
     failure: watch::Sender<Option<Arc<TableError>>>,
     observe: Observe,
     /// The newest snapshot on disk.
@@ -66,6 +68,7 @@ impl Machine {
             checkpoint: Mutex::new(applied.clone()),
             reported: Mutex::new(applied),
             too_long: AtomicBool::new(false),
+            due: AtomicBool::new(false),
             failure: watch::channel(None).0,
             prepared: tokio::sync::Mutex::default(),
             database,
@@ -291,7 +294,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Arc<Machine> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let behind = self.applied.borrow().last.map_or(0, |l| l.index).saturating_sub(self.covered());
         // As long as what is reported stands still, openraft asks again and again.
-        if !self.holds() || self.reported().is_none() || behind >= RAFT_CHECKPOINT_ENTRIES {
+        let due = self.due.swap(false, Ordering::Relaxed) || behind >= RAFT_CHECKPOINT_ENTRIES;
+        if !self.holds() || self.reported().is_none() || due {
             let covered = self.checkpoint().await.map_err(|e| storage(ErrorVerb::Write, &e))?;
             if !self.holds() || self.reported().is_none() {
                 raise(&self.reported, &covered);

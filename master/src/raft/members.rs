@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::error::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, ServerState};
 use shared::limits::{LEADER_TIMEOUT, MASTERS_MAX, PROPOSE_TIMEOUT, RAFT_LAG_MAX};
 use shared::wire::master::{MasterRole, MasterSummary, Standing};
 
@@ -101,19 +101,23 @@ impl Group {
 
     async fn change(&self, change: ChangeMembers<MasterId, Peer>) -> Result<(), MemberError> {
         let turn = Arc::clone(&self.changing).try_lock_owned().map_err(|_| MemberError::Underway)?;
-        let raft = self.raft().clone();
+        let (raft, mut metrics, term) = (self.raft().clone(), self.watch(), self.metrics().current_term);
         // On its own: who asked may give up between the two entries.
         let changed = tokio::spawn(async move {
             let _turn = turn;
-            raft.change_membership(change, false).await
+            let deposed = metrics.wait_for(|m| m.state != ServerState::Leader || m.current_term != term);
+            // Of an entry that a snapshot has overtaken openraft says nothing any more.
+            tokio::select! {
+                changed = raft.change_membership(change, false) => Some(changed),
+                _ = deposed => None,
+            }
         });
         match tokio::time::timeout(PROPOSE_TIMEOUT, changed).await {
-            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Some(Ok(_)))) => Ok(()),
             // The first entry may have been committed before the leadership was lost.
-            Ok(Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_)) | Err(_) => {
-                Err(MemberError::Unconfirmed)
-            }
-            Ok(Ok(Err(error))) => Err(MemberError::Refused(error.to_string())),
+            Ok(Ok(Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | None) | Err(_))
+            | Err(_) => Err(MemberError::Unconfirmed),
+            Ok(Ok(Some(Err(error)))) => Err(MemberError::Refused(error.to_string())),
         }
     }
 

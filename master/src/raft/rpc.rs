@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use shared::http::client::{CallError, PeerClient};
 use shared::limits::{CALL_TIMEOUT, RAFT_HEARTBEAT, RAFT_MESSAGE_BYTES_MAX, SNAPSHOT_INSTALL_TIMEOUT};
 use shared::wire::error::ErrorCode;
-use shared::wire::routes::{RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER, RAFT_PART, RAFT_VOTE};
+use shared::wire::master::MasterSelf;
+use shared::wire::routes::{MASTER_SELF, RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER, RAFT_PART, RAFT_VOTE};
 
 use super::transfer::{Install, Offer, Part};
 use super::{MasterId, Peer, SnapshotData, TypeConfig};
@@ -106,6 +107,8 @@ impl Line {
         snapshot: Snapshot<TypeConfig>,
     ) -> Result<SnapshotResponse<MasterId>, Trouble> {
         let SnapshotData::Tables(machine) = *snapshot.snapshot else { return Err(Trouble::NotOurs) };
+        // For one that is away none is written.
+        let _: MasterSelf = self.dialer.peers.call(&self.address, MASTER_SELF, &()).await?;
         let prepared =
             machine.prepare(snapshot.meta.last_log_id).await.map_err(|e| Trouble::Tables(e.to_string()))?;
         let offer = Offer { bytes: prepared.summary.bytes, digest: prepared.summary.digest };
@@ -117,7 +120,10 @@ impl Line {
             have = self.call(RAFT_PART, part, CALL_TIMEOUT).await?;
         }
         let install = Install { vote, offer, applied: prepared.applied.clone() };
-        Ok(self.call(RAFT_INSTALL, install, SNAPSHOT_INSTALL_TIMEOUT).await?)
+        let installed = self.call(RAFT_INSTALL, install, SNAPSHOT_INSTALL_TIMEOUT).await?;
+        // It may have taken long, and now the entries behind it are wanted.
+        prepared.touch();
+        Ok(installed)
     }
 }
 

@@ -48,13 +48,18 @@ impl Prepared {
         &self.path
     }
 
+    /// Somebody needs it, and what stands behind it in the log, a while longer.
+    pub fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     /// At most `SNAPSHOT_PART_BYTES` of it from `offset` on.
     ///
     /// # Errors
     /// When it cannot be read.
     pub async fn part(&self, offset: u64) -> io::Result<Vec<u8>> {
         let path = self.path.clone();
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.touch();
         blocking(move || {
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;

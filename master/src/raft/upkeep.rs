@@ -26,11 +26,14 @@ impl Group {
         let (log, machine) = (self.log(), self.machine());
         let bytes = log.disk_bytes();
         machine.too_long.store(bytes > RAFT_LOG_HELD_BYTES, Ordering::Relaxed);
-        if log.bytes_after(machine.covered()) > RAFT_CHECKPOINT_BYTES {
+        let due = log.bytes_after(machine.covered()) > RAFT_CHECKPOINT_BYTES;
+        machine.due.store(due, Ordering::Relaxed);
+        if due {
             let _ = self.raft().trigger().snapshot().await;
         }
         // Alone there is nobody who could need them.
-        let kept = if self.is_alone() { RAFT_CHECKPOINT_BYTES } else { RAFT_LOG_KEPT_BYTES };
+        let alone = self.metrics().membership_config.membership().nodes().count() < 2;
+        let kept = if alone { RAFT_CHECKPOINT_BYTES } else { RAFT_LOG_KEPT_BYTES };
         if bytes > kept
             && let Some(last) = log.last_beyond(kept)
         {

@@ -10,11 +10,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
 use crate::limits::{
     BODY_RATE_GRACE, BODY_RATE_MIN, CALL_TIMEOUT, DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT,
-    LARGE_MESSAGES_MAX, MESSAGE_BYTES_MAX, SMALL_MESSAGE_BYTES,
+    MESSAGE_BYTES_MAX,
 };
 use crate::wire::error::{ErrorCode, ErrorReply};
 
@@ -167,42 +166,6 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadEr
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
-}
-
-/// As `collect`, for a message that anybody may have sent: within `CALL_TIMEOUT`, and few large ones at a time.
-///
-/// # Errors
-/// As `collect`.
-pub async fn collect_message(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadError> {
-    static LARGE: Semaphore = Semaphore::const_new(LARGE_MESSAGES_MAX);
-    if body.size_hint().lower() > limit as u64 {
-        drain_later(body);
-        return Err(ReadError::TooLarge(limit));
-    }
-    let all = async {
-        let (mut bytes, mut place) = (Vec::new(), None);
-        while let Some(data) = next(&mut body).await? {
-            let length = bytes.len() + data.len();
-            if length > limit {
-                return Ok(None);
-            }
-            if length > SMALL_MESSAGE_BYTES && place.is_none() {
-                // It is never closed.
-                place = LARGE.acquire().await.ok();
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(Some(bytes))
-    };
-    match tokio::time::timeout(CALL_TIMEOUT, all).await {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => {
-            drain_later(body);
-            Err(ReadError::TooLarge(limit))
-        }
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(ReadError::Idle),
-    }
 }
 
 /// As `collect`, for the short answer of a peer: all of it within `CALL_TIMEOUT`.

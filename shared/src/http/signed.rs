@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::http::body;
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::secret::ClusterSecret;
+use crate::secret::{ClusterSecret, SignatureError};
 use crate::wire::error::{ErrorCode, ErrorReply};
 use crate::wire::routes::SIGNATURE_HEADER;
 
@@ -41,15 +41,24 @@ pub async fn read_signed_bytes(
     max: usize,
 ) -> Result<Vec<u8>, ErrorReply> {
     let (head, incoming) = request.into_parts();
-    let text = body::collect_message(incoming, max).await?;
     let signature = head.headers.get(SIGNATURE_HEADER).and_then(|v| v.to_str().ok());
     let target = head.uri.path_and_query().map_or("", |t| t.as_str());
-    secret.check_call(signature, head.method.as_str(), target, &text, now).map_err(|e| {
-        ErrorReply::new(
-            ErrorCode::NotSigned,
-            e.to_string(),
-            "start all servers of the cluster with the same --secret-file, and set their clocks",
-        )
-    })?;
-    Ok(text)
+    // Before the body: a stranger's costs no memory.
+    let digest = match secret.check_call(signature, head.method.as_str(), target, now) {
+        Ok(digest) => digest,
+        Err(error) => {
+            body::drain_unless_waiting(&head.headers, incoming);
+            return Err(unsigned(&error));
+        }
+    };
+    let text = body::collect(incoming, max).await?;
+    if blake3::hash(&text) == digest { Ok(text) } else { Err(unsigned(&SignatureError::Invalid)) }
+}
+
+fn unsigned(error: &SignatureError) -> ErrorReply {
+    ErrorReply::new(
+        ErrorCode::NotSigned,
+        error.to_string(),
+        "start all servers of the cluster with the same --secret-file, and set their clocks",
+    )
 }

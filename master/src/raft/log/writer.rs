@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use openraft::storage::LogFlushed;
 use openraft::{LogId, NodeId, RaftTypeConfig, Vote};
+use shared::limits::METADATA_STUCK;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Poisoned, WriterGone};
@@ -109,6 +110,8 @@ impl<C: RaftTypeConfig> Drop for WriterHandle<C> {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take()
+            // A disk that hangs would keep this process for ever.
+            && self.busy_for() < METADATA_STUCK
             && thread.join().is_err()
         {
             tracing::error!("the thread that writes the raft log panicked");
