@@ -92,7 +92,8 @@ impl Group {
     /// As `add`.
     pub(super) async fn finish_change(&self) -> Result<(), MemberError> {
         let half_made = self.metrics().membership_config.membership().get_joint_config().len() > 1;
-        if !(half_made && self.leads()) {
+        // One that is under way is no business of ours.
+        if !(half_made && self.leads()) || self.changing.try_lock().is_err() {
             return Ok(());
         }
         tracing::info!("finishing a change of the masters that was interrupted");
