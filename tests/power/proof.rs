@@ -16,7 +16,7 @@ use tests::cluster::SETTLED;
 use tests::disk::{FileSystem, available};
 use tests::load::audit_after_restart;
 use tests::tamper::Library;
-use tests::{Change, Dice, Folder, Oracle, eventually, say, value};
+use tests::{Change, Client, Dice, Folder, Oracle, eventually, say, value};
 
 use super::site::{Plan, Site};
 
@@ -57,13 +57,8 @@ impl Of {
     }
 }
 
-/// Values are stored, half of them are deleted, and when all is acknowledged the power goes.
-async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), String> {
-    if of == Of::Tombstones {
-        return round_of_tombstones(site, oracle, n).await;
-    }
-    let client = site.cluster.client();
-    let kept = site.cluster.footprint().await.blobs[0];
+/// The values of a round, stored; their keys.
+async fn store(client: &Client, oracle: &Oracle, n: u64) -> Vec<String> {
     let keys: Vec<String> = (0..VALUES).map(|k| format!("round{n}/{k}")).collect();
     for (k, key) in (0..).zip(&keys) {
         let bytes = value(n << 32 | k, VALUE);
@@ -71,6 +66,17 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
         assert_eq!(client.put(key, bytes).await.expect("an answer").status, 201);
         intent.ok();
     }
+    keys
+}
+
+/// Values are stored, half of them are deleted, and when all is acknowledged the power goes.
+async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), String> {
+    if of == Of::Tombstones {
+        return round_of_tombstones(site, oracle, n).await;
+    }
+    let client = site.cluster.client();
+    let kept = site.cluster.footprint().await.blobs[0];
+    let keys = store(&client, oracle, n).await;
     let mut expected = kept + VALUES;
     if of == Of::Indexes {
         // The index says that they were put, as it does after a while; so nothing but its deletes can be missing, and
@@ -101,13 +107,7 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
 /// goes: from then on its tombstones alone keep a rebuild of the metadata from bringing back what the first one holds.
 async fn round_of_tombstones(site: &mut Site, oracle: &Oracle, n: u64) -> Result<(), String> {
     let client = site.cluster.client();
-    let keys: Vec<String> = (0..VALUES).map(|k| format!("round{n}/{k}")).collect();
-    for (k, key) in (0..).zip(&keys) {
-        let bytes = value(n << 32 | k, VALUE);
-        let intent = oracle.intend(key, Change::put(&bytes));
-        assert_eq!(client.put(key, bytes).await.expect("an answer").status, 201);
-        intent.ok();
-    }
+    let keys = store(&client, oracle, n).await;
     let victim = Of::Tombstones.victim();
     site.cluster.servers_mut().remove(victim + 1).kill().await;
     site.cluster.settled_at(1).await;
