@@ -4,6 +4,7 @@
 //! byte touches this crate's disk.
 
 pub mod args;
+mod change;
 pub mod cluster;
 pub mod config;
 pub mod db;

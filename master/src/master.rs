@@ -51,7 +51,13 @@ pub struct Master {
 impl Master {
     /// The path and query of a volume's URL for `operation` on `blob` of `key`. Holds a ticket: never logged.
     pub fn target(&self, key: &Key, blob: BlobId, hops: u8, operation: Operation) -> String {
-        let ticket = Ticket {
+        let ticket = self.ticket(blob, hops, operation);
+        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+    }
+
+    /// Permission for `operation` on `blob`, from now on.
+    pub fn ticket(&self, blob: BlobId, hops: u8, operation: Operation) -> Ticket {
+        Ticket {
             cluster: self.cluster.id(),
             blob,
             expires: self.config.clock.now().after(TICKET_LIFETIME),
@@ -59,8 +65,7 @@ impl Master {
             master: self.address.clone(),
             master_public: self.public_url.clone(),
             operation,
-        };
-        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+        }
     }
 
     /// The next of `n` in turn.

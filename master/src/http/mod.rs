@@ -3,7 +3,7 @@
 pub mod admin;
 pub mod error;
 pub mod masters;
-mod objects;
+pub mod objects;
 
 use std::sync::{Arc, OnceLock};
 
