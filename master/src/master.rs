@@ -11,6 +11,7 @@ use shared::ticket::{Operation, Ticket};
 use shared::wire::routes::TICKET;
 use tokio::sync::Notify;
 
+use crate::auth::Keys;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
@@ -61,6 +62,11 @@ impl Master {
             operation,
         };
         format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+    }
+
+    /// The access keys, as this master knows them.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.database.tree(), self.config.secret.clone(), self.config.open)
     }
 
     /// The next of `n` in turn.

@@ -6,6 +6,8 @@
 //! would not be true, and the late one is refused; so is one that comes after its key was deleted. A rebuild must also
 //! know what was deleted and what was refused: beside the reclaim list stands a tombstone that the volume keeps.
 
+mod access_keys;
+
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::ids::{BlobId, VolumeId};
@@ -47,6 +49,8 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             Outcome::Done
         }
         Command::Forget { keys } => apply_forget(tables, keys)?,
+        Command::PutAccessKey { id, key } => access_keys::put(tables, id, key),
+        Command::RevokeAccessKey { id } => access_keys::revoke(tables, id)?,
     };
     tables.put_progress(&progress);
     Ok(outcome)

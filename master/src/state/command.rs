@@ -1,6 +1,7 @@
 //! Commands and their outcomes. A command holds everything that its outcome depends on, besides the tables.
 
 use serde::{Deserialize, Serialize};
+use shared::access::AccessKeyId;
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
@@ -9,6 +10,7 @@ use shared::key::Key;
 use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
+use crate::tables::access_key::AccessKey;
 use crate::tables::object::Object;
 use crate::tables::volume::VolumeRecord;
 
@@ -56,6 +58,18 @@ pub enum Command {
         /// Which.
         keys: Vec<(KeyHash, BlobId)>,
     },
+    /// An access key is made; another one of that id is replaced.
+    PutAccessKey {
+        /// Which.
+        id: AccessKeyId,
+        /// What it is.
+        key: Box<AccessKey>,
+    },
+    /// An access key is good no more.
+    RevokeAccessKey {
+        /// Which.
+        id: AccessKeyId,
+    },
 }
 
 impl Command {
@@ -75,6 +89,8 @@ impl Command {
                 Self::Orphaned { blobs, .. } => blobs.len() * PLACE,
                 Self::Forget { keys } => keys.len() * PLACE,
                 Self::Volume(_) | Self::Founded(_) => 0,
+                Self::PutAccessKey { key, .. } => key.weight(),
+                Self::RevokeAccessKey { .. } => 0,
             }
     }
 }
@@ -111,7 +127,7 @@ pub enum Outcome {
     Commit(CommitOutcome, usize),
     /// Of a delete: what was there.
     Deleted(Box<Object>),
-    /// Of a delete: nothing was there.
+    /// Of a delete, or of a revocation: nothing was there.
     NotFound,
     /// Of a delete: the condition did not hold.
     ConditionFailed,

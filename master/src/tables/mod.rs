@@ -4,6 +4,7 @@
 //! version and a CRC32C of kind, key and bytes, so that a torn page, a swapped value or rot is an
 //! error that is seen, never a wrong answer.
 
+pub mod access_key;
 pub mod meta;
 pub mod object;
 pub mod reclaim;
@@ -40,10 +41,12 @@ pub enum Kind {
     Tombstone = b't',
     /// Keys that were deleted not long ago.
     Deleted = b'd',
+    /// Access keys, by id.
+    AccessKey = b'k',
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Meta,
         Self::Object,
         Self::Conditional,
@@ -53,6 +56,7 @@ impl Kind {
         Self::Volume,
         Self::Tombstone,
         Self::Deleted,
+        Self::AccessKey,
     ];
 }
 
