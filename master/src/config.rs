@@ -33,6 +33,8 @@ pub struct Config {
     pub wait: bool,
     /// Entries of the log that are kept for masters that were away.
     pub entries_kept: u64,
+    /// Whether anybody may do anything as long as there is no access key; else nobody may.
+    pub open: bool,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// The clock.
@@ -90,6 +92,7 @@ impl Config {
             entries_kept: RAFT_ENTRIES_KEPT,
             down_after: DOWN_AFTER,
             orphan_grace: ORPHAN_GRACE,
+            open: true,
             secret,
             clock: Clock::System,
         }

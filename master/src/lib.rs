@@ -4,6 +4,7 @@
 //! byte touches this crate's disk.
 
 pub mod args;
+pub mod auth;
 mod change;
 pub mod cluster;
 pub mod config;

@@ -11,6 +11,7 @@ use shared::ticket::{Operation, Ticket};
 use shared::wire::routes::TICKET;
 use tokio::sync::Notify;
 
+use crate::auth::Keys;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
@@ -66,6 +67,11 @@ impl Master {
             master_public: self.public_url.clone(),
             operation,
         }
+    }
+
+    /// The access keys, as this master knows them.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.database.tree(), self.config.secret.clone(), self.config.open)
     }
 
     /// The next of `n` in turn.

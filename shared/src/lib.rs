@@ -3,6 +3,7 @@
 //!
 //! Nothing in here has an opinion on how bytes are stored.
 
+pub mod access;
 pub mod attributes;
 pub mod clock;
 pub mod condition;

@@ -15,6 +15,15 @@ pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 /// User metadata entries of one object.
 pub const METADATA_ENTRIES_MAX: usize = 128;
 
+/// Longest id of an access key: S3's limit.
+pub const ACCESS_ID_CHARS_MAX: usize = 128;
+/// Longest secret of an access key: three times what we make ourselves.
+pub const ACCESS_SECRET_CHARS_MAX: usize = 128;
+/// Longest note on an access key, in bytes: a line.
+pub const ACCESS_NOTE_BYTES_MAX: usize = 256;
+/// Access keys in one page of their list: with the longest scopes and notes less than a message.
+pub const ACCESS_KEYS_PAGE: usize = 128;
+
 /// Largest single blob. The block checksums of a blob in flight are kept in memory until its
 /// trailer is written, 64 bytes a MiB: 64 GiB bound them to 4 MiB. Larger values are uploaded in parts.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
@@ -331,6 +340,10 @@ const _: () = assert!(BUFFER_PATIENCE.as_millis() < CHAIN_STALL_TIMEOUT.as_milli
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
 const _: () = assert!(RECORDS_PAGE_BYTES + (64 << 10) < MESSAGE_BYTES_MAX);
+const _: () = assert!(
+    ACCESS_KEYS_PAGE * 3 * (KEY_BYTES_MAX + ACCESS_NOTE_BYTES_MAX + ACCESS_ID_CHARS_MAX + 128)
+        < MESSAGE_BYTES_MAX
+);
 const _: () = assert!(TOMBSTONES_PAGE * 150 < MESSAGE_BYTES_MAX);
 const _: () = assert!(TOLD_TIMEOUT.as_secs() < COMMIT_TIMEOUT.as_secs());
 const _: () = assert!(16 * (KEY_BYTES_MAX + METADATA_BYTES_MAX + 2048) < SLED_SEGMENT_BYTES / 4);

@@ -31,7 +31,7 @@ const READY_SOON: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
-    exposure::check(args.listen, args.insecure_no_auth)?;
+    exposure::say(args.listen, args.insecure_no_auth);
     if args.volumes == 0 || args.volumes > VOLUMES_MAX {
         bail!("--volumes must be between 1 and {VOLUMES_MAX}");
     }
@@ -55,6 +55,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let listener = bind(args.listen)?;
     let master_url = format!("http://{}", reachable(listener.local_addr()?));
     let mut config = master::config::Config::new(args.data.join("master"), secret.clone(), replication);
+    config.open = exposure::open_without_keys(args.listen, args.insecure_no_auth);
     config.advertise = Some(master_url.clone());
     config.public_url = args.public_url.as_deref().map(base_url);
     let ending = shutdown.clone();
@@ -65,6 +66,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
         let mut config =
             master::config::Config::new(args.data.join(format!("master{n}")), secret.clone(), replication);
         config.join.clone_from(&master_urls);
+        config.open = exposure::open_without_keys(args.listen, args.insecure_no_auth);
         config.public_url = args.public_url.as_deref().and_then(|public| with_port(public, port_of(&url)));
         config.advertise = Some(url.clone());
         let (ending, what) = (shutdown.clone(), format!("master{n} stopped"));

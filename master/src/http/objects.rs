@@ -13,6 +13,7 @@ use shared::wire::master::Deleted;
 use shared::wire::routes::{HOPS, LIST, STALE, STALE_HEADER, STREAM, query_value};
 use shared::work::blocking;
 
+use crate::auth::place::{asked, split};
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
@@ -23,19 +24,29 @@ pub(super) async fn handle(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let query = request.uri().query();
     let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if reads && query_value(query, STALE).is_some() {
-        return stale(answer(master, request).await);
+    let stale = reads && query_value(request.uri().query(), STALE).is_some();
+    if let Err(refusal) = admit(master, &request, stale).await {
+        let (head, body) = request.into_parts();
+        body::drain_unless_waiting(&head.headers, body);
+        return if stale { marked(Err(refusal)) } else { Err(refusal) };
     }
-    if reads {
+    if stale { marked(answer(master, request).await) } else { answer(master, request).await }
+}
+
+/// Whether this master knows the present, and who asks may do so. A key that was revoked a moment ago on another master
+/// is revoked here.
+async fn admit(master: &Arc<Master>, request: &Request<Incoming>, stale: bool) -> Result<(), ErrorReply> {
+    if !stale {
         master.group.current().await?;
     }
-    answer(master, request).await
+    let (action, of) = asked(request);
+    let (bucket, key) = of.as_deref().map_or((None, None), split);
+    master.keys().admit(request.headers(), action, bucket, key)
 }
 
 /// A no may be as old as a value.
-fn stale(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Body>, ErrorReply> {
+fn marked(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Body>, ErrorReply> {
     let headers = match &mut answer {
         Ok(answer) => answer.headers_mut(),
         Err(refusal) => &mut refusal.headers,
@@ -126,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_stale_no_says_so_too() {
-        let said = |answer: Result<Response<Body>, ErrorReply>| match stale(answer) {
+        let said = |answer: Result<Response<Body>, ErrorReply>| match marked(answer) {
             Ok(answer) => answer.headers().contains_key(STALE_HEADER),
             Err(refusal) => refusal.headers.contains_key(STALE_HEADER),
         };

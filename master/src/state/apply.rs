@@ -10,6 +10,8 @@ mod buckets;
 mod uploads;
 
 use shared::attributes::Attributes;
+mod access_keys;
+
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::ids::{BlobId, VolumeId};
@@ -68,6 +70,8 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         Command::CreateBucket { name, bucket } => buckets::apply_create(tables, name, bucket)?,
         Command::SetBucket { name, setting } => buckets::apply_set(tables, name, setting)?,
         Command::DeleteBucket { name } => buckets::apply_delete(tables, name)?,
+        Command::PutAccessKey { id, key } => access_keys::put(tables, id, key),
+        Command::RevokeAccessKey { id } => access_keys::revoke(tables, id)?,
     };
     tables.put_progress(&progress);
     Ok(outcome)

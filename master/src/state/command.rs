@@ -1,6 +1,7 @@
 //! Commands and their outcomes. A command holds everything that its outcome depends on, besides the tables.
 
 use serde::{Deserialize, Serialize};
+use shared::access::AccessKeyId;
 use shared::attributes::Attributes;
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
@@ -10,6 +11,7 @@ use shared::key::Key;
 use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
+use crate::tables::access_key::AccessKey;
 use crate::tables::bucket::{AbortRule, Bucket, CorsRule};
 use crate::tables::object::Object;
 use crate::tables::upload::{PartRecord, Upload};
@@ -130,6 +132,18 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// An access key is made; another one of that id is replaced.
+    PutAccessKey {
+        /// Which.
+        id: AccessKeyId,
+        /// What it is.
+        key: Box<AccessKey>,
+    },
+    /// An access key is good no more.
+    RevokeAccessKey {
+        /// Which.
+        id: AccessKeyId,
+    },
 }
 
 /// A commit by an S3 client.
@@ -175,6 +189,8 @@ impl Command {
                 Self::Scrap { uploads } => uploads.len() * PLACE,
                 Self::PutPart { .. } | Self::Abort { .. } | Self::CreateBucket { .. } => 0,
                 Self::DeleteBucket { .. } | Self::Volume(_) | Self::Founded(_) => 0,
+                Self::PutAccessKey { key, .. } => key.weight(),
+                Self::RevokeAccessKey { .. } => 0,
             }
     }
 }
@@ -243,7 +259,7 @@ pub enum Outcome {
     Commit(CommitOutcome, usize),
     /// Of a delete: what was there.
     Deleted(Box<Object>),
-    /// Of a delete: nothing was there.
+    /// Of a delete, or of a revocation: nothing was there.
     NotFound,
     /// Of a delete: the condition did not hold.
     ConditionFailed,

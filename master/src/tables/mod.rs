@@ -4,6 +4,7 @@
 //! version and a CRC32C of kind, key and bytes, so that a torn page, a swapped value or rot is an
 //! error that is seen, never a wrong answer.
 
+pub mod access_key;
 pub mod bucket;
 pub mod meta;
 pub mod object;
@@ -50,10 +51,12 @@ pub enum Kind {
     Part = b'p',
     /// Uploads whose parts are to go.
     Condemned = b'x',
+    /// Access keys, by id.
+    AccessKey = b'k',
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Meta,
         Self::Object,
         Self::Conditional,
@@ -67,6 +70,7 @@ impl Kind {
         Self::Upload,
         Self::Part,
         Self::Condemned,
+        Self::AccessKey,
     ];
 }
 

@@ -44,6 +44,8 @@ pub enum ErrorCode {
     NotJoined,
     ReadOnly,
     NoSpace,
+    Unauthorized,
+    Forbidden,
 }
 
 impl ErrorCode {
@@ -69,6 +71,8 @@ impl ErrorCode {
             }
             Self::NotLeader | Self::NotJoined => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
         }
     }
 

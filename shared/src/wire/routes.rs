@@ -51,6 +51,13 @@ pub const MASTERS_INIT: &str = "/_/masters/init";
 /// POST to a master, signed: a snapshot of the metadata, as a stream.
 pub const BACKUP: &str = "/_/backup";
 
+/// POST to a master, signed: a page of the access keys, without their secrets.
+pub const KEYS: &str = "/_/keys";
+/// POST to a master, signed: makes an access key, or replaces it.
+pub const KEYS_PUT: &str = "/_/keys/put";
+/// POST to a master, signed: an access key is good no more.
+pub const KEYS_REVOKE: &str = "/_/keys/revoke";
+
 /// Query name of the ticket in a redirect to a volume.
 pub const TICKET: &str = "ticket";
 /// Query name of the hop count in a redirect back to the master.
