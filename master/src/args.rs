@@ -13,6 +13,7 @@ use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
 use crate::config::{Config, Replication, ReplicationError};
+use crate::s3::args::S3Args;
 
 /// Barge's master: key metadata, placement, tickets and commits.
 ///
@@ -64,6 +65,8 @@ pub struct Args {
     /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback.
     #[arg(long)]
     insecure_no_auth: bool,
+    #[command(flatten)]
+    s3: S3Args,
     /// text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -85,6 +88,11 @@ pub enum ArgsError {
 }
 
 impl Args {
+    /// Where S3 clients are answered, if they are.
+    pub fn s3_listen(&self) -> Option<SocketAddr> {
+        self.s3.s3_listen
+    }
+
     /// Checks them. The second part is where to listen.
     ///
     /// # Errors
@@ -112,6 +120,7 @@ impl Args {
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
+        self.s3.apply(&mut config);
         config.open = exposure::open_without_keys(listen, self.insecure_no_auth);
         Ok((config, listen))
     }

@@ -49,6 +49,8 @@ impl Left {
                 | Outcome::NoUpload
                 | Outcome::PartsChanged
         );
+        // The parts of what was replaced or deleted go, too.
+        master.scrap.notify_one();
         match (outcome, self.blob, self.key) {
             (Outcome::Deleted(object), ..) => told(master, &object.blobs).await,
             (Outcome::NotFound, _, Some(key)) => told_again(master, &key).await,

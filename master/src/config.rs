@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use shared::clock::Clock;
 use shared::limits::{
-    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX,
+    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX, UPLOAD_EXPIRY,
 };
 use shared::secret::ClusterSecret;
+
+use crate::s3::Settings;
 
 /// Everything a master needs to know.
 #[derive(Clone, Debug)]
@@ -37,6 +39,10 @@ pub struct Config {
     pub open: bool,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
+    /// How the S3 face is set up.
+    pub s3: Settings,
+    /// An upload in parts that was not completed goes when it is this old.
+    pub upload_expiry: Duration,
     /// The clock.
     pub clock: Clock,
 }
@@ -94,6 +100,8 @@ impl Config {
             orphan_grace: ORPHAN_GRACE,
             open: true,
             secret,
+            s3: Settings::default(),
+            upload_expiry: UPLOAD_EXPIRY,
             clock: Clock::System,
         }
     }

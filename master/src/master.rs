@@ -43,6 +43,8 @@ pub struct Master {
     pub metrics: MasterMetrics,
     /// Wakes the reclaim worker.
     pub reclaim: Arc<Notify>,
+    /// Wakes the worker that takes deleted parts out of the tables.
+    pub scrap: Arc<Notify>,
     /// Requests that wait until volumes have been told.
     pub told: Told,
     /// Spreads reads over replicas.

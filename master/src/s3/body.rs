@@ -100,7 +100,10 @@ fn fault(error: &StdError) -> S3Error {
 }
 
 fn incomplete() -> S3Error {
-    s3_error!(IncompleteBody, "You did not provide the number of bytes specified by the Content-Length HTTP header")
+    s3_error!(
+        IncompleteBody,
+        "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    )
 }
 
 /// The body of an answer of ours, as the library takes it.

@@ -49,7 +49,10 @@ impl Conditions<'_> {
             (None, None) => false,
         };
         if failed || unwanted {
-            return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            ));
         }
         Ok(())
     }
@@ -97,7 +100,10 @@ impl Ops {
                 Err(e) => return Err(from_interrupted(&e)),
             }
         }
-        Err(s3_error!(ServiceUnavailable, "The source was replaced again and again while it was being opened"))
+        Err(s3_error!(
+            ServiceUnavailable,
+            "The source was replaced again and again while it was being opened"
+        ))
     }
 
     pub(super) async fn copy(
@@ -130,7 +136,8 @@ impl Ops {
         };
         let Opened { object, body, length } = self.open((bucket, &source), &conditions, None).await?;
         let described = if replace { described(&req.headers)? } else { kept(&object) };
-        let tags = if retag { tags_of_header(input.tagging.as_deref())? } else { object.attributes.tags.clone() };
+        let tags =
+            if retag { tags_of_header(input.tagging.as_deref())? } else { object.attributes.tags.clone() };
         let same = object.attributes.checksum.as_ref().map_or(Algorithm::Crc64Nvme, |c| c.algorithm);
         let algorithm = match &input.checksum_algorithm {
             Some(name) => named(name.as_str()).ok_or(S3ErrorCode::InvalidRequest)?,
@@ -189,7 +196,10 @@ impl Ops {
             checksum_sha1: sum.checksum_sha1,
             checksum_sha256: sum.checksum_sha256,
         };
-        Ok(S3Response::new(dto::UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() }))
+        Ok(S3Response::new(dto::UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..Default::default()
+        }))
     }
 }
 
@@ -204,7 +214,12 @@ fn directive(text: Option<&str>) -> S3Result<bool> {
 
 /// The range of a part copy: `bytes=first-last`, inside the source.
 fn exact(text: &str, size: u64) -> S3Result<ByteRange> {
-    let invalid = || s3_error!(InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy");
+    let invalid = || {
+        s3_error!(
+            InvalidArgument,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
+        )
+    };
     let (first, last) = text.strip_prefix("bytes=").and_then(|r| r.split_once('-')).ok_or_else(invalid)?;
     let number = |digits: &str| {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -212,7 +227,11 @@ fn exact(text: &str, size: u64) -> S3Result<ByteRange> {
     };
     let (first, last) = (number(first)?, number(last)?);
     if first > last || last >= size {
-        return Err(s3_error!(InvalidRange, "Range specified is not valid for source object of size: {}", size));
+        return Err(s3_error!(
+            InvalidRange,
+            "Range specified is not valid for source object of size: {}",
+            size
+        ));
     }
     ByteRange::new(first, last, size).ok_or_else(invalid)
 }

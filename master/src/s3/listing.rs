@@ -46,7 +46,9 @@ impl Names {
     }
 
     fn prefixes(self, bucket: &str, prefixes: &[String]) -> Option<Vec<dto::CommonPrefix>> {
-        let rest = |prefix: &String| prefix.strip_prefix(bucket).and_then(|p| p.strip_prefix('/')).map(|p| self.show(p));
+        let rest = |prefix: &String| {
+            prefix.strip_prefix(bucket).and_then(|p| p.strip_prefix('/')).map(|p| self.show(p))
+        };
         let shown: Vec<_> = prefixes.iter().map(|p| dto::CommonPrefix { prefix: rest(p) }).collect();
         (!shown.is_empty()).then_some(shown)
     }
@@ -55,7 +57,9 @@ impl Names {
 /// `max-keys` and the like.
 fn limit(asked: Option<i32>) -> S3Result<usize> {
     let asked = usize::try_from(asked.unwrap_or(1000));
-    asked.map(|n| n.min(LIST_LIMIT)).map_err(|_| invalid("Argument maxKeys must be an integer between 0 and 2147483647"))
+    asked
+        .map(|n| n.min(LIST_LIMIT))
+        .map_err(|_| invalid("Argument maxKeys must be an integer between 0 and 2147483647"))
 }
 
 fn count(n: usize) -> i32 {
@@ -230,15 +234,18 @@ impl Ops {
         let prefix = format!("{}/{}", input.bucket, input.prefix.as_deref().unwrap_or_default());
         let marker = input.key_marker.as_deref().filter(|m| !m.is_empty());
         let marker = marker.map(|m| format!("{}/{m}", input.bucket));
-        let id = input.upload_id_marker.as_deref().filter(|_| marker.is_some()).and_then(|id| id.parse().ok());
+        let id =
+            input.upload_id_marker.as_deref().filter(|_| marker.is_some()).and_then(|id| id.parse().ok());
         let delimiter = input.delimiter.as_deref().filter(|d| !d.is_empty());
         let (mut uploads, mut prefixes, mut last, mut truncated) = (Vec::new(), BTreeSet::new(), None, false);
         let tree = self.master.database.tree();
         for item in upload::after(&tree, &prefix, marker.as_deref().map(|m| (m, id))) {
             let (key, id, upload) = item.map_err(from_tables)?;
             let rest = key.as_str().strip_prefix(&prefix).unwrap_or_default();
-            let common = delimiter.and_then(|d| rest.find(d).map(|at| prefix.clone() + &rest[..at + d.len()]));
-            if common.as_ref().is_some_and(|c| prefixes.contains(c) || marker.as_deref() == Some(c.as_str())) {
+            let common =
+                delimiter.and_then(|d| rest.find(d).map(|at| prefix.clone() + &rest[..at + d.len()]));
+            if common.as_ref().is_some_and(|c| prefixes.contains(c) || marker.as_deref() == Some(c.as_str()))
+            {
                 continue;
             }
             if uploads.len() + prefixes.len() >= limit {
@@ -270,12 +277,21 @@ impl Ops {
         }))
     }
 
-    fn begun(&self, names: Names, key: &Key, id: shared::ids::BlobId, upload: &Upload) -> dto::MultipartUpload {
+    fn begun(
+        &self,
+        names: Names,
+        key: &Key,
+        id: shared::ids::BlobId,
+        upload: &Upload,
+    ) -> dto::MultipartUpload {
         dto::MultipartUpload {
             key: Some(names.show(in_bucket(key))),
             upload_id: Some(upload_id(id)),
             initiated: Some(modified(id)),
-            initiator: Some(dto::Initiator { display_name: Some("barge".to_owned()), id: Some(self.owner.clone()) }),
+            initiator: Some(dto::Initiator {
+                display_name: Some("barge".to_owned()),
+                id: Some(self.owner.clone()),
+            }),
             owner: Some(owner(&self.owner)),
             storage_class: Some(dto::StorageClass::from_static(STANDARD)),
             checksum_algorithm: upload.checksum.map(|(a, _)| algorithm(a)),
@@ -292,7 +308,9 @@ impl Ops {
         let limit = limit(input.max_parts)?;
         let (id, upload) = self.upload(&key, &input.upload_id).await?;
         let marker = input.part_number_marker.unwrap_or(0);
-        let after = u16::try_from(marker).map_err(|_| s3_error!(InvalidArgument, "part-number-marker must be an integer between 0 and 2147483647"));
+        let after = u16::try_from(marker).map_err(|_| {
+            s3_error!(InvalidArgument, "part-number-marker must be an integer between 0 and 2147483647")
+        });
         let after = match after {
             Ok(after) => after,
             Err(_) if marker > 0 => u16::MAX,
@@ -307,7 +325,9 @@ impl Ops {
                 break;
             }
             let part = record.map_err(from_tables)?.part;
-            let sum = checksum(part.checksum.as_ref().filter(|c| upload.checksum.is_some_and(|(a, _)| a == c.algorithm)));
+            let sum = checksum(
+                part.checksum.as_ref().filter(|c| upload.checksum.is_some_and(|(a, _)| a == c.algorithm)),
+            );
             parts.push(dto::Part {
                 part_number: Some(part.number.into()),
                 e_tag: Some(dto::ETag::Strong(part.tag())),
@@ -332,7 +352,10 @@ impl Ops {
             max_parts: Some(count(limit)),
             storage_class: Some(dto::StorageClass::from_static(STANDARD)),
             owner: Some(owner(&self.owner)),
-            initiator: Some(dto::Initiator { display_name: Some("barge".to_owned()), id: Some(self.owner.clone()) }),
+            initiator: Some(dto::Initiator {
+                display_name: Some("barge".to_owned()),
+                id: Some(self.owner.clone()),
+            }),
             checksum_algorithm: upload.checksum.map(|(a, _)| algorithm(a)),
             checksum_type: upload.checksum.map(|(_, composite)| checksum_type(composite)),
             ..Default::default()

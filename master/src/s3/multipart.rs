@@ -58,9 +58,11 @@ fn asked(
         };
     };
     let known = named(algorithm.as_str());
-    let known = known.ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
+    let known =
+        known.ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
     let composite = match (known, wanted) {
-        (Algorithm::Crc64Nvme, Some("COMPOSITE")) | (Algorithm::Sha1 | Algorithm::Sha256, Some("FULL_OBJECT")) => {
+        (Algorithm::Crc64Nvme, Some("COMPOSITE"))
+        | (Algorithm::Sha1 | Algorithm::Sha256, Some("FULL_OBJECT")) => {
             return Err(s3_error!(
                 InvalidRequest,
                 "The {} checksum type cannot be used with the {} checksum algorithm.",
@@ -242,7 +244,10 @@ impl Ops {
                 return Err(S3ErrorCode::EntityTooLarge.into());
             }
             if input.mpu_object_size.is_some_and(|stated| u64::try_from(stated) != Ok(size)) {
-                return Err(s3_error!(InvalidRequest, "The provided 'x-amz-mp-object-size' header does not match the sum of the parts"));
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The provided 'x-amz-mp-object-size' header does not match the sum of the parts"
+                ));
             }
             let store = self.write_manifest(&key, &upload, &condition, manifest).await?;
             let made = made(id, &numbers, &store);
@@ -266,7 +271,9 @@ impl Ops {
     ) -> S3Result<Option<Object>> {
         let id = parse_id(id)?;
         let object = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
-        let same = |o: &Object| o.parts.as_ref().is_some_and(|p| p.upload == id && usize::from(p.count) == listed.len());
+        let same = |o: &Object| {
+            o.parts.as_ref().is_some_and(|p| p.upload == id && usize::from(p.count) == listed.len())
+        };
         Ok(object.filter(same))
     }
 
@@ -288,7 +295,10 @@ impl Ops {
                 return Err(invalid());
             }
             if n + 1 < listed.len() && part.length < PART_BYTES_MIN {
-                return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size"));
+                return Err(s3_error!(
+                    EntityTooSmall,
+                    "Your proposed upload is smaller than the minimum allowed size"
+                ));
             }
             let composite = upload.checksum.filter(|(_, composite)| *composite);
             if composite.is_some() && item.e_tag.is_none() {
@@ -320,9 +330,13 @@ impl Ops {
         let declared = super::declared_sum(input)?;
         if let (Some((given, text)), Some(found)) = (&declared, &checksum) {
             let bare = text.split('-').next().unwrap_or_default();
-            let same = *given == found.algorithm && decoded(bare.as_bytes(), sum_bytes(*given)).as_ref() == Some(&found.sum);
+            let same = *given == found.algorithm
+                && decoded(bare.as_bytes(), sum_bytes(*given)).as_ref() == Some(&found.sum);
             if !same {
-                return Err(s3_error!(BadDigest, "The checksum you specified did not match what we received."));
+                return Err(s3_error!(
+                    BadDigest,
+                    "The checksum you specified did not match what we received."
+                ));
             }
         }
         Ok(Attributes { etag, checksum, tags: upload.tags.clone() })
@@ -424,7 +438,9 @@ fn sums_agree(item: &dto::CompletedPart, part: &Part) -> S3Result<bool> {
 fn whole_sum(parts: &[Part], algorithm: Algorithm, composite: bool, count: u16) -> Option<Checksum> {
     let sums: Option<Vec<(&[u8], u64)>> = parts
         .iter()
-        .map(|p| p.checksum.as_ref().filter(|c| c.algorithm == algorithm).map(|c| (c.sum.as_slice(), p.length)))
+        .map(|p| {
+            p.checksum.as_ref().filter(|c| c.algorithm == algorithm).map(|c| (c.sum.as_slice(), p.length))
+        })
         .collect();
     let sums = sums?;
     if composite {

@@ -15,7 +15,7 @@ use shared::range::ByteRange;
 use shared::wire::master::CommitOutcome;
 
 use super::Ops;
-use super::convert::{self, checksum, condition, described, etag, key_of, tags_of_header};
+use super::convert::{self, checksum, condition, described, key_of, tags_of_header};
 use super::error::{custom, from_interrupted, from_propose, from_reply, from_tables, not_implemented};
 use super::sums::{Declared, Sums, checked};
 use crate::http::objects::damaged;
@@ -25,14 +25,6 @@ use crate::tables::object::{self, Object, holds};
 use crate::tables::{bucket, upload};
 use crate::write::feed::{Frames, Source, Wanted};
 use crate::write::store::{Durable, store};
-
-/// A value that became an object.
-pub struct Stored {
-    /// Its entity tag and checksum.
-    pub attributes: Attributes,
-    /// What is durable.
-    pub durable: Durable,
-}
 
 impl Ops {
     /// The bucket is there.
@@ -163,7 +155,10 @@ impl Ops {
             answer.headers = headers;
             return Ok(answer);
         }
-        Err(s3_error!(ServiceUnavailable, "The object was replaced again and again while it was being opened"))
+        Err(s3_error!(
+            ServiceUnavailable,
+            "The object was replaced again and again while it was being opened"
+        ))
     }
 
     pub(super) async fn head(
@@ -184,19 +179,16 @@ impl Ops {
     }
 
     /// How a GET or HEAD is answered.
-    fn look(
-        &self,
-        object: &Object,
-        method: &Method,
-        request: &HeaderMap,
-        wanted: &Look,
-    ) -> S3Result<Looked> {
+    fn look(&self, object: &Object, method: &Method, request: &HeaderMap, wanted: &Look) -> S3Result<Looked> {
         let tag = format!("\"{}\"", object.tag());
         let entity = Entity { etag: tag, ..read::entity(object) };
         let mut request = request.clone();
         if wanted.part.is_some() {
             if request.contains_key(RANGE) {
-                return Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"));
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "Cannot specify both Range header and partNumber query parameter"
+                ));
             }
             request.remove(RANGE);
         }
@@ -222,9 +214,17 @@ impl Ops {
 
     /// The plan for one part of an object (`partNumber`).
     fn one_part(&self, object: &Object, number: i32, plan: &mut Plan) -> S3Result<()> {
-        let missing = || custom("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, "The requested partnumber is not satisfiable");
+        let missing = || {
+            custom(
+                "InvalidPartNumber",
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "The requested partnumber is not satisfiable",
+            )
+        };
         let wanted = u16::try_from(number).ok().filter(|n| *n > 0);
-        let wanted = wanted.ok_or_else(|| s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"))?;
+        let wanted = wanted.ok_or_else(|| {
+            s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+        })?;
         let headers = plan.head.headers_mut();
         let Some(parts) = &object.parts else {
             return if wanted == 1 { Ok(()) } else { Err(missing()) };

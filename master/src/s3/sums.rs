@@ -80,14 +80,15 @@ impl Declared {
         let md5 = match md5 {
             None => None,
             Some(Some(sum)) => Some(sum.try_into().unwrap_or_default()),
-            Some(None) => return Err(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid.")),
+            Some(None) => {
+                return Err(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid."));
+            }
         };
         let mut checksum: Option<(Algorithm, Option<Vec<u8>>)> = None;
         for (algorithm, header, _) in ALGORITHMS {
             let Some(value) = headers.get(header) else { continue };
-            let sum = decoded(value.as_bytes(), sum_bytes(algorithm)).ok_or_else(|| {
-                s3_error!(InvalidRequest, "Value for {} header is invalid.", header)
-            })?;
+            let sum = decoded(value.as_bytes(), sum_bytes(algorithm))
+                .ok_or_else(|| s3_error!(InvalidRequest, "Value for {} header is invalid.", header))?;
             if checksum.replace((algorithm, Some(sum))).is_some() {
                 return Err(s3_error!(
                     InvalidRequest,
@@ -97,7 +98,8 @@ impl Declared {
         }
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
         let announced = text("x-amz-trailer").to_ascii_lowercase();
-        let trailed = ALGORITHMS.iter().find(|(_, header, _)| announced.split(',').any(|t| t.trim() == *header));
+        let trailed =
+            ALGORITHMS.iter().find(|(_, header, _)| announced.split(',').any(|t| t.trim() == *header));
         if let Some((algorithm, ..)) = trailed {
             if checksum.is_some() {
                 return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header."));
@@ -106,7 +108,8 @@ impl Declared {
         }
         let wanted = text("x-amz-sdk-checksum-algorithm");
         if !wanted.is_empty() {
-            let wanted = named(wanted).ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
+            let wanted = named(wanted)
+                .ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
             match &checksum {
                 Some((given, _)) if *given != wanted => {
                     return Err(s3_error!(
@@ -138,21 +141,31 @@ impl Declared {
         if let Some(Some(wanted)) = &self.md5
             && sums.md5 != Some(*wanted)
         {
-            return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
+            return Err(s3_error!(
+                BadDigest,
+                "The Content-MD5 you specified did not match what we received."
+            ));
         }
         let Some((algorithm, declared)) = &self.checksum else { return Ok(()) };
-        let (_, header, name) = ALGORITHMS.iter().find(|(a, ..)| a == algorithm).ok_or(S3ErrorCode::InternalError)?;
+        let (_, header, name) =
+            ALGORITHMS.iter().find(|(a, ..)| a == algorithm).ok_or(S3ErrorCode::InternalError)?;
         let mut declared = declared.clone();
         if self.trailed {
             let trailer = self.trailer.as_ref();
             let value = trailer.and_then(|t| t.read(|headers| headers.get(*header).cloned())).flatten();
             let value = value.ok_or_else(|| malformed_trailer(header))?;
             let sum = decoded(value.as_bytes(), sum_bytes(*algorithm));
-            declared = Some(sum.ok_or_else(|| s3_error!(InvalidRequest, "Value for {} trailing header is invalid.", header))?);
+            declared = Some(sum.ok_or_else(|| {
+                s3_error!(InvalidRequest, "Value for {} trailing header is invalid.", header)
+            })?);
         }
         let found = sums.checksum.as_ref().map(|c| &c.sum);
         if declared.as_ref().is_some_and(|declared| Some(declared) != found) {
-            return Err(s3_error!(BadDigest, "The {} you specified did not match the calculated checksum.", name));
+            return Err(s3_error!(
+                BadDigest,
+                "The {} you specified did not match the calculated checksum.",
+                name
+            ));
         }
         Ok(())
     }
@@ -264,7 +277,8 @@ struct Hashing {
 impl Hashing {
     fn new(declared: &Declared) -> Self {
         let checksum = declared.checksum.as_ref().map(|(a, _)| (*a, Hasher::new(*a)));
-        let inline = declared.md5.is_none() && !matches!(checksum, Some((Algorithm::Sha1 | Algorithm::Sha256, _)));
+        let inline =
+            declared.md5.is_none() && !matches!(checksum, Some((Algorithm::Sha1 | Algorithm::Sha256, _)));
         let hashers = Hashers { md5: declared.md5.map(|_| Md5::new()), checksum };
         Self { idle: Some(hashers), busy: None, gathered: Vec::new(), bytes: 0, inline }
     }
@@ -377,9 +391,10 @@ pub fn joined(algorithm: Algorithm, sums: &[(&[u8], u64)]) -> Option<Vec<u8>> {
         Algorithm::Sha1 | Algorithm::Sha256 => return None,
     };
     let number = |sum: &[u8]| sum.iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
-    let whole = sums.iter().map(|(sum, length)| (number(sum), *length)).reduce(|(whole, before), (sum, length)| {
-        (crc_fast::checksum_combine(kind, whole, sum, length), before + length)
-    });
+    let whole =
+        sums.iter().map(|(sum, length)| (number(sum), *length)).reduce(|(whole, before), (sum, length)| {
+            (crc_fast::checksum_combine(kind, whole, sum, length), before + length)
+        });
     let (whole, _) = whole?;
     Some(whole.to_be_bytes()[8 - sum_bytes(algorithm)..].to_vec())
 }
