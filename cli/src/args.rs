@@ -1,15 +1,19 @@
 //! What the command line may say. Environment variables are read here and nowhere else.
 
+pub(crate) mod keys;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use master::s3::args::S3Args;
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
+use self::keys::{KeyCommand, Shown};
 use crate::size::ByteSize;
 
 /// As `shared::limits::RESERVE_BYTES`; a test holds them together.
@@ -35,6 +39,9 @@ pub(crate) struct Args {
     /// Results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// The access key to show to the masters; better in the environment, where other users do not see it
+    #[arg(long, global = true, env = "BARGE_ACCESS_KEY", hide_env_values = true, value_name = "ID:SECRET")]
+    pub(crate) access_key: Option<Shown>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -55,6 +62,9 @@ pub(crate) enum Command {
     Ls(LsArgs),
     /// Show what the cluster knows of a key
     Stat(StatArgs),
+    /// Make, list and revoke access keys
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Look after the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -85,10 +95,12 @@ pub(crate) struct ServerArgs {
     /// Where the first master listens; volumes take the ports after it, further masters those after them
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
     /// Where clients reach the master, when that differs from --listen
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
-    /// Listen on other addresses than loopback although anybody may then read and write
+    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
     /// How log lines look: text or json

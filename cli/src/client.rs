@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::{Body, Response, Url};
 use shared::key::Key;
 use shared::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HOPS_MAX, IDLE_TIMEOUT, POOL_IDLE_TIMEOUT};
+use shared::wire::routes::{TICKET, query_value};
 
+use crate::args::keys::Shown;
 use crate::exit::{Exit, Failure, Retry};
 
 /// Tries of one thing that makes no progress.
@@ -32,6 +34,8 @@ pub(crate) struct Client {
     bases: Arc<[String]>,
     /// Which of them is asked.
     turn: Arc<AtomicUsize>,
+    /// The access key they are shown.
+    shown: Option<HeaderValue>,
 }
 
 impl Client {
@@ -46,7 +50,18 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .build()
             .map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
-        Ok(Self { http, bases, turn: Arc::default() })
+        Ok(Self { http, bases, turn: Arc::default(), shown: None })
+    }
+
+    /// The same, which shows the masters an access key. Nobody else sees it: a volume is shown its ticket.
+    pub(crate) fn showing(mut self, key: Option<&Shown>) -> Self {
+        self.shown = key.map(Shown::header);
+        self
+    }
+
+    /// What the masters are shown.
+    pub(crate) fn shown(&self) -> Option<&HeaderValue> {
+        self.shown.as_ref()
     }
 
     /// The masters.
@@ -54,20 +69,40 @@ impl Client {
         &self.bases
     }
 
-    fn base(&self) -> &str {
+    /// The one whose turn it is.
+    pub(crate) fn base(&self) -> &str {
         &self.bases[self.turn.load(Ordering::Relaxed) % self.bases.len()]
     }
 
     /// `url`, on the master whose turn it is when it is one on a master.
     fn on_turn(&self, url: &Url) -> Url {
-        match self.bases.iter().find_map(|base| below(base, url)) {
-            Some(rest) => Url::parse(&format!("{}{rest}", self.base())).unwrap_or_else(|_| url.clone()),
-            None => url.clone(),
+        let ours = |rest: &str| Url::parse(&format!("{}{rest}", self.base())).ok();
+        let turned = match self.bases.iter().find_map(|base| below(base, url)) {
+            Some(rest) => ours(rest),
+            // Back from a volume to a master by another name than we were given: to ours, who is shown the key.
+            None if self.shown.is_some() && !has_ticket(url) => {
+                let query = url.query().map_or(String::new(), |q| format!("?{q}"));
+                ours(&format!("{}{query}", url.path()))
+            }
+            None => None,
+        };
+        turned.unwrap_or_else(|| url.clone())
+    }
+
+    /// The headers for `url`, with the access key when it is one on a master.
+    fn headers_for(&self, url: &Url, headers: &HeaderMap) -> HeaderMap {
+        let mut headers = headers.clone();
+        if let Some(shown) = &self.shown
+            && !has_ticket(url)
+            && self.bases.iter().any(|base| below(base, url).is_some())
+        {
+            headers.insert(AUTHORIZATION, shown.clone());
         }
+        headers
     }
 
     /// The master on whose turn `url` was asked failed: the next one is asked from now on.
-    fn pass_turn(&self, url: &Url) {
+    pub(crate) fn pass_turn(&self, url: &Url) {
         if self.bases.len() > 1 && below(self.base(), url).is_some() {
             self.turn.fetch_add(1, Ordering::Relaxed);
         }
@@ -104,7 +139,8 @@ impl Client {
         headers: &HeaderMap,
     ) -> Result<Response, Failure> {
         let url = &self.on_turn(url);
-        let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
+        let mut request =
+            self.http.request(method.clone(), url.clone()).headers(self.headers_for(url, headers));
         if matches!(*method, Method::PUT | Method::POST) {
             request = request.body(Body::from(""));
         }
@@ -129,7 +165,8 @@ impl Client {
         body: Body,
     ) -> Result<Response, Failure> {
         let url = &self.on_turn(url);
-        let sent = self.http.put(url.clone()).headers(headers).body(body).send().await;
+        let sent =
+            self.http.put(url.clone()).headers(self.headers_for(url, &headers)).body(body).send().await;
         let answer = match sent.map_err(|e| transport(&authority(url), e)) {
             Ok(answer) => checked(answer).await,
             Err(failure) => Err(failure),
@@ -151,6 +188,11 @@ fn base(text: &str) -> Result<String, Failure> {
             .next("write it like http://localhost:3000")
     })?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Whether a URL brings a ticket, and so leads to a volume.
+fn has_ticket(url: &Url) -> bool {
+    query_value(url.query(), TICKET).is_some()
 }
 
 /// What comes after `base` in a URL on it.
@@ -316,6 +358,26 @@ mod tests {
             client.pass_turn(&url);
             assert_eq!(client.on_turn(&url).as_str(), "http://m2:3000/k", "{first}");
         }
+    }
+
+    #[test]
+    fn the_access_key_is_for_masters_alone() {
+        let key = "BKA:secretsecret".parse().unwrap();
+        let client = Client::new("http://m1:3000,http://m2:3000").unwrap().showing(Some(&key));
+        let shown = |url: &str| {
+            let url = client.on_turn(&Url::parse(url).unwrap());
+            let shown = client.headers_for(&url, &HeaderMap::new()).contains_key(AUTHORIZATION);
+            (url.to_string(), shown)
+        };
+        assert_eq!(shown("http://m2:3000/k?redirect"), ("http://m1:3000/k?redirect".into(), true));
+        let volume = "http://v1:3001/k?ticket=t";
+        assert_eq!(shown(volume), (volume.into(), false));
+        let same_host = "http://m1:3000/k?ticket=t";
+        assert_eq!(shown(same_host), (same_host.into(), false));
+        assert_eq!(shown("http://m1.example/k?hops=1"), ("http://m1:3000/k?hops=1".into(), true));
+        // Without a key nothing is led elsewhere.
+        let client = Client::new("http://m1:3000").unwrap();
+        assert_eq!(client.on_turn(&Url::parse("http://x/k?hops=1").unwrap()).as_str(), "http://x/k?hops=1");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod exit;
 mod fake;
 mod output;
 mod progress;
+mod signed;
 mod size;
 mod upload;
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
-    let client = || Client::new(&args.url);
+    let client = || Ok::<_, Failure>(Client::new(&args.url)?.showing(args.access_key.as_ref()));
     match args.command {
         Command::Server(server) => {
             Box::pin(commands::server::run(server)).await.map_err(|e| Failure::from_server(&e))?;
@@ -50,8 +51,9 @@ async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         Command::Rm(rm) => commands::rm::run(&client()?, rm, output).await,
         Command::Ls(ls) => commands::ls::run(&client()?, ls, output).await,
         Command::Stat(stat) => commands::stat::run(&client()?, stat, output).await,
+        Command::Key(key) => commands::key::run(&client()?, key, output).await,
         Command::Cluster(cluster) => commands::cluster::run(&client()?, cluster, output).await,
         Command::Volume(volume) => commands::volume::run(volume, output).await,
-        Command::Bench(bench) => Box::pin(commands::bench::run(&args.url, bench, output)).await,
+        Command::Bench(bench) => Box::pin(commands::bench::run(&client()?, bench, output)).await,
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use shared::http::client::base_url;
-use shared::http::exposure::{self, Exposed};
+use shared::http::exposure;
 use shared::limits::RAFT_ENTRIES_KEPT;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
 use crate::config::{Config, Replication, ReplicationError};
+use crate::s3::args::S3Args;
 
 /// Barge's master: key metadata, placement, tickets and commits.
 ///
@@ -61,9 +62,11 @@ pub struct Args {
     /// The cluster's secret; by default one in your configuration folder, made at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
-    /// Listen on other addresses than loopback although anybody who reaches them may do anything.
+    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback.
     #[arg(long)]
     insecure_no_auth: bool,
+    #[command(flatten)]
+    s3: S3Args,
     /// text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -82,19 +85,21 @@ pub enum ArgsError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The address.
-    #[error(transparent)]
-    Exposed(#[from] Exposed),
 }
 
 impl Args {
+    /// Where S3 clients are answered, if they are.
+    pub fn s3_listen(&self) -> Option<SocketAddr> {
+        self.s3.s3_listen
+    }
+
     /// Checks them. The second part is where to listen.
     ///
     /// # Errors
     /// When they do not go together, or the secret cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
-        exposure::check(listen, self.insecure_no_auth)?;
+        exposure::say(listen, self.insecure_no_auth);
         let secret = ClusterSecret::find(
             self.secret_file.as_deref(),
             self.xdg_config_home.as_deref(),
@@ -115,6 +120,8 @@ impl Args {
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
+        self.s3.apply(&mut config);
+        config.open = exposure::open_without_keys(listen, self.insecure_no_auth);
         Ok((config, listen))
     }
 }

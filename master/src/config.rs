@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use shared::clock::Clock;
 use shared::limits::{
-    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX,
+    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX, UPLOAD_EXPIRY,
 };
 use shared::secret::ClusterSecret;
+
+use crate::s3::Settings;
 
 /// Everything a master needs to know.
 #[derive(Clone, Debug)]
@@ -33,8 +35,14 @@ pub struct Config {
     pub wait: bool,
     /// Entries of the log that are kept for masters that were away.
     pub entries_kept: u64,
+    /// Whether anybody may do anything as long as there is no access key; else nobody may.
+    pub open: bool,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
+    /// How the S3 face is set up.
+    pub s3: Settings,
+    /// An upload in parts that was not completed goes when it is this old.
+    pub upload_expiry: Duration,
     /// The clock.
     pub clock: Clock,
 }
@@ -90,7 +98,10 @@ impl Config {
             entries_kept: RAFT_ENTRIES_KEPT,
             down_after: DOWN_AFTER,
             orphan_grace: ORPHAN_GRACE,
+            open: true,
             secret,
+            s3: Settings::default(),
+            upload_expiry: UPLOAD_EXPIRY,
             clock: Clock::System,
         }
     }

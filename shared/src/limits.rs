@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-/// Longest key in bytes. S3's limit, so that every S3 key is a Barge key.
-pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
+pub const KEY_BYTES_MAX: usize = 1024 + 1 + BUCKET_BYTES_MAX;
+/// Longest bucket in bytes (S3's limit).
+pub const BUCKET_BYTES_MAX: usize = 63;
 /// Longest content type, in bytes. Longer ones are no media types.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// User metadata of one object, names and values together. S3 allows 2 KiB; header blocks of 8 KiB
@@ -13,9 +15,36 @@ pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 /// User metadata entries of one object.
 pub const METADATA_ENTRIES_MAX: usize = 128;
 
+/// Longest id of an access key: S3's limit.
+pub const ACCESS_ID_CHARS_MAX: usize = 128;
+/// Longest secret of an access key: three times what we make ourselves.
+pub const ACCESS_SECRET_CHARS_MAX: usize = 128;
+/// Longest note on an access key, in bytes: a line.
+pub const ACCESS_NOTE_BYTES_MAX: usize = 256;
+/// Access keys in one page of their list: with the longest scopes and notes less than a message.
+pub const ACCESS_KEYS_PAGE: usize = 128;
+
 /// Largest single blob. The block checksums of a blob in flight are kept in memory until its
 /// trailer is written, 64 bytes a MiB: 64 GiB bound them to 4 MiB. Larger values are uploaded in parts.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
+/// Parts of one object (S3's limit).
+pub const PARTS_MAX: u16 = 10_000;
+/// Every part but the last has at least so many bytes (S3's limit): few parts make a large value.
+pub const PART_BYTES_MIN: u64 = 5 << 20;
+/// Tags of one object (S3's limit) ...
+pub const TAGS_MAX: usize = 10;
+/// ... and of one bucket (S3's limit).
+pub const BUCKET_TAGS_MAX: usize = 50;
+/// Characters of a tag's key (S3's limit) ...
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// ... and of its value (S3's limit).
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// The list of the parts of a value: each takes about 100 bytes of it.
+pub const MANIFEST_BYTES_MAX: usize = 2 << 20;
+/// Parts of one deleted object or upload that are taken out of the tables by one command: commits of others wait meanwhile.
+pub const SCRAP_PARTS: usize = 256;
+/// An upload in parts that was not completed goes when it is this old.
+pub const UPLOAD_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Largest object, in parts (S3's limit).
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
 
@@ -311,6 +340,10 @@ const _: () = assert!(BUFFER_PATIENCE.as_millis() < CHAIN_STALL_TIMEOUT.as_milli
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
 const _: () = assert!(RECORDS_PAGE_BYTES + (64 << 10) < MESSAGE_BYTES_MAX);
+const _: () = assert!(
+    ACCESS_KEYS_PAGE * 3 * (KEY_BYTES_MAX + ACCESS_NOTE_BYTES_MAX + ACCESS_ID_CHARS_MAX + 128)
+        < MESSAGE_BYTES_MAX
+);
 const _: () = assert!(TOMBSTONES_PAGE * 150 < MESSAGE_BYTES_MAX);
 const _: () = assert!(TOLD_TIMEOUT.as_secs() < COMMIT_TIMEOUT.as_secs());
 const _: () = assert!(16 * (KEY_BYTES_MAX + METADATA_BYTES_MAX + 2048) < SLED_SEGMENT_BYTES / 4);

@@ -1,13 +1,17 @@
 //! The cluster secret: what servers of one cluster sign with, and what tells them from strangers.
 //!
 //! It is never logged, shown or sent. Each use has a key of its own, derived with BLAKE3's key
-//! derivation mode, so that a signature for one purpose is worth nothing for another.
+//! derivation mode, so that a signature for one purpose is worth nothing for another. What must be stored in secret is
+//! sealed with it (XChaCha20-Poly1305, whose nonces are long enough to be random).
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
 use crate::clock::Timestamp;
 use crate::limits::CALL_LIFETIME;
@@ -18,7 +22,11 @@ pub struct ClusterSecret {
     ticket: [u8; 32],
     receipt: [u8; 32],
     call: [u8; 32],
+    seal: [u8; 32],
 }
+
+/// Bytes in front of what is sealed.
+const NONCE_BYTES: usize = 24;
 
 /// What a signature is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +75,11 @@ pub enum SignatureError {
     Expired,
 }
 
+/// What was sealed cannot be opened.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("it is damaged, or was sealed for something else or with another cluster's secret")]
+pub struct UnsealError;
+
 impl ClusterSecret {
     /// From the bytes of the secret.
     pub fn from_bytes(bytes: &[u8]) -> Self {
@@ -75,6 +88,7 @@ impl ClusterSecret {
             ticket: derive("barge 2026-11 ticket"),
             receipt: derive("barge 2026-11 receipt"),
             call: derive("barge 2026-11 call"),
+            seal: derive("barge 2026-11 seal"),
         }
     }
 
@@ -108,7 +122,7 @@ impl ClusterSecret {
             let draft = folder.join(format!(".secret-{}", uuid::Uuid::new_v4().simple()));
             let mut file =
                 File::options().write(true).create_new(true).mode(0o600).open(&draft).map_err(io)?;
-            let text = blake3::derive_key("barge new secret", &[random_bytes(), random_bytes()].concat());
+            let text: [u8; 32] = random_bytes();
             let written = writeln!(file, "{}", blake3::Hash::from(text).to_hex())
                 .and_then(|()| file.sync_all())
                 // The first to link wins; the others read what the winner wrote.
@@ -170,6 +184,26 @@ impl ClusterSecret {
         hasher.finalize()
     }
 
+    /// Seals `plain`, so that only the same secret opens it again, and only for the same `purpose`.
+    pub fn seal_bytes(&self, purpose: &[u8], plain: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE_BYTES] = random_bytes();
+        let sealed = XChaCha20Poly1305::new(&self.seal.into())
+            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: purpose })
+            .expect("fails for messages of 256 GiB only");
+        [&nonce[..], &sealed].concat()
+    }
+
+    /// What `seal_bytes` sealed.
+    ///
+    /// # Errors
+    /// When it is not what was sealed with this secret and for this purpose.
+    pub fn open_bytes(&self, purpose: &[u8], sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(UnsealError)?;
+        XChaCha20Poly1305::new(&self.seal.into())
+            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: purpose })
+            .map_err(|_| UnsealError)
+    }
+
     /// The value of the `Barge-Signature` header of a call between servers: `time.digest of the body.MAC`. The MAC can be
     /// checked before a byte of the body is read.
     pub fn sign_call(&self, method: &str, target: &str, body: &[u8], now: Timestamp) -> String {
@@ -209,9 +243,15 @@ impl ClusterSecret {
     }
 }
 
-/// 16 random bytes from the operating system.
-fn random_bytes() -> [u8; 16] {
-    uuid::Uuid::new_v4().into_bytes()
+/// Random bytes, of 488 bits from the operating system.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut hasher = blake3::Hasher::new_derive_key("barge random bytes");
+    for _ in 0..4 {
+        hasher.update(uuid::Uuid::new_v4().as_bytes());
+    }
+    let mut bytes = [0; N];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
 }
 
 impl fmt::Debug for ClusterSecret {
@@ -243,6 +283,22 @@ mod tests {
         assert_eq!(check(&secret, "POST", "/_/commit", b"x", late), Err(SignatureError::Expired));
         for bad in [None, Some(""), Some("1"), Some("1."), Some("x.00")] {
             assert_eq!(secret.check_call(bad, "POST", "/", now), Err(SignatureError::Invalid));
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_its_purpose_only() {
+        let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
+        let sealed = secret.seal_bytes(b"for this", b"words");
+        assert_ne!(sealed, secret.seal_bytes(b"for this", b"words"), "never twice the same");
+        assert_eq!(secret.open_bytes(b"for this", &sealed).unwrap(), b"words");
+        assert_eq!(secret.open_bytes(b"for that", &sealed), Err(UnsealError));
+        assert_eq!(ClusterSecret::from_bytes(b"another").open_bytes(b"for this", &sealed), Err(UnsealError));
+        for at in 0..sealed.len() {
+            let mut bent = sealed.clone();
+            bent[at] ^= 1;
+            assert_eq!(secret.open_bytes(b"for this", &bent), Err(UnsealError));
+            assert_eq!(secret.open_bytes(b"for this", &sealed[..at]), Err(UnsealError));
         }
     }
 

@@ -59,7 +59,7 @@ impl Spec {
         let mut words = self.through.iter().cloned().chain([binary(self.program).into_os_string()]);
         let mut command = Command::new(words.next().expect("the program at least"));
         command.args(words).args(&self.args).current_dir(home).kill_on_drop(true).stdin(Stdio::null());
-        for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "LD_PRELOAD"] {
+        for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "BARGE_ACCESS_KEY", "LD_PRELOAD"] {
             command.env_remove(name);
         }
         command

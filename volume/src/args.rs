@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use shared::http::client::base_url;
-use shared::http::exposure::{self, Exposed};
 use shared::limits::{RESERVE_BYTES, SCRUB_RATE, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
@@ -64,8 +63,8 @@ pub struct Args {
     /// The cluster's secret; by default one in your configuration folder, made at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
-    /// Listen on other addresses than loopback although anybody who reaches them may do anything.
-    #[arg(long)]
+    /// Of no effect: a volume does nothing without a ticket of its masters, wherever it listens.
+    #[arg(long, hide = true)]
     insecure_no_auth: bool,
     /// text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
@@ -82,9 +81,6 @@ pub enum ArgsError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The address.
-    #[error(transparent)]
-    Exposed(#[from] Exposed),
 }
 
 impl Args {
@@ -94,7 +90,6 @@ impl Args {
     /// When they do not go together, or the secret cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
-        exposure::check(listen, self.insecure_no_auth)?;
         let secret = ClusterSecret::find(
             self.secret_file.as_deref(),
             self.xdg_config_home.as_deref(),

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod cat;
 pub(crate) mod cluster;
 pub(crate) mod get;
+pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod put;
 pub(crate) mod rm;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use master::config::Replication;
+use master::s3::auth::OPEN_SECRET;
 use shared::http::client::base_url;
 use shared::http::exposure;
 use shared::limits::MASTERS_MAX;
@@ -22,6 +23,8 @@ use crate::args::ServerArgs;
 
 /// Volumes of one process at most: more belong on more machines.
 const VOLUMES_MAX: usize = 64;
+/// Where S3 clients look for a store of their own.
+const S3_PORT: u16 = 9000;
 /// Between two looks at whether the cluster is ready.
 const READY_POLL: Duration = Duration::from_millis(10);
 /// So long nobody wonders.
@@ -31,7 +34,7 @@ const READY_SOON: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
-    exposure::check(args.listen, args.insecure_no_auth)?;
+    exposure::say(args.listen, args.insecure_no_auth);
     if args.volumes == 0 || args.volumes > VOLUMES_MAX {
         bail!("--volumes must be between 1 and {VOLUMES_MAX}");
     }
@@ -55,20 +58,28 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let listener = bind(args.listen)?;
     let master_url = format!("http://{}", reachable(listener.local_addr()?));
     let mut config = master::config::Config::new(args.data.join("master"), secret.clone(), replication);
+    config.open = exposure::open_without_keys(args.listen, args.insecure_no_auth);
     config.advertise = Some(master_url.clone());
     config.public_url = args.public_url.as_deref().map(base_url);
+    args.s3.apply(&mut config);
+    let s3 = s3_listener(&args, 1)?;
+    let s3_url = s3.as_ref().and_then(|l| l.local_addr().ok()).map(|a| format!("http://{}", reachable(a)));
     let ending = shutdown.clone();
-    servers.spawn(async move { master::run(config, listener, ending).await.context("the master stopped") });
+    servers
+        .spawn(async move { master::run(config, listener, s3, ending).await.context("the master stopped") });
     let mut master_urls = vec![master_url.clone()];
     for n in 2..=args.masters {
         let (url, listener) = another(&args, args.volumes + n - 1)?;
         let mut config =
             master::config::Config::new(args.data.join(format!("master{n}")), secret.clone(), replication);
         config.join.clone_from(&master_urls);
+        config.open = exposure::open_without_keys(args.listen, args.insecure_no_auth);
         config.public_url = args.public_url.as_deref().and_then(|public| with_port(public, port_of(&url)));
         config.advertise = Some(url.clone());
+        args.s3.apply(&mut config);
+        let s3 = s3_listener(&args, n)?;
         let (ending, what) = (shutdown.clone(), format!("master{n} stopped"));
-        servers.spawn(async move { master::run(config, listener, ending).await.context(what) });
+        servers.spawn(async move { master::run(config, listener, s3, ending).await.context(what) });
         master_urls.push(url);
     }
 
@@ -85,7 +96,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     }
     let public = args.public_url.as_deref().map_or_else(|| master_url.clone(), base_url);
     tokio::select! {
-        () = ready(&master_url) => invite(&public)?,
+        () = ready(&master_url) => invite(&public, s3_url.as_deref())?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
@@ -131,6 +142,23 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     shared::http::socket::listen(address).with_context(|| {
         format!("cannot listen on {address}: is another Barge running? Choose another place with --listen")
     })
+}
+
+/// Where the n-th master answers S3 clients. Who asked for no address in particular can do without when it is taken.
+fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener>> {
+    let wanted = args.s3.s3_listen.unwrap_or_else(|| {
+        let port = if args.listen.port() == 0 { 0 } else { S3_PORT };
+        SocketAddr::new(args.listen.ip(), port)
+    });
+    let address = port_after(wanted, n - 1)?;
+    match shared::http::socket::listen(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if args.s3.s3_listen.is_none() => {
+            tracing::warn!(%address, %error, "S3 clients are not answered: choose another place with --s3-listen");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for S3 clients")),
+    }
 }
 
 /// A listener on the n-th port after the first master's, and how the servers of this process reach it.
@@ -192,12 +220,19 @@ async fn ready(master_url: &str) {
 }
 
 /// Three lines to copy and paste.
-fn invite(url: &str) -> anyhow::Result<()> {
+fn invite(url: &str, s3: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Barge is ready on {url}\n")?;
     writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
     writeln!(out, "  curl -L {url}/KEY -o FILE          # fetch it")?;
     writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
+    if let Some(s3) = s3 {
+        writeln!(
+            out,
+            "  S3 clients: endpoint {s3}; while there are no keys (`barge key create`) any access key id, and the"
+        )?;
+        writeln!(out, "  secret {OPEN_SECRET}\n")?;
+    }
     out.flush()?;
     Ok(())
 }

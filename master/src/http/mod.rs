@@ -2,8 +2,9 @@
 
 pub mod admin;
 pub mod error;
+mod keys;
 pub mod masters;
-mod objects;
+pub mod objects;
 
 use std::sync::{Arc, OnceLock};
 
@@ -65,6 +66,9 @@ impl Service for Face {
             (&Method::POST, routes::COMMIT) => admin::commit(master, request).await,
             (&Method::POST, routes::PROPOSE) => admin::propose(master, request).await,
             (&Method::POST, routes::BACKUP) => admin::backup(master, request).await,
+            (&Method::POST, routes::KEYS) => keys::list(master, request).await,
+            (&Method::POST, routes::KEYS_PUT) => keys::put(master, request).await,
+            (&Method::POST, routes::KEYS_REVOKE) => keys::revoke(master, request).await,
             _ => {
                 let (head, body) = request.into_parts();
                 body::drain_unless_waiting(&head.headers, body);

@@ -13,10 +13,10 @@ use shared::wire::master::Deleted;
 use shared::wire::routes::{HOPS, LIST, STALE, STALE_HEADER, STREAM, query_value};
 use shared::work::blocking;
 
+use crate::auth::place::{asked, split};
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
-use crate::told::{told, told_again};
 use crate::{read, write};
 
 /// Answers a request about a key.
@@ -24,19 +24,29 @@ pub(super) async fn handle(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let query = request.uri().query();
     let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if reads && query_value(query, STALE).is_some() {
-        return stale(answer(master, request).await);
+    let stale = reads && query_value(request.uri().query(), STALE).is_some();
+    if let Err(refusal) = admit(master, &request, stale).await {
+        let (head, body) = request.into_parts();
+        body::drain_unless_waiting(&head.headers, body);
+        return if stale { marked(Err(refusal)) } else { Err(refusal) };
     }
-    if reads {
+    if stale { marked(answer(master, request).await) } else { answer(master, request).await }
+}
+
+/// Whether this master knows the present, and who asks may do so. A key that was revoked a moment ago on another master
+/// is revoked here.
+async fn admit(master: &Arc<Master>, request: &Request<Incoming>, stale: bool) -> Result<(), ErrorReply> {
+    if !stale {
         master.group.current().await?;
     }
-    answer(master, request).await
+    let (action, of) = asked(request);
+    let (bucket, key) = of.as_deref().map_or((None, None), split);
+    master.keys().admit(request.headers(), action, bucket, key)
 }
 
 /// A no may be as old as a value.
-fn stale(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Body>, ErrorReply> {
+fn marked(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Body>, ErrorReply> {
     let headers = match &mut answer {
         Ok(answer) => answer.headers_mut(),
         Err(refusal) => &mut refusal.headers,
@@ -87,10 +97,9 @@ async fn delete(
 ) -> Result<Response<Body>, ErrorReply> {
     let condition = WriteCondition::from_headers(request.headers())
         .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header").for_key(&key))?;
-    let outcome = master.sequencer.propose(Command::Delete { key: key.clone(), condition }).await;
+    let outcome = master.change(Command::Delete { key: key.clone(), condition }).await;
     match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Deleted(object) => {
-            told(master, &object.blobs).await;
             let deleted = Deleted { key, size: object.size, generation: object.generation };
             Ok(body::json(StatusCode::OK, &deleted))
         }
@@ -98,16 +107,13 @@ async fn delete(
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
         Outcome::Damaged => Err(damaged().for_key(&key)),
-        _ => {
-            told_again(master, &key).await;
-            Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
-                .for_key(&key))
-        }
+        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
+            .for_key(&key)),
     }
 }
 
 /// A record of the metadata that a change depends on cannot be read.
-pub(super) fn damaged() -> ErrorReply {
+pub fn damaged() -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Internal,
         "a metadata record of this key is damaged; nothing was changed",
@@ -131,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_stale_no_says_so_too() {
-        let said = |answer: Result<Response<Body>, ErrorReply>| match stale(answer) {
+        let said = |answer: Result<Response<Body>, ErrorReply>| match marked(answer) {
             Ok(answer) => answer.headers().contains_key(STALE_HEADER),
             Err(refusal) => refusal.headers.contains_key(STALE_HEADER),
         };

@@ -1,21 +1,32 @@
-//! Where a server may listen: loopback only, unless it is told that its clients are trusted.
+//! What a listening address opens to strangers. Access keys stand in the replicated metadata, which a server knows only
+//! after its start: so nothing here refuses to start. A master that others can reach answers nobody about keys and
+//! values until there is an access key; a volume does nothing without a ticket of a master, wherever it listens.
 
 use std::net::SocketAddr;
 
-/// Listening there would open the store to strangers.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{0} can be reached from other machines, and no access keys are configured: \
-     listen on 127.0.0.1, or say --insecure-no-auth when everyone who can reach it may read and write everything"
-)]
-pub struct Exposed(pub SocketAddr);
+/// Whether a master on `listen` may let anybody do anything as long as there is no access key.
+pub fn open_without_keys(listen: SocketAddr, insecure_no_auth: bool) -> bool {
+    listen.ip().is_loopback() || insecure_no_auth
+}
 
-/// Checks an address before it is bound.
-///
-/// # Errors
-/// When it is not a loopback address and `insecure_no_auth` is not set.
-pub fn check(address: SocketAddr, insecure_no_auth: bool) -> Result<(), Exposed> {
-    if address.ip().is_loopback() || insecure_no_auth { Ok(()) } else { Err(Exposed(address)) }
+/// Tells whoever starts a master what follows from its address.
+pub fn say(listen: SocketAddr, insecure_no_auth: bool) {
+    if listen.ip().is_loopback() {
+        return;
+    }
+    if insecure_no_auth {
+        tracing::warn!(
+            %listen,
+            "this address can be reached from other machines: as long as there is no access key, whoever reaches it may \
+             read and write everything"
+        );
+    } else {
+        tracing::info!(
+            %listen,
+            "this address can be reached from other machines: until an access key exists (`barge key create`), everything \
+             about keys and values is refused; --insecure-no-auth opens it to everybody instead"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -28,8 +39,8 @@ mod tests {
             [("127.0.0.1:1", true), ("[::1]:1", true), ("0.0.0.0:1", false), ("192.0.2.1:1", false)]
         {
             let address = address.parse().unwrap();
-            assert_eq!(check(address, false).is_ok(), open);
-            assert!(check(address, true).is_ok());
+            assert_eq!(open_without_keys(address, false), open);
+            assert!(open_without_keys(address, true));
         }
     }
 }

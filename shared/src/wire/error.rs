@@ -44,6 +44,8 @@ pub enum ErrorCode {
     NotJoined,
     ReadOnly,
     NoSpace,
+    Unauthorized,
+    Forbidden,
 }
 
 impl ErrorCode {
@@ -69,6 +71,8 @@ impl ErrorCode {
             }
             Self::NotLeader | Self::NotJoined => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
         }
     }
 
@@ -143,7 +147,7 @@ impl From<KeyError> for ErrorReply {
         Self::new(
             ErrorCode::BadKey,
             e.to_string(),
-            "use a key of 1 to 1024 bytes of UTF-8, percent-encoded in the URL",
+            "use a key of 1 to 1088 bytes of UTF-8, percent-encoded in the URL",
         )
     }
 }

@@ -1,5 +1,6 @@
 //! What travels between clients, masters and volumes: every route, header name and JSON type, once.
 
+pub mod access;
 pub mod error;
 pub mod master;
 pub mod routes;

@@ -51,6 +51,13 @@ pub const MASTERS_INIT: &str = "/_/masters/init";
 /// POST to a master, signed: a snapshot of the metadata, as a stream.
 pub const BACKUP: &str = "/_/backup";
 
+/// POST to a master, signed: a page of the access keys, without their secrets.
+pub const KEYS: &str = "/_/keys";
+/// POST to a master, signed: makes an access key, or replaces it.
+pub const KEYS_PUT: &str = "/_/keys/put";
+/// POST to a master, signed: an access key is good no more.
+pub const KEYS_REVOKE: &str = "/_/keys/revoke";
+
 /// Query name of the ticket in a redirect to a volume.
 pub const TICKET: &str = "ticket";
 /// Query name of the hop count in a redirect back to the master.
@@ -84,6 +91,13 @@ pub const CHAIN_HEADER: &str = "barge-chain";
 pub const HEALING_HEADER: &str = "barge-healing";
 /// Prefixes of user metadata headers, stored and given back as they came.
 pub const METADATA_PREFIXES: [&str; 2] = ["barge-meta-", "x-amz-meta-"];
+
+/// Prefix of what servers note beside a value's metadata; never taken from a client, never shown to one.
+pub const INTERNAL_PREFIX: &str = "barge-internal-";
+/// On a record: it is a part of the upload that is named, `UPLOAD.NUMBER`, and no version of its key.
+pub const PART_NOTE: &str = "barge-internal-part";
+/// On a record: its bytes are the manifest of a value in parts.
+pub const MANIFEST_NOTE: &str = "barge-internal-manifest";
 
 /// The value of `name` in a query string, percent-decoded; `Some("")` when it stands alone.
 pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -22,9 +22,18 @@ const DISCARD_BYTES_MAX: usize = 1 << 20;
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(HashMap<String, SendRequest<ValueBody>>);
+pub(crate) struct Connections {
+    open: HashMap<String, SendRequest<ValueBody>>,
+    /// The access key, and the authority that is shown it.
+    shown: Option<(HeaderValue, String)>,
+}
 
 impl Connections {
+    /// With an access key for one of the servers.
+    pub(crate) fn showing(shown: Option<(HeaderValue, String)>) -> Self {
+        Self { open: HashMap::new(), shown }
+    }
+
     /// Sends a request and returns its answer, whose body the caller reads. A kept connection that the
     /// server has closed meanwhile is replaced, once.
     pub(crate) async fn send(
@@ -35,16 +44,20 @@ impl Connections {
     ) -> Result<Response<Incoming>, ErrorKind> {
         let authority = uri.authority().ok_or(ErrorKind::Redirect)?.as_str().to_owned();
         for attempt in 0..2 {
-            let (mut sender, kept) = match self.0.remove(&authority) {
+            let (mut sender, kept) = match self.open.remove(&authority) {
                 Some(sender) if !sender.is_closed() => (sender, true),
                 _ => (connect(uri).await?, false),
             };
             if sender.ready().await.is_err() && kept {
                 continue;
             }
-            match sender.send_request(request(method, uri, &authority, body)?).await {
+            let mut asked = request(method, uri, &authority, body)?;
+            if let Some((key, _)) = self.shown.as_ref().filter(|(_, to)| *to == authority) {
+                asked.headers_mut().insert(AUTHORIZATION, key.clone());
+            }
+            match sender.send_request(asked).await {
                 Ok(answer) => {
-                    self.0.insert(authority, sender);
+                    self.open.insert(authority, sender);
                     return Ok(answer);
                 }
                 Err(e) if kept && attempt == 0 && (e.is_canceled() || e.is_closed()) => {}
@@ -76,7 +89,7 @@ impl Connections {
 
     /// Forgets all of them: after a timeout none is in a known state.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.open.clear();
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{Method, Uri};
+use http::{HeaderValue, Method, Uri};
 use shared::key::Key;
 use shared::wire::routes::{HEALTH, REQUEST_ID_HEADER};
 use tokio::task::JoinSet;
@@ -38,6 +38,8 @@ pub(crate) struct Load {
     args: BenchArgs,
     /// The server's base URL, without a slash at its end.
     base: String,
+    /// The access key, and who is shown it.
+    shown: Option<(HeaderValue, String)>,
     /// Whether tickets and redirects are spoken.
     barge: bool,
     values: Values,
@@ -61,10 +63,8 @@ pub(crate) struct Task {
 }
 
 /// Puts everything needed first, measures, clears away.
-pub(crate) async fn run(url: &str, args: BenchArgs, output: Output) -> Result<Exit, Failure> {
-    // Checks the URL in the same way as the other verbs do.
-    Client::new(url)?;
-    let base = url.trim_end_matches('/').to_owned();
+pub(crate) async fn run(client: &Client, args: BenchArgs, output: Output) -> Result<Exit, Failure> {
+    let base = client.base().to_owned();
     let barge = !args.plain && is_barge(&base).await?;
     if !barge && !args.plain {
         output.note("this is no Barge master: measuring plain PUT and GET");
@@ -73,6 +73,7 @@ pub(crate) async fn run(url: &str, args: BenchArgs, output: Output) -> Result<Ex
         args.keys.unwrap_or_else(|| (FILL_BYTES / args.size.0.max(1)).clamp(args.concurrency.into(), 1024));
     let values = Values::new(args.size.0);
     let load = Load {
+        shown: client.shown().cloned().zip(authority(&base)),
         base,
         barge,
         values,
@@ -144,7 +145,7 @@ async fn clear(load: &Arc<Load>) {
     for _ in 0..load.args.concurrency {
         let (load, next) = (Arc::clone(load), Arc::clone(&next));
         workers.spawn(async move {
-            let mut connections = Connections::default();
+            let mut connections = Connections::showing(load.shown.clone());
             loop {
                 let key = next.fetch_add(1, Ordering::Relaxed);
                 let Some(uri) = load.uri(key, "").filter(|_| key < keys) else { break };
@@ -155,6 +156,10 @@ async fn clear(load: &Arc<Load>) {
         });
     }
     workers.join_all().await;
+}
+
+fn authority(base: &str) -> Option<String> {
+    Some(base.parse::<Uri>().ok()?.authority()?.to_string())
 }
 
 async fn is_barge(base: &str) -> Result<bool, Failure> {

@@ -24,10 +24,10 @@ fn load_args(op: BenchOp) -> BenchArgs {
 async fn puts_leave_what_is_to_be_kept() {
     let fake = Fake::start(Faults::default()).await;
     let args = BenchArgs { keep: true, ..load_args(BenchOp::Put) };
-    assert_eq!(run(fake.url(), args, Output::new(true)).await.unwrap(), Exit::Ok);
+    assert_eq!(run(&Client::new(fake.url()).unwrap(), args, Output::new(true)).await.unwrap(), Exit::Ok);
     assert_eq!(fake.len(), 20);
     let args = BenchArgs { no_fill: true, keys: Some(20), ..load_args(BenchOp::Get) };
-    assert_eq!(run(fake.url(), args, Output::new(true)).await.unwrap(), Exit::Ok);
+    assert_eq!(run(&Client::new(fake.url()).unwrap(), args, Output::new(true)).await.unwrap(), Exit::Ok);
     assert_eq!(fake.len(), 20);
 }
 
@@ -36,7 +36,7 @@ async fn reads_fill_first_and_clear_away() {
     let fake = Fake::start(Faults::default()).await;
     for op in [BenchOp::Get, BenchOp::Mixed] {
         let args = BenchArgs { keys: Some(5), ..load_args(op) };
-        assert_eq!(run(fake.url(), args, Output::new(true)).await.unwrap(), Exit::Ok);
+        assert_eq!(run(&Client::new(fake.url()).unwrap(), args, Output::new(true)).await.unwrap(), Exit::Ok);
         assert_eq!(fake.len(), 0);
     }
 }
@@ -44,8 +44,14 @@ async fn reads_fill_first_and_clear_away() {
 #[tokio::test]
 async fn errors_are_counted_by_kind() {
     let fake = Fake::start(Faults { refuse_uploads: 2, ..Faults::default() }).await;
-    assert_eq!(run(fake.url(), load_args(BenchOp::Put), Output::new(true)).await.unwrap(), Exit::Failure);
+    assert_eq!(
+        run(&Client::new(fake.url()).unwrap(), load_args(BenchOp::Put), Output::new(true)).await.unwrap(),
+        Exit::Failure
+    );
     let fake = Fake::start(Faults { cut_downloads: vec![1000], ..Faults::default() }).await;
     let args = BenchArgs { keys: Some(3), ..load_args(BenchOp::Get) };
-    assert_eq!(run(fake.url(), args, Output::new(true)).await.unwrap(), Exit::Unverified);
+    assert_eq!(
+        run(&Client::new(fake.url()).unwrap(), args, Output::new(true)).await.unwrap(),
+        Exit::Unverified
+    );
 }

@@ -35,7 +35,7 @@ pub(crate) struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// One that has done nothing yet.
     pub(crate) fn new(load: &'a Load) -> Self {
-        Self { load, connections: Connections::default(), tally: Tally::default() }
+        Self { load, connections: Connections::showing(load.shown.clone()), tally: Tally::default() }
     }
 
     /// What it saw.

@@ -9,11 +9,11 @@ use shared::limits::CALL_TIMEOUT;
 use shared::wire::routes::BACKUP;
 use shared::work::blocking;
 
-use super::masters::{Caller, failure};
 use crate::args::{BackupArgs, RestoreArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::signed::{Caller, failure};
 use crate::size::ByteSize;
 
 /// A master writes the whole snapshot before it answers, and its disk may be slow.

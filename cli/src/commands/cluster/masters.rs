@@ -5,22 +5,17 @@ use std::time::{Duration, Instant};
 use http::Method;
 use http::header::HeaderMap;
 use master::raft::rpc::Envelope;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use shared::clock::Clock;
-use shared::http::client::{CallError, PeerClient, base_url};
-use shared::limits::{LEADER_TIMEOUT, PROPOSE_TIMEOUT};
-use shared::secret::ClusterSecret;
-use shared::wire::error::ErrorCode;
+use shared::http::client::base_url;
 use shared::wire::master::{
     AddMaster, MasterRole, MasterSelf, MasterSummary, Masters, RemoveMaster, Standing,
 };
 use shared::wire::routes::{MASTER_SELF, MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE};
 
-use crate::args::{InitArgs, MastersCommand, SecretArgs};
+use crate::args::{InitArgs, MastersCommand};
 use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
+use crate::signed::Caller;
 
 /// Between two looks at how far a new master has come.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -129,43 +124,5 @@ async fn take_in(client: &Client, caller: &Caller, master: &str, output: Output)
                 .next("see its log and that of the leader; this command may be repeated"));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// Signed calls to servers.
-pub(super) struct Caller(PeerClient);
-
-impl Caller {
-    pub(super) fn new(secret: &SecretArgs) -> Result<Self, Failure> {
-        let secret: ClusterSecret = secret.find().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
-        Ok(Self(PeerClient::new(secret, Clock::System)))
-    }
-
-    pub(super) fn peers(&self) -> &PeerClient {
-        &self.0
-    }
-
-    async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
-        &self,
-        address: &str,
-        path: &str,
-        message: &Q,
-    ) -> Result<A, Failure> {
-        let within = PROPOSE_TIMEOUT * 2 + LEADER_TIMEOUT;
-        self.0.call_within(address, path, message, within).await.map_err(|e| failure(address, e))
-    }
-}
-
-/// What a call that failed means to a user.
-pub(super) fn failure(address: &str, error: CallError) -> Failure {
-    match error {
-        CallError::Refused { detail, status, .. } => {
-            let again = matches!(detail.code, ErrorCode::NotLeader);
-            let body = serde_json::json!({ "error": detail }).to_string();
-            let failure = Failure::from_answer(status, body.as_bytes(), None);
-            if again { failure.retry(crate::exit::Retry::After(None)) } else { failure }
-        }
-        CallError::Unreachable { source, .. } => Failure::unreachable(address, source.to_string()),
-        other => Failure::broken(address, other.to_string()),
     }
 }

@@ -67,7 +67,7 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
     let report = watched(options, output).await?;
     let path = args.directory.display().to_string();
     output.result(&report, || {
-        let next = "start the master on it as before, with all volumes running";
+        let next = "start the master on it as before, with all volumes running; access keys are not on volumes: make them anew";
         format!("{}\n\nthe metadata is in {path}: {next}", text(&report))
     })?;
     Ok(Exit::Ok)

@@ -1,0 +1,101 @@
+//! `barge key`: access keys are made, listed and revoked with the cluster's secret. A secret leaves this process sealed,
+//! and is shown once.
+
+use serde::Serialize;
+use shared::access::{AccessKeyId, AccessSecret, Permission, Scope};
+use shared::wire::access::{AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey};
+use shared::wire::routes::{KEYS, KEYS_PUT, KEYS_REVOKE};
+
+use crate::args::keys::{KeyCommand, KeyCreateArgs, KeyListArgs, KeyRevokeArgs};
+use crate::client::Client;
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, table};
+use crate::signed::Caller;
+
+pub(crate) async fn run(client: &Client, command: KeyCommand, output: Output) -> Result<Exit, Failure> {
+    match command {
+        KeyCommand::Create(create) => make(client, create, output).await,
+        KeyCommand::List(list) => show(client, &list, output).await,
+        KeyCommand::Revoke(revoke) => end(client, revoke, output).await,
+    }
+}
+
+/// What is shown once. Serialised for that one purpose.
+#[derive(Serialize)]
+struct Created<'a> {
+    id: &'a AccessKeyId,
+    secret: &'a str,
+    permission: Permission,
+    scope: Option<Scope>,
+    note: &'a str,
+}
+
+async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.signing)?;
+    let (id, secret) = match (args.id, args.secret) {
+        (Some(id), Some(secret)) => (id, secret),
+        _ => (AccessKeyId::random(), AccessSecret::random()),
+    };
+    // Asked again after an answer that was lost it is the same key, so twice is the same as once.
+    let message = PutAccessKey {
+        secret: secret.seal(caller.secret(), &id),
+        id,
+        permission: args.permission.into(),
+        scope: args.scope,
+        note: args.note,
+    };
+    let made: AccessKeySummary = caller.ask(client, KEYS_PUT, &message).await?;
+    let (permission, scope) = (made.permission, made.scope.clone());
+    let created = Created { id: &made.id, secret: secret.expose(), permission, scope, note: &made.note };
+    output.result(&created, || {
+        let scope = created.scope.as_ref().map_or_else(|| "everywhere".into(), ToString::to_string);
+        let rows = [
+            ["id".to_owned(), created.id.to_string()],
+            ["secret".to_owned(), created.secret.to_owned()],
+            ["permission".to_owned(), permission.to_string()],
+            ["scope".to_owned(), scope],
+        ];
+        table(&rows.map(Vec::from))
+    })?;
+    output.note("the secret is not shown again; use it as --access-key ID:SECRET or in BARGE_ACCESS_KEY");
+    Ok(Exit::Ok)
+}
+
+async fn show(client: &Client, args: &KeyListArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.signing)?;
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page: AccessKeysPage = caller.ask(client, KEYS, &ListAccessKeys { after }).await?;
+        keys.extend(page.keys);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    output.result(&keys, || {
+        let mut rows = vec![["id", "permission", "scope", "made", "note"].map(String::from).to_vec()];
+        rows.extend(keys.iter().map(row));
+        table(&rows)
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn row(key: &AccessKeySummary) -> Vec<String> {
+    let scope = key.scope.as_ref().map_or_else(|| "everywhere".into(), ToString::to_string);
+    vec![key.id.to_string(), key.permission.to_string(), scope, key.created.http_date(), key.note.clone()]
+}
+
+async fn end(client: &Client, args: KeyRevokeArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.signing)?;
+    let message = RevokeAccessKey { id: args.id };
+    let _: serde_json::Value = caller.ask(client, KEYS_REVOKE, &message).await?;
+    output.result(&message, || format!("{} is revoked", message.id))?;
+    let page: AccessKeysPage = caller.ask(client, KEYS, &ListAccessKeys { after: None }).await?;
+    if page.keys.is_empty() {
+        output.note(
+            "no access key is left: masters on loopback, or with --insecure-no-auth, let anybody do anything now; the \
+             others nobody",
+        );
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,77 @@
+//! Calls to servers that are signed with the cluster's secret: for those who look after the cluster.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shared::clock::Clock;
+use shared::http::client::{CallError, PeerClient};
+use shared::limits::{LEADER_TIMEOUT, PROPOSE_TIMEOUT};
+use shared::secret::ClusterSecret;
+use shared::wire::error::ErrorCode;
+
+use crate::args::SecretArgs;
+use crate::client::{Client, patiently};
+use crate::exit::{Exit, Failure, Retry};
+
+/// Signs and calls.
+pub(crate) struct Caller(PeerClient, ClusterSecret);
+
+impl Caller {
+    /// With the secret that the arguments name.
+    pub(crate) fn new(secret: &SecretArgs) -> Result<Self, Failure> {
+        let secret: ClusterSecret = secret.find().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
+        Ok(Self(PeerClient::new(secret.clone(), Clock::System), secret))
+    }
+
+    /// The client inside, for calls of another kind.
+    pub(crate) fn peers(&self) -> &PeerClient {
+        &self.0
+    }
+
+    /// What it signs with.
+    pub(crate) fn secret(&self) -> &ClusterSecret {
+        &self.1
+    }
+
+    /// One call to the server at `address`.
+    pub(crate) async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        address: &str,
+        path: &str,
+        message: &Q,
+    ) -> Result<A, Failure> {
+        let within = PROPOSE_TIMEOUT * 2 + LEADER_TIMEOUT;
+        self.0.call_within(address, path, message, within).await.map_err(|e| failure(address, e))
+    }
+
+    /// A call to any of the masters, until one answers; only for what may be done twice.
+    pub(crate) async fn ask<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        client: &Client,
+        path: &str,
+        message: &Q,
+    ) -> Result<A, Failure> {
+        patiently(async || {
+            let base = client.base().to_owned();
+            let answer = self.call(&base, path, message).await;
+            if answer.as_ref().is_err_and(|failure| failure.exit == Exit::Unavailable) {
+                client.pass_turn(&client.url(path)?);
+            }
+            answer
+        })
+        .await
+    }
+}
+
+/// What a call that failed means to a user.
+pub(crate) fn failure(address: &str, error: CallError) -> Failure {
+    match error {
+        CallError::Refused { detail, status, .. } => {
+            let again = matches!(detail.code, ErrorCode::NotLeader);
+            let body = serde_json::json!({ "error": detail }).to_string();
+            let failure = Failure::from_answer(status, body.as_bytes(), None);
+            if again { failure.retry(Retry::After(None)) } else { failure }
+        }
+        CallError::Unreachable { source, .. } => Failure::unreachable(address, source.to_string()),
+        other => Failure::broken(address, other.to_string()),
+    }
+}

@@ -1,0 +1,195 @@
+//! Who asks, and what they may do. `Caller::may` is the one rule, for the native face and for S3; it knows keys and
+//! buckets as words and nothing of HTTP. Nothing here logs or shows a secret.
+
+mod header;
+pub mod place;
+#[cfg(test)]
+mod tests;
+
+use http::HeaderMap;
+use shared::access::{AccessKeyId, AccessSecret, Permission, Scope};
+use shared::secret::ClusterSecret;
+use shared::wire::error::ErrorReply;
+
+use crate::tables::access_key::{self, AccessKey};
+use crate::tables::{Kind, TableError};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Of a value, or of what is known of a key or bucket.
+    Read,
+    /// To store or delete.
+    Write,
+    /// The keys that begin with something.
+    List,
+    /// To configure.
+    Admin,
+}
+
+impl Action {
+    fn needs(self) -> Permission {
+        match self {
+            Self::Read | Self::List => Permission::Read,
+            Self::Write => Permission::Write,
+            Self::Admin => Permission::Admin,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Anybody: no key was shown, and keys are needed.
+    Anonymous,
+    /// The holder of an access key, who has proved it.
+    Key {
+        /// Which key.
+        id: AccessKeyId,
+        /// How much it permits.
+        permission: Permission,
+        /// Where.
+        scope: Option<Scope>,
+    },
+    /// Anybody, where no key is configured at all: they may do anything.
+    Open,
+}
+
+impl Caller {
+    /// The holder of `key`, who has proved it.
+    pub fn of(id: AccessKeyId, key: &AccessKey) -> Self {
+        Self::Key { id, permission: key.permission, scope: key.scope.clone() }
+    }
+
+    /// Whether the caller may do `action`. `bucket` is the first segment of a key and `key` the rest of it; for a list `key`
+    /// is what the keys listed begin with. Without a bucket the whole store is meant, or a key in none: for that a key
+    /// must have no scope. Without a key the bucket itself is meant: who holds a key to a part of it may know that it is
+    /// there, and nothing more.
+    pub fn may(&self, action: Action, bucket: Option<&str>, key: Option<&str>) -> bool {
+        let (permission, scope) = match self {
+            Self::Open => return true,
+            Self::Anonymous => return false,
+            Self::Key { permission, scope, .. } => (*permission, scope),
+        };
+        let within = |scope: &Scope| match (bucket, key) {
+            (None, _) => false,
+            (Some(bucket), Some(key)) => scope.covers(bucket, key),
+            (Some(bucket), None) if action == Action::Read => scope.bucket() == bucket,
+            (Some(bucket), None) => scope.is_all_of(bucket),
+        };
+        permission >= action.needs() && scope.as_ref().is_none_or(within)
+    }
+}
+
+/// The access keys of the cluster, as this master knows them: wait for `Group::current` first.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    tree: sled::Tree,
+    secret: ClusterSecret,
+    open: bool,
+}
+
+impl Keys {
+    /// Over the tables. `open` says whether anybody may do anything while there is no key.
+    pub fn new(tree: sled::Tree, secret: ClusterSecret, open: bool) -> Self {
+        Self { tree, secret, open }
+    }
+
+    /// Whether there is any key.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn any(&self) -> Result<bool, TableError> {
+        access_key::any(&self.tree)
+    }
+
+    /// The key of that id, and its secret.
+    ///
+    /// # Errors
+    /// When the tables cannot be read, or the secret was sealed with another one of the cluster.
+    pub fn find(&self, id: &str) -> Result<Option<(AccessKey, AccessSecret)>, TableError> {
+        let Ok(named) = id.parse::<AccessKeyId>() else { return Ok(None) };
+        let Some(key) = access_key::read(&self.tree, id)? else { return Ok(None) };
+        let secret = key.secret.open(&self.secret, &named);
+        let secret = secret.map_err(|error| {
+            tracing::warn!(%id, %error, "the secret of an access key cannot be opened: make the key anew");
+            TableError::Damaged { kind: Kind::AccessKey, bytes: 0 }
+        })?;
+        Ok(Some((key, secret)))
+    }
+
+    /// Who somebody is that shows no key.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn nobody(&self) -> Result<Caller, TableError> {
+        Ok(if self.open && !self.any()? { Caller::Open } else { Caller::Anonymous })
+    }
+
+    /// Who shows this id and this secret; nobody, when they do not belong together.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn prove(&self, id: &str, secret: &str) -> Result<Option<Caller>, TableError> {
+        let found = self.find(id)?.filter(|(_, known)| known.is(secret));
+        Ok(found.and_then(|(key, _)| Some(Caller::of(id.parse().ok()?, &key))))
+    }
+
+    /// Whether anybody may read the values of `bucket`.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn anonymous_read(&self, _bucket: &str) -> Result<bool, TableError> {
+        Ok(false)
+    }
+
+    /// As `Caller::may`, and with what a bucket permits to anybody.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn permits(
+        &self,
+        caller: &Caller,
+        action: Action,
+        bucket: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<bool, TableError> {
+        if caller.may(action, bucket, key) {
+            return Ok(true);
+        }
+        match (action, bucket, key) {
+            (Action::Read, Some(bucket), Some(_)) => self.anonymous_read(bucket),
+            _ => Ok(false),
+        }
+    }
+
+    /// Lets a request of the native face pass, or refuses it: 401 for whoever has to show a key, 403 for whoever has.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        action: Action,
+        bucket: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<(), ErrorReply> {
+        let any = self.any()?;
+        if self.open && !any {
+            return Ok(());
+        }
+        let caller = match header::credentials(headers) {
+            None => Caller::Anonymous,
+            Some(Ok((id, secret))) => self.prove(&id, &secret)?.ok_or_else(header::wrong)?,
+            Some(Err(refusal)) => return Err(refusal),
+        };
+        if self.permits(&caller, action, bucket, key)? {
+            return Ok(());
+        }
+        Err(match caller {
+            _ if !any => header::closed(),
+            Caller::Anonymous => header::missing(),
+            Caller::Key { .. } | Caller::Open => header::forbidden(),
+        })
+    }
+}

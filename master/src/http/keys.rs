@@ -1,0 +1,82 @@
+//! `/_/keys`: access keys are made, listed and revoked by whoever holds the cluster's secret. A secret comes in sealed and
+//! never goes out.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use shared::http::body::{self, Body};
+use shared::http::signed::read_signed;
+use shared::limits::{ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX};
+use shared::wire::access::{AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey};
+use shared::wire::error::{ErrorCode, ErrorReply};
+
+use crate::master::Master;
+use crate::state::command::{Command, Outcome};
+use crate::tables::access_key::{self, AccessKey};
+
+async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
+    read_signed(&master.config.secret, master.config.clock.now(), request).await
+}
+
+pub(super) async fn put(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let PutAccessKey { id, secret, permission, scope, note } = signed(master, request).await?;
+    let bad = |what: &str, hint| Err(ErrorReply::new(ErrorCode::BadRequest, what, hint));
+    if secret.open(&master.config.secret, &id).is_err() {
+        return bad("the secret is not sealed for this cluster", "use the same --secret-file everywhere");
+    }
+    if note.len() > ACCESS_NOTE_BYTES_MAX || note.contains(char::is_control) {
+        return bad("the note is no short line of text", "keep it below 256 bytes");
+    }
+    let created = master.config.clock.now();
+    let key = AccessKey { secret, permission, scope, note, created };
+    let summary = summary(id.clone(), key.clone());
+    let put = Command::PutAccessKey { id: id.clone(), key: Box::new(key) };
+    match master.sequencer.propose(put).await? {
+        Outcome::Done => {
+            tracing::info!(%id, %permission, "an access key was made");
+            Ok(body::json(StatusCode::OK, &summary))
+        }
+        _ => Err(super::objects::damaged()),
+    }
+}
+
+pub(super) async fn revoke(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let RevokeAccessKey { id } = signed(master, request).await?;
+    match master.sequencer.propose(Command::RevokeAccessKey { id: id.clone() }).await? {
+        Outcome::Done => {
+            tracing::info!(%id, "an access key was revoked");
+            Ok(body::json(StatusCode::OK, &serde_json::json!({})))
+        }
+        Outcome::NotFound => Err(ErrorReply::new(
+            ErrorCode::NotFound,
+            format!("there is no access key {id}"),
+            "`barge key list` shows them",
+        )),
+        _ => Err(super::objects::damaged()),
+    }
+}
+
+pub(super) async fn list(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let ListAccessKeys { after } = signed(master, request).await?;
+    master.group.current().await?;
+    let page = access_key::page(&master.database.tree(), after.as_ref(), ACCESS_KEYS_PAGE)?;
+    let next = page.last().filter(|_| page.len() == ACCESS_KEYS_PAGE).map(|(id, _)| id.clone());
+    let keys = page.into_iter().map(|(id, key)| summary(id, key)).collect();
+    Ok(body::json(StatusCode::OK, &AccessKeysPage { keys, next }))
+}
+
+fn summary(id: shared::access::AccessKeyId, key: AccessKey) -> AccessKeySummary {
+    let AccessKey { permission, scope, note, created, .. } = key;
+    AccessKeySummary { id, permission, scope, note, created }
+}

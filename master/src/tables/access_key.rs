@@ -1,0 +1,131 @@
+//! Access keys, by id: what each permits, where, and its secret, sealed with the cluster's. Nothing here opens one.
+
+use serde::{Deserialize, Serialize};
+use shared::access::{AccessKeyId, Permission, Scope, Sealed};
+use shared::clock::Timestamp;
+
+use super::{Kind, TableError, Tables, decode, scan};
+
+/// What is kept of an access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKey {
+    /// Its secret, sealed.
+    pub secret: Sealed,
+    /// How much it permits.
+    pub permission: Permission,
+    /// Where; everywhere when there is none.
+    pub scope: Option<Scope>,
+    /// What whoever made it wants to remember.
+    pub note: String,
+    /// When it was made, by the clock of the master that was asked.
+    pub created: Timestamp,
+}
+
+impl AccessKey {
+    /// Bytes it takes in the log, about.
+    pub fn weight(&self) -> usize {
+        self.note.len() + self.scope.as_ref().map_or(0, |s| s.bucket().len() + s.prefix().len())
+    }
+}
+
+/// A key as a reader sees it.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn read(tree: &sled::Tree, id: &str) -> Result<Option<AccessKey>, TableError> {
+    let key = id.as_bytes();
+    tree.get(super::path(Kind::AccessKey, key))?.map(|b| decode(Kind::AccessKey, key, &b)).transpose()
+}
+
+/// Whether there is any, damaged ones included.
+///
+/// # Errors
+/// When sled fails.
+pub fn any(tree: &sled::Tree) -> Result<bool, TableError> {
+    Ok(tree.scan_prefix([Kind::AccessKey as u8]).next().transpose()?.is_some())
+}
+
+/// At most `limit` keys in the order of their ids, from `after` (exclusive) on.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn page(
+    tree: &sled::Tree,
+    after: Option<&AccessKeyId>,
+    limit: usize,
+) -> Result<Vec<(AccessKeyId, AccessKey)>, TableError> {
+    let after = after.map(|id| id.as_str().as_bytes());
+    scan(tree, Kind::AccessKey, b"", after).take(limit).map(|r| r.and_then(named)).collect()
+}
+
+fn named((key, record): (Vec<u8>, AccessKey)) -> Result<(AccessKeyId, AccessKey), TableError> {
+    let id = std::str::from_utf8(&key).ok().and_then(|id| id.parse().ok());
+    let id = id.ok_or(TableError::Damaged { kind: Kind::AccessKey, bytes: key.len() })?;
+    Ok((id, record))
+}
+
+impl Tables<'_> {
+    /// The key of that id.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn access_key(&self, id: &AccessKeyId) -> Result<Option<AccessKey>, TableError> {
+        self.get(Kind::AccessKey, id.as_str().as_bytes())
+    }
+
+    /// Writes a key.
+    pub fn put_access_key(&mut self, id: &AccessKeyId, key: &AccessKey) {
+        self.put(Kind::AccessKey, id.as_str().as_bytes(), key);
+    }
+
+    /// Removes a key.
+    pub fn remove_access_key(&mut self, id: &AccessKeyId) {
+        self.remove(Kind::AccessKey, id.as_str().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shared::access::AccessSecret;
+    use shared::secret::ClusterSecret;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+        #[test]
+        fn what_is_put_is_read_page_by_page(ids in prop::collection::btree_set("[A-Za-z0-9_-]{3,8}", 1..12), size in 1usize..5) {
+            let db = sled::Config::new().temporary(true).open().unwrap();
+            prop_assert!(!super::any(&db).unwrap());
+            let cluster = ClusterSecret::from_bytes(b"0123456789abcdef");
+            let mut tables = Tables::new(&db);
+            let mut all = Vec::new();
+            for (n, id) in ids.iter().enumerate() {
+                let id: AccessKeyId = id.parse().unwrap();
+                let key = AccessKey {
+                    secret: AccessSecret::random().seal(&cluster, &id),
+                    permission: Permission::Write,
+                    scope: n.is_multiple_of(2).then(|| "bucket/prefix".parse().unwrap()),
+                    note: id.to_string(),
+                    created: Timestamp::from_unix_ms(7),
+                };
+                tables.put_access_key(&id, &key);
+                all.push((id, key));
+            }
+            db.apply_batch(tables.into_batch()).unwrap();
+            prop_assert!(super::any(&db).unwrap());
+            for (id, key) in &all {
+                prop_assert_eq!(read(&db, id.as_str()).unwrap(), Some(key.clone()));
+            }
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let next = page(&db, after.as_ref(), size).unwrap();
+                prop_assert!(next.len() <= size);
+                let Some((last, _)) = next.last() else { break };
+                after = Some(last.clone());
+                seen.extend(next);
+            }
+            prop_assert_eq!(seen, all);
+        }
+    }
+}
