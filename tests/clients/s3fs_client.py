@@ -67,11 +67,12 @@ def up_and_down(s3, bucket, work):
 
 
 def main():
+    # As an argument it would be asked for as the place of new buckets, too.
+    os.environ["AWS_DEFAULT_REGION"] = store.REGION
     s3 = s3fs.S3FileSystem(
         key=store.KEY,
         secret=store.SECRET,
         endpoint_url=store.ENDPOINT,
-        client_kwargs={"region_name": store.REGION},
         config_kwargs={"s3": {"addressing_style": "path"}},
         use_listings_cache=False,
     )

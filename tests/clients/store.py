@@ -8,24 +8,28 @@ import os
 import tempfile
 import uuid
 
+import botocore.session
+from botocore.config import Config
+
 ENDPOINT = os.environ["BARGE_S3_ENDPOINT"]
 KEY, SECRET = os.environ["BARGE_S3_KEY"], os.environ["BARGE_S3_SECRET"]
 REGION = os.environ.get("BARGE_S3_REGION", "us-east-1")
 
 
-def connect(**settings):
-    """A boto3 client."""
-    import boto3
-    from botocore.config import Config
+def settings(**more):
+    """What a client is made with, by boto3 or by the library under it."""
+    return {
+        "endpoint_url": ENDPOINT,
+        "aws_access_key_id": KEY,
+        "aws_secret_access_key": SECRET,
+        "region_name": REGION,
+        "config": Config(s3={"addressing_style": "path"}, **more),
+    }
 
-    return boto3.client(
-        "s3",
-        endpoint_url=ENDPOINT,
-        aws_access_key_id=KEY,
-        aws_secret_access_key=SECRET,
-        region_name=REGION,
-        config=Config(s3={"addressing_style": "path"}, **settings),
-    )
+
+def connect(**more):
+    """A client of botocore, which all libraries bring along."""
+    return botocore.session.get_session().create_client("s3", **settings(**more))
 
 
 def remove(bucket):

@@ -119,8 +119,8 @@ def test_uploads_of_parts_within_its_prefix(scoped):
 def outside(s3, scoped):
     """Keys beside the prefix, with objects: one that begins alike, one above, one elsewhere."""
     _, bucket, _ = scoped
-    scope = os.environ["BARGE_S3_PREFIX"].partition("/")[2].rstrip("/")
-    names = [f"{scope}-not-{uuid.uuid4().hex}", f"other-{uuid.uuid4().hex}"]
+    scope = os.environ["BARGE_S3_PREFIX"].partition("/")[2]
+    names = [f"{scope[:-1]}-not-{uuid.uuid4().hex}", f"other-{uuid.uuid4().hex}"]
     for name in names:
         s3.put_object(Bucket=bucket, Key=name, Body=b"theirs")
     yield names

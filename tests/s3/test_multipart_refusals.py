@@ -12,15 +12,16 @@ import wire
 from expect import absent, body, nothing_in, refused
 from parts import MIN, Upload
 
+END = b"e" * MIN
 OTHER = '"00000000000000000000000000000000"'
 
 
 @pytest.fixture
 def upload(s3, bucket):
-    """An upload of two parts, the first as small as it may be."""
+    """An upload of two parts, each as small as it may be where another follows."""
     upload = Upload(s3, bucket)
     upload.part(1, bytes(MIN))
-    upload.part(2, b"end")
+    upload.part(2, END)
     return upload
 
 
@@ -29,7 +30,7 @@ def still_there(s3, upload):
     assert [p["PartNumber"] for p in s3.list_parts(**upload.place)["Parts"]] == [1, 2]
     absent(s3, upload.bucket, upload.key)
     upload.complete()
-    assert body(s3, upload.bucket, upload.key) == bytes(MIN) + b"end"
+    assert body(s3, upload.bucket, upload.key) == bytes(MIN) + END
 
 
 def test_a_part_that_is_too_small(s3, bucket):
@@ -72,14 +73,14 @@ def test_the_tag_of_what_was_sent_before(s3, upload):
     before = upload.parts()
     upload.part(2, b"other")
     refused(400, "InvalidPart", upload.complete, MultipartUpload=before)
-    upload.part(2, b"end")
+    upload.part(2, END)
     still_there(s3, upload)
 
 
 def test_tags_need_no_quotes(s3, upload):
     bare = [{"PartNumber": p["PartNumber"], "ETag": p["ETag"].strip('"')} for p in upload.parts()["Parts"]]
     upload.complete(MultipartUpload={"Parts": bare})
-    assert body(s3, upload.bucket, "k") == bytes(MIN) + b"end"
+    assert body(s3, upload.bucket, "k") == bytes(MIN) + END
 
 
 def test_no_parts_at_all(s3, upload):
@@ -161,7 +162,7 @@ def test_parts_after_the_end(s3, upload):
     upload.complete()
     refused(404, "NoSuchUpload", s3.upload_part, PartNumber=3, Body=b"x", **upload.place)
     refused(404, "NoSuchUpload", s3.list_parts, **upload.place)
-    assert body(s3, upload.bucket, "k") == bytes(MIN) + b"end"
+    assert body(s3, upload.bucket, "k") == bytes(MIN) + END
 
 
 def test_a_part_whose_md5_does_not_fit(s3, upload):

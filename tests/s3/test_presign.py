@@ -127,7 +127,7 @@ def test_old_and_still_good(path):
 
 def test_from_the_future(path):
     where = wire.presigned("GET", path, time=sigv4.now() + DAY)
-    assert wire.visit("GET", where).verdict == (403, "AccessDenied")
+    assert wire.visit("GET", where).verdict in [(403, "AccessDenied"), (403, "RequestTimeTooSkewed")]
 
 
 @pytest.mark.parametrize("expires", [7 * 86400 + 1, -1, "x", "", 99999999999999999999])

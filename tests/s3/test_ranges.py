@@ -100,7 +100,7 @@ def test_several_ranges_are_never_a_part(whole, form):
         assert answer.verdict in [(416, "InvalidRange"), (501, "NotImplemented")], answer
 
 
-@pytest.mark.parametrize("form", ["bytes=0-0", "bytes=0-", "bytes=-1", "bytes=5-9"])
+@pytest.mark.parametrize("form", ["bytes=0-0", "bytes=0-", "bytes=5-9"])
 def test_nothing_of_an_empty_object(s3, bucket, form):
     s3.put_object(Bucket=bucket, Key="k", Body=b"")
     refused(416, "InvalidRange", s3.get_object, Bucket=bucket, Key="k", Range=form)
