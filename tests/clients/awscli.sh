@@ -8,6 +8,8 @@ export AWS_ACCESS_KEY_ID=$BARGE_S3_KEY AWS_SECRET_ACCESS_KEY=$BARGE_S3_SECRET AW
 export AWS_ENDPOINT_URL=$BARGE_S3_ENDPOINT AWS_MAX_ATTEMPTS=1 AWS_PAGER=
 aws --version
 aws configure set default.s3.addressing_style path
+# Left to itself this version presigns with version 2 of the signature, which is not accepted.
+aws configure set default.s3.signature_version s3v4
 
 step "a bucket"
 aws s3 mb "s3://$bucket"
