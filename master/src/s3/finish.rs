@@ -60,6 +60,10 @@ impl About {
                 head.headers.remove(CONTENT_LENGTH);
                 head.headers.remove(TRANSFER_ENCODING);
             }
+            // The library knows parts of objects for GET alone.
+            if head.status == StatusCode::OK && head.headers.contains_key(CONTENT_RANGE) {
+                head.status = StatusCode::PARTIAL_CONTENT;
+            }
             return Response::from_parts(head, if empty { body::empty() } else { body });
         }
         if !error && !self.attributes {

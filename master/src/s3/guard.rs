@@ -58,6 +58,10 @@ pub fn check<B>(settings: &Settings, request: &Request<B>, about: &About) -> S3R
     } else if query_value(query, "X-Amz-Credential").is_some() {
         return Err(parameters("X-Amz-Signature is missing"));
     }
+    let credential = query_value(query, "X-Amz-Credential").filter(|_| presigned);
+    let credential =
+        credential.or_else(|| authorization.and_then(|a| field(a, "Credential").map(str::to_owned)));
+    scope(settings, credential.as_deref(), presigned)?;
     let signed = match authorization {
         Some(text) => Some(by_header(text, headers)?),
         None if presigned => query_value(query, "X-Amz-SignedHeaders"),
@@ -66,10 +70,6 @@ pub fn check<B>(settings: &Settings, request: &Request<B>, about: &About) -> S3R
     if let Some(signed) = &signed {
         covered(headers, signed, presigned)?;
     }
-    let credential = query_value(query, "X-Amz-Credential").filter(|_| presigned);
-    let credential =
-        credential.or_else(|| authorization.and_then(|a| field(a, "Credential").map(str::to_owned)));
-    scope(settings, credential.as_deref(), presigned)?;
     asked(request, about)
 }
 
@@ -214,6 +214,9 @@ fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
                 "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
             ));
         }
+    }
+    if query_value(query, "attributes").is_some() && !headers.contains_key("x-amz-object-attributes") {
+        return Err(invalid("The x-amz-object-attributes header is missing"));
     }
     if about.key.is_some() {
         if *method == Method::POST && !POSTS.iter().any(|name| query_value(query, name).is_some()) {

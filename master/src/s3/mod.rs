@@ -17,11 +17,11 @@ mod error;
 mod finish;
 mod form;
 mod guard;
+mod lenient;
 mod listing;
 mod multipart;
 mod objects;
 mod ops;
-mod ranges;
 mod sums;
 
 use std::sync::{Arc, OnceLock};
@@ -186,8 +186,9 @@ impl Inside {
 
     /// Has the library answer.
     async fn pass_on(&self, request: Request<Incoming>, about: &About) -> S3Result<Response<Body>> {
-        let (head, incoming) = request.into_parts();
-        let again = ranges::odd(&head).then(|| ranges::without(&head, about)).flatten();
+        let (mut head, incoming) = request.into_parts();
+        lenient::join_metadata(&mut head.headers);
+        let again = lenient::without(&head, &lenient::odd(&head), about);
         let body = if document::is_one(&head, about) {
             s3s::Body::from(document::checked(&head, incoming).await?)
         } else {
@@ -195,7 +196,7 @@ impl Inside {
         };
         let answer = self.call(&self.service, Request::from_parts(head, body)).await;
         match again {
-            // It was let through, and the library does not know such a range: one that is not understood is passed over.
+            // It was let through, and the library does not know such a header.
             Some(again) if answer.status() == http::StatusCode::BAD_REQUEST => {
                 Ok(self.call(&self.trusting, again).await)
             }

@@ -3,7 +3,7 @@
 
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, EXPIRES, HeaderMap, HeaderValue, RANGE,
+    CONTENT_TYPE, EXPIRES, HeaderMap, HeaderName, HeaderValue, RANGE,
 };
 use http::{Method, StatusCode};
 use s3s::dto::{self, StreamingBlob};
@@ -183,8 +183,18 @@ impl Ops {
         let object = self.object(&input.bucket, &key).await?;
         let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
         // Ranges count for HEAD as well (S3 API reference, HeadObject).
-        let Looked { headers, .. } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+        let Looked { mut headers, .. } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
         let content_range = range_of(&headers);
+        overridden_by(
+            [
+                (CONTENT_TYPE, &input.response_content_type),
+                (CONTENT_LANGUAGE, &input.response_content_language),
+                (CACHE_CONTROL, &input.response_cache_control),
+                (CONTENT_DISPOSITION, &input.response_content_disposition),
+                (CONTENT_ENCODING, &input.response_content_encoding),
+            ],
+            &mut headers,
+        )?;
         let mut answer = S3Response::new(dto::HeadObjectOutput { content_range, ..Default::default() });
         answer.headers = headers;
         Ok(answer)
@@ -304,14 +314,19 @@ fn overridden(input: &dto::GetObjectInput, headers: &mut HeaderMap) -> S3Result<
         (CONTENT_DISPOSITION, &input.response_content_disposition),
         (CONTENT_ENCODING, &input.response_content_encoding),
     ];
+    overridden_by(texts, headers)?;
+    if input.response_expires.is_some() {
+        // The library puts it in.
+        headers.remove(EXPIRES);
+    }
+    Ok(())
+}
+
+fn overridden_by(texts: [(HeaderName, &Option<String>); 5], headers: &mut HeaderMap) -> S3Result<()> {
     for (name, text) in texts {
         let Some(text) = text else { continue };
         let value = HeaderValue::from_str(text).map_err(|_| invalid("A response-* value is no header's"))?;
         headers.insert(name, value);
-    }
-    if input.response_expires.is_some() {
-        // The library puts it in.
-        headers.remove(EXPIRES);
     }
     Ok(())
 }
