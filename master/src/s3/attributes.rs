@@ -2,7 +2,6 @@
 
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
-use shared::attributes::Checksum;
 use shared::limits::{LIST_LIMIT, TAGS_MAX};
 
 use super::Ops;
@@ -40,7 +39,7 @@ impl Ops {
         let parts = if wants("ObjectParts") { self.parts_of(&object, &input)? } else { None };
         let output = dto::GetObjectAttributesOutput {
             e_tag: wants("ETag").then(|| etag(&object)),
-            checksum: sum.map(bare),
+            checksum: sum.map(|c| checksum(Some(c))),
             object_parts: parts,
             object_size: wants("ObjectSize").then(|| i64::try_from(object.size).ok()).flatten(),
             storage_class: wants("StorageClass").then(|| dto::StorageClass::from_static(STANDARD)),
@@ -140,12 +139,4 @@ impl Ops {
         let permission = Some(dto::Permission::from_static(dto::Permission::FULL_CONTROL));
         vec![dto::Grant { grantee: Some(grantee), permission }]
     }
-}
-
-/// Of a value in parts without the number of parts behind it.
-fn bare(sum: &Checksum) -> dto::Checksum {
-    let kind = sum.composite.is_some();
-    let mut shown = checksum(Some(&Checksum { composite: None, ..sum.clone() }));
-    shown.checksum_type = Some(super::convert::checksum_type(kind));
-    shown
 }

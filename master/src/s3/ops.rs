@@ -356,9 +356,10 @@ impl S3 for Ops {
         req: S3Request<GetBucketEncryptionInput>,
     ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(
-            ServerSideEncryptionConfigurationNotFoundError,
-            "The server side encryption configuration was not found"
+        Err(super::error::custom(
+            "ServerSideEncryptionConfigurationNotFoundError",
+            http::StatusCode::NOT_FOUND,
+            "The server side encryption configuration was not found",
         ))
     }
 
