@@ -2,6 +2,7 @@
 
 The connection goes to the endpoint all the same; only the `Host` header differs.
 """
+
 import os
 
 import pytest
