@@ -207,6 +207,37 @@ def test_private_is_what_it_is(s3, bucket):
     only_the_owner(s3.get_bucket_acl(Bucket=bucket))
 
 
+def test_what_is_shown_may_be_set(s3, bucket):
+    # s3cmd copies the list of permissions from object to object.
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for path in [f"/{bucket}", f"/{bucket}/k"]:
+        shown = wire.signed("GET", path, query=[("acl", "")])
+        answer = wire.signed("PUT", path, query=[("acl", "")], body=shown.body)
+        assert answer.status == 200, answer
+    only_the_owner(s3.get_bucket_acl(Bucket=bucket))
+    only_the_owner(s3.get_object_acl(Bucket=bucket, Key="k"))
+
+
+def test_everything_for_the_owner_of_the_bucket_is_private_too(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL="bucket-owner-full-control")
+    only_the_owner(s3.get_object_acl(Bucket=bucket, Key="k"))
+
+
+def test_a_list_for_everybody(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    shown = wire.signed("GET", f"/{bucket}/k", query=[("acl", "")]).body
+    grant = (
+        b'<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><URI>'
+        b"http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee><Permission>READ</Permission></Grant>"
+    )
+    wider = shown.replace(b"</AccessControlList>", grant + b"</AccessControlList>")
+    assert wider != shown
+    answer = wire.signed("PUT", f"/{bucket}/k", query=[("acl", "")], body=wider)
+    assert answer.verdict in REFUSALS, answer
+    only_the_owner(s3.get_object_acl(Bucket=bucket, Key="k"))
+    assert wire.anonymous("GET", f"/{bucket}/k").verdict == (403, "AccessDenied")
+
+
 @pytest.mark.parametrize("acl", ["public-read", "public-read-write", "authenticated-read"])
 def test_other_permissions(s3, bucket, acl):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
