@@ -117,7 +117,8 @@ async fn checksums() {
     let store = Store::start("object-store-checksums").await;
     make_bucket(&store, "of-object-store").await;
     for algorithm in [object_store::aws::Checksum::SHA256, object_store::aws::Checksum::CRC64NVME] {
-        let client = client(&store, "of-object-store").with_checksum_algorithm(algorithm).build().expect("a client");
+        let client =
+            client(&store, "of-object-store").with_checksum_algorithm(algorithm).build().expect("a client");
         theirs::put_get_delete_list(&client).await;
         theirs::multipart(&client, &client).await;
     }

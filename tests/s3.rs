@@ -134,22 +134,30 @@ async fn passes(name: &str, python: &Path, mut command: Command) {
     let programs = python.parent().expect("a Python is in a directory");
     command.current_dir(folder.path()).env("PATH", path_with(programs)).env("PYTHONDONTWRITEBYTECODE", "1");
     command.env("TMPDIR", folder.path()).envs(store.environment.iter().cloned());
-    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "AWS_CA_BUNDLE"] {
+    for name in
+        ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "AWS_CA_BUNDLE"]
+    {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(file.try_clone().expect("a descriptor")).stderr(file).kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().expect("a descriptor"))
+        .stderr(file)
+        .kill_on_drop(true);
     let ended = tokio::time::timeout(LIMIT, command.status()).await;
     let text = String::from_utf8_lossy(&fs::read(&said).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
-    let status = ended.unwrap_or_else(|_| panic!("still running after {LIMIT:?}:\n{tail}")).expect("it was started");
+    let status =
+        ended.unwrap_or_else(|_| panic!("still running after {LIMIT:?}:\n{tail}")).expect("it was started");
     assert!(status.success(), "{status}:\n{tail}");
 }
 
 /// A Python with packages, in a directory of the build; made at the first use, by one test while the others wait. None,
 /// loudly, when it cannot be made.
 async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
-    const CHECK: &str = "import sys; from importlib.metadata import version; [version(p) for p in sys.argv[1:]]";
+    const CHECK: &str =
+        "import sys; from importlib.metadata import version; [version(p) for p in sys.argv[1:]]";
     let folder = target().join(venv);
     let python = folder.join("bin/python");
     let name = python.to_string_lossy().into_owned();
@@ -178,7 +186,10 @@ fn source(folder: &str) -> PathBuf {
 
 /// The search path, with one directory in front.
 fn path_with(first: &Path) -> OsString {
-    #[expect(clippy::disallowed_methods, reason = "programs are looked for where the person who runs the tests has them")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "programs are looked for where the person who runs the tests has them"
+    )]
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(first.to_owned()).chain(std::env::split_paths(&path));
     std::env::join_paths(all).expect("no directory has a colon in its name")

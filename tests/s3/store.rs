@@ -45,7 +45,9 @@ async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>
     let s3 = format!("127.0.0.1:{}", free_port());
     let secret = folder.join("secret");
     let mut args: Vec<OsString> =
-        ["server", "--listen", "127.0.0.1:0", "--volumes", "3", "--reserve", "16MiB"].map(Into::into).to_vec();
+        ["server", "--listen", "127.0.0.1:0", "--volumes", "3", "--reserve", "16MiB"]
+            .map(Into::into)
+            .to_vec();
     args.extend(["--s3-domain", DOMAIN, "--s3-listen", &s3].map(OsString::from));
     args.extend(["--data".into(), folder.join("data").into(), "--secret-file".into(), secret.clone().into()]);
     let server = Server::start(Spec::new("server", "barge", args), folder.path()).await.expect("a server");

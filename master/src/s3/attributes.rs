@@ -139,4 +139,22 @@ impl Ops {
         let permission = Some(dto::Permission::from_static(dto::Permission::FULL_CONTROL));
         vec![dto::Grant { grantee: Some(grantee), permission }]
     }
+
+    /// An access list that says what is so anyway may be set; others are not there.
+    pub fn refuse_acl_of(
+        &self,
+        canned: Option<String>,
+        policy: Option<dto::AccessControlPolicy>,
+    ) -> S3Result<()> {
+        let Some(policy) = policy else {
+            return super::refuse_acl(Some(canned.as_deref().unwrap_or("none")));
+        };
+        let ours = |grant: &dto::Grant| {
+            let full = grant.permission.as_ref().is_some_and(|p| p.as_str() == dto::Permission::FULL_CONTROL);
+            let id = grant.grantee.as_ref().and_then(|g| g.id.as_ref());
+            full && id == Some(&self.owner)
+        };
+        let same = canned.is_none() && policy.grants.is_some_and(|g| !g.is_empty() && g.iter().all(ours));
+        super::refuse_acl((!same).then_some("other"))
+    }
 }
