@@ -186,10 +186,6 @@ fn source(folder: &str) -> PathBuf {
 
 /// The search path, with one directory in front.
 fn path_with(first: &Path) -> OsString {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "programs are looked for where the person who runs the tests has them"
-    )]
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(first.to_owned()).chain(std::env::split_paths(&path));
     std::env::join_paths(all).expect("no directory has a colon in its name")
