@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
+use shared::http::tls::scheme;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
@@ -92,13 +93,18 @@ pub enum RunError {
 /// # Errors
 /// When it cannot start, or its metadata store fails.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
-    let address = config.advertise.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
+    let address = config.advertise.clone().unwrap_or(format!(
+        "{}://{}",
+        scheme(config.tls.as_ref()),
+        listener.local_addr()?
+    ));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
     check_reachable(&address)?;
     check_reachable(&public_url)?;
     let metrics = Metrics::default();
     let master_metrics = MasterMetrics::new(&metrics);
-    let peers = PeerClient::new(config.secret.clone(), config.clock.clone());
+    let peers = PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone());
+    let tls = config.tls.clone();
     let me = Peer { address, public_url };
     let group = Arc::new(start_group(&config, me, peers.clone(), &master_metrics).await?);
     let probe = {
@@ -125,7 +131,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             Err(RunError::MetadataFailed(error))
         }
         why = group.stopped() => Err(RunError::ConsensusFailed(why)),
-        () = serve::run(listener, face, http_metrics, shutdown) => Ok(()),
+        () = serve::run(listener, tls, face, http_metrics, shutdown) => Ok(()),
     };
     if let Err(error) = &outcome {
         tracing::error!(%error, "this master ends");

@@ -23,11 +23,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
     let (config, listen) = args.into_config()?;
+    let scheme = shared::http::tls::scheme(config.tls.as_ref());
     let shutdown = Shutdown::on_signals()?;
     let listener =
         shared::http::socket::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     // The one line on standard output: who started us with port 0 learns the port from it.
-    writeln!(std::io::stdout(), "master listening on http://{address}")?;
+    writeln!(std::io::stdout(), "master listening on {scheme}://{address}")?;
     Ok(master::run(config, listener, shutdown).await?)
 }
