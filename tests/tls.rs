@@ -246,6 +246,81 @@ async fn three_masters_in_one_process_speak_tls() {
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
+/// Waits until all masters have a vote and are where they say, by the word of this one; the addresses they have.
+async fn agreed(client: &Client, secure: usize) {
+    eventually(UP, "three masters at their new addresses", async || {
+        let known: Masters = client.json("/_/masters").await?;
+        known.leader()?;
+        let voters = known.masters.iter().filter(|m| m.role != MasterRole::Learner);
+        let there = known.masters.iter().filter(|m| m.address.starts_with("https://")).count();
+        (voters.count() == 3 && there == secure).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_a_cluster_is_switched_one_server_at_a_time() {
+    let site = Site::new("tls_switch");
+    let start = async |name: &str, program, args: &[&str]| {
+        let mut spec = Spec::new(name, program, args.iter().copied());
+        add(&mut spec, "--tls-ca", &site.ca);
+        add(&mut spec, "--secret-file", site.folder.join("secret"));
+        add(&mut spec, "--listen", format!("127.0.0.1:{}", free_port()));
+        Server::start(spec, site.folder.path()).await.expect("it starts")
+    };
+    let mut masters = vec![start("master1", "master", &["meta1"]).await];
+    for n in 2..=3 {
+        let (name, data) = (format!("master{n}"), format!("meta{n}"));
+        masters.push(start(&name, "master", &[&data, "--join", masters[0].url()]).await);
+    }
+    let list = |masters: &[Server]| masters.iter().map(Server::url).collect::<Vec<_>>().join(",");
+    let first = list(&masters);
+    let mut volumes = Vec::new();
+    for n in 1..=2 {
+        let (name, data) = (format!("volume{n}"), format!("data{n}"));
+        let args = [&data, "--master", &first, "--reserve", "16777216"];
+        volumes.push(start(&name, "volume", &args).await);
+    }
+    for master in &masters {
+        site.healthy(master.url()).await;
+    }
+    agreed(&site.client(masters[0].url()), 0).await;
+    let secure = async |server: &mut Server| {
+        assert!(server.terminate().await.success());
+        add(server.spec_mut(), "--tls-cert", &site.chain);
+        add(server.spec_mut(), "--tls-key", &site.key);
+        server.restart().await.expect("it comes back");
+        site.healthy(server.url()).await;
+    };
+    for n in 0..3 {
+        secure(&mut masters[n]).await;
+        for master in &masters {
+            agreed(&site.client(master.url()), n + 1).await;
+        }
+        let client = site.client(masters[n].url());
+        assert_eq!(client.put(&format!("k{n}"), value(4, 50_000)).await.expect("an answer").status, 201);
+    }
+    let now = list(&masters);
+    for volume in &mut volumes {
+        for arg in &mut volume.spec_mut().args {
+            if *arg == *first {
+                *arg = now.clone().into();
+            }
+        }
+        secure(volume).await;
+    }
+    let client = site.client(masters[0].url());
+    eventually(UP, "both volumes are back", async || {
+        let answer = client.put("last", value(5, 50_000)).await.ok()?;
+        (answer.is_success() && answer.text().contains("\"replicas\":2")).then_some(())
+    })
+    .await;
+    for n in 0..3 {
+        let got = client.get(&format!("k{n}")).await.expect("an answer");
+        assert!(got.status == 200 && got.body == value(4, 50_000));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_go_together_does_not_start() {
     let site = Site::new("tls_refused");
