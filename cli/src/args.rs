@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use master::s3::args::S3Args;
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};
@@ -98,6 +99,8 @@ pub(crate) struct ServerArgs {
     /// Where the first master listens; volumes take the ports after it, further masters those after them
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
     /// Where clients reach the master, when that differs from --listen
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,

@@ -15,6 +15,7 @@ use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
 use crate::config::{Config, Replication, ReplicationError};
+use crate::s3::args::S3Args;
 
 /// Barge's master: key metadata, placement, tickets and commits.
 ///
@@ -75,6 +76,8 @@ pub struct Args {
     /// Believe other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
+    #[command(flatten)]
+    s3: S3Args,
     /// text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -99,13 +102,20 @@ pub enum ArgsError {
 }
 
 impl Args {
+    /// Where S3 clients are answered, if they are.
+    pub fn s3_listen(&self) -> Option<SocketAddr> {
+        self.s3.s3_listen
+    }
+
     /// Checks them. The second part is where to listen.
     ///
     /// # Errors
     /// When they do not go together, or the secret cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
-        exposure::say(listen, self.insecure_no_auth);
+        for listen in [Some(listen), self.s3.s3_listen].into_iter().flatten() {
+            exposure::say(listen, self.insecure_no_auth);
+        }
         let secret = ClusterSecret::find(
             self.secret_file.as_deref(),
             self.xdg_config_home.as_deref(),
@@ -130,7 +140,9 @@ impl Args {
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
-        config.open = exposure::open_without_keys(listen, self.insecure_no_auth);
+        self.s3.apply(&mut config);
+        let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
+        config.open = exposure::open_without_keys(listening, self.insecure_no_auth);
         Ok((config, listen))
     }
 }

@@ -140,7 +140,7 @@ impl Cluster {
         }
     }
 
-    /// The volumes for a new value of `key`: as many as wanted, fewer when fewer are usable, never fewer than the minimum.
+    /// The volumes for a new value of `key`, those of `prefer` first: as many as wanted, fewer when fewer are usable, never fewer than the minimum.
     ///
     /// # Errors
     /// When there are not enough, with the reason.
@@ -149,14 +149,21 @@ impl Cluster {
         key: &Key,
         bytes: u64,
         replication: Replication,
+        prefer: &[VolumeId],
         avoid: &[VolumeId],
     ) -> Result<Vec<Reachable>, NoPlace> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let up = |v: VolumeId| {
             !avoid.contains(&v) && view.seats.get(&v).is_some_and(|s| s.takes_writes(self.down_after))
         };
-        let chosen =
-            view.ring.place(key, replication.wanted(), |v| up(v) && view.seats[&v].available() >= bytes);
+        let takes = |v: VolumeId| up(v) && view.seats[&v].available() >= bytes;
+        let mut chosen: Vec<_> = prefer.iter().copied().filter(|v| takes(*v)).collect();
+        if chosen.len() < replication.wanted() {
+            let proposed = view.ring.place(key, replication.wanted(), takes);
+            let more: Vec<_> = proposed.into_iter().filter(|v| !chosen.contains(v)).collect();
+            chosen.extend(more);
+        }
+        chosen.truncate(replication.wanted());
         if chosen.len() >= replication.min() {
             return Ok(chosen.into_iter().filter_map(|v| view.seats.get(&v)).map(Seat::reachable).collect());
         }

@@ -8,9 +8,11 @@ use shared::clock::Clock;
 use shared::http::tls::Tls;
 use shared::http::trust::Trust;
 use shared::limits::{
-    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX,
+    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX, UPLOAD_EXPIRY,
 };
 use shared::secret::ClusterSecret;
+
+use crate::s3::Settings;
 
 /// Everything a master needs to know.
 #[derive(Clone, Debug)]
@@ -43,6 +45,10 @@ pub struct Config {
     pub trust: Trust,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
+    /// How the S3 face is set up.
+    pub s3: Settings,
+    /// An upload in parts that was not completed goes when it is this old.
+    pub upload_expiry: Duration,
     /// The clock.
     pub clock: Clock,
 }
@@ -102,6 +108,8 @@ impl Config {
             tls: None,
             trust: Trust::default(),
             secret,
+            s3: Settings::default(),
+            upload_expiry: UPLOAD_EXPIRY,
             clock: Clock::System,
         }
     }

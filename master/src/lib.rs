@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod auth;
+mod change;
 pub mod cluster;
 pub mod config;
 pub mod db;
@@ -18,6 +19,7 @@ pub mod raft;
 mod read;
 pub mod rebuild;
 pub mod restore;
+pub mod s3;
 pub mod sequencer;
 pub mod snapshot;
 pub mod state;
@@ -80,6 +82,9 @@ pub enum RunError {
         "the consensus of the masters failed: {0}. See the log; mend the disk, then start the master again"
     )]
     ConsensusFailed(String),
+    /// The domain of its buckets.
+    #[error("buckets cannot stand in front of that domain: {0}")]
+    Domain(#[from] s3::DomainError),
     /// No cluster begins.
     #[error("a new cluster cannot be begun: {0}")]
     NotFounded(String),
@@ -88,16 +93,18 @@ pub enum RunError {
     MetadataFailed(Arc<TableError>),
 }
 
-/// Runs a master on `listener` until `shutdown`.
+/// Runs a master on `listener`, and by S3 on `s3` where there is one, until `shutdown`.
 ///
 /// # Errors
 /// When it cannot start, or its metadata store fails.
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
-    let address = config.advertise.clone().unwrap_or(format!(
-        "{}://{}",
-        scheme(config.tls.as_ref()),
-        listener.local_addr()?
-    ));
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    s3: Option<TcpListener>,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let scheme = scheme(config.tls.as_ref());
+    let address = config.advertise.clone().unwrap_or(format!("{scheme}://{}", listener.local_addr()?));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
     check_reachable(&address)?;
     check_reachable(&public_url)?;
@@ -118,9 +125,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         secret: config.secret.clone(),
         clock: config.clock.clone(),
     };
-    let face = Arc::new(http::Face { desk, master: OnceLock::new(), metrics });
-    let belonging =
-        belong(config, Arc::clone(&group), peers, master_metrics, Arc::clone(&face), shutdown.clone());
+    let faces = Faces {
+        native: Arc::new(http::Face { desk, master: OnceLock::new(), metrics }),
+        s3: Arc::new(s3::Face::default()),
+    };
+    let (native, by_s3) = (Arc::clone(&faces.native), Arc::clone(&faces.s3));
+    let serving_s3 = s3.map(|listener| {
+        serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
+    });
+    let belonging = belong(config, Arc::clone(&group), peers, master_metrics, faces, shutdown.clone());
     let mut failed = group.machine().failure();
     // In this order: a master that has a cluster serves it before it takes the first connection.
     let outcome = tokio::select! {
@@ -131,7 +144,12 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             Err(RunError::MetadataFailed(error))
         }
         why = group.stopped() => Err(RunError::ConsensusFailed(why)),
-        () = serve::run(listener, tls, face, http_metrics, shutdown) => Ok(()),
+        ((), _) = async {
+            tokio::join!(
+                serve::run(listener, tls, native, http_metrics, shutdown),
+                futures_util::future::OptionFuture::from(serving_s3),
+            )
+        } => Ok(()),
     };
     if let Err(error) = &outcome {
         tracing::error!(%error, "this master ends");
@@ -159,13 +177,19 @@ async fn start_group(
     Ok(Group::start(database, me, peers, config.entries_kept, Box::new(observe)).await?)
 }
 
+/// What clients see of a master.
+struct Faces {
+    native: Arc<http::Face>,
+    s3: Arc<s3::Face>,
+}
+
 /// Finds this master's cluster, or begins one, and then serves it until the end.
 async fn belong(
     config: Config,
     group: Arc<Group>,
     peers: PeerClient,
     metrics: MasterMetrics,
-    face: Arc<http::Face>,
+    faces: Faces,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let cluster = join::cluster(&config, &group, &peers).await?;
@@ -179,6 +203,7 @@ async fn belong(
         public_url: group.me().public_url.clone(),
         metrics,
         reclaim: Arc::new(Notify::new()),
+        scrap: Arc::new(Notify::new()),
         told: told::Told::default(),
         turn: AtomicUsize::new(0),
         database,
@@ -187,7 +212,8 @@ async fn belong(
     });
     tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
     let mut workers = start_workers(&master, &shutdown);
-    let _ = face.master.set(Arc::clone(&master));
+    faces.s3.open(&master)?;
+    let _ = faces.native.master.set(Arc::clone(&master));
     workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
     shutdown.wait().await;
     for worker in workers {
@@ -211,6 +237,12 @@ fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::
             work::orphans::Orphans::new(Arc::clone(master)),
             orphan_interval,
             alone(),
+            shutdown.clone(),
+        )),
+        tokio::spawn(run_worker(
+            work::uploads::Uploads::new(Arc::clone(master)),
+            RECLAIM_INTERVAL,
+            Arc::clone(&master.scrap),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(

@@ -1,6 +1,7 @@
 //! Listing: a range scan over the objects, grouped at a delimiter, with a true cursor: the page after
 //! `next` begins exactly where this one ended, whatever was written in between.
 
+use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{ListPage, ListedKey};
@@ -47,12 +48,32 @@ impl ListQuery {
     }
 }
 
-/// One page.
+/// What stands on a page.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Keys in byte order, and their objects.
+    pub objects: Vec<(Key, Object)>,
+    /// With a delimiter: what keys share up to it, in byte order.
+    pub prefixes: Vec<String>,
+    /// Hand this back as `start` for the next page; none at the end.
+    pub next: Option<String>,
+}
+
+/// One page, as the native face has it.
 ///
 /// # Errors
 /// When sled fails or a record is damaged.
 pub fn page(tree: &sled::Tree, query: &ListQuery) -> Result<ListPage, TableError> {
-    let mut page = ListPage { keys: Vec::new(), prefixes: Vec::new(), next: None };
+    let Found { objects, prefixes, next } = find(tree, query)?;
+    Ok(ListPage { keys: objects.into_iter().map(listed).collect(), prefixes, next })
+}
+
+/// One page.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
+    let mut page = Found::default();
     let mut last: Option<String> = None;
     let mut after = query.start.as_ref().map(|start| match query.common_prefix(start) {
         // The cursor stands on a common prefix: what it stands for has been listed.
@@ -65,7 +86,7 @@ pub fn page(tree: &sled::Tree, query: &ListQuery) -> Result<ListPage, TableError
             let (key, object) = item?;
             let damaged = || TableError::Damaged { kind: Kind::Object, bytes: key.len() };
             let key = String::from_utf8(key.clone()).map_err(|_| damaged())?;
-            if page.keys.len() + page.prefixes.len() == query.limit {
+            if page.objects.len() + page.prefixes.len() == query.limit {
                 page.next = last;
                 return Ok(page);
             }
@@ -76,7 +97,7 @@ pub fn page(tree: &sled::Tree, query: &ListQuery) -> Result<ListPage, TableError
                 continue 'scan;
             }
             last = Some(key.clone());
-            page.keys.push(listed(&key, object).ok_or_else(damaged)?);
+            page.objects.push((key.parse().map_err(|_| damaged())?, object));
         }
         return Ok(page);
     }
@@ -96,15 +117,15 @@ fn beyond(prefix: &str) -> Vec<u8> {
     [prefix.as_bytes(), &[AFTER_ALL]].concat()
 }
 
-fn listed(key: &str, object: Object) -> Option<ListedKey> {
-    Some(ListedKey {
-        key: key.parse().ok()?,
+fn listed((key, object): (Key, Object)) -> ListedKey {
+    ListedKey {
+        key,
         size: object.size,
         blake3: object.digest,
         generation: object.generation,
         content_type: object.content_type,
         last_modified: object.generation.created().http_date(),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +151,8 @@ mod tests {
                 metadata: vec![],
                 wanted: 1,
                 blobs: vec![Blob { id, length: 1, replicas: vec![] }],
+                attributes: Default::default(),
+                parts: None,
             };
             tables.put_object(&key.parse().unwrap(), &object);
         }

@@ -43,6 +43,8 @@ pub struct Master {
     pub metrics: MasterMetrics,
     /// Wakes the reclaim worker.
     pub reclaim: Arc<Notify>,
+    /// Wakes the worker that takes deleted parts out of the tables.
+    pub scrap: Arc<Notify>,
     /// Requests that wait until volumes have been told.
     pub told: Told,
     /// Spreads reads over replicas.
@@ -52,7 +54,13 @@ pub struct Master {
 impl Master {
     /// The path and query of a volume's URL for `operation` on `blob` of `key`. Holds a ticket: never logged.
     pub fn target(&self, key: &Key, blob: BlobId, hops: u8, operation: Operation) -> String {
-        let ticket = Ticket {
+        let ticket = self.ticket(blob, hops, operation);
+        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+    }
+
+    /// Permission for `operation` on `blob`, from now on.
+    pub fn ticket(&self, blob: BlobId, hops: u8, operation: Operation) -> Ticket {
+        Ticket {
             cluster: self.cluster.id(),
             blob,
             expires: self.config.clock.now().after(TICKET_LIFETIME),
@@ -60,8 +68,7 @@ impl Master {
             master: self.address.clone(),
             master_public: self.public_url.clone(),
             operation,
-        };
-        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+        }
     }
 
     /// The access keys, as this master knows them.

@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use http::header::{HeaderMap, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::entity::{Entity, Piece};
-use shared::ids::VolumeId;
+use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::{CALL_TIMEOUT, HOPS_MAX};
 use shared::range::ByteRange;
@@ -21,7 +22,9 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::cluster::Reachable;
 use crate::master::Master;
+use crate::tables::TableError;
 use crate::tables::object::{self, Blob, Object};
+use crate::tables::upload::{self, PartRecord};
 use crate::write::redirect;
 
 /// The value of a key as its answers describe it.
@@ -29,7 +32,7 @@ pub fn entity(object: &Object) -> Entity<'_> {
     Entity {
         generation: object.generation,
         size: object.size,
-        digest: object.digest,
+        etag: format!("\"{}\"", object.native_tag()),
         content_type: object.content_type.as_deref(),
         metadata: &object.metadata,
     }
@@ -62,7 +65,7 @@ pub async fn head(master: &Master, key: &Key, headers: &HeaderMap) -> Result<Res
 /// # Errors
 /// 404, 412, and 503 when no replica is alive or the client was sent round too often.
 pub async fn redirected(
-    master: &Master,
+    master: &Arc<Master>,
     key: &Key,
     headers: &HeaderMap,
     hops: u8,
@@ -79,26 +82,37 @@ pub async fn redirected(
         )
         .for_key(key));
     }
-    let [blob] = object.blobs.as_slice() else {
-        return Err(ErrorReply::new(ErrorCode::Unavailable, "the value has several parts", "add ?stream")
-            .for_key(key));
-    };
-    let alive = master.cluster.alive(&blob.replicas);
+    let (blob, volumes) = whole(&object).ok_or_else(|| unreadable(key))?;
+    let alive = master.cluster.alive(volumes);
     let Some(replica) = alive.get(master.next_turn(alive.len())) else {
-        return Err(no_replica(blob, key));
+        if object.parts.is_some() {
+            // Its parts may be on several volumes.
+            return streamed(master, key, headers).await;
+        }
+        return Err(no_replica(volumes.len(), key));
     };
     master.metrics.reads_redirected.inc();
-    let target = master.target(key, blob.id, hops, Operation::Read(replica.volume));
+    let target = master.target(key, blob, hops, Operation::Read(replica.volume));
     Ok(redirect(
         &format!("{}{target}", replica.public_url),
         "follow the Location of this answer (curl -L does)",
     ))
 }
 
-fn no_replica(blob: &Blob, key: &Key) -> ErrorReply {
+/// The blob that stands for the whole value, and the volumes that can read all of it.
+fn whole(object: &Object) -> Option<(BlobId, &[VolumeId])> {
+    let blob = object.blobs.first()?;
+    Some((blob.id, object.parts.as_ref().map_or(&blob.replicas, |parts| &parts.whole)))
+}
+
+fn unreadable(key: &Key) -> ErrorReply {
+    ErrorReply::new(ErrorCode::Internal, "the value has no blob", "see the master's log").for_key(key)
+}
+
+fn no_replica(volumes: usize, key: &Key) -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Unavailable,
-        format!("none of the {} volumes that hold the value is up", blob.replicas.len()),
+        format!("none of the {volumes} volumes that hold the value is up"),
         "see `barge cluster status`; try again when one of them is back",
     )
     .for_key(key)
@@ -118,33 +132,48 @@ pub async fn streamed(
     for _ in 0..HOPS_MAX {
         let object = find(master, key).await?;
         let plan = entity(&object).answer(&Method::GET, headers).map_err(|e| e.for_key(key))?;
-        let pieces: VecDeque<_> = plan.pieces.into();
-        let mut download =
-            Download { master: Arc::clone(master), key: key.clone(), object, pieces, open: None };
-        match download.next().await {
-            Ok(first) => {
-                let rest = unfold(Some(download), |state| async move {
-                    let mut download = state?;
-                    match download.next().await {
-                        Ok(Some(bytes)) => Some((Ok(bytes), Some(download))),
-                        Ok(None) => None,
-                        Err(e) => Some((Err(BodyFailure::from(e)), None)),
-                    }
-                });
-                use futures_util::StreamExt;
-                let first = futures_util::stream::iter(first.map(Ok));
-                return Ok(plan.head.map(|()| body::stream(first.chain(rest))));
-            }
+        match open(master, key, object, plan.pieces.into()).await {
+            Ok(body) => return Ok(plan.head.map(|()| body)),
             Err(Interrupted::Gone) => master.group.current().await?,
-            Err(Interrupted::NoReplica(blob)) => return Err(no_replica(&blob, key)),
+            Err(Interrupted::NoReplica(volumes)) => return Err(no_replica(volumes, key)),
+            Err(Interrupted::Tables(e)) => return Err(ErrorReply::from(e).for_key(key)),
         }
     }
-    Err(ErrorReply::new(
+    Err(replaced(key))
+}
+
+fn replaced(key: &Key) -> ErrorReply {
+    ErrorReply::new(
         ErrorCode::Unavailable,
         "the value was replaced again and again while it was being opened",
         "try again",
     )
-    .for_key(key))
+    .for_key(key)
+}
+
+/// The bytes of an object: the body of an answer whose first bytes are there.
+///
+/// # Errors
+/// When it is not there any more, or nobody can read it.
+pub async fn open(
+    master: &Arc<Master>,
+    key: &Key,
+    object: Object,
+    pieces: VecDeque<Piece>,
+) -> Result<Body, Interrupted> {
+    let mut download =
+        Download { master: Arc::clone(master), key: key.clone(), object, pieces, open: None, parts: None };
+    let first = download.next().await?;
+    let rest = unfold(Some(download), |state| async move {
+        let mut download = state?;
+        match download.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(download))),
+            Ok(None) => None,
+            Err(e) => Some((Err(BodyFailure::from(e)), None)),
+        }
+    });
+    let first = futures_util::stream::iter(first.map(Ok));
+    Ok(body::stream(first.chain(rest)))
 }
 
 /// A streamed answer under way.
@@ -154,6 +183,8 @@ struct Download {
     object: Object,
     pieces: VecDeque<Piece>,
     open: Option<Open>,
+    /// Of a value in parts that no volume can read whole.
+    parts: Option<Vec<Blob>>,
 }
 
 /// A volume's answer under way: bytes `at..end` of the object are still to come from it.
@@ -168,11 +199,16 @@ struct Open {
 
 /// Why a streamed answer cannot go on.
 #[derive(Debug, thiserror::Error)]
-enum Interrupted {
+pub enum Interrupted {
+    /// The look-up is to be repeated.
     #[error("the value was replaced or moved")]
     Gone,
+    /// None of so many volumes is alive, or can read it.
     #[error("no live replica can go on with the value")]
-    NoReplica(Blob),
+    NoReplica(usize),
+    /// Where its parts are is not known.
+    #[error(transparent)]
+    Tables(#[from] TableError),
 }
 
 impl Download {
@@ -201,23 +237,64 @@ impl Download {
                 None => return Ok(None),
                 Some(Piece::Text(text)) => return Ok(Some(text)),
                 Some(Piece::Range(range)) => {
-                    self.open = Some(self.fetch(range.start(), range.end() + 1).await?);
+                    let open = self.fetch(range.start(), range.end() + 1).await?;
+                    if let Some(rest) = ByteRange::new(open.end, range.end(), self.object.size) {
+                        self.pieces.push_front(Piece::Range(rest));
+                    }
+                    self.open = Some(open);
                 }
             }
         }
     }
 
-    /// Asks live replicas in turn for bytes `at..end`.
-    async fn fetch(&self, at: u64, end: u64) -> Result<Open, Interrupted> {
-        let [blob] = self.object.blobs.as_slice() else { return Err(Interrupted::Gone) };
-        let alive = self.master.cluster.alive(&blob.replicas);
+    /// Asks live replicas in turn for bytes `at..end` of the object, or as many of them as one blob has.
+    async fn fetch(&mut self, at: u64, end: u64) -> Result<Open, Interrupted> {
+        let (blob, volumes) = whole(&self.object).ok_or(Interrupted::Gone)?;
+        if self.object.parts.is_none() || !self.master.cluster.alive(volumes).is_empty() {
+            let volumes = volumes.to_vec();
+            let span = Span { base: 0, at, end, length: self.object.size };
+            return self.fetch_from(blob, &volumes, span).await;
+        }
+        let parts = self.parts()?;
+        let mut base = 0;
+        for part in parts {
+            if at < base + part.length {
+                let span = Span { base, at, end: end.min(base + part.length), length: part.length };
+                let (id, replicas) = (part.id, part.replicas.clone());
+                return self.fetch_from(id, &replicas, span).await;
+            }
+            base += part.length;
+        }
+        Err(Interrupted::Gone)
+    }
+
+    /// Where the parts are.
+    fn parts(&mut self) -> Result<&[Blob], Interrupted> {
+        let upload = self.object.parts.as_ref().map(|p| p.upload).ok_or(Interrupted::Gone)?;
+        if self.parts.is_none() {
+            let of = |r: PartRecord| Blob { id: r.part.blob, length: r.part.length, replicas: r.replicas };
+            let tree = self.master.database.tree();
+            let parts: Vec<_> =
+                upload::parts(&tree, upload, 0).map(|r| r.map(of)).collect::<Result<_, _>>()?;
+            if parts.iter().map(|p| p.length).sum::<u64>() != self.object.size {
+                // They are on their way out.
+                return Err(Interrupted::Gone);
+            }
+            self.parts = Some(parts);
+        }
+        Ok(self.parts.as_deref().unwrap_or_default())
+    }
+
+    async fn fetch_from(&self, blob: BlobId, volumes: &[VolumeId], span: Span) -> Result<Open, Interrupted> {
+        let alive = self.master.cluster.alive(volumes);
         let turn = self.master.next_turn(alive.len());
         let mut gone = false;
         for replica in alive.iter().cycle().skip(turn).take(alive.len()) {
-            match self.ask(blob, replica, at, end).await {
+            match self.ask(blob, replica, span).await {
                 Some(answer) if answer.status() == StatusCode::TEMPORARY_REDIRECT => gone = true,
                 Some(answer) if answer.status().is_success() => {
-                    return Ok(Open { body: answer.into_body(), volume: replica.volume, from: at, at, end });
+                    let (body, Span { at, end, .. }) = (answer.into_body(), span);
+                    return Ok(Open { body, volume: replica.volume, from: at, at, end });
                 }
                 Some(answer) => {
                     tracing::warn!(volume = replica.address, status = %answer.status(), "volume refused a read");
@@ -225,19 +302,28 @@ impl Download {
                 None => self.master.cluster.suspect(replica.volume),
             }
         }
-        Err(if gone { Interrupted::Gone } else { Interrupted::NoReplica(blob.clone()) })
+        Err(if gone { Interrupted::Gone } else { Interrupted::NoReplica(volumes.len()) })
     }
 
-    async fn ask(&self, blob: &Blob, replica: &Reachable, at: u64, end: u64) -> Option<Response<Incoming>> {
-        let target = self.master.target(&self.key, blob.id, 0, Operation::Read(replica.volume));
+    async fn ask(&self, blob: BlobId, replica: &Reachable, span: Span) -> Option<Response<Incoming>> {
+        let target = self.master.target(&self.key, blob, 0, Operation::Read(replica.volume));
         let mut request = Request::get(format!("{}{target}", replica.address));
-        if let Some(range) =
-            ByteRange::new(at, end - 1, self.object.size).filter(|r| r.len() < self.object.size)
-        {
+        let (first, last) = (span.at - span.base, span.end - 1 - span.base);
+        if let Some(range) = ByteRange::new(first, last, span.length).filter(|r| r.len() < span.length) {
             request = request.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
         }
         self.master.peers.http().send_within(request.body(body::empty()).ok()?, CALL_TIMEOUT).await.ok()
     }
+}
+
+/// Bytes `at..end` of an object, in a blob that begins at its byte `base`.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    base: u64,
+    at: u64,
+    end: u64,
+    /// Of the blob.
+    length: u64,
 }
 
 #[derive(Debug)]

@@ -138,6 +138,8 @@ pub enum WriteCondition {
     /// `If-Match: "…"`: the value is one of these. Tags that no value of ours can have are left out, so the
     /// list may be empty, and then never holds.
     Matches(Vec<Digest>),
+    /// As `Matches`, by the entity tags that S3 clients see, without their quotes.
+    Tagged(Vec<String>),
 }
 
 impl WriteCondition {
@@ -157,19 +159,23 @@ impl WriteCondition {
             (Some(Tags::Any), None) => Ok(Self::AnyPresent),
             (Some(Tags::Some(tags)), None) => {
                 let strong = tags.iter().filter(|t| !t.weak);
-                Ok(Self::Matches(strong.filter_map(|t| t.opaque.parse().ok()).collect()))
+                // What is behind a dash counts the parts of a value that came in parts.
+                let digest = |t: &Tag| t.opaque.split('-').next().and_then(|hex| hex.parse().ok());
+                Ok(Self::Matches(strong.filter_map(digest).collect()))
             }
             (Some(_), Some(_)) => Err(ConditionError::Both),
         }
     }
 
-    /// Whether a write may happen on top of this value, or of none.
-    pub fn holds(&self, current: Option<&Digest>) -> bool {
+    /// Whether a write may happen on top of this value, or of none. `tag` is the value's entity tag as S3 clients see it,
+    /// without quotes.
+    pub fn holds(&self, current: Option<&Digest>, tag: impl FnOnce() -> String) -> bool {
         match self {
             Self::None => true,
             Self::Absent => current.is_none(),
             Self::AnyPresent => current.is_some(),
             Self::Matches(digests) => current.is_some_and(|c| digests.contains(c)),
+            Self::Tagged(tags) => current.is_some() && tags.contains(&tag()),
         }
     }
 }
@@ -354,9 +360,15 @@ mod tests {
             (WriteCondition::AnyPresent, [false, true, true]),
             (WriteCondition::Matches(vec![d]), [false, true, false]),
             (WriteCondition::Matches(vec![]), [false, false, false]),
+            (WriteCondition::Tagged(vec!["t".into()]), [false, true, true]),
+            (WriteCondition::Tagged(vec!["u".into()]), [false, false, false]),
         ];
         for (condition, wanted) in table {
-            assert_eq!([None, Some(&d), Some(&e)].map(|c| condition.holds(c)), wanted, "{condition:?}");
+            assert_eq!(
+                [None, Some(&d), Some(&e)].map(|c| condition.holds(c, || "t".into())),
+                wanted,
+                "{condition:?}"
+            );
             let bytes = postcard::to_stdvec(&condition).unwrap();
             assert_eq!(postcard::from_bytes(&bytes), Ok(condition));
         }

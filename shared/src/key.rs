@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::limits::KEY_BYTES_MAX;
 
-/// A key: 1..=1024 bytes of UTF-8 without NUL, not beginning with `_/`, no `.` or `..` segment.
+/// A key: 1..=1088 bytes of UTF-8 without NUL, not beginning with `_/`, no `.` or `..` segment.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(String);
@@ -19,10 +19,10 @@ pub struct Key(String);
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum KeyError {
     /// Nothing after the slash.
-    #[error("the key is empty: a key has 1 to 1024 bytes")]
+    #[error("the key is empty: a key has 1 to {KEY_BYTES_MAX} bytes")]
     Empty,
-    /// More than 1024 bytes after decoding.
-    #[error("the key is {0} bytes long: a key has at most 1024 bytes of UTF-8")]
+    /// More than `KEY_BYTES_MAX` bytes after decoding.
+    #[error("the key is {0} bytes long: a key has at most {KEY_BYTES_MAX} bytes of UTF-8")]
     TooLong(usize),
     /// A NUL byte.
     #[error("the key holds a NUL byte (%00), which no key may")]
@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn the_rules() {
-        let long = "k".repeat(1024);
+        let long = "k".repeat(KEY_BYTES_MAX);
         for good in ["a", "a/b", "a//b", "a/", "%", "ü", "e\u{301}", "a?b#c", long.as_str(), "..a", "a b"] {
             assert!(Key::new(good).is_ok(), "{good}");
         }
         assert_eq!(Key::new("_"), Err(KeyError::Reserved));
         assert_eq!(Key::from_path("/"), Err(KeyError::Empty));
-        assert_eq!(Key::from_path(&format!("/{long}k")), Err(KeyError::TooLong(1025)));
+        assert_eq!(Key::from_path(&format!("/{long}k")), Err(KeyError::TooLong(KEY_BYTES_MAX + 1)));
         assert_eq!(Key::from_path("/a%00b"), Err(KeyError::Nul));
         assert_eq!(Key::from_path("/a%ffb"), Err(KeyError::NotUtf8));
         assert_eq!(Key::from_path("/a%zz"), Err(KeyError::BadEscape));

@@ -4,6 +4,7 @@
 //! Nothing in here has an opinion on how bytes are stored.
 
 pub mod access;
+pub mod attributes;
 pub mod clock;
 pub mod condition;
 pub mod descriptors;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod manifest;
 pub mod range;
 pub mod ring;
 pub mod secret;

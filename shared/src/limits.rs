@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-/// Longest key in bytes. S3's limit, so that every S3 key is a Barge key.
-pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
+pub const KEY_BYTES_MAX: usize = 1024 + 1 + BUCKET_BYTES_MAX;
+/// Longest bucket in bytes (S3's limit).
+pub const BUCKET_BYTES_MAX: usize = 63;
 /// Longest content type, in bytes. Longer ones are no media types.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// User metadata of one object, names and values together. S3 allows 2 KiB; header blocks of 8 KiB
@@ -25,6 +27,24 @@ pub const ACCESS_KEYS_PAGE: usize = 128;
 /// Largest single blob. The block checksums of a blob in flight are kept in memory until its
 /// trailer is written, 64 bytes a MiB: 64 GiB bound them to 4 MiB. Larger values are uploaded in parts.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
+/// Parts of one object (S3's limit).
+pub const PARTS_MAX: u16 = 10_000;
+/// Every part but the last has at least so many bytes (S3's limit): few parts make a large value.
+pub const PART_BYTES_MIN: u64 = 5 << 20;
+/// Tags of one object (S3's limit) ...
+pub const TAGS_MAX: usize = 10;
+/// ... and of one bucket (S3's limit).
+pub const BUCKET_TAGS_MAX: usize = 50;
+/// Characters of a tag's key (S3's limit) ...
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// ... and of its value (S3's limit).
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// The list of the parts of a value: each takes about 100 bytes of it.
+pub const MANIFEST_BYTES_MAX: usize = 2 << 20;
+/// Parts of one deleted object or upload that are taken out of the tables by one command: commits of others wait meanwhile.
+pub const SCRAP_PARTS: usize = 256;
+/// An upload in parts that was not completed goes when it is this old.
+pub const UPLOAD_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Largest object, in parts (S3's limit).
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
 

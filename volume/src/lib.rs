@@ -4,6 +4,7 @@
 //! neither placement nor metadata: what it may do, a ticket says.
 
 pub mod args;
+mod assembly;
 pub mod config;
 mod copies;
 mod heal;

@@ -11,7 +11,7 @@ use shared::limits::BLOCK_BYTES;
 use crate::config::Reads;
 use crate::copies::{Copies, NoCopies};
 use crate::server::Volume;
-use crate::store::{Damage, ReadError, Reader};
+use crate::store::{Damage, Hold, ReadError, Reader};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -45,15 +45,41 @@ impl Supply {
     /// # Errors
     /// When neither this disk nor another replica has it.
     pub async fn open(volume: &Arc<Volume>, blob: BlobId, asker: Asker) -> Result<Self, ReadError> {
+        Self::of(volume, blob, volume.store.reader(blob).await, asker).await
+    }
+
+    /// As `open`, of what is held.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn held(
+        volume: &Arc<Volume>,
+        blob: BlobId,
+        hold: Hold,
+        asker: Asker,
+    ) -> Result<Self, ReadError> {
+        Self::of(volume, blob, hold.reader().await, asker).await
+    }
+
+    async fn of(
+        volume: &Arc<Volume>,
+        blob: BlobId,
+        own: Result<Reader, ReadError>,
+        asker: Asker,
+    ) -> Result<Self, ReadError> {
         let mut supply =
             Self { volume: Arc::clone(volume), blob, own: None, copies: None, unknown: false, asker };
-        match volume.store.reader(blob).await {
+        match own {
             Ok(reader) => supply.own = Some(reader),
             Err(error) => supply.without_own(error).await?,
         }
         Ok(supply)
     }
 
+    /// Which.
+    pub fn blob(&self) -> BlobId {
+        self.blob
+    }
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         self.own.as_ref().map_or_else(|| self.copies.as_ref().map_or(0, |c| c.known().length), Reader::length)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use master::config::Replication;
+use master::s3::auth::OPEN_SECRET;
 use shared::http::body::collect_answer;
 use shared::http::client::{HttpClient, base_url_by};
 use shared::http::exposure;
@@ -26,6 +27,8 @@ use crate::args::ServerArgs;
 
 /// Volumes of one process at most: more belong on more machines.
 const VOLUMES_MAX: usize = 64;
+/// Where S3 clients look for a store of their own.
+const S3_PORT: u16 = 9000;
 /// Between two looks at whether the cluster is ready.
 const READY_POLL: Duration = Duration::from_millis(10);
 /// So long nobody wonders.
@@ -35,7 +38,9 @@ const READY_SOON: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
-    exposure::say(args.listen, args.insecure_no_auth);
+    for listen in listening(&args) {
+        exposure::say(listen, args.insecure_no_auth);
+    }
     if args.volumes == 0 || args.volumes > VOLUMES_MAX {
         bail!("--volumes must be between 1 and {VOLUMES_MAX}");
     }
@@ -58,12 +63,16 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
 
-    let mut master_urls = Vec::new();
+    let (mut master_urls, mut s3_url) = (Vec::new(), None);
     for n in 1..=args.masters {
         let (listener, address) = setup.listen(if n == 1 { 0 } else { args.volumes + n - 1 })?;
         let (config, url) = setup.master(n, address, &master_urls);
+        let s3 = s3_listener(&args, n)?;
+        if n == 1 {
+            s3_url = s3.as_ref().and_then(|l| setup.own_url(l));
+        }
         let (ending, what) = (shutdown.clone(), format!("master{n} stopped"));
-        servers.spawn(async move { master::run(config, listener, ending).await.context(what) });
+        servers.spawn(async move { master::run(config, listener, s3, ending).await.context(what) });
         master_urls.push(url);
     }
     for n in 1..=args.volumes {
@@ -75,7 +84,7 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     let (http, master_url) = (HttpClient::new(setup.trust.clone()), &master_urls[0]);
     let public = setup.public_url().unwrap_or_else(|| master_url.clone());
     tokio::select! {
-        () = ready(&http, master_url) => invite(&public)?,
+        () = ready(&http, master_url) => invite(&public, s3_url.as_deref())?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
@@ -104,6 +113,11 @@ impl Setup<'_> {
         scheme(self.tls.as_ref())
     }
 
+    fn own_url(&self, listener: &TcpListener) -> Option<String> {
+        let address = reachable(listener.local_addr().ok()?);
+        Some(format!("{}://{address}", self.scheme()))
+    }
+
     fn public_url(&self) -> Option<String> {
         self.args.public_url.as_deref().map(|url| base_url_by(self.scheme(), url))
     }
@@ -124,7 +138,8 @@ impl Setup<'_> {
         let mut config = master::config::Config::new(data, self.secret.clone(), self.replication);
         let (url, public) = self.urls(n == 1, address);
         config.join = others.to_vec();
-        config.open = exposure::open_without_keys(self.args.listen, self.args.insecure_no_auth);
+        config.open = exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth);
+        self.args.s3.apply(&mut config);
         config.tls.clone_from(&self.tls);
         config.trust = self.trust.clone();
         config.public_url = public;
@@ -186,6 +201,28 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Where the masters listen, for all kinds of clients.
+fn listening(args: &ServerArgs) -> impl Iterator<Item = SocketAddr> {
+    [Some(args.listen), args.s3.s3_listen].into_iter().flatten()
+}
+
+/// Where the n-th master answers S3 clients. Who asked for no address in particular can do without when it is taken.
+fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener>> {
+    let wanted = args.s3.s3_listen.unwrap_or_else(|| {
+        let port = if args.listen.port() == 0 { 0 } else { S3_PORT };
+        SocketAddr::new(args.listen.ip(), port)
+    });
+    let address = port_after(wanted, n - 1)?;
+    match shared::http::socket::listen(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if args.s3.s3_listen.is_none() => {
+            tracing::warn!(%address, %error, "S3 clients are not answered: choose another place with --s3-listen");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for S3 clients")),
+    }
+}
+
 /// The address of the n-th server: the ports after the master's, or any when that is any.
 fn port_after(master: SocketAddr, n: usize) -> anyhow::Result<SocketAddr> {
     let port = match master.port() {
@@ -235,12 +272,19 @@ async fn ready(http: &HttpClient, master_url: &str) {
 }
 
 /// Three lines to copy and paste.
-fn invite(url: &str) -> anyhow::Result<()> {
+fn invite(url: &str, s3: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Barge is ready on {url}\n")?;
     writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
     writeln!(out, "  curl -L {url}/KEY -o FILE          # fetch it")?;
     writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
+    if let Some(s3) = s3 {
+        writeln!(
+            out,
+            "  S3 clients: endpoint {s3}; while there are no keys (`barge key create`) any access key id, and the"
+        )?;
+        writeln!(out, "  secret {OPEN_SECRET}\n")?;
+    }
     out.flush()?;
     Ok(())
 }

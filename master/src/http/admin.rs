@@ -10,25 +10,29 @@ use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
+use shared::digest::Digest;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::signed::read_signed;
-use shared::limits::UPLOAD_TIME_MAX;
-use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::ticket::{Operation, Ticket};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{
-    ClusterStatus, CommitOutcome, CommitRequest, CommitResponse, CopiesRequest, CopiesResponse, DamagedValue,
+    ClusterStatus, CommitRequest, CommitResponse, CopiesRequest, CopiesResponse, DamagedValue,
     HeartbeatResponse,
 };
 use shared::wire::volume::VolumeReport;
 
+use crate::change::Left;
 use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::raft::error::AnswerError;
 use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;
-use crate::tables::{TableError, meta, object, replica, volume};
-use crate::told::{told, told_again};
+use crate::tables::upload::{PartRecord, manifest_note, part_note};
+use crate::tables::{TableError, meta, object, replica, upload, volume};
+use crate::write::proof::prove;
 
 /// This master belongs to no cluster yet.
 pub(super) fn waiting() -> Response<Body> {
@@ -133,18 +137,9 @@ pub(super) async fn propose(
 ) -> Result<Response<Body>, ErrorReply> {
     let envelope: Envelope<Command> = signed(master, request).await?;
     let command = master.group.meant(envelope).map_err(AnswerError::from)?;
-    let (blob, key) = match &command {
-        Command::Commit(commit) => (Some(blob_of(commit)), None),
-        Command::Delete { key, .. } => (None, Some(key.clone())),
-        _ => (None, None),
-    };
+    let left = Left::of(&command);
     let outcome = master.sequencer.decide(command).await?;
-    match (&outcome, blob, key) {
-        (Outcome::Deleted(object), ..) => told(master, &object.blobs).await,
-        (Outcome::NotFound, _, Some(key)) => told_again(master, &key).await,
-        (Outcome::Commit(outcome, _), Some(blob), _) => settle(master, *outcome, blob).await,
-        _ => master.reclaim.notify_one(),
-    }
+    left.settle(master, &outcome).await;
     Ok(body::json(StatusCode::OK, &outcome))
 }
 
@@ -196,24 +191,37 @@ pub(super) async fn copies(
     master.group.current().await?;
     let tree = master.database.tree();
     let key = replica::read(&tree, volume, blob)?.ok_or_else(unknown)?;
-    let object = object::read(&tree, &key)?.ok_or_else(unknown)?;
-    let held = object.blobs.iter().find(|b| b.id == blob).ok_or_else(unknown)?;
-    let [_] = object.blobs.as_slice() else { return Err(unknown()) };
+    let (held, blake3, content_type, metadata) = written(&tree, &key, blob)?.ok_or_else(unknown)?;
     let others: Vec<_> = held.replicas.iter().copied().filter(|v| *v != volume).collect();
     let source = |replica: Reachable| {
         let target = master.target(&key, blob, 0, Operation::Read(replica.volume));
         format!("{}{target}", replica.address)
     };
     let sources = master.cluster.alive(&others).into_iter().map(source).collect();
-    let answer = CopiesResponse {
-        key: key.clone(),
-        length: held.length,
-        blake3: object.digest,
-        content_type: object.content_type,
-        metadata: object.metadata,
-        sources,
-    };
+    let answer =
+        CopiesResponse { key: key.clone(), length: held.length, blake3, content_type, metadata, sources };
     Ok(body::json(StatusCode::OK, &answer))
+}
+
+/// A blob as its records have it: where it is, its digest, content type and metadata.
+type Written = (Blob, Digest, Option<String>, Vec<(String, String)>);
+
+fn written(tree: &sled::Tree, key: &Key, blob: BlobId) -> Result<Option<Written>, TableError> {
+    let object = object::read(tree, key)?;
+    if let Some(object) = object
+        && let Some(held) = object.blobs.iter().find(|b| b.id == blob)
+    {
+        let mut metadata = object.metadata;
+        if object.parts.is_some() {
+            metadata.push(manifest_note());
+        }
+        return Ok(Some((held.clone(), object.digest, object.content_type, metadata)));
+    }
+    let part = upload::part_of(tree, key, blob)?;
+    Ok(part.map(|(upload, PartRecord { part, replicas })| {
+        let held = Blob { id: blob, length: part.length, replicas };
+        (held, part.digest, None, vec![part_note(upload, part.number)])
+    }))
 }
 
 /// Receipts in, outcome out: the moment in which a value becomes its key's.
@@ -224,91 +232,33 @@ pub(super) async fn commit(
     let message: CommitRequest = signed(master, request).await?;
     let commit = check_commit(master, message)?;
     let key = commit.key.clone();
-    let blob = blob_of(&commit);
-    let outcome = master.sequencer.propose(Command::Commit(commit)).await;
-    let (outcome, replicas) = match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
-        Outcome::Commit(outcome, replicas) => (outcome, replicas),
-        _ => return Err(super::objects::damaged().for_key(&key)),
-    };
-    settle(master, outcome, blob).await;
-    Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
-}
-
-fn blob_of(commit: &Commit) -> Blob {
-    Blob { id: commit.blob, length: commit.size, replicas: commit.replicas.clone() }
-}
-
-/// What a commit left over is reclaimed, and who was refused hears of it when the volumes know.
-async fn settle(master: &Master, outcome: CommitOutcome, blob: Blob) {
-    match outcome {
-        CommitOutcome::Created => {}
-        // The old value is on the reclaim list.
-        CommitOutcome::Replaced => master.reclaim.notify_one(),
-        CommitOutcome::ConditionFailed | CommitOutcome::NotEnoughReceipts | CommitOutcome::Overtaken => {
-            told(master, &[blob]).await;
+    let outcome = master.change(Command::Commit(commit)).await;
+    match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
+        Outcome::Commit(outcome, replicas) => {
+            Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
         }
+        _ => Err(super::objects::damaged().for_key(&key)),
     }
 }
 
-/// Counts what is true of the receipts; what they do not prove is left out, and `apply` decides.
+/// What the volumes ask for, as far as it is true.
 fn check_commit(master: &Master, message: CommitRequest) -> Result<Commit, ErrorReply> {
     let CommitRequest { key, ticket, receipts, content_type, metadata } = message;
-    let secret = &master.config.secret;
-    let bad = |why: String| ErrorReply::new(ErrorCode::BadTicket, why, "send the value again").for_key(&key);
-    let ticket =
-        Ticket::open_begun(&ticket, secret, &key).map_err(|e| bad(format!("the ticket is not good: {e}")))?;
-    let Operation::Write(grant) = &ticket.operation else {
-        return Err(bad("the ticket does not permit a write".into()));
-    };
-    if ticket.cluster != master.cluster.id() {
-        return Err(bad("the ticket is of another cluster".into()));
-    }
-    if master.config.clock.now().since(ticket.blob.created()) > UPLOAD_TIME_MAX {
-        return Err(bad(format!("the upload took longer than {} hours", UPLOAD_TIME_MAX.as_secs() / 3600)));
-    }
-    let (now, lifetime) = (master.config.clock.now(), master.config.receipt_lifetime());
-    let mut replicas = Vec::new();
-    let mut proved: Option<Receipt> = None;
-    for text in receipts.iter().take(grant.chain.len()) {
-        let receipt = match Receipt::open(text, secret, now, lifetime) {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                tracing::warn!(%key, %error, "a receipt does not count");
-                continue;
-            }
-        };
-        let first = proved.get_or_insert_with(|| receipt.clone());
-        let same = receipt.length == first.length && receipt.digest == first.digest;
-        if same && counts(&receipt, &ticket, grant) && !replicas.contains(&receipt.volume) {
-            replicas.push(receipt.volume);
-        } else {
-            tracing::warn!(%key, volume = %receipt.volume, "a receipt does not match its ticket");
-        }
-    }
-    let proved = proved.ok_or_else(|| bad("no receipt is good any more".into()))?;
-    // A volume of the chain that gave no receipt has just failed: the next upload passes it over.
-    for link in grant.chain.iter().filter(|link| !replicas.contains(&link.volume)) {
-        master.cluster.suspect(link.volume);
-    }
+    let ticket = Ticket::open_begun(&ticket, &master.config.secret, &key).map_err(|e| {
+        let why = format!("the ticket is not good: {e}");
+        ErrorReply::new(ErrorCode::BadTicket, why, "send the value again").for_key(&key)
+    })?;
+    let (proof, grant) = prove(master, &key, &ticket, &receipts)?;
     Ok(Commit {
         blob: ticket.blob,
-        size: proved.length,
-        digest: proved.digest,
+        size: proof.length,
+        digest: proof.digest,
         content_type,
         metadata,
-        replicas,
+        replicas: proof.replicas,
         wanted: grant.wanted,
         min_replicas: grant.min_replicas,
         condition: grant.condition.clone(),
         key,
     })
-}
-
-/// Whether a receipt is for what the ticket permitted.
-fn counts(receipt: &Receipt, ticket: &Ticket, grant: &WriteGrant) -> bool {
-    receipt.cluster == ticket.cluster
-        && receipt.blob == ticket.blob
-        && grant.chain.iter().any(|link| link.volume == receipt.volume)
-        && grant.length.is_none_or(|n| n == receipt.length)
-        && grant.digest.is_none_or(|d| d == receipt.digest)
 }

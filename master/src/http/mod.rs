@@ -4,7 +4,7 @@ pub mod admin;
 pub mod error;
 mod keys;
 pub mod masters;
-mod objects;
+pub mod objects;
 
 use std::sync::{Arc, OnceLock};
 

@@ -17,7 +17,6 @@ use crate::auth::place::{asked, split};
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
-use crate::told::{told, told_again};
 use crate::{read, write};
 
 /// Answers a request about a key.
@@ -98,10 +97,9 @@ async fn delete(
 ) -> Result<Response<Body>, ErrorReply> {
     let condition = WriteCondition::from_headers(request.headers())
         .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header").for_key(&key))?;
-    let outcome = master.sequencer.propose(Command::Delete { key: key.clone(), condition }).await;
+    let outcome = master.change(Command::Delete { key: key.clone(), condition }).await;
     match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Deleted(object) => {
-            told(master, &object.blobs).await;
             let deleted = Deleted { key, size: object.size, generation: object.generation };
             Ok(body::json(StatusCode::OK, &deleted))
         }
@@ -109,16 +107,13 @@ async fn delete(
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
         Outcome::Damaged => Err(damaged().for_key(&key)),
-        _ => {
-            told_again(master, &key).await;
-            Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
-                .for_key(&key))
-        }
+        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
+            .for_key(&key)),
     }
 }
 
 /// A record of the metadata that a change depends on cannot be read.
-pub(super) fn damaged() -> ErrorReply {
+pub fn damaged() -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Internal,
         "a metadata record of this key is damaged; nothing was changed",

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use shared::attributes::Attributes;
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::limits::REBUILD_BATCH;
@@ -133,6 +134,8 @@ impl Writer<'_> {
                     metadata: value.metadata.clone(),
                     wanted: self.wanted,
                     blobs,
+                    attributes: Attributes::default(),
+                    parts: None,
                 };
                 self.object(&version.key, &object);
             }

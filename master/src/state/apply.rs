@@ -6,6 +6,10 @@
 //! would not be true, and the late one is refused; so is one that comes after its key was deleted. A rebuild must also
 //! know what was deleted and what was refused: beside the reclaim list stands a tombstone that the volume keeps.
 
+mod buckets;
+mod uploads;
+
+use shared::attributes::Attributes;
 mod access_keys;
 
 use shared::clock::Timestamp;
@@ -15,9 +19,10 @@ use shared::key::Key;
 use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::master::CommitOutcome;
 
-use super::command::{Command, Commit, Outcome};
+use super::command::{Command, Commit, Outcome, Store};
+use crate::tables::bucket;
 use crate::tables::meta::{FORMAT_VERSION, Identity, Progress};
-use crate::tables::object::{Blob, Object};
+use crate::tables::object::{Blob, Object, Parts, holds};
 use crate::tables::{TableError, Tables};
 
 /// Applies one command.
@@ -28,7 +33,8 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
     let mut progress = tables.progress()?;
     progress.applied += 1;
     let outcome = match command {
-        Command::Commit(commit) => apply_commit(tables, &mut progress, commit)?,
+        Command::Commit(commit) => apply_commit(tables, &mut progress, commit, &Attributes::default(), None)?,
+        Command::Store(store) => apply_store(tables, &mut progress, store)?,
         Command::Delete { key, condition } => apply_delete(tables, &mut progress, key, condition)?,
         Command::Volume(record) => {
             tables.put_volume(record);
@@ -49,6 +55,21 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             Outcome::Done
         }
         Command::Forget { keys } => apply_forget(tables, keys)?,
+        Command::BeginUpload { key, id, upload } => {
+            uploads::apply_begin(tables, &mut progress, key, *id, upload)?
+        }
+        Command::PutPart { key, upload, part, min_replicas } => {
+            uploads::apply_part(tables, &mut progress, (key, *upload), part, *min_replicas)?
+        }
+        Command::Complete { upload, numbers, store } => {
+            uploads::apply_complete(tables, &mut progress, *upload, numbers, store)?
+        }
+        Command::Abort { key, upload } => uploads::apply_abort(tables, key, *upload)?,
+        Command::Scrap { uploads } => uploads::apply_scrap(tables, &mut progress, uploads)?,
+        Command::Tag { key, generation, tags } => apply_tag(tables, key, *generation, tags)?,
+        Command::CreateBucket { name, bucket } => buckets::apply_create(tables, name, bucket)?,
+        Command::SetBucket { name, setting } => buckets::apply_set(tables, name, setting)?,
+        Command::DeleteBucket { name } => buckets::apply_delete(tables, name)?,
         Command::PutAccessKey { id, key } => access_keys::put(tables, id, key),
         Command::RevokeAccessKey { id } => access_keys::revoke(tables, id)?,
     };
@@ -56,10 +77,48 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
     Ok(outcome)
 }
 
+/// A commit by an S3 client: its bucket must be there.
+fn apply_store(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    store: &Store,
+) -> Result<Outcome, TableError> {
+    if !in_bucket(tables, &store.commit.key)? {
+        refuse(tables, progress, &store.commit)?;
+        return Ok(Outcome::NoBucket);
+    }
+    apply_commit(tables, progress, &store.commit, &store.attributes, None)
+}
+
+fn in_bucket(tables: &Tables<'_>, key: &Key) -> Result<bool, TableError> {
+    bucket::of(key).map_or(Ok(false), |name| tables.bucket_exists(name))
+}
+
+/// Nothing becomes of what is to be committed, and nothing ever will.
+fn refuse(tables: &mut Tables<'_>, progress: &mut Progress, commit: &Commit) -> Result<(), TableError> {
+    progress.last_blob = progress.last_blob.max(Some(commit.blob));
+    let blob = Blob { id: commit.blob, length: commit.size, replicas: commit.replicas.clone() };
+    discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))
+}
+
+/// The copies that count: one on its way out, or gone, does not. It was taken for an orphan, or this commit was decided
+/// before and what it made was replaced or deleted since.
+fn counted(tables: &Tables<'_>, blob: BlobId, volumes: &[VolumeId]) -> Result<Vec<VolumeId>, TableError> {
+    let mut replicas = Vec::with_capacity(volumes.len());
+    for volume in volumes {
+        if !tables.reclaiming(*volume, blob)? && !tables.buried(*volume, blob)? {
+            replicas.push(*volume);
+        }
+    }
+    Ok(replicas)
+}
+
 fn apply_commit(
     tables: &mut Tables<'_>,
     progress: &mut Progress,
     commit: &Commit,
+    attributes: &Attributes,
+    parts: Option<(Parts, u64)>,
 ) -> Result<Outcome, TableError> {
     progress.last_blob = progress.last_blob.max(Some(commit.blob));
     let current = tables.object(&commit.key)?;
@@ -70,19 +129,12 @@ fn apply_commit(
             same.blobs.first().map_or(0, |b| b.replicas.len()),
         ));
     }
-    let mut replicas = Vec::with_capacity(commit.replicas.len());
-    for volume in &commit.replicas {
-        // A copy on its way out, or gone, does not count: it was taken for an orphan, or this commit was
-        // decided before and what it made was replaced or deleted since.
-        if !tables.reclaiming(*volume, commit.blob)? && !tables.buried(*volume, commit.blob)? {
-            replicas.push(*volume);
-        }
-    }
-    let counted = replicas.len();
+    let replicas = counted(tables, commit.blob, &commit.replicas)?;
+    let copies = replicas.len();
     // Whoever finds one copy dead must not make a value of the others: the tombstone is for the blob, wherever it is.
-    let refusal = if counted < usize::from(commit.min_replicas).max(1) || counted < commit.replicas.len() {
+    let refusal = if copies < usize::from(commit.min_replicas).max(1) || copies < commit.replicas.len() {
         Some(CommitOutcome::NotEnoughReceipts)
-    } else if !commit.condition.holds(current.as_ref().map(|o| &o.digest)) {
+    } else if !holds(&commit.condition, current.as_ref()) {
         Some(CommitOutcome::ConditionFailed)
     } else if overtaken(tables, commit, current.as_ref())? {
         Some(CommitOutcome::Overtaken)
@@ -92,20 +144,25 @@ fn apply_commit(
     let blob = Blob { id: commit.blob, length: commit.size, replicas };
     if let Some(refusal) = refusal {
         discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))?;
-        return Ok(Outcome::Commit(refusal, counted));
+        return Ok(Outcome::Commit(refusal, copies));
     }
     let new = Object {
         generation: commit.blob,
-        size: commit.size,
+        size: parts.as_ref().map_or(commit.size, |(_, size)| *size),
         digest: commit.digest,
         content_type: commit.content_type.clone(),
         metadata: commit.metadata.clone(),
         wanted: commit.wanted,
         blobs: vec![blob],
+        attributes: attributes.clone(),
+        parts: parts.map(|(parts, _)| parts),
     };
     let existed = current.is_some();
     match current {
-        Some(newer) if newer.generation > commit.blob => discard(tables, progress, &new.blobs, None)?,
+        Some(newer) if newer.generation > commit.blob => {
+            discard(tables, progress, &new.blobs, None)?;
+            condemn(tables, &new);
+        }
         old => {
             if let Some(old) = old {
                 forget(tables, progress, &old, None)?;
@@ -117,7 +174,7 @@ fn apply_commit(
         }
     }
     let outcome = if existed { CommitOutcome::Replaced } else { CommitOutcome::Created };
-    Ok(Outcome::Commit(outcome, counted))
+    Ok(Outcome::Commit(outcome, copies))
 }
 
 /// Whether a newer generation is there, and the two cannot change places, because the condition of the one would have
@@ -139,7 +196,7 @@ fn apply_delete(
     condition: &WriteCondition,
 ) -> Result<Outcome, TableError> {
     let Some(object) = tables.object(key)? else { return Ok(Outcome::NotFound) };
-    if !condition.holds(Some(&object.digest)) {
+    if !holds(condition, Some(&object)) {
         return Ok(Outcome::ConditionFailed);
     }
     let (hash, generation) = (KeyHash::of(key), buries(tables, &object)?);
@@ -227,7 +284,30 @@ fn forget(
     progress.objects -= 1;
     progress.bytes -= object.size;
     progress.degraded -= u64::from(object.degraded());
+    condemn(tables, object);
     discard(tables, progress, &object.blobs, tombstone)
+}
+
+/// Nothing refers to the parts of an object any more. They go a few at a time, and without tombstones: without the manifest
+/// no rebuild makes anything of them.
+fn condemn(tables: &mut Tables<'_>, object: &Object) {
+    if let Some(parts) = &object.parts {
+        tables.put_condemned(parts.upload);
+    }
+}
+
+fn apply_tag(
+    tables: &mut Tables<'_>,
+    key: &Key,
+    generation: BlobId,
+    tags: &[(String, String)],
+) -> Result<Outcome, TableError> {
+    let Some(mut object) = tables.object(key)?.filter(|o| o.generation == generation) else {
+        return Ok(Outcome::NotFound);
+    };
+    object.attributes.tags = tags.to_vec();
+    tables.put_object(key, &object);
+    Ok(Outcome::Done)
 }
 
 /// Puts blobs that nothing refers to on the reclaim list. The one way onto it. A tombstone is for those that no newer

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::access::AccessKeyId;
+use shared::attributes::Attributes;
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
@@ -11,7 +12,9 @@ use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
 use crate::tables::access_key::AccessKey;
+use crate::tables::bucket::{AbortRule, Bucket, CorsRule};
 use crate::tables::object::Object;
+use crate::tables::upload::{PartRecord, Upload};
 use crate::tables::volume::VolumeRecord;
 
 /// A change to the metadata.
@@ -58,6 +61,77 @@ pub enum Command {
         /// Which.
         keys: Vec<(KeyHash, BlobId)>,
     },
+    /// As `Commit`, with what S3 adds.
+    Store(Box<Store>),
+    /// Begins an upload in parts.
+    BeginUpload {
+        /// Of which key.
+        key: Key,
+        /// Its id.
+        id: BlobId,
+        /// What was said.
+        upload: Upload,
+    },
+    /// A part is durable.
+    PutPart {
+        /// Of which key.
+        key: Key,
+        /// Of which upload.
+        upload: BlobId,
+        /// What it is, and whose receipts were good.
+        part: PartRecord,
+        /// Copies without which it fails.
+        min_replicas: u8,
+    },
+    /// Makes one value of parts.
+    Complete {
+        /// Which upload.
+        upload: BlobId,
+        /// The parts, in order. The manifest, whose digest the commit has, must be theirs at that moment.
+        numbers: Vec<u16>,
+        /// Of the manifest.
+        store: Box<Store>,
+    },
+    /// Gives an upload up.
+    Abort {
+        /// Of which key.
+        key: Key,
+        /// Which.
+        upload: BlobId,
+    },
+    /// Takes some of the parts of condemned uploads out of the tables.
+    Scrap {
+        /// Which uploads.
+        uploads: Vec<BlobId>,
+    },
+    /// Changes the tags of an object.
+    Tag {
+        /// Which.
+        key: Key,
+        /// Its generation when it was looked at.
+        generation: BlobId,
+        /// The tags from now on.
+        tags: Vec<(String, String)>,
+    },
+    /// Creates a bucket.
+    CreateBucket {
+        /// Its name.
+        name: String,
+        /// Without settings.
+        bucket: Bucket,
+    },
+    /// Sets a bucket up anew.
+    SetBucket {
+        /// Its name.
+        name: String,
+        /// What changes.
+        setting: Setting,
+    },
+    /// Removes a bucket without values.
+    DeleteBucket {
+        /// Its name.
+        name: String,
+    },
     /// An access key is made; another one of that id is replaced.
     PutAccessKey {
         /// Which.
@@ -72,6 +146,28 @@ pub enum Command {
     },
 }
 
+/// A commit by an S3 client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// What every commit has.
+    pub commit: Commit,
+    /// What S3 adds.
+    pub attributes: Attributes,
+}
+
+/// What changes of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    /// Who may read without a key.
+    PublicRead(bool),
+    /// Which pages of other origins may read answers.
+    Cors(Vec<CorsRule>),
+    /// Names and values.
+    Tags(Vec<(String, String)>),
+    /// When uploads that were not completed go.
+    AbortUploads(Vec<AbortRule>),
+}
+
 impl Command {
     /// Bytes it takes in the log, about and at least.
     pub fn weight(&self) -> usize {
@@ -79,19 +175,55 @@ impl Command {
         const PLACE: usize = 34;
         FIXED
             + match self {
-                Self::Commit(commit) => {
-                    let metadata: usize = commit.metadata.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
-                    commit.key.as_str().len() + metadata
-                }
+                Self::Commit(commit) => commit.weight(),
                 Self::Delete { key, .. } => key.as_str().len(),
                 Self::Reclaimed { blobs, .. } => blobs.len() * PLACE,
                 Self::Purge { graves } => graves.len() * PLACE,
                 Self::Orphaned { blobs, .. } => blobs.len() * PLACE,
                 Self::Forget { keys } => keys.len() * PLACE,
-                Self::Volume(_) | Self::Founded(_) => 0,
+                Self::Store(store) => store.weight(),
+                Self::Complete { numbers, store, .. } => store.weight() + numbers.len() * 3,
+                Self::BeginUpload { upload, .. } => pairs(&upload.metadata) + pairs(&upload.tags),
+                Self::Tag { tags, .. } => pairs(tags),
+                Self::SetBucket { setting, .. } => setting.weight(),
+                Self::Scrap { uploads } => uploads.len() * PLACE,
+                Self::PutPart { .. } | Self::Abort { .. } | Self::CreateBucket { .. } => 0,
+                Self::DeleteBucket { .. } | Self::Volume(_) | Self::Founded(_) => 0,
                 Self::PutAccessKey { key, .. } => key.weight(),
                 Self::RevokeAccessKey { .. } => 0,
             }
+    }
+}
+
+/// Bytes of names and values.
+fn pairs(pairs: &[(String, String)]) -> usize {
+    pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum()
+}
+
+impl Commit {
+    fn weight(&self) -> usize {
+        self.key.as_str().len() + pairs(&self.metadata)
+    }
+}
+
+impl Store {
+    fn weight(&self) -> usize {
+        self.commit.weight() + pairs(&self.attributes.tags)
+    }
+}
+
+impl Setting {
+    fn weight(&self) -> usize {
+        let lengths = |texts: &[String]| texts.iter().map(|t| t.len() + 2).sum::<usize>();
+        match self {
+            Self::PublicRead(_) => 0,
+            Self::Tags(tags) => pairs(tags),
+            Self::AbortUploads(rules) => rules.iter().map(|r| r.prefix.len() + 64).sum(),
+            Self::Cors(rules) => {
+                let of = |r: &CorsRule| [&r.origins, &r.methods, &r.headers, &r.exposed].map(|t| lengths(t));
+                rules.iter().flat_map(of).sum()
+            }
+        }
     }
 }
 
@@ -135,4 +267,16 @@ pub enum Outcome {
     Damaged,
     /// Of the others.
     Done,
+    /// The bucket is not there.
+    NoBucket,
+    /// The bucket is there already.
+    BucketExists,
+    /// The bucket has values.
+    BucketNotEmpty,
+    /// The upload is not there: it was completed or given up, or never begun.
+    NoUpload,
+    /// Of a completion: it was done before, and the object is still the one it made.
+    CompletedBefore(Box<Object>),
+    /// Of a completion: the parts are not those of the manifest any more.
+    PartsChanged,
 }

@@ -5,11 +5,13 @@
 //! error that is seen, never a wrong answer.
 
 pub mod access_key;
+pub mod bucket;
 pub mod meta;
 pub mod object;
 pub mod reclaim;
 pub mod replica;
 pub mod tombstone;
+pub mod upload;
 pub mod volume;
 
 use std::collections::BTreeMap;
@@ -41,12 +43,20 @@ pub enum Kind {
     Tombstone = b't',
     /// Keys that were deleted not long ago.
     Deleted = b'd',
+    /// Buckets, by name.
+    Bucket = b'n',
+    /// Uploads in parts, by key.
+    Upload = b'u',
+    /// Parts, by upload.
+    Part = b'p',
+    /// Uploads whose parts are to go.
+    Condemned = b'x',
     /// Access keys, by id.
     AccessKey = b'k',
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Meta,
         Self::Object,
         Self::Conditional,
@@ -56,6 +66,10 @@ impl Kind {
         Self::Volume,
         Self::Tombstone,
         Self::Deleted,
+        Self::Bucket,
+        Self::Upload,
+        Self::Part,
+        Self::Condemned,
         Self::AccessKey,
     ];
 }
@@ -164,6 +178,51 @@ impl<'a> Tables<'a> {
             Some(change) => change.as_deref().map(|b| decode(kind, key, b)).transpose(),
             None => self.tree.get(path)?.map(|b| decode(kind, key, &b)).transpose(),
         }
+    }
+
+    /// Whether there is a record whose key begins with `prefix`.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn any(&self, kind: Kind, prefix: &[u8]) -> Result<bool, TableError> {
+        Ok(self.paths(kind, prefix).next().transpose()?.is_some())
+    }
+
+    /// At most `limit` of the records whose keys begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// When sled fails or a record is damaged.
+    pub fn scan<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<T>, TableError> {
+        let mut found: Vec<_> = self.paths(kind, prefix).take(limit).collect::<Result<_, TableError>>()?;
+        // What this batch wrote came first.
+        found.sort_unstable();
+        let record = |path: Vec<u8>| {
+            let record = self.get(kind, &path[1..])?;
+            record.ok_or(TableError::Damaged { kind, bytes: 0 })
+        };
+        found.into_iter().map(record).collect()
+    }
+
+    /// Paths that begin so, each once, in no order.
+    fn paths<'s>(
+        &'s self,
+        kind: Kind,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<Vec<u8>, TableError>> + 's {
+        let prefix = path(kind, prefix);
+        let begins = prefix.clone();
+        let changed = self.changes.range(prefix.clone()..).take_while(move |(p, _)| p.starts_with(&begins));
+        let written = changed.filter(|(_, change)| change.is_some()).map(|(p, _)| Ok(p.clone()));
+        let stored = self.tree.scan_prefix(prefix).keys().filter_map(|path| match path {
+            Ok(path) => (!self.changes.contains_key(&path[..])).then(|| Ok(path.to_vec())),
+            Err(e) => Some(Err(e.into())),
+        });
+        written.chain(stored)
     }
 
     /// Writes a record.

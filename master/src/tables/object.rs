@@ -1,6 +1,8 @@
 //! Objects, ordered by key: listing is a range scan.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use shared::attributes::Attributes;
+use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
@@ -22,8 +24,33 @@ pub struct Object {
     pub metadata: Vec<(String, String)>,
     /// Copies wanted of each blob when it was written.
     pub wanted: u8,
-    /// The blobs, in the order of their bytes.
+    /// The blobs: one. Of a value in parts it is the manifest.
     pub blobs: Vec<Blob>,
+    /// What S3 adds. Records of the first version end before it.
+    #[serde(default, deserialize_with = "or_default")]
+    pub attributes: Attributes,
+    /// Of a value in parts: where they are.
+    #[serde(default, deserialize_with = "or_default")]
+    pub parts: Option<Parts>,
+}
+
+/// Where the parts of a value are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Under which upload.
+    pub upload: BlobId,
+    /// How many.
+    pub count: u16,
+    /// Whether one of them lacks a copy.
+    pub degraded: bool,
+    /// Volumes that hold the manifest and all parts.
+    pub whole: Vec<VolumeId>,
+}
+
+/// The last fields of a record that was written when there were none: postcard ends before them. (A record is never cut:
+/// its checksum has been looked at.)
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(d).unwrap_or_default())
 }
 
 /// One blob of an object.
@@ -40,8 +67,26 @@ pub struct Blob {
 impl Object {
     /// Whether a copy is owed.
     pub fn degraded(&self) -> bool {
-        self.blobs.iter().any(|b| b.replicas.len() < usize::from(self.wanted))
+        let owed = self.blobs.iter().any(|b| b.replicas.len() < usize::from(self.wanted));
+        owed || self.parts.as_ref().is_some_and(|p| p.degraded)
     }
+
+    /// Its entity tag as the native face has it, without quotes: BLAKE3, of the manifest where it has parts.
+    pub fn native_tag(&self) -> String {
+        self.parts
+            .as_ref()
+            .map_or_else(|| self.digest.to_string(), |p| format!("{}-{}", self.digest, p.count))
+    }
+
+    /// Its entity tag as S3 clients see it, without quotes.
+    pub fn tag(&self) -> String {
+        self.attributes.etag.map_or_else(|| self.native_tag(), |etag| etag.to_string())
+    }
+}
+
+/// Whether a write may happen on top of this object, or of none.
+pub fn holds(condition: &WriteCondition, current: Option<&Object>) -> bool {
+    condition.holds(current.map(|o| &o.digest), || current.map(Object::tag).unwrap_or_default())
 }
 
 /// The object of a key, as a reader sees it.

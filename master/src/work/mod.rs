@@ -4,3 +4,4 @@ pub mod orphans;
 pub mod poll;
 pub mod reclaim;
 pub mod upkeep;
+pub mod uploads;

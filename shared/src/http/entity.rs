@@ -9,7 +9,6 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 
 use crate::condition::{ReadConditions, ReadVerdict, if_range_holds};
-use crate::digest::Digest;
 use crate::http::metadata;
 use crate::ids::BlobId;
 use crate::range::{ByteRange, Multipart, Ranges, unsatisfied_content_range};
@@ -20,14 +19,14 @@ use crate::wire::routes::GENERATION_HEADER;
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// A value, as its answers describe it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Entity<'a> {
     /// Its generation, which holds its date.
     pub generation: BlobId,
     /// Its length in bytes.
     pub size: u64,
-    /// BLAKE3 of its bytes.
-    pub digest: Digest,
+    /// Its entity tag, in quotes.
+    pub etag: String,
     /// Content type, where one was given.
     pub content_type: Option<&'a str>,
     /// User metadata headers.
@@ -56,8 +55,8 @@ impl Entity<'_> {
     /// The headers that every answer about the value carries.
     fn headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(UNKNOWN_TYPE));
-        metadata::apply(self.content_type, self.metadata, headers);
-        headers.insert(ETAG, ascii(self.digest.etag()));
+        metadata::show(self.content_type, self.metadata, headers);
+        headers.insert(ETAG, ascii(self.etag.clone()));
         headers.insert(LAST_MODIFIED, ascii(self.generation.created().http_date()));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(GENERATION_HEADER, ascii(self.generation.to_string()));
@@ -70,8 +69,7 @@ impl Entity<'_> {
     /// # Errors
     /// 412 when `If-Match` or `If-Unmodified-Since` do not hold.
     pub fn judge(&self, request: &HeaderMap) -> Result<Option<Plan>, ErrorReply> {
-        let verdict =
-            ReadConditions::from_headers(request).evaluate(&self.digest.etag(), self.generation.created());
+        let verdict = ReadConditions::from_headers(request).evaluate(&self.etag, self.generation.created());
         match verdict {
             ReadVerdict::Proceed => Ok(None),
             ReadVerdict::Failed => Err(ErrorReply::new(
@@ -79,7 +77,7 @@ impl Entity<'_> {
                 "the value is not the one the request's condition names",
                 "HEAD the key for its present ETag",
             )
-            .with_header(ETAG, ascii(self.digest.etag()))),
+            .with_header(ETAG, ascii(self.etag.clone()))),
             ReadVerdict::NotModified => {
                 let mut head = Response::new(());
                 *head.status_mut() = StatusCode::NOT_MODIFIED;
@@ -101,10 +99,10 @@ impl Entity<'_> {
         let mut head = Response::new(());
         self.headers(head.headers_mut());
         // Ranges are defined for GET alone, and only while If-Range holds.
-        let etag = self.digest.etag();
-        let wanted = (method == Method::GET && if_range_holds(request, &etag, self.generation.created()))
-            .then(|| request.get(RANGE).and_then(|v| v.to_str().ok()))
-            .flatten();
+        let wanted = (method == Method::GET
+            && if_range_holds(request, &self.etag, self.generation.created()))
+        .then(|| request.get(RANGE).and_then(|v| v.to_str().ok()))
+        .flatten();
         let pieces = match Ranges::parse(wanted, self.size) {
             Ranges::Whole => {
                 head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(self.size));
@@ -157,13 +155,14 @@ fn ascii(text: String) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::digest::Digest;
     use http::header::{IF_MATCH, IF_NONE_MATCH};
 
     fn entity() -> Entity<'static> {
         Entity {
             generation: BlobId::next(None, Timestamp::from_unix_ms(1_700_000_000_000), [1; 10]),
             size: 1000,
-            digest: Digest::of(b"x"),
+            etag: Digest::of(b"x").etag(),
             content_type: Some("text/plain"),
             metadata: &[],
         }

@@ -1,10 +1,19 @@
-//! What a client says of its value besides the bytes: content type and user metadata, and how
-//! they come back as headers.
+//! What a client says of its value besides the bytes: content type, headers that describe it to browsers and caches, and
+//! user metadata; and how they come back as headers.
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES, HeaderMap,
+    HeaderName, HeaderValue,
+};
 
 use crate::limits::{CONTENT_TYPE_BYTES_MAX, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX};
-use crate::wire::routes::METADATA_PREFIXES;
+use crate::wire::routes::{INTERNAL_PREFIX, METADATA_PREFIXES};
+
+/// Headers of an upload that describe its value, besides the content type: kept and given back as they came.
+pub const DESCRIBING: [HeaderName; 5] =
+    [CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, EXPIRES];
+/// A content encoding of the transfer, not of the value.
+const CHUNKED: &str = "aws-chunked";
 
 /// Content type and user metadata of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,11 +41,24 @@ pub enum MetadataError {
 }
 
 impl Described {
-    /// Takes them from the headers of a request.
+    /// Takes them from the headers of a client's request.
     ///
     /// # Errors
     /// When they are too large or not text.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, MetadataError> {
+        Self::taken(headers, |name| METADATA_PREFIXES.iter().any(|p| name.starts_with(p)))
+    }
+
+    /// As `from_headers`, from another server: with what clients cannot say.
+    ///
+    /// # Errors
+    /// When they are too large or not text.
+    pub fn from_peer(headers: &HeaderMap) -> Result<Self, MetadataError> {
+        let prefixes = METADATA_PREFIXES.into_iter().chain([INTERNAL_PREFIX]);
+        Self::taken(headers, |name| prefixes.clone().any(|p| name.starts_with(p)))
+    }
+
+    fn taken(headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Result<Self, MetadataError> {
         let text = |n: &HeaderName, v: &HeaderValue| {
             String::from_utf8(v.as_bytes().to_vec()).map_err(|_| MetadataError::NotText(n.clone()))
         };
@@ -46,7 +68,10 @@ impl Described {
         }
         let metadata = headers
             .iter()
-            .filter(|(n, _)| METADATA_PREFIXES.iter().any(|p| n.as_str().starts_with(p)))
+            .filter(|(n, v)| {
+                let describes = DESCRIBING.contains(n) && v.as_bytes() != CHUNKED.as_bytes();
+                describes || wanted(n.as_str())
+            })
             .map(|(n, v)| Ok((n.as_str().to_owned(), text(n, v)?)))
             .collect::<Result<Vec<_>, MetadataError>>()?;
         let bytes: usize = metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
@@ -62,7 +87,14 @@ impl Described {
     }
 }
 
-/// Adds a content type and user metadata to `headers`. What is no header (it was one when it came) is left out.
+/// Adds a content type and user metadata to the headers of an answer. What is no header (it was one when it came) is left
+/// out, and so is what clients need not know.
+pub fn show(content_type: Option<&str>, metadata: &[(String, String)], headers: &mut HeaderMap) {
+    let shown = metadata.iter().filter(|(name, _)| !name.starts_with(INTERNAL_PREFIX));
+    apply(content_type, &shown.cloned().collect::<Vec<_>>(), headers);
+}
+
+/// Adds a content type and all metadata to `headers`.
 pub fn apply(content_type: Option<&str>, metadata: &[(String, String)], headers: &mut HeaderMap) {
     if let Some(value) = content_type.and_then(|c| HeaderValue::from_bytes(c.as_bytes()).ok()) {
         headers.insert(CONTENT_TYPE, value);

@@ -147,7 +147,7 @@ impl From<KeyError> for ErrorReply {
         Self::new(
             ErrorCode::BadKey,
             e.to_string(),
-            "use a key of 1 to 1024 bytes of UTF-8, percent-encoded in the URL",
+            "use a key of 1 to 1088 bytes of UTF-8, percent-encoded in the URL",
         )
     }
 }

@@ -92,6 +92,13 @@ pub const HEALING_HEADER: &str = "barge-healing";
 /// Prefixes of user metadata headers, stored and given back as they came.
 pub const METADATA_PREFIXES: [&str; 2] = ["barge-meta-", "x-amz-meta-"];
 
+/// Prefix of what servers note beside a value's metadata; never taken from a client, never shown to one.
+pub const INTERNAL_PREFIX: &str = "barge-internal-";
+/// On a record: it is a part of the upload that is named, `UPLOAD.NUMBER`, and no version of its key.
+pub const PART_NOTE: &str = "barge-internal-part";
+/// On a record: its bytes are the manifest of a value in parts.
+pub const MANIFEST_NOTE: &str = "barge-internal-manifest";
+
 /// The value of `name` in a query string, percent-decoded; `Some("")` when it stands alone.
 pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').find_map(|pair| {

@@ -15,8 +15,9 @@ use shared::http::entity::{Entity, Piece};
 use shared::key::Key;
 use shared::ticket::Ticket;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::routes::{HEALING_HEADER, HOPS};
+use shared::wire::routes::{HEALING_HEADER, HOPS, MANIFEST_NOTE};
 
+use crate::assembly::Assembly;
 use crate::server::Volume;
 use crate::store::ReadError;
 use crate::supply::{Asker, Supply};
@@ -36,18 +37,26 @@ pub(super) async fn serve(
         Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
         Err(e) => return Err(ErrorReply::from(e).for_key(key)),
     };
-    let (Some(digest), metadata) = (supply.digest(), supply.metadata().to_vec()) else {
-        return Ok(back_to_master(key, ticket));
+    let Some(digest) = supply.digest() else { return Ok(back_to_master(key, ticket)) };
+    let (metadata, content_type) = (supply.metadata().to_vec(), supply.content_type().map(str::to_owned));
+    let value = match Value::of(volume, supply, asker).await {
+        Ok(value) => value,
+        Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
+        Err(e) => return Err(ErrorReply::from(e).for_key(key)),
+    };
+    let etag = match &value {
+        Value::One(_) => digest.etag(),
+        Value::Parts(assembly) => format!("\"{digest}-{}\"", assembly.count()),
     };
     let entity = Entity {
         generation: ticket.blob,
-        size: supply.length(),
-        digest,
-        content_type: supply.content_type(),
+        size: value.length(),
+        etag,
+        content_type: content_type.as_deref(),
         metadata: &metadata,
     };
     let plan = entity.answer(request.method(), request.headers()).map_err(|e| e.for_key(key))?;
-    let mut download = Download { supply, pieces: plan.pieces.into(), key: key.clone() };
+    let mut download = Download { value, pieces: plan.pieces.into(), key: key.clone() };
     // The first bytes before the head: what is damaged from the start is a 500, not a cut answer.
     let first = download.next().await.map_err(|e| ErrorReply::from(e).for_key(key))?;
     Ok(plan.head.map(|()| match first {
@@ -74,9 +83,40 @@ async fn step((first, download): State) -> Option<(Result<Bytes, BodyFailure>, S
     }
 }
 
+/// What is served: one record, or the parts that a manifest names.
+enum Value {
+    One(Supply),
+    Parts(Assembly),
+}
+
+impl Value {
+    /// A manifest is a value of its own to volumes that heal alone.
+    async fn of(volume: &Arc<Volume>, supply: Supply, asker: Asker) -> Result<Self, ReadError> {
+        let manifest = supply.metadata().iter().any(|(name, _)| name == MANIFEST_NOTE);
+        if manifest && asker == Asker::Client {
+            return Ok(Self::Parts(Assembly::open(volume, supply).await?));
+        }
+        Ok(Self::One(supply))
+    }
+
+    fn length(&self) -> u64 {
+        match self {
+            Self::One(supply) => supply.length(),
+            Self::Parts(assembly) => assembly.length(),
+        }
+    }
+
+    async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
+        match self {
+            Self::One(supply) => supply.read(offset, max).await,
+            Self::Parts(assembly) => assembly.read(offset, max).await,
+        }
+    }
+}
+
 /// An answer under way. It holds the blob against being punched out until it ends.
 struct Download {
-    supply: Supply,
+    value: Value,
     pieces: VecDeque<Piece>,
     key: Key,
 }
@@ -89,9 +129,9 @@ impl Download {
             Some(Piece::Range(range)) => range,
         };
         let wanted = usize::try_from(range.len()).unwrap_or(usize::MAX);
-        let bytes = self.supply.read(range.start(), wanted).await?;
+        let bytes = self.value.read(range.start(), wanted).await?;
         let next = range.start() + bytes.len() as u64;
-        if let Some(rest) = shared::range::ByteRange::new(next, range.end(), self.supply.length()) {
+        if let Some(rest) = shared::range::ByteRange::new(next, range.end(), self.value.length()) {
             self.pieces.push_front(Piece::Range(rest));
         }
         Ok(Some(bytes))

@@ -114,7 +114,10 @@ async fn accept(
     };
     let mut declared = Declared::from_headers(&headers)?;
     declared.blake3 = declared.blake3.or(grant.digest);
-    let described = Described::from_headers(&headers).map_err(|e| {
+    // What came down a chain is committed by whoever sent it, and may say more.
+    let peer = headers.contains_key(CHAIN_HEADER);
+    let taken = if peer { Described::from_peer(&headers) } else { Described::from_headers(&headers) };
+    let described = taken.map_err(|e| {
         ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again")
     })?;
     if volume.spent.contains(ticket.blob) {

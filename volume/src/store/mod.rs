@@ -50,7 +50,7 @@ pub use compaction::{CompactError, Moved};
 pub use disk::{Access, Disk, DiskFile, Punched, RealDisk};
 pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
 pub use format::FormatError;
-pub use read::Reader;
+pub use read::{Hold, Reader};
 pub use reclaim::Deleted;
 pub use records::{Ends, Record};
 pub use recovery::load::IndexState;

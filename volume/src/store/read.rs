@@ -105,12 +105,41 @@ fn window(length: u64, offset: u64, max: usize) -> Option<Window> {
     Some(Window { first_block, bytes, skip: index(offset - start), take: index(end - offset) })
 }
 
+/// Holds a blob against punching without having looked at it: what was deleted meanwhile can be read while this lives.
+#[derive(Debug)]
+pub struct Hold {
+    pin: Pin,
+}
+
 impl Store {
-    /// Opens a blob: reads and checks its header and the beginning of its trailer.
-    pub async fn reader(&self, blob: BlobId) -> Result<Reader, ReadError> {
+    /// Holds a blob.
+    ///
+    /// # Errors
+    /// When it is not here.
+    pub fn hold(&self, blob: BlobId) -> Result<Hold, ReadError> {
         let pinned = lock(&self.0.catalog).pin(blob);
         let (segment, extent) = pinned.ok_or(ReadError::NotFound { blob })?;
-        let pin = Pin { store: Arc::clone(&self.0), segment, extent, blob };
+        Ok(Hold { pin: Pin { store: Arc::clone(&self.0), segment, extent, blob } })
+    }
+
+    /// Opens a blob: reads and checks its header and the beginning of its trailer.
+    pub async fn reader(&self, blob: BlobId) -> Result<Reader, ReadError> {
+        self.hold(blob)?.reader().await
+    }
+
+    /// As `reader`, for who reads everything once: bytes come from the disk itself and leave the page cache to others.
+    pub(super) async fn reader_past_cache(&self, blob: BlobId) -> Result<Reader, ReadError> {
+        Ok(Reader { past_cache: true, ..self.reader(blob).await? })
+    }
+}
+
+impl Hold {
+    /// Opens what is held.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn reader(self) -> Result<Reader, ReadError> {
+        let pin = self.pin;
         let pages = pin.ends().await?;
         let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
         Ok(Reader {
@@ -121,11 +150,6 @@ impl Store {
             past_cache: false,
             mapping: None,
         })
-    }
-
-    /// As `reader`, for who reads everything once: bytes come from the disk itself and leave the page cache to others.
-    pub(super) async fn reader_past_cache(&self, blob: BlobId) -> Result<Reader, ReadError> {
-        Ok(Reader { past_cache: true, ..self.reader(blob).await? })
     }
 }
 

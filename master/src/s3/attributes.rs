@@ -1,0 +1,151 @@
+//! What is known of an object besides its bytes: attributes (`GetObjectAttributes`), tags, and who owns it.
+
+use s3s::dto;
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+use shared::attributes::Checksum;
+use shared::limits::{LIST_LIMIT, TAGS_MAX};
+
+use super::Ops;
+use super::convert::{STANDARD, checksum, etag, key_of, modified, owner, tag_set, tags_of_set};
+use super::error::{from_propose, from_reply, from_tables, invalid};
+use crate::http::objects::damaged;
+use crate::state::command::{Command, Outcome};
+use crate::tables::object::Object;
+use crate::tables::upload;
+
+/// How often a change of tags begins again when the object was replaced meanwhile.
+const ATTEMPTS: usize = 3;
+
+impl Ops {
+    pub(super) async fn object_attributes(
+        &self,
+        req: S3Request<dto::GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<dto::GetObjectAttributesOutput>> {
+        let input = req.input;
+        self.version(input.version_id.as_deref())?;
+        let key = key_of(&input.bucket, &input.key)?;
+        let known = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
+        let asked: Vec<_> = input
+            .object_attributes
+            .iter()
+            .flat_map(|a| a.as_str().split(',').map(|t| t.trim().to_owned()))
+            .filter(|a| !a.is_empty())
+            .collect();
+        if asked.is_empty() || asked.iter().any(|a| !known.contains(&a.as_str())) {
+            return Err(invalid("Invalid attribute name specified."));
+        }
+        let object = self.object(&input.bucket, &key).await?;
+        let wants = |name: &str| asked.iter().any(|a| a == name);
+        let sum = object.attributes.checksum.as_ref().filter(|_| wants("Checksum"));
+        let parts = if wants("ObjectParts") { self.parts_of(&object, &input)? } else { None };
+        let output = dto::GetObjectAttributesOutput {
+            e_tag: wants("ETag").then(|| etag(&object)),
+            checksum: sum.map(bare),
+            object_parts: parts,
+            object_size: wants("ObjectSize").then(|| i64::try_from(object.size).ok()).flatten(),
+            storage_class: wants("StorageClass").then(|| dto::StorageClass::from_static(STANDARD)),
+            last_modified: Some(modified(object.generation)),
+            ..Default::default()
+        };
+        Ok(S3Response::new(output))
+    }
+
+    fn parts_of(
+        &self,
+        object: &Object,
+        input: &dto::GetObjectAttributesInput,
+    ) -> S3Result<Option<dto::GetObjectAttributesParts>> {
+        let Some(parts) = &object.parts else { return Ok(None) };
+        let limit = usize::try_from(input.max_parts.unwrap_or(1000))
+            .map_err(|_| invalid("Argument max-parts must be an integer between 0 and 2147483647"))?;
+        let limit = limit.min(LIST_LIMIT);
+        let marker = input.part_number_marker.unwrap_or(0);
+        let after = u16::try_from(marker).unwrap_or(u16::MAX);
+        // Without checksums of their own S3 lists no parts.
+        let composite = object.attributes.checksum.as_ref().filter(|c| c.composite.is_some());
+        let (mut listed, mut truncated) = (Vec::new(), false);
+        for (n, record) in (1u16..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
+            let part = record.map_err(from_tables)?.part;
+            if n <= after {
+                continue;
+            }
+            if listed.len() == limit {
+                truncated = true;
+                break;
+            }
+            let sum = checksum(part.checksum.as_ref());
+            listed.push(dto::ObjectPart {
+                part_number: Some(n.into()),
+                size: i64::try_from(part.length).ok(),
+                checksum_crc32: sum.checksum_crc32,
+                checksum_crc32c: sum.checksum_crc32c,
+                checksum_crc64nvme: sum.checksum_crc64nvme,
+                checksum_sha1: sum.checksum_sha1,
+                checksum_sha256: sum.checksum_sha256,
+            });
+        }
+        let last = listed.last().and_then(|p| p.part_number);
+        Ok(Some(dto::GetObjectAttributesParts {
+            total_parts_count: Some(parts.count.into()),
+            max_parts: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
+            part_number_marker: Some(marker),
+            next_part_number_marker: last.or(Some(0)),
+            is_truncated: Some(truncated),
+            parts: (composite.is_some() && !listed.is_empty()).then_some(listed),
+        }))
+    }
+
+    pub(super) async fn tags(
+        &self,
+        input: dto::GetObjectTaggingInput,
+    ) -> S3Result<S3Response<dto::GetObjectTaggingOutput>> {
+        self.version(input.version_id.as_deref())?;
+        let key = key_of(&input.bucket, &input.key)?;
+        let object = self.object(&input.bucket, &key).await?;
+        let tag_set = tag_set(&object.attributes.tags);
+        Ok(S3Response::new(dto::GetObjectTaggingOutput { tag_set, version_id: None }))
+    }
+
+    pub(super) async fn tag(
+        &self,
+        (bucket, key): (&str, &str),
+        version: Option<&str>,
+        set: dto::TagSet,
+    ) -> S3Result<()> {
+        self.version(version)?;
+        let tags = tags_of_set(set, TAGS_MAX)?;
+        let key = key_of(bucket, key)?;
+        for _ in 0..ATTEMPTS {
+            let generation = self.object(bucket, &key).await?.generation;
+            let command = Command::Tag { key: key.clone(), generation, tags: tags.clone() };
+            match self.master.change(command).await.map_err(from_propose)? {
+                Outcome::Done => return Ok(()),
+                Outcome::NotFound => {}
+                _ => return Err(from_reply(damaged())),
+            }
+        }
+        Err(s3_error!(OperationAborted, "The object was replaced again and again meanwhile"))
+    }
+
+    /// Who may do what, in S3's words: there is one owner, who may do everything. Permissions are those of access keys.
+    pub fn grants(&self) -> Vec<dto::Grant> {
+        let owner = owner(&self.owner);
+        let grantee = dto::Grantee {
+            display_name: owner.display_name,
+            id: owner.id,
+            email_address: None,
+            type_: dto::Type::from_static(dto::Type::CANONICAL_USER),
+            uri: None,
+        };
+        let permission = Some(dto::Permission::from_static(dto::Permission::FULL_CONTROL));
+        vec![dto::Grant { grantee: Some(grantee), permission }]
+    }
+}
+
+/// Of a value in parts without the number of parts behind it.
+fn bare(sum: &Checksum) -> dto::Checksum {
+    let kind = sum.composite.is_some();
+    let mut shown = checksum(Some(&Checksum { composite: None, ..sum.clone() }));
+    shown.checksum_type = Some(super::convert::checksum_type(kind));
+    shown
+}

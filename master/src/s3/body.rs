@@ -1,0 +1,135 @@
+//! Bodies between the S3 library and ours: a request's, with our limits on how slow it may be, and an answer's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::StatusCode;
+use http_body::Frame;
+use hyper::body::Incoming;
+use s3s::dto::StreamingBlob;
+use s3s::{S3Error, S3ErrorCode, s3_error};
+use shared::http::body::{self, BodyFailure, Pace, ReadError};
+
+use super::error::custom;
+
+/// As the library has it.
+type StdError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// A request's body, cut when it is idle or too slow.
+pub fn incoming(body: Incoming) -> s3s::Body {
+    let length = http_body::Body::size_hint(&body);
+    let stream = futures_util::stream::unfold(Some((body, Pace::default())), |state| async move {
+        let (mut body, mut pace) = state?;
+        match body::next(&mut body).await {
+            Ok(None) => None,
+            Ok(Some(bytes)) => match pace.came(bytes.len()) {
+                Ok(()) => Some((Ok(bytes), Some((body, pace)))),
+                Err(e) => Some((Err(e), None)),
+            },
+            Err(e) => Some((Err(e), None)),
+        }
+    });
+    s3s::Body::http_body_unsync(Sized { stream: stream.boxed(), length })
+}
+
+/// A body that knows how long it is.
+struct Sized {
+    stream: futures_util::stream::BoxStream<'static, Result<Bytes, ReadError>>,
+    length: http_body::SizeHint,
+}
+
+impl http_body::Body for Sized {
+    type Data = Bytes;
+    type Error = ReadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+        let polled = self.stream.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled {
+            let came = bytes.len() as u64;
+            self.length = match self.length.exact() {
+                Some(left) => http_body::SizeHint::with_exact(left.saturating_sub(came)),
+                None => http_body::SizeHint::default(),
+            };
+        }
+        polled.map(|frame| frame.map(|f| f.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.length.exact() == Some(0)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.length.clone()
+    }
+}
+
+/// The bytes of a value that a client sends, or why there are no more.
+pub fn frames(body: StreamingBlob) -> impl Stream<Item = Result<Bytes, S3Error>> + Send {
+    body.map(|frame| frame.map_err(|e| fault(&e)))
+}
+
+/// What is wrong with a body. The library's own errors have no public types, only words.
+fn fault(error: &StdError) -> S3Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
+    while let Some(e) = cause {
+        if let Some(read) = e.downcast_ref::<ReadError>() {
+            return match read {
+                ReadError::Idle | ReadError::TooSlow => S3ErrorCode::RequestTimeout.into(),
+                _ => incomplete(),
+            };
+        }
+        cause = e.source();
+    }
+    let words = error.to_string();
+    if words.contains("Sha256Mismatch") {
+        let message = "The provided 'x-amz-content-sha256' header does not match what was computed";
+        return custom("XAmzContentSHA256Mismatch", StatusCode::BAD_REQUEST, message);
+    }
+    if words.contains("SignatureMismatch") {
+        return S3ErrorCode::SignatureDoesNotMatch.into();
+    }
+    if words.contains("FormatError") || words.contains("TooLarge") || words.contains("TooMany") {
+        return s3_error!(InvalidRequest, "The chunks of the body are not well-formed");
+    }
+    incomplete()
+}
+
+fn incomplete() -> S3Error {
+    s3_error!(
+        IncompleteBody,
+        "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    )
+}
+
+/// The body of an answer of ours, as the library takes it.
+pub struct Outgoing(pub body::Body);
+
+/// An answer that breaks off.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(BodyFailure);
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}

@@ -1,0 +1,240 @@
+//! Buckets: created, looked at, listed, set up, deleted when nothing is in them.
+
+use s3s::dto;
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use shared::limits::BUCKET_TAGS_MAX;
+
+use super::Ops;
+use super::auth::caller;
+use super::convert::{owner, tag_set, tags_of_set, time};
+use super::error::{from_propose, from_reply, from_tables, not_implemented};
+use crate::auth::Action;
+use crate::http::objects::damaged;
+use crate::state::command::{Command, Outcome, Setting};
+use crate::tables::bucket::{self, AbortRule, Bucket, CorsRule};
+
+/// Rules of one configuration (S3's limit for both kinds).
+const RULES_MAX: usize = 100;
+
+impl Ops {
+    pub(super) async fn create(
+        &self,
+        req: S3Request<dto::CreateBucketInput>,
+    ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
+        let input = req.input;
+        super::refuse_acl(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
+        if input.object_lock_enabled_for_bucket == Some(true) {
+            return Err(not_implemented("Object locks are not there"));
+        }
+        let created = Bucket::new(self.master.config.clock.now());
+        let command = Command::CreateBucket { name: input.bucket.clone(), bucket: created };
+        match self.master.change(command).await.map_err(from_propose)? {
+            Outcome::Done => {}
+            // In S3's first region that is no error, and clients of all kinds rely on it.
+            Outcome::BucketExists if self.region_is_default() => {}
+            Outcome::BucketExists => return Err(S3ErrorCode::BucketAlreadyOwnedByYou.into()),
+            _ => return Err(from_reply(damaged())),
+        }
+        let location = Some(format!("/{}", input.bucket));
+        Ok(S3Response::new(dto::CreateBucketOutput { location }))
+    }
+
+    pub(super) async fn head_bucket(&self, name: &str) -> S3Result<S3Response<dto::HeadBucketOutput>> {
+        self.in_bucket(name).await?;
+        let region = self.region.clone();
+        Ok(S3Response::new(dto::HeadBucketOutput { bucket_region: Some(region), ..Default::default() }))
+    }
+
+    pub(super) async fn delete_bucket_named(
+        &self,
+        name: String,
+    ) -> S3Result<S3Response<dto::DeleteBucketOutput>> {
+        match self.master.change(Command::DeleteBucket { name }).await.map_err(from_propose)? {
+            Outcome::Done => Ok(S3Response::with_status(Default::default(), http::StatusCode::NO_CONTENT)),
+            Outcome::BucketNotEmpty => {
+                Err(s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"))
+            }
+            Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
+            _ => Err(from_reply(damaged())),
+        }
+    }
+
+    pub(super) async fn buckets(
+        &self,
+        req: S3Request<dto::ListBucketsInput>,
+    ) -> S3Result<S3Response<dto::ListBucketsOutput>> {
+        self.current().await?;
+        let who = caller(&req);
+        let input = req.input;
+        let all = bucket::all(&self.master.database.tree()).map_err(from_tables)?;
+        let begins = input.prefix.as_deref().unwrap_or_default();
+        let after = input.continuation_token.as_deref().unwrap_or_default();
+        let most = usize::try_from(input.max_buckets.unwrap_or(10_000)).unwrap_or(0);
+        let mut shown: Vec<_> = all
+            .into_iter()
+            .filter(|(name, _)| s3s::path::check_bucket_name(name))
+            .filter(|(name, _)| who.may(Action::Read, Some(name), None))
+            .filter(|(name, _)| name.starts_with(begins) && name.as_str() > after)
+            .collect();
+        let more = shown.len() > most;
+        shown.truncate(most);
+        let next = more.then(|| shown.last().map(|(name, _)| name.clone())).flatten();
+        let region = &self.region;
+        let bucket = |(name, bucket): (String, Bucket)| dto::Bucket {
+            name: Some(name),
+            creation_date: Some(time(bucket.created)),
+            bucket_region: input.max_buckets.map(|_| region.clone()),
+        };
+        Ok(S3Response::new(dto::ListBucketsOutput {
+            buckets: Some(shown.into_iter().map(bucket).collect()),
+            owner: Some(owner(&self.owner)),
+            continuation_token: next,
+            prefix: input.prefix,
+        }))
+    }
+
+    /// Sets a bucket up.
+    pub async fn set(&self, name: String, setting: Setting) -> S3Result<()> {
+        match self.master.change(Command::SetBucket { name, setting }).await.map_err(from_propose)? {
+            Outcome::Done => Ok(()),
+            Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
+            _ => Err(from_reply(damaged())),
+        }
+    }
+
+    pub(super) async fn bucket_tags(&self, name: &str) -> S3Result<S3Response<dto::GetBucketTaggingOutput>> {
+        let bucket = self.in_bucket(name).await?;
+        if bucket.tags.is_empty() {
+            return Err(s3_error!(NoSuchTagSet, "The TagSet does not exist"));
+        }
+        Ok(S3Response::new(dto::GetBucketTaggingOutput { tag_set: tag_set(&bucket.tags) }))
+    }
+
+    pub(super) async fn tag_bucket(&self, name: String, tagging: dto::Tagging) -> S3Result<()> {
+        let tags = tags_of_set(tagging.tag_set, BUCKET_TAGS_MAX)?;
+        self.set(name, Setting::Tags(tags)).await
+    }
+
+    pub(super) async fn cors(&self, name: &str) -> S3Result<S3Response<dto::GetBucketCorsOutput>> {
+        let bucket = self.in_bucket(name).await?;
+        if bucket.cors.is_empty() {
+            return Err(s3_error!(NoSuchCORSConfiguration, "The CORS configuration does not exist"));
+        }
+        let list = |texts: Vec<String>| (!texts.is_empty()).then_some(texts);
+        let shown = |rule: CorsRule| dto::CORSRule {
+            id: rule.id,
+            allowed_origins: rule.origins,
+            allowed_methods: rule.methods,
+            allowed_headers: list(rule.headers),
+            expose_headers: list(rule.exposed),
+            max_age_seconds: rule.max_age_secs,
+        };
+        let rules = bucket.cors.into_iter().map(shown).collect();
+        Ok(S3Response::new(dto::GetBucketCorsOutput { cors_rules: Some(rules) }))
+    }
+
+    pub(super) async fn set_cors(&self, name: String, configuration: dto::CORSConfiguration) -> S3Result<()> {
+        let rules = configuration.cors_rules;
+        if rules.is_empty() || rules.len() > RULES_MAX {
+            return Err(S3ErrorCode::MalformedXML.into());
+        }
+        let taken = |rule: dto::CORSRule| {
+            let known = ["GET", "PUT", "POST", "DELETE", "HEAD"];
+            if let Some(method) = rule.allowed_methods.iter().find(|m| !known.contains(&m.as_str())) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "Found unsupported HTTP method in CORS config. Unsupported method is {}",
+                    method
+                ));
+            }
+            let headers = rule.allowed_headers.unwrap_or_default();
+            if rule.allowed_origins.iter().chain(&headers).any(|text| text.matches('*').count() > 1) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "An origin or header can not have more than one wildcard"
+                ));
+            }
+            if rule.allowed_origins.is_empty() || rule.allowed_methods.is_empty() {
+                return Err(S3ErrorCode::MalformedXML.into());
+            }
+            Ok(CorsRule {
+                id: rule.id,
+                origins: rule.allowed_origins,
+                methods: rule.allowed_methods,
+                headers,
+                exposed: rule.expose_headers.unwrap_or_default(),
+                max_age_secs: rule.max_age_seconds,
+            })
+        };
+        let rules = rules.into_iter().map(taken).collect::<S3Result<_>>()?;
+        self.set(name, Setting::Cors(rules)).await
+    }
+
+    pub(super) async fn lifecycle(
+        &self,
+        name: &str,
+    ) -> S3Result<S3Response<dto::GetBucketLifecycleConfigurationOutput>> {
+        let bucket = self.in_bucket(name).await?;
+        if bucket.abort_uploads.is_empty() {
+            return Err(s3_error!(
+                NoSuchLifecycleConfiguration,
+                "The lifecycle configuration does not exist"
+            ));
+        }
+        let status = |enabled| if enabled { "Enabled" } else { "Disabled" };
+        let shown = |rule: AbortRule| dto::LifecycleRule {
+            id: rule.id,
+            status: dto::ExpirationStatus::from_static(status(rule.enabled)),
+            filter: Some(dto::LifecycleRuleFilter { prefix: Some(rule.prefix), ..Default::default() }),
+            abort_incomplete_multipart_upload: Some(dto::AbortIncompleteMultipartUpload {
+                days_after_initiation: i32::try_from(rule.days).ok(),
+            }),
+            expiration: None,
+            noncurrent_version_expiration: None,
+            noncurrent_version_transitions: None,
+            prefix: None,
+            transitions: None,
+        };
+        let rules = Some(bucket.abort_uploads.into_iter().map(shown).collect());
+        Ok(S3Response::new(dto::GetBucketLifecycleConfigurationOutput { rules, ..Default::default() }))
+    }
+
+    pub(super) async fn set_lifecycle(
+        &self,
+        input: dto::PutBucketLifecycleConfigurationInput,
+    ) -> S3Result<()> {
+        let rules = input.lifecycle_configuration.map(|c| c.rules).unwrap_or_default();
+        if rules.is_empty() || rules.len() > RULES_MAX {
+            return Err(S3ErrorCode::MalformedXML.into());
+        }
+        let rules = rules.into_iter().map(abort_rule).collect::<S3Result<_>>()?;
+        self.set(input.bucket, Setting::AbortUploads(rules)).await
+    }
+}
+
+/// A lifecycle rule, when it says nothing but when uploads that were not completed go.
+fn abort_rule(rule: dto::LifecycleRule) -> S3Result<AbortRule> {
+    let others = rule.expiration.is_some()
+        || rule.transitions.is_some()
+        || rule.noncurrent_version_expiration.is_some()
+        || rule.noncurrent_version_transitions.is_some();
+    let filter = rule.filter.unwrap_or_default();
+    let narrow = filter.and.is_some()
+        || filter.tag.is_some()
+        || filter.object_size_greater_than.is_some()
+        || filter.object_size_less_than.is_some();
+    let Some(abort) = rule.abort_incomplete_multipart_upload.filter(|_| !others && !narrow) else {
+        return Err(not_implemented(
+            "Of lifecycle rules only AbortIncompleteMultipartUpload, for a prefix, is there",
+        ));
+    };
+    let days = abort.days_after_initiation.and_then(|d| u32::try_from(d).ok()).filter(|d| *d > 0);
+    let days =
+        days.ok_or_else(|| s3_error!(InvalidArgument, "DaysAfterInitiation must be a positive integer"))?;
+    let enabled = match rule.status.as_str() {
+        "Enabled" => true,
+        "Disabled" => false,
+        _ => return Err(S3ErrorCode::MalformedXML.into()),
+    };
+    Ok(AbortRule { id: rule.id, enabled, prefix: filter.prefix.or(rule.prefix).unwrap_or_default(), days })
+}

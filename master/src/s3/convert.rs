@@ -1,0 +1,175 @@
+//! Words: keys, times, entity tags, checksums, tags and owners, from ours to S3's and back. Decides nothing else.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
+use s3s::dto::{self, ETag, ETagCondition};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use shared::attributes::{Algorithm, Checksum};
+use shared::clock::Timestamp;
+use shared::condition::WriteCondition;
+use shared::http::metadata::{Described, MetadataError};
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
+
+use super::error::{custom, from_key, invalid};
+use super::sums::{encoded, name};
+use crate::tables::object::Object;
+
+/// The only storage class there is.
+pub const STANDARD: &str = "STANDARD";
+/// The version id of what has no versions.
+pub const NULL_VERSION: &str = "null";
+
+/// The key of an object in a bucket.
+pub fn key_of(bucket: &str, key: &str) -> S3Result<Key> {
+    if key.len() > KEY_BYTES_MAX - BUCKET_BYTES_MAX - 1 {
+        return Err(S3ErrorCode::KeyTooLongError.into());
+    }
+    Key::new(&format!("{bucket}/{key}")).map_err(from_key)
+}
+
+/// What stands behind the bucket.
+pub fn in_bucket(key: &Key) -> &str {
+    key.as_str().split_once('/').map_or("", |(_, rest)| rest)
+}
+
+/// A moment.
+pub fn time(at: Timestamp) -> dto::Timestamp {
+    (UNIX_EPOCH + Duration::from_millis(at.unix_ms())).into()
+}
+
+/// When an object was stored: to the second, as its `Last-Modified` says it.
+pub fn modified(id: BlobId) -> dto::Timestamp {
+    (UNIX_EPOCH + Duration::from_secs(id.created().unix_ms() / 1000)).into()
+}
+
+/// An object's entity tag.
+pub fn etag(object: &Object) -> ETag {
+    ETag::Strong(object.tag())
+}
+
+/// Who owns everything.
+pub fn owner(cluster: &str) -> dto::Owner {
+    dto::Owner { display_name: Some("barge".to_owned()), id: Some(cluster.to_owned()) }
+}
+
+/// Names and values of a checksum in an answer.
+pub fn checksum(checksum: Option<&Checksum>) -> dto::Checksum {
+    let mut shown = dto::Checksum::default();
+    let Some(found) = checksum else { return shown };
+    let sum = encoded(&found.sum);
+    let text = Some(match found.composite {
+        Some(parts) => format!("{sum}-{parts}"),
+        None => sum,
+    });
+    match found.algorithm {
+        Algorithm::Crc32 => shown.checksum_crc32 = text,
+        Algorithm::Crc32c => shown.checksum_crc32c = text,
+        Algorithm::Crc64Nvme => shown.checksum_crc64nvme = text,
+        Algorithm::Sha1 => shown.checksum_sha1 = text,
+        Algorithm::Sha256 => shown.checksum_sha256 = text,
+    }
+    shown.checksum_type = Some(checksum_type(found.composite.is_some()));
+    shown
+}
+
+/// What a checksum of several parts is made of.
+pub fn checksum_type(composite: bool) -> dto::ChecksumType {
+    let kind = if composite { dto::ChecksumType::COMPOSITE } else { dto::ChecksumType::FULL_OBJECT };
+    dto::ChecksumType::from_static(kind)
+}
+
+/// S3's name of an algorithm.
+pub fn algorithm(algorithm: Algorithm) -> dto::ChecksumAlgorithm {
+    dto::ChecksumAlgorithm::from_static(name(algorithm))
+}
+
+/// The condition of a write.
+pub fn condition(
+    if_match: Option<&ETagCondition>,
+    if_none_match: Option<&ETagCondition>,
+) -> S3Result<WriteCondition> {
+    match (if_match, if_none_match) {
+        (None, None) => Ok(WriteCondition::None),
+        (None, Some(ETagCondition::Any)) => Ok(WriteCondition::Absent),
+        (Some(ETagCondition::Any), None) => Ok(WriteCondition::AnyPresent),
+        (Some(ETagCondition::ETag(tag)), None) => Ok(WriteCondition::Tagged(vec![tag.value().to_owned()])),
+        _ => Err(S3Error::with_message(
+            S3ErrorCode::NotImplemented,
+            "A write may say If-None-Match: * or If-Match with an ETag, not both",
+        )),
+    }
+}
+
+/// The condition of a write that has its headers.
+pub fn condition_of(headers: &HeaderMap) -> S3Result<WriteCondition> {
+    let parsed = |name| {
+        let value = headers.get(name).map(|v| ETagCondition::parse_http_header(v.as_bytes()));
+        value.transpose().map_err(|_| invalid("If-Match or If-None-Match cannot be read"))
+    };
+    condition(parsed(IF_MATCH)?.as_ref(), parsed(IF_NONE_MATCH)?.as_ref())
+}
+
+/// What the headers of an upload say of its value.
+pub fn described(headers: &HeaderMap) -> S3Result<Described> {
+    Described::from_headers(headers).map_err(|e| match e {
+        MetadataError::TooLarge => s3_error!(MetadataTooLarge, "{e}"),
+        _ => invalid(e.to_string()),
+    })
+}
+
+/// Tags as `x-amz-tagging` has them: a query string.
+pub fn tags_of_header(text: Option<&str>) -> S3Result<Vec<(String, String)>> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(Vec::new()) };
+    let decode = |part: &str| {
+        let part = part.replace('+', " ");
+        let decoded = percent_encoding::percent_decode_str(&part).decode_utf8().map(|t| t.into_owned());
+        decoded.map_err(|_| invalid("The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded"))
+    };
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    };
+    let tags = text.split('&').map(pair).collect::<S3Result<Vec<_>>>()?;
+    check_tags(&tags, TAGS_MAX)?;
+    Ok(tags)
+}
+
+/// Tags as XML has them.
+pub fn tags_of_set(set: dto::TagSet, limit: usize) -> S3Result<Vec<(String, String)>> {
+    let pair = |tag: dto::Tag| match (tag.key, tag.value) {
+        (Some(key), value) => Ok((key, value.unwrap_or_default())),
+        (None, _) => Err(S3ErrorCode::MalformedXML.into()),
+    };
+    let tags = set.into_iter().map(pair).collect::<S3Result<Vec<_>>>()?;
+    check_tags(&tags, limit)?;
+    Ok(tags)
+}
+
+fn check_tags(tags: &[(String, String)], limit: usize) -> S3Result<()> {
+    if tags.len() > limit {
+        let message = format!("Object tags cannot be greater than {limit}");
+        return Err(custom("BadRequest", StatusCode::BAD_REQUEST, message));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for (name, value) in tags {
+        if name.is_empty() || name.chars().count() > TAG_KEY_CHARS_MAX {
+            return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));
+        }
+        if value.chars().count() > TAG_VALUE_CHARS_MAX {
+            return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
+        }
+        if !names.insert(name) {
+            return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key"));
+        }
+    }
+    Ok(())
+}
+
+/// Tags, in an answer.
+pub fn tag_set(tags: &[(String, String)]) -> dto::TagSet {
+    tags.iter().map(|(key, value)| dto::Tag { key: Some(key.clone()), value: Some(value.clone()) }).collect()
+}

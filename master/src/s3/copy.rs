@@ -1,0 +1,242 @@
+//! Copies, whole and of a range into a part: from a volume through this master to the volumes of the new blob, never through
+//! the client, and never more of it in memory than a few frames.
+
+use s3s::dto::{self, CopySource, ETagCondition, StreamingBlob};
+use s3s::{Body, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use shared::attributes::Algorithm;
+use shared::http::entity::Piece;
+use shared::http::metadata::Described;
+use shared::key::Key;
+use shared::limits::HOPS_MAX;
+use shared::range::ByteRange;
+
+use super::Ops;
+use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
+use super::error::{from_interrupted, not_implemented};
+use super::multipart::Place;
+use super::objects::{refuse_sse, tag_of};
+use super::sums::{Declared, named};
+use crate::auth::Action;
+use crate::read::{self, Interrupted};
+use crate::state::command::Store;
+use crate::tables::object::Object;
+use crate::write::feed::Wanted;
+
+/// What must hold of the source (S3: `x-amz-copy-source-if-*`).
+struct Conditions<'a> {
+    matches: Option<&'a ETagCondition>,
+    none_match: Option<&'a ETagCondition>,
+    modified_since: Option<&'a dto::Timestamp>,
+    unmodified_since: Option<&'a dto::Timestamp>,
+}
+
+impl Conditions<'_> {
+    fn check(&self, object: &Object) -> S3Result<()> {
+        let tag = object.tag();
+        let is = |condition: &ETagCondition| match condition {
+            ETagCondition::Any => true,
+            ETagCondition::ETag(etag) => etag.value() == tag,
+        };
+        let modified = convert::modified(object.generation);
+        let failed = match (self.matches, self.unmodified_since) {
+            (Some(condition), _) => !is(condition),
+            (None, Some(date)) => modified > *date,
+            (None, None) => false,
+        };
+        let unwanted = match (self.none_match, self.modified_since) {
+            (Some(condition), _) => is(condition),
+            (None, Some(date)) => modified <= *date,
+            (None, None) => false,
+        };
+        if failed || unwanted {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a source, and what it is.
+struct Opened {
+    object: Object,
+    body: StreamingBlob,
+    length: u64,
+}
+
+impl Ops {
+    /// The source's bucket and key, when the caller may read it.
+    fn source<'s, T>(&self, req: &S3Request<T>, source: &'s CopySource) -> S3Result<(&'s str, Key)> {
+        let CopySource::Bucket { bucket, key, version_id } = source else {
+            return Err(not_implemented("Access points are not there"));
+        };
+        self.version(version_id.as_deref())?;
+        super::auth::may(req, Action::Read, bucket, Some(key))?;
+        Ok((bucket, key_of(bucket, key)?))
+    }
+
+    async fn open(
+        &self,
+        (bucket, key): (&str, &Key),
+        conditions: &Conditions<'_>,
+        range: Option<&str>,
+    ) -> S3Result<Opened> {
+        for _ in 0..HOPS_MAX {
+            let object = self.object(bucket, key).await?;
+            conditions.check(&object)?;
+            let range = match range {
+                Some(text) => Some(exact(text, object.size)?),
+                None => ByteRange::whole(object.size),
+            };
+            let length = range.map_or(0, |r| r.len());
+            let pieces = range.map(Piece::Range).into_iter().collect();
+            match read::open(&self.master, key, object.clone(), pieces).await {
+                Ok(body) => {
+                    let body = Body::http_body_unsync(super::body::Outgoing(body));
+                    return Ok(Opened { object, body: StreamingBlob::from(body), length });
+                }
+                Err(Interrupted::Gone) => {}
+                Err(e) => return Err(from_interrupted(&e)),
+            }
+        }
+        Err(s3_error!(
+            ServiceUnavailable,
+            "The source was replaced again and again while it was being opened"
+        ))
+    }
+
+    pub(super) async fn copy(
+        &self,
+        req: S3Request<dto::CopyObjectInput>,
+    ) -> S3Result<S3Response<dto::CopyObjectOutput>> {
+        let input = &req.input;
+        refuse_sse(input.sse_customer_algorithm.as_ref())?;
+        refuse_sse(input.server_side_encryption.as_ref())?;
+        refuse_sse(input.copy_source_sse_customer_algorithm.as_ref())?;
+        super::refuse_acl(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
+        super::refuse_class(input.storage_class.as_ref().map(dto::StorageClass::as_str))?;
+        let key = key_of(&input.bucket, &input.key)?;
+        let (bucket, source) = self.source(&req, &input.copy_source)?;
+        let replace = directive(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
+        let retag = directive(input.tagging_directive.as_ref().map(dto::TaggingDirective::as_str))?;
+        if source == key && !replace {
+            return Err(s3_error!(
+                InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
+            ));
+        }
+        let condition = condition_of(&req.headers)?;
+        self.may_write(&input.bucket, &key, &condition).await?;
+        let conditions = Conditions {
+            matches: input.copy_source_if_match.as_ref(),
+            none_match: input.copy_source_if_none_match.as_ref(),
+            modified_since: input.copy_source_if_modified_since.as_ref(),
+            unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
+        };
+        let Opened { object, body, length } = self.open((bucket, &source), &conditions, None).await?;
+        let described = if replace { described(&req.headers)? } else { kept(&object) };
+        let tags =
+            if retag { tags_of_header(input.tagging.as_deref())? } else { object.attributes.tags.clone() };
+        let same = object.attributes.checksum.as_ref().map_or(Algorithm::Crc64Nvme, |c| c.algorithm);
+        let algorithm = match &input.checksum_algorithm {
+            Some(name) => named(name.as_str()).ok_or(S3ErrorCode::InvalidRequest)?,
+            None => same,
+        };
+        let wanted =
+            Wanted { key, length: Some(length), digest: None, condition, prefer: Vec::new(), hops: 0 };
+        let declared = Declared::plain(Some(algorithm), self.md5);
+        let (durable, sums) = self.durable(&wanted, &described, Some(body), declared).await?;
+        let attributes = self.attributes(&sums, tags);
+        let commit = durable.commit(&wanted, &described);
+        self.commit(Store { commit, attributes: attributes.clone() }).await?;
+        let sum = checksum(attributes.checksum.as_ref());
+        let result = dto::CopyObjectResult {
+            e_tag: Some(dto::ETag::Strong(tag_of(&attributes, &durable))),
+            last_modified: Some(convert::modified(durable.blob)),
+            checksum_crc32: sum.checksum_crc32,
+            checksum_crc32c: sum.checksum_crc32c,
+            checksum_crc64nvme: sum.checksum_crc64nvme,
+            checksum_sha1: sum.checksum_sha1,
+            checksum_sha256: sum.checksum_sha256,
+            checksum_type: sum.checksum_type,
+        };
+        Ok(S3Response::new(dto::CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
+    }
+
+    pub(super) async fn copy_part(
+        &self,
+        req: S3Request<dto::UploadPartCopyInput>,
+    ) -> S3Result<S3Response<dto::UploadPartCopyOutput>> {
+        let input = &req.input;
+        refuse_sse(input.sse_customer_algorithm.as_ref())?;
+        refuse_sse(input.copy_source_sse_customer_algorithm.as_ref())?;
+        let key = key_of(&input.bucket, &input.key)?;
+        let (bucket, source) = self.source(&req, &input.copy_source)?;
+        let (id, upload) = self.upload(&key, &input.upload_id).await?;
+        let place = Place::new(key, id, input.part_number)?;
+        let conditions = Conditions {
+            matches: input.copy_source_if_match.as_ref(),
+            none_match: input.copy_source_if_none_match.as_ref(),
+            modified_since: input.copy_source_if_modified_since.as_ref(),
+            unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
+        };
+        let range = input.copy_source_range.as_deref();
+        let Opened { body, length, .. } = self.open((bucket, &source), &conditions, range).await?;
+        let algorithm = upload.checksum.map_or(Algorithm::Crc64Nvme, |(a, _)| a);
+        let declared = Declared::plain(Some(algorithm), self.md5);
+        let part = self.store_part(&place, &upload, Some(length), Some(body), declared).await?;
+        let sum = checksum(part.checksum.as_ref());
+        let result = dto::CopyPartResult {
+            e_tag: Some(dto::ETag::Strong(part.tag())),
+            last_modified: Some(convert::modified(part.blob)),
+            checksum_crc32: sum.checksum_crc32,
+            checksum_crc32c: sum.checksum_crc32c,
+            checksum_crc64nvme: sum.checksum_crc64nvme,
+            checksum_sha1: sum.checksum_sha1,
+            checksum_sha256: sum.checksum_sha256,
+        };
+        Ok(S3Response::new(dto::UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..Default::default()
+        }))
+    }
+}
+
+/// Whether a directive says `REPLACE`.
+fn directive(text: Option<&str>) -> S3Result<bool> {
+    match text {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown directive: COPY or REPLACE")),
+    }
+}
+
+/// The range of a part copy: `bytes=first-last`, inside the source.
+fn exact(text: &str, size: u64) -> S3Result<ByteRange> {
+    let invalid = || {
+        s3_error!(
+            InvalidArgument,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
+        )
+    };
+    let (first, last) = text.strip_prefix("bytes=").and_then(|r| r.split_once('-')).ok_or_else(invalid)?;
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or_else(invalid)
+    };
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last || last >= size {
+        return Err(s3_error!(
+            InvalidRange,
+            "Range specified is not valid for source object of size: {}",
+            size
+        ));
+    }
+    ByteRange::new(first, last, size).ok_or_else(invalid)
+}
+
+/// What a copy keeps of its source.
+fn kept(object: &Object) -> Described {
+    Described { content_type: object.content_type.clone(), metadata: object.metadata.clone() }
+}

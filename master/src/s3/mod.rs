@@ -1,0 +1,219 @@
+//! The S3 face of a master: words of S3 in, words of ours out. What happens is decided where it is for the native face, too;
+//! `bucket/key` here is `/bucket/key` there. The library `s3s` knows protocol, signatures and XML.
+//!
+//! Never a redirect, and never a value in memory.
+
+pub mod args;
+mod attributes;
+pub mod auth;
+mod body;
+mod buckets;
+mod convert;
+mod copy;
+mod cors;
+mod delete_many;
+mod error;
+mod guard;
+mod listing;
+mod multipart;
+mod objects;
+mod ops;
+mod sums;
+
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::dto;
+pub use s3s::host::DomainError;
+use s3s::host::SingleDomain;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3Result, s3_error};
+use shared::attributes::Algorithm;
+use shared::http::body::{self as ours, Body};
+use shared::http::serve::{Context, Service};
+use shared::limits::MESSAGE_BYTES_MAX;
+use shared::wire::error::{ErrorCode, ErrorReply};
+
+use crate::master::Master;
+
+/// The region that clients are told where they ask and none was configured: S3's first.
+const REGION: &str = "us-east-1";
+
+/// How the S3 face is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The only region that signatures may name; none: any.
+    pub region: Option<String>,
+    /// Buckets may stand in front of this domain.
+    pub domain: Option<String>,
+    /// Entity tags are made of BLAKE3, which is computed anyway, and not of MD5.
+    pub blake3_etags: bool,
+}
+
+/// The operations, over a master.
+pub(crate) struct Ops {
+    master: Arc<Master>,
+    /// Who owns everything: the cluster.
+    owner: String,
+    region: String,
+    /// Whether entity tags are MD5.
+    md5: bool,
+}
+
+impl Ops {
+    /// This master knows the present.
+    pub(crate) async fn current(&self) -> S3Result<()> {
+        self.master.group.current().await.map_err(|e| error::from_reply(e.into()))
+    }
+
+    fn region_is_default(&self) -> bool {
+        self.region == REGION
+    }
+}
+
+/// The listener's service: 503 until this master belongs to a cluster.
+#[derive(Default)]
+pub(crate) struct Face {
+    inside: OnceLock<Inside>,
+}
+
+struct Inside {
+    master: Arc<Master>,
+    service: S3Service,
+}
+
+impl Face {
+    /// From here on requests are answered.
+    ///
+    /// # Errors
+    /// When the domain is none.
+    pub(crate) fn open(&self, master: &Arc<Master>) -> Result<(), DomainError> {
+        let settings = &master.config.s3;
+        let region = settings.region.clone().unwrap_or_else(|| REGION.to_owned());
+        let ops = Ops {
+            master: Arc::clone(master),
+            owner: master.cluster.id().to_string(),
+            region,
+            md5: !settings.blake3_etags,
+        };
+        let mut builder = S3ServiceBuilder::new(ops);
+        let gate = auth::Gate(Arc::clone(master));
+        builder.set_auth(gate.clone());
+        builder.set_access(gate);
+        if let Some(domain) = &settings.domain {
+            builder.set_host(SingleDomain::new(domain)?);
+        }
+        // Messages are as bounded as on the native face; a completion of 10,000 parts is the largest.
+        let mut config = S3Config::default();
+        config.xml_max_body_size = 4 * MESSAGE_BYTES_MAX;
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        let _ = self.inside.set(Inside { master: Arc::clone(master), service: builder.build() });
+        Ok(())
+    }
+}
+
+impl Service for Face {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let Some(inside) = self.inside.get() else {
+            let (head, body) = request.into_parts();
+            ours::drain_unless_waiting(&head.headers, body);
+            return Err(ErrorReply::new(
+                ErrorCode::NotJoined,
+                "this master does not belong to a cluster yet",
+                "try again in a moment",
+            ));
+        };
+        let mut answer = inside.answer(request).await;
+        if let Ok(id) = HeaderValue::from_str(&context.request_id.to_string()) {
+            answer.headers_mut().insert("x-amz-request-id", id);
+        }
+        Ok(answer)
+    }
+}
+
+impl Inside {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let origin = match cors::Origin::of(&self.master, &request) {
+            Ok(cors::Asked::Preflight(answer)) => return *answer,
+            Ok(cors::Asked::Request(origin)) => origin,
+            Err(error) => return refusal(error),
+        };
+        if let Err(error) = guard::check(&self.master.config.s3, &request) {
+            let (head, body) = request.into_parts();
+            ours::drain_unless_waiting(&head.headers, body);
+            return refusal(error);
+        }
+        let (head, incoming) = request.into_parts();
+        let request = Request::from_parts(head, body::incoming(incoming));
+        let mut answer = match self.service.call(request).await {
+            Ok(answer) => answer.map(outgoing),
+            Err(e) => {
+                tracing::error!(error = ?e, "a request by S3 failed in the library");
+                refusal(s3s::S3ErrorCode::InternalError.into())
+            }
+        };
+        origin.mark(answer.headers_mut());
+        answer
+    }
+}
+
+fn outgoing(body: s3s::Body) -> Body {
+    use http_body_util::BodyExt;
+    body.map_err(ours::BodyFailure::from).boxed_unsync()
+}
+
+/// An error, as XML.
+fn refusal(error: S3Error) -> Response<Body> {
+    match error.to_http_response() {
+        Ok(answer) => answer.map(outgoing),
+        Err(error) => {
+            tracing::error!(%error, "an error of S3 cannot be written");
+            let mut answer = Response::new(ours::empty());
+            *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+    }
+}
+
+/// What everybody has anyway is taken; other access lists are not there.
+fn refuse_acl(acl: Option<&str>) -> S3Result<()> {
+    match acl {
+        None | Some("private" | "bucket-owner-full-control") => Ok(()),
+        Some(_) => Err(s3_error!(
+            AccessControlListNotSupported,
+            "The bucket does not allow ACLs: access keys say who may do what"
+        )),
+    }
+}
+
+/// The only class of storage.
+fn refuse_class(class: Option<&str>) -> S3Result<()> {
+    match class {
+        None | Some(convert::STANDARD) => Ok(()),
+        Some(_) => Err(s3_error!(InvalidStorageClass, "STANDARD is the only storage class there is")),
+    }
+}
+
+/// The checksum that the client says a value in parts has, with its text.
+fn declared_sum(input: &dto::CompleteMultipartUploadInput) -> S3Result<Option<(Algorithm, String)>> {
+    let mut stated = [
+        (Algorithm::Crc32, &input.checksum_crc32),
+        (Algorithm::Crc32c, &input.checksum_crc32c),
+        (Algorithm::Crc64Nvme, &input.checksum_crc64nvme),
+        (Algorithm::Sha1, &input.checksum_sha1),
+        (Algorithm::Sha256, &input.checksum_sha256),
+    ]
+    .into_iter()
+    .filter_map(|(algorithm, text)| text.clone().map(|text| (algorithm, text)));
+    let first = stated.next();
+    if stated.next().is_some() {
+        return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header"));
+    }
+    Ok(first)
+}

@@ -1,0 +1,338 @@
+//! Objects: stored, read, looked at, deleted. A value never stays in memory: it streams through to the first volume, and
+//! from a volume to the client.
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use http::{Method, StatusCode};
+use s3s::dto::{self, StreamingBlob};
+use s3s::{Body, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use shared::attributes::{Algorithm, Attributes, Etag};
+use shared::condition::WriteCondition;
+use shared::http::entity::{Entity, Piece, Plan};
+use shared::http::metadata::Described;
+use shared::key::Key;
+use shared::limits::{BLOB_BYTES_MAX, HOPS_MAX};
+use shared::range::ByteRange;
+use shared::wire::master::CommitOutcome;
+
+use super::Ops;
+use super::convert::{self, checksum, condition, described, key_of, tags_of_header};
+use super::error::{custom, from_interrupted, from_propose, from_reply, from_tables, not_implemented};
+use super::sums::{Declared, Sums, checked};
+use crate::http::objects::damaged;
+use crate::read::{self, Interrupted};
+use crate::state::command::{Command, Outcome, Store};
+use crate::tables::object::{self, Object, holds};
+use crate::tables::{bucket, upload};
+use crate::write::feed::{Frames, Source, Wanted};
+use crate::write::store::{Durable, store};
+
+impl Ops {
+    /// The bucket is there.
+    pub async fn in_bucket(&self, name: &str) -> S3Result<bucket::Bucket> {
+        self.current().await?;
+        let found = bucket::read(&self.master.database.tree(), name).map_err(from_tables)?;
+        found.ok_or_else(|| S3ErrorCode::NoSuchBucket.into())
+    }
+
+    /// The object of a key, as of now.
+    pub async fn object(&self, bucket: &str, key: &Key) -> S3Result<Object> {
+        self.current().await?;
+        let tree = self.master.database.tree();
+        if let Some(object) = object::read(&tree, key).map_err(from_tables)? {
+            return Ok(object);
+        }
+        let there = bucket::read(&tree, bucket).map_err(from_tables)?.is_some();
+        Err(if there { S3ErrorCode::NoSuchKey } else { S3ErrorCode::NoSuchBucket }.into())
+    }
+
+    /// Only the one version that there is.
+    pub fn version(&self, version: Option<&str>) -> S3Result<()> {
+        match version {
+            None | Some("" | convert::NULL_VERSION) => Ok(()),
+            Some(_) => Err(s3_error!(NoSuchVersion, "Objects have no versions but \"null\"")),
+        }
+    }
+
+    /// Whether the condition of a write holds now: refused here, no byte of the body need come. It is decided at the commit.
+    pub async fn may_write(&self, bucket: &str, key: &Key, condition: &WriteCondition) -> S3Result<()> {
+        self.in_bucket(bucket).await?;
+        if *condition == WriteCondition::None {
+            return Ok(());
+        }
+        let current = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
+        if holds(condition, current.as_ref()) {
+            return Ok(());
+        }
+        Err(refused(condition, current.is_some()))
+    }
+
+    /// Makes a body durable.
+    pub async fn durable(
+        &self,
+        wanted: &Wanted,
+        described: &Described,
+        body: Option<StreamingBlob>,
+        declared: Declared,
+    ) -> S3Result<(Durable, Sums)> {
+        let body = body.unwrap_or_else(|| StreamingBlob::from(Body::empty()));
+        let (frames, verdict) = checked(super::body::frames(body), declared);
+        let stored = store(&self.master, wanted, described, Source::new(Frames::Stream(frames))).await;
+        match stored {
+            Ok(durable) => Ok((durable, verdict.sums())),
+            Err(refusal) => Err(verdict.fault().unwrap_or_else(|| from_reply(refusal))),
+        }
+    }
+
+    /// Commits what is durable as the object of its key.
+    pub async fn commit(&self, store: Store) -> S3Result<CommitOutcome> {
+        let condition = store.commit.condition.clone();
+        let outcome = self.master.change(Command::Store(Box::new(store))).await.map_err(from_propose)?;
+        judge(outcome, &condition)
+    }
+
+    pub(super) async fn put(
+        &self,
+        req: S3Request<dto::PutObjectInput>,
+    ) -> S3Result<S3Response<dto::PutObjectOutput>> {
+        let input = req.input;
+        refuse_put(&input)?;
+        let key = key_of(&input.bucket, &input.key)?;
+        let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let described = described(&req.headers)?;
+        let tags = tags_of_header(input.tagging.as_deref())?;
+        let length = length(input.content_length)?;
+        let mut declared = Declared::from_headers(&req.headers, req.trailing_headers, self.md5)?;
+        declared.checksum = declared.checksum.or(Some((Algorithm::Crc64Nvme, None)));
+        self.may_write(&input.bucket, &key, &condition).await?;
+        let wanted = Wanted { key, length, digest: None, condition, prefer: Vec::new(), hops: 0 };
+        let (durable, sums) = self.durable(&wanted, &described, input.body, declared).await?;
+        let attributes = self.attributes(&sums, tags);
+        let commit = durable.commit(&wanted, &described);
+        self.commit(Store { commit, attributes: attributes.clone() }).await?;
+        let sum = checksum(attributes.checksum.as_ref());
+        let output = dto::PutObjectOutput {
+            e_tag: Some(dto::ETag::Strong(tag_of(&attributes, &durable))),
+            checksum_crc32: sum.checksum_crc32,
+            checksum_crc32c: sum.checksum_crc32c,
+            checksum_crc64nvme: sum.checksum_crc64nvme,
+            checksum_sha1: sum.checksum_sha1,
+            checksum_sha256: sum.checksum_sha256,
+            checksum_type: sum.checksum_type,
+            ..Default::default()
+        };
+        Ok(S3Response::new(output))
+    }
+
+    /// What was computed of a body, as the object has it.
+    pub fn attributes(&self, sums: &Sums, tags: Vec<(String, String)>) -> Attributes {
+        let etag = sums.md5.filter(|_| self.md5).map(Etag::Md5);
+        Attributes { etag, checksum: sums.checksum.clone(), tags }
+    }
+
+    pub(super) async fn get(
+        &self,
+        req: S3Request<dto::GetObjectInput>,
+    ) -> S3Result<S3Response<dto::GetObjectOutput>> {
+        let input = &req.input;
+        refuse_sse(input.sse_customer_algorithm.as_ref())?;
+        self.version(input.version_id.as_deref())?;
+        let key = key_of(&input.bucket, &input.key)?;
+        for _ in 0..HOPS_MAX {
+            let object = self.object(&input.bucket, &key).await?;
+            let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
+            let Looked { plan, headers } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+            let status = plan.head.status();
+            let opened = read::open(&self.master, &key, object, plan.pieces.into()).await;
+            let body = match opened {
+                Ok(body) => body,
+                Err(Interrupted::Gone) => continue,
+                Err(e) => return Err(from_interrupted(&e)),
+            };
+            self.master.metrics.reads_streamed.inc();
+            let body = Some(StreamingBlob::from(Body::http_body_unsync(super::body::Outgoing(body))));
+            let output = dto::GetObjectOutput { body, ..Default::default() };
+            let mut answer = S3Response::with_status(output, status);
+            answer.headers = headers;
+            return Ok(answer);
+        }
+        Err(s3_error!(
+            ServiceUnavailable,
+            "The object was replaced again and again while it was being opened"
+        ))
+    }
+
+    pub(super) async fn head(
+        &self,
+        req: S3Request<dto::HeadObjectInput>,
+    ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
+        let input = &req.input;
+        refuse_sse(input.sse_customer_algorithm.as_ref())?;
+        self.version(input.version_id.as_deref())?;
+        let key = key_of(&input.bucket, &input.key)?;
+        let object = self.object(&input.bucket, &key).await?;
+        let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
+        // Ranges count for HEAD as well (S3 API reference, HeadObject).
+        let Looked { plan, headers } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+        let mut answer = S3Response::with_status(dto::HeadObjectOutput::default(), plan.head.status());
+        answer.headers = headers;
+        Ok(answer)
+    }
+
+    /// How a GET or HEAD is answered.
+    fn look(&self, object: &Object, method: &Method, request: &HeaderMap, wanted: &Look) -> S3Result<Looked> {
+        let tag = format!("\"{}\"", object.tag());
+        let entity = Entity { etag: tag, ..read::entity(object) };
+        let mut request = request.clone();
+        if wanted.part.is_some() {
+            if request.contains_key(RANGE) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "Cannot specify both Range header and partNumber query parameter"
+                ));
+            }
+            request.remove(RANGE);
+        }
+        let mut plan = entity.answer(method, &request).map_err(from_reply)?;
+        if plan.head.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Looked { headers: std::mem::take(plan.head.headers_mut()), plan });
+        }
+        if let Some(part) = wanted.part {
+            self.one_part(object, part, &mut plan)?;
+        }
+        let mut headers = std::mem::take(plan.head.headers_mut());
+        if let Some(sum) = object.attributes.checksum.as_ref().filter(|_| wanted.sums) {
+            let whole = plan.head.status() == StatusCode::OK;
+            if whole {
+                super::sums::show(sum, &mut headers);
+            }
+        }
+        if !object.attributes.tags.is_empty() {
+            headers.insert("x-amz-tagging-count", object.attributes.tags.len().into());
+        }
+        Ok(Looked { plan, headers })
+    }
+
+    /// The plan for one part of an object (`partNumber`).
+    fn one_part(&self, object: &Object, number: i32, plan: &mut Plan) -> S3Result<()> {
+        let missing = || {
+            custom(
+                "InvalidPartNumber",
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "The requested partnumber is not satisfiable",
+            )
+        };
+        let wanted = u16::try_from(number).ok().filter(|n| *n > 0);
+        let wanted = wanted.ok_or_else(|| {
+            s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+        })?;
+        let headers = plan.head.headers_mut();
+        let Some(parts) = &object.parts else {
+            return if wanted == 1 { Ok(()) } else { Err(missing()) };
+        };
+        let (mut start, mut found) = (0, None);
+        for (n, record) in (1..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
+            let record = record.map_err(from_tables)?;
+            if n == wanted {
+                found = Some(record);
+                break;
+            }
+            start += record.part.length;
+        }
+        let record = found.ok_or_else(missing)?;
+        let range = ByteRange::new(start, (start + record.part.length).saturating_sub(1), object.size);
+        headers.insert(CONTENT_LENGTH, record.part.length.into());
+        headers.insert("x-amz-mp-parts-count", parts.count.into());
+        if let Some(range) = range {
+            let text = HeaderValue::from_str(&range.content_range(object.size));
+            headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
+        }
+        plan.pieces = range.map(Piece::Range).into_iter().collect();
+        *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
+        Ok(())
+    }
+
+    /// Deletes an object. What is not there is deleted already.
+    pub async fn delete(&self, key: Key, condition: WriteCondition) -> S3Result<()> {
+        let stated = condition.clone();
+        match self.master.change(Command::Delete { key, condition }).await.map_err(from_propose)? {
+            Outcome::Deleted(_) => Ok(()),
+            Outcome::NotFound if stated == WriteCondition::None => Ok(()),
+            Outcome::NotFound => Err(S3ErrorCode::NoSuchKey.into()),
+            Outcome::ConditionFailed => Err(refused(&stated, true)),
+            _ => Err(from_reply(damaged())),
+        }
+    }
+}
+
+/// What is asked for besides the value.
+struct Look {
+    part: Option<i32>,
+    sums: bool,
+}
+
+/// The answer, without its body.
+struct Looked {
+    plan: Plan,
+    headers: HeaderMap,
+}
+
+/// What an outcome of a commit means to its client.
+pub fn judge(outcome: Outcome, condition: &WriteCondition) -> S3Result<CommitOutcome> {
+    match outcome {
+        Outcome::Commit(outcome @ (CommitOutcome::Created | CommitOutcome::Replaced), _) => Ok(outcome),
+        Outcome::Commit(CommitOutcome::ConditionFailed, _) => Err(refused(condition, true)),
+        Outcome::Commit(CommitOutcome::Overtaken, _) => {
+            Err(s3_error!(ConditionalRequestConflict, "Another write of the same key was faster"))
+        }
+        Outcome::Commit(CommitOutcome::NotEnoughReceipts, _) => {
+            Err(s3_error!(ServiceUnavailable, "Too few copies became durable, and nothing was stored"))
+        }
+        Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
+        Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
+        _ => Err(from_reply(damaged())),
+    }
+}
+
+/// The condition of a write does not hold.
+pub fn refused(condition: &WriteCondition, exists: bool) -> s3s::S3Error {
+    match condition {
+        WriteCondition::Tagged(_) | WriteCondition::AnyPresent if !exists => S3ErrorCode::NoSuchKey.into(),
+        _ => s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"),
+    }
+}
+
+/// The entity tag of what was just stored.
+pub fn tag_of(attributes: &Attributes, durable: &Durable) -> String {
+    attributes.etag.map_or_else(|| durable.proof.digest.to_string(), |etag| etag.to_string())
+}
+
+/// Length of a body.
+pub fn length(stated: Option<i64>) -> S3Result<Option<u64>> {
+    let length = stated.map(|n| u64::try_from(n).map_err(|_| S3ErrorCode::InvalidArgument)).transpose()?;
+    if length.is_some_and(|n| n > BLOB_BYTES_MAX) {
+        return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
+    }
+    Ok(length)
+}
+
+/// Encryption by the server is not there.
+pub fn refuse_sse<T>(asked: Option<&T>) -> S3Result<()> {
+    match asked {
+        None => Ok(()),
+        Some(_) => Err(not_implemented("Encryption by the server is not there")),
+    }
+}
+
+fn refuse_put(input: &dto::PutObjectInput) -> S3Result<()> {
+    refuse_sse(input.sse_customer_algorithm.as_ref())?;
+    refuse_sse(input.server_side_encryption.as_ref())?;
+    super::refuse_acl(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
+    let locked = input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some();
+    if locked {
+        return Err(not_implemented("Object locks are not there"));
+    }
+    if input.write_offset_bytes.is_some() {
+        return Err(not_implemented("Appending is not there"));
+    }
+    super::refuse_class(input.storage_class.as_ref().map(dto::StorageClass::as_str))
+}

@@ -1,0 +1,414 @@
+//! The checksums of a body: what the client declared, before it or in its trailer, and what is computed on the way to the
+//! volumes, beside them and not in front of them. A body that is not what was declared breaks off before its end: nothing of
+//! it is kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, unfold};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use md5::{Digest as _, Md5};
+use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
+use sha1::Sha1;
+use sha2::Sha256;
+use shared::attributes::{Algorithm, Checksum};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use tokio::task::JoinHandle;
+
+use super::error::custom;
+
+/// Bytes that are hashed in one go on a blocking thread.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// All algorithms, and the header of each.
+pub const ALGORITHMS: [(Algorithm, &str, &str); 5] = [
+    (Algorithm::Crc32, "x-amz-checksum-crc32", "CRC32"),
+    (Algorithm::Crc32c, "x-amz-checksum-crc32c", "CRC32C"),
+    (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "CRC64NVME"),
+    (Algorithm::Sha1, "x-amz-checksum-sha1", "SHA1"),
+    (Algorithm::Sha256, "x-amz-checksum-sha256", "SHA256"),
+];
+
+/// As S3 calls it.
+pub fn name(algorithm: Algorithm) -> &'static str {
+    ALGORITHMS.iter().find(|(a, ..)| *a == algorithm).map_or("", |(.., name)| name)
+}
+
+/// By S3's name.
+pub fn named(name: &str) -> Option<Algorithm> {
+    ALGORITHMS.iter().find(|(.., n)| n.eq_ignore_ascii_case(name)).map(|(a, ..)| *a)
+}
+
+/// Bytes of its sum.
+pub fn sum_bytes(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::Crc32 | Algorithm::Crc32c => 4,
+        Algorithm::Crc64Nvme => 8,
+        Algorithm::Sha1 => 20,
+        Algorithm::Sha256 => 32,
+    }
+}
+
+/// What a body must be.
+#[derive(Debug)]
+pub struct Declared {
+    /// Whether its MD5 is wanted as entity tag, and what it must be.
+    pub md5: Option<Option<[u8; 16]>>,
+    /// The checksum to compute, and what it must be where that was said in front.
+    pub checksum: Option<(Algorithm, Option<Vec<u8>>)>,
+    /// What comes behind the body.
+    pub trailer: Option<TrailingHeaders>,
+    /// Whether the checksum comes there.
+    pub trailed: bool,
+}
+
+impl Declared {
+    /// From the headers of an upload; `tagged`: the MD5 is wanted.
+    ///
+    /// # Errors
+    /// When two checksums are declared, or one that cannot be.
+    pub fn from_headers(
+        headers: &HeaderMap,
+        trailer: Option<TrailingHeaders>,
+        tagged: bool,
+    ) -> S3Result<Self> {
+        let md5 = headers.get("content-md5").map(|v| decoded(v.as_bytes(), 16));
+        let md5 = match md5 {
+            None => None,
+            Some(Some(sum)) => Some(sum.try_into().unwrap_or_default()),
+            Some(None) => {
+                return Err(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid."));
+            }
+        };
+        let mut checksum: Option<(Algorithm, Option<Vec<u8>>)> = None;
+        for (algorithm, header, _) in ALGORITHMS {
+            let Some(value) = headers.get(header) else { continue };
+            let sum = decoded(value.as_bytes(), sum_bytes(algorithm))
+                .ok_or_else(|| s3_error!(InvalidRequest, "Value for {} header is invalid.", header))?;
+            if checksum.replace((algorithm, Some(sum))).is_some() {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+                ));
+            }
+        }
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
+        let announced = text("x-amz-trailer").to_ascii_lowercase();
+        let trailed =
+            ALGORITHMS.iter().find(|(_, header, _)| announced.split(',').any(|t| t.trim() == *header));
+        if let Some((algorithm, ..)) = trailed {
+            if checksum.is_some() {
+                return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header."));
+            }
+            checksum = Some((*algorithm, None));
+        }
+        let wanted = text("x-amz-sdk-checksum-algorithm");
+        if !wanted.is_empty() {
+            let wanted = named(wanted)
+                .ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
+            match &checksum {
+                Some((given, _)) if *given != wanted => {
+                    return Err(s3_error!(
+                        InvalidRequest,
+                        "Value for x-amz-sdk-checksum-algorithm header is invalid."
+                    ));
+                }
+                Some(_) => {}
+                None => {
+                    return Err(s3_error!(
+                        InvalidRequest,
+                        "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found."
+                    ));
+                }
+            }
+        }
+        let tagged = (tagged || md5.is_some()).then_some(md5);
+        Ok(Self { md5: tagged, checksum, trailer, trailed: trailed.is_some() })
+    }
+
+    /// What is asked for of a body that comes without headers.
+    pub fn plain(algorithm: Option<Algorithm>, tagged: bool) -> Self {
+        let checksum = algorithm.map(|a| (a, None));
+        Self { md5: tagged.then_some(None), checksum, trailer: None, trailed: false }
+    }
+
+    /// Looks at the sums of a body that has ended.
+    fn check(&self, sums: &Sums) -> S3Result<()> {
+        if let Some(Some(wanted)) = &self.md5
+            && sums.md5 != Some(*wanted)
+        {
+            return Err(s3_error!(
+                BadDigest,
+                "The Content-MD5 you specified did not match what we received."
+            ));
+        }
+        let Some((algorithm, declared)) = &self.checksum else { return Ok(()) };
+        let (_, header, name) =
+            ALGORITHMS.iter().find(|(a, ..)| a == algorithm).ok_or(S3ErrorCode::InternalError)?;
+        let mut declared = declared.clone();
+        if self.trailed {
+            let trailer = self.trailer.as_ref();
+            let value = trailer.and_then(|t| t.read(|headers| headers.get(*header).cloned())).flatten();
+            let value = value.ok_or_else(|| malformed_trailer(header))?;
+            let sum = decoded(value.as_bytes(), sum_bytes(*algorithm));
+            declared = Some(sum.ok_or_else(|| {
+                s3_error!(InvalidRequest, "Value for {} trailing header is invalid.", header)
+            })?);
+        }
+        let found = sums.checksum.as_ref().map(|c| &c.sum);
+        if declared.as_ref().is_some_and(|declared| Some(declared) != found) {
+            return Err(s3_error!(
+                BadDigest,
+                "The {} you specified did not match the calculated checksum.",
+                name
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn malformed_trailer(header: &str) -> S3Error {
+    let message = format!("The trailing data was not well-formed: {header} was announced and did not come.");
+    custom("MalformedTrailerError", http::StatusCode::BAD_REQUEST, message)
+}
+
+/// Base64 of so many bytes.
+pub fn decoded(text: &[u8], bytes: usize) -> Option<Vec<u8>> {
+    BASE64.decode(text.trim_ascii()).ok().filter(|d| d.len() == bytes)
+}
+
+/// As it stands in headers and XML.
+pub fn encoded(sum: &[u8]) -> String {
+    BASE64.encode(sum)
+}
+
+/// What was computed of a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Where it was wanted.
+    pub md5: Option<[u8; 16]>,
+    /// Of the bytes.
+    pub checksum: Option<Checksum>,
+}
+
+/// What is being computed.
+#[derive(Default)]
+struct Hashers {
+    md5: Option<Md5>,
+    checksum: Option<(Algorithm, Hasher)>,
+}
+
+/// One algorithm under way.
+pub enum Hasher {
+    /// One of the three CRCs.
+    Crc(Algorithm, Box<Crc>),
+    /// SHA-1.
+    Sha1(Sha1),
+    /// SHA-256.
+    Sha256(Sha256),
+}
+
+impl Hasher {
+    /// Of nothing yet.
+    pub fn new(algorithm: Algorithm) -> Self {
+        let crc = |kind| Self::Crc(algorithm, Box::new(Crc::new(kind)));
+        match algorithm {
+            Algorithm::Crc32 => crc(CrcAlgorithm::Crc32IsoHdlc),
+            Algorithm::Crc32c => crc(CrcAlgorithm::Crc32Iscsi),
+            Algorithm::Crc64Nvme => crc(CrcAlgorithm::Crc64Nvme),
+            Algorithm::Sha1 => Self::Sha1(Sha1::new()),
+            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+        }
+    }
+
+    /// Takes in bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Crc(_, crc) => crc.update(bytes),
+            Self::Sha1(sha) => sha.update(bytes),
+            Self::Sha256(sha) => sha.update(bytes),
+        }
+    }
+
+    /// The sum, big endian.
+    pub fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Crc(algorithm, crc) => crc.finalize().to_be_bytes()[8 - sum_bytes(algorithm)..].to_vec(),
+            Self::Sha1(sha) => sha.finalize().to_vec(),
+            Self::Sha256(sha) => sha.finalize().to_vec(),
+        }
+    }
+}
+
+impl Hashers {
+    fn update(&mut self, bytes: &[u8]) {
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
+        if let Some((_, hasher)) = &mut self.checksum {
+            hasher.update(bytes);
+        }
+    }
+
+    fn finish(self) -> Sums {
+        let checksum = self.checksum.map(|(algorithm, hasher)| Checksum {
+            algorithm,
+            composite: None,
+            sum: hasher.finish(),
+        });
+        Sums { md5: self.md5.map(|md5| md5.finalize().into()), checksum }
+    }
+}
+
+/// Hashes on the blocking pool while the next bytes come: one piece under way, one being gathered.
+struct Hashing {
+    idle: Option<Hashers>,
+    busy: Option<JoinHandle<Hashers>>,
+    gathered: Vec<Bytes>,
+    bytes: usize,
+    /// CRCs alone are faster than handing them over.
+    inline: bool,
+}
+
+impl Hashing {
+    fn new(declared: &Declared) -> Self {
+        let checksum = declared.checksum.as_ref().map(|(a, _)| (*a, Hasher::new(*a)));
+        let inline =
+            declared.md5.is_none() && !matches!(checksum, Some((Algorithm::Sha1 | Algorithm::Sha256, _)));
+        let hashers = Hashers { md5: declared.md5.map(|_| Md5::new()), checksum };
+        Self { idle: Some(hashers), busy: None, gathered: Vec::new(), bytes: 0, inline }
+    }
+
+    async fn push(&mut self, bytes: &Bytes) {
+        if self.inline {
+            if let Some(hashers) = &mut self.idle {
+                hashers.update(bytes);
+            }
+            return;
+        }
+        self.bytes += bytes.len();
+        self.gathered.push(bytes.clone());
+        if self.bytes >= BATCH_BYTES {
+            self.hand_over().await;
+        }
+    }
+
+    async fn hand_over(&mut self) {
+        let mut hashers = self.wait().await;
+        let gathered = std::mem::take(&mut self.gathered);
+        self.bytes = 0;
+        self.busy = Some(tokio::task::spawn_blocking(move || {
+            gathered.iter().for_each(|bytes| hashers.update(bytes));
+            hashers
+        }));
+    }
+
+    async fn wait(&mut self) -> Hashers {
+        match self.busy.take() {
+            Some(busy) => busy.await.unwrap_or_default(),
+            None => self.idle.take().unwrap_or_default(),
+        }
+    }
+
+    async fn finish(&mut self) -> Sums {
+        if !self.gathered.is_empty() {
+            self.hand_over().await;
+        }
+        self.wait().await.finish()
+    }
+}
+
+/// What became of a body, for who handed it on.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    inner: Arc<Mutex<(Option<Sums>, Option<S3Error>)>>,
+}
+
+impl Verdict {
+    /// The sums of a body that came whole.
+    pub fn sums(&self) -> Sums {
+        self.lock().0.clone().unwrap_or_default()
+    }
+
+    /// Why the body broke off, when it was the body's fault.
+    pub fn fault(&self) -> Option<S3Error> {
+        self.lock().1.take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Option<Sums>, Option<S3Error>)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faulty(&self, error: S3Error) -> ErrorReply {
+        self.lock().1 = Some(error);
+        ErrorReply::new(ErrorCode::BadBody, "the body is not what was declared", "send it again")
+    }
+}
+
+/// The bytes of `body`, which break off where it is not what was declared.
+pub fn checked<S>(body: S, declared: Declared) -> (BoxStream<'static, Result<Bytes, ErrorReply>>, Verdict)
+where
+    S: futures_util::Stream<Item = Result<Bytes, S3Error>> + Send + 'static,
+{
+    let verdict = Verdict::default();
+    let hashing = Hashing::new(&declared);
+    let state = (Box::pin(body), declared, hashing, verdict.clone(), false);
+    let stream = unfold(state, |(mut body, declared, mut hashing, verdict, ended)| async move {
+        if ended {
+            return None;
+        }
+        match body.next().await {
+            Some(Ok(bytes)) => {
+                hashing.push(&bytes).await;
+                Some((Ok(bytes), (body, declared, hashing, verdict, false)))
+            }
+            Some(Err(error)) => {
+                let reply = verdict.faulty(error);
+                Some((Err(reply), (body, declared, hashing, verdict, true)))
+            }
+            None => {
+                let sums = hashing.finish().await;
+                let checked = declared.check(&sums);
+                verdict.lock().0 = Some(sums);
+                let reply = verdict.faulty(checked.err()?);
+                Some((Err(reply), (body, declared, hashing, verdict, true)))
+            }
+        }
+    });
+    (stream.boxed(), verdict)
+}
+
+/// The CRC of bytes of which those of the pieces are known, with their lengths; none for algorithms that cannot do that.
+pub fn joined(algorithm: Algorithm, sums: &[(&[u8], u64)]) -> Option<Vec<u8>> {
+    let kind = match algorithm {
+        Algorithm::Crc32 => CrcAlgorithm::Crc32IsoHdlc,
+        Algorithm::Crc32c => CrcAlgorithm::Crc32Iscsi,
+        Algorithm::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
+        Algorithm::Sha1 | Algorithm::Sha256 => return None,
+    };
+    let number = |sum: &[u8]| sum.iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+    let whole =
+        sums.iter().map(|(sum, length)| (number(sum), *length)).reduce(|(whole, before), (sum, length)| {
+            (crc_fast::checksum_combine(kind, whole, sum, length), before + length)
+        });
+    let (whole, _) = whole?;
+    Some(whole.to_be_bytes()[8 - sum_bytes(algorithm)..].to_vec())
+}
+
+/// Adds a checksum to the headers of an answer.
+pub fn show(found: &Checksum, headers: &mut HeaderMap) {
+    let name = ALGORITHMS.iter().find(|(a, ..)| *a == found.algorithm).map(|(_, header, _)| *header);
+    let sum = encoded(&found.sum);
+    let (text, kind) = match found.composite {
+        Some(parts) => (format!("{sum}-{parts}"), "COMPOSITE"),
+        None => (sum, "FULL_OBJECT"),
+    };
+    if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(&text)) {
+        headers.insert(HeaderName::from_static(name), value);
+        headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
+    }
+}

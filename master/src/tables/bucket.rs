@@ -1,0 +1,152 @@
+//! Buckets, by name: what S3 clients created, and how each is set up. A key's first segment is its bucket; one that
+//! somebody has stored values in is there without a record, too.
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::key::Key;
+
+use super::object::Object;
+use super::{Kind, TableError, Tables, decode, scan};
+
+/// What is known of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// When it was created.
+    pub created: Timestamp,
+    /// Whether anybody may read its values.
+    pub public_read: bool,
+    /// Which pages of other origins may read answers.
+    pub cors: Vec<CorsRule>,
+    /// Names and values.
+    pub tags: Vec<(String, String)>,
+    /// Uploads in parts that are not completed after so many days go; none: after the cluster's time.
+    pub abort_uploads: Vec<AbortRule>,
+}
+
+/// One rule of a bucket's CORS configuration (S3: `CORSRule`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorsRule {
+    /// Its name, where it was given one.
+    pub id: Option<String>,
+    /// Origins, each with at most one `*`.
+    pub origins: Vec<String>,
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Request headers, each with at most one `*`.
+    pub headers: Vec<String>,
+    /// Response headers that the page may see.
+    pub exposed: Vec<String>,
+    /// For how long the browser may remember the answer.
+    pub max_age_secs: Option<i32>,
+}
+
+/// When uploads that were not completed go (S3: a lifecycle rule with `AbortIncompleteMultipartUpload` alone).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbortRule {
+    /// Its name, where it was given one.
+    pub id: Option<String>,
+    /// Whether it counts.
+    pub enabled: bool,
+    /// Of keys that begin so, behind the bucket.
+    pub prefix: String,
+    /// Days after they began.
+    pub days: u32,
+}
+
+impl Bucket {
+    /// One without any settings.
+    pub fn new(created: Timestamp) -> Self {
+        Self { created, public_read: false, cors: vec![], tags: vec![], abort_uploads: vec![] }
+    }
+}
+
+/// The bucket of a key: what stands before its first slash; none for a key without one.
+pub fn of(key: &Key) -> Option<&str> {
+    key.as_str().split_once('/').map(|(bucket, _)| bucket)
+}
+
+/// What keys of a bucket begin with.
+fn prefix(name: &str) -> Vec<u8> {
+    [name.as_bytes(), b"/"].concat()
+}
+
+/// The record of a bucket, as a reader sees it.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn record(tree: &sled::Tree, name: &str) -> Result<Option<Bucket>, TableError> {
+    let key = name.as_bytes();
+    tree.get(super::path(Kind::Bucket, key))?.map(|b| decode(Kind::Bucket, key, &b)).transpose()
+}
+
+/// A bucket that was created or has values, as a reader sees it.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn read(tree: &sled::Tree, name: &str) -> Result<Option<Bucket>, TableError> {
+    if let Some(bucket) = record(tree, name)? {
+        return Ok(Some(bucket));
+    }
+    let first = scan::<Object>(tree, Kind::Object, &prefix(name), None).next().transpose()?;
+    Ok(first.map(|(_, object)| Bucket::new(object.generation.created())))
+}
+
+/// All buckets by name: those that were created, and those that have values.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn all(tree: &sled::Tree) -> Result<Vec<(String, Bucket)>, TableError> {
+    let mut all: std::collections::BTreeMap<String, Bucket> = scan::<Bucket>(tree, Kind::Bucket, b"", None)
+        .map(|r| r.map(|(name, bucket)| (String::from_utf8_lossy(&name).into_owned(), bucket)))
+        .collect::<Result<_, _>>()?;
+    let mut after: Option<Vec<u8>> = None;
+    while let Some(next) = scan::<Object>(tree, Kind::Object, b"", after.as_deref()).next() {
+        let (key, object) = next?;
+        let segment = key.split(|b| *b == b'/').next().unwrap_or_default().to_vec();
+        if segment.len() < key.len() {
+            let name = String::from_utf8_lossy(&segment).into_owned();
+            all.entry(name).or_insert_with(|| Bucket::new(object.generation.created()));
+            // On behind the last key of this bucket.
+            after = Some([&segment[..], b"/\xff"].concat());
+        } else {
+            after = Some(key);
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
+impl Tables<'_> {
+    /// The record of a bucket.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn bucket_record(&self, name: &str) -> Result<Option<Bucket>, TableError> {
+        self.get(Kind::Bucket, name.as_bytes())
+    }
+
+    /// Whether a bucket was created or has values.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn bucket_exists(&self, name: &str) -> Result<bool, TableError> {
+        Ok(self.bucket_record(name)?.is_some() || self.bucket_has_values(name)?)
+    }
+
+    /// Whether a value's key begins with this bucket.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn bucket_has_values(&self, name: &str) -> Result<bool, TableError> {
+        self.any(Kind::Object, &prefix(name))
+    }
+
+    /// Writes the record of a bucket.
+    pub fn put_bucket(&mut self, name: &str, bucket: &Bucket) {
+        self.put(Kind::Bucket, name.as_bytes(), bucket);
+    }
+
+    /// Removes the record of a bucket.
+    pub fn remove_bucket(&mut self, name: &str) {
+        self.remove(Kind::Bucket, name.as_bytes());
+    }
+}

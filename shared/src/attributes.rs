@@ -1,0 +1,71 @@
+//! What an object has besides value and metadata: the entity tag and checksums that S3 clients compute too, and tags.
+//!
+//! Nothing here is trusted for integrity: bytes are verified by BLAKE3 and block checksums, always.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+/// Entity tag as S3 has it (`ETag` of PutObject and CompleteMultipartUpload in the S3 API reference).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Etag {
+    /// MD5 of the bytes.
+    Md5([u8; 16]),
+    /// MD5 of the MD5 sums of so many parts.
+    Parts([u8; 16], u16),
+}
+
+/// The text between the quotes.
+impl std::fmt::Display for Etag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Md5(sum) => f.write_str(&hex(sum)),
+            Self::Parts(sum, parts) => write!(f, "{}-{parts}", hex(sum)),
+        }
+    }
+}
+
+/// Small hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Which checksum a client asked for (S3: `ChecksumAlgorithm`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// CRC-32 of zlib.
+    Crc32,
+    /// CRC-32C of Castagnoli.
+    Crc32c,
+    /// CRC-64 of NVMe: what an object has when its client named none.
+    Crc64Nvme,
+    /// SHA-1.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+}
+
+/// A checksum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// By which algorithm.
+    pub algorithm: Algorithm,
+    /// Of so many parts: then it is the checksum of their checksums (S3: `COMPOSITE`). None: of the bytes (`FULL_OBJECT`).
+    pub composite: Option<u16>,
+    /// Big endian, as the algorithm prints it.
+    pub sum: Vec<u8>,
+}
+
+/// What S3 adds to an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// None: the tag is made of the value's BLAKE3.
+    pub etag: Option<Etag>,
+    /// None: it was not stored by an S3 client.
+    pub checksum: Option<Checksum>,
+    /// Names and values, in the order in which they came.
+    pub tags: Vec<(String, String)>,
+}
