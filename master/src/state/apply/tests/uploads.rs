@@ -21,7 +21,12 @@ enum Step {
     /// Of an upload, a number, and the volumes.
     Part(u8, u16, Vec<u8>),
     /// With the parts there are, but for some; `stale`: as they were before.
-    Complete { upload: u8, without: u16, stale: bool, condition: WriteCondition },
+    Complete {
+        upload: u8,
+        without: u16,
+        stale: bool,
+        condition: WriteCondition,
+    },
     Abort(u8),
     Delete(u8),
     Scrap,
@@ -136,7 +141,10 @@ impl World {
                     assert_eq!(outcome, Outcome::PartsChanged);
                 }
                 if !open {
-                    assert!(matches!(outcome, Outcome::NoUpload | Outcome::CompletedBefore(_)), "{outcome:?}");
+                    assert!(
+                        matches!(outcome, Outcome::NoUpload | Outcome::CompletedBefore(_)),
+                        "{outcome:?}"
+                    );
                 }
             }
             Step::Abort(n) => {
@@ -159,7 +167,8 @@ impl World {
     fn validate(&self) {
         let db = &self.db;
         let objects: Vec<Object> = scan(db, Kind::Object, b"", None).map(|r| r.unwrap().1).collect();
-        let of_objects: BTreeSet<BlobId> = objects.iter().filter_map(|o| o.parts.as_ref()).map(|p| p.upload).collect();
+        let of_objects: BTreeSet<BlobId> =
+            objects.iter().filter_map(|o| o.parts.as_ref()).map(|p| p.upload).collect();
         let begun: BTreeSet<BlobId> = upload::after(db, "", None).map(|u| u.unwrap().1).collect();
         let condemned: BTreeSet<BlobId> = upload::condemned(db, 100).unwrap().into_iter().collect();
         assert!(of_objects.is_disjoint(&begun) && of_objects.is_disjoint(&condemned));
