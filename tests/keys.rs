@@ -43,7 +43,9 @@ struct Barge {
 
 impl Barge {
     fn of(cluster: &Cluster) -> Self {
-        let urls: Vec<_> = cluster.masters().map(Server::url).collect();
+        // The first one leads: a follower is asked first.
+        let mut urls: Vec<_> = cluster.masters().map(Server::url).collect();
+        urls.reverse();
         let home = cluster.folder().path().to_owned();
         Self { urls: urls.join(","), secret: cluster.folder().join("secret"), home }
     }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::stream;
+use shared::http::trust::Trust;
 use tests::tool::{curl, curl_fed, python, run};
 use tests::{Cluster, Options, say, value};
 
@@ -143,7 +144,9 @@ async fn with_other(job: &Job<'_>, how: &str) -> Believes {
         "node buffer" => with_script(job, Path::new("node"), "upload.mjs", "buffer").await,
         "node stream" => with_script(job, Path::new("node"), "upload.mjs", "stream").await,
         _ => {
-            let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+            let trust = (*Trust::default().config()).clone();
+            let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trust).build();
+            let http = http.expect("a client");
             let pieces: Vec<_> = job
                 .bytes
                 .chunks(65_536)

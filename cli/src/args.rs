@@ -1,18 +1,19 @@
 //! What the command line may say. Environment variables are read here and nowhere else.
 
+mod bench;
 pub(crate) mod keys;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use master::s3::args::S3Args;
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
+pub(crate) use self::bench::{BenchArgs, BenchOp};
 use self::keys::{KeyCommand, Shown};
 use crate::size::ByteSize;
 
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// The access key to show to the masters; better in the environment, where other users do not see it
     #[arg(long, global = true, env = "BARGE_ACCESS_KEY", hide_env_values = true, value_name = "ID:SECRET")]
     pub(crate) access_key: Option<Shown>,
+    /// Believe servers whose certificates are signed by one in this PEM file [default: the system's authorities]
+    #[arg(long, global = true, env = "BARGE_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -103,6 +107,12 @@ pub(crate) struct ServerArgs {
     /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
+    /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of that certificate, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -326,54 +336,6 @@ pub(crate) struct VolumeInspectArgs {
     /// Every record, instead of every segment
     #[arg(long)]
     pub(crate) records: bool,
-}
-
-/// What a load is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BenchOp {
-    Put,
-    Get,
-    Mixed,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct BenchArgs {
-    /// What to do; mixed alternates
-    #[arg(long, value_enum)]
-    pub(crate) op: BenchOp,
-    /// Size of each value
-    #[arg(long, default_value = "16MiB")]
-    pub(crate) size: ByteSize,
-    /// Operations under way at once, each on connections of its own
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) concurrency: u16,
-    /// How long; operations under way at the end are finished and counted
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
-    pub(crate) duration: Duration,
-    /// End after so many operations, however long they take
-    #[arg(long, value_name = "N")]
-    pub(crate) count: Option<u64>,
-    /// Distinct keys to read; puts go round in so many when given [default: reads: about 1 GiB of them]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) keys: Option<u64>,
-    /// Keys are this and a number
-    #[arg(long, default_value = "bench/value-")]
-    pub(crate) prefix: Key,
-    /// Plain PUT and GET, for any HTTP server; chosen by itself when --url is not a Barge master
-    #[arg(long)]
-    pub(crate) plain: bool,
-    /// Leave the values that were put
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// The keys to read are there already
-    #[arg(long)]
-    pub(crate) no_fill: bool,
-    /// Hash what is read and compare
-    #[arg(long)]
-    pub(crate) verify: bool,
-    /// One operation may take so long
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    pub(crate) op_timeout: Duration,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), &'static str> {

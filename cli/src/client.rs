@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::{Body, Response, Url};
+use shared::http::trust::Trust;
 use shared::key::Key;
 use shared::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HOPS_MAX, IDLE_TIMEOUT, POOL_IDLE_TIMEOUT};
 use shared::wire::routes::{TICKET, query_value};
@@ -36,21 +37,34 @@ pub(crate) struct Client {
     turn: Arc<AtomicUsize>,
     /// The access key they are shown.
     shown: Option<HeaderValue>,
+    trust: Trust,
 }
 
 impl Client {
-    /// To the master at `url`, or to those of a list separated by commas.
+    /// As `trusting`, with the authorities of the system.
+    #[cfg(test)]
     pub(crate) fn new(url: &str) -> Result<Self, Failure> {
+        Self::trusting(url, Trust::default())
+    }
+
+    /// To the master at `url`, or to those of a list separated by commas, believing those whom `trust` names.
+    pub(crate) fn trusting(url: &str, trust: Trust) -> Result<Self, Failure> {
         let bases: Arc<[String]> = url.split(',').map(base).collect::<Result<_, _>>()?;
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .tls_backend_preconfigured((*trust.config()).clone())
             .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .build()
             .map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
-        Ok(Self { http, bases, turn: Arc::default(), shown: None })
+        Ok(Self { http, bases, turn: Arc::default(), shown: None, trust })
+    }
+
+    /// Whom it believes.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The same, which shows the masters an access key. Nobody else sees it: a volume is shown its ticket.
@@ -181,13 +195,17 @@ impl Client {
 /// A master's URL as all URLs on it begin: the port 80, capitals in a name and the like are written in one way.
 fn base(text: &str) -> Result<String, Failure> {
     let url = Url::parse(text).ok();
-    let usable =
-        url.filter(|u| u.has_host() && u.query().is_none() && u.fragment().is_none() && u.scheme() == "http");
+    let usable = url.filter(|u| u.has_host() && u.query().is_none() && u.fragment().is_none() && is_http(u));
     let url = usable.ok_or_else(|| {
         Failure::new(Exit::Usage, format!("{text:?} is no base URL"))
             .next("write it like http://localhost:3000")
     })?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Whether we can ask there.
+fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
 }
 
 /// Whether a URL brings a ticket, and so leads to a volume.
@@ -272,7 +290,7 @@ pub(crate) fn redirect(from: &Url, answer: &Response) -> Result<Option<Url>, Fai
     let strange = || Failure::strange(&authority(from), "sent a redirect that leads nowhere");
     let location = header(answer, LOCATION.as_str()).ok_or_else(strange)?;
     let next = from.join(location).map_err(|_| strange())?;
-    if next.scheme() == "http" && next.has_host() { Ok(Some(next)) } else { Err(strange()) }
+    if is_http(&next) && next.has_host() { Ok(Some(next)) } else { Err(strange()) }
 }
 
 /// Host and port, for messages: never the query, which may hold a ticket.
@@ -335,7 +353,9 @@ mod tests {
 
     #[test]
     fn base_urls() {
-        for good in ["http://localhost:3000", "http://10.0.0.1/", "http://[::1]:3000/under/a/path"] {
+        for good in
+            ["http://localhost:3000", "http://10.0.0.1/", "http://[::1]:3000/under/a/path", "https://h"]
+        {
             assert!(Client::new(good).is_ok(), "{good}");
         }
         for bad in ["localhost:3000", "", "ftp://a", "http://a?b"] {

@@ -69,7 +69,7 @@ impl Fake {
         };
         let new = Arc::new(new);
         let metrics = HttpMetrics::new(&Metrics::default());
-        tokio::spawn(serve::run(listener, Arc::clone(&new), metrics, shutdown));
+        tokio::spawn(serve::run(listener, None, Arc::clone(&new), metrics, shutdown));
         new
     }
 

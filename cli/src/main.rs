@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use shared::http::trust::Trust;
 
 use crate::args::{Args, Command};
 use crate::client::Client;
@@ -39,10 +40,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
-    let client = || Ok::<_, Failure>(Client::new(&args.url)?.showing(args.access_key.as_ref()));
+    let trust = Trust::from_option(args.tls_ca.as_deref());
+    let trust = trust.map_err(|e| Failure::new(Exit::Usage, e.to_string()))?;
+    let client =
+        || Ok::<_, Failure>(Client::trusting(&args.url, trust.clone())?.showing(args.access_key.as_ref()));
     match args.command {
         Command::Server(server) => {
-            Box::pin(commands::server::run(server)).await.map_err(|e| Failure::from_server(&e))?;
+            Box::pin(commands::server::run(server, trust)).await.map_err(|e| Failure::from_server(&e))?;
             Ok(Exit::Ok)
         }
         Command::Put(put) => commands::put::run(&client()?, put, output).await,

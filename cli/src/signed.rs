@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::clock::Clock;
 use shared::http::client::{CallError, PeerClient};
+use shared::http::trust::Trust;
 use shared::limits::{LEADER_TIMEOUT, PROPOSE_TIMEOUT};
 use shared::secret::ClusterSecret;
 use shared::wire::error::ErrorCode;
@@ -16,10 +17,10 @@ use crate::exit::{Exit, Failure, Retry};
 pub(crate) struct Caller(PeerClient, ClusterSecret);
 
 impl Caller {
-    /// With the secret that the arguments name.
-    pub(crate) fn new(secret: &SecretArgs) -> Result<Self, Failure> {
+    /// With the secret that the arguments name, believing those whom `trust` names.
+    pub(crate) fn new(secret: &SecretArgs, trust: &Trust) -> Result<Self, Failure> {
         let secret: ClusterSecret = secret.find().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
-        Ok(Self(PeerClient::new(secret.clone(), Clock::System), secret))
+        Ok(Self(PeerClient::new(secret.clone(), Clock::System).trusting(trust.clone()), secret))
     }
 
     /// The client inside, for calls of another kind.

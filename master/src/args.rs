@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::http::client::base_url;
+use shared::http::client::base_url_by;
 use shared::http::exposure;
+use shared::http::tls::{Tls, TlsError, scheme};
+use shared::http::trust::Trust;
 use shared::limits::RAFT_ENTRIES_KEPT;
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
@@ -65,6 +67,15 @@ pub struct Args {
     /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback.
     #[arg(long)]
     insecure_no_auth: bool,
+    /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate, as a PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Believe other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     #[command(flatten)]
     s3: S3Args,
     /// text or json.
@@ -85,6 +96,9 @@ pub enum ArgsError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl Args {
@@ -99,12 +113,16 @@ impl Args {
     /// When they do not go together, or the secret cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
-        exposure::say(listen, self.insecure_no_auth);
+        for listen in [Some(listen), self.s3.s3_listen].into_iter().flatten() {
+            exposure::say(listen, self.insecure_no_auth);
+        }
         let secret = ClusterSecret::find(
             self.secret_file.as_deref(),
             self.xdg_config_home.as_deref(),
             self.home.as_deref(),
         )?;
+        let tls = Tls::from_options(self.tls_cert.as_deref(), self.tls_key.as_deref())?;
+        let base_url = |text: &str| base_url_by(scheme(tls.as_ref()), text);
         let (list, data) = match self.positional.as_slice() {
             [list, data] => (list.as_str(), data),
             [data, ..] => ("", data),
@@ -116,12 +134,15 @@ impl Args {
         config.advertise = self.advertise.as_deref().map(base_url);
         config.public_url = self.public_url.as_deref().map(base_url);
         config.join = self.join.iter().map(|m| base_url(m)).collect();
+        config.trust = Trust::from_option(self.tls_ca.as_deref())?;
+        config.tls = tls;
         config.wait = self.wait;
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
         self.s3.apply(&mut config);
-        config.open = exposure::open_without_keys(listen, self.insecure_no_auth);
+        let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
+        config.open = exposure::open_without_keys(listening, self.insecure_no_auth);
         Ok((config, listen))
     }
 }

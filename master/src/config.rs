@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::clock::Clock;
+use shared::http::tls::Tls;
+use shared::http::trust::Trust;
 use shared::limits::{
     CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX, UPLOAD_EXPIRY,
 };
@@ -37,6 +39,10 @@ pub struct Config {
     pub entries_kept: u64,
     /// Whether anybody may do anything as long as there is no access key; else nobody may.
     pub open: bool,
+    /// What it shows to clients, where it speaks TLS.
+    pub tls: Option<Tls>,
+    /// Whom it believes where others do.
+    pub trust: Trust,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// How the S3 face is set up.
@@ -99,6 +105,8 @@ impl Config {
             down_after: DOWN_AFTER,
             orphan_grace: ORPHAN_GRACE,
             open: true,
+            tls: None,
+            trust: Trust::default(),
             secret,
             s3: Settings::default(),
             upload_expiry: UPLOAD_EXPIRY,

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
+use shared::http::tls::scheme;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
@@ -102,13 +103,15 @@ pub async fn run(
     s3: Option<TcpListener>,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
-    let address = config.advertise.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
+    let scheme = scheme(config.tls.as_ref());
+    let address = config.advertise.clone().unwrap_or(format!("{scheme}://{}", listener.local_addr()?));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
     check_reachable(&address)?;
     check_reachable(&public_url)?;
     let metrics = Metrics::default();
     let master_metrics = MasterMetrics::new(&metrics);
-    let peers = PeerClient::new(config.secret.clone(), config.clock.clone());
+    let peers = PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone());
+    let tls = config.tls.clone();
     let me = Peer { address, public_url };
     let group = Arc::new(start_group(&config, me, peers.clone(), &master_metrics).await?);
     let probe = {
@@ -127,8 +130,9 @@ pub async fn run(
         s3: Arc::new(s3::Face::default()),
     };
     let (native, by_s3) = (Arc::clone(&faces.native), Arc::clone(&faces.s3));
-    let serving_s3 =
-        s3.map(|listener| serve::run(listener, by_s3, Arc::clone(&http_metrics), shutdown.clone()));
+    let serving_s3 = s3.map(|listener| {
+        serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
+    });
     let belonging = belong(config, Arc::clone(&group), peers, master_metrics, faces, shutdown.clone());
     let mut failed = group.machine().failure();
     // In this order: a master that has a cluster serves it before it takes the first connection.
@@ -142,7 +146,7 @@ pub async fn run(
         why = group.stopped() => Err(RunError::ConsensusFailed(why)),
         ((), _) = async {
             tokio::join!(
-                serve::run(listener, native, http_metrics, shutdown),
+                serve::run(listener, tls, native, http_metrics, shutdown),
                 futures_util::future::OptionFuture::from(serving_s3),
             )
         } => Ok(()),

@@ -24,17 +24,18 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     shared::descriptors::raise_limit();
     let s3 = args.s3_listen();
     let (config, listen) = args.into_config()?;
+    let scheme = shared::http::tls::scheme(config.tls.as_ref());
     let shutdown = Shutdown::on_signals()?;
     let listener =
         shared::http::socket::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     // One line for each on standard output: who started us with port 0 learns the port from it.
     let mut out = std::io::stdout();
-    writeln!(out, "master listening on http://{address}")?;
+    writeln!(out, "master listening on {scheme}://{address}")?;
     let s3 = s3.map(|at| shared::http::socket::listen(at).with_context(|| format!("cannot listen on {at}")));
     let s3 = s3.transpose()?;
     if let Some(listener) = &s3 {
-        writeln!(out, "master answers S3 on http://{}", listener.local_addr()?)?;
+        writeln!(out, "master answers S3 on {scheme}://{}", listener.local_addr()?)?;
     }
     Ok(master::run(config, listener, s3, shutdown).await?)
 }

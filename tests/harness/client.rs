@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, LOCATION};
 use reqwest::{Method, Request, Url};
 use serde::de::DeserializeOwned;
 use shared::digest::Digest;
+use shared::http::trust::Trust;
 use shared::wire::error::{ErrorBody, ErrorCode};
 
 /// No operation of the tests may take longer; the slowest path of the product is below.
@@ -66,8 +67,17 @@ impl Client {
     /// # Panics
     /// When the machine gives it no sockets.
     pub fn new(base: &str) -> Self {
+        Self::trusting(base, &Trust::default())
+    }
+
+    /// As `new`, believing those whom `trust` names.
+    ///
+    /// # Panics
+    /// When the machine gives it no sockets.
+    pub fn trusting(base: &str, trust: &Trust) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
+            .tls_backend_preconfigured((*trust.config()).clone())
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(0)
             .connect_timeout(Duration::from_secs(5))

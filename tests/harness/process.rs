@@ -59,7 +59,8 @@ impl Spec {
         let mut words = self.through.iter().cloned().chain([binary(self.program).into_os_string()]);
         let mut command = Command::new(words.next().expect("the program at least"));
         command.args(words).args(&self.args).current_dir(home).kill_on_drop(true).stdin(Stdio::null());
-        for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "BARGE_ACCESS_KEY", "LD_PRELOAD"] {
+        for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "BARGE_ACCESS_KEY", "BARGE_TLS_CA", "LD_PRELOAD"]
+        {
             command.env_remove(name);
         }
         command
@@ -146,7 +147,10 @@ impl Server {
             return Err(format!("{} did not start:\n{}", self.spec.name, self.log()));
         };
         let url = first.split_whitespace().last().unwrap_or_default();
-        assert!(url.starts_with("http://"), "the first line ends with the address: {first}");
+        assert!(
+            url.starts_with("http://") || url.starts_with("https://"),
+            "the first line ends with the address: {first}"
+        );
         self.url = url.to_owned();
         Ok(())
     }
@@ -163,7 +167,7 @@ impl Server {
 
     /// `HOST:PORT`.
     pub fn address(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        self.url.split_once("://").map_or(&*self.url, |(_, address)| address)
     }
 
     /// Its arguments from the next start on.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::http::client::base_url;
+use shared::http::client::base_url_by;
+use shared::http::tls::{Tls, TlsError, scheme};
+use shared::http::trust::Trust;
 use shared::limits::{RESERVE_BYTES, SCRUB_RATE, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
@@ -66,6 +68,15 @@ pub struct Args {
     /// Of no effect: a volume does nothing without a ticket of its masters, wherever it listens.
     #[arg(long, hide = true)]
     insecure_no_auth: bool,
+    /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate, as a PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Believe other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -81,6 +92,12 @@ pub enum ArgsError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nothing goes from the page cache to the socket as it is.
+    #[error("--reads zero-copy is of no use with TLS, which copies every byte: leave one of them out")]
+    ZeroCopy,
 }
 
 impl Args {
@@ -95,10 +112,17 @@ impl Args {
             self.xdg_config_home.as_deref(),
             self.home.as_deref(),
         )?;
+        let tls = Tls::from_options(self.tls_cert.as_deref(), self.tls_key.as_deref())?;
+        if tls.is_some() && self.reads == Reads::ZeroCopy {
+            return Err(ArgsError::ZeroCopy);
+        }
+        let base_url = |text: &str| base_url_by(scheme(tls.as_ref()), text);
         let mut config = Config::new(self.data, secret);
         config.masters = self.master.iter().map(|m| base_url(m)).collect();
         config.advertise = self.advertise.as_deref().map(base_url);
         config.public_url = self.public_url.as_deref().map(base_url);
+        config.trust = Trust::from_option(self.tls_ca.as_deref())?;
+        config.tls = tls;
         config.zone = self.zone;
         config.segment_bytes = self.segment_size;
         config.segment_age = self.segment_age;

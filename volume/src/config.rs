@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::clock::Clock;
+use shared::http::tls::Tls;
+use shared::http::trust::Trust;
 use shared::limits::{RESERVE_BYTES, SCRUB_EVERY, SCRUB_RATE, SEGMENT_AGE, SEGMENT_BYTES};
 use shared::ring::Zone;
 use shared::secret::ClusterSecret;
@@ -44,6 +46,10 @@ pub struct Config {
     pub scrub_rate: u64,
     /// What was verified within this time is not verified again.
     pub scrub_every: Duration,
+    /// What it shows to clients, where it speaks TLS.
+    pub tls: Option<Tls>,
+    /// Whom it believes where others do.
+    pub trust: Trust,
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// The clock.
@@ -65,6 +71,8 @@ impl Config {
             reads: Reads::Verified,
             scrub_rate: SCRUB_RATE,
             scrub_every: SCRUB_EVERY,
+            tls: None,
+            trust: Trust::default(),
             secret,
             clock: Clock::System,
         }

@@ -25,6 +25,7 @@ use std::thread::available_parallelism;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
+use shared::http::tls::scheme;
 use shared::limits::{
     COMPACTION_INTERVAL, HEALING_RETRY, HEARTBEAT_INTERVAL, OPEN_THREADS_MAX, SCRUB_INTERVAL,
     SEALING_INTERVAL,
@@ -74,7 +75,9 @@ pub enum RunError {
 /// When it cannot start, or its master belongs to another cluster.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     let listening = listener.local_addr().map_err(RunError::Address)?;
-    let address = config.advertise.clone().unwrap_or(format!("http://{listening}"));
+    let address =
+        config.advertise.clone().unwrap_or(format!("{}://{listening}", scheme(config.tls.as_ref())));
+    let tls = config.tls.clone();
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
     check_reachable(&address)?;
     check_reachable(&public_url)?;
@@ -84,7 +87,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let spent = spent::Spent::default();
     spent.add(&report.lately_deleted, config.clock.now());
     let volume = Arc::new(Volume {
-        peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
+        peers: PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone()),
         http_metrics: Arc::clone(&http_metrics),
         spent,
         healer: heal::Healer::default(),
@@ -108,7 +111,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tokio::spawn(async move { probe_public_url(&http, &url).await })
     };
     let reason = tokio::select! {
-        () = serve::run(listener, face, http_metrics, shutdown) => None,
+        () = serve::run(listener, tls, face, http_metrics, shutdown) => None,
         Ok(reason) = told.wait_for(Option::is_some) => reason.clone(),
     };
     probe.abort();

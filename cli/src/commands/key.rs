@@ -31,7 +31,7 @@ struct Created<'a> {
 }
 
 async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Exit, Failure> {
-    let caller = Caller::new(&args.signing)?;
+    let caller = Caller::new(&args.signing, client.trust())?;
     let (id, secret) = match (args.id, args.secret) {
         (Some(id), Some(secret)) => (id, secret),
         _ => (AccessKeyId::random(), AccessSecret::random()),
@@ -62,7 +62,7 @@ async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Ex
 }
 
 async fn show(client: &Client, args: &KeyListArgs, output: Output) -> Result<Exit, Failure> {
-    let caller = Caller::new(&args.signing)?;
+    let caller = Caller::new(&args.signing, client.trust())?;
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page: AccessKeysPage = caller.ask(client, KEYS, &ListAccessKeys { after }).await?;
@@ -86,7 +86,7 @@ fn row(key: &AccessKeySummary) -> Vec<String> {
 }
 
 async fn end(client: &Client, args: KeyRevokeArgs, output: Output) -> Result<Exit, Failure> {
-    let caller = Caller::new(&args.signing)?;
+    let caller = Caller::new(&args.signing, client.trust())?;
     let message = RevokeAccessKey { id: args.id };
     let _: serde_json::Value = caller.ask(client, KEYS_REVOKE, &message).await?;
     output.result(&message, || format!("{} is revoked", message.id))?;

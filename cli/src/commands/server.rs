@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use master::config::Replication;
 use master::s3::auth::OPEN_SECRET;
-use shared::http::client::base_url;
+use shared::http::body::collect_answer;
+use shared::http::client::{HttpClient, base_url_by};
 use shared::http::exposure;
-use shared::limits::MASTERS_MAX;
+use shared::http::tls::{Tls, scheme};
+use shared::http::trust::Trust;
+use shared::limits::{CALL_TIMEOUT, MASTERS_MAX};
+use shared::secret::ClusterSecret;
 use shared::wire::routes::HEALTH;
 use shared::work::{Shutdown, ShutdownTrigger};
 use tokio::net::TcpListener;
@@ -31,10 +35,12 @@ const READY_POLL: Duration = Duration::from_millis(10);
 const READY_SOON: Duration = Duration::from_secs(10);
 
 /// Runs them until the process is told to end, or one of them fails.
-pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
-    exposure::say(args.listen, args.insecure_no_auth);
+    for listen in listening(&args) {
+        exposure::say(listen, args.insecure_no_auth);
+    }
     if args.volumes == 0 || args.volumes > VOLUMES_MAX {
         bail!("--volumes must be between 1 and {VOLUMES_MAX}");
     }
@@ -49,59 +55,110 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     if args.masters == 0 || args.masters > MASTERS_MAX {
         bail!("--masters must be between 1 and {MASTERS_MAX}");
     }
+    let tls = Tls::from_options(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
     none_left_out(&args.data, args.masters)?;
     let secret = args.secret.find()?;
+    let setup = Setup { args: &args, replication, secret, tls, trust };
     let signals = Shutdown::on_signals()?;
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
 
-    let listener = bind(args.listen)?;
-    let master_url = format!("http://{}", reachable(listener.local_addr()?));
-    let mut config = master::config::Config::new(args.data.join("master"), secret.clone(), replication);
-    config.open = exposure::open_without_keys(args.listen, args.insecure_no_auth);
-    config.advertise = Some(master_url.clone());
-    config.public_url = args.public_url.as_deref().map(base_url);
-    args.s3.apply(&mut config);
-    let s3 = s3_listener(&args, 1)?;
-    let s3_url = s3.as_ref().and_then(|l| l.local_addr().ok()).map(|a| format!("http://{}", reachable(a)));
-    let ending = shutdown.clone();
-    servers
-        .spawn(async move { master::run(config, listener, s3, ending).await.context("the master stopped") });
-    let mut master_urls = vec![master_url.clone()];
-    for n in 2..=args.masters {
-        let (url, listener) = another(&args, args.volumes + n - 1)?;
-        let mut config =
-            master::config::Config::new(args.data.join(format!("master{n}")), secret.clone(), replication);
-        config.join.clone_from(&master_urls);
-        config.open = exposure::open_without_keys(args.listen, args.insecure_no_auth);
-        config.public_url = args.public_url.as_deref().and_then(|public| with_port(public, port_of(&url)));
-        config.advertise = Some(url.clone());
-        args.s3.apply(&mut config);
+    let (mut master_urls, mut s3_url) = (Vec::new(), None);
+    for n in 1..=args.masters {
+        let (listener, address) = setup.listen(if n == 1 { 0 } else { args.volumes + n - 1 })?;
+        let (config, url) = setup.master(n, address, &master_urls);
         let s3 = s3_listener(&args, n)?;
+        if n == 1 {
+            s3_url = s3.as_ref().and_then(|l| setup.own_url(l));
+        }
         let (ending, what) = (shutdown.clone(), format!("master{n} stopped"));
         servers.spawn(async move { master::run(config, listener, s3, ending).await.context(what) });
         master_urls.push(url);
     }
-
     for n in 1..=args.volumes {
-        let (url, listener) = another(&args, n)?;
-        let mut config = volume::config::Config::new(args.data.join(format!("volume{n}")), secret.clone());
-        config.masters.clone_from(&master_urls);
-        config.public_url = args.public_url.as_deref().and_then(|public| with_port(public, port_of(&url)));
-        config.advertise = Some(url);
-        config.reserve_bytes = args.reserve.0;
-        let ending = shutdown.clone();
-        let what = format!("volume{n} stopped");
+        let (listener, address) = setup.listen(n)?;
+        let config = setup.volume(n, address, &master_urls);
+        let (ending, what) = (shutdown.clone(), format!("volume{n} stopped"));
         servers.spawn(async move { volume::run(config, listener, ending).await.context(what) });
     }
-    let public = args.public_url.as_deref().map_or_else(|| master_url.clone(), base_url);
+    let (http, master_url) = (HttpClient::new(setup.trust.clone()), &master_urls[0]);
+    let public = setup.public_url().unwrap_or_else(|| master_url.clone());
     tokio::select! {
-        () = ready(&master_url) => invite(&public, s3_url.as_deref())?,
+        () = ready(&http, master_url) => invite(&public, s3_url.as_deref())?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
     }
     wait(servers, &signals, &trigger).await
+}
+
+/// What all servers of the process are made of.
+struct Setup<'a> {
+    args: &'a ServerArgs,
+    replication: Replication,
+    secret: ClusterSecret,
+    tls: Option<Tls>,
+    trust: Trust,
+}
+
+impl Setup<'_> {
+    /// A listener on the n-th port after the first master's, and how the servers of this process reach it.
+    fn listen(&self, n: usize) -> anyhow::Result<(TcpListener, SocketAddr)> {
+        let listener = bind(port_after(self.args.listen, n)?)?;
+        let address = reachable(listener.local_addr()?);
+        Ok((listener, address))
+    }
+
+    fn scheme(&self) -> &'static str {
+        scheme(self.tls.as_ref())
+    }
+
+    fn own_url(&self, listener: &TcpListener) -> Option<String> {
+        let address = reachable(listener.local_addr().ok()?);
+        Some(format!("{}://{address}", self.scheme()))
+    }
+
+    fn public_url(&self) -> Option<String> {
+        self.args.public_url.as_deref().map(|url| base_url_by(self.scheme(), url))
+    }
+
+    /// How the others reach a server, and clients, where that differs. A certificate names what clients call, seldom the
+    /// address of a loopback: so with TLS that is what the others call, too.
+    fn urls(&self, first: bool, address: SocketAddr) -> (String, Option<String>) {
+        let public = self.public_url();
+        let public =
+            if first { public } else { public.and_then(|public| with_port(&public, address.port())) };
+        let own = format!("{}://{address}", self.scheme());
+        (public.clone().filter(|_| self.tls.is_some()).unwrap_or(own), public)
+    }
+
+    fn master(&self, n: usize, address: SocketAddr, others: &[String]) -> (master::config::Config, String) {
+        let name = if n == 1 { "master".to_owned() } else { format!("master{n}") };
+        let data = self.args.data.join(name);
+        let mut config = master::config::Config::new(data, self.secret.clone(), self.replication);
+        let (url, public) = self.urls(n == 1, address);
+        config.join = others.to_vec();
+        config.open = exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth);
+        self.args.s3.apply(&mut config);
+        config.tls.clone_from(&self.tls);
+        config.trust = self.trust.clone();
+        config.public_url = public;
+        config.advertise = Some(url.clone());
+        (config, url)
+    }
+
+    fn volume(&self, n: usize, address: SocketAddr, masters: &[String]) -> volume::config::Config {
+        let data = self.args.data.join(format!("volume{n}"));
+        let mut config = volume::config::Config::new(data, self.secret.clone());
+        let (url, public) = self.urls(false, address);
+        config.masters = masters.to_vec();
+        config.tls.clone_from(&self.tls);
+        config.trust = self.trust.clone();
+        config.public_url = public;
+        config.advertise = Some(url);
+        config.reserve_bytes = self.args.reserve.0;
+        config
+    }
 }
 
 /// With fewer masters than before the others might wait for a majority for ever.
@@ -144,6 +201,11 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Where the masters listen, for all kinds of clients.
+fn listening(args: &ServerArgs) -> impl Iterator<Item = SocketAddr> {
+    [Some(args.listen), args.s3.s3_listen].into_iter().flatten()
+}
+
 /// Where the n-th master answers S3 clients. Who asked for no address in particular can do without when it is taken.
 fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener>> {
     let wanted = args.s3.s3_listen.unwrap_or_else(|| {
@@ -159,17 +221,6 @@ fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener
         }
         Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for S3 clients")),
     }
-}
-
-/// A listener on the n-th port after the first master's, and how the servers of this process reach it.
-fn another(args: &ServerArgs, n: usize) -> anyhow::Result<(String, TcpListener)> {
-    let listener = bind(port_after(args.listen, n)?)?;
-    let address = reachable(listener.local_addr()?);
-    Ok((format!("http://{address}"), listener))
-}
-
-fn port_of(url: &str) -> u16 {
-    url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
 }
 
 /// The address of the n-th server: the ports after the master's, or any when that is any.
@@ -191,25 +242,26 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
 
 /// The same host with another port.
 fn with_port(url: &str, port: u16) -> Option<String> {
-    let mut url = reqwest::Url::parse(&base_url(url)).ok()?;
+    let mut url = reqwest::Url::parse(url).ok()?;
     url.set_port(Some(port)).ok()?;
-    Some(base_url(url.as_str()))
+    Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// Returns when the master says that values can be stored. When that takes long it tells what the master says.
-async fn ready(master_url: &str) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
-    let asked = || async {
-        let answer = http.get(format!("{master_url}{HEALTH}")).send().await?;
+async fn ready(http: &HttpClient, master_url: &str) {
+    let url = format!("{master_url}{HEALTH}");
+    let asked = async || {
+        let answer = http.get(&url, CALL_TIMEOUT).await.map_err(|e| e.to_string())?;
         let good = answer.status().is_success();
-        Ok::<_, reqwest::Error>((good, answer.text().await?))
+        let said = collect_answer(answer.into_body()).await.map_err(|e| e.to_string())?;
+        Ok::<_, String>((good, String::from_utf8_lossy(&said).into_owned()))
     };
     let mut tell_at = Instant::now() + READY_SOON;
     loop {
         let said = match asked().await {
             Ok((true, _)) => return,
             Ok((false, said)) => said,
-            Err(error) => error.to_string(),
+            Err(error) => error,
         };
         if Instant::now() >= tell_at {
             tracing::warn!(master = master_url, said, "not ready yet");

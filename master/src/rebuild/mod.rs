@@ -24,6 +24,7 @@ use std::time::Duration;
 use serde::Serialize;
 use shared::clock::Clock;
 use shared::http::client::{CallError, PeerClient};
+use shared::http::trust::Trust;
 use shared::ids::{ClusterId, VolumeId};
 use shared::secret::ClusterSecret;
 use shared::work::blocking;
@@ -45,6 +46,8 @@ pub struct Options {
     pub replication: Replication,
     /// What the servers of the cluster sign with.
     pub secret: ClusterSecret,
+    /// Whom it believes where volumes speak TLS.
+    pub trust: Trust,
     /// Goes on although a volume does not serve all it has.
     pub without_damaged: bool,
     /// The clock.
@@ -210,7 +213,8 @@ pub async fn rebuild(options: Options, progress: Arc<Progress>) -> Result<Report
 }
 
 async fn fill(options: &Options, place: &Place, progress: &Arc<Progress>) -> Result<Report, RebuildError> {
-    let peers = PeerClient::new(options.secret.clone(), options.clock.clone());
+    let peers =
+        PeerClient::new(options.secret.clone(), options.clock.clone()).trusting(options.trust.clone());
     let volumes = ask::who(&peers, &options.volumes).await?;
     if !options.without_damaged {
         volumes.all_served()?;

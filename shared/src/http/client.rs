@@ -4,8 +4,10 @@
 //! It is hyper's own pooled client: of those at hand the one whose read buffers can be bounded, and each
 //! stream through a master holds two of them.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -15,7 +17,9 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::http::body::{self, Body, ReadError};
+use crate::http::handshaking::Handshaking;
 use crate::http::socket::receive_bytes;
+use crate::http::trust::Trust;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
 use crate::limits::{
@@ -26,9 +30,14 @@ use crate::ticket::{Operation, Ticket};
 use crate::wire::error::{ErrorBody, ErrorDetail};
 use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, SIGNATURE_HEADER, TICKET};
 
-/// The pooled connections.
+/// The pooled connections. Those with TLS have a pool of their own, made when it is first needed, so that those without
+/// cost nothing more.
 #[derive(Clone, Debug)]
-pub struct HttpClient(legacy::Client<HttpConnector, Body>);
+pub struct HttpClient {
+    plain: legacy::Client<HttpConnector, Body>,
+    secure: Arc<OnceLock<legacy::Client<Handshaking, Body>>>,
+    trust: Trust,
+}
 
 /// A request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,26 +75,43 @@ impl HttpError {
 
 impl Default for HttpClient {
     fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        connector.set_recv_buffer_size(receive_bytes().and_then(|bytes| usize::try_from(bytes).ok()));
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(HTTP_BUFFER_BYTES)
-            .build(connector);
-        Self(client)
+        Self::new(Trust::default())
     }
 }
 
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    connector.set_recv_buffer_size(receive_bytes().and_then(|bytes| usize::try_from(bytes).ok()));
+    connector
+}
+
+fn pool() -> legacy::Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(HTTP_BUFFER_BYTES);
+    builder
+}
+
 impl HttpClient {
+    /// A client that believes those whom `trust` names, where TLS is spoken.
+    pub fn new(trust: Trust) -> Self {
+        Self { plain: pool().build(tcp()), secure: Arc::default(), trust }
+    }
+
     /// Sends a request and waits for the head of its answer, without a deadline of its own.
     ///
     /// # Errors
     /// When there is none.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, HttpError> {
-        Ok(self.0.request(request).await?)
+        if request.uri().scheme() != Some(&Scheme::HTTPS) {
+            return Ok(self.plain.request(request).await?);
+        }
+        let secure = self.secure.get_or_init(|| pool().build(Handshaking::new(tcp(), &self.trust)));
+        Ok(secure.request(request).await?)
     }
 
     /// As `send`, with a deadline for the head of the answer.
@@ -171,6 +197,13 @@ impl PeerClient {
     /// A client for the cluster of `secret`.
     pub fn new(secret: ClusterSecret, clock: Clock) -> Self {
         Self { http: HttpClient::default(), secret, clock }
+    }
+
+    /// The same, with connections that believe those whom `trust` names.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.http = HttpClient::new(trust);
+        self
     }
 
     /// The connections alone, for value streams, which carry tickets instead of signatures.
@@ -276,8 +309,13 @@ impl PeerClient {
 
 /// `HOST:PORT` or a URL, as a base URL without a slash at its end.
 pub fn base_url(text: &str) -> String {
+    base_url_by("http", text)
+}
+
+/// As `base_url`, with the scheme of those that bring none.
+pub fn base_url_by(scheme: &str, text: &str) -> String {
     let text = text.trim().trim_end_matches('/');
-    if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+    if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") }
 }
 
 /// An address that means another machine to whoever uses it.

@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 
-/// Whether a master on `listen` may let anybody do anything as long as there is no access key.
-pub fn open_without_keys(listen: SocketAddr, insecure_no_auth: bool) -> bool {
-    listen.ip().is_loopback() || insecure_no_auth
+/// Whether a master that listens there, for all its kinds of clients, may let anybody do anything as long as there is no
+/// access key.
+pub fn open_without_keys(listening: impl IntoIterator<Item = SocketAddr>, insecure_no_auth: bool) -> bool {
+    insecure_no_auth || listening.into_iter().all(|address| address.ip().is_loopback())
 }
 
 /// Tells whoever starts a master what follows from its address.
@@ -38,9 +39,10 @@ mod tests {
         for (address, open) in
             [("127.0.0.1:1", true), ("[::1]:1", true), ("0.0.0.0:1", false), ("192.0.2.1:1", false)]
         {
-            let address = address.parse().unwrap();
-            assert_eq!(open_without_keys(address, false), open);
-            assert!(open_without_keys(address, true));
+            let (address, local) = (address.parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+            assert_eq!(open_without_keys([address], false), open);
+            assert_eq!(open_without_keys([local, address], false), open);
+            assert!(open_without_keys([address], true));
         }
     }
 }

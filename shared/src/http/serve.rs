@@ -18,12 +18,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
 use tracing::Instrument;
 
 use crate::http::body::{self, Body, BodyFailure};
 use crate::http::stall::Unstalled;
+use crate::http::tls::Tls;
 use crate::ids::RequestId;
 use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT};
 use crate::telemetry::HttpMetrics;
@@ -55,9 +58,10 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Body>, ErrorReply>> + Send;
 }
 
-/// Serves `listener` until `shutdown`, then ends what is under way.
+/// Serves `listener` until `shutdown`, then ends what is under way. With `tls` nothing but TLS is spoken.
 pub async fn run<S: Service>(
     listener: TcpListener,
+    tls: Option<Tls>,
     service: Arc<S>,
     metrics: Arc<HttpMetrics>,
     shutdown: Shutdown,
@@ -80,13 +84,24 @@ pub async fn run<S: Service>(
             },
             () = shutdown.wait() => break,
         };
-        let connection = graceful.watch(connection(stream, peer, Arc::clone(&service), Arc::clone(&metrics)));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "connection broke");
-            }
-            drop(place);
-        });
+        // Small answers leave at once; a failure costs speed, nothing else.
+        let _ = stream.set_nodelay(true);
+        let (service, metrics) = (Arc::clone(&service), Arc::clone(&metrics));
+        if let Some(tls) = tls.clone() {
+            let (watcher, shutdown) = (graceful.watcher(), shutdown.clone());
+            tokio::spawn(async move {
+                if let Some(stream) = handshake(&tls, stream, peer, &shutdown).await {
+                    end(watcher.watch(connection(stream, peer, service, metrics)).await, peer);
+                }
+                drop(place);
+            });
+        } else {
+            let connection = graceful.watch(connection(stream, peer, service, metrics));
+            tokio::spawn(async move {
+                end(connection.await, peer);
+                drop(place);
+            });
+        }
     }
     drop(listener);
     if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
@@ -94,14 +109,32 @@ pub async fn run<S: Service>(
     }
 }
 
-fn connection<S: Service>(
+fn end(connection: Result<(), hyper::Error>, peer: SocketAddr) {
+    if let Err(error) = connection {
+        tracing::debug!(%peer, %error, "connection broke");
+    }
+}
+
+/// Speaks TLS from here on; none when that is not to be.
+async fn handshake(
+    tls: &Tls,
     stream: TcpStream,
+    peer: SocketAddr,
+    shutdown: &Shutdown,
+) -> Option<TlsStream<TcpStream>> {
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        () = shutdown.wait() => return None,
+    };
+    accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS handshake")).ok()
+}
+
+fn connection<S: Service>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     service: Arc<S>,
     metrics: Arc<HttpMetrics>,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send {
-    // Small answers leave at once; a failure costs speed, nothing else.
-    let _ = stream.set_nodelay(true);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -8,21 +8,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// A TCP stream with a limit on how long one write may wait.
+/// A stream with a limit on how long one write may wait.
 #[derive(Debug)]
-pub struct Unstalled {
-    stream: TcpStream,
+pub struct Unstalled<S> {
+    stream: S,
     limit: Duration,
     waiting: bool,
     deadline: Pin<Box<Sleep>>,
 }
 
-impl Unstalled {
+impl<S> Unstalled<S> {
     /// Wraps `stream`; a write that waits longer than `limit` fails with `TimedOut`.
-    pub fn new(stream: TcpStream, limit: Duration) -> Self {
+    pub fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, waiting: false, deadline: Box::pin(tokio::time::sleep(limit)) }
     }
 
@@ -43,7 +42,7 @@ impl Unstalled {
     }
 }
 
-impl AsyncRead for Unstalled {
+impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -53,7 +52,7 @@ impl AsyncRead for Unstalled {
     }
 }
 
-impl AsyncWrite for Unstalled {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watch(cx, polled)

@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderValue};
+use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use shared::http::trust::Trust;
 use shared::limits::CONNECT_TIMEOUT;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::report::ErrorKind;
@@ -26,12 +29,13 @@ pub(crate) struct Connections {
     open: HashMap<String, SendRequest<ValueBody>>,
     /// The access key, and the authority that is shown it.
     shown: Option<(HeaderValue, String)>,
+    trust: Trust,
 }
 
 impl Connections {
-    /// With an access key for one of the servers.
-    pub(crate) fn showing(shown: Option<(HeaderValue, String)>) -> Self {
-        Self { open: HashMap::new(), shown }
+    /// With an access key for one of the servers, believing those whom `trust` names.
+    pub(crate) fn new(shown: Option<(HeaderValue, String)>, trust: Trust) -> Self {
+        Self { open: HashMap::new(), shown, trust }
     }
 
     /// Sends a request and returns its answer, whose body the caller reads. A kept connection that the
@@ -46,7 +50,7 @@ impl Connections {
         for attempt in 0..2 {
             let (mut sender, kept) = match self.open.remove(&authority) {
                 Some(sender) if !sender.is_closed() => (sender, true),
-                _ => (connect(uri).await?, false),
+                _ => (connect(uri, &self.trust).await?, false),
             };
             if sender.ready().await.is_err() && kept {
                 continue;
@@ -109,12 +113,23 @@ fn request(
     Ok(request)
 }
 
-async fn connect(uri: &Uri) -> Result<SendRequest<ValueBody>, ErrorKind> {
+async fn connect(uri: &Uri, trust: &Trust) -> Result<SendRequest<ValueBody>, ErrorKind> {
+    let secure = uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let connecting = TcpStream::connect((host, uri.port_u16().unwrap_or(80)));
+    let connecting = TcpStream::connect((host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 })));
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ErrorKind::Connect)?;
     let stream = stream.map_err(|_| ErrorKind::Connect)?;
     stream.set_nodelay(true).map_err(|_| ErrorKind::Connect)?;
+    if secure {
+        speak(trust.connect(host, stream).await.map_err(|_| ErrorKind::Connect)?).await
+    } else {
+        speak(stream).await
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<ValueBody>, ErrorKind> {
     let handshake =
         http1::Builder::new().max_buf_size(READ_BYTES).handshake::<_, ValueBody>(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(|_| ErrorKind::Connect)?;

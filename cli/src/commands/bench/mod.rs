@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri};
+use shared::http::trust::Trust;
 use shared::key::Key;
 use shared::wire::routes::{HEALTH, REQUEST_ID_HEADER};
 use tokio::task::JoinSet;
@@ -40,6 +41,7 @@ pub(crate) struct Load {
     base: String,
     /// The access key, and who is shown it.
     shown: Option<(HeaderValue, String)>,
+    trust: Trust,
     /// Whether tickets and redirects are spoken.
     barge: bool,
     values: Values,
@@ -65,7 +67,7 @@ pub(crate) struct Task {
 /// Puts everything needed first, measures, clears away.
 pub(crate) async fn run(client: &Client, args: BenchArgs, output: Output) -> Result<Exit, Failure> {
     let base = client.base().to_owned();
-    let barge = !args.plain && is_barge(&base).await?;
+    let barge = !args.plain && is_barge(client, &base).await?;
     if !barge && !args.plain {
         output.note("this is no Barge master: measuring plain PUT and GET");
     }
@@ -73,6 +75,7 @@ pub(crate) async fn run(client: &Client, args: BenchArgs, output: Output) -> Res
         args.keys.unwrap_or_else(|| (FILL_BYTES / args.size.0.max(1)).clamp(args.concurrency.into(), 1024));
     let values = Values::new(args.size.0);
     let load = Load {
+        trust: client.trust().clone(),
         shown: client.shown().cloned().zip(authority(&base)),
         base,
         barge,
@@ -145,7 +148,7 @@ async fn clear(load: &Arc<Load>) {
     for _ in 0..load.args.concurrency {
         let (load, next) = (Arc::clone(load), Arc::clone(&next));
         workers.spawn(async move {
-            let mut connections = Connections::showing(load.shown.clone());
+            let mut connections = Connections::new(load.shown.clone(), load.trust.clone());
             loop {
                 let key = next.fetch_add(1, Ordering::Relaxed);
                 let Some(uri) = load.uri(key, "").filter(|_| key < keys) else { break };
@@ -162,9 +165,9 @@ fn authority(base: &str) -> Option<String> {
     Some(base.parse::<Uri>().ok()?.authority()?.to_string())
 }
 
-async fn is_barge(base: &str) -> Result<bool, Failure> {
+async fn is_barge(client: &Client, base: &str) -> Result<bool, Failure> {
     let uri: Uri = format!("{base}{HEALTH}").parse().map_err(|_| Failure::new(Exit::Usage, "no URL"))?;
-    let mut connections = Connections::default();
+    let mut connections = Connections::new(None, client.trust().clone());
     let answer = tokio::time::timeout(DELETE_TIMEOUT, connections.exchange(&Method::GET, &uri, None)).await;
     match answer {
         Ok(Ok(answer)) => Ok(answer.headers().contains_key(REQUEST_ID_HEADER)),

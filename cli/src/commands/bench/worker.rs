@@ -35,7 +35,11 @@ pub(crate) struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// One that has done nothing yet.
     pub(crate) fn new(load: &'a Load) -> Self {
-        Self { load, connections: Connections::showing(load.shown.clone()), tally: Tally::default() }
+        Self {
+            load,
+            connections: Connections::new(load.shown.clone(), load.trust.clone()),
+            tally: Tally::default(),
+        }
     }
 
     /// What it saw.

@@ -25,7 +25,7 @@ struct Written {
 }
 
 pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Result<Exit, Failure> {
-    let caller = Caller::new(&args.secret)?;
+    let caller = Caller::new(&args.secret, client.trust())?;
     let name = args.file.display().to_string();
     let local = |e: &std::io::Error| Failure::local(format!("cannot write {name}"), e);
     let mut file =

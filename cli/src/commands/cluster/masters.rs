@@ -30,11 +30,11 @@ pub(crate) async fn run(
     match command {
         None => show(client, output).await,
         Some(MastersCommand::Add { master, secret }) => {
-            take_in(client, &Caller::new(&secret)?, &master, output).await?;
+            take_in(client, &Caller::new(&secret, client.trust())?, &master, output).await?;
             show(client, output).await
         }
         Some(MastersCommand::Remove { master, secret }) => {
-            let caller = Caller::new(&secret)?;
+            let caller = Caller::new(&secret, client.trust())?;
             let message = RemoveMaster { master };
             patiently(async || {
                 let leader = leader(client).await?;
@@ -47,8 +47,8 @@ pub(crate) async fn run(
     }
 }
 
-pub(crate) async fn init(args: InitArgs, output: Output) -> Result<Exit, Failure> {
-    let caller = Caller::new(&args.secret)?;
+pub(crate) async fn init(client: &Client, args: InitArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.secret, client.trust())?;
     let first = base_url(&args.masters[0]);
     let there: MasterSelf = caller.call(&first, MASTER_SELF, &()).await?;
     let call = Envelope { to: there.master, message: () };
@@ -56,7 +56,7 @@ pub(crate) async fn init(args: InitArgs, output: Output) -> Result<Exit, Failure
     if let Some(cluster) = founded.cluster {
         output.note(&format!("cluster {cluster} begins with {first}"));
     }
-    let client = Client::new(&first)?;
+    let client = Client::trusting(&first, client.trust().clone())?;
     for master in &args.masters[1..] {
         take_in(&client, &caller, master, output).await?;
     }

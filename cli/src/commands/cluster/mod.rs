@@ -14,7 +14,7 @@ use crate::output::Output;
 pub(crate) async fn run(client: &Client, command: ClusterCommand, output: Output) -> Result<Exit, Failure> {
     match command {
         ClusterCommand::Status => status::run(client, output).await,
-        ClusterCommand::Init(init) => masters::init(init, output).await,
+        ClusterCommand::Init(init) => masters::init(client, init, output).await,
         ClusterCommand::Masters { command } => masters::run(client, command, output).await,
         ClusterCommand::Backup(backup) => backup::run(client, backup, output).await,
         ClusterCommand::Rebuild(rebuild) => Box::pin(rebuild::run(client, rebuild, output)).await,

@@ -57,6 +57,7 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
         volumes: args.volumes.iter().filter(|v| !v.is_empty()).map(|v| base_url(v)).collect(),
         replication: Replication::new(args.replicas, None).map_err(|e| usage(e.to_string()))?,
         secret,
+        trust: client.trust().clone(),
         // What is only looked at harms nobody; the warning stands in the report.
         without_damaged: args.without_damaged || args.dry_run,
         clock: Clock::System,
