@@ -108,7 +108,7 @@ async fn module(name: &str) {
 /// Runs the script of a client.
 async fn client(script: &str, packages: &[&str], programs: &[&str]) {
     for program in programs {
-        if !program.split('|').any(|p| installed(p)) {
+        if !program.split('|').any(installed) {
             say(format_args!("SKIPPED: {script} needs {program}, and has not run"));
             // Terraform comes from neither Debian nor PyPI; `state.py` makes its requests in any case.
             assert!(!told("CI") || program.contains("terraform"), "CI must run {script}");
