@@ -5,10 +5,16 @@
 
 use std::sync::Arc;
 
-use object_store::ObjectStoreExt;
+use async_trait::async_trait;
+use http_body_util::BodyExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
+};
 use object_store::integration as theirs;
 use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStoreExt};
 use tests::tool::must;
 
 #[path = "s3/store.rs"]
@@ -33,8 +39,34 @@ fn client(store: &Store, bucket: &str) -> AmazonS3Builder {
         .with_region("us-east-1")
         .with_bucket_name(bucket)
         .with_allow_http(true)
+        .with_http_connector(Plain(reqwest::Client::new()))
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
+}
+
+/// HTTP without TLS.
+#[derive(Clone, Debug)]
+struct Plain(reqwest::Client);
+
+impl HttpConnector for Plain {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Plain {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse().expect("a URI is a URL");
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        *request.body_mut() = Some(reqwest::Body::wrap(body));
+        let answer = self.0.execute(request).await.map_err(|e| HttpError::new(HttpErrorKind::Request, e))?;
+        let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
+        let body = body.map_err(|e| HttpError::new(HttpErrorKind::Interrupted, e));
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
 }
 
 fn variable<'a>(store: &'a Store, name: &str) -> &'a str {
