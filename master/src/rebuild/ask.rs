@@ -9,13 +9,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use http::{HeaderValue, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shared::digest::Digest;
+use shared::http::body;
 use shared::http::client::{CallError, PeerClient};
 use shared::ids::{ClusterId, VolumeId};
-use shared::limits::{REBUILD_PAGE, REBUILD_VOLUMES_AT_ONCE};
-use shared::wire::routes::{RECORDS, TOMBSTONES};
-use shared::wire::volume::{RecordsPage, RecordsRequest, TombstonesPage, TombstonesRequest, VolumeReport};
+use shared::limits::{MANIFEST_BYTES_MAX, REBUILD_PAGE, REBUILD_VOLUMES_AT_ONCE};
+use shared::wire::routes::{HEALING_HEADER, MANIFEST_NOTE, RECORDS, TOMBSTONES};
+use shared::wire::volume::{
+    RecordEntry, RecordsPage, RecordsRequest, TombstonesPage, TombstonesRequest, VolumeReport,
+};
 use shared::work::blocking;
 
 use super::collect::Collected;
@@ -104,11 +109,47 @@ async fn records(
             RecordsRequest { cluster: Some(cluster), volume: Some(volume), after, limit: REBUILD_PAGE };
         let page: RecordsPage = patiently(peers, address, RECORDS, &question).await?;
         progress.read.fetch_add(page.records.len() as u64, Ordering::Relaxed);
+        for record in &page.records {
+            manifest(peers, (cluster, address, volume), record, collected).await?;
+        }
         let (collected, records) = (Arc::clone(collected), page.records);
         blocking(move || collected.add_records(volume, records)).await?;
         after = page.next;
         if after.is_none() {
             return Ok(());
+        }
+    }
+}
+
+/// Fetches the bytes of a manifest that is not known yet. One that cannot be had here may be had from another volume.
+async fn manifest(
+    peers: &PeerClient,
+    (cluster, address, volume): (ClusterId, &str, VolumeId),
+    record: &RecordEntry,
+    collected: &Arc<Collected>,
+) -> Result<(), RebuildError> {
+    let Some(value) = &record.value else { return Ok(()) };
+    let noted = value.metadata.iter().any(|(name, _)| name == MANIFEST_NOTE);
+    if !noted || collected.has_manifest(record.blob)? {
+        return Ok(());
+    }
+    let target = peers.raw_read(cluster, volume, &value.key, record.blob);
+    let mut request = Request::get(format!("{address}{target}")).body(body::empty());
+    if let Ok(request) = &mut request {
+        request.headers_mut().insert(HEALING_HEADER, HeaderValue::from_static("1"));
+    }
+    let Ok(request) = request else { return Ok(()) };
+    let bytes = match peers.http().send_within(request, PAGE_TIMEOUT).await {
+        Ok(answer) if answer.status().is_success() => {
+            body::collect(answer.into_body(), MANIFEST_BYTES_MAX).await.ok()
+        }
+        _ => None,
+    };
+    match bytes.filter(|bytes| Digest::of(bytes) == value.blake3) {
+        Some(bytes) => collected.add_manifest(record.blob, &bytes),
+        None => {
+            tracing::warn!(key = %value.key, blob = %record.blob, address, "a list of parts cannot be read here");
+            Ok(())
         }
     }
 }

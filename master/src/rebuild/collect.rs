@@ -3,12 +3,15 @@
 //!
 //! Records: `key · NUL · blob, inverted (16) · volume (16)`, so that the newest version of a key comes first; no key
 //! has a NUL. Damaged: `blob · volume` → length. Refused: `blob · volume that said so`. Deleted: `key's hash` → generation.
+//! Parts of values: `blob · volume` → key, length and digest. Manifests: `blob` → their bytes.
 
 use std::path::Path;
 
+use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::tombstone::{KeyHash, Tombstone};
+use shared::wire::routes::{MANIFEST_NOTE, PART_NOTE};
 use shared::wire::volume::RecordEntry;
 
 use super::RebuildError;
@@ -24,6 +27,8 @@ pub struct Collected {
     damaged: sled::Tree,
     refused: sled::Tree,
     deleted: sled::Tree,
+    parts: sled::Tree,
+    manifests: sled::Tree,
     _db: sled::Db,
 }
 
@@ -72,6 +77,8 @@ impl Collected {
             damaged: tree("damaged")?,
             refused: tree("refused")?,
             deleted: tree("deleted")?,
+            parts: tree("parts")?,
+            manifests: tree("manifests")?,
             _db: db,
         })
     }
@@ -79,20 +86,78 @@ impl Collected {
     /// Keeps a page of a volume's records.
     pub fn add_records(&self, volume: VolumeId, page: Vec<RecordEntry>) -> Result<(), RebuildError> {
         let (mut records, mut damaged) = (sled::Batch::default(), sled::Batch::default());
+        let mut parts = sled::Batch::default();
         for RecordEntry { blob, length, value } in page {
             let Some(value) = value else {
                 damaged.insert(&pair(blob, volume), &length.to_le_bytes());
                 continue;
             };
+            let noted = |note: &str| value.metadata.iter().any(|(name, _)| name == note);
+            if noted(PART_NOTE) {
+                let part = (&value.key, length, value.blake3);
+                let bytes = postcard::to_stdvec(&part).expect("records hold nothing postcard refuses");
+                parts.insert(&pair(blob, volume), bytes);
+                continue;
+            }
             let place = place(&value.key, blob, volume);
-            let (content_type, metadata) = (value.content_type, value.metadata);
-            let value = Value { length, digest: value.blake3, content_type, metadata };
+            let (content_type, mut metadata) = (value.content_type, value.metadata);
+            let manifest = metadata.iter().any(|(name, _)| name == MANIFEST_NOTE);
+            metadata.retain(|(name, _)| name != MANIFEST_NOTE);
+            let value = Value { length, digest: value.blake3, content_type, metadata, manifest };
             let bytes = postcard::to_stdvec(&value).expect("records hold nothing postcard refuses");
             records.insert(place, bytes);
         }
         self.records.apply_batch(records)?;
         self.damaged.apply_batch(damaged)?;
+        self.parts.apply_batch(parts)?;
         Ok(())
+    }
+
+    /// Whether the manifest of a blob is known.
+    pub fn has_manifest(&self, blob: BlobId) -> Result<bool, RebuildError> {
+        Ok(self.manifests.contains_key(blob.as_bytes())?)
+    }
+
+    /// Keeps the bytes of a manifest.
+    pub fn add_manifest(&self, blob: BlobId, bytes: &[u8]) -> Result<(), RebuildError> {
+        self.manifests.insert(blob.as_bytes(), bytes)?;
+        Ok(())
+    }
+
+    /// The bytes of a manifest; none of a blob that is a value of its own.
+    pub fn manifest(&self, blob: BlobId) -> Result<Option<sled::IVec>, RebuildError> {
+        Ok(self.manifests.get(blob.as_bytes())?)
+    }
+
+    /// Takes the copies of a part that are what its manifest says.
+    pub fn take_part(
+        &self,
+        key: &Key,
+        (blob, length, digest): (BlobId, u64, Digest),
+    ) -> Result<Vec<VolumeId>, RebuildError> {
+        let mut holders = Vec::new();
+        for item in self.parts.scan_prefix(blob.as_bytes()) {
+            let (place, bytes) = item?;
+            let said: (Key, u64, Digest) = postcard::from_bytes(&bytes).map_err(|_| strange(bytes.len()))?;
+            if said == (key.clone(), length, digest) {
+                holders.push(unpair(&place)?.1);
+            }
+        }
+        for volume in &holders {
+            self.parts.remove(pair(blob, *volume))?;
+        }
+        Ok(holders)
+    }
+
+    /// Parts that were not taken: blob, volume and length.
+    pub fn all_parts(&self) -> impl Iterator<Item = Result<(BlobId, VolumeId, u64), RebuildError>> + use<> {
+        self.parts.iter().map(|item| {
+            let (place, bytes) = item?;
+            let (blob, volume) = unpair(&place)?;
+            let (_, length, _): (Key, u64, Digest) =
+                postcard::from_bytes(&bytes).map_err(|_| strange(bytes.len()))?;
+            Ok((blob, volume, length))
+        })
     }
 
     /// Keeps a page of a volume's tombstones.

@@ -8,6 +8,7 @@
 
 mod ask;
 mod collect;
+mod parts;
 mod place;
 mod plan;
 mod write;
@@ -87,6 +88,8 @@ pub struct Report {
     pub refused: u64,
     /// Values of which copies differ: most copies decided.
     pub conflicts: u64,
+    /// Parts on a volume that no value has: of uploads that were not completed, and of values that are gone.
+    pub parts_left: u64,
     /// Records that a volume could not read.
     pub damaged: u64,
     /// Those of them that no other volume has a good copy of: their keys are unknown.

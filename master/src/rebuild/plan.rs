@@ -16,6 +16,8 @@ pub struct Value {
     pub content_type: Option<String>,
     /// User metadata headers.
     pub metadata: Vec<(String, String)>,
+    /// Whether the bytes are a list of parts.
+    pub manifest: bool,
 }
 
 /// A version of a key, with all its records.
@@ -103,7 +105,13 @@ mod tests {
     use shared::clock::Timestamp;
 
     fn value(n: u8) -> Value {
-        Value { length: u64::from(n), digest: Digest::of(&[n]), content_type: None, metadata: vec![] }
+        Value {
+            length: u64::from(n),
+            digest: Digest::of(&[n]),
+            content_type: None,
+            metadata: vec![],
+            manifest: false,
+        }
     }
 
     fn volume(n: u8) -> VolumeId {

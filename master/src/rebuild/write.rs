@@ -13,6 +13,7 @@ use shared::wire::volume::VolumeReport;
 
 use super::ask::Volumes;
 use super::collect::Collected;
+use super::parts::{self, Whole};
 use super::plan::{Against, Fate, Version, decide};
 use super::{Progress, RebuildError, Report};
 use crate::db::files::{open_sled, released};
@@ -82,6 +83,7 @@ pub fn write(
         progress.written.fetch_add(version.copies.len() as u64, Ordering::Relaxed);
         last = Some((version.key, newer || current));
     }
+    writer.parts()?;
     writer.damaged()?;
     writer.tombstones()?;
     let report = writer.end()?;
@@ -126,7 +128,7 @@ impl Writer<'_> {
                 let same = damaged.iter().filter(|(_, length)| *length == value.length).map(|(v, _)| *v);
                 let replicas: Vec<_> = holders.iter().copied().chain(same).collect();
                 let blobs = vec![Blob { id: version.blob, length: value.length, replicas }];
-                let object = Object {
+                let mut object = Object {
                     generation: version.blob,
                     size: value.length,
                     digest: value.digest,
@@ -137,7 +139,19 @@ impl Writer<'_> {
                     attributes: Attributes::default(),
                     parts: None,
                 };
-                self.object(&version.key, &object);
+                let noted = value.manifest;
+                match parts::find(self.collected, &version.key, version.blob, noted)? {
+                    Whole::One => self.object(&version.key, &object),
+                    Whole::Parts(manifest, records) => {
+                        let tables = &mut self.tables;
+                        let changes = parts::assemble(tables, &version.key, &mut object, manifest, &records);
+                        records.iter().for_each(|record| self.saw(record.part.blob));
+                        self.object(&version.key, &object);
+                        self.changed(changes)?;
+                    }
+                    // Older versions of the key do not come back for that.
+                    Whole::Lost => self.report.lost += 1,
+                }
             }
             Fate::Superseded => self.report.superseded += 1,
             Fate::Deleted(_) => self.report.deleted += 1,
@@ -167,6 +181,20 @@ impl Writer<'_> {
         self.counters.objects += 1;
         self.counters.bytes += object.size;
         self.counters.degraded += u64::from(object.degraded());
+    }
+
+    /// Parts that no value has.
+    fn parts(&mut self) -> Result<(), RebuildError> {
+        for part in self.collected.all_parts() {
+            let (blob, volume, length) = part?;
+            self.saw(blob);
+            self.report.blobs += 1;
+            self.report.parts_left += 1;
+            self.tables.put_reclaim(volume, blob, length);
+            self.counters.reclaim_pending += 1;
+            self.changed(1)?;
+        }
+        Ok(())
     }
 
     /// Records that nobody can read. They stay where they are, for who may still make something of them.

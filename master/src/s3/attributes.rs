@@ -2,7 +2,6 @@
 
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
-use shared::attributes::Checksum;
 use shared::limits::{LIST_LIMIT, TAGS_MAX};
 
 use super::Ops;
@@ -40,7 +39,7 @@ impl Ops {
         let parts = if wants("ObjectParts") { self.parts_of(&object, &input)? } else { None };
         let output = dto::GetObjectAttributesOutput {
             e_tag: wants("ETag").then(|| etag(&object)),
-            checksum: sum.map(bare),
+            checksum: sum.map(|c| checksum(Some(c))),
             object_parts: parts,
             object_size: wants("ObjectSize").then(|| i64::try_from(object.size).ok()).flatten(),
             storage_class: wants("StorageClass").then(|| dto::StorageClass::from_static(STANDARD)),
@@ -140,12 +139,22 @@ impl Ops {
         let permission = Some(dto::Permission::from_static(dto::Permission::FULL_CONTROL));
         vec![dto::Grant { grantee: Some(grantee), permission }]
     }
-}
 
-/// Of a value in parts without the number of parts behind it.
-fn bare(sum: &Checksum) -> dto::Checksum {
-    let kind = sum.composite.is_some();
-    let mut shown = checksum(Some(&Checksum { composite: None, ..sum.clone() }));
-    shown.checksum_type = Some(super::convert::checksum_type(kind));
-    shown
+    /// An access list that says what is so anyway may be set; others are not there.
+    pub fn refuse_acl_of(
+        &self,
+        canned: Option<String>,
+        policy: Option<dto::AccessControlPolicy>,
+    ) -> S3Result<()> {
+        let Some(policy) = policy else {
+            return super::refuse_acl(Some(canned.as_deref().unwrap_or("none")));
+        };
+        let ours = |grant: &dto::Grant| {
+            let full = grant.permission.as_ref().is_some_and(|p| p.as_str() == dto::Permission::FULL_CONTROL);
+            let id = grant.grantee.as_ref().and_then(|g| g.id.as_ref());
+            full && id == Some(&self.owner)
+        };
+        let same = canned.is_none() && policy.grants.is_some_and(|g| !g.is_empty() && g.iter().all(ours));
+        super::refuse_acl((!same).then_some("other"))
+    }
 }

@@ -16,6 +16,11 @@ use crate::tables::bucket::{self, AbortRule, Bucket, CorsRule};
 /// Rules of one configuration (S3's limit for both kinds).
 const RULES_MAX: usize = 100;
 
+/// What no bucket's name begins with (S3 user guide, "Bucket naming rules") ...
+const RESERVED_BEGINS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+/// ... or ends with.
+const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
 impl Ops {
     pub(super) async fn create(
         &self,
@@ -25,6 +30,11 @@ impl Ops {
         super::refuse_acl(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
         if input.object_lock_enabled_for_bucket == Some(true) {
             return Err(not_implemented("Object locks are not there"));
+        }
+        let reserved = RESERVED_BEGINS.iter().any(|b| input.bucket.starts_with(b))
+            || RESERVED_ENDS.iter().any(|e| input.bucket.ends_with(e));
+        if reserved {
+            return Err(S3ErrorCode::InvalidBucketName.into());
         }
         let created = Bucket::new(self.master.config.clock.now());
         let command = Command::CreateBucket { name: input.bucket.clone(), bucket: created };

@@ -115,11 +115,30 @@ pub fn condition_of(headers: &HeaderMap) -> S3Result<WriteCondition> {
 
 /// What the headers of an upload say of its value.
 pub fn described(headers: &HeaderMap) -> S3Result<Described> {
-    Described::from_headers(headers).map_err(|e| match e {
-        MetadataError::TooLarge => s3_error!(MetadataTooLarge, "{e}"),
+    let too_large =
+        || s3_error!(MetadataTooLarge, "Your metadata headers exceed the maximum allowed metadata size");
+    let mut described = Described::from_headers(headers).map_err(|e| match e {
+        MetadataError::TooLarge => too_large(),
         _ => invalid(e.to_string()),
-    })
+    })?;
+    let own = |(name, value): &(String, String)| {
+        name.strip_prefix("x-amz-meta-").map_or(0, |name| name.len() + value.len())
+    };
+    if described.metadata.iter().map(own).sum::<usize>() > METADATA_BYTES_MAX {
+        return Err(too_large());
+    }
+    // Of the transfer, not of the object.
+    for (_, value) in described.metadata.iter_mut().filter(|(name, _)| name == "content-encoding") {
+        let kept = value.split(',').map(str::trim).filter(|e| *e != "aws-chunked" && !e.is_empty());
+        *value = kept.collect::<Vec<_>>().join(",");
+    }
+    described.metadata.retain(|(name, value)| name != "content-encoding" || !value.is_empty());
+    described.content_type = described.content_type.filter(|t| !t.is_empty());
+    Ok(described)
 }
+
+/// User metadata of one object, without the headers' prefix (S3's limit).
+const METADATA_BYTES_MAX: usize = 2 << 10;
 
 /// Tags as `x-amz-tagging` has them: a query string.
 pub fn tags_of_header(text: Option<&str>) -> S3Result<Vec<(String, String)>> {
@@ -161,6 +180,12 @@ fn check_tags(tags: &[(String, String)], limit: usize) -> S3Result<()> {
         }
         if value.chars().count() > TAG_VALUE_CHARS_MAX {
             return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
+        }
+        let letters = |text: &str| {
+            text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c))
+        };
+        if name.starts_with("aws:") || !letters(name) || !letters(value) {
+            return Err(s3_error!(InvalidTag, "A tag has characters or a prefix that no tag may have"));
         }
         if !names.insert(name) {
             return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key"));

@@ -4,7 +4,7 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderName, HeaderValue,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue,
     ORIGIN, VARY,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -12,6 +12,7 @@ use s3s::{S3Error, S3Result};
 use shared::http::body::{self, Body};
 
 use super::error::{custom, from_tables};
+use super::finish::About;
 use crate::master::Master;
 use crate::tables::bucket::{self, CorsRule};
 
@@ -81,18 +82,9 @@ fn permission(rule: &CorsRule, origin: &str) -> HeaderMap {
     headers
 }
 
-/// The bucket of a request.
-fn bucket_of<B>(master: &Master, request: &Request<B>) -> Option<String> {
-    let host = text(request.headers(), &HOST).unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let before = master.config.s3.domain.as_deref().and_then(|d| host.strip_suffix(d)?.strip_suffix('.'));
-    let first = || request.uri().path().split('/').nth(1).filter(|s| !s.is_empty());
-    before.or_else(first).map(str::to_owned)
-}
-
 impl Origin {
     /// What a bucket permits the page that a request comes from.
-    pub fn of<B>(master: &Master, request: &Request<B>) -> S3Result<Asked> {
+    pub fn of<B>(master: &Master, request: &Request<B>, about: &About) -> S3Result<Asked> {
         let headers = request.headers();
         let Some(origin) = text(headers, &ORIGIN) else {
             return if *request.method() == Method::OPTIONS {
@@ -101,8 +93,8 @@ impl Origin {
                 Ok(Asked::Request(Self::default()))
             };
         };
-        let rules = match bucket_of(master, request) {
-            Some(name) => bucket::record(&master.database.tree(), &name).map_err(from_tables)?,
+        let rules = match &about.bucket {
+            Some(name) => bucket::record(&master.database.tree(), name).map_err(from_tables)?,
             None => None,
         };
         let rules = rules.map(|b| b.cors).unwrap_or_default();

@@ -26,6 +26,9 @@ use crate::tables::upload::{self, Upload};
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'*');
 
+/// What a continuation token begins with, before it is encoded.
+const TOKEN: &str = "after:";
+
 /// How names are written.
 #[derive(Clone, Copy)]
 struct Names {
@@ -160,7 +163,7 @@ impl Ops {
         let owned = input.fetch_owner == Some(true);
         Ok(S3Response::new(dto::ListObjectsV2Output {
             is_truncated: Some(next.is_some()),
-            next_continuation_token: next.map(|n| BASE64.encode(n)),
+            next_continuation_token: next.map(|n| BASE64.encode(format!("{TOKEN}{n}"))),
             key_count: Some(count(found.objects.len() + found.prefixes.len())),
             contents: Some(found.objects.iter().map(|o| self.listed(names, o, owned)).collect()),
             common_prefixes: names.prefixes(&input.bucket, &found.prefixes),
@@ -367,5 +370,6 @@ impl Ops {
 fn opened(token: &str) -> S3Result<String> {
     let refused = || invalid("The continuation token provided is incorrect");
     let bytes = BASE64.decode(token).map_err(|_| refused())?;
-    String::from_utf8(bytes).ok().filter(|t| !t.is_empty()).ok_or_else(refused)
+    let text = String::from_utf8(bytes).map_err(|_| refused())?;
+    text.strip_prefix(TOKEN).map(str::to_owned).ok_or_else(refused)
 }

@@ -12,8 +12,12 @@ mod convert;
 mod copy;
 mod cors;
 mod delete_many;
+mod document;
 mod error;
+mod finish;
+mod form;
 mod guard;
+mod lenient;
 mod listing;
 mod multipart;
 mod objects;
@@ -24,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::config::{S3Config, S3ConfigProvider, StaticConfigProvider};
 use s3s::dto;
 pub use s3s::host::DomainError;
 use s3s::host::SingleDomain;
@@ -33,11 +37,13 @@ use s3s::{S3Error, S3Result, s3_error};
 use shared::attributes::Algorithm;
 use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
-use shared::limits::MESSAGE_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::master::Master;
+use finish::About;
 
+/// The largest XML document of a request: a completion of 10,000 parts with checksums.
+const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 /// The region that clients are told where they ask and none was configured: S3's first.
 const REGION: &str = "us-east-1";
 
@@ -53,6 +59,7 @@ pub struct Settings {
 }
 
 /// The operations, over a master.
+#[derive(Clone)]
 pub(crate) struct Ops {
     master: Arc<Master>,
     /// Who owns everything: the cluster.
@@ -63,6 +70,16 @@ pub(crate) struct Ops {
 }
 
 impl Ops {
+    fn new(master: &Arc<Master>) -> Self {
+        let settings = &master.config.s3;
+        Self {
+            master: Arc::clone(master),
+            owner: master.cluster.id().to_string(),
+            region: settings.region.clone().unwrap_or_else(|| REGION.to_owned()),
+            md5: !settings.blake3_etags,
+        }
+    }
+
     /// This master knows the present.
     pub(crate) async fn current(&self) -> S3Result<()> {
         self.master.group.current().await.map_err(|e| error::from_reply(e.into()))
@@ -81,7 +98,10 @@ pub(crate) struct Face {
 
 struct Inside {
     master: Arc<Master>,
+    ops: Ops,
     service: S3Service,
+    /// For a request that the other one has let through.
+    trusting: S3Service,
 }
 
 impl Face {
@@ -90,28 +110,30 @@ impl Face {
     /// # Errors
     /// When the domain is none.
     pub(crate) fn open(&self, master: &Arc<Master>) -> Result<(), DomainError> {
-        let settings = &master.config.s3;
-        let region = settings.region.clone().unwrap_or_else(|| REGION.to_owned());
-        let ops = Ops {
-            master: Arc::clone(master),
-            owner: master.cluster.id().to_string(),
-            region,
-            md5: !settings.blake3_etags,
-        };
-        let mut builder = S3ServiceBuilder::new(ops);
+        let ops = Ops::new(master);
+        let config = config();
+        let mut builder = S3ServiceBuilder::new(ops.clone());
         let gate = auth::Gate(Arc::clone(master));
         builder.set_auth(gate.clone());
         builder.set_access(gate);
-        if let Some(domain) = &settings.domain {
+        builder.set_config(Arc::clone(&config) as Arc<dyn S3ConfigProvider>);
+        let mut trusting = S3ServiceBuilder::new(ops.clone());
+        trusting.set_config(config);
+        if let Some(domain) = &master.config.s3.domain {
             builder.set_host(SingleDomain::new(domain)?);
+            trusting.set_host(SingleDomain::new(domain)?);
         }
-        // Messages are as bounded as on the native face; a completion of 10,000 parts is the largest.
-        let mut config = S3Config::default();
-        config.xml_max_body_size = 4 * MESSAGE_BYTES_MAX;
-        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        let _ = self.inside.set(Inside { master: Arc::clone(master), service: builder.build() });
+        let (service, trusting) = (builder.build(), trusting.build());
+        let _ = self.inside.set(Inside { master: Arc::clone(master), ops, service, trusting });
         Ok(())
     }
+}
+
+/// Messages are as bounded as on the native face; a completion of 10,000 parts is the largest.
+fn config() -> Arc<StaticConfigProvider> {
+    let mut config = S3Config::default();
+    config.xml_max_body_size = DOCUMENT_BYTES_MAX;
+    Arc::new(StaticConfigProvider::new(Arc::new(config)))
 }
 
 impl Service for Face {
@@ -129,8 +151,11 @@ impl Service for Face {
                 "try again in a moment",
             ));
         };
-        let mut answer = inside.answer(request).await;
-        if let Ok(id) = HeaderValue::from_str(&context.request_id.to_string()) {
+        let id = context.request_id.to_string();
+        let about = About::of(&request, inside.master.config.s3.domain.as_deref(), id.clone());
+        let answer = inside.answer(request, &about).await;
+        let mut answer = about.finish(answer).await;
+        if let Ok(id) = HeaderValue::from_str(&id) {
             answer.headers_mut().insert("x-amz-request-id", id);
         }
         Ok(answer)
@@ -138,34 +163,61 @@ impl Service for Face {
 }
 
 impl Inside {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let origin = match cors::Origin::of(&self.master, &request) {
+    async fn answer(&self, request: Request<Incoming>, about: &About) -> Response<Body> {
+        let origin = match cors::Origin::of(&self.master, &request, about) {
             Ok(cors::Asked::Preflight(answer)) => return *answer,
             Ok(cors::Asked::Request(origin)) => origin,
             Err(error) => return refusal(error),
         };
-        if let Err(error) = guard::check(&self.master.config.s3, &request) {
-            let (head, body) = request.into_parts();
-            ours::drain_unless_waiting(&head.headers, body);
-            return refusal(error);
-        }
-        let (head, incoming) = request.into_parts();
-        let request = Request::from_parts(head, body::incoming(incoming));
-        let mut answer = match self.service.call(request).await {
-            Ok(answer) => answer.map(outgoing),
-            Err(e) => {
-                tracing::error!(error = ?e, "a request by S3 failed in the library");
-                refusal(s3s::S3ErrorCode::InternalError.into())
+        let form = form::is_form(&request, about);
+        let checked = if form { Ok(()) } else { guard::check(&self.master.config.s3, &request, about) };
+        let mut answer = match checked {
+            Ok(()) if form => form::receive(&self.ops, request, about).await.unwrap_or_else(refusal),
+            Ok(()) => self.pass_on(request, about).await.unwrap_or_else(refusal),
+            Err(error) => {
+                let (head, body) = request.into_parts();
+                ours::drain_unless_waiting(&head.headers, body);
+                refusal(error)
             }
         };
         origin.mark(answer.headers_mut());
         answer
     }
+
+    /// Has the library answer.
+    async fn pass_on(&self, request: Request<Incoming>, about: &About) -> S3Result<Response<Body>> {
+        let (mut head, incoming) = request.into_parts();
+        lenient::join_metadata(&mut head.headers);
+        let again = lenient::without(&head, &lenient::odd(&head), about);
+        let body = if document::is_one(&head, about) {
+            s3s::Body::from(document::checked(&head, incoming).await?)
+        } else {
+            body::incoming(incoming)
+        };
+        let answer = self.call(&self.service, Request::from_parts(head, body)).await;
+        match again {
+            // It was let through, and the library does not know such a header.
+            Some(again) if answer.status() == http::StatusCode::BAD_REQUEST => {
+                Ok(self.call(&self.trusting, again).await)
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    async fn call(&self, service: &S3Service, request: Request<s3s::Body>) -> Response<Body> {
+        match service.call(request).await {
+            Ok(answer) => answer.map(outgoing),
+            Err(e) => {
+                tracing::error!(error = ?e, "a request by S3 failed in the library");
+                refusal(s3s::S3ErrorCode::InternalError.into())
+            }
+        }
+    }
 }
 
 fn outgoing(body: s3s::Body) -> Body {
     use http_body_util::BodyExt;
-    body.map_err(ours::BodyFailure::from).boxed_unsync()
+    body.boxed_unsync()
 }
 
 /// An error, as XML.

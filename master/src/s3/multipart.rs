@@ -222,7 +222,7 @@ impl Ops {
         let key = key_of(&input.bucket, &input.key)?;
         let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let listed = input.multipart_upload.as_ref().and_then(|m| m.parts.clone()).unwrap_or_default();
-        if listed.is_empty() {
+        if listed.is_empty() || listed.iter().any(|part| part.part_number.is_none()) {
             return Err(s3_error!(MalformedXML, "You must specify at least one part"));
         }
         let location = self.location(&key);
@@ -301,8 +301,11 @@ impl Ops {
                 ));
             }
             let composite = upload.checksum.filter(|(_, composite)| *composite);
-            if composite.is_some() && item.e_tag.is_none() {
-                return Err(invalid());
+            if composite.is_some() && !has_sum(item) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The upload was created using a checksum algorithm. The complete request must include the checksum for each part."
+                ));
             }
             chosen.push(part);
         }
@@ -407,6 +410,14 @@ fn made(upload: BlobId, numbers: &[u16], store: &Store) -> Object {
         attributes: store.attributes.clone(),
         parts: Some(Parts { upload, count, degraded: false, whole: Vec::new() }),
     }
+}
+
+fn has_sum(item: &dto::CompletedPart) -> bool {
+    item.checksum_crc32.is_some()
+        || item.checksum_crc32c.is_some()
+        || item.checksum_crc64nvme.is_some()
+        || item.checksum_sha1.is_some()
+        || item.checksum_sha256.is_some()
 }
 
 /// Whether the checksums of a listed part are those that it has.

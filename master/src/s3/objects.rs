@@ -1,22 +1,27 @@
 //! Objects: stored, read, looked at, deleted. A value never stays in memory: it streams through to the first volume, and
 //! from a volume to the client.
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, EXPIRES, HeaderMap, HeaderName, HeaderValue, RANGE,
+};
 use http::{Method, StatusCode};
 use s3s::dto::{self, StreamingBlob};
-use s3s::{Body, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::attributes::{Algorithm, Attributes, Etag};
 use shared::condition::WriteCondition;
 use shared::http::entity::{Entity, Piece, Plan};
 use shared::http::metadata::Described;
 use shared::key::Key;
-use shared::limits::{BLOB_BYTES_MAX, HOPS_MAX};
+use shared::limits::HOPS_MAX;
 use shared::range::ByteRange;
 use shared::wire::master::CommitOutcome;
 
 use super::Ops;
 use super::convert::{self, checksum, condition, described, key_of, tags_of_header};
-use super::error::{custom, from_interrupted, from_propose, from_reply, from_tables, not_implemented};
+use super::error::{
+    custom, from_interrupted, from_propose, from_reply, from_tables, invalid, not_implemented,
+};
 use super::sums::{Declared, Sums, checked};
 use crate::http::objects::damaged;
 use crate::read::{self, Interrupted};
@@ -25,6 +30,9 @@ use crate::tables::object::{self, Object, holds};
 use crate::tables::{bucket, upload};
 use crate::write::feed::{Frames, Source, Wanted};
 use crate::write::store::{Durable, store};
+
+/// Bytes of one PutObject or UploadPart (S3's limit).
+const PUT_BYTES_MAX: u64 = 5 << 30;
 
 impl Ops {
     /// The bucket is there.
@@ -75,6 +83,7 @@ impl Ops {
         declared: Declared,
     ) -> S3Result<(Durable, Sums)> {
         let body = body.unwrap_or_else(|| StreamingBlob::from(Body::empty()));
+        let declared = Declared { length: wanted.length, ..declared };
         let (frames, verdict) = checked(super::body::frames(body), declared);
         let stored = store(&self.master, wanted, described, Source::new(Frames::Stream(frames))).await;
         match stored {
@@ -140,8 +149,9 @@ impl Ops {
         for _ in 0..HOPS_MAX {
             let object = self.object(&input.bucket, &key).await?;
             let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
-            let Looked { plan, headers } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
-            let status = plan.head.status();
+            let Looked { plan, mut headers } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+            let content_range = range_of(&headers);
+            overridden(input, &mut headers)?;
             let opened = read::open(&self.master, &key, object, plan.pieces.into()).await;
             let body = match opened {
                 Ok(body) => body,
@@ -150,8 +160,9 @@ impl Ops {
             };
             self.master.metrics.reads_streamed.inc();
             let body = Some(StreamingBlob::from(Body::http_body_unsync(super::body::Outgoing(body))));
-            let output = dto::GetObjectOutput { body, ..Default::default() };
-            let mut answer = S3Response::with_status(output, status);
+            // The library makes it 206 when there is a range.
+            let output = dto::GetObjectOutput { body, content_range, ..Default::default() };
+            let mut answer = S3Response::new(output);
             answer.headers = headers;
             return Ok(answer);
         }
@@ -172,8 +183,19 @@ impl Ops {
         let object = self.object(&input.bucket, &key).await?;
         let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
         // Ranges count for HEAD as well (S3 API reference, HeadObject).
-        let Looked { plan, headers } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
-        let mut answer = S3Response::with_status(dto::HeadObjectOutput::default(), plan.head.status());
+        let Looked { mut headers, .. } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+        let content_range = range_of(&headers);
+        overridden_by(
+            [
+                (CONTENT_TYPE, &input.response_content_type),
+                (CONTENT_LANGUAGE, &input.response_content_language),
+                (CACHE_CONTROL, &input.response_cache_control),
+                (CONTENT_DISPOSITION, &input.response_content_disposition),
+                (CONTENT_ENCODING, &input.response_content_encoding),
+            ],
+            &mut headers,
+        )?;
+        let mut answer = S3Response::new(dto::HeadObjectOutput { content_range, ..Default::default() });
         answer.headers = headers;
         Ok(answer)
     }
@@ -194,12 +216,17 @@ impl Ops {
         }
         let mut plan = entity.answer(method, &request).map_err(from_reply)?;
         if plan.head.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Looked { headers: std::mem::take(plan.head.headers_mut()), plan });
+            let mut unchanged = S3Error::new(S3ErrorCode::NotModified);
+            unchanged.set_headers(std::mem::take(plan.head.headers_mut()));
+            return Err(unchanged);
         }
         if let Some(part) = wanted.part {
             self.one_part(object, part, &mut plan)?;
         }
         let mut headers = std::mem::take(plan.head.headers_mut());
+        if object.content_type.is_none() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
+        }
         if let Some(sum) = object.attributes.checksum.as_ref().filter(|_| wanted.sums) {
             let whole = plan.head.status() == StatusCode::OK;
             if whole {
@@ -227,7 +254,16 @@ impl Ops {
         })?;
         let headers = plan.head.headers_mut();
         let Some(parts) = &object.parts else {
-            return if wanted == 1 { Ok(()) } else { Err(missing()) };
+            if wanted != 1 {
+                return Err(missing());
+            }
+            // All of it, as a part.
+            if let Some(range) = ByteRange::whole(object.size) {
+                let text = HeaderValue::from_str(&range.content_range(object.size));
+                headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
+                *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
+            }
+            return Ok(());
         };
         let (mut start, mut found) = (0, None);
         for (n, record) in (1..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
@@ -264,6 +300,37 @@ impl Ops {
     }
 }
 
+/// The range that an answer is of.
+fn range_of(headers: &HeaderMap) -> Option<String> {
+    headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).map(str::to_owned)
+}
+
+/// Headers that the client wants to see instead of the object's own.
+fn overridden(input: &dto::GetObjectInput, headers: &mut HeaderMap) -> S3Result<()> {
+    let texts = [
+        (CONTENT_TYPE, &input.response_content_type),
+        (CONTENT_LANGUAGE, &input.response_content_language),
+        (CACHE_CONTROL, &input.response_cache_control),
+        (CONTENT_DISPOSITION, &input.response_content_disposition),
+        (CONTENT_ENCODING, &input.response_content_encoding),
+    ];
+    overridden_by(texts, headers)?;
+    if input.response_expires.is_some() {
+        // The library puts it in.
+        headers.remove(EXPIRES);
+    }
+    Ok(())
+}
+
+fn overridden_by(texts: [(HeaderName, &Option<String>); 5], headers: &mut HeaderMap) -> S3Result<()> {
+    for (name, text) in texts {
+        let Some(text) = text else { continue };
+        let value = HeaderValue::from_str(text).map_err(|_| invalid("A response-* value is no header's"))?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}
+
 /// What is asked for besides the value.
 struct Look {
     part: Option<i32>,
@@ -294,7 +361,7 @@ pub fn judge(outcome: Outcome, condition: &WriteCondition) -> S3Result<CommitOut
 }
 
 /// The condition of a write does not hold.
-pub fn refused(condition: &WriteCondition, exists: bool) -> s3s::S3Error {
+pub fn refused(condition: &WriteCondition, exists: bool) -> S3Error {
     match condition {
         WriteCondition::Tagged(_) | WriteCondition::AnyPresent if !exists => S3ErrorCode::NoSuchKey.into(),
         _ => s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"),
@@ -309,7 +376,7 @@ pub fn tag_of(attributes: &Attributes, durable: &Durable) -> String {
 /// Length of a body.
 pub fn length(stated: Option<i64>) -> S3Result<Option<u64>> {
     let length = stated.map(|n| u64::try_from(n).map_err(|_| S3ErrorCode::InvalidArgument)).transpose()?;
-    if length.is_some_and(|n| n > BLOB_BYTES_MAX) {
+    if length.is_some_and(|n| n > PUT_BYTES_MAX) {
         return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
     }
     Ok(length)

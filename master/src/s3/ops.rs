@@ -287,10 +287,7 @@ impl S3 for Ops {
     ) -> S3Result<S3Response<PutBucketAclOutput>> {
         self.in_bucket(&req.input.bucket).await?;
         let input = req.input;
-        match input.acl {
-            Some(acl) if input.access_control_policy.is_none() => super::refuse_acl(Some(acl.as_str()))?,
-            _ => super::refuse_acl(Some("other"))?,
-        }
+        self.refuse_acl_of(input.acl.map(|a| a.as_str().to_owned()), input.access_control_policy)?;
         done()
     }
 
@@ -300,10 +297,7 @@ impl S3 for Ops {
     ) -> S3Result<S3Response<PutObjectAclOutput>> {
         let input = req.input;
         self.object(&input.bucket, &key_of(&input.bucket, &input.key)?).await?;
-        match input.acl {
-            Some(acl) if input.access_control_policy.is_none() => super::refuse_acl(Some(acl.as_str()))?,
-            _ => super::refuse_acl(Some("other"))?,
-        }
+        self.refuse_acl_of(input.acl.map(|a| a.as_str().to_owned()), input.access_control_policy)?;
         done()
     }
 
@@ -356,9 +350,10 @@ impl S3 for Ops {
         req: S3Request<GetBucketEncryptionInput>,
     ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(
-            ServerSideEncryptionConfigurationNotFoundError,
-            "The server side encryption configuration was not found"
+        Err(super::error::custom(
+            "ServerSideEncryptionConfigurationNotFoundError",
+            http::StatusCode::NOT_FOUND,
+            "The server side encryption configuration was not found",
         ))
     }
 

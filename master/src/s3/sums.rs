@@ -64,6 +64,8 @@ pub struct Declared {
     pub trailer: Option<TrailingHeaders>,
     /// Whether the checksum comes there.
     pub trailed: bool,
+    /// Its bytes, where they were said.
+    pub length: Option<u64>,
 }
 
 impl Declared {
@@ -127,13 +129,13 @@ impl Declared {
             }
         }
         let tagged = (tagged || md5.is_some()).then_some(md5);
-        Ok(Self { md5: tagged, checksum, trailer, trailed: trailed.is_some() })
+        Ok(Self { md5: tagged, checksum, trailer, trailed: trailed.is_some(), length: None })
     }
 
     /// What is asked for of a body that comes without headers.
     pub fn plain(algorithm: Option<Algorithm>, tagged: bool) -> Self {
         let checksum = algorithm.map(|a| (a, None));
-        Self { md5: tagged.then_some(None), checksum, trailer: None, trailed: false }
+        Self { md5: tagged.then_some(None), checksum, trailer: None, trailed: false, length: None }
     }
 
     /// Looks at the sums of a body that has ended.
@@ -356,30 +358,54 @@ where
 {
     let verdict = Verdict::default();
     let hashing = Hashing::new(&declared);
-    let state = (Box::pin(body), declared, hashing, verdict.clone(), false);
-    let stream = unfold(state, |(mut body, declared, mut hashing, verdict, ended)| async move {
-        if ended {
-            return None;
-        }
-        match body.next().await {
-            Some(Ok(bytes)) => {
-                hashing.push(&bytes).await;
-                Some((Ok(bytes), (body, declared, hashing, verdict, false)))
-            }
-            Some(Err(error)) => {
-                let reply = verdict.faulty(error);
-                Some((Err(reply), (body, declared, hashing, verdict, true)))
-            }
-            None => {
-                let sums = hashing.finish().await;
-                let checked = declared.check(&sums);
-                verdict.lock().0 = Some(sums);
-                let reply = verdict.faulty(checked.err()?);
-                Some((Err(reply), (body, declared, hashing, verdict, true)))
-            }
+    let state =
+        Some(Checking { body: Box::pin(body), declared, hashing, verdict: verdict.clone(), bytes: 0 });
+    let stream = unfold(state, |state| async move {
+        let mut checking = state?;
+        match checking.next().await {
+            Ok(bytes) => Some((Ok(bytes?), Some(checking))),
+            Err(error) => Some((Err(checking.verdict.faulty(error)), None)),
         }
     });
     (stream.boxed(), verdict)
+}
+
+/// A body under way.
+struct Checking<S> {
+    body: std::pin::Pin<Box<S>>,
+    declared: Declared,
+    hashing: Hashing,
+    verdict: Verdict,
+    bytes: u64,
+}
+
+impl<S: futures_util::Stream<Item = Result<Bytes, S3Error>>> Checking<S> {
+    /// The next bytes; none at the end of a body that is what was declared.
+    async fn next(&mut self) -> S3Result<Option<Bytes>> {
+        let length = self.declared.length;
+        let Some(bytes) = self.body.next().await.transpose()? else {
+            if length.is_some_and(|n| n != self.bytes) {
+                return Err(incomplete());
+            }
+            let sums = self.hashing.finish().await;
+            let checked = self.declared.check(&sums);
+            self.verdict.lock().0 = Some(sums);
+            return checked.map(|()| None);
+        };
+        self.bytes += bytes.len() as u64;
+        if length.is_some_and(|n| n < self.bytes) {
+            return Err(incomplete());
+        }
+        self.hashing.push(&bytes).await;
+        Ok(Some(bytes))
+    }
+}
+
+fn incomplete() -> S3Error {
+    s3_error!(
+        IncompleteBody,
+        "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    )
 }
 
 /// The CRC of bytes of which those of the pieces are known, with their lengths; none for algorithms that cannot do that.

@@ -20,10 +20,15 @@ use crate::http::body::{self, Body, ReadError};
 use crate::http::handshaking::Handshaking;
 use crate::http::socket::receive_bytes;
 use crate::http::trust::Trust;
-use crate::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT};
+use crate::ids::{BlobId, ClusterId, VolumeId};
+use crate::key::Key;
+use crate::limits::{
+    CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT, TICKET_LIFETIME,
+};
 use crate::secret::ClusterSecret;
+use crate::ticket::{Operation, Ticket};
 use crate::wire::error::{ErrorBody, ErrorDetail};
-use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, SIGNATURE_HEADER};
+use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, SIGNATURE_HEADER, TICKET};
 
 /// The pooled connections. Those with TLS have a pool of their own, made when it is first needed, so that those without
 /// cost nothing more.
@@ -204,6 +209,20 @@ impl PeerClient {
     /// The connections alone, for value streams, which carry tickets instead of signatures.
     pub fn http(&self) -> &HttpClient {
         &self.http
+    }
+
+    /// The path and query at which a volume gives a record as it is. Holds a ticket: never logged.
+    pub fn raw_read(&self, cluster: ClusterId, volume: VolumeId, key: &Key, blob: BlobId) -> String {
+        let ticket = Ticket {
+            cluster,
+            blob,
+            expires: self.clock.now().after(TICKET_LIFETIME),
+            hops: 0,
+            master: String::new(),
+            master_public: String::new(),
+            operation: Operation::Read(volume),
+        };
+        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.secret, key))
     }
 
     /// Sends `message` to `path` of the peer at `address` and reads its answer.

@@ -1,0 +1,196 @@
+//! What the library leaves out of an answer's XML: an error says which bucket, key and request it is about, as SDKs expect, and
+//! the entity tag among an object's attributes has no quotes (S3 API reference, GetObjectAttributes).
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use shared::http::body::{self, Body};
+use shared::limits::MESSAGE_BYTES_MAX;
+use shared::wire::routes::query_value;
+
+/// What a request was about.
+#[derive(Debug)]
+pub struct About {
+    /// The bucket, where there is one.
+    pub bucket: Option<String>,
+    /// The key, behind the bucket.
+    pub key: Option<String>,
+    path: String,
+    request_id: String,
+    range: Option<String>,
+    attributes: bool,
+    /// An answer to HEAD has no body.
+    head: bool,
+}
+
+impl About {
+    /// A request.
+    pub fn of<B>(request: &Request<B>, domain: Option<&str>, request_id: String) -> Self {
+        let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let host = text(http::header::HOST).unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let before = domain.and_then(|d| host.strip_suffix(d)?.strip_suffix('.'));
+        let path =
+            percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
+        let rest = path.strip_prefix('/').unwrap_or(&path);
+        let (bucket, key) = match before {
+            Some(bucket) => (bucket, rest),
+            None => rest.split_once('/').unwrap_or((rest, "")),
+        };
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            bucket: some(bucket),
+            key: some(key),
+            range: text(RANGE).map(str::to_owned),
+            attributes: query_value(request.uri().query(), "attributes").is_some(),
+            head: *request.method() == http::Method::HEAD,
+            path,
+            request_id,
+        }
+    }
+
+    /// The answer, finished.
+    pub async fn finish(&self, answer: Response<Body>) -> Response<Body> {
+        let error = answer.status().is_client_error() || answer.status().is_server_error();
+        if self.head || answer.status() == StatusCode::NOT_MODIFIED {
+            let (mut head, body) = answer.into_parts();
+            let empty = error || head.status == StatusCode::NOT_MODIFIED;
+            if empty {
+                head.headers.remove(CONTENT_LENGTH);
+                head.headers.remove(TRANSFER_ENCODING);
+            }
+            // The library knows parts of objects for GET alone.
+            if head.status == StatusCode::OK && head.headers.contains_key(CONTENT_RANGE) {
+                head.status = StatusCode::PARTIAL_CONTENT;
+            }
+            return Response::from_parts(head, if empty { body::empty() } else { body });
+        }
+        if !error && !self.attributes {
+            return answer;
+        }
+        let (mut head, body) = answer.into_parts();
+        let Some(bytes) = collected(body).await else {
+            return Response::from_parts(head, body::empty());
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let finished = if error { self.error(&text, &head.headers) } else { bare_tag(&text) };
+        let bytes = finished.map_or_else(|| Bytes::from(bytes.clone()), Bytes::from);
+        if error {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        }
+        head.headers.insert(CONTENT_LENGTH, bytes.len().into());
+        Response::from_parts(head, body::full(bytes))
+    }
+
+    /// An error's document, with what belongs into it.
+    fn error(&self, text: &str, headers: &http::HeaderMap) -> Option<String> {
+        let begun = text.strip_suffix("</Error>")?;
+        let mut document = begun.to_owned();
+        let mut put = |name: &str, value: &str| {
+            document.push_str(&format!("<{name}>{}</{name}>", escaped(value)));
+        };
+        let code =
+            begun.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+        if !begun.contains("<Message>") {
+            put("Message", message(code.unwrap_or_default()));
+        }
+        if let Some(bucket) = &self.bucket {
+            put("BucketName", bucket);
+        }
+        if let Some(key) = &self.key {
+            put("Key", key);
+        }
+        if code == Some("InvalidRange") {
+            let size = headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()?.rsplit_once('/'));
+            if let (Some((_, size)), Some(range)) = (size, &self.range) {
+                put("ActualObjectSize", size);
+                put("RangeRequested", range);
+            }
+        }
+        put("Resource", &self.path);
+        if !begun.contains("<RequestId>") {
+            put("RequestId", &self.request_id);
+        }
+        put("HostId", "barge");
+        document.push_str("</Error>");
+        Some(document)
+    }
+}
+
+/// A document of ours.
+async fn collected(mut body: Body) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        bytes.extend_from_slice(&frame.ok()?.into_data().ok()?);
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            return None;
+        }
+    }
+    Some(bytes)
+}
+
+/// What S3 says where the library says nothing.
+fn message(code: &str) -> &str {
+    match code {
+        "NoSuchKey" => "The specified key does not exist.",
+        "NoSuchBucket" => "The specified bucket does not exist",
+        "NoSuchUpload" => {
+            "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+        }
+        "MalformedXML" => {
+            "The XML you provided was not well-formed or did not validate against our published schema"
+        }
+        "SignatureDoesNotMatch" => {
+            "The request signature we calculated does not match the signature you provided. Check your key and signing method."
+        }
+        "InvalidBucketName" => "The specified bucket is not valid.",
+        "KeyTooLongError" => "Your key is too long",
+        "NotImplemented" => "A header or query you provided implies functionality that is not implemented.",
+        code => code,
+    }
+}
+
+/// As XML has it.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' => out.push_str("&#10;"),
+            '\r' => out.push_str("&#13;"),
+            // XML 1.0 has no way to say them.
+            c if c.is_control() && c != '\t' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn bare_tag(text: &str) -> Option<String> {
+    let (before, rest) = text.split_once("<ETag>")?;
+    let (tag, after) = rest.split_once("</ETag>")?;
+    let tag = tag.trim_matches('"').trim_start_matches("&quot;").trim_end_matches("&quot;");
+    Some(format!("{before}<ETag>{tag}</ETag>{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_they_are_about() {
+        let request = Request::get("/b/k%20%26").body(()).unwrap();
+        let about = About::of(&request, None, "id".into());
+        let text = about.error("<Error><Code>NoSuchKey</Code></Error>", &http::HeaderMap::new()).unwrap();
+        assert!(text.contains("<Key>k &amp;</Key>") && text.contains("<BucketName>b</BucketName>"), "{text}");
+        assert!(text.contains("<RequestId>id</RequestId>") && text.contains("does not exist."), "{text}");
+        let request = Request::get("/k").header("host", "b.s3.example.org:9000").body(()).unwrap();
+        let about = About::of(&request, Some("s3.example.org"), String::new());
+        assert_eq!((about.bucket.as_deref(), about.key.as_deref()), (Some("b"), Some("k")));
+        assert_eq!(bare_tag("<A><ETag>\"x\"</ETag></A>").as_deref(), Some("<A><ETag>x</ETag></A>"));
+    }
+}

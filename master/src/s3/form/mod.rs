@@ -1,0 +1,313 @@
+//! Uploads by a browser's form (S3 API reference, PostObject): fields, a policy that is signed, and a file, which streams
+//! through. The library would hold the file in memory.
+
+mod policy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use multer::{Constraints, Field, Multipart, SizeLimit};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use sha2::Sha256;
+use shared::attributes::hex;
+use shared::condition::WriteCondition;
+use shared::http::body::{self, Body};
+use shared::key::encode_query;
+use shared::limits::{BLOB_BYTES_MAX, TAGS_MAX};
+
+use super::Ops;
+use super::convert::{described, key_of, tags_of_set};
+use super::error::{custom, from_reply, from_tables, invalid};
+use super::finish::{About, escaped};
+use super::objects::tag_of;
+use super::sums::{Declared, checked};
+use crate::auth::{Action, Caller};
+use crate::state::command::Store;
+use crate::write::feed::{Frames, Source, Wanted};
+use crate::write::store::store;
+use policy::Policy;
+
+/// Bytes of all fields in front of the file (S3's limit).
+const FIELDS_BYTES_MAX: usize = 20 << 10;
+/// Headers that a form may name as fields.
+const HEADERS: [&str; 5] =
+    ["content-type", "cache-control", "content-disposition", "content-encoding", "expires"];
+
+/// Whether a request is a form for a bucket.
+pub fn is_form<B>(request: &Request<B>, about: &About) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    *request.method() == Method::POST
+        && about.key.is_none()
+        && kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")
+}
+
+/// The fields of a form, with small names, and its file.
+struct Form {
+    fields: BTreeMap<String, String>,
+    file: Field<'static>,
+}
+
+fn malformed(e: &multer::Error) -> S3Error {
+    match e {
+        multer::Error::FieldSizeExceeded { .. } | multer::Error::StreamSizeExceeded { .. } => custom(
+            "MaxPostPreDataLengthExceeded",
+            StatusCode::BAD_REQUEST,
+            "Your POST request fields preceding the upload file were too large.",
+        ),
+        _ => s3_error!(
+            MalformedPOSTRequest,
+            "The body of your POST request is not well-formed multipart/form-data."
+        ),
+    }
+}
+
+impl Form {
+    async fn read(kind: &str, body: Incoming) -> S3Result<Self> {
+        let boundary = multer::parse_boundary(kind).map_err(|e| malformed(&e))?;
+        let frames = super::body::incoming(body);
+        let stream = frames_of(frames);
+        let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(u64::MAX));
+        let mut parts = Multipart::with_constraints(stream, boundary, limits);
+        let (mut fields, mut bytes) = (BTreeMap::new(), 0);
+        while let Some(mut field) = parts.next_field().await.map_err(|e| malformed(&e))? {
+            let name = field.name().unwrap_or_default().to_ascii_lowercase();
+            if name == "file" {
+                return Ok(Self { fields, file: field });
+            }
+            let mut value = Vec::new();
+            while let Some(chunk) = field.chunk().await.map_err(|e| malformed(&e))? {
+                bytes += chunk.len();
+                if bytes > FIELDS_BYTES_MAX {
+                    return Err(malformed(&multer::Error::FieldSizeExceeded { limit: 0, field_name: None }));
+                }
+                value.extend_from_slice(&chunk);
+            }
+            let value = String::from_utf8(value).map_err(|_| invalid("A field of the form is not UTF-8"))?;
+            fields.insert(name, value);
+        }
+        Err(invalid("POST requires exactly one file upload per request."))
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(String::as_str)
+    }
+
+    /// The headers that the fields stand for.
+    fn headers(&self) -> S3Result<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.fields {
+            let wanted = HEADERS.contains(&name.as_str())
+                || name.starts_with("x-amz-meta-")
+                || name.starts_with("x-amz-checksum-");
+            if wanted {
+                let header: HeaderName = name.parse().map_err(|_| invalid("A field's name is no header"))?;
+                let value = HeaderValue::from_bytes(value.as_bytes());
+                headers.insert(header, value.map_err(|_| invalid("A field's value is no header's"))?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+fn frames_of(body: s3s::Body) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    use http_body_util::BodyExt;
+    body.into_data_stream().map(|frame| frame.map_err(std::io::Error::other))
+}
+
+/// Stores the file of a form.
+pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let bucket = about.bucket.as_deref().ok_or(S3ErrorCode::MethodNotAllowed)?;
+    let mut form = Form::read(kind, body).await?;
+    let name = form.file.file_name().map(last_part).unwrap_or_default().to_owned();
+    let key = form.field("key").ok_or_else(|| {
+        invalid("Bucket POST must contain a field named 'key'. If it is specified, please check the order of the fields.")
+    })?;
+    let key = key.replace("${filename}", &name);
+    form.fields.insert("key".into(), key.clone());
+    form.fields.insert("bucket".into(), bucket.to_owned());
+    ops.current().await?;
+    let length = admit(ops, &form, bucket, &key)?;
+    super::refuse_acl(form.field("acl"))?;
+    super::refuse_class(form.field("x-amz-storage-class"))?;
+    let headers = form.headers()?;
+    let described = described(&headers)?;
+    let tags = form.field("tagging").map(tags_of_xml).transpose()?.unwrap_or_default();
+    let mut declared = Declared::from_headers(&headers, None, ops.md5)?;
+    declared.checksum = declared.checksum.or(Some((shared::attributes::Algorithm::Crc64Nvme, None)));
+    ops.in_bucket(bucket).await?;
+    let wanted = Wanted {
+        key: key_of(bucket, &key)?,
+        length: None,
+        digest: None,
+        condition: WriteCondition::None,
+        prefer: Vec::new(),
+        hops: 0,
+    };
+    let Form { fields, file } = form;
+    let (frames, verdict) = checked(within(file, length), declared);
+    let stored = store(&ops.master, &wanted, &described, Source::new(Frames::Stream(frames))).await;
+    let durable = stored.map_err(|refusal| verdict.fault().unwrap_or_else(|| from_reply(refusal)))?;
+    let attributes = ops.attributes(&verdict.sums(), tags);
+    let commit = durable.commit(&wanted, &described);
+    ops.commit(Store { commit, attributes: attributes.clone() }).await?;
+    let location = format!("{}{}", ops.master.public_url, wanted.key.to_path());
+    Ok(answer(&fields, bucket, &key, &format!("\"{}\"", tag_of(&attributes, &durable)), &location))
+}
+
+/// The name of a file that a browser may have sent with its folders.
+fn last_part(name: &str) -> &str {
+    name.rsplit(['/', '\\']).next().unwrap_or_default()
+}
+
+/// Whether whoever signed the form may store this; the bytes that its file may have.
+fn admit(ops: &Ops, form: &Form, bucket: &str, key: &str) -> S3Result<(u64, u64)> {
+    let keys = ops.master.keys();
+    let everything = (0, BLOB_BYTES_MAX);
+    let Some(document) = form.field("policy") else {
+        return match keys.nobody().map_err(from_tables)? {
+            Caller::Open => Ok(everything),
+            _ => Err(s3_error!(AccessDenied, "Access Denied")),
+        };
+    };
+    if form.field("awsaccesskeyid").is_some() || form.field("signature").is_some() {
+        return Err(s3_error!(
+            InvalidRequest,
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+        ));
+    }
+    let needed = |name: &str| {
+        form.field(name).ok_or_else(|| invalid(format!("Bucket POST must contain a field named '{name}'.")))
+    };
+    let (signature, credential) = (needed("x-amz-signature")?, needed("x-amz-credential")?);
+    let (algorithm, _) = (needed("x-amz-algorithm")?, needed("x-amz-date")?);
+    if algorithm != "AWS4-HMAC-SHA256" {
+        return Err(invalid("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
+    }
+    let mut parts = credential.rsplitn(5, '/');
+    let (end, service, region, date) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let (Some("aws4_request"), Some("s3"), Some(region), Some(date), Some(id)) =
+        (end, service, region, date, parts.next())
+    else {
+        return Err(invalid("The credential is malformed"));
+    };
+    let (caller, secret) = if keys.nobody().map_err(from_tables)? == Caller::Open {
+        (Caller::Open, super::auth::OPEN_SECRET.to_owned())
+    } else {
+        let found = keys.find(id).map_err(from_tables)?.zip(id.parse().ok());
+        let ((known, secret), id) = found.ok_or(S3ErrorCode::InvalidAccessKeyId)?;
+        (Caller::of(id, &known), secret.expose().to_owned())
+    };
+    if !signs(&secret, [date, region], document, signature) {
+        return Err(S3ErrorCode::SignatureDoesNotMatch.into());
+    }
+    let policy = Policy::read(document)?;
+    policy.check(&form.fields, ops.master.config.clock.now())?;
+    if !caller.may(Action::Write, Some(bucket), Some(key)) {
+        return Err(s3_error!(AccessDenied, "Access Denied"));
+    }
+    Ok(policy.length.unwrap_or(everything))
+}
+
+fn mac(key: &[u8], text: &[u8]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(text);
+    mac
+}
+
+/// Whether this is the signature of `document` (S3 API reference, "Calculating a signature" for POST); constant time.
+fn signs(secret: &str, [date, region]: [&str; 2], document: &str, signature: &str) -> bool {
+    let mut key = mac(format!("AWS4{secret}").as_bytes(), date.as_bytes()).finalize().into_bytes();
+    for part in [region, "s3", "aws4_request"] {
+        key = mac(&key, part.as_bytes()).finalize().into_bytes();
+    }
+    let ours = hex(&mac(&key, document.as_bytes()).finalize().into_bytes());
+    blake3::hash(ours.as_bytes()) == blake3::hash(signature.as_bytes())
+}
+
+/// The file, which breaks off when it is larger or smaller than the policy permits.
+fn within(
+    file: Field<'static>,
+    (least, most): (u64, u64),
+) -> impl Stream<Item = Result<Bytes, S3Error>> + Send + 'static {
+    let seen = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&seen);
+    let frames = file.map(move |frame| {
+        let bytes = frame.map_err(|e| malformed(&e))?;
+        let so_far = counted.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+        if so_far > most {
+            return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
+        }
+        Ok(bytes)
+    });
+    let end = futures_util::stream::once(async move {
+        if seen.load(Ordering::Relaxed) < least {
+            return Err(s3_error!(
+                EntityTooSmall,
+                "Your proposed upload is smaller than the minimum allowed size"
+            ));
+        }
+        Ok(Bytes::new())
+    });
+    frames.chain(end).filter(|frame| std::future::ready(!matches!(frame, Ok(bytes) if bytes.is_empty())))
+}
+
+fn tags_of_xml(text: &str) -> S3Result<Vec<(String, String)>> {
+    use s3s::xml::{Deserialize, Deserializer};
+    let mut document = Deserializer::new(text.as_bytes());
+    let tagging = s3s::dto::Tagging::deserialize(&mut document).map_err(|_| S3ErrorCode::MalformedXML)?;
+    tags_of_set(tagging.tag_set, TAGS_MAX)
+}
+
+/// What the form asked for: a redirect, a document, or nothing.
+fn answer(
+    fields: &BTreeMap<String, String>,
+    bucket: &str,
+    key: &str,
+    etag: &str,
+    location: &str,
+) -> Response<Body> {
+    let field = |name: &str| fields.get(name).filter(|v| !v.is_empty());
+    let mut answer = Response::new(body::empty());
+    let redirect = field("success_action_redirect").or_else(|| field("redirect"));
+    let target = redirect.and_then(|url| {
+        let join = if url.contains('?') { '&' } else { '?' };
+        let of = |text: &str| encode_query(text).replace('/', "%2F");
+        let url = format!("{url}{join}bucket={}&key={}&etag={}", of(bucket), of(key), of(etag));
+        HeaderValue::from_str(&url).ok()
+    });
+    let status = match (field("success_action_status").map(String::as_str), &target) {
+        (_, Some(_)) => StatusCode::SEE_OTHER,
+        (Some("200"), None) => StatusCode::OK,
+        (Some("201"), None) => StatusCode::CREATED,
+        _ => StatusCode::NO_CONTENT,
+    };
+    *answer.status_mut() = status;
+    if status == StatusCode::CREATED {
+        let document = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><PostResponse><Location>{}</Location><Bucket>{}</Bucket><Key>{}</Key><ETag>{}</ETag></PostResponse>",
+            escaped(location),
+            escaped(bucket),
+            escaped(key),
+            escaped(etag)
+        );
+        *answer.body_mut() = body::full(document);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    }
+    let headers = answer.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        headers.insert(ETAG, etag);
+    }
+    if let Some(location) = target.or_else(|| HeaderValue::from_str(location).ok()) {
+        headers.insert(LOCATION, location);
+    }
+    answer
+}

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# rclone: sync, check, copyto, moveto, cat of a range, lsf, parts, purge.
+# Every download is compared by digest, by us and by rclone itself.
+# shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
+source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
+
+export RCLONE_CONFIG=$HOME/rclone.conf
+cat >"$RCLONE_CONFIG" <<END
+[barge]
+type = s3
+provider = Other
+endpoint = $BARGE_S3_ENDPOINT
+access_key_id = $BARGE_S3_KEY
+secret_access_key = $BARGE_S3_SECRET
+region = $REGION
+END
+chmod 600 "$RCLONE_CONFIG"
+rc() { rclone --retries 1 --low-level-retries 1 --s3-chunk-size 5Mi --s3-upload-cutoff 5Mi "$@"; }
+rclone version
+
+step "a bucket"
+rc mkdir "barge:$bucket"
+rc lsf barge: | found -xF "$bucket/" || fail "the bucket is not listed"
+
+step "sync and check"
+tree from
+rc sync from "barge:$bucket/tree"
+rc check from "barge:$bucket/tree"
+rc check --download from "barge:$bucket/tree"
+rc sync "barge:$bucket/tree" to
+same from to
+
+step "sync of a change"
+rm from/one
+file from/new 100
+file from/many/3 4000
+refuses rc check from "barge:$bucket/tree"
+rc sync from "barge:$bucket/tree"
+rc check --download from "barge:$bucket/tree"
+rc sync "barge:$bucket/tree" to
+same from to
+
+step "times of files"
+touch --date=2001-02-03T04:05:06Z from/new
+rc sync from "barge:$bucket/tree"
+rc lsl "barge:$bucket/tree/new" | found -F 2001-02-03 || fail "the time of a file is lost"
+
+step "copyto, moveto, cat"
+file large $((30 << 20))
+rc copyto large "barge:$bucket/large"
+rc copyto "barge:$bucket/large" "barge:$bucket/copy"
+rc moveto "barge:$bucket/copy" "barge:$bucket/moved"
+rc copyto "barge:$bucket/moved" back
+same large back
+rc cat --offset 5242870 --count 100 "barge:$bucket/large" >part
+same <(tail -c +5242871 large | head -c 100) part
+[[ -z $(rc lsf "barge:$bucket/copy") ]] || fail "what was moved is still there"
+rc rcat "barge:$bucket/piped" <large
+rc cat "barge:$bucket/piped" >back
+same large back
+
+step "lists"
+[[ $(rc lsf --recursive --files-only "barge:$bucket/tree" | wc -l) == "$(find from -type f | wc -l)" ]] ||
+  fail "not all are listed"
+rc size "barge:$bucket/large" | found -F '(31457280 Byte)' || fail "the size is another"
+
+step "delete and purge"
+rc deletefile "barge:$bucket/large"
+[[ -z $(rc lsf "barge:$bucket/large") ]] || fail "what was deleted is still there"
+rc purge "barge:$bucket"
+rc lsf barge: | found -xF "$bucket/" && fail "the bucket is still there"
+step "done"

@@ -1,0 +1,127 @@
+//! The crate `object_store`, under much of what Rust writes to S3: its authors' own tests of a store, run against ours.
+//!
+//! They are the crate's `integration` module as it comes; nothing is left out that concerns S3, and nothing is our own
+//! but the bucket.
+
+use std::sync::Arc;
+
+use object_store::ObjectStoreExt;
+use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::integration as theirs;
+use object_store::path::Path;
+use tests::tool::must;
+
+#[path = "s3/store.rs"]
+mod store;
+
+use store::Store;
+
+/// A store and a client of a bucket in it.
+async fn bucket(name: &str) -> (Store, AmazonS3) {
+    let store = Store::start(&format!("object-store-{name}")).await;
+    let bucket = "of-object-store";
+    make_bucket(&store, bucket).await;
+    // Its HTTP client wants to know of one, although the tests speak none; another test may have said so before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = client(&store, bucket).build().expect("a client");
+    (store, client)
+}
+
+fn client(store: &Store, bucket: &str) -> AmazonS3Builder {
+    AmazonS3Builder::new()
+        .with_endpoint(variable(store, "BARGE_S3_ENDPOINT"))
+        .with_access_key_id(variable(store, "BARGE_S3_KEY"))
+        .with_secret_access_key(variable(store, "BARGE_S3_SECRET"))
+        .with_region("us-east-1")
+        .with_bucket_name(bucket)
+        .with_allow_http(true)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
+}
+
+fn variable<'a>(store: &'a Store, name: &str) -> &'a str {
+    let found = store.environment.iter().find(|(n, _)| *n == name);
+    found.map_or_else(|| panic!("no variable {name}"), |(_, value)| value)
+}
+
+/// The crate makes no buckets; curl can.
+async fn make_bucket(store: &Store, bucket: &str) {
+    let user = format!("{}:{}", variable(store, "BARGE_S3_KEY"), variable(store, "BARGE_S3_SECRET"));
+    let url = format!("{}/{bucket}", variable(store, "BARGE_S3_ENDPOINT"));
+    let sign = ["-q", "-fsS", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", user.as_str()];
+    let empty = "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    must("curl", sign.into_iter().chain(["-X", "PUT", "-H", empty, url.as_str()])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn put_get_delete_list() {
+    let (_store, client) = bucket("put").await;
+    theirs::put_get_delete_list(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions() {
+    let (_store, client) = bucket("conditions").await;
+    theirs::get_opts(&client).await;
+    theirs::put_opts(&client, true).await;
+    theirs::copy_if_not_exists(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists() {
+    let (_store, client) = bucket("lists").await;
+    theirs::list_uses_directories_correctly(&client).await;
+    theirs::list_with_delimiter(&client).await;
+    theirs::list_paginated(&client, &client).await;
+    theirs::list_with_offset_exclusivity(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies() {
+    let (_store, client) = bucket("copies").await;
+    theirs::rename_and_copy(&client).await;
+    theirs::copy_rename_nonexistent_object(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_of_parts() {
+    let (_store, client) = bucket("parts").await;
+    theirs::stream_get(&client).await;
+    theirs::multipart(&client, &client).await;
+    theirs::multipart_with_opts(&client, &client).await;
+    theirs::multipart_put_part_out_of_order(&client, &client).await;
+    theirs::multipart_out_of_order(&client).await;
+    theirs::multipart_race_condition(&client, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes() {
+    let (_store, client) = bucket("attributes").await;
+    theirs::put_get_attributes(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there() {
+    let (store, first) = bucket("missing").await;
+    let first = Arc::new(first);
+    let missing = theirs::get_nonexistent_object(&*first, Some(Path::from("none"))).await;
+    assert!(missing.is_err_and(|e| matches!(e, object_store::Error::NotFound { .. })));
+    let nowhere = client(&store, "no-such-bucket").build().expect("a client");
+    for place in [Path::from("a"), Path::from("b/c")] {
+        let error = nowhere.get(&place).await.expect_err("there is no bucket");
+        assert!(matches!(error, object_store::Error::NotFound { .. }), "{error}");
+        nowhere.put(&place, "value".into()).await.expect_err("there is no bucket");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checksums() {
+    let store = Store::start("object-store-checksums").await;
+    make_bucket(&store, "of-object-store").await;
+    for algorithm in [object_store::aws::Checksum::SHA256, object_store::aws::Checksum::CRC64NVME] {
+        let client =
+            client(&store, "of-object-store").with_checksum_algorithm(algorithm).build().expect("a client");
+        theirs::put_get_delete_list(&client).await;
+        theirs::multipart(&client, &client).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! S3 as its clients see it: the conformance suite of `tests/s3`, one test a module, and the scripts of
+//! `tests/clients`, one test a program.
+//!
+//! Each has a store of its own, so they run beside each other. The suite and the scripts know nothing of Barge: they are
+//! told an address and keys, and would run against any other store.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tests::folder::{Folder, target};
+use tests::tool::{must, run};
+use tests::{say, told};
+use tokio::process::Command;
+
+#[path = "s3/store.rs"]
+mod store;
+
+use store::Store;
+
+/// No module and no script takes longer, on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(480);
+/// Lines shown of one that failed.
+const TAIL: usize = 150;
+
+/// What pytest and most clients need.
+const PACKAGES: &[&str] = &["awscli", "boto3", "pyarrow", "pytest", "pytest-xdist"];
+/// s3fs wants a botocore of a certain day, and would keep boto3 back.
+const S3FS_PACKAGES: &[&str] = &["s3fs"];
+
+/// A test of a module of the suite.
+macro_rules! modules {
+    ($($name:ident)*) => {
+        const MODULES: &[&str] = &[$(stringify!($name)),*];
+        mod conformance {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::module(stringify!($name)).await;
+            })*
+        }
+    };
+}
+
+modules! {
+    atomic attributes auth buckets checksums checksums_of_parts chunked conditional conditional_writes copy cors
+    delete_many headers keys list_v1 list_v2 multipart multipart_lists multipart_refusals not_there objects post presign
+    ranges tagging versions
+}
+
+/// A test of a client: its script, the packages of its Python, and the programs it cannot do without.
+macro_rules! clients {
+    ($($name:ident: $script:literal, $packages:expr, $programs:expr;)*) => {
+        const CLIENTS: &[&str] = &[$($script),*];
+        mod clients {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::client($script, $packages, $programs).await;
+            })*
+        }
+    };
+}
+
+clients! {
+    awscli: "awscli.sh", super::PACKAGES, &["curl"];
+    boto3: "boto3_client.py", super::PACKAGES, &[];
+    pyarrow: "pyarrow_client.py", super::PACKAGES, &[];
+    rclone: "rclone.sh", super::PACKAGES, &["rclone"];
+    restic: "restic.sh", super::PACKAGES, &["restic"];
+    s3cmd: "s3cmd.sh", super::PACKAGES, &["s3cmd"];
+    s3fs: "s3fs_client.py", super::S3FS_PACKAGES, &[];
+    state: "state.py", super::PACKAGES, &[];
+    terraform: "terraform.sh", super::PACKAGES, &["terraform|tofu"];
+}
+
+/// Files of a folder of ours that are no tests.
+const BESIDES: &[&str] = &["place.sh", "remove.py", "store.py"];
+
+#[test]
+fn every_module_and_every_script_has_its_test() {
+    let names = |folder: &str| {
+        let found = fs::read_dir(source(folder)).expect("a folder of this repository").flatten();
+        let mut names: Vec<_> = found.filter_map(|f| f.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    };
+    let modules: Vec<_> = names("s3")
+        .iter()
+        .filter_map(|n| n.strip_prefix("test_")?.strip_suffix(".py").map(str::to_owned))
+        .collect();
+    assert_eq!(modules, MODULES, "name each module of tests/s3 in tests/s3.rs");
+    let mut scripts = names("clients");
+    scripts.retain(|n| (n.ends_with(".sh") || n.ends_with(".py")) && !BESIDES.contains(&n.as_str()));
+    assert_eq!(scripts, CLIENTS, "name each script of tests/clients in tests/s3.rs");
+}
+
+/// Runs a module of the suite.
+async fn module(name: &str) {
+    let Some(python) = python("test-venv", PACKAGES).await else { return };
+    let file = source("s3").join(format!("test_{name}.py"));
+    let name = format!("s3-{}", name.replace('_', "-"));
+    let mut command = Command::new(&python);
+    command.args(["-m", "pytest", "-q", "-n", "4", "--tb=short", "-p", "no:cacheprovider"]).arg(file);
+    passes(&name, &python, command).await;
+}
+
+/// Runs the script of a client.
+async fn client(script: &str, packages: &[&str], programs: &[&str]) {
+    for program in programs {
+        if !program.split('|').any(|p| installed(p)) {
+            say(format_args!("SKIPPED: {script} needs {program}, and has not run"));
+            // Terraform comes from neither Debian nor PyPI; `state.py` makes its requests in any case.
+            assert!(!told("CI") || program.contains("terraform"), "CI must run {script}");
+            return;
+        }
+    }
+    let venv = if packages == S3FS_PACKAGES { "test-venv-s3fs" } else { "test-venv" };
+    let Some(python) = python(venv, packages).await else { return };
+    let name = format!("s3-{}", script.replace(['.', '_'], "-"));
+    let file = source("clients").join(script);
+    let program = if script.ends_with(".py") { python.clone() } else { "bash".into() };
+    let mut command = Command::new(program);
+    command.arg(file);
+    passes(&name, &python, command).await;
+}
+
+/// Runs it against a store of its own, and shows the end of what it said when it fails.
+async fn passes(name: &str, python: &Path, mut command: Command) {
+    let store = Store::start(name).await;
+    let folder = Folder::new(name);
+    let said = folder.join("said");
+    let file = File::create(&said).expect("a file for what it says");
+    let programs = python.parent().expect("a Python is in a directory");
+    command.current_dir(folder.path()).env("PATH", path_with(programs)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("TMPDIR", folder.path()).envs(store.environment.iter().cloned());
+    for name in
+        ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "AWS_CA_BUNDLE"]
+    {
+        command.env_remove(name);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().expect("a descriptor"))
+        .stderr(file)
+        .kill_on_drop(true);
+    let ended = tokio::time::timeout(LIMIT, command.status()).await;
+    let text = String::from_utf8_lossy(&fs::read(&said).unwrap_or_default()).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    let status =
+        ended.unwrap_or_else(|_| panic!("still running after {LIMIT:?}:\n{tail}")).expect("it was started");
+    assert!(status.success(), "{status}:\n{tail}");
+}
+
+/// A Python with packages, in a directory of the build; made at the first use, by one test while the others wait. None,
+/// loudly, when it cannot be made.
+async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
+    const CHECK: &str =
+        "import sys; from importlib.metadata import version; [version(p) for p in sys.argv[1:]]";
+    let folder = target().join(venv);
+    let python = folder.join("bin/python");
+    let name = python.to_string_lossy().into_owned();
+    let check: Vec<_> = ["-c", CHECK].iter().chain(packages).copied().collect();
+    let lock = File::create(target().join(format!("{venv}.lock"))).expect("a lock file");
+    lock.lock().expect("a lock");
+    if !python.exists() {
+        must("python3", [OsString::from("-m"), "venv".into(), folder.into()]).await;
+    }
+    if run(&name, &check).await.code != 0 {
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        let ran = run(&name, pip.iter().chain(packages)).await;
+        if ran.code != 0 {
+            say(format_args!("SKIPPED: {} could not be installed: {}", packages.join(", "), ran.err));
+            assert!(!told("CI"), "CI must have them");
+            return None;
+        }
+    }
+    Some(python)
+}
+
+/// A folder beside this file.
+fn source(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// The search path, with one directory in front.
+fn path_with(first: &Path) -> OsString {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "programs are looked for where the person who runs the tests has them"
+    )]
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(first.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(all).expect("no directory has a colon in its name")
+}
+
+fn installed(program: &str) -> bool {
+    std::env::split_paths(&path_with(Path::new("/usr/bin"))).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,86 @@
+//! A store that S3 clients can use, for the tests of them: one master, three volumes, and keys.
+//!
+//! How the S3 face is started and how keys are made is known to `s3_environment` alone; the rest sees variables.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use tests::cluster::free_port;
+use tests::folder::binary;
+use tests::tool::run_command;
+use tests::{Folder, Server, Spec};
+use tokio::process::Command;
+
+/// A key that may do everything.
+const ADMIN: (&str, &str) = ("BKTESTADMIN000000001", "of-the-tests-admin-0123456789-0123456789");
+/// A key that may only read.
+const READER: (&str, &str) = ("BKTESTREADER00000001", "of-the-tests-reader-012345678-0123456789");
+/// A key for a prefix of one bucket, and that.
+const SCOPED: (&str, &str) = ("BKTESTSCOPED00000001", "of-the-tests-scoped-012345678-0123456789");
+const SCOPE: &str = "scoped-bucket/some/prefix/";
+
+/// The store; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Store {
+    /// What clients are told: `BARGE_S3_ENDPOINT` and so on.
+    pub environment: Vec<(&'static str, String)>,
+    // Dropped in this order: the directory goes when the process is gone.
+    _server: Server,
+    _folder: Folder,
+}
+
+impl Store {
+    /// Starts one.
+    pub async fn start(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let (server, environment) = s3_environment(&folder).await;
+        Self { environment, _server: server, _folder: folder }
+    }
+}
+
+/// Starts the servers with an S3 face, makes the keys, and says what clients must know.
+async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>) {
+    let s3 = format!("127.0.0.1:{}", free_port());
+    let secret = folder.join("secret");
+    let mut args: Vec<OsString> =
+        ["server", "--listen", "127.0.0.1:0", "--volumes", "3", "--reserve", "16MiB"]
+            .map(Into::into)
+            .to_vec();
+    args.extend(["--s3-listen".into(), OsString::from(&s3)]);
+    args.extend(["--data".into(), folder.join("data").into(), "--secret-file".into(), secret.clone().into()]);
+    let server = Server::start(Spec::new("server", "barge", args), folder.path()).await.expect("a server");
+    for (key, permission, scope) in
+        [(ADMIN, "admin", None), (READER, "read", None), (SCOPED, "write", Some(SCOPE))]
+    {
+        make_key(&server, folder.path(), &secret, key, permission, scope).await;
+    }
+    let environment = [
+        ("BARGE_S3_ENDPOINT", format!("http://{s3}")),
+        ("BARGE_S3_KEY", ADMIN.0.into()),
+        ("BARGE_S3_SECRET", ADMIN.1.into()),
+        ("BARGE_S3_READ_KEY", READER.0.into()),
+        ("BARGE_S3_READ_SECRET", READER.1.into()),
+        ("BARGE_S3_PREFIX_KEY", SCOPED.0.into()),
+        ("BARGE_S3_PREFIX_SECRET", SCOPED.1.into()),
+        ("BARGE_S3_PREFIX", SCOPE.into()),
+    ];
+    (server, environment.to_vec())
+}
+
+/// `barge key create` with an id and a secret that are given.
+async fn make_key(
+    server: &Server,
+    home: &Path,
+    secret: &Path,
+    key: (&str, &str),
+    permission: &str,
+    scope: Option<&str>,
+) {
+    let mut command = Command::new(binary("barge"));
+    command.current_dir(home).env("HOME", home).env_remove("BARGE_ACCESS_KEY");
+    command.args(["--url", server.url(), "key", "create", "--permission", permission]);
+    command.args(["--id", key.0, "--secret", key.1, "--secret-file"]).arg(secret);
+    command.args(scope.map(|s| ["--scope", s]).iter().flatten());
+    let ran = run_command(command, None).await;
+    assert_eq!(ran.code, 0, "no key was made: {}", ran.err);
+}
