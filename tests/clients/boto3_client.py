@@ -2,6 +2,7 @@
 
 Every download is compared by digest.
 """
+
 import os
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor

@@ -3,6 +3,7 @@
 DuckDB reads the same through its extension `httpfs`, which comes from its maker's site and from no package registry;
 so it has no test here.
 """
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds

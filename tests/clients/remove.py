@@ -1,4 +1,5 @@
 """Removes the bucket that is named and everything in it, for clients that have no word for that."""
+
 import sys
 
 import store

@@ -2,6 +2,7 @@
 
 Every file is compared by digest.
 """
+
 import os
 
 import s3fs

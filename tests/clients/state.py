@@ -1,8 +1,9 @@
-"""The requests that Terraform's S3 backend makes: state under a lock file, one holder of the lock, stale locks removed.
+"""The requests that Terraform's S3 backend makes: state under a lock file that one holds at a time, named workspaces.
 
-`terraform.sh` runs the program itself where it is installed; it comes from neither Debian nor PyPI, so this stands in for
-it everywhere. The lock is an object that is created only when it is not there.
+`terraform.sh` runs the program itself where it is installed; it comes from neither Debian nor PyPI, so this stands in
+for it everywhere. The lock is an object that is created only when it is not there.
 """
+
 import base64
 import hashlib
 import json

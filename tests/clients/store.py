@@ -2,6 +2,7 @@
 
 Whatever a script puts into its bucket is removed with it, also when the script fails.
 """
+
 import contextlib
 import hashlib
 import os

@@ -2,6 +2,7 @@
 
 Slow, a few megabytes a second: for small contents only. CRC32 is zlib's.
 """
+
 import base64
 import hashlib
 import zlib

@@ -1,9 +1,11 @@
 """What every conformance test is given: clients, keys and a bucket of its own, all from the environment.
 
-BARGE_S3_ENDPOINT, BARGE_S3_KEY and BARGE_S3_SECRET name the store and a key that may do everything; the keys that may do
-less are BARGE_S3_READ_KEY/SECRET and BARGE_S3_PREFIX_KEY/SECRET with BARGE_S3_PREFIX (bucket/prefix). A bucket lives as
-long as its test, and nothing outside it is touched, so any number of tests may run beside each other.
+BARGE_S3_ENDPOINT, BARGE_S3_KEY and BARGE_S3_SECRET name the store and a key that may do everything; the keys that may
+do less are BARGE_S3_READ_KEY/SECRET and BARGE_S3_PREFIX_KEY/SECRET with BARGE_S3_PREFIX (bucket/prefix);
+BARGE_S3_DOMAIN is where buckets may stand in front. A bucket lives as long as its test, and nothing outside it is
+touched, so any number of tests may run beside each other.
 """
+
 import os
 import uuid
 

@@ -2,6 +2,7 @@
 
 Only assertions and the reads they need. Nothing here writes.
 """
+
 import pytest
 from botocore.exceptions import ClientError
 

@@ -2,6 +2,7 @@
 
 A table and the store's contents for it. It asks nothing and asserts nothing.
 """
+
 KEYS = [
     "a",
     "a--b--c",

@@ -2,6 +2,7 @@
 
 `Upload` keeps the place and the list that completes it. It asserts nothing.
 """
+
 import hashlib
 import os
 

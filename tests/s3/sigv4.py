@@ -3,6 +3,7 @@
 Signs headers, URLs and the chunks of `aws-chunked` bodies, for S3 only: the path is encoded once. It never sends
 anything and never reads the clock when it is given a time. `test_auth` holds it against botocore's own signer.
 """
+
 import datetime
 import hashlib
 import hmac

@@ -17,6 +17,8 @@ const ADMIN: (&str, &str) = ("BKTESTADMIN000000001", "of-the-tests-admin-0123456
 const READER: (&str, &str) = ("BKTESTREADER00000001", "of-the-tests-reader-012345678-0123456789");
 /// A key for a prefix of one bucket, and that.
 const SCOPED: (&str, &str) = ("BKTESTSCOPED00000001", "of-the-tests-scoped-012345678-0123456789");
+/// Before which buckets may stand.
+const DOMAIN: &str = "s3.test";
 const SCOPE: &str = "scoped-bucket/some/prefix/";
 
 /// The store; it ends when this is dropped.
@@ -46,7 +48,7 @@ async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>
         ["server", "--listen", "127.0.0.1:0", "--volumes", "3", "--reserve", "16MiB"]
             .map(Into::into)
             .to_vec();
-    args.extend(["--s3-listen".into(), OsString::from(&s3)]);
+    args.extend(["--s3-domain", DOMAIN, "--s3-listen", &s3].map(OsString::from));
     args.extend(["--data".into(), folder.join("data").into(), "--secret-file".into(), secret.clone().into()]);
     let server = Server::start(Spec::new("server", "barge", args), folder.path()).await.expect("a server");
     for (key, permission, scope) in
@@ -63,6 +65,7 @@ async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>
         ("BARGE_S3_PREFIX_KEY", SCOPED.0.into()),
         ("BARGE_S3_PREFIX_SECRET", SCOPED.1.into()),
         ("BARGE_S3_PREFIX", SCOPE.into()),
+        ("BARGE_S3_DOMAIN", DOMAIN.into()),
     ];
     (server, environment.to_vec())
 }

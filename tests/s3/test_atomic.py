@@ -2,6 +2,7 @@
 
 Every version tells its own number in every byte, so that a mixture cannot go unseen.
 """
+
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor

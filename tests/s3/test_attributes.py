@@ -2,6 +2,7 @@
 
 The checksums themselves are judged in `test_checksums` and `test_checksums_of_parts`.
 """
+
 import pytest
 
 import wire

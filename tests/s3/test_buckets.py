@@ -2,6 +2,7 @@
 
 Never judges the listing of all buckets as a whole: other tests make buckets at the same time.
 """
+
 import datetime
 
 import pytest

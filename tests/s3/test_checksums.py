@@ -2,6 +2,7 @@
 
 Checksums in trailers are in `test_chunked`, those of uploads of parts in `test_checksums_of_parts`.
 """
+
 import base64
 
 import pytest

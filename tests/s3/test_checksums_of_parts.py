@@ -2,6 +2,7 @@
 
 Those of objects in one piece are in `test_checksums`.
 """
+
 import os
 
 import pytest

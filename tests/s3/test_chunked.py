@@ -2,6 +2,7 @@
 
 Whatever is wrong with one, nothing is stored. Checksums in headers are in `test_checksums`.
 """
+
 import pytest
 
 import sigv4

@@ -2,6 +2,7 @@
 
 Conditions on writes are in `test_conditional_writes`.
 """
+
 import datetime
 
 import pytest
@@ -101,7 +102,9 @@ def test_copy_source(s3, bucket, thing, case):
         absent(s3, bucket, "copy")
 
 
-@pytest.mark.parametrize("case", ["match", "match other", "none match", "modified since then", "unmodified since before"])
+@pytest.mark.parametrize(
+    "case", ["match", "match other", "none match", "modified since then", "unmodified since before"]
+)
 def test_part_copy_source(s3, bucket, thing, case):
     place, tag, time = thing
     conditions, _, copied = CASES[case]

@@ -2,6 +2,7 @@
 
 After every refusal the object is what it was before. Conditions on reads are in `test_conditional`.
 """
+
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest

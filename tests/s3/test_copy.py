@@ -3,6 +3,7 @@
 Conditions on the source are in `test_conditional`, on the destination in `test_conditional_writes`; copied parts in
 `test_multipart`.
 """
+
 import os
 
 import pytest

@@ -2,6 +2,7 @@
 
 Preflight requests are not signed; a browser could not sign them.
 """
+
 import pytest
 
 import wire

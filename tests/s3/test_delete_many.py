@@ -2,6 +2,7 @@
 
 Never removes a bucket; conditions on single entries are in `test_conditional_writes`.
 """
+
 import base64
 import hashlib
 

@@ -2,6 +2,7 @@
 
 Never checks what a signature does with headers; `test_auth` does.
 """
+
 import datetime
 import email.header
 
@@ -78,7 +79,9 @@ def decoded(value):
     """A header's value as text: RFC 2047 where it is that, else the bytes that came, as UTF-8."""
     value = str(value)
     if value.startswith("=?"):
-        return "".join(t.decode(c or "ascii") if isinstance(t, bytes) else t for t, c in email.header.decode_header(value))
+        return "".join(
+            t.decode(c or "ascii") if isinstance(t, bytes) else t for t, c in email.header.decode_header(value)
+        )
     return value.encode("latin-1", "surrogateescape").decode()
 
 

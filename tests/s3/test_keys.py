@@ -2,6 +2,7 @@
 
 Every operation outside of what a key may do is refused with AccessDenied, and changes nothing.
 """
+
 import os
 import uuid
 

@@ -2,6 +2,7 @@
 
 The table of prefixes and delimiters is in `listings`, for both versions of the operation.
 """
+
 from urllib.parse import unquote_plus
 
 import pytest

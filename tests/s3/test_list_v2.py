@@ -2,6 +2,7 @@
 
 The table of prefixes and delimiters is in `listings`, for both versions of the operation.
 """
+
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_plus
 
@@ -159,7 +160,19 @@ def test_a_thousand_at_most(s3, bucket):
     assert (keys(old), old["IsTruncated"], old["MaxKeys"]) == (names[:1000], True, 1000)
 
 
-STRANGE = ["a b", "a+b", "a%b", "a&b<c>\"'", "ä/ö", "line\nfeed", "return\rtab\t", "bell\x07", "(3).png", "\uff5e", "\U0001f980"]
+STRANGE = [
+    "a b",
+    "a+b",
+    "a%b",
+    "a&b<c>\"'",
+    "ä/ö",
+    "line\nfeed",
+    "return\rtab\t",
+    "bell\x07",
+    "(3).png",
+    "\uff5e",
+    "\U0001f980",
+]
 
 
 def test_strange_keys_encoded(s3, bucket):

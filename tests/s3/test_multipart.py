@@ -2,6 +2,7 @@
 
 Refusals are in `test_multipart_refusals`, listings in `test_multipart_lists`.
 """
+
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -2,6 +2,7 @@
 
 Uploads are only begun here; what becomes of them is in `test_multipart`.
 """
+
 import pytest
 
 import wire

@@ -2,6 +2,7 @@
 
 After each refusal the object is not there, and the upload still is.
 """
+
 import base64
 import hashlib
 
@@ -90,7 +91,13 @@ def test_no_parts_at_all(s3, upload):
 
 @pytest.mark.parametrize(
     "document",
-    [b"", b"no xml", b"<CompleteMultipartUpload>", b"<Other/>", b"<CompleteMultipartUpload><Part/></CompleteMultipartUpload>"],
+    [
+        b"",
+        b"no xml",
+        b"<CompleteMultipartUpload>",
+        b"<Other/>",
+        b"<CompleteMultipartUpload><Part/></CompleteMultipartUpload>",
+    ],
 )
 def test_a_body_that_says_nothing(s3, upload, document):
     answer = wire.signed("POST", f"/{upload.bucket}/k", query=[("uploadId", upload.id)], body=document)
@@ -207,7 +214,9 @@ def test_a_copied_part_of_what_is_not_there(s3, upload):
     still_there(s3, upload)
 
 
-@pytest.mark.parametrize("form", ["0-2", "bytes=0", "bytes=hello-world", "bytes=0-bar", "bytes=5-", "bytes=-5", "bytes=0-2,3-5"])
+@pytest.mark.parametrize(
+    "form", ["0-2", "bytes=0", "bytes=hello-world", "bytes=0-bar", "bytes=5-", "bytes=-5", "bytes=0-2,3-5"]
+)
 def test_a_copied_range_of_another_form(s3, upload, form):
     s3.put_object(Bucket=upload.bucket, Key="source", Body=b"0123456789")
     how = {"PartNumber": 2, "CopySource": f"{upload.bucket}/source", **upload.place}

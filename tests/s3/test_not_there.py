@@ -3,6 +3,7 @@
 Reading says that nothing is configured, in the words of S3; setting says NotImplemented. Never success for what is not
 done, and nothing is stored by a request that asked for it.
 """
+
 import base64
 import hashlib
 
@@ -80,7 +81,9 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_cannot_be_set(bucket, name):
     digest = base64.b64encode(hashlib.md5(SETTINGS[name]).digest()).decode()
-    answer = wire.signed("PUT", f"/{bucket}", query=[(name, "")], headers=[("content-md5", digest)], body=SETTINGS[name])
+    answer = wire.signed(
+        "PUT", f"/{bucket}", query=[(name, "")], headers=[("content-md5", digest)], body=SETTINGS[name]
+    )
     assert answer.verdict == MISSING, answer
 
 
@@ -257,7 +260,8 @@ def test_locks_of_an_object(s3, bucket, name):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     assert wire.signed("GET", f"/{bucket}/k", query=[(name, "")]).verdict in LOCKS
     text = {
-        "retention": b"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate></Retention>",
+        "retention": b"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate>"
+        b"</Retention>",
         "legal-hold": b"<LegalHold><Status>ON</Status></LegalHold>",
     }[name]
     assert wire.signed("PUT", f"/{bucket}/k", query=[(name, "")], body=text).verdict in LOCKS

@@ -2,6 +2,7 @@
 
 Headers, ranges and conditions have modules of their own.
 """
+
 import base64
 import datetime
 import hashlib
@@ -172,7 +173,9 @@ def test_content_md5_of_other_bytes(s3, bucket):
     assert body(s3, bucket, "k") == b"old"
 
 
-@pytest.mark.parametrize("md5", ["", "short", "not*base64*at*all", "A" * 40, base64.b64encode(b"15 bytes of it.").decode()])
+@pytest.mark.parametrize(
+    "md5", ["", "short", "not*base64*at*all", "A" * 40, base64.b64encode(b"15 bytes of it.").decode()]
+)
 def test_content_md5_that_is_none(s3, bucket, md5):
     answer = wire.signed("PUT", f"/{bucket}/k", headers=[("content-md5", md5)], body=b"data")
     assert answer.verdict == (400, "InvalidDigest"), answer

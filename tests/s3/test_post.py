@@ -2,6 +2,7 @@
 
 The form is made by hand, so that any field can be missing or wrong. After each refusal nothing was stored.
 """
+
 import base64
 import datetime
 import json
@@ -93,7 +94,12 @@ def test_made_by_boto3(s3, bucket):
 
 @pytest.mark.parametrize(
     "filename, key",
-    [("file.txt", "up/file.txt"), ("C:\\\\dir\\\\file.txt", "up/file.txt"), ("/etc/passwd", "up/passwd"), ("ä b.txt", "up/ä b.txt")],
+    [
+        ("file.txt", "up/file.txt"),
+        ("C:\\\\dir\\\\file.txt", "up/file.txt"),
+        ("/etc/passwd", "up/passwd"),
+        ("ä b.txt", "up/ä b.txt"),
+    ],
 )
 def test_filename_in_the_key(s3, bucket, filename, key):
     answer = Form(bucket, key="up/${filename}").send(filename=filename)

@@ -2,6 +2,7 @@
 
 Used over plain HTTP connections; no signature is made when one is used.
 """
+
 import datetime
 import urllib.parse
 
@@ -207,5 +208,7 @@ def test_what_makes_it_presigned_is_missing(path, name):
 
 def test_a_header_and_a_url_at_once(path):
     where = wire.presigned("GET", path)
-    answer = wire.visit("GET", where, [("authorization", "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c")])
+    answer = wire.visit(
+        "GET", where, [("authorization", "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=b, Signature=c")]
+    )
     assert answer.verdict == (400, "InvalidArgument"), answer

@@ -2,6 +2,7 @@
 
 A range that is answered is answered exactly; one that cannot be is refused or ignored as S3 does, never guessed at.
 """
+
 import os
 import random
 

@@ -2,6 +2,7 @@
 
 Tags that go along with copies are in `test_copy`.
 """
+
 import pytest
 
 import wire
@@ -94,7 +95,9 @@ def test_one_key_twice(s3, place):
     assert tags(s3, place["Bucket"]) == {}
 
 
-@pytest.mark.parametrize("document", [b"", b"no xml", b"<Tagging>", b"<Other/>", b"<Tagging><TagSet><Tag/></TagSet></Tagging>"])
+@pytest.mark.parametrize(
+    "document", [b"", b"no xml", b"<Tagging>", b"<Other/>", b"<Tagging><TagSet><Tag/></TagSet></Tagging>"]
+)
 def test_what_says_nothing(s3, place, document):
     answer = wire.signed("PUT", "/{Bucket}/k".format(**place), query=[("tagging", "")], body=document)
     codes = ("MalformedXML", "MissingRequestBodyError") if not document else ("MalformedXML",)

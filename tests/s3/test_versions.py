@@ -2,6 +2,7 @@
 
 Never turns versions on; that it cannot be done is in `test_not_there`.
 """
+
 import pytest
 
 import wire

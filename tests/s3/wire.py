@@ -2,6 +2,7 @@
 
 Signs with `sigv4` unless it is told not to. It never retries, follows or corrects anything.
 """
+
 import http.client
 import os
 import re
@@ -91,9 +92,7 @@ def signed(method, path, query=(), headers=(), body=b"", key=ADMIN, payload="", 
     """A signed request. `payload` is the body's own digest when it is empty, and absent when it is None."""
     payload = sigv4.sha256(body) if payload == "" else payload
     scope.setdefault("region", REGION)
-    all_headers = sigv4.Signer(key, time, **scope).headers(
-        method, path, query, [("host", HOST), *headers], payload
-    )
+    all_headers = sigv4.Signer(key, time, **scope).headers(method, path, query, [("host", HOST), *headers], payload)
     return exchange(method, target(path, query), all_headers, body, length)
 
 
@@ -115,9 +114,7 @@ def visit(method, where, headers=(), body=b""):
 
 def begun(method, path, headers, body, key=ADMIN, payload=sigv4.UNSIGNED):
     """A socket over which a signed request was sent as far as `body` goes; the caller has set its length."""
-    all_headers = sigv4.Signer(key, region=REGION).headers(
-        method, path, (), [("host", HOST), *headers], payload
-    )
+    all_headers = sigv4.Signer(key, region=REGION).headers(method, path, (), [("host", HOST), *headers], payload)
     connection = connect()
     connection.putrequest(method, target(path, ()), skip_host=True, skip_accept_encoding=True)
     for name, value in all_headers:

@@ -10,6 +10,8 @@ use super::*;
 use crate::tables::object::Object;
 use crate::tables::{Kind, meta, scan};
 
+mod uploads;
+
 fn volume(n: u8) -> VolumeId {
     VolumeId::from_bytes([n; 16])
 }

@@ -1,0 +1,247 @@
+//! Uploads in parts against their invariants, whatever happens in which order: a part is referenced for as long as its
+//! upload or object is there, never longer than until it is scrapped, and belongs to one of them.
+
+use std::collections::BTreeSet;
+
+use shared::manifest::{Manifest, Part};
+
+use super::*;
+use crate::state::command::Store;
+use crate::tables::bucket::Bucket;
+use crate::tables::upload::{self, PartRecord, Upload};
+
+fn key(n: u8) -> Key {
+    format!("b/k{n}").parse().unwrap()
+}
+
+/// What a client and the workers do.
+#[derive(Clone, Debug)]
+enum Step {
+    Begin(u8),
+    /// Of an upload, a number, and the volumes.
+    Part(u8, u16, Vec<u8>),
+    /// With the parts there are, but for some; `stale`: as they were before.
+    Complete {
+        upload: u8,
+        without: u16,
+        stale: bool,
+        condition: WriteCondition,
+    },
+    Abort(u8),
+    Delete(u8),
+    Scrap,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let replicas = prop::collection::btree_set(0u8..3, 1..=3).prop_map(Vec::from_iter);
+    let complete = (0u8..4, 0u16..6, any::<bool>(), condition())
+        .prop_map(|(upload, without, stale, condition)| Step::Complete { upload, without, stale, condition });
+    prop_oneof![
+        2 => (0u8..4).prop_map(Step::Begin),
+        6 => (0u8..4, 1u16..5, replicas).prop_map(|(u, n, r)| Step::Part(u, n, r)),
+        3 => complete,
+        1 => (0u8..4).prop_map(Step::Abort),
+        1 => (0u8..2).prop_map(Step::Delete),
+        2 => Just(Step::Scrap),
+    ]
+}
+
+/// The tables, and a clock that gives out ids.
+struct World {
+    db: sled::Db,
+    next: u64,
+    uploads: [BlobId; 4],
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self { db: database(), next: 1 << 40, uploads: [blob(0); 4] };
+        let bucket = Bucket::new(Timestamp::from_unix_ms(1));
+        run(&world.db, &Command::CreateBucket { name: "b".into(), bucket });
+        for n in 0..4 {
+            world.uploads[n] = world.id();
+        }
+        world
+    }
+
+    fn id(&mut self) -> BlobId {
+        self.next += 1;
+        BlobId::next(None, Timestamp::from_unix_ms(self.next), [0; 10])
+    }
+
+    fn parts(&self, id: BlobId) -> Vec<PartRecord> {
+        upload::parts(&self.db, id, 0).map(Result::unwrap).collect()
+    }
+
+    fn complete(&mut self, n: u8, without: u16, stale: bool, condition: WriteCondition) -> Outcome {
+        let (upload, blob) = (self.uploads[usize::from(n)], self.id());
+        let mut parts: Vec<Part> = self.parts(upload).into_iter().map(|r| r.part).collect();
+        parts.retain(|p| p.number != without);
+        let numbers: Vec<_> = parts.iter().map(|p| p.number).collect();
+        if let Some(first) = parts.first_mut().filter(|_| stale) {
+            first.length += 1;
+        }
+        let attributes = Attributes::default();
+        let bytes = Manifest { upload, attributes: attributes.clone(), parts }.encode();
+        let commit = Commit {
+            key: key(n % 2),
+            blob,
+            size: bytes.len() as u64,
+            digest: Digest::of(&bytes),
+            content_type: None,
+            metadata: vec![],
+            replicas: vec![volume(0), volume(1)],
+            wanted: 2,
+            min_replicas: 1,
+            condition,
+        };
+        let store = Box::new(Store { commit, attributes });
+        run(&self.db, &Command::Complete { upload, numbers, store })
+    }
+
+    fn carry_out(&mut self, step: &Step) {
+        match step {
+            Step::Begin(n) => {
+                let begun = Upload {
+                    content_type: None,
+                    metadata: vec![],
+                    tags: vec![],
+                    checksum: None,
+                    volumes: vec![],
+                    wanted: 2,
+                };
+                // Of the number there is at most one at a time.
+                let id = self.id();
+                if upload::read(&self.db, &key(n % 2), self.uploads[usize::from(*n)]).unwrap().is_none() {
+                    self.uploads[usize::from(*n)] = id;
+                    run(&self.db, &Command::BeginUpload { key: key(n % 2), id, upload: begun });
+                }
+            }
+            Step::Part(n, number, replicas) => {
+                let blob = self.id();
+                let part = Part {
+                    number: *number,
+                    blob,
+                    length: 10,
+                    digest: Digest::of(blob.as_bytes()),
+                    etag: None,
+                    checksum: None,
+                };
+                let replicas = replicas.iter().map(|v| volume(*v)).collect();
+                let upload = self.uploads[usize::from(*n)];
+                let part = PartRecord { part, replicas };
+                run(&self.db, &Command::PutPart { key: key(n % 2), upload, part, min_replicas: 1 });
+            }
+            Step::Complete { upload, without, stale, condition } => {
+                let (id, k) = (self.uploads[usize::from(*upload)], key(upload % 2));
+                let open = upload::read(&self.db, &k, id).unwrap().is_some();
+                let some = self.parts(id).iter().any(|r| r.part.number != *without);
+                let outcome = self.complete(*upload, *without, *stale, condition.clone());
+                if open && some && *stale {
+                    assert_eq!(outcome, Outcome::PartsChanged);
+                }
+                if !open {
+                    assert!(
+                        matches!(outcome, Outcome::NoUpload | Outcome::CompletedBefore(_)),
+                        "{outcome:?}"
+                    );
+                }
+            }
+            Step::Abort(n) => {
+                let upload = self.uploads[usize::from(*n)];
+                run(&self.db, &Command::Abort { key: key(n % 2), upload });
+            }
+            Step::Delete(k) => {
+                let condition = WriteCondition::None;
+                run(&self.db, &Command::Delete { key: key(*k), condition });
+            }
+            Step::Scrap => {
+                let uploads = upload::condemned(&self.db, 10).unwrap();
+                run(&self.db, &Command::Scrap { uploads });
+                assert!(upload::condemned(&self.db, 10).unwrap().is_empty());
+            }
+        }
+    }
+
+    /// Everything that must hold after any step.
+    fn validate(&self) {
+        let db = &self.db;
+        let objects: Vec<Object> = scan(db, Kind::Object, b"", None).map(|r| r.unwrap().1).collect();
+        let of_objects: BTreeSet<BlobId> =
+            objects.iter().filter_map(|o| o.parts.as_ref()).map(|p| p.upload).collect();
+        let begun: BTreeSet<BlobId> = upload::after(db, "", None).map(|u| u.unwrap().1).collect();
+        let condemned: BTreeSet<BlobId> = upload::condemned(db, 100).unwrap().into_iter().collect();
+        assert!(of_objects.is_disjoint(&begun) && of_objects.is_disjoint(&condemned));
+        assert!(begun.is_disjoint(&condemned));
+        let mut expected = BTreeSet::new();
+        for object in &objects {
+            let blob = &object.blobs[0];
+            expected.extend(blob.replicas.iter().map(|v| (*v, blob.id)));
+            let parts = object.parts.as_ref().unwrap();
+            let records = self.parts(parts.upload);
+            assert_eq!(records.len(), usize::from(parts.count), "an object has the parts it was made of");
+            assert_eq!(records.iter().map(|r| r.part.length).sum::<u64>(), object.size);
+            let all = |v: &VolumeId| records.iter().all(|r| r.replicas.contains(v));
+            assert!(parts.whole.iter().all(all), "a volume said to hold all parts does");
+        }
+        let mut owned = 0;
+        for upload in of_objects.iter().chain(&begun).chain(&condemned) {
+            for record in self.parts(*upload) {
+                owned += 1;
+                expected.extend(record.replicas.iter().map(|v| (*v, record.part.blob)));
+            }
+        }
+        assert_eq!(owned, db.scan_prefix([Kind::Part as u8]).count(), "every part is somebody's");
+        let places = |kind| -> BTreeSet<Vec<u8>> {
+            db.scan_prefix([kind as u8]).map(|r| r.unwrap().0[1..].to_vec()).collect()
+        };
+        let expected: BTreeSet<Vec<u8>> =
+            expected.iter().map(|(v, b)| [&v.as_bytes()[..], &b.as_bytes()[..]].concat()).collect();
+        assert_eq!(places(Kind::Replica), expected);
+        assert!(expected.is_disjoint(&places(Kind::Reclaim)), "nothing referenced is ever reclaimed");
+        let progress = meta::progress(db).unwrap();
+        assert_eq!(progress.objects, objects.len() as u64);
+        assert_eq!(progress.bytes, objects.iter().map(|o| o.size).sum::<u64>());
+        assert_eq!(progress.degraded, objects.iter().filter(|o| o.degraded()).count() as u64);
+        assert_eq!(progress.reclaim_pending, places(Kind::Reclaim).len() as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+    #[test]
+    fn parts_are_somebodys_until_they_are_scrapped(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.carry_out(step);
+            world.validate();
+        }
+    }
+}
+
+#[test]
+fn a_bucket_with_values_stays() {
+    let world = World::new();
+    let remove = Command::DeleteBucket { name: "b".into() };
+    let mut stored = commit(1, 9, &[0, 1], WriteCondition::None);
+    if let Command::Commit(commit) = &mut stored {
+        commit.key = key(1);
+    }
+    run(&world.db, &stored);
+    assert_eq!(run(&world.db, &remove), Outcome::BucketNotEmpty);
+    run(&world.db, &Command::Delete { key: key(1), condition: WriteCondition::None });
+    assert_eq!(run(&world.db, &remove), Outcome::Done);
+    assert_eq!(run(&world.db, &remove), Outcome::NoBucket);
+    // What an S3 client had on its way is refused, and goes.
+    let Command::Commit(late) = commit(1, 11, &[0], WriteCondition::None) else { unreachable!() };
+    let store = Store { commit: Commit { key: key(1), ..late }, attributes: Attributes::default() };
+    assert_eq!(run(&world.db, &Command::Store(Box::new(store))), Outcome::NoBucket);
+    assert_eq!(meta::progress(&world.db).unwrap().objects, 0);
+    // In one batch, too: the deletes of before count.
+    let mut tables = Tables::new(&world.db);
+    let bucket = Bucket::new(Timestamp::from_unix_ms(1));
+    apply(&mut tables, &Command::CreateBucket { name: "b".into(), bucket }).unwrap();
+    let Command::Commit(newer) = commit(1, 20, &[0, 1], WriteCondition::None) else { unreachable!() };
+    apply(&mut tables, &Command::Commit(Commit { key: key(1), ..newer })).unwrap();
+    assert_eq!(apply(&mut tables, &remove).unwrap(), Outcome::BucketNotEmpty);
+}
