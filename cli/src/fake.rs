@@ -249,7 +249,7 @@ impl Service for Fake {
             Method::PUT if has(TICKET) => self.upload(&key, request).await,
             Method::PUT if has(REDIRECT) => {
                 let condition = WriteCondition::from_headers(request.headers()).unwrap();
-                if condition.holds(self.get(&key).map(|v| Digest::of(&v)).as_ref()) {
+                if condition.holds(self.get(&key).map(|v| Digest::of(&v)).as_ref(), String::new) {
                     let _ = query_value(query, LENGTH);
                     return Ok(self.redirect(&path));
                 }

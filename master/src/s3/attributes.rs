@@ -143,11 +143,11 @@ impl Ops {
     /// An access list that says what is so anyway may be set; others are not there.
     pub fn refuse_acl_of(
         &self,
-        canned: Option<String>,
+        canned: Option<&str>,
         policy: Option<dto::AccessControlPolicy>,
     ) -> S3Result<()> {
         let Some(policy) = policy else {
-            return super::refuse_acl(Some(canned.as_deref().unwrap_or("none")));
+            return super::refuse_acl(Some(canned.unwrap_or("none")));
         };
         let ours = |grant: &dto::Grant| {
             let full = grant.permission.as_ref().is_some_and(|p| p.as_str() == dto::Permission::FULL_CONTROL);

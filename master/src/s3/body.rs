@@ -64,7 +64,7 @@ impl http_body::Body for Sized {
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.length.clone()
+        self.length
     }
 }
 

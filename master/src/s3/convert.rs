@@ -14,8 +14,8 @@ use shared::ids::BlobId;
 use shared::key::Key;
 use shared::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
 
+use super::algorithms::{encoded, name};
 use super::error::{custom, from_key, invalid};
-use super::sums::{encoded, name};
 use crate::tables::object::Object;
 
 /// The only storage class there is.

@@ -11,11 +11,12 @@ use shared::limits::HOPS_MAX;
 use shared::range::ByteRange;
 
 use super::Ops;
+use super::algorithms::named;
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
 use super::error::{from_interrupted, not_implemented};
 use super::multipart::Place;
 use super::objects::{refuse_sse, tag_of};
-use super::sums::{Declared, named};
+use super::sums::Declared;
 use crate::auth::Action;
 use crate::read::{self, Interrupted};
 use crate::state::command::Store;

@@ -7,9 +7,9 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::condition::WriteCondition;
 
 use super::Ops;
+use super::algorithms::ALGORITHMS;
 use super::auth::caller;
 use super::convert::key_of;
-use super::sums::ALGORITHMS;
 use crate::auth::{Action, Caller};
 
 /// Objects of one request (S3's limit).

@@ -12,9 +12,10 @@ use shared::http::body::{self, ReadError};
 use shared::wire::routes::query_value;
 
 use super::DOCUMENT_BYTES_MAX;
+use super::algorithms::Hasher;
 use super::error::{custom, from_reply};
 use super::finish::About;
-use super::sums::{Declared, Hasher};
+use super::sums::Declared;
 
 /// Whether the body is a document: what is sent to a bucket, and to an object with one of these queries.
 pub fn is_one(head: &Parts, about: &About) -> bool {

@@ -3,11 +3,13 @@
 //!
 //! Never a redirect, and never a value in memory.
 
+mod algorithms;
 pub mod args;
 mod attributes;
 pub mod auth;
 mod body;
 mod buckets;
+mod complete;
 mod convert;
 mod copy;
 mod cors;
@@ -19,6 +21,7 @@ mod form;
 mod guard;
 mod lenient;
 mod listing;
+mod look;
 mod multipart;
 mod objects;
 mod ops;

@@ -19,6 +19,7 @@ use shared::wire::master::CommitOutcome;
 
 use super::Ops;
 use super::convert::{self, checksum, condition, described, key_of, tags_of_header};
+use super::look::{Look, Looked, overridden, overridden_by, range_of};
 use super::error::{
     custom, from_interrupted, from_propose, from_reply, from_tables, invalid, not_implemented,
 };
@@ -96,7 +97,7 @@ impl Ops {
     pub async fn commit(&self, store: Store) -> S3Result<CommitOutcome> {
         let condition = store.commit.condition.clone();
         let outcome = self.master.change(Command::Store(Box::new(store))).await.map_err(from_propose)?;
-        judge(outcome, &condition)
+        judge(&outcome, &condition)
     }
 
     pub(super) async fn put(
@@ -200,93 +201,6 @@ impl Ops {
         Ok(answer)
     }
 
-    /// How a GET or HEAD is answered.
-    fn look(&self, object: &Object, method: &Method, request: &HeaderMap, wanted: &Look) -> S3Result<Looked> {
-        let tag = format!("\"{}\"", object.tag());
-        let entity = Entity { etag: tag, ..read::entity(object) };
-        let mut request = request.clone();
-        if wanted.part.is_some() {
-            if request.contains_key(RANGE) {
-                return Err(s3_error!(
-                    InvalidRequest,
-                    "Cannot specify both Range header and partNumber query parameter"
-                ));
-            }
-            request.remove(RANGE);
-        }
-        let mut plan = entity.answer(method, &request).map_err(from_reply)?;
-        if plan.head.status() == StatusCode::NOT_MODIFIED {
-            let mut unchanged = S3Error::new(S3ErrorCode::NotModified);
-            unchanged.set_headers(std::mem::take(plan.head.headers_mut()));
-            return Err(unchanged);
-        }
-        if let Some(part) = wanted.part {
-            self.one_part(object, part, &mut plan)?;
-        }
-        let mut headers = std::mem::take(plan.head.headers_mut());
-        if object.content_type.is_none() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
-        }
-        if let Some(sum) = object.attributes.checksum.as_ref().filter(|_| wanted.sums) {
-            let whole = plan.head.status() == StatusCode::OK;
-            if whole {
-                super::sums::show(sum, &mut headers);
-            }
-        }
-        if !object.attributes.tags.is_empty() {
-            headers.insert("x-amz-tagging-count", object.attributes.tags.len().into());
-        }
-        Ok(Looked { plan, headers })
-    }
-
-    /// The plan for one part of an object (`partNumber`).
-    fn one_part(&self, object: &Object, number: i32, plan: &mut Plan) -> S3Result<()> {
-        let missing = || {
-            custom(
-                "InvalidPartNumber",
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "The requested partnumber is not satisfiable",
-            )
-        };
-        let wanted = u16::try_from(number).ok().filter(|n| *n > 0);
-        let wanted = wanted.ok_or_else(|| {
-            s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
-        })?;
-        let headers = plan.head.headers_mut();
-        let Some(parts) = &object.parts else {
-            if wanted != 1 {
-                return Err(missing());
-            }
-            // All of it, as a part.
-            if let Some(range) = ByteRange::whole(object.size) {
-                let text = HeaderValue::from_str(&range.content_range(object.size));
-                headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
-                *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
-            }
-            return Ok(());
-        };
-        let (mut start, mut found) = (0, None);
-        for (n, record) in (1..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
-            let record = record.map_err(from_tables)?;
-            if n == wanted {
-                found = Some(record);
-                break;
-            }
-            start += record.part.length;
-        }
-        let record = found.ok_or_else(missing)?;
-        let range = ByteRange::new(start, (start + record.part.length).saturating_sub(1), object.size);
-        headers.insert(CONTENT_LENGTH, record.part.length.into());
-        headers.insert("x-amz-mp-parts-count", parts.count.into());
-        if let Some(range) = range {
-            let text = HeaderValue::from_str(&range.content_range(object.size));
-            headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
-        }
-        plan.pieces = range.map(Piece::Range).into_iter().collect();
-        *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
-        Ok(())
-    }
-
     /// Deletes an object. What is not there is deleted already.
     pub async fn delete(&self, key: Key, condition: WriteCondition) -> S3Result<()> {
         let stated = condition.clone();
@@ -300,53 +214,10 @@ impl Ops {
     }
 }
 
-/// The range that an answer is of.
-fn range_of(headers: &HeaderMap) -> Option<String> {
-    headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).map(str::to_owned)
-}
-
-/// Headers that the client wants to see instead of the object's own.
-fn overridden(input: &dto::GetObjectInput, headers: &mut HeaderMap) -> S3Result<()> {
-    let texts = [
-        (CONTENT_TYPE, &input.response_content_type),
-        (CONTENT_LANGUAGE, &input.response_content_language),
-        (CACHE_CONTROL, &input.response_cache_control),
-        (CONTENT_DISPOSITION, &input.response_content_disposition),
-        (CONTENT_ENCODING, &input.response_content_encoding),
-    ];
-    overridden_by(texts, headers)?;
-    if input.response_expires.is_some() {
-        // The library puts it in.
-        headers.remove(EXPIRES);
-    }
-    Ok(())
-}
-
-fn overridden_by(texts: [(HeaderName, &Option<String>); 5], headers: &mut HeaderMap) -> S3Result<()> {
-    for (name, text) in texts {
-        let Some(text) = text else { continue };
-        let value = HeaderValue::from_str(text).map_err(|_| invalid("A response-* value is no header's"))?;
-        headers.insert(name, value);
-    }
-    Ok(())
-}
-
-/// What is asked for besides the value.
-struct Look {
-    part: Option<i32>,
-    sums: bool,
-}
-
-/// The answer, without its body.
-struct Looked {
-    plan: Plan,
-    headers: HeaderMap,
-}
-
 /// What an outcome of a commit means to its client.
-pub fn judge(outcome: Outcome, condition: &WriteCondition) -> S3Result<CommitOutcome> {
+pub fn judge(outcome: &Outcome, condition: &WriteCondition) -> S3Result<CommitOutcome> {
     match outcome {
-        Outcome::Commit(outcome @ (CommitOutcome::Created | CommitOutcome::Replaced), _) => Ok(outcome),
+        Outcome::Commit(outcome @ (CommitOutcome::Created | CommitOutcome::Replaced), _) => Ok(*outcome),
         Outcome::Commit(CommitOutcome::ConditionFailed, _) => Err(refused(condition, true)),
         Outcome::Commit(CommitOutcome::Overtaken, _) => {
             Err(s3_error!(ConditionalRequestConflict, "Another write of the same key was faster"))

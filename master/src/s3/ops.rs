@@ -287,7 +287,7 @@ impl S3 for Ops {
     ) -> S3Result<S3Response<PutBucketAclOutput>> {
         self.in_bucket(&req.input.bucket).await?;
         let input = req.input;
-        self.refuse_acl_of(input.acl.map(|a| a.as_str().to_owned()), input.access_control_policy)?;
+        self.refuse_acl_of(input.acl.as_ref().map(|a| a.as_str()), input.access_control_policy)?;
         done()
     }
 
@@ -297,7 +297,7 @@ impl S3 for Ops {
     ) -> S3Result<S3Response<PutObjectAclOutput>> {
         let input = req.input;
         self.object(&input.bucket, &key_of(&input.bucket, &input.key)?).await?;
-        self.refuse_acl_of(input.acl.map(|a| a.as_str().to_owned()), input.access_control_policy)?;
+        self.refuse_acl_of(input.acl.as_ref().map(|a| a.as_str()), input.access_control_policy)?;
         done()
     }
 

@@ -1,0 +1,279 @@
+//! The completion of an upload in parts: the parts that the client lists become one value. No byte of them moves; what is
+//! written is their list, the manifest.
+
+use futures_util::StreamExt;
+use md5::{Digest as _, Md5};
+use s3s::dto;
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use shared::attributes::{Algorithm, Attributes, Checksum, Etag};
+use shared::condition::WriteCondition;
+use shared::http::metadata::Described;
+use shared::ids::BlobId;
+use shared::key::Key;
+use shared::limits::{OBJECT_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX};
+use shared::manifest::{Manifest, Part};
+use shared::wire::error::ErrorReply;
+
+use super::Ops;
+use super::algorithms::{Hasher, decoded, joined, sum_bytes};
+use super::convert::{self, checksum, condition, key_of};
+use super::error::{from_propose, from_reply, from_tables};
+use super::multipart::{parse_id, plain};
+use super::objects::judge;
+use crate::state::command::{Command, Outcome, Store};
+use crate::tables::object::{self, Object, Parts};
+use crate::tables::upload::{self, PartRecord, Upload, manifest_note};
+use crate::write::feed::{Frames, Source, Wanted};
+use crate::write::store::store;
+
+/// How often a completion tries again when a part was put meanwhile.
+const COMPLETE_ATTEMPTS: usize = 3;
+
+impl Ops {
+    pub(super) async fn complete(
+        &self,
+        req: S3Request<dto::CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<dto::CompleteMultipartUploadOutput>> {
+        let input = &req.input;
+        let key = key_of(&input.bucket, &input.key)?;
+        let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let listed = input.multipart_upload.as_ref().and_then(|m| m.parts.clone()).unwrap_or_default();
+        if listed.is_empty() || listed.iter().any(|part| part.part_number.is_none()) {
+            return Err(s3_error!(MalformedXML, "You must specify at least one part"));
+        }
+        let location = self.location(&key);
+        for _ in 0..COMPLETE_ATTEMPTS {
+            let (id, upload) = match self.upload(&key, &input.upload_id).await {
+                Ok(found) => found,
+                Err(e) => {
+                    let done = self.completed_before(&key, &input.upload_id, &listed)?;
+                    return done.map(|object| completed(input, &object, location)).ok_or(e);
+                }
+            };
+            self.may_write(&input.bucket, &key, &condition).await?;
+            let parts = self.chosen(id, &upload, &listed)?;
+            let attributes = self.whole(&parts, &upload, input)?;
+            let numbers: Vec<_> = parts.iter().map(|p| p.number).collect();
+            let manifest = Manifest { upload: id, attributes: attributes.clone(), parts };
+            let size = manifest.size();
+            if size > OBJECT_BYTES_MAX {
+                return Err(S3ErrorCode::EntityTooLarge.into());
+            }
+            if input.mpu_object_size.is_some_and(|stated| u64::try_from(stated) != Ok(size)) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The provided 'x-amz-mp-object-size' header does not match the sum of the parts"
+                ));
+            }
+            let store = self.write_manifest(&key, &upload, &condition, manifest).await?;
+            let made = made(id, &numbers, &store);
+            let command = Command::Complete { upload: id, numbers, store: Box::new(store) };
+            match self.master.change(command.clone()).await.map_err(from_propose)? {
+                Outcome::PartsChanged => continue,
+                Outcome::CompletedBefore(object) => return Ok(completed(input, &object, location)),
+                outcome => drop(judge(&outcome, &condition)?),
+            }
+            return Ok(completed(input, &made, location));
+        }
+        Err(s3_error!(InvalidPart, "Parts of the upload were replaced while it was being completed"))
+    }
+
+    /// The object that an earlier completion of the same upload made, when it is still there and is what is asked for.
+    fn completed_before(
+        &self,
+        key: &Key,
+        id: &str,
+        listed: &[dto::CompletedPart],
+    ) -> S3Result<Option<Object>> {
+        let id = parse_id(id)?;
+        let object = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
+        let same = |o: &Object| {
+            o.parts.as_ref().is_some_and(|p| p.upload == id && usize::from(p.count) == listed.len())
+        };
+        Ok(object.filter(same))
+    }
+
+    /// The parts that the client lists, in its order, as they are now.
+    fn chosen(&self, id: BlobId, upload: &Upload, listed: &[dto::CompletedPart]) -> S3Result<Vec<Part>> {
+        let tree = self.master.database.tree();
+        let stored: Vec<PartRecord> =
+            upload::parts(&tree, id, 0).collect::<Result<_, _>>().map_err(from_tables)?;
+        let mut chosen: Vec<Part> = Vec::with_capacity(listed.len());
+        for (n, item) in listed.iter().enumerate() {
+            let invalid = || s3_error!(InvalidPart, "One or more of the specified parts could not be found.");
+            let number = u16::try_from(item.part_number.unwrap_or(0)).map_err(|_| invalid())?;
+            if chosen.last().is_some_and(|last| last.number >= number) {
+                return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order."));
+            }
+            let found = stored.binary_search_by_key(&number, |r| r.part.number).map_err(|_| invalid())?;
+            let part = stored[found].part.clone();
+            if item.e_tag.as_ref().is_some_and(|tag| tag.value() != part.tag()) || !sums_agree(item, &part)? {
+                return Err(invalid());
+            }
+            if n + 1 < listed.len() && part.length < PART_BYTES_MIN {
+                return Err(s3_error!(
+                    EntityTooSmall,
+                    "Your proposed upload is smaller than the minimum allowed size"
+                ));
+            }
+            let composite = upload.checksum.filter(|(_, composite)| *composite);
+            if composite.is_some() && !has_sum(item) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The upload was created using a checksum algorithm. The complete request must include the checksum for each part."
+                ));
+            }
+            chosen.push(part);
+        }
+        Ok(chosen)
+    }
+
+    /// What the object has besides its parts.
+    fn whole(
+        &self,
+        parts: &[Part],
+        upload: &Upload,
+        input: &dto::CompleteMultipartUploadInput,
+    ) -> S3Result<Attributes> {
+        let sums: Option<Vec<[u8; 16]>> = parts
+            .iter()
+            .map(|p| match p.etag {
+                Some(Etag::Md5(sum)) => Some(sum),
+                _ => None,
+            })
+            .collect();
+        let count = u16::try_from(parts.len()).unwrap_or(PARTS_MAX);
+        let etag = sums.map(|sums| Etag::Parts(Md5::digest(sums.concat()).into(), count));
+        let (algorithm, composite) = upload.checksum.unwrap_or((Algorithm::Crc64Nvme, false));
+        let checksum = whole_sum(parts, algorithm, composite, count);
+        let declared = super::declared_sum(input)?;
+        if let (Some((given, text)), Some(found)) = (&declared, &checksum) {
+            let bare = text.split('-').next().unwrap_or_default();
+            let same = *given == found.algorithm
+                && decoded(bare.as_bytes(), sum_bytes(*given)).as_ref() == Some(&found.sum);
+            if !same {
+                return Err(s3_error!(
+                    BadDigest,
+                    "The checksum you specified did not match what we received."
+                ));
+            }
+        }
+        Ok(Attributes { etag, checksum, tags: upload.tags.clone() })
+    }
+
+    /// Makes the manifest durable, and says what is to be committed.
+    async fn write_manifest(
+        &self,
+        key: &Key,
+        upload: &Upload,
+        condition: &WriteCondition,
+        manifest: Manifest,
+    ) -> S3Result<Store> {
+        let bytes = manifest.encode();
+        let described =
+            Described { content_type: upload.content_type.clone(), metadata: upload.metadata.clone() };
+        let mut noted = described.clone();
+        noted.metadata.push(manifest_note());
+        let wanted = Wanted {
+            prefer: upload.volumes.clone(),
+            condition: condition.clone(),
+            ..plain(key.clone(), Some(bytes.len() as u64))
+        };
+        let frames = futures_util::stream::iter([Ok::<_, ErrorReply>(bytes.into())]).boxed();
+        let durable = store(&self.master, &wanted, &noted, Source::new(Frames::Stream(frames))).await;
+        let commit = durable.map_err(from_reply)?.commit(&wanted, &described);
+        Ok(Store { commit, attributes: manifest.attributes })
+    }
+
+    fn location(&self, key: &Key) -> String {
+        format!("{}{}", self.master.public_url, key.to_path())
+    }
+}
+
+/// The object that a completion makes, as far as its answer shows it.
+fn made(upload: BlobId, numbers: &[u16], store: &Store) -> Object {
+    let commit = &store.commit;
+    let count = u16::try_from(numbers.len()).unwrap_or(PARTS_MAX);
+    Object {
+        generation: commit.blob,
+        size: 0,
+        digest: commit.digest,
+        content_type: None,
+        metadata: Vec::new(),
+        wanted: commit.wanted,
+        blobs: Vec::new(),
+        attributes: store.attributes.clone(),
+        parts: Some(Parts { upload, count, degraded: false, whole: Vec::new() }),
+    }
+}
+
+fn has_sum(item: &dto::CompletedPart) -> bool {
+    item.checksum_crc32.is_some()
+        || item.checksum_crc32c.is_some()
+        || item.checksum_crc64nvme.is_some()
+        || item.checksum_sha1.is_some()
+        || item.checksum_sha256.is_some()
+}
+
+/// Whether the checksums of a listed part are those that it has.
+fn sums_agree(item: &dto::CompletedPart, part: &Part) -> S3Result<bool> {
+    let listed = [
+        (Algorithm::Crc32, &item.checksum_crc32),
+        (Algorithm::Crc32c, &item.checksum_crc32c),
+        (Algorithm::Crc64Nvme, &item.checksum_crc64nvme),
+        (Algorithm::Sha1, &item.checksum_sha1),
+        (Algorithm::Sha256, &item.checksum_sha256),
+    ];
+    for (algorithm, text) in listed {
+        let Some(text) = text else { continue };
+        let sum = decoded(text.as_bytes(), sum_bytes(algorithm));
+        let sum = sum.ok_or_else(|| s3_error!(InvalidRequest, "A checksum of a part is not valid"))?;
+        match &part.checksum {
+            Some(found) if found.algorithm == algorithm => {
+                if found.sum != sum {
+                    return Ok(false);
+                }
+            }
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// The checksum of a value in parts.
+fn whole_sum(parts: &[Part], algorithm: Algorithm, composite: bool, count: u16) -> Option<Checksum> {
+    let sums: Option<Vec<(&[u8], u64)>> = parts
+        .iter()
+        .map(|p| {
+            p.checksum.as_ref().filter(|c| c.algorithm == algorithm).map(|c| (c.sum.as_slice(), p.length))
+        })
+        .collect();
+    let sums = sums?;
+    if composite {
+        let mut hasher = Hasher::new(algorithm);
+        sums.iter().for_each(|(sum, _)| hasher.update(sum));
+        return Some(Checksum { algorithm, composite: Some(count), sum: hasher.finish() });
+    }
+    Some(Checksum { algorithm, composite: None, sum: joined(algorithm, &sums)? })
+}
+
+fn completed(
+    input: &dto::CompleteMultipartUploadInput,
+    object: &Object,
+    location: String,
+) -> S3Response<dto::CompleteMultipartUploadOutput> {
+    let sum = checksum(object.attributes.checksum.as_ref());
+    S3Response::new(dto::CompleteMultipartUploadOutput {
+        bucket: Some(input.bucket.clone()),
+        key: Some(input.key.clone()),
+        location: Some(location),
+        e_tag: Some(convert::etag(object)),
+        checksum_crc32: sum.checksum_crc32,
+        checksum_crc32c: sum.checksum_crc32c,
+        checksum_crc64nvme: sum.checksum_crc64nvme,
+        checksum_sha1: sum.checksum_sha1,
+        checksum_sha256: sum.checksum_sha256,
+        checksum_type: sum.checksum_type,
+        ..Default::default()
+    })
+}

@@ -1,0 +1,161 @@
+//! How a GET or HEAD of an object is answered: conditions, ranges, parts by number, and headers that the client wants to see
+//! instead of the object's own.
+
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, EXPIRES, HeaderMap, HeaderName, HeaderValue, RANGE,
+};
+use http::{Method, StatusCode};
+use s3s::dto;
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use shared::http::entity::{Entity, Piece, Plan};
+use shared::range::ByteRange;
+
+use super::Ops;
+use super::error::{custom, from_reply, from_tables, invalid};
+use crate::read;
+use crate::tables::object::Object;
+use crate::tables::upload;
+
+impl Ops {
+    /// How a GET or HEAD is answered.
+    pub fn look(
+        &self,
+        object: &Object,
+        method: &Method,
+        request: &HeaderMap,
+        wanted: &Look,
+    ) -> S3Result<Looked> {
+        let tag = format!("\"{}\"", object.tag());
+        let entity = Entity { etag: tag, ..read::entity(object) };
+        let mut request = request.clone();
+        if wanted.part.is_some() {
+            if request.contains_key(RANGE) {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "Cannot specify both Range header and partNumber query parameter"
+                ));
+            }
+            request.remove(RANGE);
+        }
+        let mut plan = entity.answer(method, &request).map_err(from_reply)?;
+        if plan.head.status() == StatusCode::NOT_MODIFIED {
+            let mut unchanged = S3Error::new(S3ErrorCode::NotModified);
+            unchanged.set_headers(std::mem::take(plan.head.headers_mut()));
+            return Err(unchanged);
+        }
+        if let Some(part) = wanted.part {
+            self.one_part(object, part, &mut plan)?;
+        }
+        let mut headers = std::mem::take(plan.head.headers_mut());
+        if object.content_type.is_none() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
+        }
+        if let Some(sum) = object.attributes.checksum.as_ref().filter(|_| wanted.sums) {
+            let whole = plan.head.status() == StatusCode::OK;
+            if whole {
+                super::algorithms::show(sum, &mut headers);
+            }
+        }
+        if !object.attributes.tags.is_empty() {
+            headers.insert("x-amz-tagging-count", object.attributes.tags.len().into());
+        }
+        Ok(Looked { plan, headers })
+    }
+
+    /// The plan for one part of an object (`partNumber`).
+    fn one_part(&self, object: &Object, number: i32, plan: &mut Plan) -> S3Result<()> {
+        let missing = || {
+            custom(
+                "InvalidPartNumber",
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "The requested partnumber is not satisfiable",
+            )
+        };
+        let wanted = u16::try_from(number).ok().filter(|n| *n > 0);
+        let wanted = wanted.ok_or_else(|| {
+            s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+        })?;
+        let headers = plan.head.headers_mut();
+        let Some(parts) = &object.parts else {
+            if wanted != 1 {
+                return Err(missing());
+            }
+            // All of it, as a part.
+            if let Some(range) = ByteRange::whole(object.size) {
+                let text = HeaderValue::from_str(&range.content_range(object.size));
+                headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
+                *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
+            }
+            return Ok(());
+        };
+        let (mut start, mut found) = (0, None);
+        for (n, record) in (1..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
+            let record = record.map_err(from_tables)?;
+            if n == wanted {
+                found = Some(record);
+                break;
+            }
+            start += record.part.length;
+        }
+        let record = found.ok_or_else(missing)?;
+        let range = ByteRange::new(start, (start + record.part.length).saturating_sub(1), object.size);
+        headers.insert(CONTENT_LENGTH, record.part.length.into());
+        headers.insert("x-amz-mp-parts-count", parts.count.into());
+        if let Some(range) = range {
+            let text = HeaderValue::from_str(&range.content_range(object.size));
+            headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
+        }
+        plan.pieces = range.map(Piece::Range).into_iter().collect();
+        *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
+        Ok(())
+    }
+}
+
+/// The range that an answer is of.
+pub fn range_of(headers: &HeaderMap) -> Option<String> {
+    headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).map(str::to_owned)
+}
+
+/// Headers that the client wants to see instead of the object's own.
+pub fn overridden(input: &dto::GetObjectInput, headers: &mut HeaderMap) -> S3Result<()> {
+    let texts = [
+        (CONTENT_TYPE, &input.response_content_type),
+        (CONTENT_LANGUAGE, &input.response_content_language),
+        (CACHE_CONTROL, &input.response_cache_control),
+        (CONTENT_DISPOSITION, &input.response_content_disposition),
+        (CONTENT_ENCODING, &input.response_content_encoding),
+    ];
+    overridden_by(texts, headers)?;
+    if input.response_expires.is_some() {
+        // The library puts it in.
+        headers.remove(EXPIRES);
+    }
+    Ok(())
+}
+
+/// The same, header by header.
+pub fn overridden_by(texts: [(HeaderName, &Option<String>); 5], headers: &mut HeaderMap) -> S3Result<()> {
+    for (name, text) in texts {
+        let Some(text) = text else { continue };
+        let value = HeaderValue::from_str(text).map_err(|_| invalid("A response-* value is no header's"))?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}
+
+/// What is asked for besides the value.
+pub struct Look {
+    /// A part, by number.
+    pub part: Option<i32>,
+    /// Its checksums.
+    pub sums: bool,
+}
+
+/// The answer, without its body.
+pub struct Looked {
+    /// Status, and what the body is made of.
+    pub plan: Plan,
+    /// The headers.
+    pub headers: HeaderMap,
+}
