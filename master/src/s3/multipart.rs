@@ -1,31 +1,26 @@
 //! Uploads in parts: begun, filled, listed, completed, given up. Completing moves no byte: it writes the manifest, a list of
 //! the parts, and commits that.
 
-use futures_util::StreamExt;
 use http::StatusCode;
-use md5::{Digest as _, Md5};
 use s3s::dto;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
-use shared::attributes::{Algorithm, Attributes, Checksum, Etag};
+use shared::attributes::{Algorithm, Etag};
 use shared::http::metadata::Described;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{OBJECT_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX};
-use shared::manifest::{Manifest, Part};
-use shared::wire::error::ErrorReply;
+use shared::limits::PARTS_MAX;
+use shared::manifest::Part;
 
 use super::Ops;
-use super::algorithms::{Hasher, decoded, named, sum_bytes};
-use super::convert::{self, checksum, checksum_type, condition, described, key_of, tags_of_header};
+use super::algorithms::named;
+use super::convert::{self, checksum, checksum_type, described, key_of, tags_of_header};
 use super::error::{from_propose, from_reply, from_tables};
-use super::objects::{judge, length, refuse_sse};
+use super::objects::{length, refuse_sse};
 use super::sums::Declared;
 use crate::http::objects::damaged;
-use crate::state::command::{Command, Outcome, Store};
-use crate::tables::object::{self, Object, Parts};
-use crate::tables::upload::{self, PartRecord, Upload, manifest_note, part_note};
-use crate::write::feed::{Frames, Source, Wanted, grant};
-use crate::write::store::store;
+use crate::state::command::{Command, Outcome};
+use crate::tables::upload::{self, PartRecord, Upload, part_note};
+use crate::write::feed::{Wanted, grant};
 
 /// What S3 calls an upload id.
 pub fn upload_id(id: BlobId) -> String {

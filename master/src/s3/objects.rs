@@ -1,34 +1,27 @@
 //! Objects: stored, read, looked at, deleted. A value never stays in memory: it streams through to the first volume, and
 //! from a volume to the client.
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, EXPIRES, HeaderMap, HeaderName, HeaderValue, RANGE,
-};
-use http::{Method, StatusCode};
+use http::Method;
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::attributes::{Algorithm, Attributes, Etag};
 use shared::condition::WriteCondition;
-use shared::http::entity::{Entity, Piece, Plan};
 use shared::http::metadata::Described;
 use shared::key::Key;
 use shared::limits::HOPS_MAX;
-use shared::range::ByteRange;
 use shared::wire::master::CommitOutcome;
 
 use super::Ops;
 use super::convert::{self, checksum, condition, described, key_of, tags_of_header};
+use super::error::{from_interrupted, from_propose, from_reply, from_tables, not_implemented};
 use super::look::{Look, Looked, overridden, overridden_by, range_of};
-use super::error::{
-    custom, from_interrupted, from_propose, from_reply, from_tables, invalid, not_implemented,
-};
 use super::sums::{Declared, Sums, checked};
 use crate::http::objects::damaged;
 use crate::read::{self, Interrupted};
 use crate::state::command::{Command, Outcome, Store};
+use crate::tables::bucket;
 use crate::tables::object::{self, Object, holds};
-use crate::tables::{bucket, upload};
 use crate::write::feed::{Frames, Source, Wanted};
 use crate::write::store::{Durable, store};
 

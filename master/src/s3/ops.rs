@@ -2,11 +2,11 @@
 //! S3's code for "not configured": never success.
 
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::Ops;
 use super::convert::{condition, key_of, owner};
-use super::error::not_implemented;
+use super::error::{custom, not_implemented};
 use crate::state::command::Setting;
 
 /// An answer without content.
@@ -17,6 +17,11 @@ fn done<T: Default>() -> S3Result<S3Response<T>> {
 /// An answer without content, and 204.
 fn gone<T: Default>() -> S3Result<S3Response<T>> {
     Ok(S3Response::with_status(T::default(), http::StatusCode::NO_CONTENT))
+}
+
+/// A code for "not configured" that the library does not know, or gives another status.
+fn not_configured(code: &'static str) -> S3Error {
+    custom(code, http::StatusCode::NOT_FOUND, "There is no such configuration")
 }
 
 #[async_trait::async_trait]
@@ -315,7 +320,7 @@ impl S3 for Ops {
         req: S3Request<GetBucketPolicyInput>,
     ) -> S3Result<S3Response<GetBucketPolicyOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(NoSuchBucketPolicy, "The bucket policy does not exist"))
+        Err(S3ErrorCode::NoSuchBucketPolicy.into())
     }
 
     async fn get_bucket_policy_status(
@@ -323,7 +328,7 @@ impl S3 for Ops {
         req: S3Request<GetBucketPolicyStatusInput>,
     ) -> S3Result<S3Response<GetBucketPolicyStatusOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(NoSuchBucketPolicy, "The bucket policy does not exist"))
+        Err(S3ErrorCode::NoSuchBucketPolicy.into())
     }
 
     async fn get_bucket_website(
@@ -331,10 +336,7 @@ impl S3 for Ops {
         req: S3Request<GetBucketWebsiteInput>,
     ) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(
-            NoSuchWebsiteConfiguration,
-            "The specified bucket does not have a website configuration"
-        ))
+        Err(S3ErrorCode::NoSuchWebsiteConfiguration.into())
     }
 
     async fn get_bucket_replication(
@@ -350,11 +352,7 @@ impl S3 for Ops {
         req: S3Request<GetBucketEncryptionInput>,
     ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(super::error::custom(
-            "ServerSideEncryptionConfigurationNotFoundError",
-            http::StatusCode::NOT_FOUND,
-            "The server side encryption configuration was not found",
-        ))
+        Err(not_configured("ServerSideEncryptionConfigurationNotFoundError"))
     }
 
     async fn get_bucket_ownership_controls(
@@ -362,7 +360,7 @@ impl S3 for Ops {
         req: S3Request<GetBucketOwnershipControlsInput>,
     ) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(OwnershipControlsNotFoundError, "The bucket ownership controls were not found"))
+        Err(S3ErrorCode::OwnershipControlsNotFoundError.into())
     }
 
     async fn get_public_access_block(
@@ -370,11 +368,7 @@ impl S3 for Ops {
         req: S3Request<GetPublicAccessBlockInput>,
     ) -> S3Result<S3Response<GetPublicAccessBlockOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(super::error::custom(
-            "NoSuchPublicAccessBlockConfiguration",
-            http::StatusCode::NOT_FOUND,
-            "The public access block configuration was not found",
-        ))
+        Err(not_configured("NoSuchPublicAccessBlockConfiguration"))
     }
 
     async fn get_object_lock_configuration(
@@ -382,10 +376,7 @@ impl S3 for Ops {
         req: S3Request<GetObjectLockConfigurationInput>,
     ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
         self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(
-            ObjectLockConfigurationNotFoundError,
-            "Object Lock configuration does not exist for this bucket"
-        ))
+        Err(S3ErrorCode::ObjectLockConfigurationNotFoundError.into())
     }
 
     async fn get_object_retention(
