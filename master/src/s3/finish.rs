@@ -9,6 +9,8 @@ use shared::http::body::{self, Body};
 use shared::limits::MESSAGE_BYTES_MAX;
 use shared::wire::routes::query_value;
 
+use super::host::bucket_before;
+
 /// What a request was about.
 #[derive(Debug)]
 pub struct About {
@@ -29,8 +31,7 @@ impl About {
     pub fn of<B>(request: &Request<B>, domain: Option<&str>, request_id: String) -> Self {
         let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         let host = text(http::header::HOST).unwrap_or_default();
-        let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let before = domain.and_then(|d| host.strip_suffix(d)?.strip_suffix('.'));
+        let before = domain.and_then(|domain| bucket_before(domain, host));
         let path =
             percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
         let rest = path.strip_prefix('/').unwrap_or(&path);

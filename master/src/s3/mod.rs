@@ -19,6 +19,7 @@ mod error;
 mod finish;
 mod form;
 mod guard;
+mod host;
 mod lenient;
 mod listing;
 mod look;
@@ -123,8 +124,10 @@ impl Face {
         let mut trusting = S3ServiceBuilder::new(ops.clone());
         trusting.set_config(config);
         if let Some(domain) = &master.config.s3.domain {
-            builder.set_host(SingleDomain::new(domain)?);
-            trusting.set_host(SingleDomain::new(domain)?);
+            // Whether it is one at all, the library knows.
+            SingleDomain::new(domain)?;
+            builder.set_host(host::Domain(domain.clone()));
+            trusting.set_host(host::Domain(domain.clone()));
         }
         let (service, trusting) = (builder.build(), trusting.build());
         let _ = self.inside.set(Inside { master: Arc::clone(master), ops, service, trusting });
