@@ -1,4 +1,4 @@
-"""Barge, nginx, SeaweedFS and the raw disk in turns; compare.sh is how it is called.
+"""Barge, nginx, SeaweedFS and the raw disk in turns, or three S3 faces; compare.sh is how it is called.
 
 A cell is one size at one concurrency. In each round of a cell every contender starts with an empty directory
 and a fresh process, is put to, is read from with a warm page cache, and is taken away; Barge is also read from with an
@@ -276,7 +276,8 @@ class Barge(Server):
         self.url = f"http://127.0.0.1:{master_port}"
         secret = ["--secret-file", self.folder / "secret"]
         copies = ["--replicas", self.copies, "--min-replicas", self.copies]
-        self.spawn("master", binaries / "master", *secret, *copies, "--port", master_port, self.folder / "master")
+        more = [*copies, *getattr(self, "s3", []), "--port", master_port]
+        self.spawn("master", binaries / "master", *secret, *more, self.folder / "master")
         self.wait(lambda: (self.folder / "secret").exists())
         for n in range(1, self.copies + 1):
             port = free_port()
@@ -308,6 +309,94 @@ class BargeThree(Barge):
 
 
 CONTENDERS = [Nginx, Seaweed, BargeOne, BargeThree]
+
+# ---------------------------------------------------------------- S3 faces: without keys they take plain requests
+
+BUCKET = "bench"
+
+
+def make_bucket(url):
+    """Creates the bucket; true when it is there."""
+    request = urllib.request.Request(f"{url}/{BUCKET}", method="PUT", data=b"")
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 409
+    except OSError:
+        return False
+
+
+class S3Face:
+    """What they have in common."""
+
+    copies = 1
+    plain = True
+    prefix = None
+    size_max = math.inf
+
+
+class BargeS3(S3Face, Barge):
+    """A master that answers S3, and one volume."""
+
+    name = "barge"
+    more = []
+
+    def start(self, args):
+        port = free_port()
+        self.s3 = ["--s3-listen", f"127.0.0.1:{port}", *self.more]
+        super().start(args)
+        self.url = f"http://127.0.0.1:{port}"
+        self.wait(lambda: make_bucket(self.url))
+        self.url += f"/{BUCKET}"
+
+
+class BargeBlake3(BargeS3):
+    """The same, with entity tags that cost nothing."""
+
+    name = "barge, BLAKE3 tags"
+    more = ["--s3-etag", "blake3"]
+
+
+class BargeRedirected(BargeOne):
+    """The native face: what streaming through the master is compared with."""
+
+    name = "redirected"
+
+
+class SeaweedS3(S3Face, Server):
+    """SeaweedFS's S3 face, with its filer, master and volume server in one process."""
+
+    name = "seaweedfs"
+
+    def start(self, args):
+        (self.folder / "data").mkdir()
+        master, volume, filer, s3 = (free_port() for _ in range(4))
+        where = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}/data", "-master.telemetry=false"]
+        ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+        ports += [f"-{server}.port.grpc={free_port()}" for server in ("master", "volume", "filer", "s3")]
+        self.spawn("weed", args.weed, "server", *where, *ports, "-volume.max=64", "-filer", "-s3")
+        url = f"http://127.0.0.1:{s3}"
+        self.wait(lambda: fetch(url) is not None and make_bucket(url))
+        self.url = f"{url}/{BUCKET}"
+
+
+class S3sFs(S3Face, Server):
+    """s3s-fs: files, by the library that Barge uses."""
+
+    name = "s3s-fs"
+
+    def start(self, args):
+        data = self.folder / "data"
+        data.mkdir()
+        port = free_port()
+        self.spawn("s3s-fs", args.s3s_fs, "--host", "127.0.0.1", "--port", port, data)
+        url = f"http://127.0.0.1:{port}"
+        self.wait(lambda: make_bucket(url))
+        self.url = f"{url}/{BUCKET}"
+
+
+S3_CONTENDERS = [SeaweedS3, S3sFs, BargeS3, BargeBlake3, BargeRedirected]
 
 # ---------------------------------------------------------------- one cell
 
@@ -521,6 +610,37 @@ def tables(cells):
     )
 
 
+def s3_tables(cells):
+    names = ["seaweedfs", "s3s-fs", "barge", "barge, BLAKE3 tags", "redirected"]
+    parts = []
+    for operation in ("put", "get"):
+        heads = [*names[:3], "to seaweedfs", "to s3s-fs", *names[3:], "CPU to redirected", "with BLAKE3 tags"]
+        columns = [shown(operation, name) for name in names[:3]]
+        columns += [beside(operation, "barge", name) for name in names[:2]]
+        columns += [shown(operation, name) for name in names[3:]]
+        columns += [beside(operation, name, "redirected", "cpu_per_gb") for name in names[2:4]]
+        parts.append(rows(heads, cells, operation, columns))
+    return "\n\n".join(parts)
+
+
+def describe_s3(args, cells, seconds):
+    version = output_of("git", "describe", "--always", "--dirty")
+    barge = output_of(args.binaries / "master", "--version")
+    weed = "SeaweedFS " + output_of(args.weed, "version").partition("\n")[0].partition("GB ")[2].partition(" ")[0]
+    today = datetime.date.today().isoformat()
+    return f"""## S3, {today}, Barge {barge.rpartition(" ")[2]} at {version}
+
+{machine(args.data)}; {weed}; s3s-fs {args.s3s_fs_version}; {args.rounds} rounds in {seconds / 60:.0f} minutes. Loopback; servers, load program and disk share the
+machine. Requests are not signed: none of the three has keys.
+
+`MB/s · server CPU s per GB · peak anonymous memory in MiB, largest process/all of them`, each the median; a ratio is the median of the ratios within each round
+(least–greatest). *barge*: a master and one volume, one copy, PUT synced when it is answered; *seaweedfs* and *s3s-fs* sync nothing. *redirected*: the native face, where the
+bytes do not go through the master. GET with a warm page cache.
+
+{s3_tables(cells)}
+"""
+
+
 def output_of(*command):
     run = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     return (run.stdout + run.stderr).strip()
@@ -581,6 +701,8 @@ def parse_arguments():
     parser.add_argument("--nginx", required=True)
     parser.add_argument("--weed", required=True)
     parser.add_argument("--binaries", type=pathlib.Path, required=True)
+    parser.add_argument("--s3s-fs", default="", help="measure S3 faces, this one among them")
+    parser.add_argument("--s3s-fs-version", default="")
     parser.add_argument("--rounds", type=int, default=default("ROUNDS", "1" if quick else "5"))
     parser.add_argument("--sizes", default=default("SIZES", "1MiB 16MiB" if quick else "1MiB 16MiB 256MiB 1GiB"))
     parser.add_argument("--concurrency", default=default("CONCURRENCY", "8" if quick else "1 8"))
@@ -605,10 +727,11 @@ def main():
             for cell in cells:
                 what = f"{size_name(cell.size)}, {cell.concurrency} at once"
                 print(f"[{time.monotonic() - begun:5.0f} s] round {number}: {what}", file=sys.stderr, flush=True)
-                raw_disk(args, cell)
-                for contender in filter(cell.fits, CONTENDERS):
+                if not args.s3s_fs:
+                    raw_disk(args, cell)
+                for contender in filter(cell.fits, S3_CONTENDERS if args.s3s_fs else CONTENDERS):
                     round_of(args, cell, contender)
-        section = describe(args, cells, time.monotonic() - begun)
+        section = (describe_s3 if args.s3s_fs else describe)(args, cells, time.monotonic() - begun)
     finally:
         shutil.rmtree(args.data, ignore_errors=True)
     print(section)

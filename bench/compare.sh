@@ -2,6 +2,7 @@
 # Measures Barge beside nginx, SeaweedFS and the raw disk, in one run, with one load program, in turns.
 #
 #   bench/compare.sh                 everything: below 40 minutes, up to 20 GB under target/bench-data
+#   bench/compare.sh s3              the S3 face beside SeaweedFS's and s3s-fs
 #   QUICK=1 bench/compare.sh         a minute, to see that it works; writes no results
 #
 #   ROUNDS=5 SIZES="1MiB 16MiB 256MiB 1GiB" CONCURRENCY="1 8" DATA=target/bench-data
@@ -35,4 +36,15 @@ if [[ ! -x $WEED ]]; then
 fi
 
 cargo build --quiet --release --package cli --package master --package volume
-exec python3 bench/compare.py --nginx "$nginx" --weed "$WEED" --binaries target/release "$@"
+what=()
+if [[ ${1:-} == s3 ]]; then
+  shift
+  readonly S3S_FS=target/bench-tools/bin/s3s-fs S3S_FS_VERSION=0.14.1
+  if [[ ! -x $S3S_FS ]]; then
+    echo "installing s3s-fs into target/bench-tools (a few minutes)" >&2
+    cargo install --quiet --locked --root target/bench-tools --features binary "s3s-fs@$S3S_FS_VERSION" >&2 ||
+      die "s3s-fs could not be installed"
+  fi
+  what=(--s3s-fs "$S3S_FS" --s3s-fs-version "$S3S_FS_VERSION")
+fi
+exec python3 bench/compare.py --nginx "$nginx" --weed "$WEED" --binaries target/release "${what[@]}" "$@"

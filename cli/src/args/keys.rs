@@ -16,6 +16,19 @@ pub(crate) enum KeyCommand {
     List(KeyListArgs),
     /// Make an access key worthless, at once and on all masters
     Revoke(KeyRevokeArgs),
+    /// Let anybody read the values of a bucket, without a key
+    Anonymous(KeyAnonymousArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyAnonymousArgs {
+    /// The bucket
+    pub(crate) bucket: String,
+    /// No more
+    #[arg(long)]
+    pub(crate) off: bool,
+    #[command(flatten)]
+    pub(crate) signing: SecretArgs,
 }
 
 #[derive(Debug, clap::Args)]

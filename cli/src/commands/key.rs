@@ -3,10 +3,12 @@
 
 use serde::Serialize;
 use shared::access::{AccessKeyId, AccessSecret, Permission, Scope};
-use shared::wire::access::{AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey};
-use shared::wire::routes::{KEYS, KEYS_PUT, KEYS_REVOKE};
+use shared::wire::access::{
+    AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey, SetAnonymous,
+};
+use shared::wire::routes::{KEYS, KEYS_ANONYMOUS, KEYS_PUT, KEYS_REVOKE};
 
-use crate::args::keys::{KeyCommand, KeyCreateArgs, KeyListArgs, KeyRevokeArgs};
+use crate::args::keys::{KeyAnonymousArgs, KeyCommand, KeyCreateArgs, KeyListArgs, KeyRevokeArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
@@ -17,6 +19,7 @@ pub(crate) async fn run(client: &Client, command: KeyCommand, output: Output) ->
         KeyCommand::Create(create) => make(client, create, output).await,
         KeyCommand::List(list) => show(client, &list, output).await,
         KeyCommand::Revoke(revoke) => end(client, revoke, output).await,
+        KeyCommand::Anonymous(anonymous) => without(client, anonymous, output).await,
     }
 }
 
@@ -97,5 +100,14 @@ async fn end(client: &Client, args: KeyRevokeArgs, output: Output) -> Result<Exi
              others nobody",
         );
     }
+    Ok(Exit::Ok)
+}
+
+async fn without(client: &Client, args: KeyAnonymousArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.signing, client.trust())?;
+    let message = SetAnonymous { bucket: args.bucket, read: !args.off };
+    let set: SetAnonymous = caller.ask(client, KEYS_ANONYMOUS, &message).await?;
+    let who = if set.read { "anybody may read" } else { "an access key is needed to read" };
+    output.result(&set, || format!("{who} what is in {}", set.bucket))?;
     Ok(Exit::Ok)
 }

@@ -12,6 +12,7 @@ use shared::secret::ClusterSecret;
 use shared::wire::error::ErrorReply;
 
 use crate::tables::access_key::{self, AccessKey};
+use crate::tables::bucket;
 use crate::tables::{Kind, TableError};
 
 /// What is asked.
@@ -139,8 +140,8 @@ impl Keys {
     ///
     /// # Errors
     /// When the tables cannot be read.
-    pub fn anonymous_read(&self, _bucket: &str) -> Result<bool, TableError> {
-        Ok(false)
+    pub fn anonymous_read(&self, bucket: &str) -> Result<bool, TableError> {
+        Ok(bucket::record(&self.tree, bucket)?.is_some_and(|b| b.public_read))
     }
 
     /// As `Caller::may`, and with what a bucket permits to anybody.

@@ -9,11 +9,13 @@ use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
 use shared::limits::{ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX};
-use shared::wire::access::{AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey};
+use shared::wire::access::{
+    AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey, SetAnonymous,
+};
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::master::Master;
-use crate::state::command::{Command, Outcome};
+use crate::state::command::{Command, Outcome, Setting};
 use crate::tables::access_key::{self, AccessKey};
 
 async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
@@ -59,6 +61,26 @@ pub(super) async fn revoke(
             ErrorCode::NotFound,
             format!("there is no access key {id}"),
             "`barge key list` shows them",
+        )),
+        _ => Err(super::objects::damaged()),
+    }
+}
+
+pub(super) async fn anonymous(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let message: SetAnonymous = signed(master, request).await?;
+    let SetAnonymous { bucket: name, read } = message.clone();
+    match master.change(Command::SetBucket { name, setting: Setting::PublicRead(read) }).await? {
+        Outcome::Done => {
+            tracing::info!(bucket = message.bucket, read, "who may read a bucket without a key was set");
+            Ok(body::json(StatusCode::OK, &message))
+        }
+        Outcome::NoBucket => Err(ErrorReply::new(
+            ErrorCode::NotFound,
+            format!("there is no bucket {}", message.bucket),
+            "store a value under BUCKET/… first, or create the bucket by S3",
         )),
         _ => Err(super::objects::damaged()),
     }

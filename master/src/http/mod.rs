@@ -69,6 +69,7 @@ impl Service for Face {
             (&Method::POST, routes::KEYS) => keys::list(master, request).await,
             (&Method::POST, routes::KEYS_PUT) => keys::put(master, request).await,
             (&Method::POST, routes::KEYS_REVOKE) => keys::revoke(master, request).await,
+            (&Method::POST, routes::KEYS_ANONYMOUS) => keys::anonymous(master, request).await,
             _ => {
                 let (head, body) = request.into_parts();
                 body::drain_unless_waiting(&head.headers, body);

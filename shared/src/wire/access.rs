@@ -28,6 +28,15 @@ pub struct RevokeAccessKey {
     pub id: AccessKeyId,
 }
 
+/// Whether anybody may read the values of a bucket without an access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAnonymous {
+    /// The bucket, which must be there.
+    pub bucket: String,
+    /// Whether they may.
+    pub read: bool,
+}
+
 /// Asks for a page of the access keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAccessKeys {

@@ -57,6 +57,8 @@ pub const KEYS: &str = "/_/keys";
 pub const KEYS_PUT: &str = "/_/keys/put";
 /// POST to a master, signed: an access key is good no more.
 pub const KEYS_REVOKE: &str = "/_/keys/revoke";
+/// POST to a master, signed: whether anybody may read a bucket's values without an access key.
+pub const KEYS_ANONYMOUS: &str = "/_/keys/anonymous";
 
 /// Query name of the ticket in a redirect to a volume.
 pub const TICKET: &str = "ticket";
