@@ -229,7 +229,7 @@ impl Download {
                     if barren {
                         self.master.cluster.suspect(volume);
                     }
-                    self.open = Some(self.fetch(at, end).await?);
+                    self.go_on(at, end).await?;
                 }
                 continue;
             }
@@ -237,14 +237,20 @@ impl Download {
                 None => return Ok(None),
                 Some(Piece::Text(text)) => return Ok(Some(text)),
                 Some(Piece::Range(range)) => {
-                    let open = self.fetch(range.start(), range.end() + 1).await?;
-                    if let Some(rest) = ByteRange::new(open.end, range.end(), self.object.size) {
-                        self.pieces.push_front(Piece::Range(rest));
-                    }
-                    self.open = Some(open);
+                    self.go_on(range.start(), range.end() + 1).await?;
                 }
             }
         }
+    }
+
+    /// Opens bytes `at..end` of the object; what one blob does not have comes behind it.
+    async fn go_on(&mut self, at: u64, end: u64) -> Result<(), Interrupted> {
+        let open = self.fetch(at, end).await?;
+        if let Some(rest) = ByteRange::new(open.end, end - 1, self.object.size) {
+            self.pieces.push_front(Piece::Range(rest));
+        }
+        self.open = Some(open);
+        Ok(())
     }
 
     /// Asks live replicas in turn for bytes `at..end` of the object, or as many of them as one blob has.
@@ -253,7 +259,11 @@ impl Download {
         if self.object.parts.is_none() || !self.master.cluster.alive(volumes).is_empty() {
             let volumes = volumes.to_vec();
             let span = Span { base: 0, at, end, length: self.object.size };
-            return self.fetch_from(blob, &volumes, span).await;
+            match self.fetch_from(blob, &volumes, span).await {
+                // Its parts may be elsewhere, too.
+                Err(Interrupted::NoReplica(_)) if self.object.parts.is_some() => {}
+                outcome => return outcome,
+            }
         }
         let parts = self.parts()?;
         let mut base = 0;

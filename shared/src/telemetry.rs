@@ -54,6 +54,8 @@ pub struct LogFormatError;
 pub fn init_logs(format: LogFormat) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sled=warn,openraft=error"));
+    // It calls every refusal an error, and shows requests with their signatures.
+    let filter = filter.add_directive("s3s=off".parse().expect("a directive"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::limits::{MANIFEST_BYTES_MAX, READ_BUFFER_BYTES};
 use shared::manifest::Manifest;
@@ -18,8 +19,10 @@ pub struct Assembly {
     volume: Arc<Volume>,
     /// None: it was opened before, or is missing here.
     parts: Vec<(BlobId, Option<Hold>)>,
-    /// Where each of them ends.
+    /// Where each of them ends ...
     ends: Vec<u64>,
+    /// ... and what it is.
+    digests: Vec<Digest>,
     open: Option<(usize, Supply)>,
 }
 
@@ -53,7 +56,8 @@ impl Assembly {
             *end += part.length;
             Some(*end)
         });
-        Ok(Self { volume: Arc::clone(volume), parts, ends: ends.collect(), open: None })
+        let (ends, digests) = (ends.collect(), manifest.parts.iter().map(|part| part.digest).collect());
+        Ok(Self { volume: Arc::clone(volume), parts, ends, digests, open: None })
     }
 
     /// Bytes of the whole.
@@ -75,7 +79,13 @@ impl Assembly {
         let Some(end) = self.ends.get(number).copied() else { return Ok(Bytes::new()) };
         let start = if number == 0 { 0 } else { self.ends[number - 1] };
         let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-        self.opened(number).await?.read(offset - start, max.min(left)).await
+        let expected = (end - start, self.digests[number]);
+        let supply = self.opened(number).await?;
+        if (supply.length(), supply.digest()) != (expected.0, Some(expected.1)) {
+            let what = Damage::Header(FormatError::Content);
+            return Err(ReadError::Damaged { blob: supply.blob(), what });
+        }
+        supply.read(offset - start, max.min(left)).await
     }
 
     async fn opened(&mut self, number: usize) -> Result<&mut Supply, ReadError> {

@@ -1,5 +1,6 @@
 //! Values in parts: a manifest that is the newest of its key makes an object of the parts it lists. Without one of them
-//! there is no value; what no manifest lists was part of an upload that was not completed, or of a value that is gone.
+//! there is no value, and an older one stands; what no manifest lists was part of an upload that was not completed, or of a
+//! value that is gone, and is left alone.
 
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
@@ -28,16 +29,20 @@ pub fn find(collected: &Collected, key: &Key, blob: BlobId, noted: bool) -> Resu
         return Ok(if noted { Whole::Lost } else { Whole::One });
     };
     let Ok(manifest) = Manifest::decode(&bytes) else { return Ok(Whole::Lost) };
-    let mut records = Vec::with_capacity(manifest.parts.len());
+    let (mut records, mut whole) = (Vec::with_capacity(manifest.parts.len()), true);
     for part in &manifest.parts {
-        let replicas = collected.take_part(key, (part.blob, part.length, part.digest))?;
+        let mut replicas = collected.take_part(key, (part.blob, part.length, part.digest))?;
+        // A bad copy is a copy still: its volume heals it from the others.
+        let damaged = collected.take_damaged(part.blob)?;
+        replicas.extend(damaged.into_iter().filter(|(_, n)| *n == part.length).map(|(volume, _)| volume));
         if replicas.is_empty() {
             tracing::warn!(%key, part = part.number, blob = %part.blob, "a part of a value is on no volume");
-            return Ok(Whole::Lost);
+            whole = false;
+            continue;
         }
         records.push(PartRecord { part: part.clone(), replicas });
     }
-    Ok(Whole::Parts(manifest, records))
+    Ok(if whole { Whole::Parts(manifest, records) } else { Whole::Lost })
 }
 
 /// Makes `object`, whose blob is the manifest, the value in these parts. How many records it took.

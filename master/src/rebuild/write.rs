@@ -118,6 +118,7 @@ impl Writer<'_> {
         let damaged = self.collected.take_damaged(version.blob)?;
         self.report.damaged += damaged.len() as u64;
         let fate = decide(version, against);
+        let mut lost = false;
         match &fate {
             Fate::Current(value, holders) => {
                 if holders.len() < version.copies.len() {
@@ -149,8 +150,13 @@ impl Writer<'_> {
                         self.object(&version.key, &object);
                         self.changed(changes)?;
                     }
-                    // Older versions of the key do not come back for that.
-                    Whole::Lost => self.report.lost += 1,
+                    // It may never have been committed: what is older stands. Its parts are kept, for who can make more of
+                    // them than this.
+                    Whole::Lost => {
+                        tracing::warn!(key = %version.key, blob = %version.blob, "a value in parts is not whole: an older one of its key stands, if there is one");
+                        self.report.lost += 1;
+                        lost = true;
+                    }
                 }
             }
             Fate::Superseded => self.report.superseded += 1,
@@ -168,7 +174,7 @@ impl Writer<'_> {
             }
         }
         self.changed(1 + version.copies.len())?;
-        Ok(matches!(fate, Fate::Current(..)))
+        Ok(matches!(fate, Fate::Current(..)) && !lost)
     }
 
     fn object(&mut self, key: &shared::key::Key, object: &Object) {
@@ -183,16 +189,14 @@ impl Writer<'_> {
         self.counters.degraded += u64::from(object.degraded());
     }
 
-    /// Parts that no value has.
+    /// Parts that no value has. They stay where they are, as what is of the time of which nothing is known does: their list
+    /// may be on a volume that was not asked.
     fn parts(&mut self) -> Result<(), RebuildError> {
         for part in self.collected.all_parts() {
-            let (blob, volume, length) = part?;
+            let (blob, _, _) = part?;
             self.saw(blob);
             self.report.blobs += 1;
             self.report.parts_left += 1;
-            self.tables.put_reclaim(volume, blob, length);
-            self.counters.reclaim_pending += 1;
-            self.changed(1)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! The library checks signatures; what it lets through that we do not want is refused in `guard`, before it looks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -15,6 +16,17 @@ use crate::master::Master;
 
 /// While there are no access keys, a client of this machine may sign with any id and this secret: it says nothing.
 pub const OPEN_SECRET: &str = "bargebarge";
+
+/// Whether a request was let through: set by `Gate::check`, and by nobody else.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted(Arc<AtomicBool>);
+
+impl Admitted {
+    /// Whether it was.
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// Signatures and permissions.
 #[derive(Clone)]
@@ -61,6 +73,8 @@ fn action(operation: &str) -> Action {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        // Who shows no key is judged by the present as well.
+        self.0.group.current().await.map_err(|e| from_reply(e.into()))?;
         let keys = self.0.keys();
         let caller = match cx.credentials() {
             None => keys.nobody().map_err(from_tables)?,
@@ -85,8 +99,14 @@ impl S3Access for Gate {
         let later =
             ["ListBuckets", "DeleteObjects", "PostObject"].contains(&name) && caller != Caller::Anonymous;
         let allowed = later || keys.permits(&caller, action, bucket, key.as_deref()).map_err(from_tables)?;
+        if !allowed {
+            return Err(denied());
+        }
+        if let Some(admitted) = cx.extensions_mut().get::<Admitted>() {
+            admitted.0.store(true, Ordering::Release);
+        }
         cx.extensions_mut().insert(caller);
-        if allowed { Ok(()) } else { Err(denied()) }
+        Ok(())
     }
 }
 

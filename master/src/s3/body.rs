@@ -5,49 +5,102 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::StatusCode;
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use hyper::body::Incoming;
 use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use shared::http::body::{self, BodyFailure, Pace, ReadError};
 
+use super::chunks::{self, BadChunks};
 use super::error::custom;
 
 /// As the library has it.
 type StdError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// A request's body, cut when it is idle or too slow.
-pub fn incoming(body: Incoming) -> s3s::Body {
+/// A request's body while it is read. What is not read to its end is read on for a moment, so that a client that is still
+/// sending sees its answer.
+struct Held {
+    body: Option<Incoming>,
+    /// The client sends its body only when it is called for.
+    waits: bool,
+    pace: Pace,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|_| !self.waits) {
+            body::drain_later(body);
+        }
+    }
+}
+
+impl Held {
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        let next = body::next(body).await;
+        // Whoever waited has been told to send.
+        self.waits = false;
+        let Ok(Some(bytes)) = &next else {
+            self.body = None;
+            return next;
+        };
+        self.pace.came(bytes.len())?;
+        next
+    }
+}
+
+/// Nothing of a body is read that is not needed to tell its client why.
+pub fn refuse(head: &Parts, body: Incoming) {
+    body::drain_unless_waiting(&head.headers, body);
+}
+
+/// Why a request's body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its chunks cannot be.
+    #[error(transparent)]
+    Chunks(#[from] BadChunks),
+}
+
+/// A request's body, cut when it is idle or too slow, and in small chunks.
+pub fn incoming(head: &Parts, body: Incoming) -> s3s::Body {
     let length = http_body::Body::size_hint(&body);
-    let stream = futures_util::stream::unfold(Some((body, Pace::default())), |state| async move {
-        let (mut body, mut pace) = state?;
-        match body::next(&mut body).await {
+    let held = Held { body: Some(body), waits: head.headers.contains_key(EXPECT), pace: Pace::default() };
+    let stream = futures_util::stream::unfold(Some(held), |state| async move {
+        let mut held = state?;
+        match held.next().await {
             Ok(None) => None,
-            Ok(Some(bytes)) => match pace.came(bytes.len()) {
-                Ok(()) => Some((Ok(bytes), Some((body, pace)))),
-                Err(e) => Some((Err(e), None)),
-            },
-            Err(e) => Some((Err(e), None)),
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(held))),
+            Err(e) => Some((Err(Cut::from(e)), None)),
         }
     });
-    s3s::Body::http_body_unsync(Sized { stream: stream.boxed(), length })
+    let payload = head.headers.get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
+    if !payload.starts_with(b"STREAMING-") {
+        return s3s::Body::http_body_unsync(Sized { stream: stream.boxed(), length });
+    }
+    let stream = chunks::small(stream.boxed(), !payload.starts_with(b"STREAMING-UNSIGNED"));
+    // Where chunks are cut the framing is longer than it was.
+    let length = http_body::SizeHint::default();
+    s3s::Body::http_body_unsync(Sized { stream, length })
 }
 
 /// A body that knows how long it is.
 struct Sized {
-    stream: futures_util::stream::BoxStream<'static, Result<Bytes, ReadError>>,
+    stream: futures_util::stream::BoxStream<'static, Result<Bytes, Cut>>,
     length: http_body::SizeHint,
 }
 
 impl http_body::Body for Sized {
     type Data = Bytes;
-    type Error = ReadError;
+    type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let polled = self.stream.as_mut().poll_next(cx);
         if let Poll::Ready(Some(Ok(bytes))) = &polled {
             let came = bytes.len() as u64;
@@ -77,7 +130,7 @@ pub fn frames(body: StreamingBlob) -> impl Stream<Item = Result<Bytes, S3Error>>
 fn fault(error: &StdError) -> S3Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
     while let Some(e) = cause {
-        if let Some(read) = e.downcast_ref::<ReadError>() {
+        if let Some(Cut::Read(read)) = e.downcast_ref::<Cut>() {
             return match read {
                 ReadError::Idle | ReadError::TooSlow => S3ErrorCode::RequestTimeout.into(),
                 _ => incomplete(),

@@ -2,6 +2,7 @@
 //! written is their list, the manifest.
 
 use futures_util::StreamExt;
+use http::header::{HOST, HeaderMap};
 use md5::{Digest as _, Md5};
 use s3s::dto;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -41,7 +42,7 @@ impl Ops {
         if listed.is_empty() || listed.iter().any(|part| part.part_number.is_none()) {
             return Err(s3_error!(MalformedXML, "You must specify at least one part"));
         }
-        let location = self.location(&key);
+        let location = self.location(&req.headers, &key);
         for _ in 0..COMPLETE_ATTEMPTS {
             let (id, upload) = match self.upload(&key, &input.upload_id).await {
                 Ok(found) => found,
@@ -87,10 +88,18 @@ impl Ops {
     ) -> S3Result<Option<Object>> {
         let id = parse_id(id)?;
         let object = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
-        let same = |o: &Object| {
-            o.parts.as_ref().is_some_and(|p| p.upload == id && usize::from(p.count) == listed.len())
+        let Some(object) = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == id)) else {
+            return Ok(None);
         };
-        Ok(object.filter(same))
+        let parts: Vec<PartRecord> = upload::parts(&self.master.database.tree(), id, 0)
+            .collect::<Result<_, _>>()
+            .map_err(from_tables)?;
+        let is = |(item, record): (&dto::CompletedPart, &PartRecord)| {
+            let tag = item.e_tag.as_ref().is_none_or(|tag| tag.value() == record.part.tag());
+            item.part_number == Some(record.part.number.into()) && tag
+        };
+        let same = parts.len() == listed.len() && listed.iter().zip(&parts).all(is);
+        Ok(same.then_some(object))
     }
 
     /// The parts that the client lists, in its order, as they are now.
@@ -185,8 +194,16 @@ impl Ops {
         Ok(Store { commit, attributes: manifest.attributes })
     }
 
-    fn location(&self, key: &Key) -> String {
-        format!("{}{}", self.master.public_url, key.to_path())
+    /// Where an S3 client finds an object: where it asked.
+    pub fn location(&self, headers: &HeaderMap, key: &Key) -> String {
+        let scheme = if self.master.config.tls.is_some() { "https" } else { "http" };
+        let host = headers.get(HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let bucket = key.as_str().split('/').next().unwrap_or_default();
+        let domain = self.master.config.s3.domain.as_deref();
+        let before = domain.is_some_and(|d| super::host::bucket_before(d, host) == Some(bucket));
+        let path = key.to_path();
+        let path = if before { path.get(bucket.len() + 1..).unwrap_or_default() } else { &path };
+        format!("{scheme}://{host}{path}")
     }
 }
 

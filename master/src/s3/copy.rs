@@ -15,7 +15,7 @@ use super::algorithms::named;
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
 use super::error::{from_interrupted, not_implemented};
 use super::multipart::Place;
-use super::objects::{refuse_sse, tag_of};
+use super::objects::{PUT_BYTES_MAX, refuse_sse, tag_of};
 use super::sums::Declared;
 use crate::auth::Action;
 use crate::read::{self, Interrupted};
@@ -91,6 +91,13 @@ impl Ops {
                 None => ByteRange::whole(object.size),
             };
             let length = range.map_or(0, |r| r.len());
+            if length > PUT_BYTES_MAX {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The specified copy source is larger than the maximum allowable size for a copy source: {}",
+                    PUT_BYTES_MAX
+                ));
+            }
             let pieces = range.map(Piece::Range).into_iter().collect();
             match read::open(&self.master, key, object.clone(), pieces).await {
                 Ok(body) => {

@@ -10,6 +10,7 @@ use super::Ops;
 use super::algorithms::ALGORITHMS;
 use super::auth::caller;
 use super::convert::key_of;
+use super::error::not_implemented;
 use crate::auth::{Action, Caller};
 
 /// Objects of one request (S3's limit).
@@ -75,6 +76,9 @@ impl Ops {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         }
         self.version(object.version_id.as_deref())?;
+        if object.size.is_some() || object.last_modified_time.is_some() {
+            return Err(not_implemented("A delete is conditional by ETag only"));
+        }
         let key = key_of(bucket, &object.key)?;
         let condition = match &object.e_tag {
             Some(tag) => WriteCondition::Tagged(vec![tag.value().to_owned()]),

@@ -1,21 +1,29 @@
 //! Requests whose body is a document: read whole, at most `DOCUMENT_BYTES_MAX`, and compared with the checksums that its
 //! client declares, which the library leaves alone.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderMap};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use md5::{Digest as _, Md5};
-use s3s::{S3Result, s3_error};
+use s3s::{S3ErrorCode, S3Result, s3_error};
 use shared::http::body::{self, ReadError};
 use shared::wire::routes::query_value;
+use tokio::sync::Semaphore;
 
 use super::DOCUMENT_BYTES_MAX;
 use super::algorithms::Hasher;
-use super::error::{custom, from_reply};
+use super::error::{custom, from_reply, from_tables};
 use super::finish::About;
 use super::sums::Declared;
+use crate::auth::Caller;
+use crate::master::Master;
+
+/// A document that comes more slowly holds a place of others.
+const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Whether the body is a document: what is sent to a bucket, and to an object with one of these queries.
 pub fn is_one(head: &Parts, about: &About) -> bool {
@@ -30,10 +38,19 @@ pub fn is_one(head: &Parts, about: &About) -> bool {
     sends && document && !streaming
 }
 
-/// The document.
-pub async fn checked(head: &Parts, body: Incoming) -> S3Result<Bytes> {
+/// Whether a document is read at all: nobody sends one without showing a key, where keys are needed.
+pub fn may_come(master: &Master, head: &Parts) -> S3Result<bool> {
+    let shows = head.headers.contains_key(AUTHORIZATION)
+        || query_value(head.uri.query(), "X-Amz-Signature").is_some();
+    Ok(shows || master.keys().nobody().map_err(from_tables)? == Caller::Open)
+}
+
+/// The document. Few are in memory at once, and none takes long.
+pub async fn checked(head: &Parts, body: Incoming, places: &Semaphore) -> S3Result<Bytes> {
     let headers = &head.headers;
-    let bytes = body::collect(body, DOCUMENT_BYTES_MAX).await.map_err(|e| match e {
+    let _place = places.acquire().await.map_err(|_| S3ErrorCode::ServiceUnavailable)?;
+    let collected = tokio::time::timeout(DOCUMENT_TIME_MAX, body::collect(body, DOCUMENT_BYTES_MAX)).await;
+    let bytes = collected.map_err(|_| S3ErrorCode::RequestTimeout)?.map_err(|e| match e {
         ReadError::TooLarge(_) => {
             custom("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big.")
         }

@@ -44,7 +44,9 @@ impl About {
             bucket: some(bucket),
             key: some(key),
             range: text(RANGE).map(str::to_owned),
-            attributes: query_value(request.uri().query(), "attributes").is_some(),
+            attributes: !key.is_empty()
+                && *request.method() == http::Method::GET
+                && query_value(request.uri().query(), "attributes").is_some(),
             head: *request.method() == http::Method::HEAD,
             path,
             request_id,
@@ -72,6 +74,10 @@ impl About {
         }
         let (mut head, body) = answer.into_parts();
         let Some(bytes) = collected(body).await else {
+            // A document of ours that is too large for one.
+            head.headers.remove(CONTENT_LENGTH);
+            head.headers.remove(TRANSFER_ENCODING);
+            head.status = StatusCode::INTERNAL_SERVER_ERROR;
             return Response::from_parts(head, body::empty());
         };
         let text = String::from_utf8_lossy(&bytes);

@@ -36,11 +36,11 @@ const NOT_THERE: [(&str, &str); 4] = [
 ];
 
 /// Looks at a request.
-pub fn check<B>(settings: &Settings, request: &Request<B>, about: &About) -> S3Result<()> {
+pub fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<()> {
     let (query, headers) = (request.uri().query(), request.headers());
     let authorization = text(headers, AUTHORIZATION.as_str());
-    if query_value(query, "AWSAccessKeyId").is_some() || authorization.is_some_and(|a| a.starts_with("AWS "))
-    {
+    let old = ["AWSAccessKeyId", "Signature"].iter().any(|name| query_value(query, name).is_some());
+    if old || authorization.is_some_and(|a| a.starts_with("AWS ")) {
         return Err(s3_error!(
             InvalidRequest,
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
@@ -70,7 +70,70 @@ pub fn check<B>(settings: &Settings, request: &Request<B>, about: &About) -> S3R
     if let Some(signed) = &signed {
         covered(headers, signed, presigned)?;
     }
+    for name in ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
+        if text(headers, name).is_some_and(|expected| expected != owner) {
+            return Err(s3_error!(AccessDenied, "Access Denied"));
+        }
+    }
+    queries(request, about)?;
     asked(request, about)
+}
+
+/// Queries that change what is done, by method: of an object ...
+const OF_OBJECTS: [(Method, &[&str]); 3] = [
+    (Method::PUT, &["partNumber", "uploadId", "tagging", "acl", "retention", "legal-hold"]),
+    (Method::POST, &["uploads", "uploadId"]),
+    (Method::DELETE, &["uploadId", "versionId", "tagging"]),
+];
+/// ... and of a bucket, as far as the library knows them.
+const OF_BUCKETS: [&str; 22] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "delete",
+    "encryption",
+    "id",
+    "intelligent-tiering",
+    "inventory",
+    "lifecycle",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "tagging",
+    "versioning",
+    "website",
+];
+
+/// A query that nobody knows would be passed over, and what is asked for done to the whole object or bucket.
+fn queries<B>(request: &Request<B>, about: &About) -> S3Result<()> {
+    let method = request.method();
+    let Some((_, of_object)) = OF_OBJECTS.iter().find(|(m, _)| m == method) else { return Ok(()) };
+    let known: &[&str] = if about.key.is_some() { of_object } else { &OF_BUCKETS };
+    let mut seen = Vec::new();
+    for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+        let free = name.starts_with("X-Amz-") || name == "x-id";
+        if seen.contains(&name) {
+            return Err(invalid("A query parameter stands there twice"));
+        }
+        if !free && !known.contains(&name.as_str()) {
+            return Err(not_implemented("A query parameter asks for what is not there"));
+        }
+        seen.push(name);
+    }
+    let has = |name: &str| seen.iter().any(|s| s == name);
+    if *method == Method::PUT && has("partNumber") != has("uploadId") {
+        return Err(invalid("partNumber and uploadId belong together"));
+    }
+    Ok(())
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -9,6 +9,7 @@ mod attributes;
 pub mod auth;
 mod body;
 mod buckets;
+mod chunks;
 mod complete;
 mod convert;
 mod copy;
@@ -42,12 +43,15 @@ use shared::attributes::Algorithm;
 use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
 use shared::wire::error::{ErrorCode, ErrorReply};
+use tokio::sync::Semaphore;
 
 use crate::master::Master;
 use finish::About;
 
 /// The largest XML document of a request: a completion of 10,000 parts with checksums.
 const DOCUMENT_BYTES_MAX: usize = 4 << 20;
+/// Documents in memory at once: 64 MiB.
+const DOCUMENTS_AT_ONCE: usize = 16;
 /// The region that clients are told where they ask and none was configured: S3's first.
 const REGION: &str = "us-east-1";
 
@@ -106,6 +110,8 @@ struct Inside {
     service: S3Service,
     /// For a request that the other one has let through.
     trusting: S3Service,
+    /// Documents that are read at once.
+    documents: Semaphore,
 }
 
 impl Face {
@@ -130,7 +136,13 @@ impl Face {
             trusting.set_host(host::Domain(domain.clone()));
         }
         let (service, trusting) = (builder.build(), trusting.build());
-        let _ = self.inside.set(Inside { master: Arc::clone(master), ops, service, trusting });
+        let _ = self.inside.set(Inside {
+            master: Arc::clone(master),
+            ops,
+            service,
+            trusting,
+            documents: Semaphore::new(DOCUMENTS_AT_ONCE),
+        });
         Ok(())
     }
 }
@@ -176,13 +188,15 @@ impl Inside {
             Err(error) => return refusal(error),
         };
         let form = form::is_form(&request, about);
-        let checked = if form { Ok(()) } else { guard::check(&self.master.config.s3, &request, about) };
+        let owner = self.ops.owner.as_str();
+        let settings = &self.master.config.s3;
+        let checked = if form { Ok(()) } else { guard::check(settings, owner, &request, about) };
         let mut answer = match checked {
             Ok(()) if form => form::receive(&self.ops, request, about).await.unwrap_or_else(refusal),
             Ok(()) => self.pass_on(request, about).await.unwrap_or_else(refusal),
             Err(error) => {
                 let (head, body) = request.into_parts();
-                ours::drain_unless_waiting(&head.headers, body);
+                body::refuse(&head, body);
                 refusal(error)
             }
         };
@@ -196,14 +210,20 @@ impl Inside {
         lenient::join_metadata(&mut head.headers);
         let again = lenient::without(&head, &lenient::odd(&head), about);
         let body = if document::is_one(&head, about) {
-            s3s::Body::from(document::checked(&head, incoming).await?)
+            if !document::may_come(&self.master, &head)? {
+                body::refuse(&head, incoming);
+                return Err(s3_error!(AccessDenied, "Access Denied"));
+            }
+            s3s::Body::from(document::checked(&head, incoming, &self.documents).await?)
         } else {
-            body::incoming(incoming)
+            body::incoming(&head, incoming)
         };
+        let admitted = auth::Admitted::default();
+        head.extensions.insert(admitted.clone());
         let answer = self.call(&self.service, Request::from_parts(head, body)).await;
         match again {
             // It was let through, and the library does not know such a header.
-            Some(again) if answer.status() == http::StatusCode::BAD_REQUEST => {
+            Some(again) if answer.status() == http::StatusCode::BAD_REQUEST && admitted.is_so() => {
                 Ok(self.call(&self.trusting, again).await)
             }
             _ => Ok(answer),

@@ -132,7 +132,7 @@ impl Ops {
         refuse_sse(input.sse_customer_algorithm.as_ref())?;
         let key = key_of(&input.bucket, &input.key)?;
         let number = number_of(input.part_number)?;
-        let length = length(input.content_length)?;
+        let length = length(&req.headers, input.content_length)?;
         let (id, upload) = self.upload(&key, &input.upload_id).await?;
         let mut declared = Declared::from_headers(&req.headers, req.trailing_headers, self.md5)?;
         declared.checksum = match (declared.checksum, upload.checksum) {

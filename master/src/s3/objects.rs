@@ -2,6 +2,7 @@
 //! from a volume to the client.
 
 use http::Method;
+use http::header::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -26,7 +27,7 @@ use crate::write::feed::{Frames, Source, Wanted};
 use crate::write::store::{Durable, store};
 
 /// Bytes of one PutObject or UploadPart (S3's limit).
-const PUT_BYTES_MAX: u64 = 5 << 30;
+pub const PUT_BYTES_MAX: u64 = 5 << 30;
 
 impl Ops {
     /// The bucket is there.
@@ -103,7 +104,7 @@ impl Ops {
         let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let described = described(&req.headers)?;
         let tags = tags_of_header(input.tagging.as_deref())?;
-        let length = length(input.content_length)?;
+        let length = length(&req.headers, input.content_length)?;
         let mut declared = Declared::from_headers(&req.headers, req.trailing_headers, self.md5)?;
         declared.checksum = declared.checksum.or(Some((Algorithm::Crc64Nvme, None)));
         self.may_write(&input.bucket, &key, &condition).await?;
@@ -238,8 +239,11 @@ pub fn tag_of(attributes: &Attributes, durable: &Durable) -> String {
 }
 
 /// Length of a body.
-pub fn length(stated: Option<i64>) -> S3Result<Option<u64>> {
-    let length = stated.map(|n| u64::try_from(n).map_err(|_| S3ErrorCode::InvalidArgument)).transpose()?;
+pub fn length(headers: &HeaderMap, stated: Option<i64>) -> S3Result<Option<u64>> {
+    // What is in the chunks; the body's own length counts their framing, or is not said.
+    let decoded = headers.get("x-amz-decoded-content-length").and_then(|v| v.to_str().ok()?.parse().ok());
+    let length =
+        decoded.or(stated).map(|n| u64::try_from(n).map_err(|_| S3ErrorCode::InvalidArgument)).transpose()?;
     if length.is_some_and(|n| n > PUT_BYTES_MAX) {
         return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
     }

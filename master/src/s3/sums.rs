@@ -201,42 +201,45 @@ impl Hashing {
         Self { idle: Some(hashers), busy: None, gathered: Vec::new(), bytes: 0, inline }
     }
 
-    async fn push(&mut self, bytes: &Bytes) {
+    async fn push(&mut self, bytes: &Bytes) -> S3Result<()> {
         if self.inline {
             if let Some(hashers) = &mut self.idle {
                 hashers.update(bytes);
             }
-            return;
+            return Ok(());
         }
         self.bytes += bytes.len();
         self.gathered.push(bytes.clone());
         if self.bytes >= BATCH_BYTES {
-            self.hand_over().await;
+            self.hand_over().await?;
         }
+        Ok(())
     }
 
-    async fn hand_over(&mut self) {
-        let mut hashers = self.wait().await;
+    async fn hand_over(&mut self) -> S3Result<()> {
+        let mut hashers = self.wait().await?;
         let gathered = std::mem::take(&mut self.gathered);
         self.bytes = 0;
         self.busy = Some(tokio::spawn(blocking(move || {
             gathered.iter().for_each(|bytes| hashers.update(bytes));
             hashers
         })));
+        Ok(())
     }
 
-    async fn wait(&mut self) -> Hashers {
-        match self.busy.take() {
-            Some(busy) => busy.await.unwrap_or_default(),
-            None => self.idle.take().unwrap_or_default(),
-        }
+    async fn wait(&mut self) -> S3Result<Hashers> {
+        let hashers = match self.busy.take() {
+            Some(busy) => busy.await.ok(),
+            None => self.idle.take(),
+        };
+        hashers.ok_or_else(|| S3ErrorCode::InternalError.into())
     }
 
-    async fn finish(&mut self) -> Sums {
+    async fn finish(&mut self) -> S3Result<Sums> {
         if !self.gathered.is_empty() {
-            self.hand_over().await;
+            self.hand_over().await?;
         }
-        self.wait().await.finish()
+        Ok(self.wait().await?.finish())
     }
 }
 
@@ -274,8 +277,15 @@ where
 {
     let verdict = Verdict::default();
     let hashing = Hashing::new(&declared);
-    let state =
-        Some(Checking { body: Box::pin(body), declared, hashing, verdict: verdict.clone(), bytes: 0 });
+    let state = Some(Checking {
+        body: Box::pin(body),
+        declared,
+        hashing,
+        verdict: verdict.clone(),
+        bytes: 0,
+        held: None,
+        whole: false,
+    });
     let stream = unfold(state, |state| async move {
         let mut checking = state?;
         match checking.next().await {
@@ -293,27 +303,44 @@ struct Checking<S> {
     hashing: Hashing,
     verdict: Verdict,
     bytes: u64,
+    /// The last bytes that came: a body that is as long as announced is whole to whoever receives it, so they go on only
+    /// when nothing is wrong with it.
+    held: Option<Bytes>,
+    whole: bool,
 }
 
 impl<S: futures_util::Stream<Item = Result<Bytes, S3Error>>> Checking<S> {
     /// The next bytes; none at the end of a body that is what was declared.
     async fn next(&mut self) -> S3Result<Option<Bytes>> {
-        let length = self.declared.length;
-        let Some(bytes) = self.body.next().await.transpose()? else {
-            if length.is_some_and(|n| n != self.bytes) {
+        loop {
+            if self.whole {
+                return Ok(None);
+            }
+            let Some(bytes) = self.body.next().await.transpose()? else {
+                self.end().await?;
+                return Ok(self.held.take());
+            };
+            self.bytes += bytes.len() as u64;
+            if self.declared.length.is_some_and(|n| n < self.bytes) {
                 return Err(incomplete());
             }
-            let sums = self.hashing.finish().await;
-            let checked = self.declared.check(&sums);
-            self.verdict.lock().0 = Some(sums);
-            return checked.map(|()| None);
-        };
-        self.bytes += bytes.len() as u64;
-        if length.is_some_and(|n| n < self.bytes) {
+            self.hashing.push(&bytes).await?;
+            if let Some(before) = self.held.replace(bytes) {
+                return Ok(Some(before));
+            }
+        }
+    }
+
+    /// Nothing more comes: it is what was declared, or an error.
+    async fn end(&mut self) -> S3Result<()> {
+        if self.declared.length.is_some_and(|n| n != self.bytes) {
             return Err(incomplete());
         }
-        self.hashing.push(&bytes).await;
-        Ok(Some(bytes))
+        let sums = self.hashing.finish().await?;
+        let checked = self.declared.check(&sums);
+        self.verdict.lock().0 = Some(sums);
+        self.whole = checked.is_ok();
+        checked
     }
 }
 

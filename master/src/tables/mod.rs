@@ -188,7 +188,7 @@ impl<'a> Tables<'a> {
         Ok(self.paths(kind, prefix).next().transpose()?.is_some())
     }
 
-    /// At most `limit` of the records whose keys begin with `prefix`, in order.
+    /// The first `limit` records whose keys begin with `prefix`, in order.
     ///
     /// # Errors
     /// When sled fails or a record is damaged.
@@ -198,17 +198,14 @@ impl<'a> Tables<'a> {
         prefix: &[u8],
         limit: usize,
     ) -> Result<Vec<T>, TableError> {
-        let mut found: Vec<_> = self.paths(kind, prefix).take(limit).collect::<Result<_, TableError>>()?;
-        // What this batch wrote came first.
-        found.sort_unstable();
-        let record = |path: Vec<u8>| {
-            let record = self.get(kind, &path[1..])?;
+        let record = |path: Result<Vec<u8>, TableError>| {
+            let record = self.get(kind, &path?[1..])?;
             record.ok_or(TableError::Damaged { kind, bytes: 0 })
         };
-        found.into_iter().map(record).collect()
+        self.paths(kind, prefix).take(limit).map(record).collect()
     }
 
-    /// Paths that begin so, each once, in no order.
+    /// Paths that begin so, in order: the same whatever is in sled already and what in this batch.
     fn paths<'s>(
         &'s self,
         kind: Kind,
@@ -217,12 +214,21 @@ impl<'a> Tables<'a> {
         let prefix = path(kind, prefix);
         let begins = prefix.clone();
         let changed = self.changes.range(prefix.clone()..).take_while(move |(p, _)| p.starts_with(&begins));
-        let written = changed.filter(|(_, change)| change.is_some()).map(|(p, _)| Ok(p.clone()));
-        let stored = self.tree.scan_prefix(prefix).keys().filter_map(|path| match path {
-            Ok(path) => (!self.changes.contains_key(&path[..])).then(|| Ok(path.to_vec())),
-            Err(e) => Some(Err(e.into())),
+        let mut written = changed.filter(|(_, change)| change.is_some()).map(|(p, _)| p).peekable();
+        let stored = self.tree.scan_prefix(prefix).keys().filter(|path| match path {
+            Ok(path) => !self.changes.contains_key(&path[..]),
+            Err(_) => true,
         });
-        written.chain(stored)
+        let mut stored = stored.peekable();
+        std::iter::from_fn(move || match (written.peek(), stored.peek()) {
+            (_, Some(Err(_))) => stored.next().map(|path| path.map(|p| p.to_vec()).map_err(Into::into)),
+            (Some(ours), Some(Ok(theirs))) if ours.as_slice() < &theirs[..] => {
+                written.next().map(|p| Ok(p.clone()))
+            }
+            (_, Some(Ok(_))) => stored.next().map(|path| path.map(|p| p.to_vec()).map_err(Into::into)),
+            (Some(_), None) => written.next().map(|p| Ok(p.clone())),
+            (None, None) => None,
+        })
     }
 
     /// Writes a record.

@@ -36,7 +36,17 @@ impl Uploads {
         if uploads.is_empty() {
             return Ok(false);
         }
-        Ok(matches!(self.master.change(Command::Scrap { uploads }).await, Ok(Outcome::Done)))
+        match self.master.change(Command::Scrap { uploads: uploads.clone() }).await {
+            Ok(Outcome::Damaged) => {}
+            outcome => return Ok(outcome.is_ok()),
+        }
+        // One of them stands in the others' way.
+        for upload in uploads {
+            if let Ok(Outcome::Damaged) = self.master.change(Command::Scrap { uploads: vec![upload] }).await {
+                tracing::error!(%upload, "the parts of a deleted upload cannot be read; their space is not given back");
+            }
+        }
+        Ok(false)
     }
 
     async fn expire(&mut self) -> Result<(), TableError> {

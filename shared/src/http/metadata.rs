@@ -74,8 +74,10 @@ impl Described {
             })
             .map(|(n, v)| Ok((n.as_str().to_owned(), text(n, v)?)))
             .collect::<Result<Vec<_>, MetadataError>>()?;
-        let bytes: usize = metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
-        if bytes > METADATA_BYTES_MAX || metadata.len() > METADATA_ENTRIES_MAX {
+        // What servers note beside it has room of its own in a record.
+        let own = metadata.iter().filter(|(n, _)| !n.starts_with(INTERNAL_PREFIX));
+        let (bytes, entries) = own.fold((0, 0), |(b, e), (n, v)| (b + n.len() + v.len(), e + 1));
+        if bytes > METADATA_BYTES_MAX || entries > METADATA_ENTRIES_MAX {
             return Err(MetadataError::TooLarge);
         }
         Ok(Self { content_type, metadata })

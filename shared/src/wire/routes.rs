@@ -105,15 +105,21 @@ pub const MANIFEST_NOTE: &str = "barge-internal-manifest";
 pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').find_map(|pair| {
         let (n, v) = pair.split_once('=').unwrap_or((pair, ""));
-        (n == name).then(|| {
-            percent_encoding::percent_decode_str(&v.replace('+', " ")).decode_utf8_lossy().into_owned()
-        })
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+        };
+        // A name may be written with escapes, too.
+        (n == name || n.contains(['%', '+']) && decoded(n) == name).then(|| decoded(v))
     })
 }
 
-/// The query without its ticket: what may stand in a log.
+/// What permits something to whoever reads it: tickets, and signatures of presigned links.
+const PERMITTING: [&str; 4] = [TICKET, "X-Amz-Signature", "X-Amz-Security-Token", "Signature"];
+
+/// The query without its ticket or signature: what may stand in a log.
 pub fn without_ticket(query: &str) -> String {
-    let kept: Vec<_> = query.split('&').filter(|p| p.split('=').next() != Some(TICKET)).collect();
+    let permits = |pair: &&str| PERMITTING.iter().any(|name| query_value(Some(pair), name).is_some());
+    let kept: Vec<_> = query.split('&').filter(|pair| !permits(pair)).collect();
     kept.join("&")
 }
 
@@ -129,5 +135,7 @@ mod tests {
         assert_eq!(query_value(q, "star"), None);
         assert_eq!(query_value(None, LIST), None);
         assert_eq!(without_ticket("list&ticket=secret&a=1"), "list&a=1");
+        assert_eq!(without_ticket("X-Amz-Date=1&X%2DAmz-Signature=secret"), "X-Amz-Date=1");
+        assert_eq!(query_value(Some("%73tart=a"), "start").as_deref(), Some("a"));
     }
 }

@@ -48,7 +48,9 @@ pub(super) const HEADER_PAGES_MAX: usize = 3;
 
 const _: () = {
     use shared::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX};
-    let text = KEY_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + METADATA_BYTES_MAX + 4 * METADATA_ENTRIES_MAX;
+    // And what servers note beside it.
+    let note = 4 + 128;
+    let text = KEY_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + METADATA_BYTES_MAX + 4 * METADATA_ENTRIES_MAX + note;
     assert!(HEADER_FIXED + text <= HEADER_PAGES_MAX * PAGE_BYTES - 512);
 };
 

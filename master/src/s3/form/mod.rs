@@ -5,12 +5,13 @@ mod policy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
@@ -36,9 +37,13 @@ use policy::Policy;
 
 /// Bytes of all fields in front of the file (S3's limit).
 const FIELDS_BYTES_MAX: usize = 20 << 10;
+/// Bytes in front of the file, framing included.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Fields of a form.
+const FIELDS_MAX: usize = 100;
 /// Headers that a form may name as fields.
-const HEADERS: [&str; 5] =
-    ["content-type", "cache-control", "content-disposition", "content-encoding", "expires"];
+const HEADERS: [&str; 6] =
+    ["content-type", "cache-control", "content-disposition", "content-encoding", "content-md5", "expires"];
 
 /// Whether a request is a form for a bucket.
 pub fn is_form<B>(request: &Request<B>, about: &About) -> bool {
@@ -69,17 +74,22 @@ fn malformed(e: &multer::Error) -> S3Error {
 }
 
 impl Form {
-    async fn read(kind: &str, body: Incoming) -> S3Result<Self> {
+    async fn read(kind: &str, head: &Parts, body: Incoming) -> S3Result<Self> {
         let boundary = multer::parse_boundary(kind).map_err(|e| malformed(&e))?;
-        let frames = super::body::incoming(body);
-        let stream = frames_of(frames);
+        let found = Arc::new(AtomicBool::new(false));
+        let stream = frames_of(super::body::incoming(head, body), Arc::clone(&found));
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(u64::MAX));
         let mut parts = Multipart::with_constraints(stream, boundary, limits);
         let (mut fields, mut bytes) = (BTreeMap::new(), 0);
         while let Some(mut field) = parts.next_field().await.map_err(|e| malformed(&e))? {
             let name = field.name().unwrap_or_default().to_ascii_lowercase();
             if name == "file" {
+                found.store(true, Ordering::Release);
                 return Ok(Self { fields, file: field });
+            }
+            bytes += name.len();
+            if fields.len() > FIELDS_MAX {
+                return Err(malformed(&multer::Error::FieldSizeExceeded { limit: 0, field_name: None }));
             }
             let mut value = Vec::new();
             while let Some(chunk) = field.chunk().await.map_err(|e| malformed(&e))? {
@@ -116,9 +126,28 @@ impl Form {
     }
 }
 
-fn frames_of(body: s3s::Body) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+/// The frames of a form's body, few of them before its file was found, and one at a time: whoever takes them gathers what
+/// is ready.
+fn frames_of(
+    body: s3s::Body,
+    found: Arc<AtomicBool>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     use http_body_util::BodyExt;
-    body.into_data_stream().map(|frame| frame.map_err(std::io::Error::other))
+    let state = (body.into_data_stream(), found, 0usize);
+    futures_util::stream::unfold(state, |(mut body, found, before)| async move {
+        tokio::task::yield_now().await;
+        let frame = body.next().await?;
+        let frame = frame.map_err(std::io::Error::other).and_then(|bytes| {
+            let lost = before > HEAD_BYTES_MAX && !found.load(Ordering::Acquire);
+            if lost {
+                Err(std::io::Error::other("the form has no file where one must be"))
+            } else {
+                Ok(bytes)
+            }
+        });
+        let before = before.saturating_add(frame.as_ref().map_or(0, Bytes::len));
+        Some((frame, (body, found, before)))
+    })
 }
 
 /// Stores the file of a form.
@@ -126,7 +155,7 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     let (head, body) = request.into_parts();
     let kind = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let bucket = about.bucket.as_deref().ok_or(S3ErrorCode::MethodNotAllowed)?;
-    let mut form = Form::read(kind, body).await?;
+    let mut form = Form::read(kind, &head, body).await?;
     let name = form.file.file_name().map(last_part).unwrap_or_default().to_owned();
     let key = form.field("key").ok_or_else(|| {
         invalid("Bucket POST must contain a field named 'key'. If it is specified, please check the order of the fields.")
@@ -159,7 +188,7 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     let attributes = ops.attributes(&verdict.sums(), tags);
     let commit = durable.commit(&wanted, &described);
     ops.commit(Store { commit, attributes: attributes.clone() }).await?;
-    let location = format!("{}{}", ops.master.public_url, wanted.key.to_path());
+    let location = ops.location(&head.headers, &wanted.key);
     Ok(answer(&fields, bucket, &key, &format!("\"{}\"", tag_of(&attributes, &durable)), &location))
 }
 

@@ -11,7 +11,7 @@ fn code(settings: &Settings, target: &str, headers: &[(&str, &str)]) -> Option<S
     }
     let request = request.body(()).unwrap();
     let about = About::of(&request, None, String::new());
-    check(settings, &request, &about).err().map(|e| e.code().as_str().to_owned())
+    check(settings, "owner", &request, &about).err().map(|e| e.code().as_str().to_owned())
 }
 
 fn v4(region: &str, signed: &str) -> String {
@@ -69,6 +69,16 @@ fn links() {
     let both = code(&any, &link("60"), &[("authorization", &v4("eu-1", "host")), ("x-amz-date", DATE)]);
     assert_eq!(both.as_deref(), Some("InvalidArgument"));
     assert_eq!(code(&any, &link("60"), &[("x-amz-meta-a", "1")]).as_deref(), Some("AccessDenied"));
+}
+
+#[test]
+fn names_are_what_they_say_however_they_are_written() {
+    let any = Settings::default();
+    let hidden = link("604801").replace("X-Amz-Signature", "X%2DAmz-Signature");
+    assert_eq!(code(&any, &hidden, &[]).as_deref(), Some("AuthorizationQueryParametersError"));
+    assert_eq!(code(&any, "/b/k?AWSAccess%4BeyId=BK", &[]).as_deref(), Some("InvalidRequest"));
+    let owner = |name| code(&any, "/b/k", &[("x-amz-expected-bucket-owner", name)]);
+    assert_eq!((owner("owner"), owner("other").as_deref()), (None, Some("AccessDenied")));
 }
 
 #[test]

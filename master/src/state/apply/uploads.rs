@@ -13,6 +13,7 @@ use shared::tombstone::Tombstone;
 
 use super::{apply_commit, counted, discard, in_bucket, refuse};
 use crate::state::command::{Outcome, Store};
+use crate::tables::bucket::{self, Bucket};
 use crate::tables::meta::Progress;
 use crate::tables::object::{Blob, Parts};
 use crate::tables::upload::{PartRecord, Upload};
@@ -26,8 +27,12 @@ pub(super) fn apply_begin(
     upload: &Upload,
 ) -> Result<Outcome, TableError> {
     progress.last_blob = progress.last_blob.max(Some(id));
-    if !in_bucket(tables, key)? {
+    let Some(name) = bucket::of(key).filter(|_| in_bucket(tables, key).is_ok_and(|there| there)) else {
         return Ok(Outcome::NoBucket);
+    };
+    // A bucket that only has values must not go with the last of them while this is under way.
+    if tables.bucket_record(name)?.is_none() {
+        tables.put_bucket(name, &Bucket::new(id.created()));
     }
     tables.put_upload(key, id, upload);
     Ok(Outcome::Done)
