@@ -26,9 +26,9 @@ use store::Store;
 async fn bucket(name: &str) -> (Store, AmazonS3) {
     let store = Store::start(&format!("object-store-{name}")).await;
     let bucket = "of-object-store";
-    make_bucket(&store, bucket).await;
     // Its HTTP client wants to know of one, although the tests speak none; another test may have said so before.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    make_bucket(&store, bucket).await;
     let client = client(&store, bucket).build().expect("a client");
     (store, client)
 }

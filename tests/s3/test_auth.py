@@ -130,6 +130,41 @@ def test_a_header_of_amazon_was_added(s3, bucket):
     nothing_in(s3, bucket)
 
 
+UNSIGNED = {
+    "a link that is none": (
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=A/20250101/us-east-1/s3/aws4_request&X-Amz-Date=x"
+        "&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=zz",
+        [],
+    ),
+    "no digest of the body": (
+        "",
+        [
+            ("x-amz-date", sigv4.stamp(sigv4.now())),
+            (
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=AK/20220101/us-east-1/s3/aws4_request, "
+                "SignedHeaders=host;x-amz-date, Signature=00",
+            ),
+        ],
+    ),
+    "nothing": ("", []),
+}
+ODD = [("range", "items=0-5"), ("range", "bytes=0-1,3-4"), ("if-modified-since", "yesterday")]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("name", UNSIGNED)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_passed_over_lets_nobody_pass(s3, bucket, method, name, odd):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"content")
+    query, headers = UNSIGNED[name]
+    for more in ("", "tagging", "attributes"):
+        where = f"/{bucket}/k{query}" + (("&" if query else "?") + more if more else "")
+        answer = wire.exchange(method, where, [("host", wire.HOST), *headers, odd])
+        assert answer.status in (400, 403), answer
+        assert b"content" not in answer.body
+
+
 def test_an_ordinary_header_may_be_added(s3, bucket):
     assert put(bucket, [*headers_for(bucket), ("user-agent", "proxy/1.0"), ("via", "1.1 x")]).status == 200
 
