@@ -161,7 +161,7 @@ impl Upload {
 /// Answers with a redirect to the first volume, before any byte of the body.
 fn send_on(master: &Master, upload: &Upload, asked: bool) -> Result<Response<Body>, ErrorReply> {
     let Granted { chain, target, .. } =
-        grant(master, &upload.wanted(), &[]).map_err(|e| e.for_key(&upload.key))?;
+        grant(master, &upload.wanted(), &[], false).map_err(|e| e.for_key(&upload.key))?;
     master.metrics.uploads_redirected.inc();
     tracing::debug!(key = %upload.key, volume = chain[0].address, asked, "upload redirected");
     Ok(redirect(

@@ -71,6 +71,8 @@ pub struct WriteGrant {
     pub wanted: u8,
     /// Copies without which the upload fails.
     pub min_replicas: u8,
+    /// Whether the sender may say what only servers say of a record: a master that commits itself.
+    pub notes: bool,
 }
 
 /// A volume's signed statement that a blob is durable on it.
@@ -207,6 +209,7 @@ mod tests {
                 condition: WriteCondition::Absent,
                 wanted: 3,
                 min_replicas: 2,
+                notes: false,
             }),
         }
     }

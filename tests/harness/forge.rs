@@ -54,6 +54,7 @@ impl Forge {
             condition: WriteCondition::None,
             wanted: u8::try_from(places.len()).expect("a few"),
             min_replicas: u8::try_from(places.len()).expect("a few"),
+            notes: false,
         };
         self.ticket(Operation::Write(grant))
     }

@@ -90,7 +90,7 @@ impl Ops {
         self.in_bucket(&input.bucket).await?;
         // Where the ring would put them now is where they go together.
         let wanted = plain(key.clone(), None);
-        let granted = grant(&self.master, &wanted, &[]).map_err(from_reply)?;
+        let granted = grant(&self.master, &wanted, &[], false).map_err(from_reply)?;
         let copies = u8::try_from(self.master.config.replication.wanted()).unwrap_or(u8::MAX);
         let upload = Upload {
             content_type: described.content_type,

@@ -11,7 +11,7 @@ use shared::work::{Progress, Worker, blocking};
 
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
-use crate::tables::{TableError, bucket, upload};
+use crate::tables::{TableError, bucket, meta, upload};
 
 /// Condemned uploads that one command may finish: most have few parts.
 const AT_ONCE: usize = 64;
@@ -69,9 +69,14 @@ impl Uploads {
 /// Uploads that are older than their bucket, or the cluster, permits; and those whose bucket is gone.
 fn expired(tree: &sled::Tree, now: Timestamp, expiry: Duration) -> Result<Vec<(Key, BlobId)>, TableError> {
     let mut old = Vec::new();
+    let gap = meta::gap(tree)?;
     let mut of: Option<(String, Option<bucket::Bucket>)> = None;
     for item in upload::after(tree, "", None) {
         let (key, id, _) = item?;
+        // It may have been completed in a time of which nothing is known: its parts are somebody's then.
+        if gap.is_some_and(|gap| gap.covers(id)) {
+            continue;
+        }
         let name = bucket::of(&key).unwrap_or_default();
         if of.as_ref().is_none_or(|(known, _)| known != name) {
             of = Some((name.to_owned(), bucket::read(tree, name)?));

@@ -18,7 +18,7 @@ use shared::limits::{
 };
 use shared::ticket::{Link, Operation, Ticket, WriteGrant};
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
-use shared::wire::routes::TICKET;
+use shared::wire::routes::{CHAIN_HEADER, TICKET};
 
 use crate::cluster::Reachable;
 use crate::master::Master;
@@ -54,11 +54,16 @@ pub struct Granted {
     pub target: String,
 }
 
-/// Picks the volumes and writes the ticket.
+/// Picks the volumes and writes the ticket; `notes`: for who commits itself.
 ///
 /// # Errors
 /// When there are too few volumes, or no room.
-pub fn grant(master: &Master, wanted: &Wanted, avoid: &[VolumeId]) -> Result<Granted, ErrorReply> {
+pub fn grant(
+    master: &Master,
+    wanted: &Wanted,
+    avoid: &[VolumeId],
+    notes: bool,
+) -> Result<Granted, ErrorReply> {
     let length = wanted.length.unwrap_or(0);
     let bytes = length + length / BLOCK_BYTES as u64 * 8 + RECORD_OVERHEAD_BYTES;
     let replication = master.config.replication;
@@ -71,6 +76,7 @@ pub fn grant(master: &Master, wanted: &Wanted, avoid: &[VolumeId]) -> Result<Gra
         condition: wanted.condition.clone(),
         wanted: small(replication.wanted()),
         min_replicas: small(replication.min()),
+        notes,
     };
     let ticket = master.ticket(master.sequencer.next_blob()?, wanted.hops, Operation::Write(grant));
     let sealed = ticket.seal(&master.config.secret, &wanted.key);
@@ -181,7 +187,7 @@ pub async fn feed(
 ) -> Result<(Granted, Answer), ErrorReply> {
     let mut avoid = Vec::new();
     loop {
-        let granted = grant(master, wanted, &avoid)?;
+        let granted = grant(master, wanted, &avoid, headers.contains_key(CHAIN_HEADER))?;
         let first = &granted.chain[0];
         let url = format!("{}{}", first.address, granted.target);
         let pipe = Pipe::open(master.peers.http(), method.clone(), &url, headers.clone(), wanted.length);

@@ -114,8 +114,8 @@ async fn accept(
     };
     let mut declared = Declared::from_headers(&headers)?;
     declared.blake3 = declared.blake3.or(grant.digest);
-    // What came down a chain is committed by whoever sent it, and may say more.
-    let peer = headers.contains_key(CHAIN_HEADER);
+    // A master that commits itself may say more; so may whoever hands on what it said.
+    let peer = grant.notes && headers.contains_key(CHAIN_HEADER);
     let taken = if peer { Described::from_peer(&headers) } else { Described::from_headers(&headers) };
     let described = taken.map_err(|e| {
         ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again")
