@@ -72,8 +72,9 @@ pub async fn become_voter(master: Arc<Master>) {
         if right && (group.votes(group.id()) || master.config.wait) {
             return;
         }
-        // It was taken out, and nobody has told it to join again.
-        if members.get_node(&group.id()).is_none() && config.is_empty() {
+        // It was taken out, and nobody has told it to join again; right after a start it is not known yet who belongs.
+        let taken_out = known.log_id().is_some() && members.get_node(&group.id()).is_none();
+        if taken_out && config.is_empty() {
             return;
         }
         config.extend(group.addresses().into_iter().map(|p| p.address));

@@ -6,6 +6,7 @@ Headers, ranges and conditions have modules of their own.
 import base64
 import datetime
 import hashlib
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ import pytest
 
 import sigv4
 import wire
+from conftest import connect
 from expect import absent, body, keys, nothing_in, refused
 
 SIZES = [0, 1, 5, 4095, 4096, 4097, 65535, 65536, 65537, (1 << 20) + 1, 9 << 20]
@@ -227,3 +229,16 @@ def test_one_connection_carries_refusals_and_successes(s3, bucket):
         s3.put_object(Bucket=bucket, Key="k", Body=b"%d" % n)
         assert body(s3, bucket, "k") == b"%d" % n
         s3.delete_object(Bucket=bucket, Key="k")
+
+
+def test_one_connection_for_what_waits_to_be_called(bucket):
+    """botocore sends `Expect: 100-continue` with every body, an empty one too; after an answer that comes instead of the
+    call it reads the next one wrongly, unless the connection ended."""
+    alone = connect(max_pool_connections=1)
+    text = io.BytesIO(b"x" * 100_000)
+    tags = [alone.put_object(Bucket=bucket, Key=f"{n}", Body=io.BytesIO(b""))["ETag"] for n in range(2)]
+    assert tags == [digest(b"")] * 2
+    assert alone.put_object(Bucket=bucket, Key="k", Body=text)["ETag"] == digest(text.getvalue())
+    refused(412, "PreconditionFailed", alone.put_object, Bucket=bucket, Key="k", Body=text, IfNoneMatch="*")
+    text.seek(0)
+    assert alone.put_object(Bucket=bucket, Key="k", Body=text)["ETag"] == digest(text.getvalue())

@@ -1,14 +1,16 @@
 //! Bodies between the S3 library and ours: a request's, with our limits on how slow it may be, and an answer's.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::header::EXPECT;
+use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
-use http_body::Frame;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3ErrorCode, s3_error};
@@ -20,12 +22,33 @@ use super::error::custom;
 /// As the library has it.
 type StdError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// Whether the body of a request with `Expect: 100-continue` was called for. When it was not, the answer that comes
+/// instead ends the connection: botocore, which would use it again, takes the status of this answer for the next one's.
+#[derive(Clone, Debug, Default)]
+pub struct Called(Arc<AtomicBool>);
+
+impl Called {
+    /// Watches over a request, if it waits to be called.
+    pub fn watch<B>(request: &mut Request<B>) -> Option<Self> {
+        let waits = request.headers().contains_key(EXPECT);
+        waits.then(|| request.extensions_mut().get_or_insert_default::<Self>().clone())
+    }
+
+    /// Ends the connection with this answer, if nobody called for a body.
+    pub fn end<B>(self, answer: &mut Response<B>) {
+        if !self.0.load(Ordering::Acquire) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
 /// A request's body while it is read. What is not read to its end is read on for a moment, so that a client that is still
 /// sending sees its answer.
 struct Held {
     body: Option<Incoming>,
     /// The client sends its body only when it is called for.
     waits: bool,
+    called: Option<Called>,
     pace: Pace,
 }
 
@@ -40,6 +63,10 @@ impl Drop for Held {
 impl Held {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let Some(body) = &mut self.body else { return Ok(None) };
+        // An empty body is not called for.
+        if let Some(called) = self.called.take().filter(|_| !body.is_end_stream()) {
+            called.0.store(true, Ordering::Release);
+        }
         let next = body::next(body).await;
         // Whoever waited has been told to send.
         self.waits = false;
@@ -71,7 +98,12 @@ pub enum Cut {
 /// A request's body, cut when it is idle or too slow, and in small chunks.
 pub fn incoming(head: &Parts, body: Incoming) -> s3s::Body {
     let length = http_body::Body::size_hint(&body);
-    let held = Held { body: Some(body), waits: head.headers.contains_key(EXPECT), pace: Pace::default() };
+    let held = Held {
+        body: Some(body),
+        waits: head.headers.contains_key(EXPECT),
+        called: head.extensions.get().cloned(),
+        pace: Pace::default(),
+    };
     let stream = futures_util::stream::unfold(Some(held), |state| async move {
         let mut held = state?;
         match held.next().await {

@@ -81,7 +81,7 @@ pub fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &
 
 /// Queries that change what is done, by method: of an object ...
 const OF_OBJECTS: [(Method, &[&str]); 3] = [
-    (Method::PUT, &["partNumber", "uploadId", "tagging", "acl", "retention", "legal-hold"]),
+    (Method::PUT, &["partNumber", "uploadId", "tagging", "acl", "retention", "legal-hold", "versionId"]),
     (Method::POST, &["uploads", "uploadId"]),
     (Method::DELETE, &["uploadId", "versionId", "tagging"]),
 ];
@@ -130,6 +130,9 @@ fn queries<B>(request: &Request<B>, about: &About) -> S3Result<()> {
         seen.push(name);
     }
     let has = |name: &str| seen.iter().any(|s| s == name);
+    if *method == Method::PUT && has("versionId") && !has("tagging") {
+        return Err(not_implemented("Only the tags of a version can be put"));
+    }
     if *method == Method::PUT && has("partNumber") != has("uploadId") {
         return Err(invalid("partNumber and uploadId belong together"));
     }

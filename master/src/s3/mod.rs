@@ -157,7 +157,7 @@ fn config() -> Arc<StaticConfigProvider> {
 impl Service for Face {
     async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
         let Some(inside) = self.inside.get() else {
@@ -171,8 +171,10 @@ impl Service for Face {
         };
         let id = context.request_id.to_string();
         let about = About::of(&request, inside.master.config.s3.domain.as_deref(), id.clone());
+        let waits = body::Called::watch(&mut request);
         let answer = inside.answer(request, &about).await;
         let mut answer = about.finish(answer).await;
+        waits.into_iter().for_each(|called| called.end(&mut answer));
         if let Ok(id) = HeaderValue::from_str(&id) {
             answer.headers_mut().insert("x-amz-request-id", id);
         }
