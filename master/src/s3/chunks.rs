@@ -13,6 +13,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 const SIGNED_BYTES_MAX: u64 = 16 << 20;
 /// A chunk's line has at most so many bytes.
 const LINE_BYTES_MAX: usize = 1024;
+/// What stands behind a chunk's bytes.
+const CHUNK_END: &[u8] = b"\r\n";
 
 /// The framing is wrong, or a signed chunk is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,17 +80,15 @@ impl Cutter {
     fn take_line(&mut self, bytes: &mut Bytes, out: &mut Vec<Bytes>) -> Result<(), BadChunks> {
         let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
         self.line.extend_from_slice(&bytes.split_to(end));
-        if self.line.len() > LINE_BYTES_MAX {
+        let is_end = self.at == At::End;
+        if self.line.len() > LINE_BYTES_MAX || (is_end && !CHUNK_END.starts_with(&self.line)) {
             return Err(BadChunks);
         }
         if !self.line.ends_with(b"\n") {
             return Ok(());
         }
         let line = self.line.split().freeze();
-        if self.at == At::End {
-            if &line[..] != b"\r\n" {
-                return Err(BadChunks);
-            }
+        if is_end {
             self.at = At::Line;
             out.push(line);
             return Ok(());
