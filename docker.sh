@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A Barge cluster on this machine: one master or three, and N volumes, each in a container of its own, on
-# a network of their own. Reached from this machine only: http://localhost:3000.
+# a network of their own. Reached from this machine only: http://localhost:3000, and http://localhost:9000 for S3.
 #
 # The containers share one image that holds three static binaries, built here from these sources.
 # Values and metadata are kept in named docker volumes; `down` removes them.
@@ -14,6 +14,8 @@ readonly LABEL=barge.cluster=local
 readonly MASTER=barge-master
 readonly MASTER_PORT=3000
 readonly MORE_MASTERS_PORT=3100
+readonly S3_PORT=9000
+readonly MORE_S3_PORT=9100
 readonly MASTERS_MAX=7
 readonly STATE=.docker
 readonly BINS=target/barge-bins
@@ -33,7 +35,7 @@ usage: ./docker.sh VERB
   up [--masters M] [--volumes N]
                      build, start M masters (1) and N volumes (3), wait until they take values
   status             the containers, and what the master thinks of its volumes
-  demo               put, get, list and delete a value of 64 MiB with curl, and check every answer
+  demo               put, get, list and delete a value of 64 MiB with curl, get it by S3 too, and check every answer
   kill V             kill a container at once, as a power cut would: kill volume2
   start V            start it again
   logs [V]           what they have to say: all of them, or one (master, master2, volume1, ...)
@@ -123,13 +125,16 @@ exists() { docker container inspect "$1" >/dev/null 2>&1; }
 
 running() { [[ $(docker container inspect --format '{{.State.Running}}' "$1" 2>/dev/null) == true ]]; }
 
-# run NAME PORT PROGRAM ARGUMENTS...: makes it so. A container that runs what is wanted is left alone,
-# one of another image or with other arguments is replaced; its data stays.
+# run NAME PORTS PROGRAM ARGUMENTS...: makes it so; of several ports, in one word, the first is its own. A container
+# that runs what is wanted is left alone, one of another image or with other arguments is replaced; its data stays.
 run() {
-  local name=$1 port=$2 program=$3 image wanted
+  local name=$1 port=${2%% *} ports=$2 program=$3 image wanted number
+  local -a published=()
   shift 3
+  # Ports on 127.0.0.1 only: there are no access keys, so nobody else may reach them.
+  for number in $ports; do published+=(--publish "127.0.0.1:$number:$number"); done
   image=$(docker image inspect --format '{{.Id}}' "$IMAGE")
-  wanted=$(printf '%s\n' "$image" "$port" "$program" "$@" | sha256sum | cut -c 1-16)
+  wanted=$(printf '%s\n' "$image" "$ports" "$program" "$@" | sha256sum | cut -c 1-16)
   if exists "$name"; then
     [[ $(docker container inspect --format '{{index .Config.Labels "barge.cluster"}}' "$name") == local ]] ||
       die "a container named $name exists and is not ours: rename or remove it"
@@ -140,10 +145,9 @@ run() {
     docker stop --time 30 "$name" >/dev/null
     docker rm "$name" >/dev/null
   fi
-  # Ports on 127.0.0.1 only: there are no access keys, so nobody else may reach them.
   docker run --detach --name "$name" --hostname "$name" --network "$NETWORK" \
     --label "$LABEL" --label "barge.wanted=$wanted" \
-    --publish "127.0.0.1:$port:$port" \
+    "${published[@]}" \
     --mount "type=volume,source=barge-data-$name,target=/data,volume-label=$LABEL" \
     --mount "type=bind,source=$PWD/$STATE/secret,target=/run/barge-secret,readonly" \
     --read-only --entrypoint "/$program" "$IMAGE" \
@@ -174,6 +178,9 @@ master_name() { if (($1 == 1)); then echo "$MASTER"; else echo "$MASTER$1"; fi; 
 
 master_port() { if (($1 == 1)); then echo "$MASTER_PORT"; else echo $((MORE_MASTERS_PORT + $1)); fi; }
 
+# Where the n-th master speaks S3.
+s3_port() { if (($1 == 1)); then echo "$S3_PORT"; else echo $((MORE_S3_PORT + $1)); fi; }
+
 # How containers reach the masters 1 to N, separated by commas.
 master_list() {
   local n list=
@@ -183,12 +190,12 @@ master_list() {
   echo "$list"
 }
 
-# How this machine reaches a master that runs.
-url() {
+# The number of a master that runs.
+live_master() {
   local n
   for ((n = 1; n <= MASTERS_MAX; n++)); do
     if running "$(master_name "$n")"; then
-      echo "http://localhost:$(master_port "$n")"
+      echo "$n"
       return
     fi
   done
@@ -276,7 +283,8 @@ verb_up() {
   local -a alone=()
   ((masters == 1)) || alone=(--wait)
   for ((n = 1; n <= masters; n++)); do
-    run "$(master_name "$n")" "$(master_port "$n")" master \
+    run "$(master_name "$n")" "$(master_port "$n") $(s3_port "$n")" master \
+      --s3-listen "0.0.0.0:$(s3_port "$n")" \
       --advertise "http://$(master_name "$n"):$(master_port "$n")" \
       --replicas $((volumes < 2 ? volumes : 2)) "${alone[@]}"
   done
@@ -297,6 +305,8 @@ Barge is ready on $base
   curl -L $base/KEY -o FILE          # fetch it
   curl -L -X DELETE $base/KEY        # delete it; its space is back at once
 
+S3 is spoken on http://localhost:$S3_PORT: any key id, with the secret bargebarge.
+
   ./docker.sh demo                # all of that, checked
   ./docker.sh kill volume2        # then demo again
   ./docker.sh down                # stop; REMOVES THE DATA
@@ -304,14 +314,11 @@ TEXT
 }
 
 verb_status() {
-  local base
-  base=$(url)
+  local n
+  n=$(live_master)
   docker ps --all --filter "label=$LABEL" --format 'table {{.Names}}\t{{.Status}}\t{{.Ports}}'
   echo
-  local n
-  for ((n = 1; n <= MASTERS_MAX; n++)); do
-    if [[ $base == *:$(master_port "$n") ]]; then barge "$n" cluster status; fi
-  done
+  barge "$n" cluster status
 }
 
 # call WANTED FILE ARGUMENTS...: curl, the answer's body into FILE; its status must match WANTED.
@@ -327,8 +334,9 @@ call() {
 verb_demo() {
   demo_dir=$(mktemp -d)
   trap 'rm -rf "$demo_dir"' EXIT
-  local key sum answer=$demo_dir/answer URL
-  URL=$(url)
+  local key sum answer=$demo_dir/answer n URL
+  n=$(live_master)
+  URL=http://localhost:$(master_port "$n")
   key=demo/$(date +%s)-$$
   head -c $((64 << 20)) /dev/urandom >"$demo_dir/value"
   sum=$(sha256sum <"$demo_dir/value")
@@ -339,6 +347,9 @@ verb_demo() {
   call 200 "$demo_dir/back" "$URL/$key"
   [[ $(sha256sum <"$demo_dir/back") == "$sum" ]] || die "$key came back with other bytes"
   echo "get     the same bytes (SHA-256 ${sum%% *})"
+  call 200 "$demo_dir/back" "http://localhost:$(s3_port "$n")/$key"
+  [[ $(sha256sum <"$demo_dir/back") == "$sum" ]] || die "$key came back by S3 with other bytes"
+  echo "get     the same bytes by S3, as an object of the bucket demo"
   call 200 "$answer" "$URL/demo/?list"
   grep --quiet --fixed-strings "\"$key\"" "$answer" || { cat "$answer" >&2; die "$key is not in the list"; }
   echo "list    names it"

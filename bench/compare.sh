@@ -19,14 +19,6 @@ die() {
   exit 1
 }
 
-nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
-if [[ -z $nginx ]]; then
-  ((EUID == 0)) || die "nginx is not installed; run: sudo apt-get install nginx-full"
-  echo "installing nginx-full" >&2
-  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q nginx-full; } >&2 </dev/null ||
-    die "nginx-full could not be installed"
-  nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || die "nginx-full has no nginx"
-fi
 command -v python3 >/dev/null || die "python3 is needed: apt-get install python3"
 readonly WEED=target/bench-venv/bin/weed
 if [[ ! -x $WEED ]]; then
@@ -42,9 +34,19 @@ if [[ ${1:-} == s3 ]]; then
   readonly S3S_FS=target/bench-tools/bin/s3s-fs S3S_FS_VERSION=0.14.1
   if [[ ! -x $S3S_FS ]]; then
     echo "installing s3s-fs into target/bench-tools (a few minutes)" >&2
-    cargo install --quiet --locked --root target/bench-tools --features binary "s3s-fs@$S3S_FS_VERSION" >&2 ||
+    cargo install --quiet --locked --root target/bench-tools --target-dir target/bench-tools/build --features binary "s3s-fs@$S3S_FS_VERSION" >&2 ||
       die "s3s-fs could not be installed"
   fi
   what=(--s3s-fs "$S3S_FS" --s3s-fs-version "$S3S_FS_VERSION")
+else
+  nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
+  if [[ -z $nginx ]]; then
+    ((EUID == 0)) || die "nginx is not installed; run: sudo apt-get install nginx-full"
+    echo "installing nginx-full" >&2
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q nginx-full; } >&2 </dev/null ||
+      die "nginx-full could not be installed"
+    nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || die "nginx-full has no nginx"
+  fi
+  what=(--nginx "$nginx")
 fi
-exec python3 bench/compare.py --nginx "$nginx" --weed "$WEED" --binaries target/release "${what[@]}" "$@"
+exec python3 bench/compare.py --weed "$WEED" --binaries target/release "${what[@]}" "$@"

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod key;
 pub mod limits;
 pub mod manifest;
+pub mod md5;
 pub mod range;
 pub mod ring;
 pub mod secret;

@@ -366,3 +366,6 @@ const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_TIMEOUT.as_millis());
 const _: () =
     assert!(HEARTBEAT_INTERVAL.as_millis() + HEARTBEAT_TIMEOUT.as_millis() < DOWN_AFTER.as_millis());
+
+/// So long a value's bytes wait for those of others before its MD5 is computed. At 100 MB/s each brings a batch in this time.
+pub const MD5_GATHERING: Duration = Duration::from_millis(5);

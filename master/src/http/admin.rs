@@ -22,6 +22,7 @@ use shared::wire::master::{
     HeartbeatResponse,
 };
 use shared::wire::volume::VolumeReport;
+use shared::work::blocking;
 
 use crate::change::Left;
 use crate::cluster::Reachable;
@@ -191,7 +192,10 @@ pub(super) async fn copies(
     master.group.current().await?;
     let tree = master.database.tree();
     let key = replica::read(&tree, volume, blob)?.ok_or_else(unknown)?;
-    let (held, blake3, content_type, metadata) = written(&tree, &key, blob)?.ok_or_else(unknown)?;
+    let of = key.clone();
+    // A part is found by looking at all that its value has.
+    let found = blocking(move || written(&tree, &of, blob)).await?;
+    let (held, blake3, content_type, metadata) = found.ok_or_else(unknown)?;
     let others: Vec<_> = held.replicas.iter().copied().filter(|v| *v != volume).collect();
     let source = |replica: Reachable| {
         let target = master.target(&key, blob, 0, Operation::Read(replica.volume));

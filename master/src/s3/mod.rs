@@ -42,6 +42,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use shared::attributes::Algorithm;
 use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
+use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use tokio::sync::Semaphore;
 
@@ -75,6 +76,8 @@ pub(crate) struct Ops {
     region: String,
     /// Whether entity tags are MD5.
     md5: bool,
+    /// What computes it.
+    md5s: Arc<Pool>,
 }
 
 impl Ops {
@@ -85,6 +88,7 @@ impl Ops {
             owner: master.cluster.id().to_string(),
             region: settings.region.clone().unwrap_or_else(|| REGION.to_owned()),
             md5: !settings.blake3_etags,
+            md5s: Arc::default(),
         }
     }
 

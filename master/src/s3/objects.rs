@@ -79,7 +79,7 @@ impl Ops {
     ) -> S3Result<(Durable, Sums)> {
         let body = body.unwrap_or_else(|| StreamingBlob::from(Body::empty()));
         let declared = Declared { length: wanted.length, ..declared };
-        let (frames, verdict) = checked(super::body::frames(body), declared);
+        let (frames, verdict) = checked(super::body::frames(body), declared, &self.md5s);
         let stored = store(&self.master, wanted, described, Source::new(Frames::Stream(frames))).await;
         match stored {
             Ok(durable) => Ok((durable, verdict.sums())),

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
 use http::HeaderMap;
-use md5::{Digest as _, Md5};
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use shared::attributes::{Algorithm, Checksum};
+use shared::md5::{Pool, Stream};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::work::blocking;
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::algorithms::{ALGORITHMS, Hasher, decoded, named, sum_bytes};
 use super::error::custom;
 
-/// Bytes that are hashed in one go on a blocking thread.
+/// Bytes that are hashed in one go.
 const BATCH_BYTES: usize = 512 << 10;
 
 /// What a body must be.
@@ -155,91 +155,82 @@ pub struct Sums {
     pub checksum: Option<Checksum>,
 }
 
-/// What is being computed.
-#[derive(Default)]
-struct Hashers {
-    md5: Option<Md5>,
-    checksum: Option<(Algorithm, Hasher)>,
-}
-
-impl Hashers {
-    fn update(&mut self, bytes: &[u8]) {
-        if let Some(md5) = &mut self.md5 {
-            md5.update(bytes);
-        }
-        if let Some((_, hasher)) = &mut self.checksum {
-            hasher.update(bytes);
-        }
-    }
-
-    fn finish(self) -> Sums {
-        let checksum = self.checksum.map(|(algorithm, hasher)| Checksum {
-            algorithm,
-            composite: None,
-            sum: hasher.finish(),
-        });
-        Sums { md5: self.md5.map(|md5| md5.finalize().into()), checksum }
-    }
-}
-
-/// Hashes on the blocking pool while the next bytes come: one piece under way, one being gathered.
+/// Computes what is wanted of a body on other threads while its next bytes come: one batch under way, one being gathered.
 struct Hashing {
-    idle: Option<Hashers>,
-    busy: Option<JoinHandle<Hashers>>,
+    md5: Option<Stream>,
+    checksum: Option<(Algorithm, Summing)>,
     gathered: Vec<Bytes>,
     bytes: usize,
-    /// CRCs alone are faster than handing them over.
-    inline: bool,
+}
+
+/// A checksum under way.
+enum Summing {
+    /// It is computed faster than it would be handed over.
+    Here(Hasher),
+    Elsewhere(JoinHandle<Hasher>),
 }
 
 impl Hashing {
-    fn new(declared: &Declared) -> Self {
-        let checksum = declared.checksum.as_ref().map(|(a, _)| (*a, Hasher::new(*a)));
-        let inline =
-            declared.md5.is_none() && !matches!(checksum, Some((Algorithm::Sha1 | Algorithm::Sha256, _)));
-        let hashers = Hashers { md5: declared.md5.map(|_| Md5::new()), checksum };
-        Self { idle: Some(hashers), busy: None, gathered: Vec::new(), bytes: 0, inline }
+    fn new(declared: &Declared, pool: &Arc<Pool>) -> Self {
+        let checksum = declared.checksum.as_ref().map(|(a, _)| (*a, Summing::Here(Hasher::new(*a))));
+        let md5 = declared.md5.map(|_| pool.stream());
+        Self { md5, checksum, gathered: Vec::new(), bytes: 0 }
     }
 
     async fn push(&mut self, bytes: &Bytes) -> S3Result<()> {
-        if self.inline {
-            if let Some(hashers) = &mut self.idle {
-                hashers.update(bytes);
-            }
-            return Ok(());
+        let mut later = self.md5.is_some();
+        match &mut self.checksum {
+            Some((Algorithm::Sha1 | Algorithm::Sha256, _)) => later = true,
+            Some((_, Summing::Here(hasher))) => hasher.update(bytes),
+            _ => {}
         }
-        self.bytes += bytes.len();
-        self.gathered.push(bytes.clone());
-        if self.bytes >= BATCH_BYTES {
-            self.hand_over().await?;
+        if later {
+            self.bytes += bytes.len();
+            self.gathered.push(bytes.clone());
         }
-        Ok(())
+        if self.bytes >= BATCH_BYTES { self.hand_over().await } else { Ok(()) }
     }
 
     async fn hand_over(&mut self) -> S3Result<()> {
-        let mut hashers = self.wait().await?;
-        let gathered = std::mem::take(&mut self.gathered);
         self.bytes = 0;
-        self.busy = Some(tokio::spawn(blocking(move || {
-            gathered.iter().for_each(|bytes| hashers.update(bytes));
-            hashers
-        })));
+        let gathered = std::mem::take(&mut self.gathered);
+        let slow = self.checksum.take_if(|(a, _)| matches!(a, Algorithm::Sha1 | Algorithm::Sha256));
+        if let Some((algorithm, summing)) = slow {
+            let (mut hasher, gathered) = (summing.wait().await?, gathered.clone());
+            let elsewhere = tokio::spawn(blocking(move || {
+                gathered.iter().for_each(|bytes| hasher.update(bytes));
+                hasher
+            }));
+            self.checksum = Some((algorithm, Summing::Elsewhere(elsewhere)));
+        }
+        if let Some(md5) = &mut self.md5 {
+            md5.update(gathered).await.ok_or(S3ErrorCode::InternalError)?;
+        }
         Ok(())
-    }
-
-    async fn wait(&mut self) -> S3Result<Hashers> {
-        let hashers = match self.busy.take() {
-            Some(busy) => busy.await.ok(),
-            None => self.idle.take(),
-        };
-        hashers.ok_or_else(|| S3ErrorCode::InternalError.into())
     }
 
     async fn finish(&mut self) -> S3Result<Sums> {
         if !self.gathered.is_empty() {
             self.hand_over().await?;
         }
-        Ok(self.wait().await?.finish())
+        let mut sums = Sums::default();
+        if let Some((algorithm, summing)) = self.checksum.take() {
+            let sum = summing.wait().await?.finish();
+            sums.checksum = Some(Checksum { algorithm, composite: None, sum });
+        }
+        if let Some(md5) = &mut self.md5 {
+            sums.md5 = Some(md5.finish().await.ok_or(S3ErrorCode::InternalError)?);
+        }
+        Ok(sums)
+    }
+}
+
+impl Summing {
+    async fn wait(self) -> S3Result<Hasher> {
+        match self {
+            Self::Here(hasher) => Ok(hasher),
+            Self::Elsewhere(busy) => busy.await.map_err(|_| S3ErrorCode::InternalError.into()),
+        }
     }
 }
 
@@ -271,12 +262,16 @@ impl Verdict {
 }
 
 /// The bytes of `body`, which break off where it is not what was declared.
-pub fn checked<S>(body: S, declared: Declared) -> (BoxStream<'static, Result<Bytes, ErrorReply>>, Verdict)
+pub fn checked<S>(
+    body: S,
+    declared: Declared,
+    pool: &Arc<Pool>,
+) -> (BoxStream<'static, Result<Bytes, ErrorReply>>, Verdict)
 where
     S: futures_util::Stream<Item = Result<Bytes, S3Error>> + Send + 'static,
 {
     let verdict = Verdict::default();
-    let hashing = Hashing::new(&declared);
+    let hashing = Hashing::new(&declared, pool);
     let state = Some(Checking {
         body: Box::pin(body),
         declared,

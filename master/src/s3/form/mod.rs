@@ -182,7 +182,7 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
         hops: 0,
     };
     let Form { fields, file } = form;
-    let (frames, verdict) = checked(within(file, length), declared);
+    let (frames, verdict) = checked(within(file, length), declared, &ops.md5s);
     let stored = store(&ops.master, &wanted, &described, Source::new(Frames::Stream(frames))).await;
     let durable = stored.map_err(|refusal| verdict.fault().unwrap_or_else(|| from_reply(refusal)))?;
     let attributes = ops.attributes(&verdict.sums(), tags);
