@@ -36,6 +36,7 @@ PUT_BYTES = GIB
 GET_BYTES = 4 * GIB
 # Of S3 faces: the slowest of them would take most of the hour.
 S3_GET_BYTES = 2 * GIB
+S3_VALUES_MAX = 256
 # What one contender may write in one cell: with its warm pages it must fit into memory and onto the disk.
 CELL_BYTES_MAX = 12 * GIB
 RESULTS = pathlib.Path("bench/results.md")
@@ -406,11 +407,13 @@ S3_CONTENDERS = [SeaweedS3, S3sFs, BargeS3, BargeBlake3, BargeRedirected]
 class Cell:
     """A size at a concurrency, and what was seen of it: figures[operation][contender] is a list, one a round."""
 
-    def __init__(self, size, concurrency, get_bytes):
+    def __init__(self, size, concurrency, s3):
         self.size = size
         self.concurrency = concurrency
         self.values = max(concurrency, math.ceil(PUT_BYTES / size), 2)
-        self.reads = max(concurrency, math.ceil(get_bytes / size))
+        self.reads = max(concurrency, math.ceil((S3_GET_BYTES if s3 else GET_BYTES) / size))
+        if s3:
+            self.values, self.reads = min(self.values, S3_VALUES_MAX), min(self.reads, 2 * S3_VALUES_MAX)
         self.figures = {"put": {}, "get": {}, "cold": {}}
 
     def fits(self, contender):
@@ -720,8 +723,7 @@ def main():
     args = parse_arguments()
     signal.signal(signal.SIGTERM, interrupted)
     sizes = [parse_size(s) for s in args.sizes.split()]
-    get_bytes = S3_GET_BYTES if args.s3s_fs else GET_BYTES
-    cells = [Cell(size, int(c), get_bytes) for size in sizes for c in args.concurrency.split()]
+    cells = [Cell(size, int(c), bool(args.s3s_fs)) for size in sizes for c in args.concurrency.split()]
     shutil.rmtree(args.data, ignore_errors=True)
     args.data.mkdir(parents=True)
     begun = time.monotonic()

@@ -2,7 +2,7 @@
 # Measures Barge beside nginx, SeaweedFS and the raw disk, in one run, with one load program, in turns.
 #
 #   bench/compare.sh                 everything: below 40 minutes, up to 20 GB under target/bench-data
-#   bench/compare.sh s3              the S3 face beside SeaweedFS's and s3s-fs
+#   bench/compare.sh s3              the S3 face beside SeaweedFS's and s3s-fs: about half an hour
 #   QUICK=1 bench/compare.sh         a minute, to see that it works; writes no results
 #
 #   ROUNDS=5 SIZES="1MiB 16MiB 256MiB 1GiB" CONCURRENCY="1 8" DATA=target/bench-data
