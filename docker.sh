@@ -14,7 +14,7 @@ readonly LABEL=barge.cluster=local
 readonly MASTER=barge-master
 readonly MASTER_PORT=3000
 readonly MORE_MASTERS_PORT=3100
-readonly S3_PORT=9000
+readonly S3_PORT=${S3_PORT:-9000}
 readonly MORE_S3_PORT=9100
 readonly MASTERS_MAX=7
 readonly STATE=.docker
@@ -30,7 +30,7 @@ readonly -a CURL=(curl --silent --show-error --location --retry 8 --retry-delay 
 
 usage() {
   cat <<TEXT
-usage: ./docker.sh VERB
+usage: [S3_PORT=9000] ./docker.sh VERB
 
   up [--masters M] [--volumes N]
                      build, start M masters (1) and N volumes (3), wait until they take values
@@ -305,7 +305,7 @@ Barge is ready on $base
   curl -L $base/KEY -o FILE          # fetch it
   curl -L -X DELETE $base/KEY        # delete it; its space is back at once
 
-S3 is spoken on http://localhost:$S3_PORT: any key id, with the secret bargebarge.
+S3 is spoken on http://localhost:$S3_PORT (further masters: $((MORE_S3_PORT + 2)) …): any key id, with the secret bargebarge.
 
   ./docker.sh demo                # all of that, checked
   ./docker.sh kill volume2        # then demo again

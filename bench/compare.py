@@ -413,7 +413,8 @@ class Cell:
         self.values = max(concurrency, math.ceil(PUT_BYTES / size), 2)
         self.reads = max(concurrency, math.ceil((S3_GET_BYTES if s3 else GET_BYTES) / size))
         if s3:
-            self.values, self.reads = min(self.values, S3_VALUES_MAX), min(self.reads, 2 * S3_VALUES_MAX)
+            most = max(concurrency, S3_VALUES_MAX)
+            self.values, self.reads = min(self.values, most), min(self.reads, 2 * most)
         self.figures = {"put": {}, "get": {}, "cold": {}}
 
     def fits(self, contender):
@@ -640,7 +641,7 @@ machine. Requests are not signed: none of the three has keys.
 
 `MB/s · server CPU s per GB · peak anonymous memory in MiB, largest process/all of them`, each the median; a ratio is the median of the ratios within each round
 (least–greatest). *barge*: a master and one volume, one copy, PUT synced when it is answered; *seaweedfs* and *s3s-fs* sync nothing. *redirected*: the native face, where the
-bytes do not go through the master. GET with a warm page cache.
+bytes do not go through the master. GET with a warm page cache. PUT: 1 GiB and at most {S3_VALUES_MAX} values, GET: twice that.
 
 {s3_tables(cells)}
 """

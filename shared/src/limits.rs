@@ -29,6 +29,12 @@ pub const ACCESS_KEYS_PAGE: usize = 128;
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
 /// Parts of one object (S3's limit).
 pub const PARTS_MAX: u16 = 10_000;
+/// Bytes of a value that are handed over to be hashed by MD5 or SHA: one batch is hashed while the next comes. Twice as many are
+/// in memory, of each upload.
+pub const HASH_BATCH_BYTES: usize = 512 << 10;
+/// So long a batch of one value waits for those of others, with which it is hashed. Values that bring a batch within twice this
+/// time, at 50 MB/s, are worth waiting for.
+pub const MD5_GATHERING: Duration = Duration::from_millis(5);
 /// Every part but the last has at least so many bytes (S3's limit): few parts make a large value.
 pub const PART_BYTES_MIN: u64 = 5 << 20;
 /// Tags of one object (S3's limit) ...
@@ -366,6 +372,3 @@ const _: () = assert!(DOWN_AFTER.as_secs() >= 2 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_TIMEOUT.as_millis());
 const _: () =
     assert!(HEARTBEAT_INTERVAL.as_millis() + HEARTBEAT_TIMEOUT.as_millis() < DOWN_AFTER.as_millis());
-
-/// So long a value's bytes wait for those of others before its MD5 is computed. At 100 MB/s each brings a batch in this time.
-pub const MD5_GATHERING: Duration = Duration::from_millis(5);

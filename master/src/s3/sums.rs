@@ -10,6 +10,7 @@ use futures_util::stream::{BoxStream, unfold};
 use http::HeaderMap;
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use shared::attributes::{Algorithm, Checksum};
+use shared::limits::HASH_BATCH_BYTES;
 use shared::md5::{Pool, Stream};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::work::blocking;
@@ -17,9 +18,6 @@ use tokio::task::JoinHandle;
 
 use super::algorithms::{ALGORITHMS, Hasher, decoded, named, sum_bytes};
 use super::error::custom;
-
-/// Bytes that are hashed in one go.
-const BATCH_BYTES: usize = 512 << 10;
 
 /// What a body must be.
 #[derive(Debug)]
@@ -165,7 +163,7 @@ struct Hashing {
 
 /// A checksum under way.
 enum Summing {
-    /// It is computed faster than it would be handed over.
+    /// A CRC, which is computed faster than it would be handed over; or nothing has been handed over yet.
     Here(Hasher),
     Elsewhere(JoinHandle<Hasher>),
 }
@@ -188,10 +186,11 @@ impl Hashing {
             self.bytes += bytes.len();
             self.gathered.push(bytes.clone());
         }
-        if self.bytes >= BATCH_BYTES { self.hand_over().await } else { Ok(()) }
+        if self.bytes >= HASH_BATCH_BYTES { self.hand_over(false).await } else { Ok(()) }
     }
 
-    async fn hand_over(&mut self) -> S3Result<()> {
+    /// Nothing follows the `last` batch, and somebody waits for it.
+    async fn hand_over(&mut self, last: bool) -> S3Result<()> {
         self.bytes = 0;
         let gathered = std::mem::take(&mut self.gathered);
         let slow = self.checksum.take_if(|(a, _)| matches!(a, Algorithm::Sha1 | Algorithm::Sha256));
@@ -204,14 +203,14 @@ impl Hashing {
             self.checksum = Some((algorithm, Summing::Elsewhere(elsewhere)));
         }
         if let Some(md5) = &mut self.md5 {
-            md5.update(gathered).await.ok_or(S3ErrorCode::InternalError)?;
+            md5.update(gathered, last).await.ok_or(S3ErrorCode::InternalError)?;
         }
         Ok(())
     }
 
     async fn finish(&mut self) -> S3Result<Sums> {
         if !self.gathered.is_empty() {
-            self.hand_over().await?;
+            self.hand_over(true).await?;
         }
         let mut sums = Sums::default();
         if let Some((algorithm, summing)) = self.checksum.take() {

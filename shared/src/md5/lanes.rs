@@ -1,5 +1,5 @@
 //! MD5 (RFC 1321) of eight messages at once: one of them in each lane of a vector. A single message cannot be hashed faster
-//! than one step after the other; eight take little longer than one, where the processor has vectors.
+//! than one step after the other; eight take little longer than one, where vectors are wide.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, u8x32, u32x8};

@@ -1,6 +1,7 @@
 //! Whatever comes together, and however it is cut: each value has its own MD5.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fearless_simd::Level;
@@ -35,7 +36,11 @@ fn pools() -> Vec<Pool> {
     let mut pools = vec![Pool::at(level)];
     #[cfg(target_arch = "x86_64")]
     {
-        let narrower = [level.as_avx2().map(Level::Avx2), level.as_sse4_2().map(Level::Sse4_2)];
+        let narrower = [
+            level.as_avx2().map(Level::Avx2),
+            level.as_sse4_2().map(Level::Sse4_2),
+            level.as_sse2().map(Level::Sse2),
+        ];
         pools.extend(narrower.into_iter().flatten().map(Pool::at));
     }
     pools
@@ -81,7 +86,7 @@ async fn streams_of_all_lengths_at_once() {
             let mut stream = pool.stream();
             let bytes = value(n, n * 3777);
             for batch in cut(&bytes, &[1 + n * 991]) {
-                stream.update(vec![batch]).await.expect("a pool");
+                stream.update(vec![batch], false).await.expect("a pool");
             }
             assert_eq!(stream.finish().await.expect("a pool")[..], Md5::digest(&bytes)[..], "value {n}");
         })
@@ -89,16 +94,53 @@ async fn streams_of_all_lengths_at_once() {
     for stream in streams.collect::<Vec<_>>() {
         stream.await.expect("no panic");
     }
-    assert_eq!(pool.lock().streams, 0);
+    assert!(pool.lock().recent.is_empty() && pool.lock().waiting.is_empty());
 }
 
 #[tokio::test]
-async fn an_upload_that_is_given_up_holds_nobody() {
-    let pool = Arc::new(Pool::default());
-    let mut gone = pool.stream();
-    gone.update(vec![Bytes::from_static(b"half")]).await.expect("a pool");
-    let mut other = pool.stream();
-    drop(gone);
-    other.update(vec![Bytes::from_static(b"whole")]).await.expect("a pool");
-    assert_eq!(other.finish().await.expect("a pool")[..], Md5::digest(b"whole")[..]);
+async fn who_waits_for_whom() {
+    let pool = Arc::new(Pool { together_min: 2, gathering: Duration::from_secs(3600), ..Pool::default() });
+    let batch = |of: &'static [u8]| vec![Bytes::from_static(of)];
+    let waiting = || pool.lock().waiting.len();
+    let (mut one, mut other, mut idle) = (pool.stream(), pool.stream(), pool.stream());
+    one.update(batch(b"alone "), false).await.expect("a pool");
+    assert_eq!(waiting(), 0, "nobody else was about");
+    idle.update(batch(b"idle"), false).await.expect("a pool");
+    assert_eq!(waiting(), 1, "another was about a moment ago");
+    drop(idle);
+    // It is given up: one that comes next is not hashed with it at once, and neither waits for ever.
+    other.update(batch(b"slow "), false).await.expect("a pool");
+    assert_eq!(waiting(), 0, "two are as many as were about");
+    other.update(batch(b"value"), false).await.expect("a pool");
+    assert_eq!(waiting(), 1);
+    one.update(batch(b"again"), true).await.expect("a pool");
+    assert_eq!(waiting(), 0, "the last batch of a value takes with it what waits");
+    assert_eq!(one.finish().await.expect("a pool")[..], Md5::digest(b"alone again")[..]);
+    assert_eq!(other.finish().await.expect("a pool")[..], Md5::digest(b"slow value")[..]);
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_in_vain_is_hashed_alone() {
+    let pool = Arc::new(Pool { together_min: 2, gathering: Duration::from_secs(1), ..Pool::default() });
+    let (mut one, mut other) = (pool.stream(), pool.stream());
+    one.update(vec![Bytes::from_static(b"first")], false).await.expect("a pool");
+    other.update(vec![Bytes::from_static(b"second")], false).await.expect("a pool");
+    assert_eq!(pool.lock().waiting.len(), 1);
+    // Nothing more comes of the first: only the timer is left.
+    assert_eq!(other.finish().await.expect("a pool")[..], Md5::digest(b"second")[..]);
+    assert_eq!(one.finish().await.expect("a pool")[..], Md5::digest(b"first")[..]);
+}
+
+#[test]
+fn the_length_of_a_message_has_64_bits() {
+    // So many bytes without hashing them: the words of an empty message, its length that of 2^29 + 1 blocks.
+    let blocks = (1_u64 << 29) + 1;
+    let message = Message::claiming(blocks * 64);
+    let mut words = message.words;
+    let mut end = [0_u8; 64];
+    end[0] = 0x80;
+    end[56..].copy_from_slice(&(blocks * 512).to_le_bytes());
+    md5::block_api::compress(&mut words, &[end]);
+    let expected: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+    assert_eq!(message.finish()[..], expected[..]);
 }
