@@ -9,6 +9,8 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 use shared::attributes::{Algorithm, Checksum};
 
+use super::combine::Combiner;
+
 /// All algorithms, and the header of each.
 pub const ALGORITHMS: [(Algorithm, &str, &str); 5] = [
     (Algorithm::Crc32, "x-amz-checksum-crc32", "CRC32"),
@@ -90,20 +92,23 @@ pub fn encoded(sum: &[u8]) -> String {
     BASE64.encode(sum)
 }
 
-/// The CRC of bytes of which those of the pieces are known, with their lengths; none for algorithms that cannot do that.
+/// What joins sums of this algorithm; none where that cannot be done.
+pub fn combiner(algorithm: Algorithm) -> Option<Combiner> {
+    match algorithm {
+        Algorithm::Crc32 => Some(Combiner::new(0xedb8_8320, 32)),
+        Algorithm::Crc32c => Some(Combiner::new(0x82f6_3b78, 32)),
+        Algorithm::Crc64Nvme => Some(Combiner::new(0x9a6c_9329_ac4b_c9b5, 64)),
+        Algorithm::Sha1 | Algorithm::Sha256 => None,
+    }
+}
+
+/// The sum of bytes of which those of the pieces are known, with their lengths; none for algorithms that cannot do that.
 pub fn joined(algorithm: Algorithm, sums: &[(&[u8], u64)]) -> Option<Vec<u8>> {
-    let kind = match algorithm {
-        Algorithm::Crc32 => CrcAlgorithm::Crc32IsoHdlc,
-        Algorithm::Crc32c => CrcAlgorithm::Crc32Iscsi,
-        Algorithm::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
-        Algorithm::Sha1 | Algorithm::Sha256 => return None,
-    };
+    let combiner = combiner(algorithm)?;
     let number = |sum: &[u8]| sum.iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
-    let whole =
-        sums.iter().map(|(sum, length)| (number(sum), *length)).reduce(|(whole, before), (sum, length)| {
-            (crc_fast::checksum_combine(kind, whole, sum, length), before + length)
-        });
-    let (whole, _) = whole?;
+    let mut pieces = sums.iter().map(|(sum, length)| (number(sum), *length));
+    let (first, _) = pieces.next()?;
+    let whole = pieces.fold(first, |whole, (sum, length)| combiner.combine(whole, sum, length));
     Some(whole.to_be_bytes()[8 - sum_bytes(algorithm)..].to_vec())
 }
 

@@ -10,6 +10,7 @@ pub mod auth;
 mod body;
 mod buckets;
 mod chunks;
+mod combine;
 mod complete;
 mod convert;
 mod copy;
