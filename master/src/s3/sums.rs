@@ -176,6 +176,10 @@ impl Hashing {
     }
 
     async fn push(&mut self, bytes: &Bytes) -> S3Result<()> {
+        // Not before something follows: the last batch of a value does not wait for those of others.
+        if self.bytes >= HASH_BATCH_BYTES {
+            self.hand_over(false).await?;
+        }
         let mut later = self.md5.is_some();
         match &mut self.checksum {
             Some((Algorithm::Sha1 | Algorithm::Sha256, _)) => later = true,
@@ -186,7 +190,7 @@ impl Hashing {
             self.bytes += bytes.len();
             self.gathered.push(bytes.clone());
         }
-        if self.bytes >= HASH_BATCH_BYTES { self.hand_over(false).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Nothing follows the `last` batch, and somebody waits for it.
