@@ -12,6 +12,7 @@ pub mod digest;
 pub mod durable;
 pub mod http;
 pub mod ids;
+pub mod inventory;
 pub mod key;
 pub mod limits;
 pub mod manifest;

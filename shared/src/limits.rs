@@ -213,6 +213,15 @@ pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(600);
 /// Blob ids in one page of an inventory, or in one delete call.
 pub const INVENTORY_PAGE: usize = 4096;
+/// Bounds in one question for digests of an inventory: 40 bytes of JSON each, and as much in the answer.
+pub const DIGEST_BOUNDS_MAX: usize = 4096;
+/// Addresses that a server fetches in one examination: those of a cluster of some size.
+pub const EXAMINE_URLS_MAX: usize = 256;
+/// Copies that a volume takes in at once: enough that the disk writes while another one is being opened or synced.
+pub const COPIES_IN_MAX: usize = 4;
+/// Bytes a second of copies that one volume takes in, where nothing else is said: a disk of 4 TB is full again in nine hours, and its
+/// clients notice little.
+pub const REPAIR_RATE: u64 = 128 << 20;
 /// Blobs of which a master remembers that a volume without them keeps their tombstone, so that a DELETE that is
 /// repeated for ever does not fill that volume's disk.
 pub const TOLD_ELSEWHERE: usize = 4096;

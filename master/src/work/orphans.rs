@@ -84,6 +84,7 @@ impl Orphans {
             cluster: self.master.cluster.id(),
             volume: volume.volume,
             after: self.places.get(&volume.volume).copied(),
+            until: None,
             limit: INVENTORY_PAGE,
         };
         let page: InventoryPage = match self.master.peers.call(&volume.address, INVENTORY, &request).await {

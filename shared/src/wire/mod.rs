@@ -3,5 +3,6 @@
 pub mod access;
 pub mod error;
 pub mod master;
+pub mod replicas;
 pub mod routes;
 pub mod volume;

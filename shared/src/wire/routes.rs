@@ -21,6 +21,15 @@ pub const RECORDS: &str = "/_/records";
 /// POST to a volume, signed: a page of what it knows to be deleted or refused.
 pub const TOMBSTONES: &str = "/_/tombstones";
 
+/// POST to a volume, signed: take a copy of a blob in.
+pub const COPY: &str = "/_/copy";
+/// POST to a volume, signed: where these blobs are on its disk.
+pub const LOOK: &str = "/_/look";
+/// POST to a volume, signed: digests of what it holds, by range.
+pub const DIGESTS: &str = "/_/digests";
+/// POST to any server, signed: look at yourself, and fetch these addresses.
+pub const EXAMINE: &str = "/_/examine";
+
 /// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
 pub const COPIES: &str = "/_/copies";
 

@@ -130,6 +130,9 @@ pub struct InventoryRequest {
     pub volume: VolumeId,
     /// Blobs after this one.
     pub after: Option<BlobId>,
+    /// Before this one; none: to the last.
+    #[serde(default)]
+    pub until: Option<BlobId>,
     /// At most so many, and at most `INVENTORY_PAGE`.
     pub limit: usize,
 }
