@@ -10,12 +10,13 @@ use shared::http::client::base_url_by;
 use shared::http::exposure;
 use shared::http::tls::{Tls, TlsError, scheme};
 use shared::http::trust::Trust;
-use shared::limits::RAFT_ENTRIES_KEPT;
+use shared::limits::{RAFT_ENTRIES_KEPT, REPAIR_RATE};
 use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
 use crate::config::{Config, Replication, ReplicationError};
 use crate::s3::args::S3Args;
+use crate::tables::mode::Mode;
 
 /// Barge's master: key metadata, placement, tickets and commits.
 ///
@@ -49,6 +50,8 @@ pub struct Args {
     /// A volume that is silent for so long is not used.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
     down_after: Duration,
+    #[command(flatten)]
+    care: CareArgs,
     /// A record that no key names is collected when it is this old.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
     orphan_grace: Duration,
@@ -85,6 +88,33 @@ pub struct Args {
     xdg_config_home: Option<String>,
     #[arg(long, env = "HOME", hide = true)]
     home: Option<String>,
+}
+
+/// How a cluster looks after its copies; the same for `master` and `barge server`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CareArgs {
+    /// The copies of a volume that is silent for so long are made anew on others
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
+    repair_after: Duration,
+    /// Bytes a second of copies that each volume takes in while values are repaired or moved; 0 is no limit
+    #[arg(long, value_name = "BYTES", default_value_t = REPAIR_RATE)]
+    repair_rate: u64,
+    /// When an upload is acknowledged: sync, when all copies are durable; quorum, when the majority is; async, when one is
+    #[arg(long, value_name = "MODE", default_value_t = Mode::Sync)]
+    replication: Mode,
+    /// What is owed under async replication is paid so often
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+    async_every: Duration,
+}
+
+impl CareArgs {
+    /// Puts them where a master finds them.
+    pub fn apply(&self, config: &mut Config) {
+        config.repair_after = self.repair_after;
+        config.repair_rate = self.repair_rate;
+        config.mode = self.replication;
+        config.async_every = self.async_every;
+    }
 }
 
 /// The arguments do not go together.
@@ -140,6 +170,7 @@ impl Args {
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
+        self.care.apply(&mut config);
         self.s3.apply(&mut config);
         let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
         config.open = exposure::open_without_keys(listening, self.insecure_no_auth);

@@ -1,25 +1,29 @@
 //! The volumes as this master sees them now: who was heard of when, who can take a write, who holds a
 //! live copy. Fed by heartbeats; lost with the process and rebuilt within a heartbeat.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+mod life;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
 use shared::limits::DAMAGED_SHOWN;
 use shared::ring::{Member, Ring};
-use shared::wire::master::{VolumeState, VolumeSummary};
+use shared::wire::cluster::Event;
+use shared::wire::master::VolumeSummary;
 use shared::wire::volume::VolumeReport;
 
 use crate::config::Replication;
 use crate::tables::volume::VolumeRecord;
+use life::{Seat, Times};
 
 /// The live view of all volumes.
 #[derive(Debug)]
 pub struct Cluster {
     id: ClusterId,
-    down_after: Duration,
+    times: Times,
     view: RwLock<View>,
 }
 
@@ -27,13 +31,10 @@ pub struct Cluster {
 struct View {
     seats: HashMap<VolumeId, Seat>,
     ring: Arc<Ring>,
-}
-
-#[derive(Debug)]
-struct Seat {
-    record: VolumeRecord,
-    report: Option<VolumeReport>,
-    heard: Option<Instant>,
+    /// What became of them, the newest last.
+    events: VecDeque<Event>,
+    /// Whether this master compares what volumes hold: the leader does.
+    compares: bool,
 }
 
 /// A volume that can be called.
@@ -87,15 +88,26 @@ pub struct OtherCluster {
 }
 
 impl Cluster {
-    /// A view of the volumes that `records` name, none of them heard of yet.
-    pub fn new(id: ClusterId, down_after: Duration, records: Vec<VolumeRecord>) -> Self {
-        let seats = records
-            .into_iter()
-            .map(|record| (record.volume, Seat { record, report: None, heard: None }))
-            .collect();
-        let mut view = View { seats, ring: Arc::default() };
+    /// A view of the volumes that `records` name, none of them heard of yet. One that has been silent for `down_after` is not
+    /// used; for `repair_after`, and its copies count no more.
+    pub fn new(
+        id: ClusterId,
+        down_after: Duration,
+        repair_after: Duration,
+        records: Vec<VolumeRecord>,
+    ) -> Self {
+        let seats = records.into_iter().map(|record| (record.volume, Seat::new(record))).collect();
+        let mut view = View { seats, ..View::default() };
         view.rebuild_ring();
-        Self { id, down_after, view: RwLock::new(view) }
+        Self { id, times: Times { down_after, repair_after, began: Instant::now() }, view: RwLock::new(view) }
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose master this is.
@@ -118,13 +130,12 @@ impl Cluster {
             zone: report.zone.clone(),
             capacity_bytes: report.capacity_bytes,
         };
-        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let known = view.seats.get(&record.volume).map(|s| s.record.clone());
-        // One that has not joined yet takes no ticket of ours: it is up from its next report on.
-        let heard = report.cluster.is_some().then(Instant::now);
-        let seat = Seat { record: record.clone(), report: Some(report), heard };
-        view.seats.insert(record.volume, seat);
-        if known.as_ref() != Some(&record) {
+        let mut view = self.view_mut();
+        let seat = view.seats.entry(record.volume).or_insert_with(|| Seat::new(record.clone()));
+        let known = std::mem::replace(&mut seat.record, record.clone());
+        let new = seat.report.is_none();
+        seat.hear(report, self.times);
+        if new || known != record {
             view.rebuild_ring();
         }
         Ok(record)
@@ -132,9 +143,9 @@ impl Cluster {
 
     /// A call to the volume failed: it is passed over until it is heard of again.
     pub fn suspect(&self, volume: VolumeId) {
-        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.view_mut();
         if let Some(seat) = view.seats.get_mut(&volume)
-            && seat.heard.take().is_some()
+            && seat.suspect()
         {
             tracing::warn!(%volume, address = seat.record.address, "volume does not answer");
         }
@@ -152,9 +163,9 @@ impl Cluster {
         prefer: &[VolumeId],
         avoid: &[VolumeId],
     ) -> Result<Vec<Reachable>, NoPlace> {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view();
         let up = |v: VolumeId| {
-            !avoid.contains(&v) && view.seats.get(&v).is_some_and(|s| s.takes_writes(self.down_after))
+            !avoid.contains(&v) && view.seats.get(&v).is_some_and(|s| s.takes_writes(self.times))
         };
         let takes = |v: VolumeId| up(v) && view.seats[&v].available() >= bytes;
         let mut chosen: Vec<_> = prefer.iter().copied().filter(|v| takes(*v)).collect();
@@ -179,7 +190,7 @@ impl Cluster {
             .seats
             .values()
             .filter_map(|s| {
-                let (_, reason) = s.state(self.down_after);
+                let (_, reason) = s.state(self.times, view.compares);
                 reason.map(|r| format!("{}: {r}", s.record.address))
             })
             .collect::<Vec<_>>()
@@ -194,37 +205,42 @@ impl Cluster {
 
     /// Those of `replicas` that are alive, in their order.
     pub fn alive(&self, replicas: &[VolumeId]) -> Vec<Reachable> {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view();
         replicas
             .iter()
-            .filter_map(|v| view.seats.get(v).filter(|s| s.is_up(self.down_after)))
+            .filter_map(|v| view.seats.get(v).filter(|s| s.is_up(self.times)))
             .map(Seat::reachable)
             .collect()
     }
 
+    /// Where peers reach a volume, whether or not it is up; none when it is not known.
+    pub fn address_of(&self, volume: VolumeId) -> Option<String> {
+        self.view().seats.get(&volume).map(|seat| seat.record.address.clone())
+    }
+
     /// All volumes that are alive.
     pub fn all_alive(&self) -> Vec<Reachable> {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        view.seats.values().filter(|s| s.is_up(self.down_after)).map(Seat::reachable).collect()
+        let view = self.view();
+        view.seats.values().filter(|s| s.is_up(self.times)).map(Seat::reachable).collect()
     }
 
     /// Whether all volumes that ever joined are alive.
     pub fn is_complete(&self) -> bool {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        view.seats.values().all(|s| s.is_up(self.down_after))
+        let view = self.view();
+        view.seats.values().all(|s| s.is_up(self.times) || s.is_gone())
     }
 
     /// All volumes as the status shows them, by id.
     pub fn summaries(&self) -> Vec<VolumeSummary> {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = view.seats.values().map(|s| s.summary(self.down_after)).collect();
+        let view = self.view();
+        let mut all: Vec<_> = view.seats.values().map(|s| s.summary(self.times, view.compares)).collect();
         all.sort_by_key(|s| s.volume);
         all
     }
 
     /// What the volumes can neither read nor heal.
     pub fn damaged(&self) -> Vec<(VolumeId, BlobId)> {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view();
         let of_seat = |(volume, seat): (&VolumeId, &Seat)| {
             let blobs = seat.report.iter().flat_map(|r| r.damaged.iter().take(DAMAGED_SHOWN));
             blobs.map(|blob| (*volume, *blob)).collect::<Vec<_>>()
@@ -234,8 +250,8 @@ impl Cluster {
 
     /// How many volumes take writes.
     pub fn writable(&self) -> usize {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        view.seats.values().filter(|s| s.takes_writes(self.down_after)).count()
+        let view = self.view();
+        view.seats.values().filter(|s| s.takes_writes(self.times)).count()
     }
 }
 
@@ -244,6 +260,7 @@ impl View {
         let members: Vec<Member> = self
             .seats
             .values()
+            .filter(|s| !s.is_gone())
             .map(|s| Member {
                 id: s.record.volume,
                 weight: s.record.capacity_bytes,
@@ -251,61 +268,5 @@ impl View {
             })
             .collect();
         self.ring = Arc::new(Ring::new(&members));
-    }
-}
-
-impl Seat {
-    fn is_up(&self, down_after: Duration) -> bool {
-        self.heard.is_some_and(|h| h.elapsed() < down_after)
-    }
-
-    fn takes_writes(&self, down_after: Duration) -> bool {
-        self.is_up(down_after) && self.report.as_ref().is_some_and(|r| r.read_only.is_none())
-    }
-
-    fn available(&self) -> u64 {
-        self.report.as_ref().map_or(0, |r| r.available_bytes)
-    }
-
-    fn reachable(&self) -> Reachable {
-        Reachable {
-            volume: self.record.volume,
-            address: self.record.address.clone(),
-            public_url: self.record.public_url.clone(),
-        }
-    }
-
-    fn state(&self, down_after: Duration) -> (VolumeState, Option<String>) {
-        if !self.is_up(down_after) {
-            let silent = self.heard.map(|h| format!("silent for {} s", h.elapsed().as_secs()));
-            return (VolumeState::Down, Some(silent.unwrap_or_else(|| "does not answer".into())));
-        }
-        match self.report.as_ref() {
-            Some(VolumeReport { read_only: Some(reason), .. }) => {
-                (VolumeState::ReadOnly, Some(reason.clone()))
-            }
-            Some(VolumeReport { available_bytes: 0, .. }) => {
-                (VolumeState::Full, Some("no room for new values".into()))
-            }
-            _ => (VolumeState::Up, None),
-        }
-    }
-
-    fn summary(&self, down_after: Duration) -> VolumeSummary {
-        let (state, reason) = self.state(down_after);
-        let of_report = |f: fn(&VolumeReport) -> u64| self.report.as_ref().map_or(0, f);
-        VolumeSummary {
-            volume: self.record.volume,
-            state,
-            reason,
-            address: self.record.address.clone(),
-            public_url: self.record.public_url.clone(),
-            zone: self.record.zone.clone(),
-            capacity_bytes: self.record.capacity_bytes,
-            available_bytes: self.available(),
-            blobs: of_report(|r| r.blobs),
-            live_bytes: of_report(|r| r.live_bytes),
-            silent_ms: self.heard.map(|h| u64::try_from(h.elapsed().as_millis()).unwrap_or(u64::MAX)),
-        }
     }
 }

@@ -8,11 +8,13 @@ use shared::clock::Clock;
 use shared::http::tls::Tls;
 use shared::http::trust::Trust;
 use shared::limits::{
-    CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPLICAS_MAX, UPLOAD_EXPIRY,
+    ASYNC_EVERY, CLOCK_SKEW_MAX, COMMIT_TIMEOUT, DOWN_AFTER, ORPHAN_GRACE, RAFT_ENTRIES_KEPT, REPAIR_AFTER,
+    REPAIR_RATE, REPLICAS_MAX, UPLOAD_EXPIRY,
 };
 use shared::secret::ClusterSecret;
 
 use crate::s3::Settings;
+use crate::tables::mode::Mode;
 
 /// Everything a master needs to know.
 #[derive(Clone, Debug)]
@@ -29,6 +31,14 @@ pub struct Config {
     pub public_url: Option<String>,
     /// A volume that has been silent for so long is not used.
     pub down_after: Duration,
+    /// The copies of a volume that has been silent for so long are made anew on others.
+    pub repair_after: Duration,
+    /// Bytes a second of copies that each volume takes in; 0 is no limit.
+    pub repair_rate: u64,
+    /// When an upload is acknowledged, where its bucket does not say it.
+    pub mode: Mode,
+    /// What is owed of asynchronous uploads is paid so often.
+    pub async_every: Duration,
     /// A record that no object names is collected when it is this old.
     pub orphan_grace: Duration,
     /// Masters to join; a new directory begins a cluster of its own when there are none.
@@ -88,6 +98,19 @@ impl Replication {
     pub fn min(self) -> usize {
         usize::from(self.min)
     }
+
+    /// How many copies are made before an upload is acknowledged, and without which it fails. The others are owed.
+    #[must_use]
+    pub fn at_once(self, mode: Mode) -> Self {
+        match mode {
+            Mode::Sync => self,
+            Mode::Quorum => {
+                let majority = self.wanted / 2 + 1;
+                Self { wanted: majority, min: majority }
+            }
+            Mode::Async => Self { wanted: 1, min: 1 },
+        }
+    }
 }
 
 impl Config {
@@ -103,6 +126,10 @@ impl Config {
             wait: false,
             entries_kept: RAFT_ENTRIES_KEPT,
             down_after: DOWN_AFTER,
+            repair_after: REPAIR_AFTER,
+            repair_rate: REPAIR_RATE,
+            mode: Mode::default(),
+            async_every: ASYNC_EVERY,
             orphan_grace: ORPHAN_GRACE,
             open: true,
             tls: None,
@@ -130,6 +157,11 @@ mod tests {
         let min = |w, m| Replication::new(w, m).map(Replication::min);
         assert_eq!([1, 2, 3, 5].map(|w| min(w, None).unwrap()), [1, 2, 2, 3]);
         assert_eq!(min(3, Some(1)), Ok(1));
+        let now = |mode| Replication::new(5, Some(4)).map(|r| r.at_once(mode)).map(|r| (r.wanted(), r.min()));
+        assert_eq!(
+            [Mode::Sync, Mode::Quorum, Mode::Async].map(|m| now(m).unwrap()),
+            [(5, 4), (3, 3), (1, 1)]
+        );
         for (w, m) in [(0, None), (2, Some(3)), (2, Some(0)), (9, None)] {
             assert_eq!(min(w, m), Err(ReplicationError));
         }

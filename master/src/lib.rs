@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod auth;
+mod care;
 mod change;
 pub mod cluster;
 pub mod config;
@@ -54,10 +55,8 @@ use crate::tables::{TableError, volume};
 
 /// What is left on the reclaim list is tried again so often, besides at every commit and delete.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
-/// Inventories are not compared more often than this ...
-const ORPHAN_INTERVAL_MIN: Duration = Duration::from_millis(250);
-/// ... at least so often, and as often as the grace makes sense.
-const ORPHAN_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Whether inventories are to be compared, copies made or values moved is looked at so often, besides when somebody knows.
+const CARE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why a master stopped.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +196,7 @@ async fn belong(
     let known = volume::all(&database.tree())?;
     let master = Arc::new(Master {
         sequencer: Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone()),
-        cluster: Cluster::new(cluster, config.down_after, known),
+        cluster: Cluster::new(cluster, config.down_after, config.repair_after, known),
         peers,
         address: group.me().address.clone(),
         public_url: group.me().public_url.clone(),
@@ -205,6 +204,7 @@ async fn belong(
         reclaim: Arc::new(Notify::new()),
         scrap: Arc::new(Notify::new()),
         told: told::Told::default(),
+        care: care::Care::default(),
         turn: AtomicUsize::new(0),
         database,
         group,
@@ -225,7 +225,6 @@ async fn belong(
 
 fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::JoinHandle<()>> {
     let alone = || Arc::new(Notify::new());
-    let orphan_interval = (master.config.orphan_grace / 4).clamp(ORPHAN_INTERVAL_MIN, ORPHAN_INTERVAL_MAX);
     let mut started = vec![
         tokio::spawn(run_worker(
             work::reclaim::Reclaim::new(Arc::clone(master)),
@@ -235,8 +234,20 @@ fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::
         )),
         tokio::spawn(run_worker(
             work::orphans::Orphans::new(Arc::clone(master)),
-            orphan_interval,
-            alone(),
+            CARE_INTERVAL,
+            Arc::clone(&master.care.compare),
+            shutdown.clone(),
+        )),
+        tokio::spawn(run_worker(
+            work::repair::Repair::new(Arc::clone(master)),
+            CARE_INTERVAL,
+            Arc::clone(&master.care.repair),
+            shutdown.clone(),
+        )),
+        tokio::spawn(run_worker(
+            work::rebalance::Rebalancing::new(Arc::clone(master)),
+            CARE_INTERVAL,
+            Arc::clone(&master.care.rebalance),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(

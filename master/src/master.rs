@@ -12,12 +12,15 @@ use shared::wire::routes::TICKET;
 use tokio::sync::Notify;
 
 use crate::auth::Keys;
+use crate::care::Care;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
 use crate::metrics::MasterMetrics;
 use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
+use crate::tables::mode::{self, Mode};
+use crate::tables::{TableError, bucket};
 use crate::told::Told;
 
 /// The parts of a master.
@@ -47,6 +50,8 @@ pub struct Master {
     pub scrap: Arc<Notify>,
     /// Requests that wait until volumes have been told.
     pub told: Told,
+    /// Work on copies.
+    pub care: Care,
     /// Spreads reads over replicas.
     pub turn: AtomicUsize,
 }
@@ -74,6 +79,15 @@ impl Master {
     /// The access keys, as this master knows them.
     pub fn keys(&self) -> Keys {
         Keys::new(self.database.tree(), self.config.secret.clone(), self.config.open)
+    }
+
+    /// When uploads of a key are acknowledged.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn mode(&self, key: &Key) -> Result<Mode, TableError> {
+        let of = |name| mode::read(&self.database.tree(), name);
+        Ok(bucket::of(key).map(of).transpose()?.flatten().unwrap_or(self.config.mode))
     }
 
     /// The next of `n` in turn.

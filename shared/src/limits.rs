@@ -209,6 +209,26 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A volume that has been silent for so long is not chosen any more.
 pub const DOWN_AFTER: Duration = Duration::from_secs(3);
+/// The copies of a volume that has been silent for so long are made anew elsewhere: longer than a machine takes to start again.
+pub const REPAIR_AFTER: Duration = Duration::from_secs(600);
+/// What is owed under `async` replication is paid so often.
+pub const ASYNC_EVERY: Duration = Duration::from_secs(10);
+/// Copies to be made or taken away that a master plans at once; fewest copies first. What does not fit is planned later.
+pub const REPAIR_PLAN: usize = 4096;
+/// Copies that a master has made at once, to all volumes together.
+pub const REPAIRS_AT_ONCE: usize = 32;
+/// Blobs that are looked at between two looks at whether other work waits.
+pub const SURVEY_PAGE: usize = 4096;
+/// What became of volumes: so many of the last events are kept.
+pub const EVENTS_MAX: usize = 1000;
+/// Volumes of the ring that are named when a value's place is explained.
+pub const EXPLAIN_VOLUMES: usize = 32;
+/// A range of an inventory that differs is divided unless it has fewer blobs than this; then it is listed.
+pub const COMPARE_LIST: usize = 64;
+/// Strays that a report names; the rest is counted.
+pub const STRAYS_SHOWN: usize = 100;
+/// Records that nothing refers to which a master remembers until it sees them again; then they go.
+pub const STRAYS_REMEMBERED: usize = 100_000;
 /// A record that no object names is collected when it is this old: far above any commit's time.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(600);
 /// Blob ids in one page of an inventory, or in one delete call.

@@ -26,6 +26,7 @@ use std::thread::available_parallelism;
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
 use shared::http::tls::scheme;
+use shared::ids::VolumeId;
 use shared::limits::{
     COMPACTION_INTERVAL, HEALING_RETRY, HEARTBEAT_INTERVAL, OPEN_THREADS_MAX, SCRUB_INTERVAL,
     SEALING_INTERVAL,
@@ -92,6 +93,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         spent,
         healer: heal::Healer::default(),
         masters: masters::Masters::new(config.masters.clone()),
+        incarnation: VolumeId::random().as_bytes().iter().fold(0, |n, b| n.rotate_left(8) ^ u64::from(*b)),
         identity,
         store,
         tombstones,

@@ -44,6 +44,8 @@ pub struct Volume {
     pub healer: Healer,
     /// Where its masters are.
     pub masters: Masters,
+    /// Drawn when it started.
+    pub incarnation: u64,
 }
 
 impl Volume {
@@ -68,6 +70,7 @@ impl Volume {
             segments_refused: self.segments_refused,
             ranges_set_aside: status.quarantined,
             format_version: FORMAT_VERSION,
+            incarnation: self.incarnation,
         }
     }
 

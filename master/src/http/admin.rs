@@ -31,8 +31,9 @@ use crate::raft::error::AnswerError;
 use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;
+use crate::tables::standing::Duty;
 use crate::tables::upload::{PartRecord, manifest_note, part_note};
-use crate::tables::{TableError, meta, object, replica, upload, volume};
+use crate::tables::{TableError, Tables, meta, object, replica, unsettled, upload, volume};
 use crate::write::proof::prove;
 
 /// This master belongs to no cluster yet.
@@ -78,6 +79,8 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
         applied: progress.applied,
         masters: master.group.masters(),
         volumes: master.cluster.summaries(),
+        repair: master.group.leads().then(|| master.care.status()),
+        rebalance: super::care::rebalance_status(master)?,
     };
     Ok(body::json(StatusCode::OK, &status))
 }
@@ -85,6 +88,7 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
 pub(super) fn refresh(master: &Master) -> Result<(), ErrorReply> {
     let progress = meta::progress(&master.database.tree())?;
     master.metrics.refresh(&progress, master.cluster.writable(), master.database.disk_bytes());
+    master.metrics.refresh_care(&master.cluster.summaries(), &master.care.status());
     Ok(())
 }
 
@@ -109,6 +113,13 @@ pub(super) async fn heartbeat(
 /// # Errors
 /// 409 when it belongs to another cluster.
 pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorReply> {
+    if Tables::new(&master.database.tree()).standing(report.volume)?.is_some_and(|s| s.duty == Duty::Gone) {
+        return Err(ErrorReply::new(
+            ErrorCode::WrongCluster,
+            format!("volume {} was retired: it has left the cluster for good", report.volume),
+            "give the disk an empty directory: it joins as a new volume",
+        ));
+    }
     let heard = master.cluster.heard(report).map_err(|e| {
         ErrorReply::new(
             ErrorCode::WrongCluster,
@@ -191,7 +202,12 @@ pub(super) async fn copies(
     }
     master.group.current().await?;
     let tree = master.database.tree();
-    let key = replica::read(&tree, volume, blob)?.ok_or_else(unknown)?;
+    // One that is on its way there is asked for, too.
+    let expected = match replica::read(&tree, volume, blob)? {
+        Some(key) => Some(key),
+        None => unsettled::is_arriving(&tree, blob, volume)?.map(|spot| spot.key),
+    };
+    let key = expected.ok_or_else(unknown)?;
     let of = key.clone();
     // A part is found by looking at all that its value has.
     let found = blocking(move || written(&tree, &of, blob)).await?;

@@ -7,6 +7,7 @@ use crate::raft::error::{AnswerError, NoLeader, WriteError};
 use crate::raft::members::MemberError;
 use crate::sequencer::ProposeError;
 use crate::tables::TableError;
+use crate::work::leave::LeaveError;
 
 impl From<TableError> for ErrorReply {
     fn from(e: TableError) -> Self {
@@ -37,6 +38,15 @@ impl From<ProposeError> for ErrorReply {
                 e.to_string(),
                 "try again: a plain PUT does no harm twice; if the first try has done it, one with a condition is told 412 then, and a DELETE 404",
             ),
+        }
+    }
+}
+
+impl From<LeaveError> for ErrorReply {
+    fn from(e: LeaveError) -> Self {
+        match e {
+            LeaveError::Propose(e) => e.into(),
+            LeaveError::Tables(e) => e.into(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The master's HTTP face: which request goes where. What it means is in `write`, `read` and `list`.
 
 pub mod admin;
+mod care;
 pub mod error;
 mod keys;
 pub mod masters;
@@ -70,6 +71,12 @@ impl Service for Face {
             (&Method::POST, routes::KEYS_PUT) => keys::put(master, request).await,
             (&Method::POST, routes::KEYS_REVOKE) => keys::revoke(master, request).await,
             (&Method::POST, routes::KEYS_ANONYMOUS) => keys::anonymous(master, request).await,
+            (&Method::GET, routes::EVENTS) => Ok(care::events(master)),
+            (&Method::POST, routes::DUTY) => care::duty(master, request).await,
+            (&Method::POST, routes::REBALANCE) => care::rebalance(master, request).await,
+            (&Method::POST, routes::ORPHANS) => care::orphans(master, request).await,
+            (&Method::POST, routes::MODES) => care::modes(master, request).await,
+            (&Method::POST, routes::MODES_SET) => care::set_mode(master, request).await,
             _ => {
                 let (head, body) = request.into_parts();
                 body::drain_unless_waiting(&head.headers, body);

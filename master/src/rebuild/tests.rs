@@ -171,6 +171,7 @@ fn report(volume: VolumeId) -> VolumeReport {
         segments_refused: 0,
         ranges_set_aside: 0,
         format_version: 1,
+        incarnation: 1,
     }
 }
 

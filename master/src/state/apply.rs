@@ -7,6 +7,7 @@
 //! know what was deleted and what was refused: beside the reclaim list stands a tombstone that the volume keeps.
 
 mod buckets;
+mod replicas;
 mod uploads;
 
 use shared::attributes::Attributes;
@@ -23,6 +24,7 @@ use super::command::{Command, Commit, Outcome, Store};
 use crate::tables::bucket;
 use crate::tables::meta::{FORMAT_VERSION, Identity, Progress};
 use crate::tables::object::{Blob, Object, Parts, holds};
+use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, Tables};
 
 /// Applies one command.
@@ -72,6 +74,22 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         Command::DeleteBucket { name } => buckets::apply_delete(tables, name)?,
         Command::PutAccessKey { id, key } => access_keys::put(tables, id, key),
         Command::RevokeAccessKey { id } => access_keys::revoke(tables, id)?,
+        Command::Expect { volume, blobs } => replicas::apply_expect(tables, *volume, blobs)?,
+        Command::Arrived { volume, blobs } => replicas::apply_arrived(tables, &mut progress, *volume, blobs)?,
+        Command::Forgo { volume, blobs } => replicas::apply_forgo(tables, &mut progress, *volume, blobs)?,
+        Command::Drop(drop) => replicas::apply_drop(tables, &mut progress, drop)?,
+        Command::Missing { volume, blobs } => replicas::apply_missing(tables, &mut progress, *volume, blobs)?,
+        Command::Weigh { key, upload } => replicas::apply_weigh(tables, &mut progress, key, *upload)?,
+        Command::Owe { blobs } => replicas::apply_owe(tables, blobs)?,
+        Command::SetDuty { volume, standing } => replicas::apply_duty(tables, *volume, *standing)?,
+        Command::SetRebalance(rebalance) => {
+            tables.put_rebalance(rebalance.as_ref());
+            Outcome::Done
+        }
+        Command::SetMode { bucket, mode } => {
+            tables.put_mode(bucket, *mode);
+            Outcome::Done
+        }
     };
     tables.put_progress(&progress);
     Ok(outcome)
@@ -239,7 +257,7 @@ fn apply_orphaned(
 ) -> Result<Outcome, TableError> {
     for (blob, length) in blobs {
         // The second look: what the worker saw may have changed since.
-        if tables.replica(volume, *blob)?.is_none() {
+        if tables.replica(volume, *blob)?.is_none() && !tables.arriving(*blob, volume)? {
             // No tombstone: it may be one copy too many of what is a value elsewhere.
             discard(tables, progress, &[Blob { id: *blob, length: *length, replicas: vec![volume] }], None)?;
         }
@@ -262,6 +280,9 @@ fn remember(tables: &mut Tables<'_>, progress: &mut Progress, key: &Key, object:
         for volume in &blob.replicas {
             tables.put_replica(*volume, blob.id, key);
         }
+        if blob.replicas.len() != usize::from(object.wanted) {
+            tables.put_settled(blob.id, &Spot::object(key), blob.replicas.len(), object.wanted);
+        }
     }
     tables.put_object(key, object);
     progress.objects += 1;
@@ -280,12 +301,28 @@ fn forget(
         for volume in &blob.replicas {
             tables.remove_replica(*volume, blob.id);
         }
+        if blob.replicas.len() != usize::from(object.wanted) {
+            tables.remove_unsettled(blob.id);
+        }
+        recall(tables, progress, blob, tombstone)?;
     }
     progress.objects -= 1;
     progress.bytes -= object.size;
     progress.degraded -= u64::from(object.degraded());
     condemn(tables, object);
     discard(tables, progress, &object.blobs, tombstone)
+}
+
+/// Copies of a blob that are on their way when nothing refers to it any more: their volumes are told to delete it like all others.
+fn recall(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    blob: &Blob,
+    tombstone: Option<&Tombstone>,
+) -> Result<(), TableError> {
+    let replicas = tables.arrivals(blob.id)?;
+    replicas.iter().for_each(|volume| tables.remove_arriving(blob.id, *volume));
+    discard(tables, progress, &[Blob { id: blob.id, length: blob.length, replicas }], tombstone)
 }
 
 /// Nothing refers to the parts of an object any more. They go a few at a time, and without tombstones: without the manifest

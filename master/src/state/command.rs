@@ -13,7 +13,11 @@ use shared::wire::master::CommitOutcome;
 
 use crate::tables::access_key::AccessKey;
 use crate::tables::bucket::{AbortRule, Bucket, CorsRule};
+use crate::tables::meta::Rebalance;
+use crate::tables::mode::Mode;
 use crate::tables::object::Object;
+use crate::tables::standing::Standing;
+use crate::tables::unsettled::Spot;
 use crate::tables::upload::{PartRecord, Upload};
 use crate::tables::volume::VolumeRecord;
 
@@ -144,6 +148,77 @@ pub enum Command {
         /// Which.
         id: AccessKeyId,
     },
+    /// Copies of blobs are about to be taken in by a volume.
+    Expect {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which blobs, and where they are named.
+        blobs: Vec<(BlobId, Spot)>,
+    },
+    /// A volume has taken copies in, by its receipts.
+    Arrived {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which blobs, with their lengths, and where they are named.
+        blobs: Vec<(BlobId, u64, Spot)>,
+    },
+    /// Copies that are on their way are not needed any more.
+    Forgo {
+        /// To which volume.
+        volume: VolumeId,
+        /// Which blobs, with their lengths.
+        blobs: Vec<(BlobId, u64)>,
+    },
+    /// A copy is one too many.
+    Drop(Drop),
+    /// A volume does not have what it should.
+    Missing {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which blobs, and where they are named.
+        blobs: Vec<(BlobId, Spot)>,
+    },
+    /// Looks again where all of a value in parts is.
+    Weigh {
+        /// Of which key.
+        key: Key,
+        /// Its parts.
+        upload: BlobId,
+    },
+    /// What is to become of a volume.
+    SetDuty {
+        /// Which volume.
+        volume: VolumeId,
+        /// What, and since when.
+        standing: Standing,
+    },
+    /// Begins, pauses or ends the moving of values between volumes.
+    SetRebalance(Option<Rebalance>),
+    /// When uploads of a bucket are acknowledged.
+    SetMode {
+        /// Its name; it need not be there yet.
+        bucket: String,
+        /// None: as everywhere.
+        mode: Option<Mode>,
+    },
+    /// Notes blobs with too few copies that tables of an older version do not list.
+    Owe {
+        /// Which, and where they are named.
+        blobs: Vec<(BlobId, Spot)>,
+    },
+}
+
+/// Takes a copy away: the one command that does, and it names those that stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    /// From which volume.
+    pub volume: VolumeId,
+    /// Which blob.
+    pub blob: BlobId,
+    /// Where it is named.
+    pub spot: Spot,
+    /// Volumes that have just been seen to hold good copies. As many as are wanted.
+    pub keep: Vec<VolumeId>,
 }
 
 /// A commit by an S3 client.
@@ -190,7 +265,17 @@ impl Command {
                 Self::PutPart { .. } | Self::Abort { .. } | Self::CreateBucket { .. } => 0,
                 Self::DeleteBucket { .. } | Self::Volume(_) | Self::Founded(_) => 0,
                 Self::PutAccessKey { key, .. } => key.weight(),
-                Self::RevokeAccessKey { .. } => 0,
+                Self::Expect { blobs, .. } | Self::Missing { blobs, .. } | Self::Owe { blobs } => {
+                    blobs.iter().map(|(_, spot)| PLACE + spot.key.as_str().len()).sum()
+                }
+                Self::Arrived { blobs, .. } => {
+                    blobs.iter().map(|(_, _, spot)| PLACE + spot.key.as_str().len()).sum()
+                }
+                Self::Forgo { blobs, .. } => blobs.len() * PLACE,
+                Self::Drop(drop) => drop.spot.key.as_str().len() + drop.keep.len() * PLACE,
+                Self::Weigh { key, .. } => key.as_str().len(),
+                Self::RevokeAccessKey { .. } | Self::SetDuty { .. } | Self::SetRebalance(_) => 0,
+                Self::SetMode { .. } => 0,
             }
     }
 }
@@ -279,4 +364,6 @@ pub enum Outcome {
     CompletedBefore(Box<Object>),
     /// Of a completion: the parts are not those of the manifest any more.
     PartsChanged,
+    /// It must not be done: the last copies of something would go.
+    LastCopies,
 }

@@ -13,6 +13,7 @@ const IDENTITY: &[u8] = b"identity";
 const PROGRESS: &[u8] = b"progress";
 const APPLIED: &[u8] = b"applied";
 const GAP: &[u8] = b"gap";
+const REBALANCE: &[u8] = b"rebalance";
 /// Version of the metadata directory: tables with a replicated log beside them.
 pub const FORMAT_VERSION: u32 = 2;
 /// The oldest version that is read: the same tables, without a log.
@@ -94,6 +95,17 @@ impl Gap {
     }
 }
 
+/// Values are being moved so that all volumes are about equally full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalance {
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it rests.
+    pub paused: bool,
+    /// Bytes that were to be moved when it began.
+    pub planned_bytes: u64,
+}
+
 fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, name: &[u8]) -> Result<Option<T>, TableError> {
     tree.get(super::path(Kind::Meta, name))?.map(|b| decode(Kind::Meta, name, &b)).transpose()
 }
@@ -139,7 +151,23 @@ pub fn gap(tree: &sled::Tree) -> Result<Option<Gap>, TableError> {
     read(tree, GAP)
 }
 
+/// The moving of values between volumes, where it is under way.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn rebalance(tree: &sled::Tree) -> Result<Option<Rebalance>, TableError> {
+    read(tree, REBALANCE)
+}
+
 impl Tables<'_> {
+    /// Writes how values are being moved between volumes.
+    pub fn put_rebalance(&mut self, rebalance: Option<&Rebalance>) {
+        match rebalance {
+            Some(rebalance) => self.put(Kind::Meta, REBALANCE, rebalance),
+            None => self.remove(Kind::Meta, REBALANCE),
+        }
+    }
+
     /// Notes that nothing is known of what came after the newest blob they know of, up to `now`; of a time that was
     /// unknown before nothing is known still. New blobs are newer than all that may have been stored meanwhile.
     ///

@@ -7,10 +7,13 @@
 pub mod access_key;
 pub mod bucket;
 pub mod meta;
+pub mod mode;
 pub mod object;
 pub mod reclaim;
 pub mod replica;
+pub mod standing;
 pub mod tombstone;
+pub mod unsettled;
 pub mod upload;
 pub mod volume;
 
@@ -53,10 +56,18 @@ pub enum Kind {
     Condemned = b'x',
     /// Access keys, by id.
     AccessKey = b'k',
+    /// What is to become of volumes, by id.
+    Standing = b's',
+    /// Blobs with too few or too many copies, by id.
+    Unsettled = b'w',
+    /// Copies on their way, by blob and volume.
+    Arriving = b'a',
+    /// When uploads of buckets are acknowledged, by name.
+    Mode = b'y',
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 18] = [
         Self::Meta,
         Self::Object,
         Self::Conditional,
@@ -71,6 +82,10 @@ impl Kind {
         Self::Part,
         Self::Condemned,
         Self::AccessKey,
+        Self::Standing,
+        Self::Unsettled,
+        Self::Arriving,
+        Self::Mode,
     ];
 }
 
@@ -206,7 +221,7 @@ impl<'a> Tables<'a> {
     }
 
     /// Paths that begin so, in order: the same whatever is in sled already and what in this batch.
-    fn paths<'s>(
+    pub(super) fn paths<'s>(
         &'s self,
         kind: Kind,
         prefix: &[u8],

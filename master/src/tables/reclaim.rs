@@ -21,6 +21,14 @@ pub fn page(tree: &sled::Tree, volume: VolumeId, limit: usize) -> Result<Vec<Blo
         .collect()
 }
 
+/// How many blobs wait to be reclaimed on `volume`: a scan.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn count(tree: &sled::Tree, volume: VolumeId) -> Result<u64, TableError> {
+    scan::<u64>(tree, Kind::Reclaim, volume.as_bytes(), None).try_fold(0, |n, r| r.map(|_| n + 1))
+}
+
 /// The least blob that waits to be reclaimed on another volume than `except`.
 ///
 /// # Errors

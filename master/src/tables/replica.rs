@@ -48,6 +48,37 @@ pub fn count(tree: &sled::Tree, volume: VolumeId) -> Result<u64, TableError> {
     scan::<Key>(tree, Kind::Replica, volume.as_bytes(), None).try_fold(0, |n, r| r.map(|_| n + 1))
 }
 
+/// Blobs that objects refer to on `volume`, from `from` on, in order; without what each belongs to.
+///
+/// # Errors
+/// When sled fails.
+pub fn blobs(
+    tree: &sled::Tree,
+    volume: VolumeId,
+    from: Option<BlobId>,
+) -> impl Iterator<Item = Result<BlobId, TableError>> + use<> {
+    let prefix = super::path(Kind::Replica, volume.as_bytes());
+    let start = from.map_or(prefix.clone(), |blob| super::path(Kind::Replica, &place(volume, blob)));
+    tree.range(start..)
+        .keys()
+        .take_while(move |path| path.as_ref().map_or(true, |path| path.starts_with(&prefix)))
+        .filter_map(|path| path.map(|path| blob_of(&path[1..])).map_err(TableError::from).transpose())
+}
+
+/// Blobs that objects refer to on `volume`, after `after`, in order, with the keys they belong to.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn after(
+    tree: &sled::Tree,
+    volume: VolumeId,
+    after: Option<BlobId>,
+) -> impl Iterator<Item = Result<(BlobId, Key), TableError>> + use<> {
+    let after = after.map(|blob| place(volume, blob));
+    scan::<Key>(tree, Kind::Replica, volume.as_bytes(), after.as_ref().map(|a| &a[..]))
+        .filter_map(|r| r.map(|(path, key)| Some((blob_of(&path)?, key))).transpose())
+}
+
 impl Tables<'_> {
     /// The key whose object refers to `blob` on `volume`.
     ///

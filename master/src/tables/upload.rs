@@ -125,13 +125,7 @@ pub fn part_of(
     blob: BlobId,
 ) -> Result<Option<(BlobId, PartRecord)>, TableError> {
     let object = super::object::read(tree, key)?.and_then(|o| o.parts).map(|p| Ok(p.upload));
-    let begun = [key.as_str().as_bytes(), &[0]].concat();
-    let uploads = scan::<Upload>(tree, Kind::Upload, &begun, None).map(|item| {
-        let path = item?.0;
-        let damaged = TableError::Damaged { kind: Kind::Upload, bytes: path.len() };
-        parse(&path).map(|(_, id)| id).ok_or(damaged)
-    });
-    for upload in object.into_iter().chain(uploads) {
+    for upload in object.into_iter().chain(of_key(tree, key)) {
         let upload = upload?;
         for record in parts(tree, upload, 0) {
             let record = record?;
@@ -141,6 +135,19 @@ pub fn part_of(
         }
     }
     Ok(None)
+}
+
+/// Uploads of `key` that are under way.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn of_key(tree: &sled::Tree, key: &Key) -> impl Iterator<Item = Result<BlobId, TableError>> + use<> {
+    let begun = [key.as_str().as_bytes(), &[0]].concat();
+    scan::<Upload>(tree, Kind::Upload, &begun, None).map(|item| {
+        let path = item?.0;
+        let damaged = TableError::Damaged { kind: Kind::Upload, bytes: path.len() };
+        parse(&path).map(|(_, id)| id).ok_or(damaged)
+    })
 }
 
 /// Uploads whose parts are to go, at most `limit`.

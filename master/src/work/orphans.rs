@@ -1,35 +1,40 @@
-//! Compares each volume's inventory with the objects, a page a tick, and puts what nothing refers to on
-//! the reclaim list.
+//! Has each volume's inventory compared with the tables, at once when it is new or back, else now and then; and forgets what
+//! is not needed any more to tell a late commit from a good one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use shared::clock::{Timestamp, millis};
-use shared::ids::{BlobId, VolumeId};
 use shared::limits::{CALL_LIFETIME, CLOCK_SKEW_MAX, FORGET_INTERVAL, INVENTORY_PAGE, UPLOAD_TIME_MAX};
-use shared::wire::routes::INVENTORY;
-use shared::wire::volume::{InventoryPage, InventoryRequest};
+use shared::wire::cluster::OrphansReport;
 use shared::work::{Progress, Worker, blocking};
 
+use super::strays::{Seen, look};
 use crate::cluster::Reachable;
 use crate::master::Master;
-use crate::plan::orphans::choose;
 use crate::state::command::Command;
 use crate::tables::reclaim::graves;
 use crate::tables::tombstone::forgettable;
 
-/// The worker, with its place in each volume's inventory.
+/// Inventories are not compared more often than this ...
+const ORPHAN_INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// ... at least so often, and as often as the grace makes sense.
+const ORPHAN_INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// The worker.
 pub struct Orphans {
     master: Arc<Master>,
-    places: HashMap<VolumeId, BlobId>,
+    seen: Seen,
+    /// When all volumes were compared last.
+    looked: Option<Instant>,
     /// When deleted keys were last looked through.
     forgot: Option<Timestamp>,
 }
 
 impl Orphans {
-    /// Begins at the start of every inventory.
+    /// Looks at once.
     pub fn new(master: Arc<Master>) -> Self {
-        Self { master, places: HashMap::new(), forgot: None }
+        Self { master, seen: Seen::default(), looked: None, forgot: None }
     }
 
     /// Forgets what was reclaimed so long ago that no commit can come for it again. True when there may be more of it.
@@ -78,46 +83,18 @@ impl Orphans {
         }
     }
 
-    /// Looks through one page. True when the inventory goes on.
-    async fn page(&mut self, volume: &Reachable) -> bool {
-        let request = InventoryRequest {
-            cluster: self.master.cluster.id(),
-            volume: volume.volume,
-            after: self.places.get(&volume.volume).copied(),
-            until: None,
-            limit: INVENTORY_PAGE,
-        };
-        let page: InventoryPage = match self.master.peers.call(&volume.address, INVENTORY, &request).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(volume = volume.address, %error, "no inventory");
-                return false;
-            }
-        };
-        let grace = self.master.config.orphan_grace;
-        let now = self.master.config.clock.now();
-        let (database, id) = (Arc::clone(&self.master.database), volume.volume);
-        let last = page.entries.last().filter(|_| page.entries.len() == INVENTORY_PAGE).map(|e| e.blob);
-        match blocking(move || choose(&database.tree(), id, &page.entries, grace, now)).await {
-            Ok(blobs) if blobs.is_empty() => {}
-            Ok(blobs) => {
-                tracing::info!(volume = volume.address, count = blobs.len(), "orphans found");
-                self.master.metrics.orphans.inc_by(blobs.len() as u64);
-                let command = Command::Orphaned { volume: volume.volume, blobs };
-                if self.master.sequencer.propose(command).await.is_err() {
-                    return false;
-                }
-                self.master.reclaim.notify_one();
-            }
-            Err(error) => tracing::error!(%error, "the objects cannot be read"),
-        }
-        match last {
-            Some(last) => {
-                self.places.insert(volume.volume, last);
+    /// Compares a volume with the tables, and deals with what is different. Whether that came to its end.
+    async fn compare(&mut self, volume: &Reachable) -> bool {
+        let mut report = OrphansReport::default();
+        match look(&self.master, volume, Some(&mut self.seen), &mut report).await {
+            Ok(()) => {
+                let (bytes, orphans, missing) = (report.exchanged_bytes, report.orphans, report.missing);
+                tracing::debug!(volume = volume.address, bytes, orphans, missing, "inventory compared");
+                self.master.cluster.compared(volume.volume);
                 true
             }
-            None => {
-                self.places.remove(&volume.volume);
+            Err(error) => {
+                tracing::debug!(volume = volume.address, %error, "no inventory");
                 false
             }
         }
@@ -128,19 +105,30 @@ impl Worker for Orphans {
     const NAME: &'static str = "orphans";
 
     async fn tick(&mut self) -> Progress {
-        if !self.master.group.leads() || self.master.group.current().await.is_err() {
+        let leads = self.master.group.leads() && self.master.group.current().await.is_ok();
+        self.master.cluster.set_compares(leads);
+        if !leads {
             return Progress::Idle;
         }
         // A page of each a tick, and the next tick at once: they come as fast as values are replaced.
         if self.purge().await | self.forget().await {
             return Progress::More;
         }
-        let mut progress = Progress::Idle;
-        for volume in self.master.cluster.all_alive() {
-            if self.page(&volume).await {
-                progress = Progress::More;
-            }
+        // What is new or back counts only when it was compared.
+        for volume in self.master.cluster.to_compare() {
+            self.compare(&volume).await;
         }
-        progress
+        let config = &self.master.config;
+        let interval = (config.orphan_grace / 4).clamp(ORPHAN_INTERVAL_MIN, ORPHAN_INTERVAL_MAX);
+        let due = self.master.care.was_asked() | self.looked.is_none_or(|last| last.elapsed() >= interval);
+        if !due {
+            return Progress::Idle;
+        }
+        self.seen.turn();
+        for volume in self.master.cluster.all_alive() {
+            self.compare(&volume).await;
+        }
+        self.looked = Some(Instant::now());
+        Progress::Idle
     }
 }

@@ -1,19 +1,55 @@
-//! Has this master look after its log, its snapshots and a change of the masters that was interrupted.
+//! Has this master look after its log, its snapshots and a change of the masters that was interrupted; and tells what becomes of
+//! volumes.
 
 use std::sync::Arc;
 
+use shared::wire::master::VolumeState;
 use shared::work::{Progress, Worker};
 
 use crate::master::Master;
+use crate::tables::standing::{self, Standing};
+use crate::tables::{TableError, Tables};
 
 /// The worker.
 pub struct Upkeep(pub Arc<Master>);
+
+/// What volumes are to do, and whether anything refers to those that are to be emptied.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn duties(tree: &sled::Tree) -> Result<Vec<(shared::ids::VolumeId, Standing, bool)>, TableError> {
+    let tables = Tables::new(tree);
+    let with = |(volume, standing)| Ok((volume, standing, tables.holds_any(volume)?));
+    standing::all(tree)?.into_iter().map(with).collect()
+}
+
+/// What has become of volumes: into the log and the metrics.
+pub fn observe(master: &Master) {
+    for event in master.cluster.observe(master.config.clock.now()) {
+        let (volume, address, reason) = (event.volume, &event.address, &event.reason);
+        let (from, to) = (event.from.map_or("unknown", VolumeState::name), event.to.name());
+        master.metrics.volume_became(event.to);
+        match event.to {
+            VolumeState::Down => tracing::warn!(%volume, address, from, to, reason, "volume"),
+            _ => tracing::info!(%volume, address, from, to, reason, "volume"),
+        }
+    }
+}
 
 impl Worker for Upkeep {
     const NAME: &'static str = "upkeep";
 
     async fn tick(&mut self) -> Progress {
-        self.0.group.tend().await;
+        let master = &self.0;
+        master.group.tend().await;
+        match duties(&master.database.tree()) {
+            Ok(duties) => master.cluster.set_duties(&duties),
+            Err(error) => tracing::error!(%error, "what volumes are to do cannot be read"),
+        }
+        observe(master);
+        if !master.cluster.to_compare().is_empty() {
+            master.care.compare.notify_one();
+        }
         Progress::Idle
     }
 }

@@ -67,7 +67,8 @@ pub fn grant(
     let length = wanted.length.unwrap_or(0);
     let bytes = length + length / BLOCK_BYTES as u64 * 8 + RECORD_OVERHEAD_BYTES;
     let replication = master.config.replication;
-    let chain = master.cluster.place(&wanted.key, bytes, replication, &wanted.prefer, avoid)?;
+    let at_once = replication.at_once(master.mode(&wanted.key)?);
+    let chain = master.cluster.place(&wanted.key, bytes, at_once, &wanted.prefer, avoid)?;
     let small = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
     let grant = WriteGrant {
         chain: chain.iter().map(|v| Link { volume: v.volume, address: v.address.clone() }).collect(),
@@ -75,7 +76,7 @@ pub fn grant(
         digest: wanted.digest,
         condition: wanted.condition.clone(),
         wanted: small(replication.wanted()),
-        min_replicas: small(replication.min()),
+        min_replicas: small(at_once.min()),
         notes,
     };
     let ticket = master.ticket(master.sequencer.next_blob()?, wanted.hops, Operation::Write(grant));

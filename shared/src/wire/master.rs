@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{RebalanceStatus, RepairStatus};
 use crate::digest::Digest;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
@@ -243,14 +244,54 @@ pub struct ListedKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeState {
-    /// Heard of within `DOWN_AFTER`, takes writes.
+    /// Heard of, new or back after a while: what it holds is being compared with what it should hold.
+    Joining,
+    /// Heard of within `--down-after`, takes writes.
     Up,
     /// Heard of, but takes no writes.
     ReadOnly,
     /// Heard of, but has no room for writes.
     Full,
-    /// Silent.
+    /// A call to it failed, or it did not say in time that it lives: it is not used until it does.
+    Suspect,
+    /// Silent for `--down-after`. After `--repair-after` its copies count no more.
     Down,
+    /// It gives its values away.
+    Draining,
+    /// It has given its values away.
+    Drained,
+    /// It has left for good.
+    Retired,
+}
+
+impl VolumeState {
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 9] = [
+        Self::Joining,
+        Self::Up,
+        Self::ReadOnly,
+        Self::Full,
+        Self::Suspect,
+        Self::Down,
+        Self::Draining,
+        Self::Drained,
+        Self::Retired,
+    ];
+
+    /// Its name, as in the status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Up => "up",
+            Self::ReadOnly => "read-only",
+            Self::Full => "full",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// One volume in the status of a cluster.
@@ -309,4 +350,10 @@ pub struct ClusterStatus {
     pub masters: Vec<MasterSummary>,
     /// The volumes, by id.
     pub volumes: Vec<VolumeSummary>,
+    /// What is owed, and how it is being paid; only the leader knows.
+    #[serde(default)]
+    pub repair: Option<RepairStatus>,
+    /// The moving of values between volumes, where it was begun.
+    #[serde(default)]
+    pub rebalance: Option<RebalanceStatus>,
 }

@@ -1,6 +1,7 @@
 //! What travels between clients, masters and volumes: every route, header name and JSON type, once.
 
 pub mod access;
+pub mod cluster;
 pub mod error;
 pub mod master;
 pub mod replicas;

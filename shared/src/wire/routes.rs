@@ -33,6 +33,23 @@ pub const EXAMINE: &str = "/_/examine";
 /// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
 pub const COPIES: &str = "/_/copies";
 
+/// GET: what became of volumes of late, as this master saw it.
+pub const EVENTS: &str = "/_/events";
+/// POST to the leader, signed: what a volume is to do.
+pub const DUTY: &str = "/_/duty";
+/// POST to the leader, signed: the moving of values between volumes.
+pub const REBALANCE: &str = "/_/rebalance";
+/// POST to the leader, signed: compares all inventories with the tables now.
+pub const ORPHANS: &str = "/_/orphans";
+/// POST to a master, signed: where a value is and why.
+pub const EXPLAIN: &str = "/_/explain";
+/// POST to a master, signed: when uploads are acknowledged.
+pub const MODES: &str = "/_/modes";
+/// POST to a master, signed: when uploads of a bucket are acknowledged, from now on.
+pub const MODES_SET: &str = "/_/modes/set";
+/// POST to a master, signed: has all servers look at themselves and at each other.
+pub const DOCTOR: &str = "/_/doctor";
+
 /// POST to a master, signed: takes a command to the leader.
 pub const PROPOSE: &str = "/_/propose";
 /// POST to the leader, signed: how far one must have come to have seen all that was acknowledged.

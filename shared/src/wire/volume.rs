@@ -44,6 +44,9 @@ pub struct VolumeReport {
     pub ranges_set_aside: u64,
     /// Format of its directory.
     pub format_version: u32,
+    /// Drawn at random when it started: another one means that it was started anew.
+    #[serde(default)]
+    pub incarnation: u64,
 }
 
 /// A volume as its own `/_/status` shows it.

@@ -49,7 +49,7 @@ fn collected(db: &Database, secs: &[u64]) -> Vec<u64> {
     let page: Vec<_> = secs.iter().map(entry).collect();
     let now = at(1 << 30);
     let chosen = orphans::choose(&db.tree(), volume(1), &page, Duration::from_secs(600), now).unwrap();
-    secs.iter().copied().filter(|s| chosen.iter().any(|(blob, _)| *blob == given_out_at(*s))).collect()
+    secs.iter().copied().filter(|s| chosen.orphans.iter().any(|e| e.blob == given_out_at(*s))).collect()
 }
 
 const DAY: u64 = UPLOAD_TIME_MAX.as_secs() + CLOCK_SKEW_MAX.as_secs();
@@ -177,8 +177,11 @@ impl Site {
                 .values()
                 .map(|r| InventoryEntry { blob: r.blob, length: r.length, age_ms: 1 << 40 })
                 .collect();
-            let blobs = orphans::choose(&self.world.db, v, &page, Duration::ZERO, now).unwrap();
-            self.world.run(&Command::Orphaned { volume: v, blobs });
+            let strays = orphans::choose(&self.world.db, v, &page, Duration::ZERO, now).unwrap();
+            self.world.run(&Command::Orphaned {
+                volume: v,
+                blobs: strays.orphans.iter().map(|e| (e.blob, e.length)).collect(),
+            });
         }
         for v in self.up() {
             let all = BlobId::next(None, now, [0xff; 10]);

@@ -8,7 +8,7 @@ use shared::digest::Digest;
 
 use super::*;
 use crate::tables::object::Object;
-use crate::tables::{Kind, meta, scan};
+use crate::tables::{Kind, meta, scan, unsettled};
 
 mod uploads;
 
@@ -69,6 +69,18 @@ fn validate(db: &sled::Tree) {
     assert_eq!(referenced, expected, "what volumes are told to keep is what objects refer to");
     assert!(referenced.is_disjoint(&reclaiming), "nothing referenced is ever reclaimed");
     assert!(places(Kind::Tombstone).is_subset(&reclaiming), "a tombstone goes with its blob");
+    let unsettled: BTreeSet<_> = unsettled::after(db, None).map(|r| r.unwrap().0).collect();
+    let due = objects.values().flat_map(|o| o.blobs.iter().map(|b| (b, usize::from(o.wanted))));
+    let due: BTreeSet<_> = due.filter(|(b, wanted)| b.replicas.len() != *wanted).map(|(b, _)| b.id).collect();
+    assert_eq!(unsettled, due, "what has too few or too many copies is listed");
+    for item in unsettled::arriving(db) {
+        let (blob, volume, spot) = item.unwrap();
+        let object = &objects[spot.key.as_str().as_bytes()];
+        assert_eq!(object.generation, blob, "a copy of what nobody refers to is on its way");
+        assert!(!object.blobs[0].replicas.contains(&volume));
+        let place = [&volume.as_bytes()[..], &blob.as_bytes()[..]].concat();
+        assert!(!reclaiming.contains(&place), "a copy that is on its way is not to be deleted");
+    }
     let progress = meta::progress(db).unwrap();
     assert_eq!(progress.objects, objects.len() as u64);
     assert_eq!(progress.bytes, objects.values().map(|o| o.size).sum::<u64>());
@@ -99,7 +111,50 @@ fn command() -> impl Strategy<Value = Command> {
             volume: volume(v),
             blobs: b.into_iter().map(|b| (blob(b), 1)).collect(),
         }),
+        6 => moving(),
     ]
+}
+
+/// What becomes of copies; most of it of values that are there.
+fn moving() -> impl Strategy<Value = Command> {
+    let one = || (0u8..4, 0u8..3, 0u8..40).prop_map(|(v, k, b)| (volume(v), blob(b), Spot::object(&key(k))));
+    let keep = prop::collection::vec(0u8..4, 0..3);
+    prop_oneof![
+        3 => one().prop_map(|(volume, b, spot)| Command::Expect { volume, blobs: vec![(b, spot)] }),
+        3 => one().prop_map(|(volume, b, spot)| Command::Arrived { volume, blobs: vec![(b, 1, spot)] }),
+        1 => one().prop_map(|(volume, b, _)| Command::Forgo { volume, blobs: vec![(b, 1)] }),
+        2 => (one(), keep).prop_map(|((volume, blob, spot), keep)| {
+            let keep = keep.into_iter().map(self::volume).collect();
+            Command::Drop(crate::state::command::Drop { volume, blob, spot, keep })
+        }),
+        1 => one().prop_map(|(volume, b, spot)| Command::Missing { volume, blobs: vec![(b, spot)] }),
+        1 => one().prop_map(|(_, b, spot)| Command::Owe { blobs: vec![(b, spot)] }),
+    ]
+}
+
+/// A step about copies that were drawn of any blob, made one of the blob that its key has now.
+fn aimed(db: &sled::Tree, command: &Command) -> Command {
+    let mut command = command.clone();
+    let now = |spot: &Spot| Tables::new(db).object(&spot.key).unwrap().map(|o| o.generation);
+    match &mut command {
+        Command::Expect { blobs, .. } | Command::Missing { blobs, .. } => {
+            blobs.iter_mut().for_each(|(blob, spot)| *blob = now(spot).unwrap_or(*blob));
+        }
+        Command::Arrived { blobs, .. } => {
+            blobs.iter_mut().for_each(|(blob, _, spot)| *blob = now(spot).unwrap_or(*blob));
+        }
+        Command::Drop(drop) => drop.blob = now(&drop.spot).unwrap_or(drop.blob),
+        _ => {}
+    }
+    command
+}
+
+/// Copies of each key's value.
+fn copies(db: &sled::Tree) -> BTreeMap<Key, (BlobId, usize)> {
+    let of = |k: u8| {
+        Tables::new(db).object(&key(k)).unwrap().map(|o| (key(k), (o.generation, o.blobs[0].replicas.len())))
+    };
+    (0..3).filter_map(of).collect()
 }
 
 proptest! {
@@ -116,8 +171,15 @@ proptest! {
             {
                 continue;
             }
-            run(&db, command);
+            let before = copies(&db);
+            let command = aimed(&db, command);
+            run(&db, &command);
             validate(&db);
+            for (key, (blob, copies)) in copies(&db) {
+                let Some((_, had)) = before.get(&key).filter(|(same, _)| *same == blob) else { continue };
+                let fewer = if matches!(command, Command::Missing { .. }) { 1 } else { (*had).min(2) };
+                prop_assert!(copies >= fewer, "{:?} took one of {} copies", command, had);
+            }
             for k in 0..3 {
                 let now = Tables::new(&db).object(&key(k)).unwrap().map(|o| o.generation);
                 if let (Some(before), Some(now)) = (present.get(&key(k)), now) {

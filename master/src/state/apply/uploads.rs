@@ -11,11 +11,12 @@ use shared::limits::{PARTS_MAX, SCRAP_PARTS};
 use shared::manifest::Manifest;
 use shared::tombstone::Tombstone;
 
-use super::{apply_commit, counted, discard, in_bucket, refuse};
+use super::{apply_commit, counted, discard, in_bucket, recall, refuse};
 use crate::state::command::{Outcome, Store};
 use crate::tables::bucket::{self, Bucket};
 use crate::tables::meta::Progress;
 use crate::tables::object::{Blob, Parts};
+use crate::tables::unsettled::Spot;
 use crate::tables::upload::{PartRecord, Upload};
 use crate::tables::{TableError, Tables};
 
@@ -57,10 +58,10 @@ pub(super) fn apply_part(
         return Ok(Outcome::Done);
     }
     let refused = Some(&Tombstone::Refused { blob: id });
-    if tables.upload(key, upload)?.is_none() {
+    let Some(begun) = tables.upload(key, upload)? else {
         discard(tables, progress, &[blob_of(record)], refused)?;
         return Ok(Outcome::NoUpload);
-    }
+    };
     let replicas = counted(tables, id, &record.replicas)?;
     if replicas.len() < usize::from(min_replicas).max(1) || replicas.len() < record.replicas.len() {
         let blob = Blob { replicas, ..blob_of(record) };
@@ -72,6 +73,10 @@ pub(super) fn apply_part(
     }
     for volume in &replicas {
         tables.put_replica(*volume, id, key);
+    }
+    if replicas.len() != usize::from(begun.wanted) {
+        let spot = Spot::part(key, upload, record.part.number);
+        tables.put_settled(id, &spot, replicas.len(), begun.wanted);
     }
     tables.put_part(upload, &PartRecord { part: record.part.clone(), replicas });
     Ok(Outcome::Done)
@@ -88,6 +93,9 @@ fn scrap(
         tables.remove_replica(*volume, record.part.blob);
     }
     tables.remove_part(upload, record.part.number);
+    // How many copies were wanted of it nobody knows any more.
+    tables.remove_unsettled(record.part.blob);
+    recall(tables, progress, &blob_of(record), None)?;
     discard(tables, progress, &[blob_of(record)], None)
 }
 

@@ -1,0 +1,125 @@
+//! What a blob lacks: one more copy, one less, or nothing. Repair, draining and the settling of what a rebalance left over are
+//! all this one judgement, made again until it says that all is settled; so each step may be lost or done twice.
+//!
+//! One rule for all: copy, verify at the destination, switch the pointer, wait, free. A copy goes only when as many others as
+//! are wanted are on volumes that are up and were compared.
+
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+
+use super::topology::{Condition, Topology};
+
+/// A blob as the tables name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Copies wanted.
+    pub wanted: usize,
+    /// The volumes that hold it.
+    pub replicas: Vec<VolumeId>,
+    /// Volumes to which a copy is on its way, or was when somebody ended.
+    pub arriving: Vec<VolumeId>,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Settled,
+    /// One more copy.
+    Copy {
+        /// Where.
+        to: VolumeId,
+        /// Copies that count now: the fewer, the sooner.
+        live: usize,
+    },
+    /// One less.
+    Drop {
+        /// Where.
+        from: VolumeId,
+        /// Who holds good ones: as many as are wanted. They are asked before.
+        keep: Vec<VolumeId>,
+    },
+    /// A copy that is on its way is not needed.
+    Forgo {
+        /// To where.
+        to: VolumeId,
+    },
+    /// A copy is owed and cannot be made now.
+    Stuck(Stuck),
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stuck {
+    /// No volume that is up holds it.
+    NoSource,
+    /// No other volume that is up has room for it.
+    NoDestination,
+}
+
+/// What a blob of `key` lacks.
+pub fn judge(key: &Key, held: &Held, topology: &Topology) -> Verdict {
+    let live = held.replicas.iter().filter(|v| topology.counts(**v)).count();
+    if live < held.wanted {
+        return owed(key, held, topology, live);
+    }
+    if let Some(to) = held.arriving.first() {
+        return Verdict::Forgo { to: *to };
+    }
+    surplus(held, topology)
+}
+
+fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
+    if !held.replicas.iter().any(|v| topology.gives(*v)) {
+        return Verdict::Stuck(Stuck::NoSource);
+    }
+    // What was begun is brought to its end; a volume that has gone meanwhile is not waited for.
+    let begun = held.arriving.iter().find(|v| topology.condition(**v) == Condition::Up);
+    if let Some(to) = begun {
+        return Verdict::Copy { to: *to, live };
+    }
+    let mut taken = held.replicas.clone();
+    // Copies that count no more do not crowd a zone, but their volumes have the blob.
+    taken.extend(&held.arriving);
+    match topology.destination(key, room(held.length), &taken) {
+        Some(to) => Verdict::Copy { to, live },
+        None => Verdict::Stuck(Stuck::NoDestination),
+    }
+}
+
+/// Bytes a volume must have for a value: with its checksums, header, trailer, padding.
+fn room(length: u64) -> u64 {
+    length + length / 4096 + (1 << 20)
+}
+
+fn surplus(held: &Held, topology: &Topology) -> Verdict {
+    let keepers: Vec<_> = held.replicas.iter().copied().filter(|v| topology.keeps(*v)).collect();
+    let leaving = |v: &&VolumeId| matches!(topology.condition(**v), Condition::Leaving { .. });
+    let from = match held.replicas.iter().find(leaving) {
+        Some(from) if keepers.len() >= held.wanted => *from,
+        None if keepers.len() > held.wanted => match one_too_many(&keepers, topology) {
+            Some(from) => from,
+            None => return Verdict::Settled,
+        },
+        _ => return Verdict::Settled,
+    };
+    let keep = keepers.into_iter().filter(|v| *v != from).collect();
+    Verdict::Drop { from, keep }
+}
+
+/// Of volumes that all hold a blob the one that should not: in the zone with most of them, and there the fullest.
+fn one_too_many(keepers: &[VolumeId], topology: &Topology) -> Option<VolumeId> {
+    let crowd = |v: VolumeId| keepers.iter().filter(|k| topology.zone(**k) == topology.zone(v)).count();
+    let fullness = |v: VolumeId| topology.seat(v).map_or(0.0, super::topology::Seat::fullness);
+    let worse = |a: &VolumeId, b: &VolumeId| {
+        crowd(*a).cmp(&crowd(*b)).then(fullness(*a).total_cmp(&fullness(*b))).then(a.cmp(b))
+    };
+    keepers.iter().copied().max_by(worse)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Any cluster, any blob: followed to the end, the judgement leads to as many copies as are wanted, and on no way there is one
+//! freed that is needed.
+
+use proptest::prelude::*;
+use shared::clock::Timestamp;
+
+use super::super::topology::Seat;
+use super::*;
+
+fn volume(n: usize) -> VolumeId {
+    VolumeId::from_bytes([u8::try_from(n + 1).unwrap(); 16])
+}
+
+fn condition(n: u8) -> Condition {
+    match n {
+        0..=3 => Condition::Up,
+        4 => Condition::Serving,
+        5 => Condition::Away,
+        6 => Condition::Lost,
+        7 => Condition::Leaving { up: true },
+        _ => Condition::Leaving { up: false },
+    }
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    topology: Topology,
+    held: Held,
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    let seat = (0u8..9, 0usize..3, any::<bool>(), 0u64..100);
+    let seats = prop::collection::vec(seat, 1..9);
+    (seats, 1usize..4, any::<u16>(), any::<u16>()).prop_map(|(seats, wanted, has, comes)| {
+        let seats: Vec<_> = seats
+            .into_iter()
+            .enumerate()
+            .map(|(n, (kind, zone, compared, live))| {
+                let zone = Some(format!("z{zone}").parse().unwrap());
+                let seat = Seat {
+                    zone,
+                    condition: condition(kind),
+                    compared: compared || kind == 0,
+                    capacity_bytes: 100 << 30,
+                    available_bytes: 50 << 30,
+                    live_bytes: live << 30,
+                };
+                (volume(n), seat)
+            })
+            .collect();
+        let of =
+            |bits: u16| -> Vec<_> { (0..seats.len()).filter(|n| bits & (1 << n) != 0).map(volume).collect() };
+        let mut replicas = of(has);
+        replicas.truncate(wanted + 2);
+        let arriving = of(comes & !has).into_iter().take(2).collect();
+        let blob = BlobId::next(None, Timestamp::from_unix_ms(1), [1; 10]);
+        World {
+            topology: Topology::new(seats),
+            held: Held { blob, length: 5 << 20, wanted, replicas, arriving },
+        }
+    })
+}
+
+fn carry_out(held: &mut Held, verdict: &Verdict) {
+    match verdict {
+        Verdict::Copy { to, .. } => {
+            assert!(!held.replicas.contains(to), "a volume gets a second copy");
+            held.arriving.retain(|v| v != to);
+            held.replicas.push(*to);
+        }
+        Verdict::Drop { from, keep } => {
+            assert!(!keep.contains(from) && keep.iter().all(|v| held.replicas.contains(v)));
+            held.replicas.retain(|v| v != from);
+        }
+        Verdict::Forgo { to } => held.arriving.retain(|v| v != to),
+        Verdict::Settled | Verdict::Stuck(_) => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn it_ends_and_frees_nothing_that_is_needed(world in worlds()) {
+        let World { topology, mut held } = world;
+        let key = Key::new("b/k").unwrap();
+        let keepers = |held: &Held| held.replicas.iter().filter(|v| topology.keeps(**v)).count();
+        let counting = |held: &Held| held.replicas.iter().filter(|v| topology.counts(**v)).count();
+        let began = keepers(&held);
+        let mut last = None;
+        for _ in 0..40 {
+            let verdict = judge(&key, &held, &topology);
+            if let Verdict::Drop { keep, .. } = &verdict {
+                prop_assert!(keep.len() >= held.wanted && keep.iter().all(|v| topology.keeps(*v)));
+            }
+            if let Verdict::Copy { to, live } = &verdict {
+                prop_assert_eq!(topology.condition(*to), Condition::Up);
+                prop_assert!(*live < held.wanted);
+            }
+            carry_out(&mut held, &verdict);
+            prop_assert!(keepers(&held) >= began.min(held.wanted), "below what was there and wanted");
+            let over = matches!(verdict, Verdict::Settled | Verdict::Stuck(_));
+            last = Some(verdict);
+            if over {
+                break;
+            }
+        }
+        match last {
+            Some(Verdict::Settled) => {
+                prop_assert!(counting(&held) >= held.wanted);
+                prop_assert!(held.arriving.is_empty());
+            }
+            Some(Verdict::Stuck(Stuck::NoSource)) => prop_assert!(!held.replicas.iter().any(|v| topology.gives(*v))),
+            Some(Verdict::Stuck(Stuck::NoDestination)) => {
+                let free = |(id, seat): (VolumeId, &Seat)| {
+                    seat.condition == Condition::Up && !held.replicas.contains(&id) && !held.arriving.contains(&id)
+                };
+                prop_assert!(!topology.seats().any(free));
+            }
+            other => prop_assert!(false, "no end: {:?}", other),
+        }
+    }
+}
+
+fn seats(conditions: &[(Condition, &str)]) -> Topology {
+    Topology::new(conditions.iter().enumerate().map(|(n, (condition, zone))| {
+        let seat = Seat {
+            zone: Some(zone.parse().unwrap()),
+            condition: *condition,
+            compared: true,
+            capacity_bytes: 100,
+            available_bytes: 1 << 40,
+            live_bytes: n as u64,
+        };
+        (volume(n), seat)
+    }))
+}
+
+fn blob(wanted: usize, replicas: &[usize]) -> Held {
+    Held {
+        blob: BlobId::next(None, Timestamp::from_unix_ms(1), [1; 10]),
+        length: 9,
+        wanted,
+        replicas: replicas.iter().map(|n| volume(*n)).collect(),
+        arriving: vec![],
+    }
+}
+
+#[test]
+fn copies_go_where_the_zone_has_none() {
+    use Condition::{Lost, Up};
+    let key = Key::new("k").unwrap();
+    let topology = seats(&[(Up, "a"), (Lost, "b"), (Up, "a"), (Up, "a"), (Up, "b")]);
+    let verdict = judge(&key, &blob(2, &[0, 1]), &topology);
+    assert_eq!(verdict, Verdict::Copy { to: volume(4), live: 1 });
+    // Back with all three: the zone with two of them gives one up.
+    let topology = seats(&[(Up, "a"), (Up, "b"), (Up, "a"), (Up, "a"), (Up, "b")]);
+    let verdict = judge(&key, &blob(2, &[0, 1, 4]), &topology);
+    assert_eq!(verdict, Verdict::Drop { from: volume(4), keep: vec![volume(0), volume(1)] });
+}
+
+#[test]
+fn a_volume_that_has_just_come_back_frees_nobody() {
+    use Condition::{Serving, Up};
+    let mut topology = seats(&[(Serving, "a"), (Up, "a"), (Up, "a")]);
+    assert!(matches!(judge(&Key::new("k").unwrap(), &blob(2, &[0, 1, 2]), &topology), Verdict::Drop { .. }));
+    topology.seats.get_mut(&volume(0)).unwrap().compared = false;
+    assert_eq!(judge(&Key::new("k").unwrap(), &blob(2, &[0, 1, 2]), &topology), Verdict::Settled);
+}

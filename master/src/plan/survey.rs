@@ -1,0 +1,251 @@
+//! What is to be done in the whole cluster: looks through all that may be owed, and judges each blob. The fewer copies, the sooner;
+//! what does not fit into one plan is counted, and found again by the next.
+//!
+//! It never looks at all objects: what has too few or too many copies is listed, so are copies on their way, and what lies on a
+//! volume that is lost or leaving is listed by volume.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+use shared::limits::REPAIR_PLAN;
+
+use super::repair::{Held, Stuck, Verdict, judge};
+use super::topology::{Condition, Topology};
+use crate::tables::mode::{self, Mode};
+use crate::tables::object::{self, Object};
+use crate::tables::unsettled::{self, Spot};
+use crate::tables::upload::{self, PartRecord};
+use crate::tables::{TableError, Tables, bucket, replica};
+
+/// One thing to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Where the blob is named.
+    pub spot: Spot,
+    /// The blob.
+    pub held: Held,
+    /// What.
+    pub verdict: Verdict,
+}
+
+/// What one look through has found.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What is to be done, in order, at most `REPAIR_PLAN`.
+    pub actions: Vec<Action>,
+    /// Blobs that something is to be done about, or that are stuck.
+    pub owed_blobs: u64,
+    /// Bytes of copies that are to be made.
+    pub owed_bytes: u64,
+    /// Blobs that lack copies, by how many count.
+    pub by_copies: Vec<u64>,
+    /// Blobs that are stuck, by why.
+    pub stuck: BTreeMap<Stuck, u64>,
+    /// Whether more is to be done than fits.
+    pub more: bool,
+}
+
+/// What a survey needs to know besides the tables.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The volumes.
+    pub topology: Topology,
+    /// When uploads are acknowledged where their bucket does not say it.
+    pub mode: Mode,
+    /// Whether what is owed of asynchronous uploads is due.
+    pub async_due: bool,
+}
+
+/// A blob that is named somewhere, as the tables have it now; none when it is not.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn held(tree: &sled::Tree, blob: BlobId, spot: &Spot) -> Result<Option<Held>, TableError> {
+    let object = object::read(tree, &spot.key)?;
+    let found = match spot.part {
+        None => object.and_then(|o| {
+            let held = o.blobs.into_iter().find(|b| b.id == blob)?;
+            Some((held.length, o.wanted, held.replicas))
+        }),
+        Some((upload, number)) => {
+            let record = upload::part(tree, upload, number)?.filter(|record| record.part.blob == blob);
+            match record {
+                Some(record) => wanted_of(tree, &spot.key, upload, object.as_ref())?
+                    .map(|wanted| (record.part.length, wanted, record.replicas)),
+                None => None,
+            }
+        }
+    };
+    let Some((length, wanted, replicas)) = found else { return Ok(None) };
+    let arriving = Tables::new(tree).arrivals(blob)?;
+    Ok(Some(Held { blob, length, wanted: usize::from(wanted), replicas, arriving }))
+}
+
+/// Copies wanted of the parts of an upload; none when it is neither under way nor a value.
+fn wanted_of(
+    tree: &sled::Tree,
+    key: &Key,
+    upload: BlobId,
+    object: Option<&Object>,
+) -> Result<Option<u8>, TableError> {
+    if let Some(object) = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload)) {
+        return Ok(Some(object.wanted));
+    }
+    Ok(upload::read(tree, key, upload)?.map(|begun| begun.wanted))
+}
+
+/// Finds where blobs are named whose keys are known. Remembers the parts of one key: they come one after the other.
+#[derive(Debug, Default)]
+pub struct Finder {
+    of: Option<Key>,
+    parts: HashMap<BlobId, Spot>,
+}
+
+impl Finder {
+    /// Where a blob of `key` is named; none when it is not any more.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn spot(&mut self, tree: &sled::Tree, key: &Key, blob: BlobId) -> Result<Option<Spot>, TableError> {
+        let object = object::read(tree, key)?;
+        if object.as_ref().is_some_and(|o| o.blobs.iter().any(|b| b.id == blob)) {
+            return Ok(Some(Spot::object(key)));
+        }
+        if self.of.as_ref() != Some(key) {
+            self.parts.clear();
+            let begun = upload::of_key(tree, key);
+            let completed = object.and_then(|o| o.parts).map(|parts| Ok(parts.upload));
+            for upload in completed.into_iter().chain(begun) {
+                let upload = upload?;
+                for record in upload::parts(tree, upload, 0) {
+                    let PartRecord { part, .. } = record?;
+                    self.parts.insert(part.blob, Spot::part(key, upload, part.number));
+                }
+            }
+            self.of = Some(key.clone());
+        }
+        Ok(self.parts.get(&blob).cloned())
+    }
+}
+
+struct Surveyor<'q> {
+    tree: &'q sled::Tree,
+    question: &'q Question,
+    busy: &'q HashSet<BlobId>,
+    modes: HashMap<String, Mode>,
+    /// By copies that count, then by blob.
+    copies: BTreeMap<(usize, BlobId), Action>,
+    rest: Vec<Action>,
+    found: Survey,
+}
+
+/// Looks through all that may be owed, but for what somebody is `busy` with.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn survey(tree: &sled::Tree, question: &Question, busy: &HashSet<BlobId>) -> Result<Survey, TableError> {
+    let (modes, copies) = (HashMap::new(), BTreeMap::new());
+    let mut surveyor =
+        Surveyor { tree, question, busy, modes, copies, rest: Vec::new(), found: Survey::default() };
+    for item in unsettled::after(tree, None) {
+        let (blob, spot) = item?;
+        surveyor.look(blob, &spot)?;
+    }
+    let mut last = None;
+    for item in unsettled::arriving(tree) {
+        let (blob, _, spot) = item?;
+        if last.replace(blob) != Some(blob) && unsettled::read(tree, blob)?.is_none() {
+            surveyor.look(blob, &spot)?;
+        }
+    }
+    surveyor.forsaken()?;
+    Ok(surveyor.end())
+}
+
+impl Surveyor<'_> {
+    /// What lies on volumes whose copies count no more.
+    fn forsaken(&mut self) -> Result<(), TableError> {
+        let topology = &self.question.topology;
+        let gone = |c: Condition| matches!(c, Condition::Lost | Condition::Leaving { .. });
+        let volumes: Vec<VolumeId> =
+            topology.seats().filter(|(_, s)| gone(s.condition)).map(|(id, _)| id).collect();
+        let mut finder = Finder::default();
+        for volume in &volumes {
+            for item in replica::after(self.tree, *volume, None) {
+                let (blob, key) = item?;
+                if unsettled::read(self.tree, blob)?.is_some() || !self.tables().arrivals(blob)?.is_empty() {
+                    continue;
+                }
+                let Some(spot) = finder.spot(self.tree, &key, blob)? else { continue };
+                let Some(held) = held(self.tree, blob, &spot)? else { continue };
+                // Of several such volumes the first one looks after it.
+                if held.replicas.iter().find(|v| volumes.contains(v)) == Some(volume) {
+                    self.weigh(&spot, held)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables::new(self.tree)
+    }
+
+    fn look(&mut self, blob: BlobId, spot: &Spot) -> Result<(), TableError> {
+        match held(self.tree, blob, spot)? {
+            Some(held) => self.weigh(spot, held),
+            None => Ok(()),
+        }
+    }
+
+    fn weigh(&mut self, spot: &Spot, held: Held) -> Result<(), TableError> {
+        let verdict = judge(&spot.key, &held, &self.question.topology);
+        if verdict == Verdict::Settled || self.busy.contains(&held.blob) {
+            return Ok(());
+        }
+        self.found.owed_blobs += 1;
+        let counts = |v: &&VolumeId| self.question.topology.counts(**v);
+        let live = held.replicas.iter().filter(counts).count();
+        if matches!(verdict, Verdict::Copy { .. } | Verdict::Stuck(_)) {
+            let places = self.found.by_copies.len().max(live + 1);
+            self.found.by_copies.resize(places, 0);
+            self.found.by_copies[live] += 1;
+            self.found.owed_bytes += held.length * held.wanted.saturating_sub(live) as u64;
+        }
+        match verdict {
+            Verdict::Stuck(why) => *self.found.stuck.entry(why).or_default() += 1,
+            Verdict::Copy { .. } => {
+                if live > 0 && !self.question.async_due && self.mode(&spot.key)? == Mode::Async {
+                    return Ok(());
+                }
+                self.copies.insert((live, held.blob), Action { spot: spot.clone(), held, verdict });
+                if self.copies.len() > REPAIR_PLAN {
+                    self.copies.pop_last();
+                    self.found.more = true;
+                }
+            }
+            _ if self.rest.len() < REPAIR_PLAN => {
+                self.rest.push(Action { spot: spot.clone(), held, verdict });
+            }
+            _ => self.found.more = true,
+        }
+        Ok(())
+    }
+
+    fn mode(&mut self, key: &Key) -> Result<Mode, TableError> {
+        let Some(name) = bucket::of(key) else { return Ok(self.question.mode) };
+        if let Some(mode) = self.modes.get(name) {
+            return Ok(*mode);
+        }
+        let mode = mode::read(self.tree, name)?.unwrap_or(self.question.mode);
+        self.modes.insert(name.to_owned(), mode);
+        Ok(mode)
+    }
+
+    fn end(self) -> Survey {
+        let mut found = self.found;
+        found.actions = self.copies.into_values().chain(self.rest).collect();
+        found
+    }
+}

@@ -1,0 +1,244 @@
+//! Replicas come and go: taken in by another volume, found missing, given up. A value's bytes do not change by any of
+//! it, only where they are.
+//!
+//! Verify before destroy has its home here: a copy goes only by `apply_drop`, which names as many others as are wanted,
+//! all of them listed; whoever proposes it has just seen them. A volume that merely lacks a copy is crossed out, unless it
+//! is the last one listed.
+
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+use shared::limits::PARTS_MAX;
+
+use super::{counted, discard};
+use crate::state::command::{Drop, Outcome};
+use crate::tables::meta::Progress;
+use crate::tables::object::{Blob, Object};
+use crate::tables::standing::{Duty, Standing};
+use crate::tables::unsettled::Spot;
+use crate::tables::{TableError, Tables};
+
+/// A blob as it is named.
+struct Named {
+    length: u64,
+    replicas: Vec<VolumeId>,
+    wanted: u8,
+}
+
+/// What is named there; none when that is another blob by now, or nothing.
+fn named(tables: &Tables<'_>, blob: BlobId, spot: &Spot) -> Result<Option<Named>, TableError> {
+    let object = tables.object(&spot.key)?;
+    let Some((upload, number)) = spot.part else {
+        return Ok(object.and_then(|object| {
+            let held = object.blobs.into_iter().find(|b| b.id == blob)?;
+            Some(Named { length: held.length, replicas: held.replicas, wanted: object.wanted })
+        }));
+    };
+    let Some(record) = tables.part(upload, number)?.filter(|record| record.part.blob == blob) else {
+        return Ok(None);
+    };
+    let of_object = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload));
+    let wanted = match of_object {
+        Some(object) => Some(object.wanted),
+        None => tables.upload(&spot.key, upload)?.map(|begun| begun.wanted),
+    };
+    Ok(wanted.map(|wanted| Named { length: record.part.length, replicas: record.replicas, wanted }))
+}
+
+/// Writes where a blob is from now on.
+fn place(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    blob: BlobId,
+    spot: &Spot,
+    now: &Named,
+) -> Result<(), TableError> {
+    tables.put_settled(blob, spot, now.replicas.len(), now.wanted);
+    let object = tables.object(&spot.key)?;
+    let Some((upload, number)) = spot.part else {
+        let Some(mut object) = object else { return Ok(()) };
+        let before = object.degraded();
+        if let Some(held) = object.blobs.iter_mut().find(|b| b.id == blob) {
+            held.replicas.clone_from(&now.replicas);
+        }
+        if let Some(parts) = &mut object.parts {
+            parts.whole.retain(|volume| now.replicas.contains(volume));
+        }
+        put(tables, progress, &spot.key, &object, before);
+        return Ok(());
+    };
+    if let Some(mut record) = tables.part(upload, number)? {
+        record.replicas.clone_from(&now.replicas);
+        tables.put_part(upload, &record);
+    }
+    // Whether another volume has all parts now is looked at when all of them are where they should be.
+    let Some(mut object) = object else { return Ok(()) };
+    let before = object.degraded();
+    let Some(parts) = object.parts.as_mut().filter(|p| p.upload == upload) else { return Ok(()) };
+    let owed = now.replicas.len() < usize::from(now.wanted);
+    let less = parts.whole.iter().any(|volume| !now.replicas.contains(volume));
+    if less || (owed && !parts.degraded) {
+        parts.whole.retain(|volume| now.replicas.contains(volume));
+        parts.degraded |= owed;
+        put(tables, progress, &spot.key, &object, before);
+    }
+    Ok(())
+}
+
+fn put(tables: &mut Tables<'_>, progress: &mut Progress, key: &Key, object: &Object, was_degraded: bool) {
+    progress.degraded = progress.degraded - u64::from(was_degraded) + u64::from(object.degraded());
+    tables.put_object(key, object);
+}
+
+pub(super) fn apply_expect(
+    tables: &mut Tables<'_>,
+    volume: VolumeId,
+    blobs: &[(BlobId, Spot)],
+) -> Result<Outcome, TableError> {
+    for (blob, spot) in blobs {
+        let needed = named(tables, *blob, spot)?.is_some_and(|now| !now.replicas.contains(&volume));
+        // What was deleted there a moment ago may be deleted once more, by a call that comes late.
+        if needed && !counted(tables, *blob, &[volume])?.is_empty() {
+            tables.put_arriving(*blob, volume, spot);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn apply_arrived(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    volume: VolumeId,
+    blobs: &[(BlobId, u64, Spot)],
+) -> Result<Outcome, TableError> {
+    for (blob, length, spot) in blobs {
+        let expected = tables.arriving(*blob, volume)?;
+        tables.remove_arriving(*blob, volume);
+        match named(tables, *blob, spot)? {
+            // Said twice.
+            Some(now) if now.replicas.contains(&volume) => {}
+            Some(mut now) if expected => {
+                tables.put_replica(volume, *blob, &spot.key);
+                now.replicas.push(volume);
+                place(tables, progress, *blob, spot, &now)?;
+            }
+            // What is referred to under another name is no stray.
+            _ if tables.replica(volume, *blob)?.is_some() => {}
+            _ => {
+                let stray = Blob { id: *blob, length: *length, replicas: vec![volume] };
+                discard(tables, progress, &[stray], None)?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn apply_forgo(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    volume: VolumeId,
+    blobs: &[(BlobId, u64)],
+) -> Result<Outcome, TableError> {
+    for (blob, length) in blobs {
+        if tables.arriving(*blob, volume)? {
+            tables.remove_arriving(*blob, volume);
+            let copy = Blob { id: *blob, length: *length, replicas: vec![volume] };
+            discard(tables, progress, &[copy], None)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn apply_drop(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    drop: &Drop,
+) -> Result<Outcome, TableError> {
+    let Drop { volume, blob, spot, keep } = drop;
+    let Some(mut now) = named(tables, *blob, spot)?.filter(|now| now.replicas.contains(volume)) else {
+        return Ok(Outcome::NotFound);
+    };
+    let mut kept = keep.clone();
+    kept.sort_unstable();
+    kept.dedup();
+    let listed = kept.iter().all(|v| v != volume && now.replicas.contains(v));
+    if !listed || kept.len() < usize::from(now.wanted).max(1) {
+        return Ok(Outcome::LastCopies);
+    }
+    now.replicas.retain(|v| v != volume);
+    tables.remove_replica(*volume, *blob);
+    let copy = Blob { id: *blob, length: now.length, replicas: vec![*volume] };
+    // No tombstone: elsewhere it is a value.
+    discard(tables, progress, &[copy], None)?;
+    place(tables, progress, *blob, spot, &now)?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn apply_missing(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    volume: VolumeId,
+    blobs: &[(BlobId, Spot)],
+) -> Result<Outcome, TableError> {
+    for (blob, spot) in blobs {
+        let Some(mut now) = named(tables, *blob, spot)? else { continue };
+        // The last one stays listed: that the value is lost must be seen, and the volume may have it again one day.
+        if now.replicas.contains(&volume) && now.replicas.len() > 1 {
+            now.replicas.retain(|v| *v != volume);
+            tables.remove_replica(volume, *blob);
+            place(tables, progress, *blob, spot, &now)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Which volumes have all of a value in parts, and whether one of those lacks a copy.
+pub(super) fn apply_weigh(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    key: &Key,
+    upload: BlobId,
+) -> Result<Outcome, TableError> {
+    let Some(mut object) =
+        tables.object(key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
+    else {
+        return Ok(Outcome::NotFound);
+    };
+    let (before, wanted) = (object.degraded(), usize::from(object.wanted));
+    let mut whole = object.blobs.first().map(|manifest| manifest.replicas.clone()).unwrap_or_default();
+    let mut degraded = false;
+    for record in tables.parts(upload, usize::from(PARTS_MAX))? {
+        whole.retain(|volume| record.replicas.contains(volume));
+        degraded |= record.replicas.len() < wanted;
+    }
+    if let Some(parts) = object.parts.as_mut() {
+        (parts.whole, parts.degraded) = (whole, degraded);
+    }
+    put(tables, progress, key, &object, before);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn apply_owe(tables: &mut Tables<'_>, blobs: &[(BlobId, Spot)]) -> Result<Outcome, TableError> {
+    for (blob, spot) in blobs {
+        if let Some(now) = named(tables, *blob, spot)? {
+            tables.put_settled(*blob, spot, now.replicas.len(), now.wanted);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// A volume leaves for good only when nothing refers to it any more.
+pub(super) fn apply_duty(
+    tables: &mut Tables<'_>,
+    volume: VolumeId,
+    standing: Standing,
+) -> Result<Outcome, TableError> {
+    let before = tables.standing(volume)?.map_or(Duty::Serve, |s| s.duty);
+    if before == Duty::Gone {
+        return Ok(if standing.duty == Duty::Gone { Outcome::Done } else { Outcome::NotFound });
+    }
+    if standing.duty == Duty::Gone && (before != Duty::Leave || tables.holds_any(volume)?) {
+        return Ok(Outcome::LastCopies);
+    }
+    tables.put_standing(volume, standing);
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,65 @@
+//! What is to become of a volume, where that is not simply to serve: `volume id` → its duty, since when.
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::ids::VolumeId;
+
+use super::{Kind, TableError, Tables, scan};
+
+/// What somebody decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Duty {
+    /// It takes and serves values. Not kept: that is what every volume does.
+    Serve,
+    /// Its copies go to other volumes; afterwards it stays, empty.
+    Drain,
+    /// As `Drain`, and then it leaves the cluster.
+    Leave,
+    /// It has left: it holds nothing, and is not let in again.
+    Gone,
+}
+
+/// A duty, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// What it is to do.
+    pub duty: Duty,
+    /// Since when, by the clock of the master that was asked.
+    pub since: Timestamp,
+}
+
+/// All volumes that have a duty of their own.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn all(tree: &sled::Tree) -> Result<Vec<(VolumeId, Standing)>, TableError> {
+    scan::<Standing>(tree, Kind::Standing, b"", None)
+        .filter_map(|r| r.map(|(id, s)| Some((VolumeId::from_bytes(id.try_into().ok()?), s))).transpose())
+        .collect()
+}
+
+impl Tables<'_> {
+    /// What a volume is to do; none: to serve.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn standing(&self, volume: VolumeId) -> Result<Option<Standing>, TableError> {
+        self.get(Kind::Standing, volume.as_bytes())
+    }
+
+    /// Writes what a volume is to do.
+    pub fn put_standing(&mut self, volume: VolumeId, standing: Standing) {
+        match standing.duty {
+            Duty::Serve => self.remove(Kind::Standing, volume.as_bytes()),
+            _ => self.put(Kind::Standing, volume.as_bytes(), &standing),
+        }
+    }
+
+    /// Whether an object refers to any blob on a volume.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn holds_any(&self, volume: VolumeId) -> Result<bool, TableError> {
+        self.any(Kind::Replica, volume.as_bytes())
+    }
+}

@@ -1,0 +1,130 @@
+//! Blobs that do not have as many copies as are wanted, too few or too many: `blob id` → where it is named. What is
+//! owed is found here without looking at all objects.
+//!
+//! And copies on their way: `blob id · volume id` → where the blob is named. One is noted before its volume is asked to take it
+//! in, so that a delete meanwhile, or the end of the master that asked, leaves nothing behind that nobody knows of.
+
+use serde::{Deserialize, Serialize};
+use shared::ids::{BlobId, VolumeId};
+use shared::key::Key;
+
+use super::{Kind, TableError, Tables, decode, scan};
+
+/// Where a blob is named: by the object of a key, or as a part of an upload of that key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spot {
+    /// The key.
+    pub key: Key,
+    /// Of a part: under which upload, and its number.
+    pub part: Option<(BlobId, u16)>,
+}
+
+impl Spot {
+    /// The object of a key.
+    pub fn object(key: &Key) -> Self {
+        Self { key: key.clone(), part: None }
+    }
+
+    /// A part.
+    pub fn part(key: &Key, upload: BlobId, number: u16) -> Self {
+        Self { key: key.clone(), part: Some((upload, number)) }
+    }
+}
+
+fn arriving_path(blob: BlobId, volume: VolumeId) -> Vec<u8> {
+    [&blob.as_bytes()[..], volume.as_bytes()].concat()
+}
+
+fn blob_of(path: &[u8]) -> Option<BlobId> {
+    BlobId::from_bytes(path.get(..16)?.try_into().ok()?).ok()
+}
+
+fn volume_of(path: &[u8]) -> Option<VolumeId> {
+    Some(VolumeId::from_bytes(path.get(16..32)?.try_into().ok()?))
+}
+
+/// Blobs after this one that have too few or too many copies, in order.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn after(
+    tree: &sled::Tree,
+    after: Option<BlobId>,
+) -> impl Iterator<Item = Result<(BlobId, Spot), TableError>> + use<> {
+    let after = after.map(|blob| *blob.as_bytes());
+    scan::<Spot>(tree, Kind::Unsettled, b"", after.as_ref().map(|a| &a[..]))
+        .filter_map(|r| r.map(|(path, spot)| Some((blob_of(&path)?, spot))).transpose())
+}
+
+/// Where a blob is named that has too few or too many copies.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn read(tree: &sled::Tree, blob: BlobId) -> Result<Option<Spot>, TableError> {
+    let path = blob.as_bytes();
+    tree.get(super::path(Kind::Unsettled, path))?.map(|b| decode(Kind::Unsettled, path, &b)).transpose()
+}
+
+/// All copies on their way, by blob.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn arriving(
+    tree: &sled::Tree,
+) -> impl Iterator<Item = Result<(BlobId, VolumeId, Spot), TableError>> + use<> {
+    scan::<Spot>(tree, Kind::Arriving, b"", None)
+        .filter_map(|r| r.map(|(path, spot)| Some((blob_of(&path)?, volume_of(&path)?, spot))).transpose())
+}
+
+/// Where a blob is named of which a copy is on its way to this volume.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn is_arriving(tree: &sled::Tree, blob: BlobId, volume: VolumeId) -> Result<Option<Spot>, TableError> {
+    let path = arriving_path(blob, volume);
+    tree.get(super::path(Kind::Arriving, &path))?.map(|b| decode(Kind::Arriving, &path, &b)).transpose()
+}
+
+impl Tables<'_> {
+    /// Notes whether a blob has as many copies as are wanted.
+    pub fn put_settled(&mut self, blob: BlobId, spot: &Spot, copies: usize, wanted: u8) {
+        if copies == usize::from(wanted) {
+            self.remove(Kind::Unsettled, blob.as_bytes());
+        } else {
+            self.put(Kind::Unsettled, blob.as_bytes(), spot);
+        }
+    }
+
+    /// The blob is gone. It stands here only when its copies were too few or too many.
+    pub fn remove_unsettled(&mut self, blob: BlobId) {
+        self.remove(Kind::Unsettled, blob.as_bytes());
+    }
+
+    /// Whether a copy of a blob is on its way to a volume.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn arriving(&self, blob: BlobId, volume: VolumeId) -> Result<bool, TableError> {
+        Ok(self.get::<Spot>(Kind::Arriving, &arriving_path(blob, volume))?.is_some())
+    }
+
+    /// A copy is on its way.
+    pub fn put_arriving(&mut self, blob: BlobId, volume: VolumeId, spot: &Spot) {
+        self.put(Kind::Arriving, &arriving_path(blob, volume), spot);
+    }
+
+    /// It has come, or is not needed any more.
+    pub fn remove_arriving(&mut self, blob: BlobId, volume: VolumeId) {
+        self.remove(Kind::Arriving, &arriving_path(blob, volume));
+    }
+
+    /// To which volumes copies of a blob are on their way.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn arrivals(&self, blob: BlobId) -> Result<Vec<VolumeId>, TableError> {
+        self.paths(Kind::Arriving, blob.as_bytes())
+            .filter_map(|path| path.map(|path| volume_of(&path[1..])).transpose())
+            .collect()
+    }
+}
