@@ -133,6 +133,7 @@ async fn open(config: &Config) -> Result<(Identity, Store, Tombstones, OpenRepor
             segment_bytes: config.segment_bytes,
             segment_age: config.segment_age,
             reserve_bytes: config.reserve_bytes,
+            capacity_bytes: config.capacity_bytes,
             clock: config.clock,
             open_threads: available_parallelism().map_or(1, usize::from).min(OPEN_THREADS_MAX),
         };

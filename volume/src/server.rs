@@ -51,7 +51,8 @@ impl Volume {
     pub fn report(&self) -> VolumeReport {
         let status = self.store.status();
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
-        let capacity_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        let disk_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        let capacity_bytes = self.config.capacity_bytes.map_or(disk_bytes, |bytes| bytes.min(disk_bytes));
         VolumeReport {
             volume: self.identity.volume(),
             cluster: self.identity.cluster(),

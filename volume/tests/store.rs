@@ -9,6 +9,8 @@ mod kit;
 #[path = "store/spoil.rs"]
 mod spoil;
 
+#[path = "store/capacity.rs"]
+mod capacity;
 #[path = "store/compaction.rs"]
 mod compaction;
 #[path = "store/damage.rs"]
