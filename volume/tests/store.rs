@@ -19,6 +19,8 @@ mod damage;
 mod failure;
 #[path = "store/inspecting.rs"]
 mod inspecting;
+#[path = "store/listing.rs"]
+mod listing;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/reclaim.rs"]

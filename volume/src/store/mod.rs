@@ -17,6 +17,7 @@ mod format;
 mod index;
 pub mod inspect;
 mod lane;
+mod listing;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -42,16 +43,17 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::clock::Clock;
-use shared::ids::{BlobId, VolumeId};
+use shared::ids::VolumeId;
 use shared::limits::{READ_BUFFER_BYTES, READ_BUFFERS, WRITE_BUFFER_BYTES, WRITE_BUFFERS};
 use shared::work::blocking;
 use tokio::sync::watch;
 
 pub use catalog::InventoryEntry;
 pub use compaction::{CompactError, Moved};
-pub use disk::{Access, Disk, DiskFile, Punched, RealDisk};
+pub use disk::{Access, Disk, DiskFigures, DiskFile, Punched, RealDisk, examine};
 pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
 pub use format::FormatError;
+pub use listing::Place;
 pub use read::{Hold, Reader};
 pub use reclaim::Deleted;
 pub use records::{Ends, Record};
@@ -135,16 +137,6 @@ impl Store {
     /// Opens the segments of a disk; creates nothing but what recovery needs. Blocks.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, OpenReport), OpenError> {
         recovery::open(disk, options).map(|(inner, report)| (Self(inner), report))
-    }
-
-    /// Whether the blob is here.
-    pub fn has(&self, blob: BlobId) -> bool {
-        lock(&self.0.catalog).get(blob).is_some()
-    }
-
-    /// The blobs after `after`, in order, at most `limit` of them.
-    pub fn inventory(&self, after: Option<BlobId>, limit: usize) -> Vec<InventoryEntry> {
-        lock(&self.0.catalog).inventory(after, limit)
     }
 
     /// How the store is doing.
