@@ -4,6 +4,7 @@
 //! neither placement nor metadata: what it may do, a ticket says.
 
 pub mod args;
+mod arrival;
 mod assembly;
 pub mod config;
 mod copies;
@@ -91,6 +92,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         http_metrics: Arc::clone(&http_metrics),
         spent,
         healer: heal::Healer::default(),
+        arrivals: Arc::default(),
         masters: masters::Masters::new(config.masters.clone()),
         identity,
         store,
