@@ -136,6 +136,7 @@ fn options(args: &Args) -> Options {
         segment_bytes: args.segment_bytes,
         segment_age: Duration::from_secs(3600),
         reserve_bytes: 0,
+        capacity_bytes: None,
         clock: Clock::manual(Timestamp::from_unix_ms(BORN_MS)),
         open_threads: args.threads,
     }

@@ -101,6 +101,7 @@ async fn open(args: &Args, disk: Arc<dyn Disk>) -> Result<Store> {
         segment_bytes: args.segment_bytes,
         segment_age: Duration::from_secs(3600),
         reserve_bytes: args.reserve_bytes,
+        capacity_bytes: None,
         clock: Clock::manual(Timestamp::from_unix_ms(BORN_MS)),
         open_threads: 1,
     };

@@ -97,6 +97,7 @@ async fn store(args: &Args, disk: RealDisk) -> Result<Duration> {
         segment_bytes: 1 << 30,
         segment_age: Duration::from_secs(3600),
         reserve_bytes: 256 << 20,
+        capacity_bytes: None,
         clock: Clock::manual(Timestamp::from_unix_ms(BORN_MS)),
         open_threads: 1,
     };

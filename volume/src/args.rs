@@ -52,6 +52,9 @@ pub struct Args {
     /// Free bytes that are never given to values.
     #[arg(long, default_value_t = RESERVE_BYTES)]
     reserve: u64,
+    /// Bytes of its disk that this volume may use; all of it by default.
+    #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true)]
+    capacity: u64,
     /// Whether every block is checked before it leaves, or bytes go from the page cache to the socket as they are: a
     /// little faster, and only as good as the last scrub.
     #[arg(long, value_enum, default_value_t = Reads::Verified)]
@@ -127,6 +130,7 @@ impl Args {
         config.segment_bytes = self.segment_size;
         config.segment_age = self.segment_age;
         config.reserve_bytes = self.reserve;
+        config.capacity_bytes = Some(self.capacity).filter(|bytes| *bytes > 0);
         config.reads = self.reads;
         config.scrub_rate = self.scrub_rate;
         config.scrub_every = self.scrub_every;

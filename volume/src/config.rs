@@ -40,6 +40,8 @@ pub struct Config {
     pub segment_age: Duration,
     /// Free bytes never given to clients.
     pub reserve_bytes: u64,
+    /// Bytes of its disk that it may use; all of it when none are said.
+    pub capacity_bytes: Option<u64>,
     /// What is checked of the bytes that clients read.
     pub reads: Reads,
     /// Bytes a second that the scrub reads; 0 turns it off.
@@ -68,6 +70,7 @@ impl Config {
             segment_bytes: SEGMENT_BYTES,
             segment_age: SEGMENT_AGE,
             reserve_bytes: RESERVE_BYTES,
+            capacity_bytes: None,
             reads: Reads::Verified,
             scrub_rate: SCRUB_RATE,
             scrub_every: SCRUB_EVERY,

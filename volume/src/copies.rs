@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ETAG, RANGE};
-use http::{Request, StatusCode};
+use http::header::{CONTENT_RANGE, ETAG, RANGE};
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
 use shared::http::body;
-use shared::http::client::{CallError, HttpClient};
+use shared::http::client::{CallError, HttpClient, HttpError};
 use shared::ids::BlobId;
 use shared::limits::{CALL_TIMEOUT, READ_BUFFER_BYTES};
 use shared::range::ByteRange;
@@ -50,6 +51,32 @@ pub enum NoCopies {
     None,
 }
 
+/// A source does not give what is wanted of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It does not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It answers something else: a volume that has no good record sends back to the master.
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    /// It answers with another value, or another part of it.
+    #[error("it answered with other bytes than those asked for")]
+    Other,
+    /// No byte in time, or too few.
+    #[error("it stalled")]
+    Stalled,
+    /// Its answer broke off.
+    #[error(transparent)]
+    Body(#[from] body::ReadError),
+    /// Its answer ended before the value did.
+    #[error("its answer ended early")]
+    Short,
+    /// It went on behind the value's end.
+    #[error("it gave more bytes than the value has")]
+    Long,
+}
+
 impl NoCopies {
     /// Whether the master says that no value refers to the blob here any more.
     pub fn is_forgotten(&self) -> bool {
@@ -75,14 +102,22 @@ async fn ask_masters(volume: &Volume, question: &CopiesRequest) -> Result<Copies
 }
 
 impl Copies {
-    /// Asks the masters.
+    /// Asks the masters what the blob is, and whether it is expected here.
     ///
     /// # Errors
-    /// When it does not know of any copy elsewhere.
-    pub async fn find(volume: &Volume, blob: BlobId) -> Result<Self, NoCopies> {
+    /// When it is not, or none of them says so.
+    pub async fn ask(volume: &Volume, blob: BlobId) -> Result<CopiesResponse, NoCopies> {
         let Some(cluster) = volume.identity.cluster() else { return Err(NoCopies::NoMaster) };
         let question = CopiesRequest { cluster, volume: volume.identity.volume(), blob };
-        let known = ask_masters(volume, &question).await?;
+        ask_masters(volume, &question).await
+    }
+
+    /// Asks the masters for copies.
+    ///
+    /// # Errors
+    /// When they do not know of any copy elsewhere.
+    pub async fn find(volume: &Volume, blob: BlobId) -> Result<Self, NoCopies> {
+        let known = Self::ask(volume, blob).await?;
         if known.sources.is_empty() {
             return Err(NoCopies::None);
         }
@@ -105,6 +140,45 @@ impl Copies {
         }
     }
 
+    /// Sources there are: one at least.
+    pub fn count(&self) -> usize {
+        self.known.sources.len()
+    }
+
+    /// Where a source is, counted round and round, without its ticket.
+    pub fn address(&self, number: usize) -> String {
+        let uri: Option<Uri> = self.source(number).parse().ok();
+        uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
+    }
+
+    fn source(&self, number: usize) -> &str {
+        &self.known.sources[number % self.known.sources.len()]
+    }
+
+    /// All bytes from `offset`, which is not the end, as one source gives them: a stream.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or not with these.
+    pub async fn open(&self, number: usize, offset: u64) -> Result<Incoming, SourceError> {
+        let mut request = Request::get(self.source(number)).header(HEALING_HEADER, "1");
+        if offset > 0 {
+            request = request.header(RANGE, format!("bytes={offset}-"));
+        }
+        let request = request.body(body::empty()).map_err(HttpError::from)?;
+        let answer = self.http.send_within(request, CALL_TIMEOUT).await?;
+        let wanted = if offset > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        if answer.status() != wanted {
+            return Err(SourceError::Status(answer.status()));
+        }
+        let range = answer.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok());
+        let there = offset == 0 || range.is_some_and(|r| r.starts_with(&format!("bytes {offset}-")));
+        if there && self.is_it(&answer) { Ok(answer.into_body()) } else { Err(SourceError::Other) }
+    }
+
+    fn is_it(&self, answer: &Response<Incoming>) -> bool {
+        answer.headers().get(ETAG).is_some_and(|e| *e == *self.known.blake3.etag())
+    }
+
     /// Bytes from `offset`, at most `max` and at most a read buffer full, of each replica that gives them, one after
     /// the other until `good` says that they are what is wanted.
     pub async fn read(&self, offset: u64, max: usize, good: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
@@ -115,7 +189,7 @@ impl Copies {
         let first = self.best.load(Ordering::Relaxed);
         for n in (0..count).map(|n| (first + n) % count) {
             let source = &self.known.sources[n];
-            let asked = tokio::time::timeout(RANGE_TIMEOUT, self.ask(source, range)).await;
+            let asked = tokio::time::timeout(RANGE_TIMEOUT, self.fetch(source, range)).await;
             if let Ok(Some(bytes)) = asked
                 && good(&bytes)
             {
@@ -126,15 +200,14 @@ impl Copies {
         None
     }
 
-    async fn ask(&self, source: &str, range: ByteRange) -> Option<Bytes> {
+    async fn fetch(&self, source: &str, range: ByteRange) -> Option<Bytes> {
         let request = Request::get(source)
             .header(RANGE, format!("bytes={}-{}", range.start(), range.end()))
             .header(HEALING_HEADER, "1")
             .body(body::empty())
             .ok()?;
         let answer = self.http.send(request).await.ok()?;
-        let same = answer.headers().get(ETAG).is_some_and(|e| *e == *self.known.blake3.etag());
-        if answer.status() != StatusCode::PARTIAL_CONTENT || !same {
+        if answer.status() != StatusCode::PARTIAL_CONTENT || !self.is_it(&answer) {
             return None;
         }
         let bytes = body::collect(answer.into_body(), READ_BUFFER_BYTES).await.ok()?;

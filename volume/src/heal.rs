@@ -14,6 +14,7 @@ use shared::limits::{DAMAGED_MAX, DAMAGED_SHOWN, HEALING_QUEUE, HEALING_RETRY, R
 use shared::work::{Progress, Worker};
 use tokio::sync::Notify;
 
+use crate::arrival::{ArrivalError, restore};
 use crate::copies::{Copies, NoCopies};
 use crate::server::Volume;
 use crate::store::{ReadError, Upload, WriteError};
@@ -76,6 +77,27 @@ pub enum HealError {
     /// It could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// There is no record here, and none came.
+    #[error(transparent)]
+    Arrival(#[from] ArrivalError),
+}
+
+impl HealError {
+    fn no_copies(&self) -> Option<&NoCopies> {
+        match self {
+            Self::NoCopies(error) | Self::Arrival(ArrivalError::NoCopies(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Nothing is left to be healed: the blob was deleted or written meanwhile.
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Write(WriteError::Gone { .. } | WriteError::Exists { .. }) => true,
+            Self::Arrival(ArrivalError::Gone { .. } | ArrivalError::UnderWay { .. }) => true,
+            error => error.no_copies().is_some_and(NoCopies::is_forgotten),
+        }
+    }
 }
 
 impl Healer {
@@ -104,6 +126,11 @@ impl Healer {
         if let Some(bad) = self.state().bad.get_mut(&blob) {
             bad.lost = true;
         }
+    }
+
+    /// Whether a blob is known to be bad here, and is not healed yet.
+    pub fn knows(&self, blob: BlobId) -> bool {
+        self.state().bad.contains_key(&blob)
     }
 
     /// A reader got a block from another replica.
@@ -158,18 +185,14 @@ impl Healer {
                 self.state().bad.remove(&blob);
                 tracing::info!(%blob, "a damaged record was healed");
             }
-            // Deleted or rewritten meanwhile.
-            Err(HealError::Write(WriteError::Gone { .. } | WriteError::Exists { .. })) => {
-                self.state().bad.remove(&blob);
-            }
-            Err(HealError::NoCopies(error)) if error.is_forgotten() => {
+            Err(error) if error.is_settled() => {
                 self.state().bad.remove(&blob);
             }
             Err(error) => {
                 let mut again = false;
                 if let Some(bad) = self.state().bad.get_mut(&blob) {
                     again = std::mem::replace(&mut bad.failed, true);
-                    bad.lost |= matches!(error, HealError::NoCopies(NoCopies::None));
+                    bad.lost |= matches!(error.no_copies(), Some(NoCopies::None));
                 }
                 if again {
                     tracing::debug!(%blob, %error, "a damaged record still cannot be healed");
@@ -187,20 +210,14 @@ fn source(error: &ReadError) -> String {
 
 /// Writes a blob's record anew.
 async fn heal(volume: &Arc<Volume>, blob: BlobId) -> Result<(), HealError> {
+    if !volume.store.has(blob) {
+        restore(volume, blob).await?;
+        return Ok(());
+    }
     let copies = Copies::find(volume, blob).await?;
     let digest = copies.known().blake3;
-    let here = volume.store.has(blob);
-    let mut upload = if here {
-        volume.store.begin_again(copies.record(), digest).await?
-    } else {
-        volume.store.begin(copies.record()).await?
-    };
+    let mut upload = volume.store.begin_again(copies.record(), digest).await?;
     match fill(volume, blob, &mut upload, copies.known().length).await {
-        // A delete meanwhile did not find it here: it must not come back.
-        Ok(()) if !here && (volume.spent.contains(blob) || Copies::find(volume, blob).await.is_err()) => {
-            upload.abort().await;
-            Err(WriteError::Gone { blob }.into())
-        }
         Ok(()) if upload.digest_so_far().await? == digest => {
             upload.finish().await?;
             Ok(())

@@ -4,6 +4,7 @@
 //! neither placement nor metadata: what it may do, a ticket says.
 
 pub mod args;
+mod arrival;
 mod assembly;
 pub mod config;
 mod copies;
@@ -92,6 +93,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         http_metrics: Arc::clone(&http_metrics),
         spent,
         healer: heal::Healer::default(),
+        arrivals: Arc::default(),
         masters: masters::Masters::new(config.masters.clone()),
         incarnation: VolumeId::random().as_bytes().iter().fold(0, |n, b| n.rotate_left(8) ^ u64::from(*b)),
         identity,
@@ -135,6 +137,7 @@ async fn open(config: &Config) -> Result<(Identity, Store, Tombstones, OpenRepor
             segment_bytes: config.segment_bytes,
             segment_age: config.segment_age,
             reserve_bytes: config.reserve_bytes,
+            capacity_bytes: config.capacity_bytes,
             clock: config.clock,
             open_threads: available_parallelism().map_or(1, usize::from).min(OPEN_THREADS_MAX),
         };

@@ -18,6 +18,8 @@ type Shown = (Gauge, fn(&Figures) -> u64);
 struct Figures {
     store: StoreStatus,
     healer: HealerStatus,
+    /// Copies taken in, and their bytes.
+    copies: (u64, u64),
 }
 
 /// The gauges.
@@ -60,6 +62,8 @@ impl VolumeMetrics {
             add("barge_records_from_replicas", "Reads served from another replica whole since start", |f| {
                 f.healer.records_served
             });
+            add("barge_copies_in", "Copies taken in from other volumes since start", |f| f.copies.0);
+            add("barge_copies_in_bytes", "Bytes of copies taken in since start", |f| f.copies.1);
             add("barge_compacted_bytes", "Bytes moved by compactions since start", |f| f.store.moved_bytes);
             add("barge_scrub_verified_bytes", "Bytes verified by the scrub since start", |f| {
                 f.store.verified_bytes
@@ -76,7 +80,11 @@ impl VolumeMetrics {
 
     /// All metrics of the server, with the volume's figures of now.
     pub fn render(&self, volume: &Volume) -> Response<Body> {
-        let figures = Figures { store: volume.store.status(), healer: volume.healer.status(volume) };
+        let figures = Figures {
+            store: volume.store.status(),
+            healer: volume.healer.status(volume),
+            copies: volume.arrivals.taken(),
+        };
         for (gauge, figure) in &self.shown {
             gauge.set(i64::try_from(figure(&figures)).unwrap_or(i64::MAX));
         }

@@ -4,15 +4,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::statvfs;
 use shared::http::client::PeerClient;
+use shared::ids::ClusterId;
 use shared::telemetry::HttpMetrics;
+use shared::ticket::Receipt;
 use shared::wire::volume::{VolumeReport, VolumeStatus};
 
+use crate::arrival::Arrivals;
 use crate::config::Config;
 use crate::heal::Healer;
 use crate::identity::{FORMAT_VERSION, Identity};
 use crate::masters::Masters;
 use crate::spent::Spent;
-use crate::store::Store;
+use crate::store::{Store, Stored};
 use crate::tombstones::Tombstones;
 
 /// The parts of a volume.
@@ -42,6 +45,8 @@ pub struct Volume {
     pub spent: Spent,
     /// What is bad here, and what is done about it.
     pub healer: Healer,
+    /// What is on its way in from other volumes.
+    pub arrivals: Arc<Arrivals>,
     /// Where its masters are.
     pub masters: Masters,
     /// Drawn when it started.
@@ -49,11 +54,25 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Its statement that a blob is durable here, sealed.
+    pub fn receipt(&self, cluster: ClusterId, stored: &Stored) -> String {
+        Receipt {
+            cluster,
+            volume: self.identity.volume(),
+            blob: stored.blob,
+            length: stored.length,
+            digest: stored.digest,
+            issued: self.config.clock.now(),
+        }
+        .seal(&self.config.secret)
+    }
+
     /// What it tells its master.
     pub fn report(&self) -> VolumeReport {
         let status = self.store.status();
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
-        let capacity_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        let disk_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        let capacity_bytes = self.config.capacity_bytes.map_or(disk_bytes, |bytes| bytes.min(disk_bytes));
         VolumeReport {
             volume: self.identity.volume(),
             cluster: self.identity.cluster(),

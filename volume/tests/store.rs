@@ -9,6 +9,8 @@ mod kit;
 #[path = "store/spoil.rs"]
 mod spoil;
 
+#[path = "store/capacity.rs"]
+mod capacity;
 #[path = "store/compaction.rs"]
 mod compaction;
 #[path = "store/damage.rs"]
@@ -17,6 +19,8 @@ mod damage;
 mod failure;
 #[path = "store/inspecting.rs"]
 mod inspecting;
+#[path = "store/listing.rs"]
+mod listing;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/reclaim.rs"]

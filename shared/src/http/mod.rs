@@ -8,6 +8,7 @@ pub mod exposure;
 mod handshaking;
 pub mod metadata;
 pub mod pipe;
+pub mod reach;
 pub mod serve;
 pub mod signed;
 pub mod socket;

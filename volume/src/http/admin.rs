@@ -40,6 +40,11 @@ pub(super) fn check_meant(volume: &Volume, cluster: ClusterId, meant: VolumeId) 
             "the address of that volume leads here: mend its --advertise, or the master's list",
         ));
     }
+    check_cluster(volume, cluster)
+}
+
+/// Whether a call comes from the cluster of this volume.
+pub(super) fn check_cluster(volume: &Volume, cluster: ClusterId) -> Result<(), ErrorReply> {
     if volume.identity.cluster() == Some(cluster) {
         return Ok(());
     }
@@ -83,6 +88,8 @@ pub(super) async fn delete(
         blocking(move || volume.tombstones.add(&tombstones, now)).await?;
     }
     volume.spent.add(&message.blobs, now);
+    // Before the store: a record that becomes visible after it has looked must know that it is not wanted.
+    volume.arrivals.doom(&message.blobs);
     let deleted = volume.store.delete(message.blobs).await?;
     if let Some(before) = message.settled_before {
         settle_later(volume, before).await;
@@ -109,7 +116,7 @@ pub(super) async fn inventory(
     let now = volume.config.clock.now();
     let entries = volume
         .store
-        .inventory(question.after, question.limit.min(INVENTORY_PAGE))
+        .inventory_before(question.after, question.until, question.limit.min(INVENTORY_PAGE))
         .into_iter()
         .map(|e| InventoryEntry {
             blob: e.blob,

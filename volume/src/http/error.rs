@@ -2,7 +2,8 @@
 
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-use crate::store::{DeleteError, WriteError};
+use crate::arrival::ArrivalError;
+use crate::store::{DeleteError, ReadError, WriteError};
 use crate::tombstones::TombstoneError;
 
 impl From<WriteError> for ErrorReply {
@@ -23,6 +24,39 @@ impl From<WriteError> for ErrorReply {
             }
             WriteError::Metadata => (ErrorCode::BadHeader, "send less user metadata"),
             _ => (ErrorCode::Internal, "nothing was stored; see the volume's log, and send it again"),
+        };
+        Self::new(code, e.to_string(), hint)
+    }
+}
+
+impl From<ArrivalError> for ErrorReply {
+    fn from(e: ArrivalError) -> Self {
+        let kept = "nothing was kept; see the volume's log, and ask for the copy again";
+        let (code, hint) = match e {
+            ArrivalError::TooMany | ArrivalError::UnderWay { .. } => {
+                (ErrorCode::TooBusy, "ask for the copy again in a moment")
+            }
+            ArrivalError::Gone { .. } => (ErrorCode::NotFound, "nothing was kept; nothing is to be done"),
+            ArrivalError::NoCopies(why) if why.is_forgotten() => {
+                let what = format!("the blob is no longer expected here: {why}");
+                return Self::new(ErrorCode::NotFound, what, "nothing was kept; nothing is to be done");
+            }
+            ArrivalError::NoCopies(_) | ArrivalError::Broken { .. } => {
+                (ErrorCode::Unavailable, "ask for the copy again when masters and other volumes are up")
+            }
+            ArrivalError::OtherBytes { .. } => {
+                (ErrorCode::WrongDigest, "nothing was kept; have the volumes that hold the blob verify it")
+            }
+            ArrivalError::Read(ReadError::Damaged { .. }) => (
+                ErrorCode::Damaged,
+                "a record that was here is being healed, a new one was not kept; ask for the copy again",
+            ),
+            ArrivalError::Write(e) => return e.into(),
+            ArrivalError::Read(_) | ArrivalError::Failed { .. } => (ErrorCode::Internal, kept),
+            ArrivalError::Delete(_) => (
+                ErrorCode::Internal,
+                "a record that should not be kept is here: delete the blob, or ask again",
+            ),
         };
         Self::new(code, e.to_string(), hint)
     }

@@ -7,6 +7,7 @@ mod digests;
 mod download;
 pub mod error;
 mod records;
+mod replicas;
 mod upload;
 
 use std::sync::Arc;
@@ -49,6 +50,10 @@ impl Service for Face {
             (&Method::POST, routes::IDENTIFY) => admin::identify(&self.volume, request).await,
             (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,
             (&Method::POST, routes::INVENTORY) => admin::inventory(&self.volume, request).await,
+            (&Method::POST, routes::COPY) => replicas::copy(&self.volume, request).await,
+            (&Method::POST, routes::LOOK) => replicas::look(&self.volume, request).await,
+            (&Method::POST, routes::DIGESTS) => replicas::digests(&self.volume, request).await,
+            (&Method::POST, routes::EXAMINE) => replicas::examine(&self.volume, request).await,
             (&Method::POST, routes::RECORDS) => records::records(&self.volume, request).await,
             (&Method::POST, routes::TOMBSTONES) => records::tombstones(&self.volume, request).await,
             _ => {

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use shared::http::body::{self, Body, DeclaredLength, Pace};
 use shared::http::metadata::Described;
 use shared::key::Key;
-use shared::ticket::{Operation, Receipt, Ticket, WriteGrant};
+use shared::ticket::{Operation, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
 use shared::wire::routes::{CHAIN_HEADER, COMMIT, TICKET};
@@ -224,7 +224,7 @@ impl Incomer {
             self.volume.store.delete(vec![stored.blob]).await?;
             return Err(refusal);
         }
-        let mut receipts = vec![self.receipt(&stored)];
+        let mut receipts = vec![self.volume.receipt(self.ticket.cluster, &stored)];
         if let Some(behind) = behind {
             if behind.blake3 == stored.digest {
                 receipts.extend(behind.receipts);
@@ -238,18 +238,6 @@ impl Incomer {
         }
         let response = self.commit(receipts).await?;
         self.answer(&stored, &response)
-    }
-
-    fn receipt(&self, stored: &Stored) -> String {
-        Receipt {
-            cluster: self.ticket.cluster,
-            volume: self.volume.identity.volume(),
-            blob: stored.blob,
-            length: stored.length,
-            digest: stored.digest,
-            issued: self.volume.config.clock.now(),
-        }
-        .seal(&self.volume.config.secret)
     }
 
     /// Hands the receipts to the masters.

@@ -2,6 +2,7 @@
 //! segments are free for the next upload. Pure bookkeeping under one lock: it never touches the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use shared::clock::Timestamp;
@@ -223,15 +224,24 @@ impl Catalog {
         }
     }
 
-    pub(super) fn inventory(&self, after: Option<BlobId>, limit: usize) -> Vec<InventoryEntry> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
+    pub(super) fn inventory(
+        &self,
+        from: Bound<BlobId>,
+        until: Bound<BlobId>,
+        limit: usize,
+    ) -> Vec<InventoryEntry> {
         let line = |(blob, e): (&BlobId, &Extent)| InventoryEntry {
             blob: *blob,
             length: e.length,
             finished: Timestamp::from_unix_ms(u64::from(e.finished_secs) * 1000),
         };
-        self.blobs.range((from, Unbounded)).take(limit).map(line).collect()
+        // Bounds that leave nothing between them the tree does not take.
+        if let (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) = (from, until)
+            && a >= b
+        {
+            return Vec::new();
+        }
+        self.blobs.range((from, until)).take(limit).map(line).collect()
     }
 
     pub(super) fn blob_count(&self) -> usize {

@@ -4,6 +4,7 @@
 //! Everything here blocks (but for `read_cached_at`), handles EINTR and short transfers, and decides
 //! nothing: an error goes up as it came.
 
+mod examine;
 mod map;
 mod real;
 mod writeback;
@@ -12,6 +13,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+pub(super) use examine::TRIAL;
+pub use examine::{DiskFigures, examine};
 pub use map::{MappedPart, Mapping};
 pub(super) use real::PROBE;
 pub use real::RealDisk;

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 
 use shared::digest::Digest;
 use shared::ids::BlobId;
-use shared::limits::{LANES_MAX, RESERVE_STEP_BYTES};
+use shared::limits::LANES_MAX;
 use uuid::Uuid;
 
 use super::catalog::{Lane, Slot};
 use super::error::{FailedStep, WriteError, is_full, is_out_of_descriptors};
 use super::format::SegmentHeader;
 use super::segment::{Extent, Segment, SegmentNumber};
-use super::write::overhead;
+use super::space::{Bounds, Space};
 use super::{Inner, index, lock};
 
 /// The right to append one record to one segment.
@@ -36,19 +36,9 @@ pub(super) struct Lease {
 pub(super) enum Purpose {
     /// A blob that is not here yet.
     New,
-    /// To take the place of the record that stands there, of bytes with this digest. It may use most of the reserve.
+    /// To take the place of the record that stands there, of bytes with this digest. It may use most of the reserve,
+    /// and pass the capacity.
     Instead { from: Extent, digest: Digest },
-}
-
-/// Space set aside for an upload and not written yet.
-#[derive(Debug)]
-struct Space {
-    store: Arc<Inner>,
-    left: u64,
-    /// Length not known: more is set aside as it grows.
-    grows: bool,
-    /// Bytes that it must leave free.
-    reserve: u64,
 }
 
 /// A claim on a blob, until a lease holds it.
@@ -81,12 +71,11 @@ impl Lease {
         purpose: Purpose,
     ) -> Result<Self, WriteError> {
         let mut claim = Claim(store, Some(blob), purpose);
-        let reserve = match purpose {
-            Purpose::New => store.reserve_bytes,
-            Purpose::Instead { .. } => store.reserve_floor(),
+        let bounds = match purpose {
+            Purpose::New => Bounds { reserve: store.reserve_bytes, capacity: store.options.capacity_bytes },
+            Purpose::Instead { .. } => Bounds { reserve: store.reserve_floor(), capacity: None },
         };
-        let mut space = Space { store: Arc::clone(store), left: 0, grows: length.is_none(), reserve };
-        space.grow(length.map_or(RESERVE_STEP_BYTES, |n| n + overhead(n)))?;
+        let space = Space::set_aside(store, length, bounds)?;
         let segment = lane(store)?;
         claim.1 = None;
         let start = segment.end();
@@ -106,11 +95,7 @@ impl Lease {
     /// These bytes are about to be written: they leave what is set aside.
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), WriteError> {
         self.written |= bytes > 0;
-        if self.space.grows && bytes > self.space.left {
-            self.space.grow(bytes.max(RESERVE_STEP_BYTES))?;
-        }
-        self.space.shrink(bytes);
-        Ok(())
+        self.space.spend(bytes)
     }
 
     /// The record is visible: the lane goes back, or its segment is sealed when it is full.
@@ -173,32 +158,6 @@ impl Drop for Lease {
         let (store, segment) = (Arc::clone(&self.store), Arc::clone(&self.segment));
         let (blob, purpose, written) = (self.blob, self.purpose, self.written);
         self.store.background(move || abort(&store, &segment, blob, purpose, written));
-    }
-}
-
-impl Space {
-    fn grow(&mut self, bytes: u64) -> Result<(), WriteError> {
-        let mut reserved = lock(&self.store.reserved);
-        let free = self.store.disk.free_bytes()?.saturating_sub(self.reserve);
-        let available = free.saturating_sub(*reserved);
-        if bytes > available {
-            return Err(WriteError::NoSpace { needed: bytes, available });
-        }
-        *reserved += bytes;
-        self.left += bytes;
-        Ok(())
-    }
-
-    fn shrink(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.left);
-        *lock(&self.store.reserved) -= bytes;
-        self.left -= bytes;
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        self.shrink(self.left);
     }
 }
 

@@ -17,6 +17,7 @@ mod format;
 mod index;
 pub mod inspect;
 mod lane;
+mod listing;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -30,6 +31,8 @@ mod scrub;
 mod segment;
 #[cfg(test)]
 mod sim_disk;
+mod space;
+mod status;
 mod throttle;
 mod write;
 
@@ -40,16 +43,17 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::clock::Clock;
-use shared::ids::{BlobId, VolumeId};
+use shared::ids::VolumeId;
 use shared::limits::{READ_BUFFER_BYTES, READ_BUFFERS, WRITE_BUFFER_BYTES, WRITE_BUFFERS};
 use shared::work::blocking;
 use tokio::sync::watch;
 
 pub use catalog::InventoryEntry;
 pub use compaction::{CompactError, Moved};
-pub use disk::{Access, Disk, DiskFile, Punched, RealDisk};
+pub use disk::{Access, Disk, DiskFigures, DiskFile, Punched, RealDisk, examine};
 pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
 pub use format::FormatError;
+pub use listing::Place;
 pub use read::{Hold, Reader};
 pub use reclaim::Deleted;
 pub use records::{Ends, Record};
@@ -57,6 +61,7 @@ pub use recovery::load::IndexState;
 pub use recovery::{OpenReport, Refusal, Refused};
 pub use scrub::Scrubbed;
 pub use segment::SegmentNumber;
+pub use status::StoreStatus;
 pub use throttle::Throttle;
 pub use write::{NewRecord, Stored, Upload};
 
@@ -77,6 +82,8 @@ pub struct Options {
     pub segment_age: Duration,
     /// Free bytes that uploads never get.
     pub reserve_bytes: u64,
+    /// Bytes that this store may take in all, where that is less than its file system.
+    pub capacity_bytes: Option<u64>,
     /// What time it is.
     pub clock: Clock,
     /// Threads that open the segments; with one, none is started, and everything happens in one order.
@@ -101,6 +108,9 @@ struct Inner {
     scrub: Mutex<Scrub>,
     /// Bytes set aside for uploads under way and not written yet.
     reserved: Arc<Mutex<u64>>,
+    /// Bytes set aside for uploads of this store alone, those included that they have written. Changed under the lock of
+    /// `reserved` or by an upload that ends.
+    claimed: AtomicU64,
     write_pool: Arc<Pool>,
     read_pool: Arc<Pool>,
     read_only: OnceLock<ReadOnlyReason>,
@@ -123,65 +133,10 @@ struct Counters {
     unverified_secs: AtomicU64,
 }
 
-/// What `Store::status` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreStatus {
-    /// Blobs held.
-    pub blobs: u64,
-    /// Bytes their records take.
-    pub live_bytes: u64,
-    /// Bytes of deleted records that were not given back yet.
-    pub dead_bytes: u64,
-    /// Bytes given back since the store was opened.
-    pub punched_bytes: u64,
-    /// Records moved by compactions since the store was opened.
-    pub moved: u64,
-    /// Bytes of their bodies.
-    pub moved_bytes: u64,
-    /// Bytes of bodies that the scrub has verified since the store was opened.
-    pub verified_bytes: u64,
-    /// Time since the live bytes that were verified longest ago were.
-    pub unverified_for: Duration,
-    /// Segments that take records.
-    pub segments_open: u64,
-    /// Segments that do not any more.
-    pub segments_sealed: u64,
-    /// Lanes leased.
-    pub lanes_busy: u64,
-    /// Uploads under way.
-    pub uploads: u64,
-    /// Bytes set aside for them, and for those of other volumes of this process on the same disk.
-    pub reserved_bytes: u64,
-    /// Free bytes of the file system.
-    pub free_bytes: u64,
-    /// Bytes that uploads can still have; 0 when read-only.
-    pub available_bytes: u64,
-    /// Why no upload is taken, if so.
-    pub read_only: Option<String>,
-    /// Ranges set aside for repair since they made no sense.
-    pub quarantined: u64,
-    /// Damaged records and blocks met by readers.
-    pub damaged_blocks: u64,
-    /// Write buffers in use, of `WRITE_BUFFERS`.
-    pub write_buffers: u64,
-    /// Read buffers in use, of `READ_BUFFERS`.
-    pub read_buffers: u64,
-}
-
 impl Store {
     /// Opens the segments of a disk; creates nothing but what recovery needs. Blocks.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, OpenReport), OpenError> {
         recovery::open(disk, options).map(|(inner, report)| (Self(inner), report))
-    }
-
-    /// Whether the blob is here.
-    pub fn has(&self, blob: BlobId) -> bool {
-        lock(&self.0.catalog).get(blob).is_some()
-    }
-
-    /// The blobs after `after`, in order, at most `limit` of them.
-    pub fn inventory(&self, after: Option<BlobId>, limit: usize) -> Vec<InventoryEntry> {
-        lock(&self.0.catalog).inventory(after, limit)
     }
 
     /// How the store is doing.
@@ -233,63 +188,13 @@ impl Inner {
             compaction: Mutex::default(),
             scrub: Mutex::new(scrub),
             reserved,
+            claimed: AtomicU64::new(0),
             write_pool: Pool::new(WRITE_BUFFER_BYTES, WRITE_BUFFERS),
             read_pool: Pool::new(READ_BUFFER_BYTES, READ_BUFFERS),
             read_only: OnceLock::new(),
             counters: Counters::default(),
             jobs: watch::Sender::new(0),
         }
-    }
-
-    fn status(&self) -> StoreStatus {
-        let free_bytes = self.disk.free_bytes().unwrap_or(0);
-        let available_bytes = self.available().unwrap_or(0);
-        let reserved_bytes = *lock(&self.reserved);
-        let unverified_for = self.unverified_for();
-        let catalog = lock(&self.catalog);
-        let sum = |f: fn(&catalog::Slot) -> u64| catalog.slots().map(f).sum();
-        let sealed = sum(|s| u64::from(s.sealed));
-        StoreStatus {
-            blobs: catalog.blob_count() as u64,
-            live_bytes: sum(|s| s.live_bytes),
-            dead_bytes: sum(|s| s.dead_bytes),
-            punched_bytes: self.counters.punched.load(Ordering::Relaxed),
-            moved: self.counters.moved.load(Ordering::Relaxed),
-            moved_bytes: self.counters.moved_bytes.load(Ordering::Relaxed),
-            verified_bytes: self.counters.verified.load(Ordering::Relaxed),
-            unverified_for,
-            segments_open: sum(|s| u64::from(!s.sealed)),
-            segments_sealed: sealed,
-            lanes_busy: catalog.busy() as u64,
-            uploads: catalog.upload_count() as u64,
-            reserved_bytes,
-            free_bytes,
-            available_bytes,
-            read_only: self.read_only.get().map(ToString::to_string),
-            quarantined: self.counters.set_aside.load(Ordering::Relaxed),
-            damaged_blocks: self.counters.damaged.load(Ordering::Relaxed),
-            write_buffers: self.write_pool.lent() as u64,
-            read_buffers: self.read_pool.lent() as u64,
-        }
-    }
-
-    /// What is left of the reserve even to a record that takes another's place: indexes, and whatever else is on this disk,
-    /// have to grow meanwhile.
-    fn reserve_floor(&self) -> u64 {
-        self.reserve_bytes / 4
-    }
-
-    fn free_above_reserve(&self) -> io::Result<u64> {
-        Ok(self.disk.free_bytes()?.saturating_sub(self.reserve_bytes))
-    }
-
-    /// Bytes that uploads can have.
-    fn available(&self) -> io::Result<u64> {
-        if self.read_only.get().is_some() {
-            return Ok(0);
-        }
-        let free = self.free_above_reserve()?;
-        Ok(free.saturating_sub(*lock(&self.reserved)))
     }
 
     /// No later success on this segment, and no upload on this volume, until it is opened again.

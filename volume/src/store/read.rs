@@ -16,7 +16,7 @@ use shared::key::Key;
 use shared::limits::{BLOCK_BYTES, PAGE_BYTES, READ_BUFFER_BYTES};
 use shared::work::blocking;
 
-use super::buffer::Buffer;
+use super::buffer::{Aligned, Buffer};
 use super::disk::{MappedPart, Mapping};
 use super::error::{Damage, ReadError};
 use super::format::{
@@ -129,7 +129,7 @@ impl Store {
 
     /// As `reader`, for who reads everything once: bytes come from the disk itself and leave the page cache to others.
     pub(super) async fn reader_past_cache(&self, blob: BlobId) -> Result<Reader, ReadError> {
-        Ok(Reader { past_cache: true, ..self.reader(blob).await? })
+        self.hold(blob)?.open(true).await
     }
 }
 
@@ -139,15 +139,19 @@ impl Hold {
     /// # Errors
     /// When it cannot be read.
     pub async fn reader(self) -> Result<Reader, ReadError> {
+        self.open(false).await
+    }
+
+    async fn open(self, past_cache: bool) -> Result<Reader, ReadError> {
         let pin = self.pin;
-        let pages = pin.ends().await?;
+        let pages = pin.ends(past_cache).await?;
         let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
         Ok(Reader {
             pin: Arc::new(pin),
             header,
             trailer,
             sums: SumsPage { page: 0, first_block: 0, sums },
-            past_cache: false,
+            past_cache,
             mapping: None,
         })
     }
@@ -259,7 +263,7 @@ impl Reader {
             return Ok(());
         }
         let at = self.pin.extent.trailer() + number * PAGE;
-        let page = self.pin.pages(vec![(at, PAGE_BYTES)]).await?;
+        let page = self.pin.pages(vec![(at, PAGE_BYTES)], self.past_cache).await?;
         let (header, record) = (&self.pin.segment.header, self.pin.extent.offset());
         let sums = if number == 0 {
             Trailer::decode(header, record, self.pin.blob, at, &page).map(|(_, sums)| sums)
@@ -274,20 +278,28 @@ impl Reader {
 
 impl Pin {
     /// The header pages and the first trailer page, one after the other.
-    async fn ends(&self) -> Result<Vec<u8>, ReadError> {
+    async fn ends(&self, past_cache: bool) -> Result<Vec<u8>, ReadError> {
         let header = (self.extent.offset(), self.extent.header_bytes());
-        self.pages(vec![header, (self.extent.trailer(), PAGE_BYTES)]).await
+        self.pages(vec![header, (self.extent.trailer(), PAGE_BYTES)], past_cache).await
     }
 
-    /// Ranges of the segment, one after the other.
-    async fn pages(&self, ranges: Vec<(u64, usize)>) -> Result<Vec<u8>, ReadError> {
+    /// Ranges of the segment, whole pages, one after the other.
+    async fn pages(&self, ranges: Vec<(u64, usize)>, past_cache: bool) -> Result<Vec<u8>, ReadError> {
         let mut pages = vec![0; ranges.iter().map(|(_, bytes)| bytes).sum()];
-        if each(&ranges, &mut pages, |piece, at| Ok(self.segment.file.read_cached_at(piece, at)))? {
+        let cached = |piece: &mut [u8], at| Ok(self.segment.file.read_cached_at(piece, at));
+        if !past_cache && each(&ranges, &mut pages, cached)? {
             return Ok(pages);
         }
         let segment = Arc::clone(&self.segment);
         let read = blocking(move || {
-            each(&ranges, &mut pages, |piece, at| segment.file.read_at(piece, at)).map(|whole| (whole, pages))
+            if !past_cache {
+                let whole = each(&ranges, &mut pages, |piece, at| segment.file.read_at(piece, at));
+                return whole.map(|whole| (whole, pages));
+            }
+            let mut memory = Aligned::new(pages.len());
+            let from_disk = |piece: &mut [u8], at| segment.file.read_disk_at(piece, at);
+            let whole = each(&ranges, memory.as_mut_slice(), from_disk);
+            whole.map(|whole| (whole, memory.as_slice().to_vec()))
         });
         let (whole, pages) = read.await?;
         if whole { Ok(pages) } else { Err(self.damaged(Damage::CutOff)) }

@@ -162,6 +162,7 @@ fn sweep(
 fn is_left_over(name: &str) -> bool {
     SegmentNumber::from_name(name, ".idx.tmp").is_some()
         || name == super::disk::PROBE
+        || name == super::disk::TRIAL
         || name == super::scrub::TEMPORARY
 }
 

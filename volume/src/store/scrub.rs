@@ -29,6 +29,7 @@ use super::error::{Damage, ReadError};
 use super::format::{SegmentHeader, crc, index, u32_at, u64_at};
 use super::segment::{Extent, Segment, SegmentNumber};
 use super::throttle::Throttle;
+use super::write::Stored;
 use super::{Inner, Store, lock};
 
 pub(super) const FILE: &str = "scrub.state";
@@ -79,8 +80,11 @@ impl Store {
         loop {
             let inner = Arc::clone(&self.0);
             let blob = blocking(move || inner.next_to_scrub(every)).await?;
-            match self.verify(blob, throttle).await {
-                Ok(bytes) => return Some(Scrubbed { blob, bytes, bad: None }),
+            match self.verify_once(blob, throttle).await {
+                Ok(Stored { length: bytes, .. }) => {
+                    self.0.counters.verified.fetch_add(bytes, Ordering::Relaxed);
+                    return Some(Scrubbed { blob, bytes, bad: None });
+                }
                 // Deleted or rewritten meanwhile.
                 Err(ReadError::NotFound { .. }) => {}
                 Err(bad) => return Some(Scrubbed { blob, bytes: 0, bad: Some(bad) }),
@@ -88,8 +92,22 @@ impl Store {
         }
     }
 
-    /// Reads a whole record from the disk and checks header, trailer, blocks and digest; the bytes of its body.
-    async fn verify(&self, blob: BlobId, throttle: &Throttle) -> Result<u64, ReadError> {
+    /// Reads a whole record from the disk, past the page cache, and checks header, trailer, blocks and digest.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn verify(&self, blob: BlobId, throttle: &Throttle) -> Result<Stored, ReadError> {
+        loop {
+            match self.verify_once(blob, throttle).await {
+                // Moved while it was read.
+                Err(ReadError::NotFound { .. }) if self.has(blob) => {}
+                verified => return verified,
+            }
+        }
+    }
+
+    /// As `verify`; `NotFound` also when it is moved meanwhile.
+    async fn verify_once(&self, blob: BlobId, throttle: &Throttle) -> Result<Stored, ReadError> {
         let mut hasher = blake3::Hasher::new();
         let (mut at, mut place): (u64, Option<Extent>) = (0, None);
         loop {
@@ -102,12 +120,16 @@ impl Store {
                 let bytes = reader.read(at, READ_BUFFER_BYTES).await?;
                 hasher.update(&bytes);
                 at += bytes.len() as u64;
-                self.0.counters.verified.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 throttle.spend(bytes.len()).await;
             }
             if at >= reader.length() {
-                let same = Digest::from(hasher.finalize()) == reader.digest();
-                return if same { Ok(at) } else { Err(reader.damaged(Damage::Digest)) };
+                let digest = Digest::from(hasher.finalize());
+                let whole = Stored { blob, length: at, digest };
+                return if digest == reader.digest() {
+                    Ok(whole)
+                } else {
+                    Err(reader.damaged(Damage::Digest))
+                };
             }
         }
     }
@@ -238,7 +260,7 @@ impl Scrub {
     }
 
     /// When a segment was last known to be good: by a pass, or when it was new.
-    fn since(&self, segment: &Segment) -> Timestamp {
+    pub(super) fn since(&self, segment: &Segment) -> Timestamp {
         self.verified.get(&segment.number()).copied().unwrap_or(segment.header.created)
     }
 

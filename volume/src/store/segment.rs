@@ -25,6 +25,10 @@ impl fmt::Display for SegmentNumber {
 }
 
 impl SegmentNumber {
+    /// As it is told to others.
+    pub fn get(self) -> u32 {
+        self.0
+    }
     /// Name of its segment file.
     pub(super) fn segment_name(self) -> String {
         format!("{self}.seg")

@@ -27,6 +27,7 @@ impl Kit {
             segment_bytes: 1 << 30,
             segment_age: Duration::from_secs(3600),
             reserve_bytes: 0,
+            capacity_bytes: None,
             clock: Clock::manual(Timestamp::from_unix_ms(1_700_000_000_000)),
             open_threads: 2,
         };

@@ -81,6 +81,7 @@ impl World {
             open_threads: 1,
             segment_age: Duration::from_secs(3600),
             reserve_bytes: 0,
+            capacity_bytes: None,
             clock,
         };
         Self {

@@ -1,0 +1,125 @@
+//! What a master asks when it looks after replicas: a copy to be taken in, where blobs are, digests of what is here, and how
+//! this server is doing. All of it is signed.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use rustix::process::{Resource, getrlimit};
+use shared::http::body::{self, Body};
+use shared::http::reach::reach;
+use shared::inventory;
+use shared::limits::{DIGEST_BOUNDS_MAX, EXAMINE_URLS_MAX, INVENTORY_PAGE};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::replicas::{
+    BlobPlace, CopyRequest, CopyResponse, DigestsRequest, DigestsResponse, DiskExamination, Examination,
+    ExamineRequest, LookRequest, LookResponse,
+};
+use shared::work::blocking;
+
+use super::admin::{check_cluster, check_meant, signed};
+use crate::arrival;
+use crate::server::Volume;
+use crate::store;
+
+/// Takes a copy in; it is durable when this answers.
+pub(super) async fn copy(
+    volume: &Arc<Volume>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let message: CopyRequest = signed(volume, request).await?;
+    let CopyRequest { cluster, volume: meant, blob, bytes_per_second, verify } = message;
+    check_meant(volume, cluster, meant)?;
+    let stored = Box::pin(arrival::copy(volume, blob, bytes_per_second, verify)).await?;
+    let receipt = volume.receipt(cluster, &stored);
+    Ok(body::json(StatusCode::OK, &CopyResponse { receipt }))
+}
+
+/// Where blobs are.
+pub(super) async fn look(
+    volume: &Arc<Volume>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let question: LookRequest = signed(volume, request).await?;
+    check_meant(volume, question.cluster, question.volume)?;
+    check_count("blobs", question.blobs.len(), INVENTORY_PAGE)?;
+    let asked = Arc::clone(volume);
+    let places = blocking(move || {
+        let places = asked.store.places(&question.blobs).into_iter();
+        let known = places.zip(&question.blobs).map(|(place, blob)| {
+            place.map(|place| BlobPlace {
+                segment: place.segment.get(),
+                offset: place.offset,
+                length: place.length,
+                bad: asked.healer.knows(*blob),
+                verified: place.verified,
+            })
+        });
+        known.collect()
+    });
+    Ok(body::json(StatusCode::OK, &LookResponse { places: places.await }))
+}
+
+/// Digests of what is here.
+pub(super) async fn digests(
+    volume: &Arc<Volume>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let question: DigestsRequest = signed(volume, request).await?;
+    check_meant(volume, question.cluster, question.volume)?;
+    let DigestsRequest { from, until, bounds, .. } = question;
+    check_count("bounds", bounds.len(), DIGEST_BOUNDS_MAX)?;
+    if !bounds.is_sorted_by(|a, b| a < b) {
+        return Err(ErrorReply::new(
+            ErrorCode::BadBody,
+            "the bounds do not ascend",
+            "send each of them once, in order",
+        ));
+    }
+    let store = volume.store.clone();
+    let ranges = blocking(move || inventory::digests(store.blobs(from, until), &bounds));
+    Ok(body::json(StatusCode::OK, &DigestsResponse { ranges: ranges.await }))
+}
+
+/// Looks at itself, and at its way to others.
+pub(super) async fn examine(
+    volume: &Arc<Volume>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let question: ExamineRequest = signed(volume, request).await?;
+    check_cluster(volume, question.cluster)?;
+    check_count("addresses", question.urls.len(), EXAMINE_URLS_MAX)?;
+    let data = volume.config.data.clone();
+    let tried = blocking(move || store::examine(&data));
+    let (reached, tried) = tokio::join!(reach(volume.peers.http(), question.urls), tried);
+    let figures = tried.map_err(|e| {
+        let full = matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        let code = if full { ErrorCode::NoSpace } else { ErrorCode::Internal };
+        ErrorReply::new(code, format!("the disk cannot be tried: {e}"), "see the volume's disk, and its log")
+    })?;
+    let disk = DiskExamination {
+        directory: volume.config.data.display().to_string(),
+        punches: figures.punches,
+        direct: figures.direct,
+        sync_micros: u64::try_from(figures.sync.as_micros()).unwrap_or(u64::MAX),
+        free_bytes: figures.free_bytes,
+        capacity_bytes: figures.capacity_bytes,
+        inodes_free: figures.inodes_free,
+        device: figures.device,
+    };
+    let examination = Examination {
+        now: volume.config.clock.now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        files_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        disk: Some(disk),
+        reached,
+    };
+    Ok(body::json(StatusCode::OK, &examination))
+}
+
+fn check_count(what: &str, count: usize, max: usize) -> Result<(), ErrorReply> {
+    if count <= max {
+        return Ok(());
+    }
+    Err(ErrorReply::new(ErrorCode::BadBody, format!("{count} {what} in one call"), "send fewer"))
+}
