@@ -1,12 +1,14 @@
 //! What the command line may say. Environment variables are read here and nowhere else.
 
 mod bench;
+mod cluster;
 pub(crate) mod keys;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use master::args::CareArgs;
 use master::s3::args::S3Args;
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
@@ -14,6 +16,10 @@ use shared::secret::{ClusterSecret, SecretError};
 use shared::telemetry::LogFormat;
 
 pub(crate) use self::bench::{BenchArgs, BenchOp};
+pub(crate) use self::cluster::{
+    BackupArgs, ClusterCommand, DoctorArgs, DutyArgs, InitArgs, MastersCommand, OrphansArgs, RebalanceArgs,
+    RebuildArgs, ReplicationArgs, RestoreArgs, Steer, WatchArgs,
+};
 use self::keys::{KeyCommand, Shown};
 use crate::size::ByteSize;
 
@@ -66,6 +72,8 @@ pub(crate) enum Command {
     Ls(LsArgs),
     /// Show what the cluster knows of a key
     Stat(StatArgs),
+    /// Show where a value is, and why it is there
+    Explain(ExplainArgs),
     /// Make, list and revoke access keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -99,6 +107,8 @@ pub(crate) struct ServerArgs {
     /// Where the first master listens; volumes take the ports after it, further masters those after them
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) care: CareArgs,
     #[command(flatten)]
     pub(crate) s3: S3Args,
     /// Where clients reach the master, when that differs from --listen
@@ -207,90 +217,12 @@ pub(crate) struct StatArgs {
     pub(crate) key: Key,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum ClusterCommand {
-    /// Show masters, volumes and what the masters think of them
-    Status,
-    /// Begin a cluster with masters that were started with --wait: the first is its first, the others follow
-    Init(InitArgs),
-    /// Show the masters, take one in, take one out
-    Masters {
-        #[command(subcommand)]
-        command: Option<MastersCommand>,
-    },
-    /// Write a snapshot of the metadata into a file; values stay on their volumes
-    Backup(BackupArgs),
-    /// Make a metadata directory of a back-up, for a new first master
-    Restore(RestoreArgs),
-    /// Make the metadata anew from what the volumes hold, when a master's directory is lost or damaged
-    Rebuild(RebuildArgs),
-}
-
 #[derive(Debug, clap::Args)]
-pub(crate) struct RebuildArgs {
-    /// The new metadata directory: empty, or not there yet
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// All volumes of the cluster, running
-    #[arg(long, value_name = "HOST:PORT,...", required = true, value_delimiter = ',')]
-    pub(crate) volumes: Vec<String>,
-    /// Copies wanted of each value, as the master is started with
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub(crate) replicas: usize,
-    /// Write nothing: show how what the volumes hold differs from the metadata in DIR, or, when there is none or a
-    /// master runs on it, from the cluster at --url. Exits 0 when nothing differs, 1 when something does, 5 when there is
-    /// nothing to compare with
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Go on although a volume does not serve all its segments, or has set damaged ranges aside
-    #[arg(long)]
-    pub(crate) without_damaged: bool,
+pub(crate) struct ExplainArgs {
+    /// The key
+    pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum MastersCommand {
-    /// Take in a master that was started with --wait, or --join: it gets the metadata first, and then a vote
-    Add {
-        /// Where the others reach it, as http://HOST:PORT
-        master: String,
-        #[command(flatten)]
-        secret: SecretArgs,
-    },
-    /// Take a master out; stop it afterwards
-    Remove {
-        /// Its address or its id, as `barge cluster masters` shows them
-        master: String,
-        #[command(flatten)]
-        secret: SecretArgs,
-    },
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct InitArgs {
-    /// Where the masters reach each other, as http://HOST:PORT
-    #[arg(required = true, value_name = "MASTER")]
-    pub(crate) masters: Vec<String>,
-    #[command(flatten)]
-    pub(crate) secret: SecretArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct BackupArgs {
-    /// The file; it must not exist
-    pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) secret: SecretArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct RestoreArgs {
-    /// The back-up
-    pub(crate) file: PathBuf,
-    /// The metadata directory to make
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
 }
 
 /// What calls to servers are signed with.

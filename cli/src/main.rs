@@ -55,6 +55,7 @@ async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         Command::Rm(rm) => commands::rm::run(&client()?, rm, output).await,
         Command::Ls(ls) => commands::ls::run(&client()?, ls, output).await,
         Command::Stat(stat) => commands::stat::run(&client()?, stat, output).await,
+        Command::Explain(explain) => commands::explain::run(&client()?, explain, output).await,
         Command::Key(key) => commands::key::run(&client()?, key, output).await,
         Command::Cluster(cluster) => commands::cluster::run(&client()?, cluster, output).await,
         Command::Volume(volume) => commands::volume::run(volume, output).await,

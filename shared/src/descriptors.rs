@@ -13,3 +13,8 @@ pub fn raise_limit() {
         }
     }
 }
+
+/// How many files this process may open.
+pub fn limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}

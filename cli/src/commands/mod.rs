@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod cat;
 pub(crate) mod cluster;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod key;
 pub(crate) mod ls;

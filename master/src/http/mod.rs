@@ -2,7 +2,9 @@
 
 pub mod admin;
 mod care;
+mod doctor;
 pub mod error;
+mod explain;
 mod keys;
 pub mod masters;
 pub mod objects;
@@ -75,6 +77,9 @@ impl Service for Face {
             (&Method::POST, routes::DUTY) => care::duty(master, request).await,
             (&Method::POST, routes::REBALANCE) => care::rebalance(master, request).await,
             (&Method::POST, routes::ORPHANS) => care::orphans(master, request).await,
+            (&Method::POST, routes::EXPLAIN) => explain::explain(master, request).await,
+            (&Method::POST, routes::EXAMINE) => doctor::examine(master, request).await,
+            (&Method::POST, routes::DOCTOR) => doctor::doctor(master, request).await,
             (&Method::POST, routes::MODES) => care::modes(master, request).await,
             (&Method::POST, routes::MODES_SET) => care::set_mode(master, request).await,
             _ => {

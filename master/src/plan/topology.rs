@@ -72,6 +72,11 @@ impl Topology {
         Self { seats: seats.into_iter().collect(), ring }
     }
 
+    /// The ring of them.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     /// One of them; none that is not known.
     pub fn seat(&self, volume: VolumeId) -> Option<&Seat> {
         self.seats.get(&volume)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use rustix::process::{Resource, getrlimit};
+use shared::descriptors;
 use shared::http::body::{self, Body};
 use shared::http::reach::reach;
 use shared::inventory;
@@ -110,7 +110,7 @@ pub(super) async fn examine(
     let examination = Examination {
         now: volume.config.clock.now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        files_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        files_max: descriptors::limit(),
         disk: Some(disk),
         reached,
     };

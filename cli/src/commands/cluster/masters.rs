@@ -90,7 +90,7 @@ pub(super) fn text(masters: &[MasterSummary]) -> String {
 }
 
 /// Where the leader is, by the word of the master that answers.
-async fn leader(client: &Client) -> Result<String, Failure> {
+pub(super) async fn leader(client: &Client) -> Result<String, Failure> {
     let known = masters(client).await?;
     let leader = known.leader().ok_or_else(|| {
         Failure::new(Exit::Unavailable, "the masters have no leader")

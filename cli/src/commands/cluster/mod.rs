@@ -1,10 +1,14 @@
 //! `barge cluster`: looks after masters, volumes and the metadata.
 
 mod backup;
+mod care;
 mod diff;
+mod doctor;
 mod masters;
 mod rebuild;
 mod status;
+
+use shared::wire::cluster::DutyWish;
 
 use crate::args::ClusterCommand;
 use crate::client::Client;
@@ -14,6 +18,14 @@ use crate::output::Output;
 pub(crate) async fn run(client: &Client, command: ClusterCommand, output: Output) -> Result<Exit, Failure> {
     match command {
         ClusterCommand::Status => status::run(client, output).await,
+        ClusterCommand::Repair(watch) => care::repair(client, &watch, output).await,
+        ClusterCommand::Drain(drain) => care::duty(client, drain, DutyWish::Drain, output).await,
+        ClusterCommand::Retire(retire) => care::duty(client, retire, DutyWish::Retire, output).await,
+        ClusterCommand::Rebalance(rebalance) => care::rebalance(client, rebalance, output).await,
+        ClusterCommand::Orphans(orphans) => care::orphans(client, orphans, output).await,
+        ClusterCommand::Replication(replication) => care::replication(client, replication, output).await,
+        ClusterCommand::Events => care::events(client, output).await,
+        ClusterCommand::Doctor(doctor) => doctor::run(client, doctor, output).await,
         ClusterCommand::Init(init) => masters::init(client, init, output).await,
         ClusterCommand::Masters { command } => masters::run(client, command, output).await,
         ClusterCommand::Backup(backup) => backup::run(client, backup, output).await,

@@ -2,7 +2,7 @@
 
 use http::Method;
 use http::header::HeaderMap;
-use shared::wire::master::{ClusterStatus, DamagedValue, VolumeState, VolumeSummary};
+use shared::wire::master::{ClusterStatus, DamagedValue, MasterRole, VolumeSummary};
 use shared::wire::routes::STATUS;
 
 use crate::client::{self, Client, patiently};
@@ -11,22 +11,46 @@ use crate::output::{Output, table};
 use crate::size::ByteSize;
 
 pub(crate) async fn run(client: &Client, output: Output) -> Result<Exit, Failure> {
-    let url = client.url(STATUS)?;
-    let answer = patiently(async || client.ask(Method::GET, url.clone(), &HeaderMap::new()).await).await?;
-    let status: ClusterStatus = client::json(answer).await?;
+    let status = fetch(client).await?;
     output.result(&status, || text(&status))?;
     Ok(Exit::Ok)
 }
 
+/// The status, as the leader sees it where it can be reached: others do not know what is owed.
+pub(super) async fn fetch(client: &Client) -> Result<ClusterStatus, Failure> {
+    let status = of(client).await?;
+    let leader = status.masters.iter().find(|m| m.role == MasterRole::Leader);
+    match leader.filter(|_| status.repair.is_none()) {
+        Some(leader) => {
+            let there = Client::trusting(&leader.public_url, client.trust().clone())?;
+            Ok(of(&there).await.unwrap_or(status))
+        }
+        None => Ok(status),
+    }
+}
+
+async fn of(client: &Client) -> Result<ClusterStatus, Failure> {
+    let url = client.url(STATUS)?;
+    let answer = patiently(async || client.ask(Method::GET, url.clone(), &HeaderMap::new()).await).await?;
+    client::json(answer).await
+}
+
 fn text(status: &ClusterStatus) -> String {
-    let summary = table(&[
+    let mut rows = vec![
         vec!["cluster".into(), status.cluster.to_string()],
         vec!["version".into(), status.version.clone()],
         vec!["values".into(), format!("{} ({})", status.objects, ByteSize(status.bytes))],
         vec!["copies".into(), format!("{}, at least {} for an upload", status.replicas, status.min_replicas)],
         vec!["degraded".into(), format!("{} with fewer copies", status.degraded)],
         vec!["to reclaim".into(), format!("{} blobs", status.reclaim_pending)],
-    ]);
+    ];
+    if let Some(repair) = &status.repair {
+        rows.push(vec!["repair".into(), super::care::repair_line(repair)]);
+    }
+    if let Some(rebalance) = &status.rebalance {
+        rows.push(vec!["rebalance".into(), super::care::rebalance_line(rebalance)]);
+    }
+    let summary = table(&rows);
     let heads = ["volume", "state", "zone", "url", "free", "capacity", "blobs", "remark"];
     let mut rows = vec![heads.map(String::from).to_vec()];
     rows.extend(status.volumes.iter().map(row));
@@ -42,26 +66,14 @@ fn damaged(value: &DamagedValue) -> String {
 }
 
 fn row(v: &VolumeSummary) -> Vec<String> {
-    let state = match v.state {
-        VolumeState::Up => "up",
-        VolumeState::ReadOnly => "read-only",
-        VolumeState::Full => "full",
-        VolumeState::Down => "down",
-    };
-    let silent = match (v.state, v.silent_ms) {
-        (VolumeState::Down, Some(ms)) => Some(format!("silent for {} s", ms / 1000)),
-        (VolumeState::Down, None) => Some("not heard of since the master started".into()),
-        _ => None,
-    };
-    let remarks: Vec<String> = v.reason.iter().cloned().chain(silent).collect();
     vec![
         v.volume.to_string(),
-        state.into(),
+        v.state.name().into(),
         v.zone.as_ref().map_or_else(|| "-".into(), ToString::to_string),
         v.public_url.clone(),
         ByteSize(v.available_bytes).to_string(),
         ByteSize(v.capacity_bytes).to_string(),
         v.blobs.to_string(),
-        remarks.join("; "),
+        v.reason.clone().unwrap_or_default(),
     ]
 }

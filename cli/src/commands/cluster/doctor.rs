@@ -1,0 +1,300 @@
+//! `barge cluster doctor`: has all servers look at themselves and at each other, and says what is to be mended. What the servers
+//! found is judged here, by a function of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use shared::limits::{CLOCK_SKEW_MAX, RESERVE_BYTES};
+use shared::wire::cluster::{DoctorReport, DoctorRequest, Examined};
+use shared::wire::master::{ClusterStatus, VolumeState};
+use shared::wire::replicas::DiskExamination;
+use shared::wire::routes::DOCTOR;
+
+use super::status;
+use crate::args::DoctorArgs;
+use crate::client::Client;
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, table};
+use crate::signed::Caller;
+use crate::size::ByteSize;
+
+/// Clocks that differ by more are worth a word, long before tickets fail.
+const SKEW_NOTED: Duration = Duration::from_secs(5);
+/// A disk that syncs a page faster than this has a cache that survives a power cut, or does not sync.
+const SYNC_MICROS_MIN: u64 = 20;
+/// A disk that needs longer than this to sync a page makes every upload wait.
+const SYNC_MICROS_MAX: u64 = 50_000;
+/// A server that may open fewer files runs out of them when it has many segments and clients.
+const FILES_MIN: u64 = 4096;
+/// A volume is nearly full when less than this part of it is free.
+const FREE_SHARE: u64 = 20;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Grade {
+    /// Values or service are at risk.
+    Mend,
+    /// Somebody should know.
+    Note,
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Finding {
+    grade: Grade,
+    /// Where: an address, or the cluster.
+    place: String,
+    /// What is wrong.
+    what: String,
+    /// What to do.
+    todo: String,
+}
+
+pub(crate) async fn run(client: &Client, args: DoctorArgs, output: Output) -> Result<Exit, Failure> {
+    let caller = Caller::new(&args.secret, client.trust())?;
+    let status = status::fetch(client).await?;
+    let report: DoctorReport = caller.ask(client, DOCTOR, &DoctorRequest { cluster: status.cluster }).await?;
+    let mut findings = judge(&status, &report);
+    findings.sort();
+    output.result(&findings, || text(&findings, report.servers.len()))?;
+    let ill = findings.iter().any(|f| f.grade == Grade::Mend);
+    Ok(if ill { Exit::Failure } else { Exit::Ok })
+}
+
+fn text(findings: &[Finding], servers: usize) -> String {
+    if findings.is_empty() {
+        return format!("{servers} servers looked at; nothing is to be mended");
+    }
+    let row = |f: &Finding| {
+        let grade = if f.grade == Grade::Mend { "mend" } else { "note" };
+        vec![grade.to_owned(), f.place.clone(), f.what.clone(), f.todo.clone()]
+    };
+    table(&findings.iter().map(row).collect::<Vec<_>>())
+}
+
+fn finding(grade: Grade, place: &str, what: impl Into<String>, todo: &str) -> Finding {
+    Finding { grade, place: place.to_owned(), what: what.into(), todo: todo.to_owned() }
+}
+
+/// What is to be mended.
+fn judge(status: &ClusterStatus, report: &DoctorReport) -> Vec<Finding> {
+    let mut findings = of_cluster(status);
+    for server in &report.servers {
+        of_server(server, &mut findings);
+    }
+    of_disks(report, &mut findings);
+    of_versions(status, report, &mut findings);
+    findings
+}
+
+fn of_cluster(status: &ClusterStatus) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |grade, what: String, todo| findings.push(finding(grade, "cluster", what, todo));
+    let voters =
+        status.masters.iter().filter(|m| m.role != shared::wire::master::MasterRole::Learner).count();
+    match voters {
+        1 => add(
+            Grade::Note,
+            "there is one master: when it is down, nothing can be read or written".into(),
+            "run three",
+        ),
+        2 => add(
+            Grade::Mend,
+            "there are two masters: when either is down, nothing can be written".into(),
+            "run three",
+        ),
+        _ => {}
+    }
+    let up: Vec<_> = status.volumes.iter().filter(|v| v.state == VolumeState::Up).collect();
+    if status.replicas < 2 {
+        add(
+            Grade::Note,
+            "one copy of each value is kept: a lost disk is a lost value".into(),
+            "start the masters with --replicas 2 or 3",
+        );
+    }
+    if up.len() <= status.replicas && status.replicas > 1 {
+        let what = format!(
+            "{} volumes take values and {} copies are wanted: a lost one cannot be made good",
+            up.len(),
+            status.replicas
+        );
+        add(Grade::Note, what, "add a volume");
+    }
+    let zones: std::collections::BTreeSet<_> = up.iter().map(|v| &v.zone).collect();
+    if zones.len() == 1 && up.len() > 1 && status.replicas > 1 {
+        add(
+            Grade::Note,
+            "all volumes are in one zone: what takes it down takes all copies".into(),
+            "start volumes with --zone",
+        );
+    }
+    if status.degraded > 0 {
+        let todo = "see `barge cluster repair --watch`";
+        add(Grade::Note, format!("{} values have fewer copies than wanted", status.degraded), todo);
+    }
+    for value in &status.damaged {
+        let name = value.key.as_ref().map_or_else(|| value.blob.to_string(), ToString::to_string);
+        add(
+            Grade::Mend,
+            format!("no good copy of {name} was found"),
+            "bring back volumes that are down, or store it again",
+        );
+    }
+    for v in &status.volumes {
+        let why = v.reason.clone().unwrap_or_default();
+        match v.state {
+            VolumeState::Down => findings.push(finding(
+                Grade::Mend,
+                &v.address,
+                format!("the volume is down: {why}"),
+                "start it; or `barge cluster retire` when its disk is lost",
+            )),
+            VolumeState::ReadOnly => findings.push(finding(
+                Grade::Mend,
+                &v.address,
+                format!("the volume takes no values: {why}"),
+                "mend its disk and start it again",
+            )),
+            VolumeState::Full => {
+                findings.push(finding(
+                    Grade::Mend,
+                    &v.address,
+                    "the volume is full",
+                    "add volumes, then `barge cluster rebalance start`",
+                ));
+            }
+            _ if v.capacity_bytes > 0 && v.available_bytes < v.capacity_bytes / FREE_SHARE => {
+                let free = ByteSize(v.available_bytes);
+                findings.push(finding(
+                    Grade::Note,
+                    &v.address,
+                    format!("the volume has {free} left"),
+                    "add volumes, then `barge cluster rebalance start`",
+                ));
+            }
+            _ => {}
+        }
+    }
+    findings
+}
+
+fn of_server(server: &Examined, findings: &mut Vec<Finding>) {
+    let place = &server.address;
+    let Some(found) = &server.found else {
+        let why = server.trouble.clone().unwrap_or_default();
+        findings.push(finding(
+            Grade::Mend,
+            place,
+            format!("it could not be asked: {why}"),
+            "see whether it runs, and its log",
+        ));
+        return;
+    };
+    // It looked at its clock some time between the question and the answer.
+    let (early, late) = (server.asked.since(found.now), found.now.since(server.answered));
+    let skew = early.max(late);
+    if skew > SKEW_NOTED {
+        let grade = if skew > CLOCK_SKEW_MAX / 2 { Grade::Mend } else { Grade::Note };
+        let what = format!("its clock differs by {} s from that of the master that asked", skew.as_secs());
+        findings.push(finding(
+            grade,
+            place,
+            what,
+            "run an NTP client; tickets fail when clocks differ by a minute",
+        ));
+    }
+    if found.files_max < FILES_MIN {
+        let what = format!("it may open {} files", found.files_max);
+        findings.push(finding(Grade::Note, place, what, "raise its limit (ulimit -Hn, LimitNOFILE)"));
+    }
+    for (url, trouble) in &found.reached {
+        if let Some(trouble) = trouble {
+            let what = format!("it does not reach {url}: {trouble}");
+            findings.push(finding(
+                Grade::Mend,
+                place,
+                what,
+                "mend the network, or --advertise and --public-url of that server",
+            ));
+        }
+    }
+    if let Some(disk) = &found.disk {
+        of_disk(place, disk, findings);
+    }
+}
+
+fn of_disk(place: &str, disk: &DiskExamination, findings: &mut Vec<Finding>) {
+    let mut add = |grade, what: String, todo| findings.push(finding(grade, place, what, todo));
+    if !disk.punches {
+        add(
+            Grade::Note,
+            "its file system cannot punch holes: deleted space comes back by copying".into(),
+            "use ext4 or XFS",
+        );
+    }
+    if !disk.direct {
+        add(
+            Grade::Note,
+            "its file system does not take O_DIRECT: uploads cost more".into(),
+            "use ext4 or XFS",
+        );
+    }
+    if disk.sync_micros < SYNC_MICROS_MIN {
+        let what =
+            format!("a sync takes {} µs: the disk keeps power, or does not sync at all", disk.sync_micros);
+        add(Grade::Note, what, "see that it is no memory disk, and that its write cache is protected");
+    }
+    if disk.sync_micros > SYNC_MICROS_MAX {
+        add(
+            Grade::Note,
+            format!("a sync takes {} ms", disk.sync_micros / 1000),
+            "each upload waits for one: look at the disk",
+        );
+    }
+    if disk.free_bytes < RESERVE_BYTES {
+        add(
+            Grade::Mend,
+            format!("{} are free on its disk", ByteSize(disk.free_bytes)),
+            "make room: below the reserve nothing is taken",
+        );
+    }
+    if disk.inodes_free.is_some_and(|n| n < 1000) {
+        add(
+            Grade::Mend,
+            "its file system has hardly any inodes left".into(),
+            "make room: each segment is two files",
+        );
+    }
+}
+
+/// Volumes that share a disk die together.
+fn of_disks(report: &DoctorReport, findings: &mut Vec<Finding>) {
+    let mut disks: BTreeMap<(String, u64), Vec<&str>> = BTreeMap::new();
+    for server in &report.servers {
+        if let Some(disk) = server.found.as_ref().and_then(|found| found.disk.as_ref()) {
+            let host = server.address.rsplit_once(':').map_or(server.address.as_str(), |(host, _)| host);
+            disks.entry((host.to_owned(), disk.device)).or_default().push(&server.address);
+        }
+    }
+    for shared in disks.values().filter(|volumes| volumes.len() > 1) {
+        let what = format!("{} volumes are on one disk: {}", shared.len(), shared.join(", "));
+        findings.push(finding(
+            Grade::Note,
+            "cluster",
+            what,
+            "one volume a disk; or give them one --zone, so that copies are kept apart",
+        ));
+    }
+}
+
+fn of_versions(status: &ClusterStatus, report: &DoctorReport, findings: &mut Vec<Finding>) {
+    for server in &report.servers {
+        if let Some(found) = server.found.as_ref().filter(|found| found.version != status.version) {
+            let what = format!("it runs version {}, a master runs {}", found.version, status.version);
+            findings.push(finding(Grade::Note, &server.address, what, "finish the upgrade"));
+        }
+    }
+}
