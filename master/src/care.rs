@@ -31,6 +31,8 @@ pub struct Care {
     asked: AtomicBool,
     ledger: Mutex<Ledger>,
     busy: Mutex<HashSet<BlobId>>,
+    /// Blobs that failed: how often, and until when they rest.
+    failed: Mutex<HashMap<BlobId, (u32, Instant)>>,
     /// Room for copies into each volume.
     lanes: Mutex<HashMap<VolumeId, Arc<Semaphore>>>,
 }
@@ -42,6 +44,13 @@ struct Ledger {
     made: VecDeque<(Instant, u64)>,
     trouble: Option<(Instant, String)>,
 }
+
+/// A blob that failed rests for so long, and twice as long each time, up to ...
+const REST_MIN: Duration = Duration::from_secs(2);
+/// ... this.
+const REST_MAX: Duration = Duration::from_secs(300);
+/// Blobs that failed of which a master remembers it.
+const FAILED_MAX: usize = 100_000;
 
 /// Nobody else touches the copies of a blob while this lives.
 #[derive(Debug)]
@@ -69,6 +78,35 @@ impl Care {
     /// Blobs that somebody has.
     pub fn busy(&self) -> HashSet<BlobId> {
         locked(&self.busy).clone()
+    }
+
+    /// Something about a blob could not be done.
+    pub fn failed(&self, blob: BlobId) {
+        let mut failed = locked(&self.failed);
+        let tries = failed.get(&blob).map_or(0, |(tries, _)| *tries);
+        if failed.len() < FAILED_MAX || tries > 0 {
+            let rest = REST_MIN.saturating_mul(1 << tries.min(16)).min(REST_MAX);
+            failed.insert(blob, (tries + 1, Instant::now() + rest));
+        }
+    }
+
+    /// It could.
+    pub fn succeeded(&self, blob: BlobId) {
+        locked(&self.failed).remove(&blob);
+    }
+
+    /// Blobs that failed and are not tried yet again. What rested for long is forgotten.
+    pub fn resting(&self) -> HashSet<BlobId> {
+        let now = Instant::now();
+        let mut failed = locked(&self.failed);
+        failed.retain(|_, (_, until)| *until + REST_MAX > now);
+        failed.iter().filter(|(_, (_, until))| *until > now).map(|(blob, _)| *blob).collect()
+    }
+
+    /// What failed is tried again at once: something has changed.
+    pub fn try_again(&self) {
+        locked(&self.failed).clear();
+        self.repair.notify_one();
     }
 
     /// Room for copies into a volume.
@@ -99,13 +137,15 @@ impl Care {
         status.without_destination = stuck(Stuck::NoDestination);
     }
 
-    /// A copy was made.
-    pub fn copied(&self, bytes: u64) {
+    /// A copy was made: one that was owed, or one for a move.
+    pub fn copied(&self, bytes: u64, owed: bool) {
         let mut ledger = locked(&self.ledger);
         ledger.status.copied_blobs += 1;
         ledger.status.copied_bytes += bytes;
-        ledger.status.owed_blobs = ledger.status.owed_blobs.saturating_sub(1);
-        ledger.status.owed_bytes = ledger.status.owed_bytes.saturating_sub(bytes);
+        if owed {
+            ledger.status.owed_blobs = ledger.status.owed_blobs.saturating_sub(1);
+            ledger.status.owed_bytes = ledger.status.owed_bytes.saturating_sub(bytes);
+        }
         ledger.made.push_back((Instant::now(), bytes));
     }
 
@@ -160,11 +200,15 @@ mod tests {
         assert!(care.take(blob).is_some());
         let found = Survey { owed_blobs: 3, owed_bytes: 5000, by_copies: vec![0, 3], ..Survey::default() };
         care.surveyed(&found);
-        care.copied(2000);
+        care.copied(2000, true);
         let status = care.status();
         assert_eq!((status.owed_blobs, status.owed_bytes, status.copied_bytes), (2, 3000, 2000));
         assert_eq!((status.bytes_per_second, status.eta_secs), (2000, Some(2)));
         care.forget();
         assert_eq!(care.status(), RepairStatus::default());
+        care.failed(blob);
+        assert!(care.resting().contains(&blob));
+        care.succeeded(blob);
+        assert!(care.resting().is_empty());
     }
 }

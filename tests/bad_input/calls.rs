@@ -50,7 +50,7 @@ async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec
         serde_json::to_value(InventoryRequest { cluster, volume, after: None, until: None, limit: 10 })
             .expect("the cluster is up and its messages are JSON"),
     );
-    let records = RecordsRequest { cluster: None, volume: None, after: None, until: None, limit: 10 };
+    let records = RecordsRequest { cluster: None, volume: None, after: None, limit: 10 };
     let records = json(serde_json::to_value(records).expect("the cluster is up and its messages are JSON"));
     let tombstones = TombstonesRequest { cluster, volume, after: None };
     let tombstones =
@@ -168,7 +168,7 @@ async fn calls_meant_for_another_volume() {
     let delete = serde_json::to_vec(&delete_of(cluster, volume, vec![blob])).unwrap();
     let inventory = InventoryRequest { cluster, volume, after: None, until: None, limit: 10 };
     let inventory = serde_json::to_vec(&inventory).unwrap();
-    let records = RecordsRequest { cluster: None, volume: Some(volume), after: None, until: None, limit: 10 };
+    let records = RecordsRequest { cluster: None, volume: Some(volume), after: None, limit: 10 };
     let records = serde_json::to_vec(&records).unwrap();
     let tombstones = serde_json::to_vec(&TombstonesRequest { cluster, volume, after: None }).unwrap();
     let calls = [(DELETE, delete), (INVENTORY, inventory), (RECORDS, records), (TOMBSTONES, tombstones)];

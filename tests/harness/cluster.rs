@@ -58,6 +58,12 @@ pub struct Options {
     pub network: Option<Arc<Network>>,
     /// Variables of each volume; none where none are named.
     pub volume_env: Vec<Vec<(String, OsString)>>,
+    /// Further arguments of the masters.
+    pub master_args: Vec<String>,
+    /// Further arguments of each volume; none where none are named.
+    pub volume_args: Vec<Vec<String>>,
+    /// Each volume at a site of its own, behind those of the masters.
+    pub volume_sites: bool,
     /// What was verified within this time is not verified again; the product's own setting when there is none. At
     /// any rate as fast as the disk can.
     pub scrub_every: Option<Duration>,
@@ -82,6 +88,9 @@ impl Default for Options {
             more_master_env: Vec::new(),
             network: None,
             volume_env: Vec::new(),
+            master_args: Vec::new(),
+            volume_args: Vec::new(),
+            volume_sites: false,
             scrub_every: None,
         }
     }
@@ -98,10 +107,11 @@ pub struct Cluster {
     pub volumes: Vec<Server>,
     /// The volumes' ids, in the same order.
     pub ids: Vec<VolumeId>,
-    volume_folders: Vec<PathBuf>,
+    pub(crate) volume_folders: Vec<PathBuf>,
     // Last: the directory goes when the processes are gone, and so does the network.
     folder: Folder,
     network: Option<Arc<Network>>,
+    options: Options,
 }
 
 /// What the volumes hold and are busy with.
@@ -138,6 +148,7 @@ impl Cluster {
         add(&mut spec, "--orphan-grace", millis(options.orphan_grace));
         add(&mut spec, "--down-after", millis(options.down_after));
         add(&mut spec, "--secret-file", secret.clone());
+        spec.args.extend(options.master_args.iter().map(OsString::from));
         if let Some(kept) = options.log_entries_kept {
             add(&mut spec, "--log-entries-kept", kept.to_string());
         }
@@ -154,34 +165,49 @@ impl Cluster {
             }
             more_masters.push(Place::at(network, Some(n - 1)).start(&spec, folder.path()).await);
         }
-        let masters: Vec<_> = std::iter::once(&master).chain(&more_masters).map(Server::url).collect();
-        let masters = masters.join(",");
-        let mut volumes = Vec::new();
-        let mut volume_folders = Vec::new();
-        for n in 1..=options.volumes {
-            let data = within(options.volume_folders.get(n - 1), format!("volume{n}"));
-            let mut spec = Spec::new(&format!("volume{n}"), "volume", [data.as_os_str()]);
-            add(&mut spec, "--master", &masters);
-            add(&mut spec, "--segment-size", options.segment_bytes.to_string());
-            add(&mut spec, "--reserve", options.reserve_bytes.to_string());
-            add(&mut spec, "--secret-file", secret.clone());
-            if let Some(every) = options.scrub_every {
-                add(&mut spec, "--scrub-every", millis(every));
-                add(&mut spec, "--scrub-rate", (1u64 << 30).to_string());
-            }
-            spec.env = options.volume_env.get(n - 1).cloned().unwrap_or_default();
-            volumes.push(Place::at(network, None).start(&spec, folder.path()).await);
-            volume_folders.push(data);
-        }
         let network = options.network.clone();
-        let mut cluster =
-            Self { master, more_masters, volumes, ids: Vec::new(), volume_folders, folder, network };
+        let mut cluster = Self {
+            master,
+            more_masters,
+            volumes: Vec::new(),
+            ids: Vec::new(),
+            volume_folders: Vec::new(),
+            folder,
+            network,
+            options,
+        };
+        for _ in 0..cluster.options.volumes {
+            cluster.begin_volume().await;
+        }
         cluster.settled().await;
         for n in 0..cluster.volumes.len() {
             let id = cluster.volume_status(n).await.expect("a volume that is up").report.volume;
             cluster.ids.push(id);
         }
         cluster
+    }
+
+    /// Starts one more volume, with what the options say of it by its place.
+    pub(crate) async fn begin_volume(&mut self) {
+        let (options, n) = (&self.options, self.volumes.len());
+        let name = format!("volume{}", n + 1);
+        let data = options.volume_folders.get(n).cloned().unwrap_or_else(|| self.folder.join(&name));
+        let mut spec = Spec::new(&name, "volume", [data.as_os_str()]);
+        let masters: Vec<_> = self.masters().map(Server::url).collect();
+        add(&mut spec, "--master", masters.join(","));
+        add(&mut spec, "--segment-size", options.segment_bytes.to_string());
+        add(&mut spec, "--reserve", options.reserve_bytes.to_string());
+        add(&mut spec, "--secret-file", self.folder.join("secret"));
+        if let Some(every) = options.scrub_every {
+            add(&mut spec, "--scrub-every", format!("{}ms", every.as_millis()));
+            add(&mut spec, "--scrub-rate", (1u64 << 30).to_string());
+        }
+        spec.args.extend(options.volume_args.get(n).into_iter().flatten().map(OsString::from));
+        spec.env = options.volume_env.get(n).cloned().unwrap_or_default();
+        let site = options.volume_sites.then_some(options.masters + n);
+        let server = Place::at(self.network.as_ref(), site).start(&spec, self.folder.path()).await;
+        self.volumes.push(server);
+        self.volume_folders.push(data);
     }
 
     /// The master's address, as a base URL.

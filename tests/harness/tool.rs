@@ -24,6 +24,13 @@ pub struct Ran {
     pub err: String,
 }
 
+impl Ran {
+    /// The output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).into_owned()
+    }
+}
+
 /// Runs a program to its end.
 ///
 /// # Panics

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::wire::cluster::{ExplainRequest, ExplainedBlob, ExplainedCopy, Explanation};
 use shared::wire::routes::EXPLAIN;
 
+use super::cluster::ask_leader;
 use crate::args::ExplainArgs;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -15,7 +16,7 @@ use crate::size::ByteSize;
 pub(crate) async fn run(client: &Client, args: ExplainArgs, output: Output) -> Result<Exit, Failure> {
     let caller = Caller::new(&args.secret, client.trust())?;
     let question = ExplainRequest { key: args.key.clone() };
-    let found: Result<Explanation, Failure> = caller.ask(client, EXPLAIN, &question).await;
+    let found: Result<Explanation, Failure> = ask_leader(client, &caller, EXPLAIN, &question).await;
     let found = found.map_err(|f| f.for_key(&args.key))?;
     output.result(&found, || text(&found))?;
     Ok(Exit::Ok)

@@ -68,11 +68,16 @@ impl Cluster {
         view.compares = compares;
     }
 
-    /// What the volume holds has been compared with the tables.
-    pub fn compared(&self, volume: VolumeId) {
+    /// What the volume holds has been compared with the tables, unless it was started anew meanwhile.
+    pub fn compared(&self, volume: VolumeId, incarnation: Option<u64>) {
         if let Some(seat) = self.view_mut().seats.get_mut(&volume) {
-            seat.compared = true;
+            seat.compared = seat.incarnation() == incarnation;
         }
+    }
+
+    /// Which start of a volume was heard of last.
+    pub fn incarnation(&self, volume: VolumeId) -> Option<u64> {
+        self.view().seats.get(&volume).and_then(Seat::incarnation)
     }
 
     /// How many blobs a volume said that it holds.
@@ -180,12 +185,19 @@ impl Seat {
         self.heard.is_some() && !std::mem::replace(&mut self.suspected, true)
     }
 
+    fn incarnation(&self) -> Option<u64> {
+        self.report.as_ref().map(|report| report.incarnation)
+    }
+
     fn silent_for(&self, times: Times) -> Duration {
         self.heard.unwrap_or(times.began).elapsed()
     }
 
     pub(super) fn is_up(&self, times: Times) -> bool {
-        !self.suspected && self.heard.is_some() && self.silent_for(times) < times.down_after
+        !self.is_gone()
+            && !self.suspected
+            && self.heard.is_some()
+            && self.silent_for(times) < times.down_after
     }
 
     pub(super) fn is_gone(&self) -> bool {

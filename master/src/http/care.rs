@@ -96,7 +96,7 @@ pub(super) async fn duty(
             "give its disk an empty directory: it joins as a new volume",
         ));
     }
-    if wish == Duty::Leave && before != Duty::Gone {
+    if wish == Duty::Leave && before != Duty::Leave && before != Duty::Gone {
         refuse_last_copies(master, volume).await?;
     }
     if before != wish && before != Duty::Gone {
@@ -161,7 +161,8 @@ async fn refuse_last_copies(master: &Arc<Master>, volume: VolumeId) -> Result<()
 
 /// The moving of values, where it was begun.
 pub(super) fn rebalance_status(master: &Master) -> Result<Option<RebalanceStatus>, TableError> {
-    let state = meta::rebalance(&master.database.tree())?;
+    // What there is to be moved only the leader knows.
+    let state = meta::rebalance(&master.database.tree())?.filter(|_| master.group.leads());
     Ok(state.map(|state| plan(master, Some(state))))
 }
 

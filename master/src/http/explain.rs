@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
-use shared::http::signed::read_signed;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::EXPLAIN_VOLUMES;
@@ -32,9 +31,8 @@ pub(super) async fn explain(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let ExplainRequest { key } =
-        read_signed(&master.config.secret, master.config.clock.now(), request).await?;
-    master.group.current().await?;
+    // Others do not know which volumes were compared, and so not what is to be done.
+    let ExplainRequest { key } = super::care::of_leader(master, request).await?;
     let object = read::find(master, &key).await?;
     let spots = spots(master, &key, &object).await?;
     let topology = master.cluster.topology();

@@ -7,6 +7,8 @@ use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::wire::volume::InventoryEntry;
 
+use super::survey::{Finder, held};
+use super::topology::Topology;
 use crate::tables::unsettled::{self, Spot};
 use crate::tables::{TableError, Tables, meta, replica};
 
@@ -23,18 +25,19 @@ pub struct Strays {
 
 /// Judges records on `volume` that the tables did not name a moment ago. Both clocks must say that one is older than `grace`, the
 /// volume's for the record and ours for the blob's id, so that one that jumps ahead costs nothing. After a rebuild older
-/// blobs stay: a volume that was not asked then may hold the only copies of values that nobody knows of.
+/// blobs stay: a volume that was not asked then may hold the only copies of values that nobody knows of. A record of a blob that is
+/// named on other volumes goes only when as many of those as are wanted are up and were compared; else it is needed.
 ///
 /// # Errors
 /// When the tables cannot be read.
 pub fn choose(
     tree: &sled::Tree,
     volume: VolumeId,
+    topology: &Topology,
     extra: &[InventoryEntry],
-    grace: Duration,
-    now: Timestamp,
+    (grace, now): (Duration, Timestamp),
 ) -> Result<Strays, TableError> {
-    let mut strays = Strays::default();
+    let (mut strays, mut finder) = (Strays::default(), Finder::default());
     let (gap, tables) = (meta::gap(tree)?, Tables::new(tree));
     for entry in extra {
         let blob = entry.blob;
@@ -43,13 +46,34 @@ pub fn choose(
             continue;
         }
         let old = Duration::from_millis(entry.age_ms) > grace && now.since(blob.created()) > grace;
-        match unsettled::read(tree, blob)? {
+        let spot = match unsettled::read(tree, blob)? {
+            Some(spot) => Some(spot),
+            None => named_elsewhere(tree, topology, &mut finder, blob)?,
+        };
+        match spot {
             Some(spot) => strays.needed.push((blob, spot)),
             None if old => strays.orphans.push(*entry),
             None => strays.young.push(*entry),
         }
     }
     Ok(strays)
+}
+
+/// Where a blob is named whose copies are named on other volumes, too few of which are up and compared.
+fn named_elsewhere(
+    tree: &sled::Tree,
+    topology: &Topology,
+    finder: &mut Finder,
+    blob: BlobId,
+) -> Result<Option<Spot>, TableError> {
+    for (other, _) in topology.seats() {
+        let Some(key) = replica::read(tree, other, blob)? else { continue };
+        let Some(spot) = finder.spot(tree, &key, blob)? else { continue };
+        let Some(held) = held(tree, blob, &spot)? else { continue };
+        let kept = held.replicas.iter().filter(|v| topology.keeps(**v)).count();
+        return Ok(Some(spot).filter(|_| kept < held.wanted));
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -76,7 +100,8 @@ mod tests {
         let more = [entry(5, 99_999), entry(6, 99_999), entry(7, 99_999)];
         let page = [&page[..], &more].concat();
         let at = |secs| Timestamp::from_unix_ms(1 << 40).after(Duration::from_secs(secs));
-        let chosen = |now| choose(&db, volume, &page, Duration::from_secs(10), now).unwrap();
+        let grace = Duration::from_secs(10);
+        let chosen = |now| choose(&db, volume, &Topology::default(), &page, (grace, now)).unwrap();
         let strays = chosen(at(11));
         assert_eq!(strays.orphans, vec![entry(2, 99_999), entry(4, 10_001)]);
         assert_eq!(strays.young, vec![entry(3, 5_000)]);

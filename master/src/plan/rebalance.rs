@@ -89,7 +89,11 @@ impl Balance {
         }
         let fits = |(to, left): &(&VolumeId, &u64)| {
             let room = topology.seat(**to).is_some_and(|s| s.available_bytes > held.length + (2 << 20));
-            !held.replicas.contains(to) && room && helps(**left) && keeps_apart(from, **to, held, topology)
+            !held.replicas.contains(to)
+                && !held.barred.contains(to)
+                && room
+                && helps(**left)
+                && keeps_apart(from, **to, held, topology)
         };
         let to = *self.under.iter().filter(fits).max_by_key(|(to, left)| (**left, **to))?.0;
         less(&mut self.over, from, held.length);

@@ -22,6 +22,8 @@ pub struct Held {
     pub replicas: Vec<VolumeId>,
     /// Volumes to which a copy is on its way, or was when somebody ended.
     pub arriving: Vec<VolumeId>,
+    /// Volumes that must not get one now: they are still being told to delete theirs.
+    pub barred: Vec<VolumeId>,
 }
 
 /// What is to be done next.
@@ -68,24 +70,30 @@ pub fn judge(key: &Key, held: &Held, topology: &Topology) -> Verdict {
         return owed(key, held, topology, live);
     }
     if let Some(to) = held.arriving.first() {
-        return Verdict::Forgo { to: *to };
+        // It may be there already, and better than those that merely count: brought to its end, it is one too many.
+        let proven = held.replicas.iter().filter(|v| topology.keeps(**v)).count() >= held.wanted;
+        if proven || topology.condition(*to) != Condition::Up {
+            return Verdict::Forgo { to: *to };
+        }
+        return Verdict::Copy { to: *to, live };
     }
     surplus(held, topology)
 }
 
 fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
-    if !held.replicas.iter().any(|v| topology.gives(*v)) {
-        return Verdict::Stuck(Stuck::NoSource);
-    }
-    // What was begun is brought to its end; a volume that has gone meanwhile is not waited for.
+    // What was begun is brought to its end, even where nobody else has it: it may be there already. A volume that has gone
+    // meanwhile is not waited for.
     let begun = held.arriving.iter().find(|v| topology.condition(**v) == Condition::Up);
     if let Some(to) = begun {
         return Verdict::Copy { to: *to, live };
     }
+    if !held.replicas.iter().any(|v| topology.gives(*v)) {
+        return Verdict::Stuck(Stuck::NoSource);
+    }
     let mut taken = held.replicas.clone();
     // Copies that count no more do not crowd a zone, but their volumes have the blob.
     taken.extend(&held.arriving);
-    match topology.destination(key, room(held.length), &taken) {
+    match topology.destination(key, room(held.length), &taken, &held.barred) {
         Some(to) => Verdict::Copy { to, live },
         None => Verdict::Stuck(Stuck::NoDestination),
     }

@@ -79,7 +79,26 @@ pub fn held(tree: &sled::Tree, blob: BlobId, spot: &Spot) -> Result<Option<Held>
     };
     let Some((length, wanted, replicas)) = found else { return Ok(None) };
     let arriving = Tables::new(tree).arrivals(blob)?;
-    Ok(Some(Held { blob, length, wanted: usize::from(wanted), replicas, arriving }))
+    let (wanted, barred) = (usize::from(wanted), Vec::new());
+    Ok(Some(Held { blob, length, wanted, replicas, arriving, barred }))
+}
+
+/// Those of `volumes` that must not get a copy of a blob now: what they had of it is being deleted, or was a moment ago.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn barred(
+    tree: &sled::Tree,
+    blob: BlobId,
+    volumes: impl IntoIterator<Item = VolumeId>,
+) -> Result<Vec<VolumeId>, TableError> {
+    let (tables, mut barred) = (Tables::new(tree), Vec::new());
+    for volume in volumes {
+        if tables.reclaiming(volume, blob)? || tables.buried(volume, blob)? {
+            barred.push(volume);
+        }
+    }
+    Ok(barred)
 }
 
 /// Copies wanted of the parts of an upload; none when it is neither under way nor a value.
@@ -95,12 +114,17 @@ fn wanted_of(
     Ok(upload::read(tree, key, upload)?.map(|begun| begun.wanted))
 }
 
-/// Finds where blobs are named whose keys are known. Remembers the parts of one key: they come one after the other.
+/// Finds where blobs are named whose keys are known. Remembers the parts of the keys it met last: they come one after the other,
+/// and those of several uploads mixed.
 #[derive(Debug, Default)]
 pub struct Finder {
-    of: Option<Key>,
-    parts: HashMap<BlobId, Spot>,
+    keys: HashMap<Key, HashMap<BlobId, Spot>>,
+    /// Parts that it remembers.
+    parts: usize,
 }
+
+/// Parts that a `Finder` remembers: some ten values with as many as there can be.
+const PARTS_REMEMBERED: usize = 100_000;
 
 impl Finder {
     /// Where a blob of `key` is named; none when it is not any more.
@@ -112,20 +136,44 @@ impl Finder {
         if object.as_ref().is_some_and(|o| o.blobs.iter().any(|b| b.id == blob)) {
             return Ok(Some(Spot::object(key)));
         }
-        if self.of.as_ref() != Some(key) {
-            self.parts.clear();
-            let begun = upload::of_key(tree, key);
-            let completed = object.and_then(|o| o.parts).map(|parts| Ok(parts.upload));
-            for upload in completed.into_iter().chain(begun) {
-                let upload = upload?;
-                for record in upload::parts(tree, upload, 0) {
-                    let PartRecord { part, .. } = record?;
-                    self.parts.insert(part.blob, Spot::part(key, upload, part.number));
-                }
+        if !self.keys.contains_key(key) {
+            if self.parts > PARTS_REMEMBERED {
+                *self = Self::default();
             }
-            self.of = Some(key.clone());
+            let parts = parts_of(tree, key, object.and_then(|o| o.parts).map(|parts| parts.upload))?;
+            // A key without parts counts, too.
+            self.parts += parts.len() + 1;
+            self.keys.insert(key.clone(), parts);
         }
-        Ok(self.parts.get(&blob).cloned())
+        Ok(self.keys.get(key).and_then(|parts| parts.get(&blob)).cloned())
+    }
+}
+
+/// All parts of a key: those of its value, and of uploads that are under way.
+fn parts_of(
+    tree: &sled::Tree,
+    key: &Key,
+    completed: Option<BlobId>,
+) -> Result<HashMap<BlobId, Spot>, TableError> {
+    let mut parts = HashMap::new();
+    for upload in completed.map(Ok).into_iter().chain(upload::of_key(tree, key)) {
+        let upload = upload?;
+        for record in upload::parts(tree, upload, 0) {
+            let PartRecord { part, .. } = record?;
+            parts.insert(part.blob, Spot::part(key, upload, part.number));
+        }
+    }
+    Ok(parts)
+}
+
+/// What can be read of items; one that is damaged stands in nobody else's way.
+fn readable<T>(item: Result<T, TableError>) -> Result<Option<T>, TableError> {
+    match item {
+        Err(error @ TableError::Damaged { .. }) => {
+            tracing::error!(%error, "a record cannot be read; what it owes is not paid");
+            Ok(None)
+        }
+        item => item.map(Some),
     }
 }
 
@@ -133,6 +181,7 @@ struct Surveyor<'q> {
     tree: &'q sled::Tree,
     question: &'q Question,
     busy: &'q HashSet<BlobId>,
+    resting: &'q HashSet<BlobId>,
     modes: HashMap<String, Mode>,
     /// By copies that count, then by blob.
     copies: BTreeMap<(usize, BlobId), Action>,
@@ -140,21 +189,27 @@ struct Surveyor<'q> {
     found: Survey,
 }
 
-/// Looks through all that may be owed, but for what somebody is `busy` with.
+/// Looks through all that may be owed, but for what somebody is `busy` with. What is `resting`, because it failed a moment ago, is
+/// counted and not planned.
 ///
 /// # Errors
 /// When the tables cannot be read.
-pub fn survey(tree: &sled::Tree, question: &Question, busy: &HashSet<BlobId>) -> Result<Survey, TableError> {
+pub fn survey(
+    tree: &sled::Tree,
+    question: &Question,
+    busy: &HashSet<BlobId>,
+    resting: &HashSet<BlobId>,
+) -> Result<Survey, TableError> {
     let (modes, copies) = (HashMap::new(), BTreeMap::new());
     let mut surveyor =
-        Surveyor { tree, question, busy, modes, copies, rest: Vec::new(), found: Survey::default() };
+        Surveyor { tree, question, busy, resting, modes, copies, rest: Vec::new(), found: Survey::default() };
     for item in unsettled::after(tree, None) {
-        let (blob, spot) = item?;
+        let Some((blob, spot)) = readable(item)? else { continue };
         surveyor.look(blob, &spot)?;
     }
     let mut last = None;
     for item in unsettled::arriving(tree) {
-        let (blob, _, spot) = item?;
+        let Some((blob, _, spot)) = readable(item)? else { continue };
         if last.replace(blob) != Some(blob) && unsettled::read(tree, blob)?.is_none() {
             surveyor.look(blob, &spot)?;
         }
@@ -173,12 +228,13 @@ impl Surveyor<'_> {
         let mut finder = Finder::default();
         for volume in &volumes {
             for item in replica::after(self.tree, *volume, None) {
-                let (blob, key) = item?;
-                if unsettled::read(self.tree, blob)?.is_some() || !self.tables().arrivals(blob)?.is_empty() {
+                let Some((blob, key)) = readable(item)? else { continue };
+                let listed = readable(unsettled::read(self.tree, blob))?.flatten().is_some();
+                if listed || !self.tables().arrivals(blob)?.is_empty() {
                     continue;
                 }
-                let Some(spot) = finder.spot(self.tree, &key, blob)? else { continue };
-                let Some(held) = held(self.tree, blob, &spot)? else { continue };
+                let Some(Some(spot)) = readable(finder.spot(self.tree, &key, blob))? else { continue };
+                let Some(Some(held)) = readable(held(self.tree, blob, &spot))? else { continue };
                 // Of several such volumes the first one looks after it.
                 if held.replicas.iter().find(|v| volumes.contains(v)) == Some(volume) {
                     self.weigh(&spot, held)?;
@@ -193,9 +249,9 @@ impl Surveyor<'_> {
     }
 
     fn look(&mut self, blob: BlobId, spot: &Spot) -> Result<(), TableError> {
-        match held(self.tree, blob, spot)? {
-            Some(held) => self.weigh(spot, held),
-            None => Ok(()),
+        match readable(held(self.tree, blob, spot))? {
+            Some(Some(held)) => self.weigh(spot, held),
+            _ => Ok(()),
         }
     }
 
@@ -212,6 +268,9 @@ impl Surveyor<'_> {
             self.found.by_copies.resize(places, 0);
             self.found.by_copies[live] += 1;
             self.found.owed_bytes += held.length * held.wanted.saturating_sub(live) as u64;
+        }
+        if self.resting.contains(&held.blob) {
+            return Ok(());
         }
         match verdict {
             Verdict::Stuck(why) => *self.found.stuck.entry(why).or_default() += 1,

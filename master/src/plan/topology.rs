@@ -118,11 +118,18 @@ impl Topology {
         seat.is_some_and(|seat| matches!(seat.condition, Condition::Up | Condition::Serving))
     }
 
-    /// The volume that is to take in one more copy of a blob of `key`, where `held` have or get one: in a zone with as few
-    /// of those that count as can be, and there the first of the ring.
-    pub fn destination(&self, key: &Key, bytes: u64, held: &[VolumeId]) -> Option<VolumeId> {
+    /// The volume that is to take in one more copy of a blob of `key`, where `held` have or get one and `barred` must not: in a
+    /// zone with as few of those that count as can be, and there the first of the ring.
+    pub fn destination(
+        &self,
+        key: &Key,
+        bytes: u64,
+        held: &[VolumeId],
+        barred: &[VolumeId],
+    ) -> Option<VolumeId> {
         let fits = |id: VolumeId, seat: &Seat| {
-            seat.condition == Condition::Up && seat.available_bytes >= bytes && !held.contains(&id)
+            let free = !held.contains(&id) && !barred.contains(&id);
+            free && seat.condition == Condition::Up && seat.available_bytes >= bytes
         };
         let counted: Vec<_> = held.iter().filter(|v| self.counts(**v)).collect();
         let in_zone = |zone: Option<&Zone>| counted.iter().filter(|v| self.zone(***v) == zone).count();

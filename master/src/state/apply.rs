@@ -53,6 +53,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         Command::Founded(cluster) => {
             if tables.identity()?.is_none() {
                 tables.put_identity(&Identity { cluster: *cluster, format_version: FORMAT_VERSION });
+                tables.put_listed();
             }
             Outcome::Done
         }
@@ -80,7 +81,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         Command::Drop(drop) => replicas::apply_drop(tables, &mut progress, drop)?,
         Command::Missing { volume, blobs } => replicas::apply_missing(tables, &mut progress, *volume, blobs)?,
         Command::Weigh { key, upload } => replicas::apply_weigh(tables, &mut progress, key, *upload)?,
-        Command::Owe { blobs } => replicas::apply_owe(tables, blobs)?,
+        Command::Owe { blobs, last } => replicas::apply_owe(tables, blobs, *last)?,
         Command::SetDuty { volume, standing } => replicas::apply_duty(tables, *volume, *standing)?,
         Command::SetRebalance(rebalance) => {
             tables.put_rebalance(rebalance.as_ref());
@@ -119,12 +120,13 @@ fn refuse(tables: &mut Tables<'_>, progress: &mut Progress, commit: &Commit) -> 
     discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))
 }
 
-/// The copies that count: one on its way out, or gone, does not. It was taken for an orphan, or this commit was decided
+/// The copies that count: one on its way out, or gone, does not, and none of a volume that has left. It was taken for an orphan, or this commit was decided
 /// before and what it made was replaced or deleted since.
 fn counted(tables: &Tables<'_>, blob: BlobId, volumes: &[VolumeId]) -> Result<Vec<VolumeId>, TableError> {
     let mut replicas = Vec::with_capacity(volumes.len());
     for volume in volumes {
-        if !tables.reclaiming(*volume, blob)? && !tables.buried(*volume, blob)? {
+        let here = !tables.has_left(*volume)?;
+        if here && !tables.reclaiming(*volume, blob)? && !tables.buried(*volume, blob)? {
             replicas.push(*volume);
         }
     }
@@ -329,6 +331,7 @@ fn recall(
 /// no rebuild makes anything of them.
 fn condemn(tables: &mut Tables<'_>, object: &Object) {
     if let Some(parts) = &object.parts {
+        tables.remove_unweighed(parts.upload);
         tables.put_condemned(parts.upload);
     }
 }
@@ -357,7 +360,8 @@ fn discard(
 ) -> Result<(), TableError> {
     for blob in blobs {
         for volume in &blob.replicas {
-            if !tables.reclaiming(*volume, blob.id)? {
+            // Nobody tells a volume that has left.
+            if !tables.has_left(*volume)? && !tables.reclaiming(*volume, blob.id)? {
                 tables.put_reclaim(*volume, blob.id, blob.length);
                 progress.reclaim_pending += 1;
                 if let Some(tombstone) = tombstone {

@@ -205,6 +205,8 @@ pub enum Command {
     Owe {
         /// Which, and where they are named.
         blobs: Vec<(BlobId, Spot)>,
+        /// Whether these were all.
+        last: bool,
     },
 }
 
@@ -265,7 +267,7 @@ impl Command {
                 Self::PutPart { .. } | Self::Abort { .. } | Self::CreateBucket { .. } => 0,
                 Self::DeleteBucket { .. } | Self::Volume(_) | Self::Founded(_) => 0,
                 Self::PutAccessKey { key, .. } => key.weight(),
-                Self::Expect { blobs, .. } | Self::Missing { blobs, .. } | Self::Owe { blobs } => {
+                Self::Expect { blobs, .. } | Self::Missing { blobs, .. } | Self::Owe { blobs, .. } => {
                     blobs.iter().map(|(_, spot)| PLACE + spot.key.as_str().len()).sum()
                 }
                 Self::Arrived { blobs, .. } => {

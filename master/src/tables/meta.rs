@@ -14,6 +14,7 @@ const PROGRESS: &[u8] = b"progress";
 const APPLIED: &[u8] = b"applied";
 const GAP: &[u8] = b"gap";
 const REBALANCE: &[u8] = b"rebalance";
+const LISTED: &[u8] = b"listed";
 /// Version of the metadata directory: tables with a replicated log beside them.
 pub const FORMAT_VERSION: u32 = 2;
 /// The oldest version that is read: the same tables, without a log.
@@ -151,6 +152,14 @@ pub fn gap(tree: &sled::Tree) -> Result<Option<Gap>, TableError> {
     read(tree, GAP)
 }
 
+/// Whether all blobs with too few or too many copies are listed: tables of an older version, and rebuilt ones, are looked through once.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn is_listed(tree: &sled::Tree) -> Result<bool, TableError> {
+    Ok(read::<()>(tree, LISTED)?.is_some())
+}
+
 /// The moving of values between volumes, where it is under way.
 ///
 /// # Errors
@@ -160,6 +169,11 @@ pub fn rebalance(tree: &sled::Tree) -> Result<Option<Rebalance>, TableError> {
 }
 
 impl Tables<'_> {
+    /// All blobs with too few or too many copies are listed.
+    pub fn put_listed(&mut self) {
+        self.put(Kind::Meta, LISTED, &());
+    }
+
     /// Writes how values are being moved between volumes.
     pub fn put_rebalance(&mut self, rebalance: Option<&Rebalance>) {
         match rebalance {

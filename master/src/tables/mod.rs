@@ -64,10 +64,12 @@ pub enum Kind {
     Arriving = b'a',
     /// When uploads of buckets are acknowledged, by name.
     Mode = b'y',
+    /// Values in parts whose parts are elsewhere now, by upload.
+    Unweighed = b'z',
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Meta,
         Self::Object,
         Self::Conditional,
@@ -86,6 +88,7 @@ impl Kind {
         Self::Unsettled,
         Self::Arriving,
         Self::Mode,
+        Self::Unweighed,
     ];
 }
 

@@ -7,7 +7,7 @@ use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 
-use super::{Kind, TableError, Tables, decode};
+use super::{Kind, TableError, Tables, decode, scan};
 
 /// What the master knows of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,22 @@ pub fn holds(condition: &WriteCondition, current: Option<&Object>) -> bool {
 pub fn read(tree: &sled::Tree, key: &Key) -> Result<Option<Object>, TableError> {
     let key = key.as_str().as_bytes();
     tree.get(super::path(Kind::Object, key))?.map(|b| decode(Kind::Object, key, &b)).transpose()
+}
+
+/// Objects after this key, in order.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn after(
+    tree: &sled::Tree,
+    after: Option<&Key>,
+) -> impl Iterator<Item = Result<(Key, Object), TableError>> + use<> {
+    scan::<Object>(tree, Kind::Object, b"", after.map(|key| key.as_str().as_bytes())).map(|item| {
+        let (path, object) = item?;
+        let damaged = TableError::Damaged { kind: Kind::Object, bytes: path.len() };
+        let key = String::from_utf8(path).ok().and_then(|text| Key::new(&text).ok()).ok_or(damaged)?;
+        Ok((key, object))
+    })
 }
 
 impl Tables<'_> {

@@ -47,6 +47,14 @@ impl Tables<'_> {
         self.get(Kind::Standing, volume.as_bytes())
     }
 
+    /// Whether a volume has left for good.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn has_left(&self, volume: VolumeId) -> Result<bool, TableError> {
+        Ok(self.standing(volume)?.is_some_and(|standing| standing.duty == Duty::Gone))
+    }
+
     /// Writes what a volume is to do.
     pub fn put_standing(&mut self, volume: VolumeId, standing: Standing) {
         match standing.duty {

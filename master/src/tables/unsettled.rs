@@ -1,6 +1,9 @@
 //! Blobs that do not have as many copies as are wanted, too few or too many: `blob id` → where it is named. What is
 //! owed is found here without looking at all objects.
 //!
+//! Values in parts of which a part or the list is elsewhere now: `upload id` → key. Which volumes have all of one is looked at again, once
+//! for many parts.
+//!
 //! And copies on their way: `blob id · volume id` → where the blob is named. One is noted before its volume is asked to take it
 //! in, so that a delete meanwhile, or the end of the master that asked, leaves nothing behind that nobody knows of.
 
@@ -85,7 +88,41 @@ pub fn is_arriving(tree: &sled::Tree, blob: BlobId, volume: VolumeId) -> Result<
     tree.get(super::path(Kind::Arriving, &path))?.map(|b| decode(Kind::Arriving, &path, &b)).transpose()
 }
 
+/// Values in parts that are to be weighed, at most `limit`.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn unweighed(tree: &sled::Tree, limit: usize) -> Result<Vec<(BlobId, Key)>, TableError> {
+    scan::<Key>(tree, Kind::Unweighed, b"", None)
+        .take(limit)
+        .filter_map(|r| r.map(|(path, key)| Some((blob_of(&path)?, key))).transpose())
+        .collect()
+}
+
 impl Tables<'_> {
+    /// The parts of a key's value, or their list, are elsewhere now.
+    pub fn put_unweighed(&mut self, upload: BlobId, key: &Key) {
+        self.put(Kind::Unweighed, upload.as_bytes(), key);
+    }
+
+    /// Where all of them are was looked at.
+    pub fn remove_unweighed(&mut self, upload: BlobId) {
+        self.remove(Kind::Unweighed, upload.as_bytes());
+    }
+
+    /// Whether a copy of anything is on its way to a volume: a scan of all that are.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn awaits(&self, volume: VolumeId) -> Result<bool, TableError> {
+        for path in self.paths(Kind::Arriving, b"") {
+            if volume_of(&path?[1..]) == Some(volume) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Notes whether a blob has as many copies as are wanted.
     pub fn put_settled(&mut self, blob: BlobId, spot: &Spot, copies: usize, wanted: u8) {
         if copies == usize::from(wanted) {

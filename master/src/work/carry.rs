@@ -20,7 +20,9 @@ use crate::state::command::{Command, Drop, Outcome};
 use crate::tables::unsettled::Spot;
 
 /// No copy is slower than this, in bytes a second: one that is has come to a halt.
-const SLOWEST: u64 = 1 << 20;
+const SLOWEST: u64 = 4 << 20;
+/// Whether a volume that takes in a copy is still up is looked at so often.
+const STILL_UP: Duration = Duration::from_secs(1);
 
 /// What was to be done could not be.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum CarryError {
     /// The volume did not do it.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// It fell silent.
+    #[error("volume {0} fell silent while it took in a copy")]
+    Silent(VolumeId),
     /// What it gave is no receipt for that.
     #[error("the volume's receipt is not good: {0}")]
     Receipt(#[from] TicketError),
@@ -77,8 +82,13 @@ pub async fn copy(
     };
     let slowest =
         if master.config.repair_rate == 0 { SLOWEST } else { master.config.repair_rate.min(SLOWEST) };
-    let within = RECEIPT_TIMEOUT + CALL_TIMEOUT + Duration::from_secs(held.length / slowest.max(1) * 4);
-    let answer: CopyResponse = master.peers.call_within(&address, COPY, &question, within).await?;
+    let within = RECEIPT_TIMEOUT + CALL_TIMEOUT + Duration::from_secs(held.length / slowest.max(1));
+    let call = master.peers.call_within(&address, COPY, &question, within);
+    // A machine that has lost its power says nothing for as long as anybody waits.
+    let answer: CopyResponse = tokio::select! {
+        answer = call => answer?,
+        () = silence(master, to) => return Err(CarryError::Silent(to)),
+    };
     let (now, lifetime) = (master.config.clock.now(), master.config.receipt_lifetime());
     let receipt = Receipt::open(&answer.receipt, &master.config.secret, now, lifetime)?;
     let meant = (master.cluster.id(), to, held.blob, held.length);
@@ -87,9 +97,16 @@ pub async fn copy(
     }
     let blobs = vec![(held.blob, held.length, spot.clone())];
     master.sequencer.propose(Command::Arrived { volume: to, blobs }).await?;
-    master.care.copied(held.length);
+    master.care.copied(held.length, held.replicas.len() < held.wanted);
     master.metrics.copied(held.length);
     Ok(())
+}
+
+/// Returns when a volume is not up any more.
+async fn silence(master: &Master, volume: VolumeId) {
+    while !master.cluster.alive(&[volume]).is_empty() {
+        tokio::time::sleep(STILL_UP).await;
+    }
 }
 
 /// Takes a copy away, when those that stay say that they hold theirs.

@@ -3,6 +3,7 @@
 mod carry;
 pub mod compare;
 pub mod leave;
+mod listing;
 pub mod orphans;
 pub mod poll;
 pub mod rebalance;

@@ -1,10 +1,12 @@
 //! Has each volume's inventory compared with the tables, at once when it is new or back, else now and then; and forgets what
 //! is not needed any more to tell a late commit from a good one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::clock::{Timestamp, millis};
+use shared::ids::VolumeId;
 use shared::limits::{CALL_LIFETIME, CLOCK_SKEW_MAX, FORGET_INTERVAL, INVENTORY_PAGE, UPLOAD_TIME_MAX};
 use shared::wire::cluster::OrphansReport;
 use shared::work::{Progress, Worker, blocking};
@@ -21,12 +23,17 @@ const ORPHAN_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// ... at least so often, and as often as the grace makes sense.
 const ORPHAN_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
+/// A volume that could not be compared is asked again after so long.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// The worker.
 pub struct Orphans {
     master: Arc<Master>,
     seen: Seen,
     /// When all volumes were compared last.
     looked: Option<Instant>,
+    /// Volumes that could not be compared a moment ago.
+    failed: HashMap<VolumeId, Instant>,
     /// When deleted keys were last looked through.
     forgot: Option<Timestamp>,
 }
@@ -34,7 +41,7 @@ pub struct Orphans {
 impl Orphans {
     /// Looks at once.
     pub fn new(master: Arc<Master>) -> Self {
-        Self { master, seen: Seen::default(), looked: None, forgot: None }
+        Self { master, seen: Seen::default(), looked: None, failed: HashMap::new(), forgot: None }
     }
 
     /// Forgets what was reclaimed so long ago that no commit can come for it again. True when there may be more of it.
@@ -86,15 +93,20 @@ impl Orphans {
     /// Compares a volume with the tables, and deals with what is different. Whether that came to its end.
     async fn compare(&mut self, volume: &Reachable) -> bool {
         let mut report = OrphansReport::default();
+        let incarnation = self.master.cluster.incarnation(volume.volume);
         match look(&self.master, volume, Some(&mut self.seen), &mut report).await {
             Ok(()) => {
                 let (bytes, orphans, missing) = (report.exchanged_bytes, report.orphans, report.missing);
                 tracing::debug!(volume = volume.address, bytes, orphans, missing, "inventory compared");
-                self.master.cluster.compared(volume.volume);
+                self.master.cluster.compared(volume.volume, incarnation);
+                self.failed.remove(&volume.volume);
+                // What could not be done without it can be now.
+                self.master.care.try_again();
                 true
             }
             Err(error) => {
                 tracing::debug!(volume = volume.address, %error, "no inventory");
+                self.failed.insert(volume.volume, Instant::now());
                 false
             }
         }
@@ -115,8 +127,11 @@ impl Worker for Orphans {
             return Progress::More;
         }
         // What is new or back counts only when it was compared.
+        self.failed.retain(|_, at| at.elapsed() < RETRY);
         for volume in self.master.cluster.to_compare() {
-            self.compare(&volume).await;
+            if !self.failed.contains_key(&volume.volume) {
+                self.compare(&volume).await;
+            }
         }
         let config = &self.master.config;
         let interval = (config.orphan_grace / 4).clamp(ORPHAN_INTERVAL_MIN, ORPHAN_INTERVAL_MAX);

@@ -15,7 +15,7 @@ use super::carry::{copy, take_away};
 use crate::master::Master;
 use crate::plan::rebalance::Balance;
 use crate::plan::repair::Held;
-use crate::plan::survey::{Finder, held};
+use crate::plan::survey::{Finder, barred, held};
 use crate::plan::topology::Topology;
 use crate::state::command::Command;
 use crate::tables::unsettled::Spot;
@@ -144,7 +144,11 @@ fn choose(
             return Ok((moves, None));
         }
         if let Some(spot) = finder.spot(tree, &key, blob)?
-            && let Some(held) = held(tree, blob, &spot)?
+            && let Some(mut held) = held(tree, blob, &spot)?
+            && {
+                held.barred = barred(tree, blob, balance.under.keys().copied())?;
+                true
+            }
             && let Some(to) = balance.take(from, &held, topology)
         {
             moves.push(Move { spot, held, from, to });
@@ -165,7 +169,10 @@ async fn step(master: &Master, one: Move) -> bool {
     }
     let Some(_busy) = master.care.take(planned.blob) else { return false };
     // As it was planned, or not at all.
-    if !held(&tree, planned.blob, &spot).is_ok_and(|now| now.as_ref() == Some(&planned)) {
+    let same = |now: Option<Held>| {
+        now.is_some_and(|now| (now.replicas, now.arriving) == (planned.replicas.clone(), vec![]))
+    };
+    if !held(&tree, planned.blob, &spot).is_ok_and(same) {
         return false;
     }
     let keep: Vec<_> = planned.replicas.iter().copied().filter(|v| *v != from).chain([to]).collect();
@@ -177,12 +184,6 @@ async fn step(master: &Master, one: Move) -> bool {
         tracing::warn!(key = %spot.key, %error, "a value was not moved");
         master.care.trouble(format!("{}: {error}", spot.key));
         return false;
-    }
-    if let Some((upload, _)) = spot.part {
-        let weigh = Command::Weigh { key: spot.key, upload };
-        if let Err(error) = master.sequencer.propose(weigh).await {
-            tracing::debug!(%error, "where all of a value in parts is, is looked at later");
-        }
     }
     true
 }

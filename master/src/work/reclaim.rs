@@ -86,8 +86,8 @@ impl Worker for Reclaim {
     const NAME: &'static str = "reclaim";
 
     async fn tick(&mut self) -> Progress {
-        // What stands on the list is committed, and nothing ever leads back from it: a leader that was deposed does no harm.
-        if !self.master.group.leads() {
+        // A copy may come back to a volume that once deleted it, long after: whoever was deposed must not tell what he knows.
+        if !self.master.group.leads() || self.master.group.current().await.is_err() {
             return Progress::Idle;
         }
         let mut idle = self.master.cluster.all_alive();
@@ -139,6 +139,9 @@ async fn carry_out(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) 
 /// Tells the volume. What it has deleted durably.
 async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
     let Delete { volume, blobs, tombstones, settled_before } = call;
+    if master.group.current().await.is_err() {
+        return None;
+    }
     let cluster = master.cluster.id();
     let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, settled_before };
     let answer: Result<DeleteResponse, _> = master.peers.call(&volume.address, DELETE, &message).await;

@@ -1,28 +1,31 @@
 //! Pays what is owed: looks through all of it, and has done what the plan says, several blobs at a time. Before each it looks again:
 //! a volume may be back, a value deleted, a drain called off.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use shared::ids::BlobId;
-use shared::key::Key;
 use shared::limits::REPAIRS_AT_ONCE;
 use shared::work::{Progress, Worker, blocking};
 
 use super::carry::{CarryError, copy, forgo, take_away};
 use super::leave::leave_all;
+use super::listing::list_all;
 use crate::master::Master;
-use crate::plan::repair::{Verdict, judge};
-use crate::plan::survey::{Action, Question, Survey, held, survey};
+use crate::plan::repair::{Held, Verdict, judge};
+use crate::plan::survey::{Action, Question, Survey, barred, held, survey};
 use crate::state::command::Command;
 use crate::tables::TableError;
+use crate::tables::unsettled::{self, Spot};
 
 /// Nothing new of one plan is begun after so long: what is owed most may be something else by then.
 const PLAN_TIME: Duration = Duration::from_secs(20);
 /// When nothing of what is owed could be paid, it is tried again after so long.
 const RETRY: Duration = Duration::from_secs(2);
+/// Where all of the values in parts is that were moved is looked at so often, for so many at once: each reads all of its parts.
+const WEIGH: Duration = Duration::from_secs(5);
+/// See `WEIGH`.
+const WEIGHED_AT_ONCE: usize = 16;
 /// Looking through takes at most this part of the time.
 const LOOKING: u32 = 10;
 
@@ -34,12 +37,16 @@ pub struct Repair {
     paid: Option<Instant>,
     /// Not before this it is looked again.
     next: Instant,
+    /// When values in parts were weighed last.
+    weighed: Option<Instant>,
+    /// All that is owed is listed.
+    listed: bool,
 }
 
 impl Repair {
     /// Looks at once.
     pub fn new(master: Arc<Master>) -> Self {
-        Self { master, leads: false, paid: None, next: Instant::now() }
+        Self { master, leads: false, paid: None, next: Instant::now(), weighed: None, listed: false }
     }
 
     async fn look(&mut self) -> Result<Survey, TableError> {
@@ -49,37 +56,51 @@ impl Repair {
         }
         let topology = self.master.cluster.topology();
         let question = Question { topology, mode: self.master.config.mode, async_due };
-        let (database, busy) = (Arc::clone(&self.master.database), self.master.care.busy());
-        let found = blocking(move || survey(&database.tree(), &question, &busy)).await?;
+        let (busy, resting) = (self.master.care.busy(), self.master.care.resting());
+        let database = Arc::clone(&self.master.database);
+        let found = blocking(move || survey(&database.tree(), &question, &busy, &resting)).await?;
         self.master.care.surveyed(&found);
         Ok(found)
     }
 
     /// Carries a plan out. How many of its actions were.
     async fn carry_out(&self, actions: Vec<Action>) -> usize {
-        let (began, touched) = (Instant::now(), Mutex::new(BTreeSet::new()));
-        let (master, noted) = (&self.master, &touched);
-        let each = actions.into_iter().take_while(|_| began.elapsed() < PLAN_TIME).map(|action| async move {
-            let done = step(master, &action).await;
-            if let (true, Some((upload, _))) = (done, action.spot.part) {
-                noted.lock().unwrap_or_else(PoisonError::into_inner).insert((upload, action.spot.key));
-            }
-            done
-        });
+        let (began, master) = (Instant::now(), &self.master);
+        let each = actions
+            .into_iter()
+            .take_while(|_| began.elapsed() < PLAN_TIME)
+            .map(|action| async move { step(master, &action).await });
         let done =
             stream::iter(each).buffer_unordered(REPAIRS_AT_ONCE).filter(|done| std::future::ready(*done));
-        let done = done.count().await;
-        let touched = touched.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.weigh(touched).await;
-        done
+        done.count().await
     }
 
-    /// Values in parts whose parts are elsewhere now.
-    async fn weigh(&self, touched: BTreeSet<(BlobId, Key)>) {
-        for (upload, key) in touched {
-            if let Err(error) = self.master.sequencer.propose(Command::Weigh { key, upload }).await {
-                tracing::debug!(%error, "where all of a value in parts is, is looked at later");
+    /// Values in parts whose parts are elsewhere now: where all of them are is looked at again.
+    async fn weigh(&mut self) {
+        if self.weighed.is_some_and(|last| last.elapsed() < WEIGH) {
+            return;
+        }
+        self.weighed = Some(Instant::now());
+        match unsettled::unweighed(&self.master.database.tree(), WEIGHED_AT_ONCE) {
+            Ok(values) => {
+                for (upload, key) in values {
+                    if let Err(error) = self.master.sequencer.propose(Command::Weigh { key, upload }).await {
+                        tracing::debug!(%error, "where all of a value in parts is, is looked at later");
+                    }
+                }
             }
+            Err(error) => tracing::error!(%error, "which values in parts were moved cannot be read"),
+        }
+    }
+
+    /// Lists what tables of an older version, and rebuilt ones, do not list: once.
+    async fn list(&mut self) {
+        if self.listed {
+            return;
+        }
+        match list_all(&self.master).await {
+            Ok(()) => self.listed = true,
+            Err(error) => tracing::debug!(%error, "what is owed is listed later"),
         }
     }
 }
@@ -96,26 +117,48 @@ async fn step(master: &Master, action: &Action) -> bool {
             return false;
         }
     };
-    let done = match judge(&spot.key, &now, &master.cluster.topology()) {
-        Verdict::Settled | Verdict::Stuck(_) => return false,
-        Verdict::Copy { to, .. } => {
-            // One that was begun by somebody else stands for a move: its source may be waiting for it.
+    let done = match verdict(master, spot, now) {
+        Ok((_, Verdict::Settled | Verdict::Stuck(_))) => return false,
+        Ok((now, Verdict::Copy { to, .. })) => {
+            // Another one is to go for it: then it is read back from its disk.
             let leaving = now.replicas.iter().any(|v| !master.cluster.topology().counts(*v));
             copy(master, spot, &now, to, leaving).await
         }
-        Verdict::Drop { from, keep } => take_away(master, spot, &now, from, &keep).await,
-        Verdict::Forgo { to } => forgo(master, &now, to).await,
+        Ok((now, Verdict::Drop { from, keep })) => take_away(master, spot, &now, from, &keep).await,
+        Ok((now, Verdict::Forgo { to })) => forgo(master, &now, to).await,
+        Err(error) => {
+            tracing::error!(key = %spot.key, %error, "where a value may go cannot be read");
+            return false;
+        }
     };
     match done {
-        Ok(()) => true,
+        Ok(()) => {
+            master.care.succeeded(planned.blob);
+            true
+        }
         Err(error) => {
+            master.care.failed(planned.blob);
             say(master, spot, &error);
             false
         }
     }
 }
 
-fn say(master: &Master, spot: &crate::tables::unsettled::Spot, error: &CarryError) {
+/// What is to be done about a blob now, on volumes that may have it.
+fn verdict(master: &Master, spot: &Spot, mut now: Held) -> Result<(Held, Verdict), TableError> {
+    let topology = master.cluster.topology();
+    let mut verdict = judge(&spot.key, &now, &topology);
+    if let Verdict::Copy { to, .. } = &verdict
+        && !now.arriving.contains(to)
+    {
+        let all = topology.seats().map(|(volume, _)| volume);
+        now.barred = barred(&master.database.tree(), now.blob, all)?;
+        verdict = judge(&spot.key, &now, &topology);
+    }
+    Ok((now, verdict))
+}
+
+fn say(master: &Master, spot: &Spot, error: &CarryError) {
     tracing::warn!(key = %spot.key, %error, "a copy was not put in order; it is tried again");
     master.care.trouble(format!("{}: {error}", spot.key));
 }
@@ -128,12 +171,15 @@ impl Worker for Repair {
             if std::mem::take(&mut self.leads) {
                 self.master.care.forget();
             }
+            self.listed = false;
             return Progress::Idle;
         }
         self.leads = true;
         if let Err(error) = leave_all(&self.master).await {
             tracing::debug!(%error, "volumes that are to leave do so later");
         }
+        self.list().await;
+        self.weigh().await;
         if Instant::now() < self.next {
             return Progress::Idle;
         }
@@ -142,18 +188,23 @@ impl Worker for Repair {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "what is owed cannot be read");
+                self.next = Instant::now() + RETRY;
                 return Progress::Idle;
             }
         };
-        let (looked, due) = (began.elapsed(), found.actions.len());
+        let (looked, due, more) = (began.elapsed(), found.actions.len(), found.more);
         let done = self.carry_out(found.actions).await;
         if due > 0 {
             tracing::debug!(due, done, ?looked, "what is owed was looked through");
         }
         let worked = began.elapsed().saturating_sub(looked);
         let rest = (looked * LOOKING).saturating_sub(worked).min(Duration::from_secs(60));
-        // What could not be done now will hardly be possible in a moment.
-        let rest = if done == 0 && due > 0 { rest.max(RETRY) } else { rest };
+        // What could not be done now will hardly be possible in a moment; where more is to be done than was planned, nobody rests.
+        let rest = match (done, due) {
+            (0, 1..) => rest.max(RETRY),
+            (1.., _) if more => Duration::ZERO,
+            _ => rest,
+        };
         self.next = Instant::now() + rest;
         if done > 0 && rest.is_zero() { Progress::More } else { Progress::Idle }
     }

@@ -16,12 +16,12 @@ use super::compare::{CompareError, Comparison};
 use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::plan::orphans::{Strays, choose};
-use crate::plan::survey::Finder;
+use crate::plan::survey::{Finder, held};
 use crate::state::command::Command;
 use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, replica};
 
-/// Orphans that were seen: those of the last look, and those of this one.
+/// Orphans that were seen: those of the last look at all volumes, and those since.
 #[derive(Debug, Default)]
 pub struct Seen {
     before: HashSet<(VolumeId, BlobId)>,
@@ -29,7 +29,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Another look begins.
+    /// A look at all volumes begins, some time after the last one.
     pub fn turn(&mut self) {
         self.before = std::mem::take(&mut self.now);
     }
@@ -83,11 +83,12 @@ async fn judge(
     extra: Vec<InventoryEntry>,
 ) -> Result<Strays, TableError> {
     let (grace, now) = (master.config.orphan_grace, master.config.clock.now());
-    let database = Arc::clone(&master.database);
-    blocking(move || choose(&database.tree(), volume, &extra, grace, now)).await
+    let (database, topology) = (Arc::clone(&master.database), master.cluster.topology());
+    blocking(move || choose(&database.tree(), volume, &topology, &extra, (grace, now))).await
 }
 
-/// Those of `blobs` that objects refer to on the volume and that it says it does not have.
+/// Those of `blobs` that objects refer to on the volume and that it says it does not have, and of which another volume that is up is
+/// named: of the others this may be the last one that has any chance.
 async fn missing(
     master: &Arc<Master>,
     volume: &Reachable,
@@ -101,11 +102,14 @@ async fn missing(
         let absent = page.iter().zip(&answer.places).filter(|(_, place)| place.is_none());
         let absent: Vec<_> = absent.map(|(blob, _)| *blob).collect();
         let database = Arc::clone(&master.database);
+        let topology = master.cluster.topology();
         let named = blocking(move || {
             let (tree, mut finder, mut named) = (database.tree(), Finder::default(), Vec::new());
             for blob in absent {
+                let other = |v: &VolumeId| *v != volume_id && topology.gives(*v);
                 if let Some(key) = replica::read(&tree, volume_id, blob)?
                     && let Some(spot) = finder.spot(&tree, &key, blob)?
+                    && held(&tree, blob, &spot)?.is_some_and(|held| held.replicas.iter().any(other))
                 {
                     named.push((blob, spot));
                 }

@@ -28,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 2;
 
 /// A call to the leader, until one answers; only for what may be done twice.
-async fn ask_leader<Q: Serialize + Sync, A: DeserializeOwned>(
+pub(crate) async fn ask_leader<Q: Serialize + Sync, A: DeserializeOwned>(
     client: &Client,
     caller: &Caller,
     path: &str,

@@ -6,7 +6,10 @@ mod diff;
 mod doctor;
 mod masters;
 mod rebuild;
+
 mod status;
+
+pub(crate) use care::ask_leader;
 
 use shared::wire::cluster::DutyWish;
 

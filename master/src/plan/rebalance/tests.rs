@@ -49,7 +49,14 @@ impl World {
                 seat.live_bytes += length;
             }
             let blob = BlobId::next(None, Timestamp::from_unix_ms(n), [1; 10]);
-            blobs.push(Held { blob, length, wanted: replicas.len(), replicas, arriving: vec![] });
+            blobs.push(Held {
+                blob,
+                length,
+                wanted: replicas.len(),
+                replicas,
+                arriving: vec![],
+                barred: vec![],
+            });
         }
         Self { seats, blobs }
     }

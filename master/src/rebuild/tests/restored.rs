@@ -8,6 +8,7 @@ use shared::wire::volume::InventoryEntry;
 
 use super::*;
 use crate::cluster::Reachable;
+use crate::plan::topology::Topology;
 use crate::plan::{orphans, reclaim as plan};
 use crate::tables::meta::Gap;
 
@@ -48,7 +49,9 @@ fn collected(db: &Database, secs: &[u64]) -> Vec<u64> {
     let entry = |secs: &u64| InventoryEntry { blob: given_out_at(*secs), length: 1, age_ms };
     let page: Vec<_> = secs.iter().map(entry).collect();
     let now = at(1 << 30);
-    let chosen = orphans::choose(&db.tree(), volume(1), &page, Duration::from_secs(600), now).unwrap();
+    let chosen =
+        orphans::choose(&db.tree(), volume(1), &Topology::default(), &page, (Duration::from_secs(600), now))
+            .unwrap();
     secs.iter().copied().filter(|s| chosen.orphans.iter().any(|e| e.blob == given_out_at(*s))).collect()
 }
 
@@ -177,7 +180,9 @@ impl Site {
                 .values()
                 .map(|r| InventoryEntry { blob: r.blob, length: r.length, age_ms: 1 << 40 })
                 .collect();
-            let strays = orphans::choose(&self.world.db, v, &page, Duration::ZERO, now).unwrap();
+            let strays =
+                orphans::choose(&self.world.db, v, &Topology::default(), &page, (Duration::ZERO, now))
+                    .unwrap();
             self.world.run(&Command::Orphaned {
                 volume: v,
                 blobs: strays.orphans.iter().map(|e| (e.blob, e.length)).collect(),

@@ -62,6 +62,7 @@ fn place(
         }
         if let Some(parts) = &mut object.parts {
             parts.whole.retain(|volume| now.replicas.contains(volume));
+            tables.put_unweighed(parts.upload, &spot.key);
         }
         put(tables, progress, &spot.key, &object, before);
         return Ok(());
@@ -70,10 +71,11 @@ fn place(
         record.replicas.clone_from(&now.replicas);
         tables.put_part(upload, &record);
     }
-    // Whether another volume has all parts now is looked at when all of them are where they should be.
+    // Whether another volume has all parts now is looked at later, once for many of them.
     let Some(mut object) = object else { return Ok(()) };
     let before = object.degraded();
     let Some(parts) = object.parts.as_mut().filter(|p| p.upload == upload) else { return Ok(()) };
+    tables.put_unweighed(upload, &spot.key);
     let owed = now.replicas.len() < usize::from(now.wanted);
     let less = parts.whole.iter().any(|volume| !now.replicas.contains(volume));
     if less || (owed && !parts.degraded) {
@@ -116,7 +118,7 @@ pub(super) fn apply_arrived(
         match named(tables, *blob, spot)? {
             // Said twice.
             Some(now) if now.replicas.contains(&volume) => {}
-            Some(mut now) if expected => {
+            Some(mut now) if expected && !tables.has_left(volume)? => {
                 tables.put_replica(volume, *blob, &spot.key);
                 now.replicas.push(volume);
                 place(tables, progress, *blob, spot, &now)?;
@@ -198,6 +200,7 @@ pub(super) fn apply_weigh(
     key: &Key,
     upload: BlobId,
 ) -> Result<Outcome, TableError> {
+    tables.remove_unweighed(upload);
     let Some(mut object) =
         tables.object(key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
     else {
@@ -217,7 +220,14 @@ pub(super) fn apply_weigh(
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_owe(tables: &mut Tables<'_>, blobs: &[(BlobId, Spot)]) -> Result<Outcome, TableError> {
+pub(super) fn apply_owe(
+    tables: &mut Tables<'_>,
+    blobs: &[(BlobId, Spot)],
+    last: bool,
+) -> Result<Outcome, TableError> {
+    if last {
+        tables.put_listed();
+    }
     for (blob, spot) in blobs {
         if let Some(now) = named(tables, *blob, spot)? {
             tables.put_settled(*blob, spot, now.replicas.len(), now.wanted);
@@ -236,7 +246,8 @@ pub(super) fn apply_duty(
     if before == Duty::Gone {
         return Ok(if standing.duty == Duty::Gone { Outcome::Done } else { Outcome::NotFound });
     }
-    if standing.duty == Duty::Gone && (before != Duty::Leave || tables.holds_any(volume)?) {
+    let needed = tables.holds_any(volume)? || tables.awaits(volume)?;
+    if standing.duty == Duty::Gone && (before != Duty::Leave || needed) {
         return Ok(Outcome::LastCopies);
     }
     tables.put_standing(volume, standing);

@@ -128,7 +128,7 @@ fn moving() -> impl Strategy<Value = Command> {
             Command::Drop(crate::state::command::Drop { volume, blob, spot, keep })
         }),
         1 => one().prop_map(|(volume, b, spot)| Command::Missing { volume, blobs: vec![(b, spot)] }),
-        1 => one().prop_map(|(_, b, spot)| Command::Owe { blobs: vec![(b, spot)] }),
+        1 => one().prop_map(|(_, b, spot)| Command::Owe { blobs: vec![(b, spot)], last: false }),
     ]
 }
 

@@ -1,0 +1,70 @@
+//! A cluster that looks after itself: copies that are lost are made again, what is one too many goes, volumes are emptied, filled and
+//! retired, records that nobody refers to are found; and while all of that happens no value is lost, stale or below its copies.
+
+#[path = "care/chaos.rs"]
+mod chaos;
+#[path = "care/modes.rs"]
+mod modes;
+#[path = "care/moving.rs"]
+mod moving;
+#[path = "care/repair.rs"]
+mod repair;
+#[path = "care/strays.rs"]
+mod strays;
+
+use std::time::Duration;
+
+use tests::{Client, Cluster, Options, value};
+
+/// All that is owed is paid within this time, in tests with little data.
+const PAID: Duration = Duration::from_secs(60);
+
+/// Volumes in three zones, whose copies are made anew soon after they fall silent.
+fn zones(volumes: usize, replicas: usize) -> Options {
+    let zone = |n: usize| vec!["--zone".to_owned(), format!("z{}", n % 3)];
+    Options {
+        volumes,
+        replicas,
+        min_replicas: replicas.min(2),
+        orphan_grace: Duration::from_secs(4),
+        down_after: Duration::from_secs(3),
+        master_args: ["--repair-after", "4s"].map(String::from).to_vec(),
+        volume_args: (0..volumes + 4).map(zone).collect(),
+        ..Options::default()
+    }
+}
+
+/// The bytes of the `n`th value.
+fn bytes(n: u64) -> Vec<u8> {
+    value(n, 100_000 + usize::try_from(n * 7919 % 900_000).expect("small"))
+}
+
+async fn put(client: &Client, n: u64, bytes: Vec<u8>) {
+    let put = client.put(&format!("data/{n}"), bytes).await.expect("an answer");
+    assert!(put.is_success(), "{}", put.text());
+}
+
+async fn store(cluster: &Cluster, count: u64) {
+    for n in 0..count {
+        put(&cluster.client(), n, bytes(n)).await;
+    }
+}
+
+/// All values are as they were stored, from whichever volumes.
+async fn whole(cluster: &Cluster, count: u64) {
+    for n in 0..count {
+        let got = cluster.client().get(&format!("data/{n}")).await.expect("an answer");
+        assert!(got.status == 200 && got.body == bytes(n), "data/{n}: {}", got.status);
+    }
+}
+
+/// Each value has exactly its copies, no volume holds anything else, and every byte on disk is good.
+async fn settled(mut cluster: Cluster, count: u64, copies: u64) {
+    cluster.paid(PAID).await;
+    whole(&cluster, count).await;
+    assert_eq!(cluster.blobs().await.iter().sum::<u64>(), count * copies);
+    let strays = cluster.strays().await;
+    assert_eq!((strays.orphans, strays.missing), (0, 0), "{strays:?}");
+    cluster.assert_no_secrets_in_logs();
+    cluster.check_offline().await;
+}

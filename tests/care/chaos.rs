@@ -1,0 +1,209 @@
+//! Six volumes, three copies, and whatever can happen to volumes: killed, frozen, cut off, wiped, full, two added, one drained; under a
+//! load with an oracle. At the end all is as it was acknowledged, and everything has its three copies.
+//!
+//! Half a minute as a rule; `BARGE_CHAOS_SECONDS=1200` for as long as it takes to believe it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use shared::limits::COMMIT_TIMEOUT;
+use shared::wire::master::{ClusterStatus, VolumeState};
+use tests::load::{Load, Shape, audit};
+use tests::network::{Cut, Network};
+use tests::wait::moment;
+use tests::{Cluster, Dice, Options, Oracle, eventually, say, setting};
+
+use super::zones;
+
+/// What is owed is paid within this time when all is well again, however much it is.
+const PAID: Duration = Duration::from_secs(600);
+
+struct Chaos {
+    dice: Dice,
+    counts: BTreeMap<&'static str, u32>,
+    /// Volumes that are none of the chaos's business: they are drained.
+    spared: Vec<usize>,
+}
+
+impl Chaos {
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn victim(&mut self, cluster: &Cluster) -> usize {
+        loop {
+            let victim = self.dice.index(cluster.volumes.len());
+            if !self.spared.contains(&victim) {
+                return victim;
+            }
+        }
+    }
+
+    async fn strike(&mut self, cluster: &mut Cluster) {
+        let victim = self.victim(cluster);
+        match self.dice.below(if cluster.network().is_some() { 12 } else { 9 }) {
+            0..3 => self.kill(cluster, victim).await,
+            3..5 => self.freeze(cluster, victim).await,
+            5..7 => self.wipe(cluster, victim).await,
+            7..9 => self.fill(cluster, victim).await,
+            _ => self.partition(cluster, victim).await,
+        }
+        moment(Duration::from_millis(self.dice.below(2000))).await;
+    }
+
+    async fn kill(&mut self, cluster: &mut Cluster, victim: usize) {
+        self.count("kill");
+        cluster.volumes[victim].kill().await;
+        // Sometimes for so long that its copies are made anew.
+        let longest = if self.dice.once_in(3) { 12_000 } else { 2_000 };
+        moment(Duration::from_millis(self.dice.below(longest))).await;
+        restart(cluster, victim).await;
+    }
+
+    async fn freeze(&mut self, cluster: &Cluster, victim: usize) {
+        self.count("freeze");
+        cluster.volumes[victim].freeze();
+        moment(Duration::from_millis(200 + self.dice.below(9_000))).await;
+        cluster.volumes[victim].thaw();
+    }
+
+    /// Its disk is replaced by an empty one; whatever else is wrong is mended before, for of what has fewer copies than three
+    /// the last ones may be there.
+    async fn wipe(&mut self, cluster: &mut Cluster, victim: usize) {
+        if !almost_paid(cluster).await {
+            return;
+        }
+        self.count("wipe");
+        cluster.volumes[victim].kill().await;
+        std::fs::remove_dir_all(cluster.volume_folder(victim).join("segments")).expect("segments");
+        moment(Duration::from_millis(self.dice.below(6_000))).await;
+        restart(cluster, victim).await;
+    }
+
+    /// It has room for nothing more; what it holds stays.
+    async fn fill(&mut self, cluster: &mut Cluster, victim: usize) {
+        self.count("fill");
+        cluster.volumes[victim].kill().await;
+        let args = cluster.volumes[victim].spec_mut().args.clone();
+        cluster.volumes[victim].spec_mut().args.extend(["--capacity", "1000000"].map(Into::into));
+        restart(cluster, victim).await;
+        moment(Duration::from_millis(self.dice.below(6_000))).await;
+        cluster.volumes[victim].kill().await;
+        cluster.volumes[victim].spec_mut().args = args;
+        restart(cluster, victim).await;
+    }
+
+    /// It hears nobody, or the masters do not hear it.
+    async fn partition(&mut self, cluster: &Cluster, victim: usize) {
+        self.count("partition");
+        let network = cluster.network().expect("a network");
+        let (site, others) = (1 + victim, 1 + cluster.volumes.len());
+        match self.dice.below(3) {
+            0 => (0..others).filter(|n| *n != site).for_each(|n| network.cut(n, site, Cut::Everything)),
+            1 => network.cut(site, 0, Cut::Everything),
+            _ => network.cut(0, site, Cut::Everything),
+        }
+        moment(Duration::from_millis(500 + self.dice.below(9_000))).await;
+        network.heal();
+    }
+}
+
+async fn restart(cluster: &mut Cluster, victim: usize) {
+    let started = cluster.volumes[victim].restart().await;
+    started.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+}
+
+/// Whether everything but what is being written has its copies, on volumes that are up.
+async fn almost_paid(cluster: &Cluster) -> bool {
+    let within = Instant::now();
+    while within.elapsed() < Duration::from_secs(30) {
+        if let Some(status) = cluster.status().await {
+            let up = |v: &shared::wire::master::VolumeSummary| {
+                matches!(v.state, VolumeState::Up | VolumeState::Draining | VolumeState::Drained)
+            };
+            if status.degraded == 0 && status.volumes.iter().all(up) {
+                return true;
+            }
+        }
+        moment(Duration::from_millis(200)).await;
+    }
+    false
+}
+
+/// Time from the moment in which a volume is lost for good until everything has its copies again.
+async fn full_again(cluster: &mut Cluster, victim: usize) -> (Duration, u64) {
+    let bytes = cluster.volume_status(victim).await.expect("a volume that is up").report.live_bytes;
+    cluster.volumes[victim].kill().await;
+    let began = Instant::now();
+    eventually(PAID, "its copies are made anew", async || {
+        let status: ClusterStatus = cluster.status().await?;
+        let id = cluster.ids[victim];
+        let lost = status.volumes.iter().any(|v| v.volume == id && v.state == VolumeState::Down);
+        let repair = status.repair?;
+        (lost && repair.owed_blobs == 0 && repair.copied_bytes > 0 && began.elapsed().as_secs() > 6)
+            .then_some(())
+    })
+    .await;
+    (began.elapsed(), bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_whatever_happens_to_volumes() {
+    let length = Duration::from_secs(setting("BARGE_CHAOS_SECONDS", 40));
+    let network = Network::new(9, "nothing_is_lost_whatever_happens_to_volumes").map(Arc::new);
+    let options = Options { volume_sites: network.is_some(), network, ..zones(6, 3) };
+    let mut cluster = Cluster::start("chaos", options).await;
+    let mut dice = Dice::of_run();
+    let oracle = Oracle::with_journal(&cluster.folder().join("journal"));
+    let bytes_max = setting("BARGE_CHAOS_VALUE_MIB", 4) << 20;
+    let keys = setting("BARGE_CHAOS_KEYS", 40);
+    let shape = Shape { writers: 4, hot_keys: 2, readers: 2, keys, bytes_min: 64 << 10, bytes_max };
+    let load = Load::start(&cluster, &oracle, shape, &mut dice).await;
+    let mut chaos = Chaos { dice: dice.split(), counts: BTreeMap::new(), spared: Vec::new() };
+    let began = Instant::now();
+    while began.elapsed() < length && !load.failed() {
+        if cluster.volumes.len() < 8 && began.elapsed() > length / 3 {
+            cluster.add_volume().await;
+            cluster.add_volume().await;
+        }
+        if chaos.spared.is_empty() && began.elapsed() > length / 2 {
+            cluster.drain(0, &[]).await;
+            chaos.spared.push(0);
+        }
+        chaos.strike(&mut cluster).await;
+    }
+    let counts = load.end().await;
+    let lasted = began.elapsed();
+    // What a volume still brings to its commit is decided by then.
+    moment(COMMIT_TIMEOUT).await;
+    let mended = Instant::now();
+    let status = cluster.paid(PAID).await;
+    say(format_args!(
+        "{lasted:?}: {:?}; {counts:?}; all paid after {:?}; {:?}",
+        chaos.counts,
+        mended.elapsed(),
+        status.repair
+    ));
+    assert!(counts.acknowledged.load(Ordering::Relaxed) > 50, "it is no load");
+    let found = audit(&cluster.client(), &oracle).await.unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
+    assert_eq!(found as u64, oracle.keys().len() as u64);
+    assert_eq!(
+        cluster.blobs().await.iter().sum::<u64>(),
+        3 * status.objects,
+        "three copies of each, and nothing else"
+    );
+    assert_eq!(cluster.blobs().await[0], 0, "the drained volume is empty");
+    let strays = cluster.strays().await;
+    assert_eq!((strays.orphans, strays.missing), (0, 0), "{strays:?}");
+    let (took, bytes) = full_again(&mut cluster, 3).await;
+    say(format_args!(
+        "a volume with {} MB was lost: everything had three copies again after {took:?}",
+        bytes / 1_000_000
+    ));
+    cluster.volumes[3].restart().await.expect("a volume that starts");
+    cluster.paid(PAID).await;
+    cluster.assert_no_secrets_in_logs();
+    cluster.check_offline().await;
+}

@@ -1,0 +1,117 @@
+//! Volumes are emptied, retired, added and evened out, and all of it is called off, paused and interrupted.
+
+use std::time::Duration;
+
+use shared::wire::cluster::DutyStatus;
+use shared::wire::master::VolumeState;
+use tests::{Cluster, eventually};
+
+use super::{PAID, bytes, put, settled, store, whole, zones};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_drained_called_back_and_retired() {
+    let mut cluster = Cluster::start("drained", zones(4, 2)).await;
+    store(&cluster, 40).await;
+    cluster.drain(0, &["--watch"]).await;
+    cluster.state_is(0, &[VolumeState::Drained]).await;
+    assert_eq!(cluster.blobs().await[0], 0);
+    whole(&cluster, 40).await;
+    // It takes nothing; called back, it does.
+    for n in 0..20 {
+        put(&cluster.client(), n, bytes(n)).await;
+    }
+    assert_eq!(cluster.blobs().await[0], 0);
+    cluster.drain(0, &["--cancel"]).await;
+    cluster.state_is(0, &[VolumeState::Up]).await;
+    for n in 0..40 {
+        put(&cluster.client(), n, bytes(n)).await;
+    }
+    assert!(cluster.blobs().await[0] > 0);
+    let id = cluster.ids[0].to_string();
+    let retired: DutyStatus = cluster.told(&["cluster", "retire", &id, "--watch"]).await;
+    assert_eq!((retired.state, retired.blobs), (VolumeState::Retired, 0));
+    whole(&cluster, 40).await;
+    // It is not let in again, and nobody waits for it.
+    cluster.volumes[0].kill().await;
+    cluster.volumes[0].begin();
+    eventually(PAID, "it is refused", async || {
+        cluster.volumes[0].log().contains("was retired: it has left the cluster for good").then_some(())
+    })
+    .await;
+    cluster.volumes[0].kill().await;
+    let gone = cluster.volumes.remove(0);
+    drop(gone);
+    cluster.ids.remove(0);
+    cluster.forget_folder(0);
+    settled(cluster, 40, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_copy_of_anything_keeps_its_volume() {
+    let mut cluster = Cluster::start("last-copy", zones(2, 1)).await;
+    store(&cluster, 12).await;
+    let blobs = cluster.blobs().await;
+    let victim = usize::from(blobs[1] > blobs[0]);
+    let id = cluster.ids[victim].to_string();
+    let refused = cluster.barge(&["cluster", "retire", &id]).await;
+    assert_eq!(refused.code, 4, "{}", refused.err);
+    assert!(refused.err.contains("holds the last copy of"), "{}", refused.err);
+    cluster.volumes[victim].kill().await;
+    cluster.state_is(victim, &[VolumeState::Down]).await;
+    assert_eq!(cluster.barge(&["cluster", "retire", &id]).await.code, 4, "dead, it has them all the same");
+    cluster.volumes[victim].restart().await.unwrap();
+    cluster.state_is(victim, &[VolumeState::Up]).await;
+    cluster.drain(victim, &["--watch"]).await;
+    let retired: DutyStatus = cluster.told(&["cluster", "retire", &id, "--watch"]).await;
+    assert_eq!(retired.state, VolumeState::Retired);
+    whole(&cluster, 12).await;
+}
+
+/// Three masters; the leader dies while values are moved, and the moving is paused, goes on and is called off.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_moved_whoever_leads() {
+    let options = tests::Options { masters: 3, ..zones(3, 2) };
+    let slow = ["--repair-after", "60s", "--repair-rate", "6000000"].map(String::from).to_vec();
+    let mut cluster = Cluster::start("moved", tests::Options { master_args: slow, ..options }).await;
+    store(&cluster, 60).await;
+    for _ in 0..3 {
+        cluster.add_volume().await;
+    }
+    let planned = eventually(PAID, "the new volumes are to be filled", async || {
+        let plan = cluster.rebalance("plan").await;
+        (plan.volumes.iter().filter(|v| v.under_bytes > 0).count() == 3).then_some(plan)
+    })
+    .await;
+    assert!(!planned.running && planned.bytes > 20_000_000, "{planned:?}");
+    cluster.rebalance("start").await;
+    let filled = async |cluster: &Cluster| cluster.blobs().await[3..].iter().sum::<u64>();
+    eventually(PAID, "values are on their way", async || (filled(&cluster).await > 3).then_some(())).await;
+    cluster.rebalance("pause").await;
+    let leader = cluster.leader().await.expect("a leader");
+    cluster.master_mut(leader).kill().await;
+    cluster.settled_leader().await;
+    let status = cluster.rebalance("start").await;
+    assert!(
+        status.running && status.planned_bytes > 0,
+        "what was begun is known to the next leader: {status:?}"
+    );
+    eventually(PAID, "values are moved again", async || (filled(&cluster).await > 12).then_some(())).await;
+    let leader = cluster.leader().await.expect("a leader");
+    // In the middle of it, with the first one back.
+    cluster.restart_masters().await;
+    cluster.master_mut(leader).kill().await;
+    cluster.settled_leader().await;
+    cluster.restart_masters().await;
+    eventually(Duration::from_secs(120), "all is even", async || {
+        let plan = cluster.rebalance("plan").await;
+        let status = cluster.status().await?;
+        assert_eq!(status.degraded, 0, "a value is below its copies");
+        (!plan.running && plan.bytes < 2_500_000).then_some(())
+    })
+    .await;
+    let full = cluster.rebalance("plan").await;
+    let most = full.volumes.iter().map(|v| v.fullness).fold(0.0, f64::max);
+    let least = full.volumes.iter().map(|v| v.fullness).fold(1.0, f64::min);
+    assert!(least > most * 0.85, "{full:?}");
+    settled(cluster, 60, 2).await;
+}

@@ -1,0 +1,84 @@
+//! A volume dies, is wiped, or comes back: what lacked copies has them again, and what is one too many goes.
+
+use shared::wire::cluster::{Event, Explanation};
+use shared::wire::master::VolumeState;
+use tests::{Cluster, value};
+
+use super::{PAID, bytes, put, settled, store, whole, zones};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_volume_is_made_good_and_comes_back_to_nothing_it_must_not_have() {
+    let mut cluster = Cluster::start("dead-volume", zones(5, 2)).await;
+    store(&cluster, 40).await;
+    let before = cluster.blobs().await;
+    cluster.volumes[0].kill().await;
+    cluster.state_is(0, &[VolumeState::Down]).await;
+    let held = before[0];
+    tests::eventually(PAID, "copies are made", async || {
+        cluster.status().await?.repair.filter(|repair| repair.copied_blobs == held).map(|_| ())
+    })
+    .await;
+    let repair = cluster.paid(PAID).await.repair.expect("the leader's word");
+    assert_eq!((repair.copied_blobs, repair.dropped_blobs), (held, 0), "{repair:?}");
+    whole(&cluster, 40).await;
+    // Meanwhile the world goes on.
+    let client = cluster.client();
+    for n in 0..10 {
+        assert!(client.put(&format!("data/{n}"), value(900 + n, 5000)).await.unwrap().is_success());
+        assert!(client.delete(&format!("data/{}", n + 10)).await.unwrap().is_success());
+    }
+    cluster.volumes[0].restart().await.unwrap();
+    cluster.state_is(0, &[VolumeState::Up]).await;
+    cluster.paid(PAID).await;
+    for n in 0..10 {
+        assert!(client.get(&format!("data/{n}")).await.unwrap().body == value(900 + n, 5000));
+        assert_eq!(client.get(&format!("data/{}", n + 10)).await.unwrap().status, 404);
+        put(&client, n, bytes(n)).await;
+        put(&client, n + 10, bytes(n + 10)).await;
+    }
+    let events: Vec<Event> = client.json("/_/events").await.expect("events");
+    let id = cluster.ids[0];
+    let life: Vec<_> = events.iter().filter(|e| e.volume == id).map(|e| e.to).collect();
+    assert!(life.contains(&VolumeState::Down) && life.last() == Some(&VolumeState::Up), "{life:?}");
+    assert!(events.iter().all(|e| !e.reason.is_empty()), "{events:?}");
+    settled(cluster, 40, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_lost_its_segments_is_filled_again() {
+    let mut cluster = Cluster::start("lost-segments", zones(3, 2)).await;
+    store(&cluster, 30).await;
+    cluster.volumes[1].kill().await;
+    std::fs::remove_dir_all(cluster.volume_folder(1).join("segments")).unwrap();
+    // At once: it is never down, and all the same not believed.
+    cluster.volumes[1].restart().await.unwrap();
+    cluster.state_is(1, &[VolumeState::Up]).await;
+    let status = cluster.paid(PAID).await;
+    assert!(status.repair.unwrap().copied_blobs > 0);
+    settled(cluster, 30, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_is_said_and_explained() {
+    let mut cluster = Cluster::start("explained", zones(3, 3)).await;
+    store(&cluster, 4).await;
+    let explain = async |cluster: &Cluster| -> Explanation { cluster.told(&["explain", "data/1"]).await };
+    let explained = explain(&cluster).await;
+    assert_eq!((explained.wanted, explained.size), (3, bytes(1).len() as u64));
+    assert!(explained.next.starts_with("nothing"), "{}", explained.next);
+    assert!(explained.blobs[0].copies.iter().all(|c| c.place.is_some_and(|p| !p.bad)), "{explained:?}");
+    cluster.volumes[2].kill().await;
+    cluster.state_is(2, &[VolumeState::Down]).await;
+    tests::eventually(PAID, "it is said that no volume has room", async || {
+        let repair = cluster.status().await?.repair?;
+        (repair.without_destination == 4 && repair.owed_by_copies == [0, 0, 4]).then_some(())
+    })
+    .await;
+    let explained = explain(&cluster).await;
+    assert!(explained.next.contains("no other volume"), "{}", explained.next);
+    let doctor = cluster.barge(&["cluster", "doctor"]).await;
+    assert_eq!(doctor.code, 1, "{}", doctor.err);
+    assert!(doctor.text().contains("the volume is down"), "{}", doctor.text());
+    cluster.volumes[2].restart().await.unwrap();
+    settled(cluster, 4, 3).await;
+}
