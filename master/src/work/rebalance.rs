@@ -16,7 +16,7 @@ use crate::master::Master;
 use crate::plan::rebalance::Balance;
 use crate::plan::repair::Held;
 use crate::plan::survey::{Finder, barred, held};
-use crate::plan::topology::Topology;
+use crate::plan::topology::{Condition, Topology};
 use crate::state::command::Command;
 use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, meta, replica};
@@ -61,6 +61,10 @@ impl Rebalancing {
 
     async fn begin(&mut self) {
         let topology = self.master.cluster.topology();
+        if !is_known(&topology) {
+            self.next = Instant::now() + REST;
+            return;
+        }
         let balance = Balance::of(&topology, self.master.config.replication.wanted());
         if balance.is_even() {
             self.end("all volumes are about equally full").await;
@@ -125,6 +129,16 @@ impl Rebalancing {
             .fold(0, |sum, n| std::future::ready(sum + n))
             .await
     }
+}
+
+/// Whether enough is known to say what is to be moved. A leader that has just begun has compared no volume; and one that is silent for a
+/// moment will want its share.
+fn is_known(topology: &Topology) -> bool {
+    topology.seats().all(|(_, seat)| match seat.condition {
+        Condition::Up | Condition::Serving => seat.compared,
+        Condition::Away => false,
+        Condition::Lost | Condition::Leaving { .. } => true,
+    })
 }
 
 /// Moves from one volume, found among its next blobs; and after which of them to go on, if there are more.
