@@ -146,6 +146,42 @@ async fn parts_on_several_volumes_are_put_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_in_parts_moves_as_a_whole() {
+    let (mut cluster, s3) = start("parts-moved", Options { volumes: 4, ..Options::default() }).await;
+    let before = cluster.footprint().await;
+    let whole = value(9, 23 * MIB + 5);
+    store(&s3, "bucket/k", &whole).await;
+    let begun = begin(&s3, "bucket/begun").await;
+    let tag = put_part(&s3, "bucket/begun", &begun, 1, &whole[..6 * MIB]).await;
+    // Everything leaves the volumes it is on, twice: an upload that is under way, too.
+    for n in [0, 1, 2] {
+        cluster.drain(n, &["--watch"]).await;
+        assert_eq!(cluster.blobs().await[n], 0);
+        eventually(std::time::Duration::from_secs(30), "one volume serves the whole again", async || {
+            let got = cluster.client().get("bucket/k").await.expect("an answer");
+            assert!(got.status == 200 && got.body == whole);
+            (got.hops > 0).then_some(())
+        })
+        .await;
+        cluster.drain(n, &["--cancel"]).await;
+    }
+    cluster.volumes[3].kill().await;
+    cluster.settled_at(3).await;
+    assert!(s3.get("bucket/k").await.expect("an answer").body == whole, "there is another copy of each part");
+    cluster.volumes[3].restart().await.expect("a volume");
+    cluster.settled().await;
+    assert_eq!(complete(&s3, "bucket/begun", &begun, &[tag]).await.status, 200);
+    assert!(s3.get("bucket/begun").await.expect("an answer").body == whole[..6 * MIB]);
+    let status = cluster.paid(std::time::Duration::from_secs(60)).await;
+    assert_eq!((status.objects, cluster.blobs().await.iter().sum::<u64>()), (2, 2 * (6 + 2)));
+    for key in ["bucket/k", "bucket/begun"] {
+        assert_eq!(cluster.client().delete(key).await.expect("an answer").status, 200);
+    }
+    cluster.back_to(&before, "values in parts that were moved, and their deletes").await;
+    cluster.check_offline().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_finds_them_and_nothing_else() {
     let (mut cluster, s3) = start("parts-rebuild", Options::default()).await;
     let (whole, other) = (value(4, 12 * MIB), value(5, 6 * MIB));

@@ -264,7 +264,7 @@ async fn a_volume_that_was_not_asked_loses_nothing() {
     let before = cluster.footprint().await.blobs;
     lose_master(&mut cluster).await;
     let directory = metadata(&cluster);
-    let ran = rebuild(&cluster, &directory, &[1, 2], &[]).await;
+    let ran = rebuild(&cluster, &directory, &[1, 2], &["--replicas", "1"]).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     cluster.master.restart().await.unwrap();
     cluster.settled().await;

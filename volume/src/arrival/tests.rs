@@ -40,6 +40,7 @@ fn volume() -> (TempDir, Arc<Volume>) {
     let (store, _) = Store::open(Arc::new(RealDisk::open(&config.data).unwrap()), options).unwrap();
     let now = config.clock.now();
     let volume = Volume {
+        incarnation: 1,
         tombstones: Tombstones::open(&config.data, identity.volume(), now).unwrap(),
         identity,
         store,
