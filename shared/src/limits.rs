@@ -225,8 +225,6 @@ pub const EVENTS_MAX: usize = 1000;
 pub const EXPLAIN_VOLUMES: usize = 32;
 /// A range of an inventory that differs is divided unless it has fewer blobs than this; then it is listed.
 pub const COMPARE_LIST: usize = 64;
-/// Strays that a report names; the rest is counted.
-pub const STRAYS_SHOWN: usize = 100;
 /// Records that nothing refers to which a master remembers until it sees them again; then they go.
 pub const STRAYS_REMEMBERED: usize = 100_000;
 /// A record that no object names is collected when it is this old: far above any commit's time.
@@ -237,10 +235,9 @@ pub const INVENTORY_PAGE: usize = 4096;
 pub const DIGEST_BOUNDS_MAX: usize = 4096;
 /// Addresses that a server fetches in one examination: those of a cluster of some size.
 pub const EXAMINE_URLS_MAX: usize = 256;
-/// Copies that a volume takes in at once: enough that the disk writes while another one is being opened or synced.
+/// Copies that a volume takes in at once: the disk writes while another one is being opened or synced.
 pub const COPIES_IN_MAX: usize = 4;
-/// Bytes a second of copies that one volume takes in, where nothing else is said: a disk of 4 TB is full again in nine hours, and its
-/// clients notice little.
+/// Bytes a second of copies that one volume takes in by default: 4 TB are full again in nine hours, and clients notice little.
 pub const REPAIR_RATE: u64 = 128 << 20;
 /// Blobs of which a master remembers that a volume without them keeps their tombstone, so that a DELETE that is
 /// repeated for ever does not fill that volume's disk.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::{INVENTORY_PAGE, STRAYS_REMEMBERED, STRAYS_SHOWN};
+use shared::limits::{INVENTORY_PAGE, STRAYS_REMEMBERED};
 use shared::wire::cluster::{OrphansReport, StrayBlob};
 use shared::wire::replicas::{LookRequest, LookResponse};
 use shared::wire::routes::LOOK;
@@ -20,6 +20,9 @@ use crate::plan::survey::{Finder, held};
 use crate::state::command::Command;
 use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, replica};
+
+/// Strays that a report names; the rest is counted.
+const STRAYS_SHOWN: usize = 100;
 
 /// Orphans that were seen: those of the last look at all volumes, and those since.
 #[derive(Debug, Default)]

@@ -1,13 +1,13 @@
 //! `barge cluster doctor`: has all servers look at themselves and at each other, and says what is to be mended. What the servers
 //! found is judged here, by a function of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
 use shared::limits::{CLOCK_SKEW_MAX, RESERVE_BYTES};
 use shared::wire::cluster::{DoctorReport, DoctorRequest, Examined};
-use shared::wire::master::{ClusterStatus, VolumeState};
+use shared::wire::master::{ClusterStatus, MasterRole, VolumeState, VolumeSummary};
 use shared::wire::replicas::DiskExamination;
 use shared::wire::routes::DOCTOR;
 
@@ -29,6 +29,8 @@ const SYNC_MICROS_MAX: u64 = 50_000;
 const FILES_MIN: u64 = 4096;
 /// A volume is nearly full when less than this part of it is free.
 const FREE_SHARE: u64 = 20;
+
+const MORE_ROOM: &str = "add volumes, then `barge cluster rebalance start`";
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -91,94 +93,74 @@ fn judge(status: &ClusterStatus, report: &DoctorReport) -> Vec<Finding> {
 
 fn of_cluster(status: &ClusterStatus) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut add = |grade, what: String, todo| findings.push(finding(grade, "cluster", what, todo));
-    let voters =
-        status.masters.iter().filter(|m| m.role != shared::wire::master::MasterRole::Learner).count();
-    match voters {
-        1 => add(
-            Grade::Note,
-            "there is one master: when it is down, nothing can be read or written".into(),
-            "run three",
-        ),
-        2 => add(
-            Grade::Mend,
-            "there are two masters: when either is down, nothing can be written".into(),
-            "run three",
-        ),
-        _ => {}
-    }
-    let up: Vec<_> = status.volumes.iter().filter(|v| v.state == VolumeState::Up).collect();
-    if status.replicas < 2 {
-        add(
-            Grade::Note,
-            "one copy of each value is kept: a lost disk is a lost value".into(),
-            "start the masters with --replicas 2 or 3",
-        );
-    }
-    if up.len() <= status.replicas && status.replicas > 1 {
-        let what = format!(
-            "{} volumes take values and {} copies are wanted: a lost one cannot be made good",
-            up.len(),
-            status.replicas
-        );
-        add(Grade::Note, what, "add a volume");
-    }
-    let zones: std::collections::BTreeSet<_> = up.iter().map(|v| &v.zone).collect();
-    if zones.len() == 1 && up.len() > 1 && status.replicas > 1 {
-        add(
-            Grade::Note,
-            "all volumes are in one zone: what takes it down takes all copies".into(),
-            "start volumes with --zone",
-        );
-    }
+    of_masters(status, &mut findings);
+    of_redundancy(status, &mut findings);
     if status.degraded > 0 {
-        let todo = "see `barge cluster repair --watch`";
-        add(Grade::Note, format!("{} values have fewer copies than wanted", status.degraded), todo);
+        let what = format!("{} values have fewer copies than wanted", status.degraded);
+        findings.push(finding(Grade::Note, "cluster", what, "see `barge cluster repair --watch`"));
     }
     for value in &status.damaged {
         let name = value.key.as_ref().map_or_else(|| value.blob.to_string(), ToString::to_string);
-        add(
-            Grade::Mend,
-            format!("no good copy of {name} was found"),
-            "bring back volumes that are down, or store it again",
-        );
+        let what = format!("no good copy of {name} was found");
+        let todo = "bring back volumes that are down, or store it again";
+        findings.push(finding(Grade::Mend, "cluster", what, todo));
     }
-    for v in &status.volumes {
-        let why = v.reason.clone().unwrap_or_default();
-        match v.state {
-            VolumeState::Down => findings.push(finding(
-                Grade::Mend,
-                &v.address,
-                format!("the volume is down: {why}"),
-                "start it; or `barge cluster retire` when its disk is lost",
-            )),
-            VolumeState::ReadOnly => findings.push(finding(
-                Grade::Mend,
-                &v.address,
-                format!("the volume takes no values: {why}"),
-                "mend its disk and start it again",
-            )),
-            VolumeState::Full => {
-                findings.push(finding(
-                    Grade::Mend,
-                    &v.address,
-                    "the volume is full",
-                    "add volumes, then `barge cluster rebalance start`",
-                ));
-            }
-            _ if v.capacity_bytes > 0 && v.available_bytes < v.capacity_bytes / FREE_SHARE => {
-                let free = ByteSize(v.available_bytes);
-                findings.push(finding(
-                    Grade::Note,
-                    &v.address,
-                    format!("the volume has {free} left"),
-                    "add volumes, then `barge cluster rebalance start`",
-                ));
-            }
-            _ => {}
-        }
-    }
+    status.volumes.iter().for_each(|volume| of_volume(volume, &mut findings));
     findings
+}
+
+fn of_masters(status: &ClusterStatus, findings: &mut Vec<Finding>) {
+    let voters = status.masters.iter().filter(|m| m.role != MasterRole::Learner).count();
+    let (grade, what) = match voters {
+        1 => (Grade::Note, "there is one master: when it is down, nothing can be read or written"),
+        2 => (Grade::Mend, "there are two masters: when either is down, nothing can be written"),
+        _ => return,
+    };
+    findings.push(finding(grade, "cluster", what, "run three"));
+}
+
+/// What the loss of one thing would cost.
+fn of_redundancy(status: &ClusterStatus, findings: &mut Vec<Finding>) {
+    let mut note = |what: String, todo| findings.push(finding(Grade::Note, "cluster", what, todo));
+    let up: Vec<_> = status.volumes.iter().filter(|v| v.state == VolumeState::Up).collect();
+    let (copies, volumes) = (status.replicas, up.len());
+    if copies < 2 {
+        let what = "one copy of each value is kept: a lost disk is a lost value";
+        note(what.to_owned(), "start the masters with --replicas 2 or 3");
+        return;
+    }
+    if volumes <= copies {
+        let what = format!(
+            "{volumes} volumes take values and {copies} copies are wanted: a lost one cannot be made good"
+        );
+        note(what, "add a volume");
+    }
+    let zones: BTreeSet<_> = up.iter().map(|v| &v.zone).collect();
+    if zones.len() == 1 && volumes > 1 {
+        let what = "all volumes are in one zone: what takes it down takes all copies";
+        note(what.to_owned(), "start volumes with --zone");
+    }
+}
+
+fn of_volume(volume: &VolumeSummary, findings: &mut Vec<Finding>) {
+    let why = volume.reason.clone().unwrap_or_default();
+    let (grade, what, todo) = match volume.state {
+        VolumeState::Down => (
+            Grade::Mend,
+            format!("the volume is down: {why}"),
+            "start it; or `barge cluster retire` when its disk is lost",
+        ),
+        VolumeState::ReadOnly => {
+            (Grade::Mend, format!("the volume takes no values: {why}"), "mend its disk and start it again")
+        }
+        VolumeState::Full => (Grade::Mend, "the volume is full".to_owned(), MORE_ROOM),
+        VolumeState::Retired => return,
+        _ if volume.available_bytes < volume.capacity_bytes / FREE_SHARE => {
+            (Grade::Note, format!("the volume has {} left", ByteSize(volume.available_bytes)), MORE_ROOM)
+        }
+        _ => return,
+    };
+    findings.push(finding(grade, &volume.address, what, todo));
 }
 
 fn of_server(server: &Examined, findings: &mut Vec<Finding>) {
