@@ -1,0 +1,210 @@
+//! What a master needs for its objects: bytes of records by its own encoders, and what a real metadata directory with some of
+//! them takes on disk, in memory, and to be looked through when a volume is lost.
+//!
+//! The records are counted; disk, memory and time are measured, differ from run to run, and are said to.
+
+use std::collections::HashSet;
+
+use anyhow::Context as _;
+use master::db::Database;
+use master::plan::survey::{Action, Question, survey};
+use master::plan::topology::{Condition, Topology};
+use master::tables::mode::Mode;
+use master::tables::object::{Blob, Object};
+use master::tables::unsettled::Spot;
+use master::tables::{Kind, Tables, encode};
+use shared::attributes::{Attributes, Etag};
+use shared::digest::Digest;
+use shared::limits::{
+    COMMIT_BATCH, RAFT_LOG_CACHE_BYTES, REPAIR_PLAN, SLED_CACHE_BYTES, STRAYS_REMEMBERED, VIRTUAL_NODES,
+};
+
+use crate::chance::whole;
+use crate::site::{Set, Site, blob, key, mean_length};
+
+/// Bytes of the records of one object, paths included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// The object's own.
+    pub object: usize,
+    /// One for each copy.
+    pub replica: usize,
+    /// Copies.
+    pub copies: usize,
+}
+
+/// What a directory with so many objects takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Objects in it.
+    pub objects: u64,
+    /// Bytes on disk.
+    pub disk: u64,
+    /// Bytes of this process in memory, all of it.
+    pub resident: u64,
+}
+
+/// Bytes of memory that do not depend on objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// sled's pages.
+    pub sled: u64,
+    /// The newest entries of the replicated log.
+    pub log: u64,
+    /// A full plan of copies.
+    pub plan: u64,
+    /// The ring and what is known of its volumes.
+    pub ring: u64,
+    /// Strays between two comparisons.
+    pub strays: u64,
+}
+
+/// The nth object as an S3 client leaves it: content type, one metadata header, MD5.
+fn object(n: u64, site: &Site, set: &[u16]) -> Object {
+    let id = blob(n);
+    let length = whole(mean_length()) + n % 1000;
+    let replicas = set.iter().map(|v| site.volumes[usize::from(*v)].id).collect();
+    let mut md5 = [0; 16];
+    md5.copy_from_slice(&::tests::value(n, 16));
+    Object {
+        generation: id,
+        size: length,
+        digest: Digest::of(&n.to_le_bytes()),
+        content_type: Some("application/octet-stream".into()),
+        metadata: vec![("x-amz-meta-mtime".into(), "1700000000.123456789".into())],
+        wanted: u8::try_from(set.len()).unwrap_or(u8::MAX),
+        blobs: vec![Blob { id, length, replicas }],
+        attributes: Attributes { etag: Some(Etag::Md5(md5)), ..Attributes::default() },
+        parts: None,
+    }
+}
+
+/// The records of the nth object.
+pub fn records(n: u64, site: &Site, set: &[u16]) -> Records {
+    let key = key(n);
+    let path = key.as_str().as_bytes();
+    let object = 1 + path.len() + encode(Kind::Object, path, &object(n, site, set)).len();
+    let place = [0; 32];
+    let replica = 1 + place.len() + encode(Kind::Replica, &place, &key).len();
+    Records { object, replica, copies: set.len() }
+}
+
+impl Records {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.object + self.copies * self.replica
+    }
+}
+
+/// What bounds memory.
+pub fn bounds(volumes: usize) -> Bounds {
+    let spot = Spot::object(&key(0));
+    // An action's key twice (name and place), its replicas, and what it is itself.
+    let action = size_of::<Action>() + 2 * spot.key.as_str().len() + 3 * 16;
+    let per_volume = VIRTUAL_NODES as usize * 16 + 512;
+    Bounds {
+        sled: SLED_CACHE_BYTES,
+        log: RAFT_LOG_CACHE_BYTES as u64,
+        plan: (REPAIR_PLAN * action) as u64,
+        ring: (volumes * per_volume) as u64,
+        strays: (STRAYS_REMEMBERED * 48) as u64,
+    }
+}
+
+/// A real directory, filled step by step; and seconds that a look needs for one blob of a lost volume.
+pub fn measure(site: &Site, sets: &[Set], copies: usize, steps: u64) -> anyhow::Result<(Vec<Measured>, f64)> {
+    let folder = tempfile::tempdir().context("a folder for the metadata")?;
+    let database = Database::open(folder.path())?;
+    let tree = database.tree();
+    let (mut measured, mut n) = (Vec::new(), 0);
+    for step in 1..=steps {
+        let until = sets.len() as u64 * step / steps;
+        while n < until {
+            let mut tables = Tables::new(&tree);
+            for set in
+                sets.iter().skip(usize::try_from(n)?).take(COMMIT_BATCH.min(usize::try_from(until - n)?))
+            {
+                let (key, object) = (key(n), object(n, site, &set[..copies]));
+                // As a commit does. Reads are also what makes sled give back the memory of what was overwritten.
+                anyhow::ensure!(tables.object(&key)?.is_none(), "every key is new");
+                tables.put_object(&key, &object);
+                for volume in &object.blobs[0].replicas {
+                    anyhow::ensure!(
+                        tables.replica(*volume, object.generation)?.is_none(),
+                        "so is every blob"
+                    );
+                    tables.put_replica(*volume, object.generation, &key);
+                }
+                n += 1;
+            }
+            database.commit(tables)?;
+        }
+        database.checkpoint()?;
+        measured.push(Measured { objects: n, disk: database.disk_bytes(), resident: resident()? });
+    }
+    let topology = {
+        let live = vec![0; site.volumes.len()];
+        site.topology(&site.ring(), &live, |n| if n == 0 { Condition::Lost } else { Condition::Up })
+    };
+    let seconds = look(&database, topology)?;
+    drop(tree);
+    database.close().context("the metadata is closed")?;
+    Ok((measured, seconds))
+}
+
+/// The mean of three looks at a lost volume, for each of its blobs.
+fn look(database: &Database, topology: Topology) -> anyhow::Result<f64> {
+    let question = Question { topology, mode: Mode::Sync, async_due: true };
+    let (begun, mut blobs) = (busy_seconds(), 0.0);
+    for _ in 0..3 {
+        blobs += survey(&database.tree(), &question, &HashSet::new())?.owed_blobs as f64;
+    }
+    Ok((busy_seconds() - begun) / f64::max(blobs, 1.0))
+}
+
+/// For how long this thread has had a processor: what others do on this machine does not count. 0 where nobody knows.
+pub fn busy_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split_whitespace().next().and_then(|n| n.parse::<f64>().ok());
+    nanoseconds.unwrap_or(0.0) / 1e9
+}
+
+/// Bytes of this process in memory.
+fn resident() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS")?;
+    Ok(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_as_large_as_they_are_in_the_tables() {
+        let site = Site::new(20, 5, 1);
+        let set = [1, 2, 3];
+        let db = tempfile::tempdir().unwrap();
+        let database = Database::open(db.path()).unwrap();
+        let tree = database.tree();
+        let (key, object) = (key(5), object(5, &site, &set));
+        let mut tables = Tables::new(&tree);
+        tables.put_object(&key, &object);
+        object.blobs[0].replicas.iter().for_each(|v| tables.put_replica(*v, object.generation, &key));
+        let written: usize =
+            tables.changes().map(|(path, value)| path.len() + value.map_or(0, <[u8]>::len)).sum();
+        assert_eq!(records(5, &site, &set).all(), written);
+    }
+
+    #[test]
+    fn a_directory_is_filled_and_looked_through() {
+        let site = Site::new(20, 5, 1);
+        let sets = site.sample(&site.ring(), 2_000);
+        let (measured, seconds) = measure(&site, &sets, 3, 2).unwrap();
+        assert_eq!(measured.iter().map(|m| m.objects).collect::<Vec<_>>(), [1_000, 2_000]);
+        let least = 2_000 * records(0, &site, &sets[0]).all() as u64;
+        assert!(measured[1].disk > least / 4 && measured[1].resident > 1 << 20, "{measured:?}");
+        assert!(seconds > 0.0 && seconds < 0.1, "{seconds}");
+    }
+}

@@ -1,0 +1,144 @@
+//! How fast a master has copies made: a plan at a time, `REPAIRS_AT_ONCE` copies side by side, each at the rate at which
+//! its volume takes copies in; and between two plans the look at all that is owed, and the rest after it.
+//!
+//! What a copy costs besides its bytes (two commits, a sync) is not in it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use ::tests::Dice;
+use shared::limits::{REPAIR_PLAN, REPAIRS_AT_ONCE};
+
+use crate::chance::{unit, whole};
+use crate::site::{length, mean_length};
+
+/// Nothing of a plan is begun after so many seconds: `PLAN_TIME` of `master/src/work/repair.rs`.
+const PLAN_SECONDS: f64 = 20.0;
+/// A look takes at most this part of the time: `LOOKING` there.
+const LOOKING: f64 = 10.0;
+/// The longest rest after a look: there too.
+const REST_SECONDS_MAX: f64 = 60.0;
+/// Plans whose mean is taken.
+const PLANS: u32 = 40;
+
+/// The speed of repair.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// What the mean plan takes.
+    pub plan_seconds: f64,
+    /// What it copies.
+    pub plan_bytes: f64,
+    /// What a look needs for one blob.
+    pub look_seconds: f64,
+}
+
+/// A look, a plan, a rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Until the plan is carried out.
+    pub seconds: f64,
+    /// Until the next look.
+    pub rest_seconds: f64,
+    /// Copied.
+    pub bytes: f64,
+}
+
+impl Pace {
+    /// The pace with so many volumes, each of which takes in so many bytes a second.
+    pub fn new(volumes: usize, bytes_per_second: f64, look_seconds: f64, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let (mut seconds, mut bytes) = (0.0, 0.0);
+        for _ in 0..PLANS {
+            let plan = plan(volumes, bytes_per_second, &mut dice);
+            seconds += plan.0;
+            bytes += plan.1;
+        }
+        let plans = f64::from(PLANS);
+        Self { plan_seconds: seconds / plans, plan_bytes: bytes / plans, look_seconds }
+    }
+
+    /// One turn when so many bytes are owed.
+    pub fn turn(&self, owed_bytes: f64) -> Turn {
+        let look = owed_bytes / mean_length() * self.look_seconds;
+        let bytes = owed_bytes.min(self.plan_bytes);
+        let work = self.plan_seconds * bytes / self.plan_bytes;
+        let rest_seconds = (look * LOOKING - work).clamp(0.0, REST_SECONDS_MAX);
+        Turn { seconds: look + work, rest_seconds, bytes }
+    }
+
+    /// Until so many bytes are copied.
+    pub fn seconds(&self, owed_bytes: f64) -> f64 {
+        self.curve(owed_bytes).0
+    }
+
+    /// Until so many bytes are copied, and which part of that time the mean byte waits: half if all goes at one speed, more if it
+    /// is slow as long as much is owed.
+    pub fn curve(&self, owed_bytes: f64) -> (f64, f64) {
+        let (mut seconds, mut rest, mut left, mut waited) = (0.0, 0.0, owed_bytes, 0.0);
+        while left > 0.0 {
+            let turn = self.turn(left);
+            // What is copied in this turn waits for its look, and for half of its copying.
+            let copying = self.plan_seconds * turn.bytes / self.plan_bytes;
+            seconds += rest + turn.seconds;
+            waited += turn.bytes * (seconds - copying / 2.0);
+            rest = turn.rest_seconds;
+            left -= turn.bytes;
+        }
+        (seconds, waited / owed_bytes / seconds)
+    }
+}
+
+/// Seconds and bytes of one plan: copies begin in order, each when one of the others has ended and its volume is free.
+fn plan(volumes: usize, bytes_per_second: f64, dice: &mut Dice) -> (f64, f64) {
+    // In microseconds: times that can be ordered.
+    let mut ends: BinaryHeap<_> = (0..REPAIRS_AT_ONCE).map(|_| Reverse(0u64)).collect();
+    let mut busy = vec![0u64; volumes];
+    let (mut last, mut bytes) = (0, 0.0);
+    for _ in 0..REPAIR_PLAN {
+        let Some(Reverse(free)) = ends.pop().filter(|Reverse(t)| *t < whole(PLAN_SECONDS * 1e6)) else {
+            break;
+        };
+        let (to, length) = (dice.index(volumes), length(unit(dice)) as f64);
+        let end = free.max(busy[to]) + whole(length / bytes_per_second * 1e6);
+        busy[to] = end;
+        ends.push(Reverse(end));
+        last = last.max(end);
+        bytes += length;
+    }
+    (last as f64 / 1e6, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: f64 = 134_217_728.0;
+
+    #[test]
+    fn the_bound_is_copies_at_once_or_the_volumes() {
+        let speed = |volumes, look| {
+            let pace = Pace::new(volumes, RATE, look, 1);
+            1e13 / pace.seconds(1e13) / RATE
+        };
+        let at_once = REPAIRS_AT_ONCE as f64;
+        // Plans have an end at which the longest copy is alone.
+        assert!((0.6 * at_once..at_once).contains(&speed(10_000, 0.0)), "{}", speed(10_000, 0.0));
+        assert!((speed(1, 0.0) - 1.0).abs() < 1e-3, "{}", speed(1, 0.0));
+        assert!(speed(4, 0.0) > 2.0 * speed(1, 0.0));
+        assert!(speed(1000, 1e-4) < 0.5 * speed(1000, 0.0));
+    }
+
+    #[test]
+    fn looks_take_a_tenth_of_the_time() {
+        let pace = Pace { plan_seconds: 20.0, plan_bytes: 20.0 * mean_length(), look_seconds: 0.01 };
+        let turn = pace.turn(400.0 * mean_length());
+        assert!((turn.seconds - 24.0).abs() < 1e-9 && (turn.rest_seconds - 20.0).abs() < 1e-9, "{turn:?}");
+        let turn = pace.turn(100.0 * mean_length());
+        assert!((turn.seconds - 21.0).abs() < 1e-9 && turn.rest_seconds == 0.0, "{turn:?}");
+        // Two plans: the looks at 30 and 10 blobs are 0.3 and 0.1 s, a rest is not due. The mean waits 2/3 · 10.3 + 1/3 · 25.4 s.
+        let (seconds, mean) = pace.curve(30.0 * mean_length());
+        assert!((seconds - 30.4).abs() < 1e-9 && (mean - (20.6 + 25.4) / 3.0 / 30.4).abs() < 1e-9);
+        // Ten blobs: half a plan.
+        assert!((pace.seconds(10.0 * mean_length()) - 10.1).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,315 @@
+//! Where the ring puts blobs, what moves when volumes come, and who takes part when one dies.
+//!
+//! Each sampled key stands for many blobs of the mean length. What the sample itself scatters is known, and is taken
+//! out where the text says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ::tests::Dice;
+use master::plan::rebalance::Balance;
+use master::plan::repair::{Held, Verdict, judge};
+use master::plan::topology::{Condition, Topology};
+use shared::ids::VolumeId;
+use shared::ring::Ring;
+
+use crate::chance::{Mean, whole};
+use crate::metadata::busy_seconds;
+use crate::site::{SIZES_TB, Set, Site, TB, blob, index_of, key, mean_length};
+
+/// What different lengths add to the variance of bytes: one, and a twelfth.
+const SPREAD: f64 = 13.0 / 12.0;
+/// Passes of a rebalance that are followed: more than it ever needed.
+const PASSES_MAX: u32 = 20;
+
+/// A site with what the ring has put on it.
+pub struct Placed<'a> {
+    /// The volumes.
+    pub site: &'a Site,
+    /// Their ring.
+    pub ring: Arc<Ring>,
+    /// By key: its volumes.
+    pub sets: Vec<Set>,
+    /// Copies of each.
+    pub copies: usize,
+    /// Bytes for which one copy of the mean key stands.
+    pub bytes: u64,
+}
+
+/// How full volumes are, compared with the mean of all.
+#[derive(Clone, Debug)]
+pub struct Evenness {
+    /// By size in TB.
+    pub by_size: Vec<(u64, f64)>,
+    /// As counted.
+    pub scatter: f64,
+    /// What a perfect ring would scatter in a sample of this size.
+    pub of_sample: f64,
+    /// The fullest, as counted.
+    pub fullest: f64,
+    /// How full all are together.
+    pub full: f64,
+}
+
+impl Evenness {
+    /// What the ring itself scatters.
+    pub fn of_ring(&self) -> f64 {
+        (self.scatter.powi(2) - self.of_sample.powi(2)).max(0.0).sqrt()
+    }
+}
+
+/// What a rebalance moved.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moved {
+    /// What the plan says: `Balance::bytes`, as a part of all bytes.
+    pub planned: f64,
+    /// What the passes moved.
+    pub moved: f64,
+    /// Passes.
+    pub passes: u32,
+    /// The largest difference between a volume and its share, afterwards.
+    pub farthest: f64,
+}
+
+/// One volume's death.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Death {
+    /// Bytes it held.
+    pub bytes: f64,
+    /// Its blobs in the sample.
+    pub sampled: f64,
+    /// Volumes that hold other copies of them.
+    pub sources: usize,
+    /// Volumes that get new ones.
+    pub destinations: usize,
+    /// Other volumes.
+    pub others: usize,
+    /// The part of the copies that the busiest gets.
+    pub busiest: f64,
+    /// The part of all capacity that the largest of the others has: what the busiest should get.
+    pub largest: f64,
+    /// Copies that went to a zone that had one.
+    pub crowded: u64,
+    /// What one judgement took of this machine's processor.
+    pub judge_seconds: f64,
+}
+
+impl<'a> Placed<'a> {
+    /// So many blobs on a site, by a sample.
+    pub fn new(site: &'a Site, ring: &Arc<Ring>, sets: Vec<Set>, copies: usize, objects: f64) -> Self {
+        let bytes = whole(objects / sets.len() as f64 * mean_length());
+        Self { site, ring: Arc::clone(ring), sets, copies, bytes }
+    }
+
+    /// Bytes by volume, as counted.
+    pub fn live_bytes(&self) -> Vec<u64> {
+        let mut bytes = vec![0; self.site.volumes.len()];
+        for (number, set) in self.sets.iter().enumerate() {
+            for volume in &set[..self.copies] {
+                bytes[usize::from(*volume)] += self.length(number);
+            }
+        }
+        bytes
+    }
+
+    /// All bytes.
+    pub fn all_bytes(&self) -> f64 {
+        self.live_bytes().iter().sum::<u64>() as f64
+    }
+
+    /// Bytes for which a key stands: half to one and a half of the mean. If all were equal, what volumes of one size have too
+    /// much would all be rounded the same way.
+    fn length(&self, number: usize) -> u64 {
+        self.bytes / 2 + Dice::new(number as u64).below(self.bytes)
+    }
+
+    /// How evenly the ring fills the volumes.
+    pub fn evenness(&self) -> Evenness {
+        let (all, capacity) = (self.all_bytes(), self.site.capacity());
+        let (mut scatter, mut sizes) = (Mean::default(), BTreeMap::<u64, Mean>::new());
+        let (mut fullest, mut variance) = (0f64, Mean::default());
+        for (live, volume) in self.live_bytes().iter().zip(&self.site.volumes) {
+            let fair = all * volume.capacity as f64 / capacity;
+            let ratio = *live as f64 / fair;
+            scatter.add(ratio - 1.0);
+            variance.add(SPREAD * self.bytes as f64 / fair);
+            sizes.entry(volume.capacity).or_default().add(ratio);
+            fullest = fullest.max(ratio);
+        }
+        let by_size = SIZES_TB.iter().zip(sizes.values()).map(|(size, mean)| (*size, mean.mean())).collect();
+        let of_sample = variance.mean().sqrt();
+        Evenness { by_size, scatter: scatter.scatter(), of_sample, fullest, full: all / capacity }
+    }
+
+    fn topology(&self, condition: impl Fn(usize) -> Condition) -> Topology {
+        self.site.topology(&self.ring, &self.live_bytes(), condition)
+    }
+
+    fn held(&self, number: usize) -> Held {
+        let id = |volume: &u16| self.site.volumes[usize::from(*volume)].id;
+        Held {
+            blob: blob(number as u64),
+            length: self.length(number),
+            wanted: self.copies,
+            replicas: self.sets[number][..self.copies].iter().map(id).collect(),
+            arriving: Vec::new(),
+        }
+    }
+
+    /// Moves what the master would, pass after pass, until it would end.
+    pub fn rebalance(&mut self) -> Moved {
+        let mut done = Moved::default();
+        let mut balance = Balance::of(&self.topology(|_| Condition::Up), self.copies);
+        done.planned = balance.bytes() as f64 / self.all_bytes();
+        while !balance.is_even() && done.passes < PASSES_MAX {
+            let moved = self.pass(&mut balance);
+            if moved == 0 {
+                break;
+            }
+            done.passes += 1;
+            done.moved += moved as f64 / self.all_bytes();
+            balance = Balance::of(&self.topology(|_| Condition::Up), self.copies);
+        }
+        let fair = self.all_bytes() / self.site.capacity();
+        let far =
+            |(live, v): (u64, &crate::site::Volume)| (live as f64 / (fair * v.capacity as f64) - 1.0).abs();
+        done.farthest = self.live_bytes().into_iter().zip(&self.site.volumes).map(far).fold(0.0, f64::max);
+        done
+    }
+
+    /// One look through all volumes that have too much. Bytes moved.
+    fn pass(&mut self, balance: &mut Balance) -> u64 {
+        let topology = self.topology(|_| Condition::Up);
+        let mut on: BTreeMap<VolumeId, Vec<usize>> =
+            balance.over.keys().map(|id| (*id, Vec::new())).collect();
+        for (number, set) in self.sets.iter().enumerate() {
+            for volume in &set[..self.copies] {
+                if let Some(list) = on.get_mut(&self.site.volumes[usize::from(*volume)].id) {
+                    list.push(number);
+                }
+            }
+        }
+        let mut moved = 0;
+        for (from, numbers) in on.into_iter().rev() {
+            for number in numbers {
+                if !balance.over.contains_key(&from) {
+                    break;
+                }
+                if let Some(to) = balance.take(from, &self.held(number), &topology) {
+                    let old = index_of(from);
+                    self.sets[number].iter_mut().filter(|v| **v == old).for_each(|v| *v = index_of(to));
+                    moved += self.length(number);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Keys with two copies in one zone.
+    pub fn crowded(&self) -> usize {
+        let crowd = |set: &&Set| {
+            let mut zones: Vec<u16> = set[..self.copies].iter().map(|v| self.site.zone_of(*v)).collect();
+            zones.sort_unstable();
+            zones.windows(2).any(|w| w[0] == w[1])
+        };
+        self.sets.iter().filter(crowd).count()
+    }
+
+    /// What happens to the copies of a volume that is lost.
+    pub fn death(&self, dead: u16) -> Death {
+        let condition = |n| if n == usize::from(dead) { Condition::Lost } else { Condition::Up };
+        let topology = self.topology(condition);
+        let (mut sources, mut destinations) = (BTreeMap::<u16, u64>::new(), BTreeMap::<u16, u64>::new());
+        let mut death = Death { others: self.site.volumes.len() - 1, ..Death::default() };
+        let mut took = 0.0;
+        for number in (0..self.sets.len()).filter(|n| self.sets[*n][..self.copies].contains(&dead)) {
+            death.sampled += 1.0;
+            let (key, mut held) = (key(number as u64), self.held(number));
+            held.length = whole(mean_length());
+            let others = || self.sets[number][..self.copies].iter().filter(|v| **v != dead);
+            others().for_each(|v| *sources.entry(*v).or_default() += 1);
+            let begun = busy_seconds();
+            let verdict = judge(&key, &held, &topology);
+            took += busy_seconds() - begun;
+            let Verdict::Copy { to, .. } = verdict else { continue };
+            let to = index_of(to);
+            *destinations.entry(to).or_default() += 1;
+            death.crowded += u64::from(others().any(|v| self.site.zone_of(*v) == self.site.zone_of(to)));
+        }
+        let copied: u64 = destinations.values().sum();
+        let alive = || self.site.volumes.iter().enumerate().filter(|(n, _)| *n != usize::from(dead));
+        let most = alive().map(|(_, v)| v.capacity).max().unwrap_or(0) as f64;
+        death.bytes = self.live_bytes()[usize::from(dead)] as f64;
+        death.busiest = destinations.values().copied().max().unwrap_or(0) as f64 / copied.max(1) as f64;
+        death.largest = most / alive().map(|(_, v)| v.capacity as f64).sum::<f64>();
+        death.judge_seconds = took / death.sampled.max(1.0);
+        (death.sources, death.destinations) = (sources.len(), destinations.len());
+        death
+    }
+}
+
+/// The part of all copies whose volume the ring would choose otherwise with other volumes.
+pub fn chosen_anew(before: &[Set], after: &[Set], copies: usize) -> f64 {
+    let other = |(a, b): (&Set, &Set)| b[..copies].iter().filter(|v| !a[..copies].contains(v)).count();
+    let other: usize = before.iter().zip(after).map(other).sum();
+    other as f64 / (before.len() * copies) as f64
+}
+
+/// Bytes in TB.
+pub fn tb(bytes: f64) -> f64 {
+    bytes / TB
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> (Site, Arc<Ring>, Vec<Set>) {
+        let site = Site::new(20, 5, 11);
+        let ring = site.ring();
+        let sets = site.sample(&ring, 6_000);
+        (site, ring, sets)
+    }
+
+    #[test]
+    fn evenness_is_counted() {
+        let (site, ring, sets) = small();
+        let placed = Placed::new(&site, &ring, sets, 3, 600_000.0);
+        assert_eq!(placed.live_bytes().iter().sum::<u64>() as f64, placed.all_bytes());
+        let even = placed.evenness();
+        // A seventh of the volumes' shares would not be the ring's 1.4 %, and zones of few volumes bend the shares a little.
+        assert!(even.fullest < 1.25 && even.of_ring() < 0.12 && even.of_sample < 0.05, "{even:?}");
+        assert_eq!(even.by_size.len(), 4);
+    }
+
+    #[test]
+    fn a_rebalance_moves_what_is_new_and_no_more() {
+        let (site, ring, sets) = small();
+        let mut before = Placed::new(&site, &ring, sets.clone(), 2, 600_000.0);
+        before.rebalance();
+        let mut site = site.clone();
+        site.grow([16, 16].into_iter().map(|tb| tb * 1_000_000_000_000));
+        let ring = site.ring();
+        let mut after = Placed::new(&site, &ring, before.sets, 2, 600_000.0);
+        let moved = after.rebalance();
+        let least = 32e12 / site.capacity();
+        assert!((moved.planned - least).abs() < 0.01, "{moved:?}, {least}");
+        assert!((moved.moved - least).abs() < 0.01 && moved.farthest < 0.03, "{moved:?}, {least}");
+        assert_eq!(after.crowded(), 0);
+        // The ring itself asks for about as much.
+        let anew = chosen_anew(&sets, &site.sample(&ring, 6_000), 2);
+        assert!((0.7 * least..1.5 * least).contains(&anew), "{anew} {least}");
+    }
+
+    #[test]
+    fn all_others_take_part_in_a_repair() {
+        let (site, ring, sets) = small();
+        let on_seven = sets.iter().filter(|set| set[..2].contains(&7)).count();
+        let placed = Placed::new(&site, &ring, sets, 2, 600_000.0);
+        let death = placed.death(7);
+        assert_eq!((death.sampled, death.others, death.crowded), (on_seven as f64, 19, 0));
+        // Its own zone has no other copy of its blobs, and takes new ones.
+        assert_eq!((death.sources, death.destinations), (16, 19));
+        assert!(death.busiest > death.largest / 2.0 && death.busiest < 3.0 * death.largest, "{death:?}");
+    }
+}
