@@ -59,7 +59,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a master and volumes in this one process
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Store a file, or standard input, under a key
     Put(PutArgs),
     /// Fetch a value into a file; goes on where an interrupted download stopped

@@ -46,7 +46,7 @@ async fn run(args: Args, output: Output) -> Result<Exit, Failure> {
         || Ok::<_, Failure>(Client::trusting(&args.url, trust.clone())?.showing(args.access_key.as_ref()));
     match args.command {
         Command::Server(server) => {
-            Box::pin(commands::server::run(server, trust)).await.map_err(|e| Failure::from_server(&e))?;
+            Box::pin(commands::server::run(*server, trust)).await.map_err(|e| Failure::from_server(&e))?;
             Ok(Exit::Ok)
         }
         Command::Put(put) => commands::put::run(&client()?, put, output).await,

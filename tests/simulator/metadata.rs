@@ -157,7 +157,7 @@ fn look(database: &Database, topology: Topology) -> anyhow::Result<f64> {
     let question = Question { topology, mode: Mode::Sync, async_due: true };
     let (begun, mut blobs) = (busy_seconds(), 0.0);
     for _ in 0..3 {
-        blobs += survey(&database.tree(), &question, &HashSet::new())?.owed_blobs as f64;
+        blobs += survey(&database.tree(), &question, &HashSet::new(), &HashSet::new())?.owed_blobs as f64;
     }
     Ok((busy_seconds() - begun) / f64::max(blobs, 1.0))
 }

@@ -153,6 +153,7 @@ impl<'a> Placed<'a> {
             wanted: self.copies,
             replicas: self.sets[number][..self.copies].iter().map(id).collect(),
             arriving: Vec::new(),
+            barred: Vec::new(),
         }
     }
 

@@ -146,7 +146,7 @@ fn keeps_apart(from: VolumeId, to: VolumeId, held: &Held, topology: &Topology) -
     }
     let count = |zone: Option<&Zone>| held.replicas.iter().filter(|v| topology.zone(**v) == zone).count();
     // The zone it leaves has at least as many as the other one gets.
-    count(enters) < count(leaves) || count(enters) + 1 <= held.replicas.len().div_ceil(topology.zones())
+    count(enters) < count(leaves).max(held.replicas.len().div_ceil(topology.zones()))
 }
 
 #[cfg(test)]
