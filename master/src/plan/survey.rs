@@ -256,18 +256,26 @@ impl Surveyor<'_> {
     }
 
     fn weigh(&mut self, spot: &Spot, held: Held) -> Result<(), TableError> {
-        let verdict = judge(&spot.key, &held, &self.question.topology);
-        if verdict == Verdict::Settled || self.busy.contains(&held.blob) {
+        if self.busy.contains(&held.blob) {
             return Ok(());
         }
-        self.found.owed_blobs += 1;
         let counts = |v: &&VolumeId| self.question.topology.counts(**v);
         let live = held.replicas.iter().filter(counts).count();
+        // Where a copy is to go costs most of a look, and matters of what is planned only.
+        let last = self.copies.last_key_value().filter(|_| self.copies.len() >= REPAIR_PLAN);
+        if live < held.wanted && last.is_some_and(|(last, _)| *last < (live, held.blob)) {
+            self.count(&held, live);
+            self.found.more = true;
+            return Ok(());
+        }
+        let verdict = judge(&spot.key, &held, &self.question.topology);
+        if verdict == Verdict::Settled {
+            return Ok(());
+        }
         if matches!(verdict, Verdict::Copy { .. } | Verdict::Stuck(_)) {
-            let places = self.found.by_copies.len().max(live + 1);
-            self.found.by_copies.resize(places, 0);
-            self.found.by_copies[live] += 1;
-            self.found.owed_bytes += held.length * held.wanted.saturating_sub(live) as u64;
+            self.count(&held, live);
+        } else {
+            self.found.owed_blobs += 1;
         }
         if self.resting.contains(&held.blob) {
             return Ok(());
@@ -290,6 +298,15 @@ impl Surveyor<'_> {
             _ => self.found.more = true,
         }
         Ok(())
+    }
+
+    /// A blob lacks copies.
+    fn count(&mut self, held: &Held, live: usize) {
+        let places = self.found.by_copies.len().max(live + 1);
+        self.found.by_copies.resize(places, 0);
+        self.found.by_copies[live] += 1;
+        self.found.owed_blobs += 1;
+        self.found.owed_bytes += held.length * held.wanted.saturating_sub(live) as u64;
     }
 
     fn mode(&mut self, key: &Key) -> Result<Mode, TableError> {
