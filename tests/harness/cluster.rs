@@ -114,21 +114,6 @@ pub struct Cluster {
     options: Options,
 }
 
-/// What the volumes hold and are busy with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Footprint {
-    /// Blobs of each volume.
-    pub blobs: Vec<u64>,
-    /// Bytes of their records.
-    pub live_bytes: Vec<u64>,
-    /// Lanes leased, in all.
-    pub lanes_busy: u64,
-    /// Uploads under way, in all.
-    pub uploads: u64,
-    /// Bytes set aside for uploads, in all.
-    pub reserved_bytes: u64,
-}
-
 impl Cluster {
     /// Starts a cluster and waits until all volumes are up.
     ///
@@ -313,70 +298,6 @@ impl Cluster {
     /// When they do not.
     pub async fn settled_at(&self, wanted: usize) {
         volumes_up(&self.master, wanted).await;
-    }
-
-    /// What the volumes hold now.
-    ///
-    /// # Panics
-    /// When one of them does not answer.
-    pub async fn footprint(&self) -> Footprint {
-        let mut sum = Footprint::default();
-        for server in &self.volumes {
-            let text = Client::new(server.url()).get_text("/_/metrics").await.expect("a volume that is up");
-            let read = |name| metric(&text, name).unwrap_or_else(|| panic!("no {name} in the metrics"));
-            sum.blobs.push(read("barge_blobs"));
-            sum.live_bytes.push(read("barge_live_bytes"));
-            sum.lanes_busy += read("barge_lanes_busy");
-            sum.uploads += read("barge_uploads_in_flight");
-            sum.reserved_bytes += read("barge_reserved_bytes");
-        }
-        sum
-    }
-
-    /// Waits until the volumes hold exactly what they held when `before` was taken.
-    ///
-    /// # Panics
-    /// When they keep more, or less.
-    pub async fn back_to(&self, before: &Footprint, after_what: &str) {
-        let mut last = None;
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        loop {
-            let now = self.footprint().await;
-            if now == *before {
-                return;
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "after {after_what} the volumes keep {last:?}, before it {before:?}"
-            );
-            last = Some(now);
-            crate::wait::moment(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Bytes that the segment files of a volume take on its disk, and how many files there are.
-    pub fn segment_bytes(&self, n: usize) -> (u64, u64) {
-        let files =
-            std::fs::read_dir(self.volume_folders[n].join("segments")).into_iter().flatten().flatten();
-        let mut sum = (0, 0);
-        for file in files.filter(|f| f.path().extension().is_some_and(|e| e == "seg")) {
-            let blocks = file.metadata().map_or(0, |m| m.blocks());
-            sum = (sum.0 + blocks * 512, sum.1 + 1);
-        }
-        sum
-    }
-
-    /// Kills the volumes and has every byte on their disks, and every index entry, checked: `barge volume check`.
-    ///
-    /// # Panics
-    /// When it finds something.
-    pub async fn check_offline(&mut self) {
-        let barge = binary("barge").to_string_lossy().into_owned();
-        for n in 0..self.volumes.len() {
-            self.volumes[n].kill().await;
-            let folder = self.volume_folders[n].to_string_lossy();
-            must(&barge, ["volume", "check", "--json", &folder]).await;
-        }
     }
 
     /// Every server, the masters first.

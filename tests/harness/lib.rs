@@ -11,6 +11,7 @@ pub mod disk;
 pub mod folder;
 pub mod forge;
 pub mod history;
+pub mod holdings;
 pub mod linear;
 pub mod load;
 pub mod network;
@@ -27,8 +28,9 @@ pub mod versions;
 pub mod wait;
 
 pub use client::{Answer, Client};
-pub use cluster::{Cluster, Footprint, Options};
+pub use cluster::{Cluster, Options};
 pub use folder::Folder;
+pub use holdings::Footprint;
 pub use oracle::{Change, Oracle, Seen};
 pub use process::{Server, Spec};
 pub use value::{Dice, value};
