@@ -1,7 +1,6 @@
 //! A cluster of separate processes: one master or several, volumes that register themselves.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,12 @@ use shared::secret::ClusterSecret;
 use shared::wire::master::{ClusterStatus, MasterRole, Masters, VolumeState};
 use shared::wire::volume::VolumeStatus;
 
-use crate::client::{Client, metric};
-use crate::folder::{Folder, binary};
+use crate::client::Client;
+use crate::folder::Folder;
 use crate::network::Network;
 use crate::place::Place;
 pub use crate::place::free_port;
 use crate::process::{Server, Spec};
-use crate::tool::must;
 use crate::wait::eventually;
 
 /// A cluster is up, after a start or after faults have ended.
