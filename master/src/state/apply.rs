@@ -260,8 +260,7 @@ fn apply_orphaned(
     for (blob, length) in blobs {
         // The second look: what the worker saw may have changed since.
         if tables.replica(volume, *blob)?.is_none() && !tables.arriving(*blob, volume)? {
-            // No tombstone: it may be one copy too many of what is a value elsewhere.
-            discard(tables, progress, &[Blob { id: *blob, length: *length, replicas: vec![volume] }], None)?;
+            discard_copy(tables, progress, volume, *blob, *length)?;
         }
     }
     Ok(Outcome::Done)
@@ -371,6 +370,17 @@ fn discard(
         }
     }
     Ok(())
+}
+
+/// As `discard`, of one copy of a blob. No tombstone: elsewhere it may be a value.
+fn discard_copy(
+    tables: &mut Tables<'_>,
+    progress: &mut Progress,
+    volume: VolumeId,
+    blob: BlobId,
+    length: u64,
+) -> Result<(), TableError> {
+    discard(tables, progress, &[Blob { id: blob, length, replicas: vec![volume] }], None)
 }
 
 #[cfg(test)]

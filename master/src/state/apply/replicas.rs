@@ -9,10 +9,10 @@ use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::PARTS_MAX;
 
-use super::{counted, discard};
+use super::{counted, discard_copy};
 use crate::state::command::{Drop, Outcome};
 use crate::tables::meta::Progress;
-use crate::tables::object::{Blob, Object};
+use crate::tables::object::Object;
 use crate::tables::standing::{Duty, Standing};
 use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, Tables};
@@ -126,8 +126,7 @@ pub(super) fn apply_arrived(
             // What is referred to under another name is no stray.
             _ if tables.replica(volume, *blob)?.is_some() => {}
             _ => {
-                let stray = Blob { id: *blob, length: *length, replicas: vec![volume] };
-                discard(tables, progress, &[stray], None)?;
+                discard_copy(tables, progress, volume, *blob, *length)?;
             }
         }
     }
@@ -143,8 +142,7 @@ pub(super) fn apply_forgo(
     for (blob, length) in blobs {
         if tables.arriving(*blob, volume)? {
             tables.remove_arriving(*blob, volume);
-            let copy = Blob { id: *blob, length: *length, replicas: vec![volume] };
-            discard(tables, progress, &[copy], None)?;
+            discard_copy(tables, progress, volume, *blob, *length)?;
         }
     }
     Ok(Outcome::Done)
@@ -168,9 +166,7 @@ pub(super) fn apply_drop(
     }
     now.replicas.retain(|v| v != volume);
     tables.remove_replica(*volume, *blob);
-    let copy = Blob { id: *blob, length: now.length, replicas: vec![*volume] };
-    // No tombstone: elsewhere it is a value.
-    discard(tables, progress, &[copy], None)?;
+    discard_copy(tables, progress, *volume, *blob, now.length)?;
     place(tables, progress, *blob, spot, &now)?;
     Ok(Outcome::Done)
 }
