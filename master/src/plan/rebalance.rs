@@ -23,6 +23,8 @@ pub struct Balance {
     pub over: BTreeMap<VolumeId, u64>,
     /// Bytes to come, by volume.
     pub under: BTreeMap<VolumeId, u64>,
+    /// Bytes those should hold. Who should hold most is served first: it has the fewest values to choose from.
+    shares: BTreeMap<VolumeId, u64>,
 }
 
 impl Balance {
@@ -61,6 +63,7 @@ impl Balance {
                 self.over.insert(*id, differs as u64);
             } else if differs <= -1.0 && seat.condition == Condition::Up {
                 self.under.insert(*id, (-differs) as u64);
+                self.shares.insert(*id, share as u64);
             }
         }
     }
@@ -75,7 +78,7 @@ impl Balance {
         self.over.values().sum::<u64>().min(self.under.values().sum())
     }
 
-    /// Where one copy of a blob moves from `from`, if it is to: to the volume that lacks most, and only when that brings both
+    /// Where one copy of a blob moves from `from`, if it is to: to the volume that should hold most of those that lack something, and only when that brings both
     /// nearer to where they should be. The balance is as if it had.
     pub fn take(&mut self, from: VolumeId, held: &Held, topology: &Topology) -> Option<VolumeId> {
         let settled = held.replicas.len() == held.wanted && held.arriving.is_empty();
@@ -95,7 +98,8 @@ impl Balance {
                 && helps(**left)
                 && keeps_apart(from, **to, held, topology)
         };
-        let to = *self.under.iter().filter(fits).max_by_key(|(to, left)| (**left, **to))?.0;
+        let to =
+            *self.under.iter().filter(fits).max_by_key(|(to, left)| (self.shares.get(*to), **left, **to))?.0;
         less(&mut self.over, from, held.length);
         less(&mut self.under, to, held.length);
         Some(to)
