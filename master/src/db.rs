@@ -25,7 +25,7 @@ use self::mark::Mark;
 use self::replace::finish_replacing;
 use crate::snapshot::{self, SnapshotError, Summary};
 use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Identity};
-use crate::tables::{TableError, Tables, check};
+use crate::tables::{TableError, Tables, check, reclaim};
 
 /// The tables in use.
 const CURRENT: &str = "sled";
@@ -283,6 +283,7 @@ impl Database {
             tables.remove_applied();
             tables.begin_again(now)?;
             tree.apply_batch(tables.into_batch())?;
+            reclaim::forget_moved(tree)?;
             Ok(())
         })
     }
@@ -308,7 +309,7 @@ mod tests {
         assert_eq!(first.identity().unwrap(), None);
         let cluster = found(&first, FORMAT_VERSION);
         assert!(matches!(Database::open(&path), Err(OpenError::InUse(_))));
-        drop(first);
+        first.close().unwrap();
         assert_eq!(Database::open(&path).unwrap().identity().unwrap().unwrap().cluster, cluster);
     }
 
@@ -318,8 +319,9 @@ mod tests {
         let path = dir.path().join("meta");
         let db = Database::open(&path).unwrap();
         found(&db, 99);
-        drop(db);
+        db.close().unwrap();
         assert!(matches!(Database::open(&path), Err(OpenError::OtherVersion { found: 99, .. })));
+        files::released(&path.join(CURRENT)).unwrap();
         fs::write(path.join("sled/db"), b"not a database at all").unwrap();
         fs::write(path.join("sled/conf"), b"nor a configuration").unwrap();
         assert!(matches!(Database::open(&path), Err(OpenError::Unreadable { .. })));

@@ -7,7 +7,7 @@
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 
-use super::replica::{blob_of, place, volume_of};
+use super::replica::{blob_of, is_referenced, place, volume_of};
 use super::{Kind, TableError, Tables, scan};
 
 /// At most `limit` blobs that wait to be reclaimed on `volume`.
@@ -72,6 +72,28 @@ pub fn graves(
     Ok(old)
 }
 
+/// Takes off the list the copies of blobs that objects still name on other volumes: for tables that are older than the volumes. Such a
+/// copy was one too many; since then it may have been taken in again, and be the last one. If it is still too many, that is found.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
+    let volumes = super::volume::all(tree)?;
+    for item in scan::<u64>(tree, Kind::Reclaim, b"", None) {
+        let (at, _) = item?;
+        let (Some(volume), Some(blob)) = (volume_of(&at), blob_of(&at)) else { continue };
+        for other in &volumes {
+            if is_referenced(tree, other.volume, blob)? {
+                let mut tables = Tables::new(tree);
+                tables.remove_reclaim(volume, blob);
+                tree.apply_batch(tables.into_batch())?;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Tables<'_> {
     /// Whether `blob` was reclaimed on `volume` a moment ago.
     ///
@@ -107,5 +129,39 @@ impl Tables<'_> {
     /// Takes `blob` off the list of `volume`.
     pub fn remove_reclaim(&mut self, volume: VolumeId, blob: BlobId) {
         self.remove(Kind::Reclaim, &place(volume, blob));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::volume::VolumeRecord;
+
+    #[test]
+    fn copies_of_what_is_named_elsewhere_leave_the_list() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let volume = |n| VolumeId::from_bytes([n; 16]);
+        let id = |n: u8| BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [n; 10]);
+        let mut tables = Tables::new(&db);
+        for n in [1, 2] {
+            let (address, public_url) = (String::new(), String::new());
+            tables.put_volume(&VolumeRecord {
+                volume: volume(n),
+                address,
+                public_url,
+                zone: None,
+                capacity_bytes: 1,
+            });
+        }
+        // Moved from one volume to the other; deleted; deleted from both.
+        tables.put_replica(volume(2), id(1), &"k".parse().unwrap());
+        tables.put_reclaim(volume(1), id(1), 9);
+        tables.put_reclaim(volume(1), id(2), 9);
+        tables.put_reclaim(volume(1), id(3), 9);
+        tables.put_reclaim(volume(2), id(3), 9);
+        db.apply_batch(tables.into_batch()).unwrap();
+        forget_moved(&db).unwrap();
+        assert_eq!(page(&db, volume(1), 9).unwrap(), [id(2), id(3)]);
+        assert_eq!(page(&db, volume(2), 9).unwrap(), [id(3)]);
     }
 }
