@@ -13,6 +13,7 @@ use master::s3::args::S3Args;
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};
+use shared::size::ByteSize;
 use shared::telemetry::LogFormat;
 
 pub(crate) use self::bench::{BenchArgs, BenchOp};
@@ -21,7 +22,6 @@ pub(crate) use self::cluster::{
     RebuildArgs, ReplicationArgs, RestoreArgs, Steer, WatchArgs,
 };
 use self::keys::{KeyCommand, Shown};
-use crate::size::ByteSize;
 
 /// As `shared::limits::RESERVE_BYTES`; a test holds them together.
 const RESERVE: &str = "256MiB";

@@ -12,7 +12,6 @@ mod fake;
 mod output;
 mod progress;
 mod signed;
-mod size;
 mod upload;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use shared::http::tls::{Tls, TlsError, scheme};
 use shared::http::trust::Trust;
 use shared::limits::{RAFT_ENTRIES_KEPT, REPAIR_RATE};
 use shared::secret::{ClusterSecret, SecretError};
+use shared::size;
 use shared::telemetry::LogFormat;
 
 use crate::config::{Config, Replication, ReplicationError};
@@ -97,7 +98,7 @@ pub struct CareArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
     repair_after: Duration,
     /// Bytes a second of copies that each volume takes in while values are repaired or moved; 0 is no limit
-    #[arg(long, value_name = "BYTES", default_value_t = REPAIR_RATE)]
+    #[arg(long, value_name = "BYTES", default_value_t = REPAIR_RATE, value_parser = size::bytes)]
     repair_rate: u64,
     /// When an upload is acknowledged: sync, when all copies are durable; quorum, when the majority is; async, when one is
     #[arg(long, value_name = "MODE", default_value_t = Mode::Sync)]

@@ -20,6 +20,7 @@ pub mod md5;
 pub mod range;
 pub mod ring;
 pub mod secret;
+pub mod size;
 pub mod telemetry;
 pub mod ticket;
 pub mod tombstone;

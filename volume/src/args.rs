@@ -12,6 +12,7 @@ use shared::http::trust::Trust;
 use shared::limits::{RESERVE_BYTES, SCRUB_RATE, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use shared::ring::Zone;
 use shared::secret::{ClusterSecret, SecretError};
+use shared::size::{self, ByteSize};
 use shared::telemetry::LogFormat;
 
 use crate::config::{Config, Reads};
@@ -44,23 +45,23 @@ pub struct Args {
     #[arg(long)]
     zone: Option<Zone>,
     /// Segments are sealed when they pass this many bytes.
-    #[arg(long, default_value_t = SEGMENT_BYTES, value_parser = clap::value_parser!(u64).range(..=SEGMENT_BYTES_MAX))]
+    #[arg(long, value_name = "BYTES", default_value_t = SEGMENT_BYTES, value_parser = segment_bytes)]
     segment_size: u64,
     /// Segments are sealed when they pass this age.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "1d")]
     segment_age: Duration,
     /// Free bytes that are never given to values.
-    #[arg(long, default_value_t = RESERVE_BYTES)]
+    #[arg(long, value_name = "BYTES", default_value_t = RESERVE_BYTES, value_parser = size::bytes)]
     reserve: u64,
     /// Bytes of its disk that this volume may use; all of it by default.
-    #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true, value_parser = size::bytes)]
     capacity: u64,
     /// Whether every block is checked before it leaves, or bytes go from the page cache to the socket as they are: a
     /// little faster, and only as good as the last scrub.
     #[arg(long, value_enum, default_value_t = Reads::Verified)]
     reads: Reads,
     /// Bytes a second that are read to verify what is stored; 0 turns it off.
-    #[arg(long, default_value_t = SCRUB_RATE)]
+    #[arg(long, value_name = "BYTES", default_value_t = SCRUB_RATE, value_parser = size::bytes)]
     scrub_rate: u64,
     /// What was verified within this time is not verified again.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "7d")]
@@ -101,6 +102,14 @@ pub enum ArgsError {
     /// Nothing goes from the page cache to the socket as it is.
     #[error("--reads zero-copy is of no use with TLS, which copies every byte: leave one of them out")]
     ZeroCopy,
+}
+
+/// What a segment may have at most.
+fn segment_bytes(text: &str) -> Result<u64, String> {
+    match size::bytes(text) {
+        Ok(bytes) if bytes > SEGMENT_BYTES_MAX => Err(format!("at most {}", ByteSize(SEGMENT_BYTES_MAX))),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 impl Args {

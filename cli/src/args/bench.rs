@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use shared::key::Key;
-
-use crate::size::ByteSize;
+use shared::size::ByteSize;
 
 /// What a load is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

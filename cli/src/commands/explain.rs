@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::size::ByteSize;
 use shared::wire::cluster::{ExplainRequest, ExplainedBlob, ExplainedCopy, Explanation};
 use shared::wire::routes::EXPLAIN;
 
@@ -11,7 +12,6 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::signed::Caller;
-use crate::size::ByteSize;
 
 pub(crate) async fn run(client: &Client, args: ExplainArgs, output: Output) -> Result<Exit, Failure> {
     let caller = Caller::new(&args.secret, client.trust())?;

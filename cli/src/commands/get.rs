@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use shared::key::Key;
+use shared::size::ByteSize;
 use shared::work::blocking;
 
 use crate::args::{CatArgs, GetArgs};
@@ -16,7 +17,6 @@ use crate::download::{self, Attempt, Sink, Target};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Meter;
-use crate::size::ByteSize;
 
 /// New values that may appear while we fetch, before we give up.
 const CHANGES_MAX: u32 = 5;

@@ -4,6 +4,7 @@
 use http::Method;
 use http::header::HeaderMap;
 use shared::key::encode_query;
+use shared::size::ByteSize;
 use shared::wire::master::ListPage;
 use shared::wire::routes::LIST;
 
@@ -11,7 +12,6 @@ use crate::args::LsArgs;
 use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
-use crate::size::ByteSize;
 
 pub(crate) async fn run(client: &Client, args: LsArgs, output: Output) -> Result<Exit, Failure> {
     let mut start = args.start.clone();

@@ -12,6 +12,7 @@ use http::header::{
 };
 use reqwest::Url;
 use shared::limits::HOPS_MAX;
+use shared::size::ByteSize;
 use shared::wire::master::Stored;
 use shared::wire::routes::{LENGTH, METADATA_PREFIXES, REDIRECT, TICKET, query_value};
 
@@ -20,7 +21,6 @@ use crate::client::{self, Client, Patience, authority, redirect};
 use crate::exit::{Exit, Failure, Retry};
 use crate::output::Output;
 use crate::progress::Meter;
-use crate::size::ByteSize;
 use crate::upload::{Sent, Source, stalled};
 
 /// After an answer, what the reader of the input gets to end in.

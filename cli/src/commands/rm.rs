@@ -4,13 +4,13 @@ use http::Method;
 use http::header::HeaderMap;
 use serde_json::json;
 use shared::key::Key;
+use shared::size::ByteSize;
 use shared::wire::master::Deleted;
 
 use crate::args::RmArgs;
 use crate::client::{self, Client, Patience, key_url};
 use crate::exit::{Exit, Failure, Retry};
 use crate::output::Output;
-use crate::size::ByteSize;
 
 pub(crate) async fn run(client: &Client, args: RmArgs, output: Output) -> Result<Exit, Failure> {
     let mut worst = Exit::Ok;

@@ -3,13 +3,13 @@
 use http::Method;
 use http::header::{ETAG, HeaderMap};
 use serde_json::{Map, Value, json};
+use shared::size::ByteSize;
 use shared::wire::routes::{GENERATION_HEADER, METADATA_PREFIXES};
 
 use crate::args::StatArgs;
 use crate::client::{Client, header, key_url, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
-use crate::size::ByteSize;
 
 pub(crate) async fn run(client: &Client, args: StatArgs, output: Output) -> Result<Exit, Failure> {
     let url = key_url(client, &args.key)?;

@@ -6,7 +6,7 @@ use crate::fake::{Fake, Faults};
 fn load_args(op: BenchOp) -> BenchArgs {
     BenchArgs {
         op,
-        size: crate::size::ByteSize(300_000),
+        size: shared::size::ByteSize(300_000),
         concurrency: 3,
         duration: Duration::from_secs(5),
         count: Some(20),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use shared::limits::CALL_TIMEOUT;
+use shared::size::ByteSize;
 use shared::wire::routes::BACKUP;
 use shared::work::blocking;
 
@@ -14,7 +15,6 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::signed::{Caller, failure};
-use crate::size::ByteSize;
 
 /// A master writes the whole snapshot before it answers, and its disk may be slow.
 const FIRST_ANSWER: Duration = Duration::from_secs(600);

@@ -6,6 +6,7 @@ use http::Method;
 use http::header::HeaderMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shared::size::ByteSize;
 use shared::wire::cluster::{
     DutyStatus, DutyWish, Event, Modes, OrphansReport, OrphansRequest, RebalanceStatus, RepairStatus,
     SetDuty, SetMode, SteerRebalance,
@@ -20,7 +21,6 @@ use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::signed::Caller;
-use crate::size::ByteSize;
 
 /// Between two looks at how far something is.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shared::limits::{CLOCK_SKEW_MAX, RESERVE_BYTES};
+use shared::size::ByteSize;
 use shared::wire::cluster::{DoctorReport, DoctorRequest, Examined};
 use shared::wire::master::{ClusterStatus, MasterRole, VolumeState, VolumeSummary};
 use shared::wire::replicas::DiskExamination;
@@ -17,7 +18,6 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::signed::Caller;
-use crate::size::ByteSize;
 
 /// Clocks that differ by more are worth a word, long before tickets fail.
 const SKEW_NOTED: Duration = Duration::from_secs(5);

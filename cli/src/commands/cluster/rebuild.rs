@@ -11,6 +11,7 @@ use master::rebuild::{Options, Progress, RebuildError, Report, rebuild};
 use serde::Serialize;
 use shared::clock::Clock;
 use shared::http::client::base_url;
+use shared::size::ByteSize;
 use shared::telemetry::{LogFormat, init_logs};
 use shared::wire::master::ClusterStatus;
 use shared::wire::routes::STATUS;
@@ -22,7 +23,6 @@ use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::progress::Meter;
-use crate::size::ByteSize;
 
 /// The bar moves so often.
 const TICK: Duration = Duration::from_millis(100);

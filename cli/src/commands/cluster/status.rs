@@ -2,13 +2,13 @@
 
 use http::Method;
 use http::header::HeaderMap;
+use shared::size::ByteSize;
 use shared::wire::master::{ClusterStatus, DamagedValue, MasterRole, VolumeSummary};
 use shared::wire::routes::STATUS;
 
 use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
-use crate::size::ByteSize;
 
 pub(crate) async fn run(client: &Client, output: Output) -> Result<Exit, Failure> {
     let status = fetch(client).await?;

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use shared::key::Key;
+use shared::size::ByteSize;
 use volume::store::inspect::{BadRecord, Closed, Closeness, Flaw};
 use volume::store::{FormatError, IndexState, Refusal, SegmentNumber};
 
@@ -12,7 +13,6 @@ use crate::args::VolumeCheckArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::progress::Meter;
-use crate::size::ByteSize;
 
 pub(super) fn run(args: &VolumeCheckArgs, output: Output) -> Result<Exit, Failure> {
     let volume = Volume::open(&args.directory, output)?;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use shared::key::Key;
+use shared::size::ByteSize;
 use volume::store::inspect::{Closed, Closeness};
 
 use super::figures::{Totals, record_state, segment_json};
@@ -9,7 +10,6 @@ use super::{Seen, Volume, index, refusal, state};
 use crate::args::VolumeInspectArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
-use crate::size::ByteSize;
 
 pub(super) fn run(args: &VolumeInspectArgs, output: Output) -> Result<Exit, Failure> {
     let volume = Volume::open(&args.directory, output)?;

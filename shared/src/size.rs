@@ -5,12 +5,20 @@ use std::str::FromStr;
 
 /// A number of bytes; `16MiB` is 2^24, `16MB` is 16 million, `16M` is 2^24 as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ByteSize(pub(crate) u64);
+pub struct ByteSize(pub u64);
 
 /// The text is no size.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a size is a number and, if any, one of B, k, kB, KiB, M, MB, MiB, G, GB, GiB, T, TB, TiB")]
-pub(crate) struct ByteSizeError;
+pub struct ByteSizeError;
+
+/// The bytes of a size, for the arguments of servers.
+///
+/// # Errors
+/// When the text is no size.
+pub fn bytes(text: &str) -> Result<u64, ByteSizeError> {
+    text.parse().map(|size: ByteSize| size.0)
+}
 
 const BINARY: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
