@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast copies are made and moved, as a share of what the disk gives to dd in the same run, and what clients notice of it.
 
-  bench/care.py [--gib 8] [--size 16MiB] [--data target/bench-data/care]
+  bench/care.py [--gib 8] [--size 16MiB] [--rounds 3] [--data target/bench-data/care]
 
 Six volumes on one disk, two copies of each value. Each of the phases runs unthrottled and at the rate that is the default:
  repair     a volume is killed; from the moment in which its copies count no more until nothing is owed;
@@ -11,25 +11,16 @@ standard output.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import shutil
-import socket
 import statistics
 import subprocess
+import sys
 import threading
 import time
-import urllib.request
 
-BINARIES = pathlib.Path(__file__).resolve().parent.parent / "target" / "release"
+from cluster import Cluster
+
 REPAIR_AFTER = 6
-
-
-def port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def dd(folder, write):
@@ -44,66 +35,6 @@ def dd(folder, write):
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         speeds.append(1024 * 1.048576 / (time.monotonic() - began))
     return statistics.median(speeds)
-
-
-class Cluster:
-    def __init__(self, folder, rate):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self.folder, self.rate, self.volumes = folder, rate, []
-        self.secret = folder / "secret"
-        self.secret.write_text(os.urandom(32).hex())
-        self.secret.chmod(0o600)
-        self.url = f"http://127.0.0.1:{port()}"
-        self.master = self.start("master", "master", [
-            "--port", self.url.rsplit(":", 1)[1], "--replicas", "2", "--repair-after", f"{REPAIR_AFTER}s",
-            "--repair-rate", str(rate)])
-        for _ in range(6):
-            self.add()
-        self.until(lambda s: sum(v["state"] == "up" for v in s["volumes"]) == 6, 60)
-
-    def start(self, name, program, args):
-        log = (self.folder / f"{name}.log").open("ab")
-        command = [str(BINARIES / program), *args, "--secret-file", str(self.secret), str(self.folder / name)]
-        return subprocess.Popen(command, stdout=log, stderr=log)
-
-    def add(self):
-        name = f"volume{len(self.volumes) + 1}"
-        args = ["--port", str(port()), "--master", self.url, "--capacity", str(64 << 30), "--scrub-rate", "0"]
-        self.volumes.append(self.start(name, "volume", args))
-
-    def status(self):
-        with urllib.request.urlopen(f"{self.url}/_/status", timeout=10) as answer:
-            return json.load(answer)
-
-    def until(self, holds, within):
-        began = time.monotonic()
-        while time.monotonic() - began < within:
-            try:
-                status = self.status()
-                if holds(status):
-                    return status
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise SystemExit(f"waited {within} s in vain, see {self.folder}")
-
-    def barge(self, *args):
-        command = [str(BINARIES / "barge"), "--json", "--url", self.url, *args]
-        # Reads that meet a volume which has just died fail, and are counted: that is no end of the measurement.
-        ran = subprocess.run(command, check=False, capture_output=True, text=True)
-        if not ran.stdout.strip():
-            raise SystemExit(f"{' '.join(command)}: {ran.stderr}")
-        return json.loads(ran.stdout.splitlines()[-1])
-
-    def signed(self, *args):
-        return self.barge(*args, "--secret-file", str(self.secret))
-
-    def end(self):
-        for server in [self.master, *self.volumes]:
-            server.kill()
-            server.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Reads(threading.Thread):
@@ -145,8 +76,7 @@ def beside_reads(cluster, size, keys, work):
 
 def repair(cluster):
     before = cluster.status()["repair"]["copied_bytes"]
-    cluster.volumes[0].kill()
-    cluster.volumes[0].wait()
+    cluster.kill(0)
     cluster.until(lambda s: s["repair"]["owed_blobs"] > 0, 60)
     began = time.monotonic()
     after = cluster.until(lambda s: s["repair"]["owed_blobs"] == 0 and s["repair"]["copied_bytes"] > before, 1800)
@@ -157,7 +87,7 @@ def rebalance(cluster):
     before = cluster.status()["repair"]["copied_bytes"]
     cluster.add()
     cluster.add()
-    cluster.until(lambda s: sum(v["state"] == "up" for v in s["volumes"]) == 7, 60)
+    cluster.up(7)
     time.sleep(2)
     cluster.signed("cluster", "rebalance", "start")
     began = time.monotonic()
@@ -166,35 +96,52 @@ def rebalance(cluster):
     return after["repair"]["copied_bytes"] - before, max(time.monotonic() - began - 6, 0.1)
 
 
+def measure(folder, rate, size, keys):
+    """One cluster from its first value to its end: (phase, bytes, seconds, dd written, dd read, p99 before, p99 during)."""
+    cluster, found = Cluster(folder / "cluster", 6, "--repair-after", f"{REPAIR_AFTER}s", "--repair-rate", str(rate)), []
+    try:
+        cluster.barge("bench", "--op", "put", "--size", size, "--count", str(keys), "--keys", str(keys), "--keep",
+                      "--concurrency", "4", "--duration", "600s")
+        for name, phase in (("repair", repair), ("rebalance", rebalance)):
+            written, read = dd(folder, True), dd(folder, False)
+            quiet = []
+            for _ in range(3):
+                reads = Reads(cluster, size, keys, 3)
+                reads.run()
+                quiet.append(p99(reads.found))
+            copied, seconds, busy = beside_reads(cluster, size, keys, lambda p=phase: p(cluster))
+            found.append((name, copied, seconds, written, read, statistics.median(quiet), busy))
+    finally:
+        cluster.end()
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=int, default=8)
     parser.add_argument("--size", default="16MiB")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("target/bench-data/care"))
     args = parser.parse_args()
     args.data.mkdir(parents=True, exist_ok=True)
     keys = args.gib * 1024 // int(args.size.removesuffix("MiB"))
-    print("| phase | rate set | bytes | seconds | MB/s | dd write MB/s | share | GET p99 ms before | during |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for rate in (0, 128 << 20):
-        cluster = Cluster(args.data / "cluster", rate)
-        try:
-            cluster.barge("bench", "--op", "put", "--size", args.size, "--count", str(keys), "--keys", str(keys), "--keep",
-                          "--concurrency", "4", "--duration", "600s")
-            for name, phase in (("repair", repair), ("rebalance", rebalance)):
-                written = dd(args.data, True)
-                quiet = []
-                for _ in range(3):
-                    reads = Reads(cluster, args.size, keys, 3)
-                    reads.run()
-                    quiet.append(p99(reads.found))
-                copied, seconds, busy = beside_reads(cluster, args.size, keys, lambda p=phase: p(cluster))
-                speed = copied / 1e6 / seconds
-                limit = f"{rate >> 20} MiB/s a volume" if rate else "none"
-                print(f"| {name} | {limit} | {copied / 1e9:.2f} GB | {seconds:.1f} | {speed:.0f} | {written:.0f} | "
-                      f"{speed / written:.2f} | {statistics.median(quiet):.0f} | {busy:.0f} |", flush=True)
-        finally:
-            cluster.end()
+    table = {}
+    for number in range(args.rounds):
+        # What a round did to the disk is not always to the cost of the same ones.
+        for rate in ((0, 128 << 20), (128 << 20, 0))[number % 2]:
+            for name, *row in measure(args.data, rate, args.size, keys):
+                print(f"round {number + 1}, {name}, rate {rate}: {row}", file=sys.stderr, flush=True)
+                table.setdefault((rate, name), []).append(row)
+    print(f"{args.rounds} rounds of {args.gib} GiB; medians, and for the share (least–greatest)\n")
+    print("| phase | rate set | bytes | seconds | MB/s | dd write MB/s | share | dd read MB/s | GET p99 ms before | during |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for (rate, name), rows in sorted(table.items()):
+        limit = f"{rate >> 20} MiB/s a volume" if rate else "none"
+        speeds = [copied / 1e6 / seconds for copied, seconds, *_ in rows]
+        shares = [speed / row[2] for speed, row in zip(speeds, rows)]
+        copied, seconds, written, read, quiet, busy = (statistics.median(column) for column in zip(*rows))
+        print(f"| {name} | {limit} | {copied / 1e9:.2f} GB | {seconds:.1f} | {statistics.median(speeds):.0f} | {written:.0f} | "
+              f"{statistics.median(shares):.2f} ({min(shares):.2f}–{max(shares):.2f}) | {read:.0f} | {quiet:.0f} | {busy:.0f} |")
 
 
 main()
