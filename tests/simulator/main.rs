@@ -42,8 +42,11 @@ pub struct Args {
     #[arg(long, default_value_t = REPAIR_RATE)]
     repair_rate: u64,
     /// Microseconds that the master needs to look at one blob of a lost volume.
-    #[arg(long, default_value_t = 400.0)]
+    #[arg(long, default_value_t = 80.0)]
     look_us: f64,
+    /// Microseconds that it needs besides to find a place for a copy that it plans.
+    #[arg(long, default_value_t = 320.0)]
+    judge_us: f64,
     /// Outages of one zone a year.
     #[arg(long, default_value_t = 0.5)]
     outages: f64,

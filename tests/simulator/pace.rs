@@ -14,7 +14,7 @@ use crate::site::{length, mean_length};
 
 /// Nothing of a plan is begun after so many seconds: `PLAN_TIME` of `master/src/work/repair.rs`.
 const PLAN_SECONDS: f64 = 20.0;
-/// A look takes at most this part of the time: `LOOKING` there.
+/// A look takes at most this part of the time, unless more is to be done than a plan holds: `LOOKING` there.
 const LOOKING: f64 = 10.0;
 /// The longest rest after a look: there too.
 const REST_SECONDS_MAX: f64 = 60.0;
@@ -30,6 +30,8 @@ pub struct Pace {
     pub plan_bytes: f64,
     /// What a look needs for one blob.
     pub look_seconds: f64,
+    /// What it needs besides for one that it plans: where the copy is to go.
+    pub judge_seconds: f64,
 }
 
 /// A look, a plan, a rest.
@@ -44,8 +46,8 @@ pub struct Turn {
 }
 
 impl Pace {
-    /// The pace with so many volumes, each of which takes in so many bytes a second.
-    pub fn new(volumes: usize, bytes_per_second: f64, look_seconds: f64, seed: u64) -> Self {
+    /// The pace with so many volumes, each of which takes in so many bytes a second; looks cost nothing.
+    pub fn new(volumes: usize, bytes_per_second: f64, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let (mut seconds, mut bytes) = (0.0, 0.0);
         for _ in 0..PLANS {
@@ -54,15 +56,23 @@ impl Pace {
             bytes += plan.1;
         }
         let plans = f64::from(PLANS);
-        Self { plan_seconds: seconds / plans, plan_bytes: bytes / plans, look_seconds }
+        Self {
+            plan_seconds: seconds / plans,
+            plan_bytes: bytes / plans,
+            look_seconds: 0.0,
+            judge_seconds: 0.0,
+        }
     }
 
     /// One turn when so many bytes are owed.
     pub fn turn(&self, owed_bytes: f64) -> Turn {
-        let look = owed_bytes / mean_length() * self.look_seconds;
+        let blobs = owed_bytes / mean_length();
+        let planned = blobs.min(REPAIR_PLAN as f64);
+        let look = blobs * self.look_seconds + planned * self.judge_seconds;
         let bytes = owed_bytes.min(self.plan_bytes);
         let work = self.plan_seconds * bytes / self.plan_bytes;
-        let rest_seconds = (look * LOOKING - work).clamp(0.0, REST_SECONDS_MAX);
+        let more = blobs > planned;
+        let rest_seconds = if more { 0.0 } else { (look * LOOKING - work).clamp(0.0, REST_SECONDS_MAX) };
         Turn { seconds: look + work, rest_seconds, bytes }
     }
 
@@ -117,7 +127,7 @@ mod tests {
     #[test]
     fn the_bound_is_copies_at_once_or_the_volumes() {
         let speed = |volumes, look| {
-            let pace = Pace::new(volumes, RATE, look, 1);
+            let pace = Pace { look_seconds: look, ..Pace::new(volumes, RATE, 1) };
             1e13 / pace.seconds(1e13) / RATE
         };
         let at_once = REPAIRS_AT_ONCE as f64;
@@ -125,16 +135,26 @@ mod tests {
         assert!((0.6 * at_once..at_once).contains(&speed(10_000, 0.0)), "{}", speed(10_000, 0.0));
         assert!((speed(1, 0.0) - 1.0).abs() < 1e-3, "{}", speed(1, 0.0));
         assert!(speed(4, 0.0) > 2.0 * speed(1, 0.0));
-        assert!(speed(1000, 1e-4) < 0.5 * speed(1000, 0.0));
+        assert!(speed(1000, 1e-3) < 0.5 * speed(1000, 0.0));
     }
 
     #[test]
     fn looks_take_a_tenth_of_the_time() {
-        let pace = Pace { plan_seconds: 20.0, plan_bytes: 20.0 * mean_length(), look_seconds: 0.01 };
+        let pace = Pace {
+            plan_seconds: 20.0,
+            plan_bytes: 20.0 * mean_length(),
+            look_seconds: 0.01,
+            judge_seconds: 0.0,
+        };
         let turn = pace.turn(400.0 * mean_length());
         assert!((turn.seconds - 24.0).abs() < 1e-9 && (turn.rest_seconds - 20.0).abs() < 1e-9, "{turn:?}");
         let turn = pace.turn(100.0 * mean_length());
         assert!((turn.seconds - 21.0).abs() < 1e-9 && turn.rest_seconds == 0.0, "{turn:?}");
+        // More than a plan holds: no rest; and only what is planned is judged.
+        let (many, judge) = (10_000.0 * mean_length(), 0.001);
+        let turn = Pace { judge_seconds: judge, ..pace }.turn(many);
+        let judged = REPAIR_PLAN as f64 * judge;
+        assert!((turn.seconds - 120.0 - judged).abs() < 1e-9 && turn.rest_seconds == 0.0, "{turn:?}");
         // Two plans: the looks at 30 and 10 blobs are 0.3 and 0.1 s, a rest is not due. The mean waits 2/3 · 10.3 + 1/3 · 25.4 s.
         let (seconds, mean) = pace.curve(30.0 * mean_length());
         assert!((seconds - 30.4).abs() < 1e-9 && (mean - (20.6 + 25.4) / 3.0 / 30.4).abs() < 1e-9);

@@ -59,8 +59,11 @@ pub fn all(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     memory(args, &site, &sample, judged, out)
 }
 
-fn pace(args: &Args, look_us: f64) -> Pace {
-    Pace::new(usize::from(args.volumes) - 1, args.repair_rate as f64, look_us * 1e-6, args.seed)
+/// The pace if looks took this part of their time.
+fn pace(args: &Args, looks: f64) -> Pace {
+    let pace = Pace::new(usize::from(args.volumes) - 1, args.repair_rate as f64, args.seed);
+    let seconds = |us: f64| us * 1e-6 * looks;
+    Pace { look_seconds: seconds(args.look_us), judge_seconds: seconds(args.judge_us), ..pace }
 }
 
 /// Bytes by volume, each as full as all.
@@ -180,8 +183,7 @@ fn death(
         let death = placed.death(u16::try_from(dead)?);
         judged = death.judge_seconds;
         let bare = death.busiest * death.bytes / args.repair_rate as f64;
-        let (at_once, looking) =
-            (pace(args, 0.0).seconds(death.bytes), pace(args, args.look_us).seconds(death.bytes));
+        let (at_once, looking) = (pace(args, 0.0).seconds(death.bytes), pace(args, 1.0).seconds(death.bytes));
         let minutes = |seconds: f64| (seconds / 60.0) + detect() * YEAR_SECONDS / 60.0;
         writeln!(
             out,
@@ -298,16 +300,16 @@ fn losses(args: &Args, site: &Site, out: &mut impl Write) -> anyhow::Result<()> 
     )?;
     writeln!(out, "{}", "|---".repeat(10) + "|")?;
     let variants = [
-        ("as it is", args.repair_rate, args.look_us),
-        ("looks in a tenth of the time", args.repair_rate, args.look_us / 10.0),
+        ("as it is", args.repair_rate, 1.0),
+        ("looks in a tenth of the time", args.repair_rate, 0.1),
         ("no looks", args.repair_rate, 0.0),
-        ("a quarter of the rate", args.repair_rate / 4, args.look_us),
-        ("four times the rate", args.repair_rate * 4, args.look_us),
+        ("a quarter of the rate", args.repair_rate / 4, 1.0),
+        ("four times the rate", args.repair_rate * 4, 1.0),
     ];
     for copies in [2, 3] {
         for failure in FAILURES {
-            for (name, rate, look) in variants {
-                let speed = pace(&Args { repair_rate: rate, ..args.clone() }, look);
+            for (name, rate, looks) in variants {
+                let speed = pace(&Args { repair_rate: rate, ..args.clone() }, looks);
                 loss(args, site, copies, failure, &speed, name, out)?;
             }
         }

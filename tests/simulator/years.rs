@@ -163,7 +163,7 @@ mod tests {
     use crate::site::mean_length;
 
     fn world(failure: f64, outages: f64) -> World {
-        let pace = Pace { plan_seconds: 20.0, plan_bytes: 2e10, look_seconds: 0.0 };
+        let pace = Pace { plan_seconds: 20.0, plan_bytes: 2e10, look_seconds: 0.0, judge_seconds: 0.0 };
         let (bytes, zone) = (vec![1e12; 20], (0..20).map(|n| n % 5).collect());
         World { bytes, zone, zones: 5, failure, outages, outage: 4.0 / YEAR_HOURS, pace }
     }

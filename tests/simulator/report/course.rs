@@ -23,7 +23,7 @@ pub(super) fn years(args: &Args, site: &Site, out: &mut impl Write) -> anyhow::R
     let bytes = bytes(args, site, 3);
     let all: f64 = bytes.iter().sum();
     for failure in FAILURES {
-        for (name, look) in [("as they are", args.look_us), ("a tenth", args.look_us / 10.0), ("none", 0.0)] {
+        for (name, looks) in [("as they are", 1.0), ("a tenth", 0.1), ("none", 0.0)] {
             let world = World {
                 bytes: bytes.clone(),
                 zone: site.volumes.iter().map(|v| v.zone).collect(),
@@ -31,7 +31,7 @@ pub(super) fn years(args: &Args, site: &Site, out: &mut impl Write) -> anyhow::R
                 failure,
                 outages: args.outages,
                 outage: args.outage_hours / YEAR_HOURS,
-                pace: pace(args, look),
+                pace: pace(args, looks),
             };
             let years = f64::from(args.years);
             let seen = world.run(years, &mut Dice::new(args.seed));
@@ -106,7 +106,7 @@ pub(super) fn memory(
     }
     writeln!(
         out,
-        "A look at what is owed (plan::survey) takes {:.0} µs of a processor for one blob of a lost volume.",
+        "A look at what is owed (plan::survey) takes {:.0} µs of a processor for one blob of a lost volume that it plans.",
         look * 1e6
     )?;
     Ok(())
