@@ -135,6 +135,7 @@ impl Care {
         let stuck = |why| found.stuck.get(&why).copied().unwrap_or(0);
         status.without_source = stuck(Stuck::NoSource);
         status.without_destination = stuck(Stuck::NoDestination);
+        status.deleting = stuck(Stuck::Deleting);
     }
 
     /// A copy was made: one that was owed, or one for a move.

@@ -1,8 +1,12 @@
 //! A volume dies, is wiped, or comes back: what lacked copies has them again, and what is one too many goes.
 
+use std::time::Duration;
+
+use rustix::io::Errno;
 use shared::wire::cluster::{Event, Explanation};
 use shared::wire::master::VolumeState;
-use tests::{Cluster, value};
+use tests::tamper::{Action, Call, Fault, Library};
+use tests::{Cluster, Folder, Options, rot, value};
 
 use super::{PAID, bytes, put, settled, store, whole, zones};
 
@@ -81,4 +85,41 @@ async fn what_is_owed_is_said_and_explained() {
     assert!(doctor.text().contains("the volume is down"), "{}", doctor.text());
     cluster.volumes[2].restart().await.unwrap();
     settled(cluster, 4, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_healed_where_it_is_gets_a_copy_elsewhere() {
+    let folder = Folder::new("unhealed-tamper");
+    let Some(library) = Library::new(&folder, "healing on a disk that takes no writes").await else { return };
+    let tamper = library.control(&folder.join("control"));
+    let scrubbed = Options {
+        scrub_every: Some(Duration::from_millis(500)),
+        volume_env: vec![tamper.env()],
+        ..zones(3, 2)
+    };
+    let mut cluster = Cluster::start("unhealed", scrubbed).await;
+    store(&cluster, 6).await;
+    tamper.arm(Fault { call: Call::Write, at: 1, action: Action::FailFromThen(Errno::IO) });
+    let rotten =
+        (0..6).find(|n| rot::flip(cluster.volume_folder(0), &bytes(*n), 50_000)).expect("a value is there");
+    let id = cluster.ids[0];
+    tests::eventually(PAID, "another volume has the value", async || {
+        let explained: Explanation = cluster.told(&["explain", &format!("data/{rotten}")]).await;
+        let copies = &explained.blobs[0].copies;
+        let good = copies.iter().filter(|c| c.volume != id && c.place.is_some_and(|p| !p.bad)).count();
+        (good == 2 && copies.len() == 2).then_some(())
+    })
+    .await;
+    assert!(tamper.happened());
+    tests::eventually(PAID, "one copy is made, one goes, and nothing is owed", async || {
+        let repair = cluster.status().await?.repair?;
+        ((repair.copied_blobs, repair.dropped_blobs, repair.owed_blobs) == (1, 1, 0)).then_some(())
+    })
+    .await;
+    // With a disk that takes writes again it deletes what it was told to.
+    tamper.disarm();
+    cluster.volumes[0].kill().await;
+    cluster.volumes[0].restart().await.unwrap();
+    cluster.settled().await;
+    settled(cluster, 6, 2).await;
 }

@@ -42,6 +42,8 @@ struct State {
 struct Bad {
     /// No good copy was found.
     lost: bool,
+    /// It cannot be written here.
+    unwritable: bool,
     /// When it was tried last.
     tried: Option<Timestamp>,
     /// That it could not be healed was said.
@@ -57,6 +59,8 @@ pub struct HealerStatus {
     pub lost: u64,
     /// The first of the lost.
     pub lost_blobs: Vec<BlobId>,
+    /// The first of those that cannot be written here.
+    pub unwritable_blobs: Vec<BlobId>,
     /// Blocks that readers got from another replica.
     pub blocks_served: u64,
     /// Reads that got a whole record from another replica.
@@ -90,6 +94,12 @@ impl HealError {
         }
     }
 
+    /// This disk has no room, or takes no writes.
+    fn is_of_this_disk(&self) -> bool {
+        let (Self::Write(error) | Self::Arrival(ArrivalError::Write(error))) = self else { return false };
+        matches!(error, WriteError::NoSpace { .. } | WriteError::ReadOnly(_) | WriteError::Io(_))
+    }
+
     /// Nothing is left to be healed: the blob was deleted or written meanwhile.
     fn is_settled(&self) -> bool {
         match self {
@@ -109,7 +119,12 @@ impl Healer {
             return;
         }
         let new = !state.bad.contains_key(&blob);
-        let bad = state.bad.entry(blob).or_insert(Bad { lost: false, tried: None, failed: false });
+        let bad = state.bad.entry(blob).or_insert(Bad {
+            lost: false,
+            unwritable: false,
+            tried: None,
+            failed: false,
+        });
         let rested = bad.tried.is_none_or(|tried| now.since(tried) >= HEALING_RETRY);
         if rested && state.queue.len() < HEALING_QUEUE {
             state.queue.insert(blob);
@@ -149,10 +164,12 @@ impl Healer {
         // What recovery could not find again is not in the store either, until it is healed.
         state.bad.retain(|blob, _| volume.store.has(*blob) || !volume.spent.contains(*blob));
         let lost = state.bad.iter().filter(|(_, bad)| bad.lost);
+        let unwritable = state.bad.iter().filter(|(_, bad)| bad.unwritable);
         HealerStatus {
             bad: state.bad.len() as u64,
             lost: lost.clone().count() as u64,
             lost_blobs: lost.map(|(blob, _)| *blob).take(DAMAGED_SHOWN).collect(),
+            unwritable_blobs: unwritable.map(|(blob, _)| *blob).take(DAMAGED_SHOWN).collect(),
             blocks_served: self.blocks_served.load(Ordering::Relaxed),
             records_served: self.records_served.load(Ordering::Relaxed),
             healed: self.healed.load(Ordering::Relaxed),
@@ -193,6 +210,7 @@ impl Healer {
                 if let Some(bad) = self.state().bad.get_mut(&blob) {
                     again = std::mem::replace(&mut bad.failed, true);
                     bad.lost |= matches!(error.no_copies(), Some(NoCopies::None));
+                    bad.unwritable = error.is_of_this_disk();
                 }
                 if again {
                     tracing::debug!(%blob, %error, "a damaged record still cannot be healed");

@@ -69,7 +69,7 @@ impl Volume {
 
     /// What it tells its master.
     pub fn report(&self) -> VolumeReport {
-        let status = self.store.status();
+        let (status, healer) = (self.store.status(), self.healer.status(self));
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
         let disk_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
         let capacity_bytes = self.config.capacity_bytes.map_or(disk_bytes, |bytes| bytes.min(disk_bytes));
@@ -85,7 +85,8 @@ impl Volume {
             live_bytes: status.live_bytes,
             uploads: status.uploads,
             read_only: status.read_only,
-            damaged: self.healer.status(self).lost_blobs,
+            damaged: healer.lost_blobs,
+            unhealed: healer.unwritable_blobs,
             segments_refused: self.segments_refused,
             ranges_set_aside: status.quarantined,
             format_version: FORMAT_VERSION,

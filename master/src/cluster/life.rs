@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use shared::clock::Timestamp;
 use shared::ids::VolumeId;
-use shared::limits::EVENTS_MAX;
+use shared::limits::{DAMAGED_SHOWN, EVENTS_MAX};
 use shared::wire::cluster::Event;
 use shared::wire::master::{VolumeState, VolumeSummary};
 use shared::wire::volume::VolumeReport;
@@ -129,7 +129,14 @@ impl Cluster {
     pub fn topology(&self) -> Topology {
         let view = self.view();
         let seats = view.seats.iter().filter(|(_, seat)| !seat.is_gone());
-        Topology::on(view.ring.clone(), seats.map(|(id, seat)| (*id, seat.planned(self.times))))
+        let bad = |(id, seat): (&VolumeId, &Seat)| {
+            let blobs = seat.report.iter().flat_map(|report| report.unhealed.iter().take(DAMAGED_SHOWN));
+            blobs.map(|blob| (*id, *blob)).collect::<Vec<_>>()
+        };
+        let bad: Vec<_> = seats.clone().flat_map(bad).collect();
+        let topology =
+            Topology::on(view.ring.clone(), seats.map(|(id, seat)| (*id, seat.planned(self.times))));
+        topology.with_bad(bad)
     }
 
     /// Volumes whose blobs are to be looked through: their copies count no more.

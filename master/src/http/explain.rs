@@ -17,8 +17,8 @@ use shared::wire::routes::LOOK;
 use shared::work::blocking;
 
 use crate::master::Master;
-use crate::plan::repair::{Held, Stuck, Verdict, judge};
-use crate::plan::survey::held;
+use crate::plan::repair::{Held, Stuck, Verdict};
+use crate::plan::survey::{held, judge_now};
 use crate::plan::topology::{Condition, Topology};
 use crate::read;
 use crate::tables::unsettled::Spot;
@@ -38,8 +38,9 @@ pub(super) async fn explain(
     let topology = master.cluster.topology();
     let (mut blobs, mut next) = (Vec::new(), Vec::new());
     for (blob, spot) in spots {
-        let Some(held) = held(&master.database.tree(), blob, &spot)? else { continue };
-        next.push(say(&judge(&key, &held, &topology)));
+        let tree = master.database.tree();
+        let Some(mut held) = held(&tree, blob, &spot)? else { continue };
+        next.push(say(&judge_now(&tree, &key, &mut held, &topology)?));
         let mut copies = Vec::new();
         for volume in &held.replicas {
             copies.push(copy(master, *volume, &held).await);
@@ -142,6 +143,9 @@ fn say(verdict: &Verdict) -> String {
         Verdict::Stuck(Stuck::NoSource) => "a copy is owed, and no volume that is up has one to give".into(),
         Verdict::Stuck(Stuck::NoDestination) => {
             "a copy is owed, and no other volume that is up has room for it".into()
+        }
+        Verdict::Stuck(Stuck::Deleting) => {
+            "a copy is owed; volumes that could take it are deleting what they had of it: minutes".into()
         }
     }
 }

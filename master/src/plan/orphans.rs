@@ -70,7 +70,7 @@ fn named_elsewhere(
         let Some(key) = replica::read(tree, other, blob)? else { continue };
         let Some(spot) = finder.spot(tree, &key, blob)? else { continue };
         let Some(held) = held(tree, blob, &spot)? else { continue };
-        let kept = held.replicas.iter().filter(|v| topology.keeps(**v)).count();
+        let kept = held.replicas.iter().filter(|v| topology.keeps_of(**v, blob)).count();
         return Ok(Some(spot).filter(|_| kept < held.wanted));
     }
     Ok(None)

@@ -22,7 +22,7 @@ pub struct Held {
     pub replicas: Vec<VolumeId>,
     /// Volumes to which a copy is on its way, or was when somebody ended.
     pub arriving: Vec<VolumeId>,
-    /// Volumes that must not get one now: they are still being told to delete theirs.
+    /// Volumes that must not get one now: they are being told to delete theirs, or were a moment ago.
     pub barred: Vec<VolumeId>,
 }
 
@@ -61,17 +61,20 @@ pub enum Stuck {
     NoSource,
     /// No other volume that is up has room for it.
     NoDestination,
+    /// All others that are up and have room were told to delete it, and must forget that first.
+    Deleting,
 }
 
 /// What a blob of `key` lacks.
 pub fn judge(key: &Key, held: &Held, topology: &Topology) -> Verdict {
-    let live = held.replicas.iter().filter(|v| topology.counts(**v)).count();
+    let live = held.replicas.iter().filter(|v| topology.counts_for(**v, held.blob)).count();
     if live < held.wanted {
         return owed(key, held, topology, live);
     }
     if let Some(to) = held.arriving.first() {
         // It may be there already, and better than those that merely count: brought to its end, it is one too many.
-        let proven = held.replicas.iter().filter(|v| topology.keeps(**v)).count() >= held.wanted;
+        let keeps = |v: &&VolumeId| topology.keeps_of(**v, held.blob);
+        let proven = held.replicas.iter().filter(keeps).count() >= held.wanted;
         if proven || topology.condition(*to) != Condition::Up {
             return Verdict::Forgo { to: *to };
         }
@@ -95,6 +98,9 @@ fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
     taken.extend(&held.arriving);
     match topology.destination(key, room(held.length), &taken, &held.barred) {
         Some(to) => Verdict::Copy { to, live },
+        None if topology.destination(key, room(held.length), &taken, &[]).is_some() => {
+            Verdict::Stuck(Stuck::Deleting)
+        }
         None => Verdict::Stuck(Stuck::NoDestination),
     }
 }
@@ -105,8 +111,13 @@ fn room(length: u64) -> u64 {
 }
 
 fn surplus(held: &Held, topology: &Topology) -> Verdict {
-    let keepers: Vec<_> = held.replicas.iter().copied().filter(|v| topology.keeps(*v)).collect();
-    let leaving = |v: &&VolumeId| matches!(topology.condition(**v), Condition::Leaving { .. });
+    let keepers: Vec<_> =
+        held.replicas.iter().copied().filter(|v| topology.keeps_of(*v, held.blob)).collect();
+    let leaving = |v: &&VolumeId| {
+        let condition = topology.condition(**v);
+        matches!(condition, Condition::Leaving { .. })
+            || topology.counts(**v) != topology.counts_for(**v, held.blob)
+    };
     let from = match held.replicas.iter().find(leaving) {
         Some(from) if keepers.len() >= held.wanted => *from,
         None if keepers.len() > held.wanted => match one_too_many(&keepers, topology) {

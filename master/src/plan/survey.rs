@@ -101,6 +101,31 @@ pub fn barred(
     Ok(barred)
 }
 
+/// What a blob of `key` lacks, on volumes that may have it: others are put down as barred.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn judge_now(
+    tree: &sled::Tree,
+    key: &Key,
+    held: &mut Held,
+    topology: &Topology,
+) -> Result<Verdict, TableError> {
+    loop {
+        let verdict = judge(key, held, topology);
+        match &verdict {
+            Verdict::Copy { to, .. } if !held.arriving.contains(to) => {
+                let barred = barred(tree, held.blob, [*to])?;
+                if barred.is_empty() {
+                    return Ok(verdict);
+                }
+                held.barred.extend(barred);
+            }
+            _ => return Ok(verdict),
+        }
+    }
+}
+
 /// Copies wanted of the parts of an upload; none when it is neither under way nor a value.
 fn wanted_of(
     tree: &sled::Tree,
@@ -215,6 +240,7 @@ pub fn survey(
         }
     }
     surveyor.forsaken()?;
+    surveyor.bad()?;
     Ok(surveyor.end())
 }
 
@@ -244,6 +270,27 @@ impl Surveyor<'_> {
         Ok(())
     }
 
+    /// Copies that are bad where they are.
+    fn bad(&mut self) -> Result<(), TableError> {
+        let topology = &self.question.topology;
+        let gone = |v| matches!(topology.condition(v), Condition::Lost | Condition::Leaving { .. });
+        let (mut finder, mut seen) = (Finder::default(), HashSet::new());
+        for (volume, blob) in topology.bad() {
+            let Some(Some(key)) = readable(replica::read(self.tree, volume, blob))? else { continue };
+            let listed = readable(unsettled::read(self.tree, blob))?.flatten().is_some();
+            if !seen.insert(blob) || listed || !self.tables().arrivals(blob)?.is_empty() {
+                continue;
+            }
+            let Some(Some(spot)) = readable(finder.spot(self.tree, &key, blob))? else { continue };
+            let Some(Some(held)) = readable(held(self.tree, blob, &spot))? else { continue };
+            // What is on a volume that is lost or leaving, too, was looked at.
+            if !held.replicas.iter().any(|v| gone(*v)) {
+                self.weigh(&spot, held)?;
+            }
+        }
+        Ok(())
+    }
+
     fn tables(&self) -> Tables<'_> {
         Tables::new(self.tree)
     }
@@ -255,11 +302,11 @@ impl Surveyor<'_> {
         }
     }
 
-    fn weigh(&mut self, spot: &Spot, held: Held) -> Result<(), TableError> {
+    fn weigh(&mut self, spot: &Spot, mut held: Held) -> Result<(), TableError> {
         if self.busy.contains(&held.blob) {
             return Ok(());
         }
-        let counts = |v: &&VolumeId| self.question.topology.counts(**v);
+        let counts = |v: &&VolumeId| self.question.topology.counts_for(**v, held.blob);
         let live = held.replicas.iter().filter(counts).count();
         // Where a copy is to go costs most of a look, and matters of what is planned only.
         let last = self.copies.last_key_value().filter(|_| self.copies.len() >= REPAIR_PLAN);
@@ -268,7 +315,7 @@ impl Surveyor<'_> {
             self.found.more = true;
             return Ok(());
         }
-        let verdict = judge(&spot.key, &held, &self.question.topology);
+        let verdict = judge_now(self.tree, &spot.key, &mut held, &self.question.topology)?;
         if verdict == Verdict::Settled {
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! The volumes as plans see them: what each can be used for now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use shared::ids::VolumeId;
+use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::ring::{Member, Ring, Zone};
 
@@ -47,6 +47,8 @@ pub struct Seat {
 pub struct Topology {
     pub(super) seats: BTreeMap<VolumeId, Seat>,
     ring: Arc<Ring>,
+    /// Copies that their volumes can neither read nor write anew.
+    bad: BTreeSet<(VolumeId, BlobId)>,
 }
 
 impl Seat {
@@ -64,12 +66,23 @@ impl Topology {
         let member =
             |(id, s): (&VolumeId, &Seat)| Member { id: *id, weight: s.capacity_bytes, zone: s.zone.clone() };
         let members: Vec<_> = seats.iter().map(member).collect();
-        Self { seats, ring: Arc::new(Ring::new(&members)) }
+        Self { seats, ring: Arc::new(Ring::new(&members)), bad: BTreeSet::new() }
     }
 
     /// These volumes, on a ring that is there already.
     pub fn on(ring: Arc<Ring>, seats: impl IntoIterator<Item = (VolumeId, Seat)>) -> Self {
-        Self { seats: seats.into_iter().collect(), ring }
+        Self { seats: seats.into_iter().collect(), ring, bad: BTreeSet::new() }
+    }
+
+    /// The same with copies that do not count, because their volumes can neither read nor write them anew.
+    #[must_use]
+    pub fn with_bad(self, bad: impl IntoIterator<Item = (VolumeId, BlobId)>) -> Self {
+        Self { bad: bad.into_iter().collect(), ..self }
+    }
+
+    /// Copies that do not count, because their volumes can neither read nor write them anew.
+    pub fn bad(&self) -> impl Iterator<Item = (VolumeId, BlobId)> {
+        self.bad.iter().copied()
     }
 
     /// The ring of them.
@@ -107,6 +120,11 @@ impl Topology {
         matches!(self.condition(volume), Condition::Up | Condition::Serving | Condition::Away)
     }
 
+    /// Whether its copy of this blob counts.
+    pub fn counts_for(&self, volume: VolumeId, blob: BlobId) -> bool {
+        self.counts(volume) && !self.bad.contains(&(volume, blob))
+    }
+
     /// Whether its copies can be had now.
     pub fn gives(&self, volume: VolumeId) -> bool {
         matches!(self.condition(volume), Condition::Up | Condition::Serving | Condition::Leaving { up: true })
@@ -116,6 +134,11 @@ impl Topology {
     pub fn keeps(&self, volume: VolumeId) -> bool {
         let seat = self.seat(volume).filter(|seat| seat.compared);
         seat.is_some_and(|seat| matches!(seat.condition, Condition::Up | Condition::Serving))
+    }
+
+    /// Whether its copy of this blob counts, can be had, and is there.
+    pub fn keeps_of(&self, volume: VolumeId, blob: BlobId) -> bool {
+        self.keeps(volume) && !self.bad.contains(&(volume, blob))
     }
 
     /// The volume that is to take in one more copy of a blob of `key`, where `held` have or get one and `barred` must not: in a

@@ -168,6 +168,7 @@ fn report(volume: VolumeId) -> VolumeReport {
         uploads: 0,
         read_only: None,
         damaged: vec![],
+        unhealed: vec![],
         segments_refused: 0,
         ranges_set_aside: 0,
         format_version: 1,

@@ -12,8 +12,8 @@ use super::carry::{CarryError, copy, forgo, take_away};
 use super::leave::leave_all;
 use super::listing::list_all;
 use crate::master::Master;
-use crate::plan::repair::{Held, Verdict, judge};
-use crate::plan::survey::{Action, Question, Survey, barred, held, survey};
+use crate::plan::repair::Verdict;
+use crate::plan::survey::{Action, Question, Survey, held, judge_now, survey};
 use crate::state::command::Command;
 use crate::tables::TableError;
 use crate::tables::unsettled::{self, Spot};
@@ -109,25 +109,22 @@ impl Repair {
 async fn step(master: &Master, action: &Action) -> bool {
     let Action { spot, held: planned, .. } = action;
     let Some(_busy) = master.care.take(planned.blob) else { return false };
-    let now = match held(&master.database.tree(), planned.blob, spot) {
-        Ok(Some(now)) => now,
-        Ok(None) => return false,
-        Err(error) => {
-            tracing::error!(key = %spot.key, %error, "what is owed of a value cannot be read");
-            return false;
-        }
-    };
-    let done = match verdict(master, spot, now) {
-        Ok((_, Verdict::Settled | Verdict::Stuck(_))) => return false,
-        Ok((now, Verdict::Copy { to, .. })) => {
+    let (tree, topology) = (master.database.tree(), master.cluster.topology());
+    let now = held(&tree, planned.blob, spot).and_then(|now| match now {
+        Some(mut now) => judge_now(&tree, &spot.key, &mut now, &topology).map(|verdict| Some((now, verdict))),
+        None => Ok(None),
+    });
+    let done = match now {
+        Ok(None | Some((_, Verdict::Settled | Verdict::Stuck(_)))) => return false,
+        Ok(Some((now, Verdict::Copy { to, .. }))) => {
             // Another one is to go for it: then it is read back from its disk.
-            let leaving = now.replicas.iter().any(|v| !master.cluster.topology().counts(*v));
+            let leaving = now.replicas.iter().any(|v| !topology.counts_for(*v, now.blob));
             copy(master, spot, &now, to, leaving).await
         }
-        Ok((now, Verdict::Drop { from, keep })) => take_away(master, spot, &now, from, &keep).await,
-        Ok((now, Verdict::Forgo { to })) => forgo(master, &now, to).await,
+        Ok(Some((now, Verdict::Drop { from, keep }))) => take_away(master, spot, &now, from, &keep).await,
+        Ok(Some((now, Verdict::Forgo { to }))) => forgo(master, &now, to).await,
         Err(error) => {
-            tracing::error!(key = %spot.key, %error, "where a value may go cannot be read");
+            tracing::error!(key = %spot.key, %error, "what is owed of a value cannot be read");
             return false;
         }
     };
@@ -142,20 +139,6 @@ async fn step(master: &Master, action: &Action) -> bool {
             false
         }
     }
-}
-
-/// What is to be done about a blob now, on volumes that may have it.
-fn verdict(master: &Master, spot: &Spot, mut now: Held) -> Result<(Held, Verdict), TableError> {
-    let topology = master.cluster.topology();
-    let mut verdict = judge(&spot.key, &now, &topology);
-    if let Verdict::Copy { to, .. } = &verdict
-        && !now.arriving.contains(to)
-    {
-        let all = topology.seats().map(|(volume, _)| volume);
-        now.barred = barred(&master.database.tree(), now.blob, all)?;
-        verdict = judge(&spot.key, &now, &topology);
-    }
-    Ok((now, verdict))
 }
 
 fn say(master: &Master, spot: &Spot, error: &CarryError) {

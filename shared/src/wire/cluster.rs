@@ -42,6 +42,9 @@ pub struct RepairStatus {
     pub without_source: u64,
     /// Blobs that no volume that is up has room for, or all such volumes hold already.
     pub without_destination: u64,
+    /// Blobs that wait until volumes have forgotten that they were told to delete them.
+    #[serde(default)]
+    pub deleting: u64,
     /// Copies made since this master leads.
     pub copied_blobs: u64,
     /// Bytes of them.

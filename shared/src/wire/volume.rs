@@ -36,6 +36,10 @@ pub struct VolumeReport {
     /// Blobs that it can neither read nor heal, at most `DAMAGED_SHOWN` of them.
     #[serde(default)]
     pub damaged: Vec<BlobId>,
+    /// Blobs that it cannot read and has no way to write anew, for want of room or of a disk that takes writes, at most
+    /// `DAMAGED_SHOWN` of them: they need a copy elsewhere.
+    #[serde(default)]
+    pub unhealed: Vec<BlobId>,
     /// Segments that it does not serve: nobody is told what stands in them.
     #[serde(default)]
     pub segments_refused: u64,

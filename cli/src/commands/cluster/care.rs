@@ -75,6 +75,9 @@ pub(super) fn repair_line(repair: &RepairStatus) -> String {
     if repair.without_destination > 0 {
         parts.push(format!("{} find no volume with room", repair.without_destination));
     }
+    if repair.deleting > 0 {
+        parts.push(format!("{} wait for volumes that have just deleted them", repair.deleting));
+    }
     if repair.copied_blobs + repair.dropped_blobs > 0 {
         let (made, bytes) = (repair.copied_blobs, ByteSize(repair.copied_bytes));
         parts.push(format!("{made} copies ({bytes}) made, {} taken away", repair.dropped_blobs));

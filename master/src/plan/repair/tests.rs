@@ -31,7 +31,7 @@ struct World {
 fn worlds() -> impl Strategy<Value = World> {
     let seat = (0u8..9, 0usize..3, any::<bool>(), 0u64..100);
     let seats = prop::collection::vec(seat, 1..9);
-    (seats, 1usize..4, any::<u16>(), any::<u16>()).prop_map(|(seats, wanted, has, comes)| {
+    (seats, 1usize..4, any::<[u16; 4]>()).prop_map(|(seats, wanted, [has, comes, deletes, spoils])| {
         let seats: Vec<_> = seats
             .into_iter()
             .enumerate()
@@ -53,10 +53,12 @@ fn worlds() -> impl Strategy<Value = World> {
         let mut replicas = of(has);
         replicas.truncate(wanted + 2);
         let arriving = of(comes & !has).into_iter().take(2).collect();
+        let barred = of(deletes & !has & !comes);
         let blob = BlobId::next(None, Timestamp::from_unix_ms(1), [1; 10]);
+        let bad = of(has & spoils);
         World {
-            topology: Topology::new(seats),
-            held: Held { blob, length: 5 << 20, wanted, replicas, arriving, barred: vec![] },
+            topology: Topology::new(seats).with_bad(bad.into_iter().map(|v| (v, blob))),
+            held: Held { blob, length: 5 << 20, wanted, replicas, arriving, barred },
         }
     })
 }
@@ -82,18 +84,20 @@ proptest! {
     fn it_ends_and_frees_nothing_that_is_needed(world in worlds()) {
         let World { topology, mut held } = world;
         let key = Key::new("b/k").unwrap();
-        let keepers = |held: &Held| held.replicas.iter().filter(|v| topology.keeps(**v)).count();
-        let counting = |held: &Held| held.replicas.iter().filter(|v| topology.counts(**v)).count();
+        let blob = held.blob;
+        let keepers = |held: &Held| held.replicas.iter().filter(|v| topology.keeps_of(**v, blob)).count();
+        let counting = |held: &Held| held.replicas.iter().filter(|v| topology.counts_for(**v, held.blob)).count();
         let began = keepers(&held);
         let mut last = None;
         for _ in 0..40 {
             let verdict = judge(&key, &held, &topology);
             if let Verdict::Drop { keep, .. } = &verdict {
-                prop_assert!(keep.len() >= held.wanted && keep.iter().all(|v| topology.keeps(*v)));
+                prop_assert!(keep.len() >= held.wanted && keep.iter().all(|v| topology.keeps_of(*v, held.blob)));
             }
             if let Verdict::Copy { to, live } = &verdict {
                 prop_assert_eq!(topology.condition(*to), Condition::Up);
                 prop_assert!(*live < held.wanted || held.arriving.contains(to));
+                prop_assert!(!held.barred.contains(to), "it would be deleted as soon as it is there");
             }
             carry_out(&mut held, &verdict);
             prop_assert!(keepers(&held) >= began.min(held.wanted), "below what was there and wanted");
@@ -107,14 +111,17 @@ proptest! {
             Some(Verdict::Settled) => {
                 prop_assert!(counting(&held) >= held.wanted);
                 prop_assert!(held.arriving.is_empty());
+                let bad = topology.bad().any(|(v, _)| held.replicas.contains(&v) && topology.counts(v));
+                prop_assert!(!bad || keepers(&held) < held.wanted, "a bad copy stays beside enough good ones");
             }
             Some(Verdict::Stuck(Stuck::NoSource)) => prop_assert!(!held.replicas.iter().any(|v| topology.gives(*v))),
-            Some(Verdict::Stuck(Stuck::NoDestination)) => {
-                let free = |(id, seat): (VolumeId, &Seat)| {
-                    seat.condition == Condition::Up
-                        && !held.replicas.contains(&id) && !held.arriving.contains(&id)
+            Some(Verdict::Stuck(why @ (Stuck::NoDestination | Stuck::Deleting))) => {
+                let free = |(id, seat): &(VolumeId, &Seat)| {
+                    seat.condition == Condition::Up && !held.replicas.contains(id) && !held.arriving.contains(id)
                 };
-                prop_assert!(!topology.seats().any(free));
+                let free: Vec<_> = topology.seats().filter(free).map(|(id, _)| id).collect();
+                prop_assert!(free.iter().all(|id| held.barred.contains(id)));
+                prop_assert_eq!(free.is_empty(), why == Stuck::NoDestination);
             }
             other => prop_assert!(false, "no end: {:?}", other),
         }
