@@ -78,8 +78,8 @@ impl Balance {
         self.over.values().sum::<u64>().min(self.under.values().sum())
     }
 
-    /// Where one copy of a blob moves from `from`, if it is to: to the volume that should hold most of those that lack something, and only when that brings both
-    /// nearer to where they should be. The balance is as if it had.
+    /// Where one copy of a blob moves from `from`, if it is to: to the volume that should hold most of those that lack something,
+    /// and only when that brings both nearer to where they should be. The balance is as if it had.
     pub fn take(&mut self, from: VolumeId, held: &Held, topology: &Topology) -> Option<VolumeId> {
         let settled = held.replicas.len() == held.wanted && held.arriving.is_empty();
         if !settled || !held.replicas.iter().all(|v| topology.keeps(*v)) {
@@ -91,11 +91,11 @@ impl Balance {
             return None;
         }
         let fits = |(to, left): &(&VolumeId, &u64)| {
-            let room = topology.seat(**to).is_some_and(|s| s.available_bytes > held.length + (2 << 20));
-            !held.replicas.contains(to)
+            let room = || topology.seat(**to).is_some_and(|s| s.available_bytes > held.length + (2 << 20));
+            helps(**left)
+                && !held.replicas.contains(to)
                 && !held.barred.contains(to)
-                && room
-                && helps(**left)
+                && room()
                 && keeps_apart(from, **to, held, topology)
         };
         let to =

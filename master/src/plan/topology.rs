@@ -47,6 +47,7 @@ pub struct Seat {
 pub struct Topology {
     pub(super) seats: BTreeMap<VolumeId, Seat>,
     ring: Arc<Ring>,
+    zones: usize,
     /// Copies that their volumes can neither read nor write anew.
     bad: BTreeSet<(VolumeId, BlobId)>,
 }
@@ -66,12 +67,15 @@ impl Topology {
         let member =
             |(id, s): (&VolumeId, &Seat)| Member { id: *id, weight: s.capacity_bytes, zone: s.zone.clone() };
         let members: Vec<_> = seats.iter().map(member).collect();
-        Self { seats, ring: Arc::new(Ring::new(&members)), bad: BTreeSet::new() }
+        let ring = Arc::new(Ring::new(&members));
+        Self::on(ring, seats)
     }
 
     /// These volumes, on a ring that is there already.
     pub fn on(ring: Arc<Ring>, seats: impl IntoIterator<Item = (VolumeId, Seat)>) -> Self {
-        Self { seats: seats.into_iter().collect(), ring, bad: BTreeSet::new() }
+        let seats: BTreeMap<_, _> = seats.into_iter().collect();
+        let zones = seats.values().map(|seat| &seat.zone).collect::<BTreeSet<_>>().len();
+        Self { seats, ring, zones, bad: BTreeSet::new() }
     }
 
     /// The same with copies that do not count, because their volumes can neither read nor write them anew.
@@ -112,7 +116,7 @@ impl Topology {
 
     /// Zones there are; volumes without one share one.
     pub fn zones(&self) -> usize {
-        self.seats.values().map(|seat| &seat.zone).collect::<std::collections::BTreeSet<_>>().len()
+        self.zones
     }
 
     /// Whether its copies count.
