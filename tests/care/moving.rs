@@ -67,7 +67,7 @@ async fn the_last_copy_of_anything_keeps_its_volume() {
     whole(&cluster, 12).await;
 }
 
-/// Three masters; the leader dies while values are moved, and the moving is paused, goes on and is called off.
+/// Three masters; the leader dies while values are moved, and the moving is paused, goes on, is called off and begun anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_moved_whoever_leads() {
     let options = tests::Options { masters: 3, ..zones(3, 2) };
@@ -96,6 +96,18 @@ async fn values_are_moved_whoever_leads() {
         "what was begun is known to the next leader: {status:?}"
     );
     eventually(PAID, "values are moved again", async || (filled(&cluster).await > 12).then_some(())).await;
+    // Called off: what is on its way comes to its end, and nothing is left over.
+    let status = cluster.rebalance("cancel").await;
+    assert!(!status.running, "{status:?}");
+    cluster.paid(PAID).await;
+    assert_eq!(
+        cluster.blobs().await.iter().sum::<u64>(),
+        60 * 2,
+        "each value has its two copies and no more"
+    );
+    let moved = filled(&cluster).await;
+    cluster.rebalance("start").await;
+    eventually(PAID, "values are moved anew", async || (filled(&cluster).await > moved).then_some(())).await;
     let leader = cluster.leader().await.expect("a leader");
     // In the middle of it, with the first one back.
     cluster.restart_masters().await;
