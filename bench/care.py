@@ -55,23 +55,25 @@ def p99(found):
 
 
 def beside_reads(cluster, size, keys, work):
-    """Runs `work` while clients read for as long as it takes; bytes, seconds and the reads' p99s."""
+    """Runs `work` while clients read for as long as it takes; bytes, seconds, and the median of the p99s of each second of them."""
     stop, found = threading.Event(), []
 
     def read():
         while not stop.is_set():
-            reads = Reads(cluster, size, keys, 3)
+            began = time.monotonic()
+            reads = Reads(cluster, size, keys, 1)
             reads.run()
-            found.append(p99(reads.found))
+            found.append((began, time.monotonic(), p99(reads.found)))
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        copied, seconds = work()
+        copied, began, ended = work()
     finally:
         stop.set()
         reader.join()
-    return copied, seconds, statistics.median(found)
+    # Reads that were under way while copies were made.
+    return copied, ended - began, statistics.median(p99 for first, last, p99 in found if last > began and first < ended)
 
 
 def repair(cluster):
@@ -80,7 +82,7 @@ def repair(cluster):
     cluster.until(lambda s: s["repair"]["owed_blobs"] > 0, 60)
     began = time.monotonic()
     after = cluster.until(lambda s: s["repair"]["owed_blobs"] == 0 and s["repair"]["copied_bytes"] > before, 1800)
-    return after["repair"]["copied_bytes"] - before, time.monotonic() - began
+    return after["repair"]["copied_bytes"] - before, began, time.monotonic()
 
 
 def rebalance(cluster):
@@ -91,9 +93,13 @@ def rebalance(cluster):
     time.sleep(2)
     cluster.signed("cluster", "rebalance", "start")
     began = time.monotonic()
-    after = cluster.until(lambda s: s["rebalance"] is None, 1800)
-    # Its last pass finds nothing more to move, and has waited for the volumes' reports.
-    return after["repair"]["copied_bytes"] - before, max(time.monotonic() - began - 6, 0.1)
+    copied, ended = before, began
+    # It ends when a pass finds nothing more to move, and has waited for the volumes' reports before: the last copy is what counts.
+    while (status := cluster.status())["rebalance"] is not None:
+        if status["repair"]["copied_bytes"] != copied:
+            copied, ended = status["repair"]["copied_bytes"], time.monotonic()
+        time.sleep(0.05)
+    return copied - before, began, ended
 
 
 def measure(folder, rate, size, keys):
@@ -105,8 +111,8 @@ def measure(folder, rate, size, keys):
         for name, phase in (("repair", repair), ("rebalance", rebalance)):
             written, read = dd(folder, True), dd(folder, False)
             quiet = []
-            for _ in range(3):
-                reads = Reads(cluster, size, keys, 3)
+            for _ in range(9):
+                reads = Reads(cluster, size, keys, 1)
                 reads.run()
                 quiet.append(p99(reads.found))
             copied, seconds, busy = beside_reads(cluster, size, keys, lambda p=phase: p(cluster))

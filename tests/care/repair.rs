@@ -98,10 +98,10 @@ async fn what_cannot_be_healed_where_it_is_gets_a_copy_elsewhere() {
         ..zones(3, 2)
     };
     let mut cluster = Cluster::start("unhealed", scrubbed).await;
-    store(&cluster, 6).await;
+    store(&cluster, 20).await;
     tamper.arm(Fault { call: Call::Write, at: 1, action: Action::FailFromThen(Errno::IO) });
     let rotten =
-        (0..6).find(|n| rot::flip(cluster.volume_folder(0), &bytes(*n), 50_000)).expect("a value is there");
+        (0..20).find(|n| rot::flip(cluster.volume_folder(0), &bytes(*n), 50_000)).expect("a value is there");
     let id = cluster.ids[0];
     tests::eventually(PAID, "another volume has the value", async || {
         let explained: Explanation = cluster.told(&["explain", &format!("data/{rotten}")]).await;
@@ -121,5 +121,5 @@ async fn what_cannot_be_healed_where_it_is_gets_a_copy_elsewhere() {
     cluster.volumes[0].kill().await;
     cluster.volumes[0].restart().await.unwrap();
     cluster.settled().await;
-    settled(cluster, 6, 2).await;
+    settled(cluster, 20, 2).await;
 }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::arrival::{ArrivalError, restore};
 use crate::copies::{Copies, NoCopies};
 use crate::server::Volume;
-use crate::store::{ReadError, Upload, WriteError};
+use crate::store::{ReadError, Throttle, Upload, WriteError};
 use crate::supply::{Asker, Supply};
 
 /// What is bad, and what was done about it.
@@ -195,6 +195,17 @@ impl Healer {
         Some(blob)
     }
 
+    /// Whether healing it has not failed before.
+    fn is_new(&self, blob: BlobId) -> bool {
+        self.state().bad.get(&blob).is_some_and(|bad| !bad.failed)
+    }
+
+    /// It is good after all.
+    fn forget(&self, blob: BlobId) {
+        self.state().bad.remove(&blob);
+        tracing::info!(%blob, "a record that could not be read is good");
+    }
+
     fn ended(&self, blob: BlobId, outcome: &Result<(), HealError>) {
         match outcome {
             Ok(()) => {
@@ -274,7 +285,18 @@ impl Worker for Healing {
         let volume = &self.0;
         let Some(blob) = volume.healer.next(volume.config.clock.now()) else { return Progress::Idle };
         let outcome = heal(volume, blob).await;
-        volume.healer.ended(blob, &outcome);
+        // A disk that fails for a moment spoils nothing but what was read then.
+        let passed = match &outcome {
+            Err(error) if error.is_of_this_disk() && volume.healer.is_new(blob) => {
+                volume.store.verify(blob, &Throttle::new(0)).await.is_ok()
+            }
+            _ => false,
+        };
+        if passed {
+            volume.healer.forget(blob);
+        } else {
+            volume.healer.ended(blob, &outcome);
+        }
         Progress::More
     }
 }

@@ -95,7 +95,13 @@ async fn copy(master: &Master, volume: VolumeId, held: &Held) -> ExplainedCopy {
     let answer: Result<LookResponse, _> = master.peers.call(&copy.address, LOOK, &question).await;
     match answer.map(|answer| answer.places.first().copied().flatten()) {
         Ok(Some(place)) => {
-            copy.trouble = place.bad.then(|| "it is damaged and being healed".into());
+            let here = master.cluster.topology().counts_for(volume, held.blob);
+            let trouble = if here {
+                "it is damaged and being healed"
+            } else {
+                "it is damaged, and its volume cannot heal it"
+            };
+            copy.trouble = place.bad.then(|| trouble.into());
             copy.place = Some(place);
         }
         Ok(None) => copy.trouble = Some("its volume does not have it".into()),

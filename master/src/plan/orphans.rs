@@ -25,7 +25,7 @@ pub struct Strays {
 
 /// Judges records on `volume` that the tables did not name a moment ago. Both clocks must say that one is older than `grace`, the
 /// volume's for the record and ours for the blob's id, so that one that jumps ahead costs nothing. After a rebuild older
-/// blobs stay: a volume that was not asked then may hold the only copies of values that nobody knows of. A record of a blob that is
+/// blobs that nothing refers to stay: a volume that was not asked then may hold the only copies of values that nobody knows of. A record of a blob that is
 /// named on other volumes goes only when as many of those as are wanted are up and were compared; else it is needed.
 ///
 /// # Errors
@@ -42,43 +42,57 @@ pub fn choose(
     for entry in extra {
         let blob = entry.blob;
         let expected = replica::is_referenced(tree, volume, blob)? || tables.arriving(blob, volume)?;
-        if expected || tables.reclaiming(volume, blob)? || gap.is_some_and(|gap| gap.covers(blob)) {
+        if expected || tables.reclaiming(volume, blob)? {
             continue;
         }
         let old = Duration::from_millis(entry.age_ms) > grace && now.since(blob.created()) > grace;
-        let spot = match unsettled::read(tree, blob)? {
-            Some(spot) => Some(spot),
+        let named = match unsettled::read(tree, blob)? {
+            Some(spot) => Named::Needed(spot),
             None => named_elsewhere(tree, topology, &mut finder, blob)?,
         };
-        match spot {
-            Some(spot) => strays.needed.push((blob, spot)),
-            None if old => strays.orphans.push(*entry),
-            None => strays.young.push(*entry),
+        match named {
+            Named::Needed(spot) => strays.needed.push((blob, spot)),
+            Named::Nowhere if gap.is_some_and(|gap| gap.covers(blob)) => {}
+            _ if old => strays.orphans.push(*entry),
+            _ => strays.young.push(*entry),
         }
     }
     Ok(strays)
 }
 
-/// Where a blob is named whose copies are named on other volumes, too few of which are up and compared.
+/// Whether other volumes are named for a blob.
+enum Named {
+    /// Nothing refers to it.
+    Nowhere,
+    /// As many of them as are wanted are up and were compared.
+    Enough,
+    /// Too few are; this is where it is named.
+    Needed(Spot),
+}
+
 fn named_elsewhere(
     tree: &sled::Tree,
     topology: &Topology,
     finder: &mut Finder,
     blob: BlobId,
-) -> Result<Option<Spot>, TableError> {
+) -> Result<Named, TableError> {
     for (other, _) in topology.seats() {
         let Some(key) = replica::read(tree, other, blob)? else { continue };
         let Some(spot) = finder.spot(tree, &key, blob)? else { continue };
         let Some(held) = held(tree, blob, &spot)? else { continue };
         let kept = held.replicas.iter().filter(|v| topology.keeps_of(**v, blob)).count();
-        return Ok(Some(spot).filter(|_| kept < held.wanted));
+        return Ok(if kept < held.wanted { Named::Needed(spot) } else { Named::Enough });
     }
-    Ok(None)
+    Ok(Named::Nowhere)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::topology::{Condition, Seat};
+    use crate::tables::object::{Blob, Object};
+    use shared::attributes::Attributes;
+    use shared::digest::Digest;
 
     #[test]
     fn only_old_and_unreferenced_ones_go() {
@@ -115,5 +129,46 @@ mod tests {
             vec![entry(2, 99_999)],
             "what was written when nothing is known of stays"
         );
+    }
+
+    #[test]
+    fn what_is_named_elsewhere_is_known_whatever_is_not() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let volume = |n| VolumeId::from_bytes([n; 16]);
+        let at = |secs| Timestamp::from_unix_ms(1 << 40).after(Duration::from_secs(secs));
+        let (blob, key) = (BlobId::next(None, at(0), [1; 10]), "k".parse().unwrap());
+        let mut tables = Tables::new(&db);
+        let replicas = vec![volume(2), volume(3)];
+        let object = Object {
+            generation: blob,
+            size: 9,
+            digest: Digest::of(b""),
+            content_type: None,
+            metadata: vec![],
+            wanted: 2,
+            blobs: vec![Blob { id: blob, length: 9, replicas: replicas.clone() }],
+            attributes: Attributes::default(),
+            parts: None,
+        };
+        tables.put_object(&key, &object);
+        replicas.iter().for_each(|v| tables.put_replica(*v, blob, &key));
+        tables.put_gap(&meta::Gap { after: None, until: at(5) });
+        db.apply_batch(tables.into_batch()).unwrap();
+        let seat = |compared| Seat {
+            zone: None,
+            condition: Condition::Up,
+            compared,
+            capacity_bytes: 9,
+            available_bytes: 9,
+            live_bytes: 9,
+        };
+        let extra = [InventoryEntry { blob, length: 9, age_ms: 99_999 }];
+        let chosen = |compared| {
+            let topology = Topology::new([(volume(2), seat(true)), (volume(3), seat(compared))]);
+            choose(&db, volume(1), &topology, &extra, (Duration::from_secs(10), at(99))).unwrap()
+        };
+        // Moved away, and left over; but as long as it is not sure that the others have it, it stays.
+        assert_eq!(chosen(true).orphans, extra);
+        assert_eq!(chosen(false).needed, vec![(blob, Spot::object(&key))]);
     }
 }

@@ -82,7 +82,7 @@ impl Balance {
     /// and only when that brings both nearer to where they should be. The balance is as if it had.
     pub fn take(&mut self, from: VolumeId, held: &Held, topology: &Topology) -> Option<VolumeId> {
         let settled = held.replicas.len() == held.wanted && held.arriving.is_empty();
-        if !settled || !held.replicas.iter().all(|v| topology.keeps(*v)) {
+        if !settled || !held.replicas.iter().all(|v| topology.keeps_of(*v, held.blob)) {
             return None;
         }
         // A move of more than twice what is left would only turn it round.

@@ -85,20 +85,24 @@ pub fn judge(key: &Key, held: &Held, topology: &Topology) -> Verdict {
 
 fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
     // What was begun is brought to its end, even where nobody else has it: it may be there already. A volume that has gone
-    // meanwhile is not waited for.
-    let begun = held.arriving.iter().find(|v| topology.condition(**v) == Condition::Up);
+    // meanwhile, or cannot take it any more, is not waited for.
+    let given = held.replicas.iter().any(|v| topology.gives(*v));
+    let has_room =
+        |v: VolumeId| topology.seat(v).is_some_and(|seat| seat.available_bytes >= room(held.length));
+    let begun = held.arriving.iter().find(|v| topology.takes(**v, held.blob) && (has_room(**v) || !given));
     if let Some(to) = begun {
         return Verdict::Copy { to: *to, live };
     }
-    if !held.replicas.iter().any(|v| topology.gives(*v)) {
+    if !given {
         return Verdict::Stuck(Stuck::NoSource);
     }
     let mut taken = held.replicas.clone();
     // Copies that count no more do not crowd a zone, but their volumes have the blob.
     taken.extend(&held.arriving);
-    match topology.destination(key, room(held.length), &taken, &held.barred) {
+    let place = (key, held.blob);
+    match topology.destination(place, room(held.length), &taken, &held.barred) {
         Some(to) => Verdict::Copy { to, live },
-        None if topology.destination(key, room(held.length), &taken, &[]).is_some() => {
+        None if topology.destination(place, room(held.length), &taken, &[]).is_some() => {
             Verdict::Stuck(Stuck::Deleting)
         }
         None => Verdict::Stuck(Stuck::NoDestination),

@@ -129,6 +129,11 @@ impl Topology {
         self.counts(volume) && !self.bad.contains(&(volume, blob))
     }
 
+    /// Whether it takes in a copy of this blob.
+    pub fn takes(&self, volume: VolumeId, blob: BlobId) -> bool {
+        self.condition(volume) == Condition::Up && !self.bad.contains(&(volume, blob))
+    }
+
     /// Whether its copies can be had now.
     pub fn gives(&self, volume: VolumeId) -> bool {
         matches!(self.condition(volume), Condition::Up | Condition::Serving | Condition::Leaving { up: true })
@@ -145,20 +150,20 @@ impl Topology {
         self.keeps(volume) && !self.bad.contains(&(volume, blob))
     }
 
-    /// The volume that is to take in one more copy of a blob of `key`, where `held` have or get one and `barred` must not: in a
+    /// The volume that is to take in one more copy of `blob`, one of `key`, where `held` have or get one and `barred` must not: in a
     /// zone with as few of those that count as can be, and there the first of the ring.
     pub fn destination(
         &self,
-        key: &Key,
+        (key, blob): (&Key, BlobId),
         bytes: u64,
         held: &[VolumeId],
         barred: &[VolumeId],
     ) -> Option<VolumeId> {
         let fits = |id: VolumeId, seat: &Seat| {
             let free = !held.contains(&id) && !barred.contains(&id);
-            free && seat.condition == Condition::Up && seat.available_bytes >= bytes
+            free && self.takes(id, blob) && seat.available_bytes >= bytes
         };
-        let counted: Vec<_> = held.iter().filter(|v| self.counts(**v)).collect();
+        let counted: Vec<_> = held.iter().filter(|v| self.counts_for(**v, blob)).collect();
         let in_zone = |zone: Option<&Zone>| counted.iter().filter(|v| self.zone(***v) == zone).count();
         let usable = self.seats().filter(|(id, seat)| fits(*id, seat));
         let fewest = usable.map(|(_, seat)| in_zone(seat.zone.as_ref())).min()?;

@@ -85,6 +85,9 @@ pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
         for other in &volumes {
             if is_referenced(tree, other.volume, blob)? {
                 let mut tables = Tables::new(tree);
+                let mut progress = tables.progress()?;
+                progress.reclaim_pending -= 1;
+                tables.put_progress(&progress);
                 tables.remove_reclaim(volume, blob);
                 tree.apply_batch(tables.into_batch())?;
                 break;
@@ -135,6 +138,7 @@ impl Tables<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::meta::{self, Progress};
     use crate::tables::volume::VolumeRecord;
 
     #[test]
@@ -159,9 +163,11 @@ mod tests {
         tables.put_reclaim(volume(1), id(2), 9);
         tables.put_reclaim(volume(1), id(3), 9);
         tables.put_reclaim(volume(2), id(3), 9);
+        tables.put_progress(&Progress { reclaim_pending: 4, ..Progress::default() });
         db.apply_batch(tables.into_batch()).unwrap();
         forget_moved(&db).unwrap();
         assert_eq!(page(&db, volume(1), 9).unwrap(), [id(2), id(3)]);
         assert_eq!(page(&db, volume(2), 9).unwrap(), [id(3)]);
+        assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 3);
     }
 }

@@ -1,7 +1,7 @@
 //! Has each volume's inventory compared with the tables, at once when it is new or back, else now and then; and forgets what
 //! is not needed any more to tell a late commit from a good one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::strays::{Seen, look};
 use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::state::command::Command;
-use crate::tables::reclaim::graves;
+use crate::tables::reclaim::{self, graves};
 use crate::tables::tombstone::forgettable;
 
 /// Inventories are not compared more often than this ...
@@ -23,6 +23,9 @@ const ORPHAN_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// ... at least so often, and as often as the grace makes sense.
 const ORPHAN_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
+/// A volume that is back deletes what was deleted meanwhile before it is compared, unless that takes longer: what it still had of
+/// that would be a difference in every range.
+const DELETING_MAX: Duration = Duration::from_secs(30);
 /// A volume that could not be compared is asked again after so long.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,8 @@ pub struct Orphans {
     looked: Option<Instant>,
     /// Volumes that could not be compared a moment ago.
     failed: HashMap<VolumeId, Instant>,
+    /// Volumes that are new or back and still delete what they were told to: since when.
+    deleting: HashMap<VolumeId, Instant>,
     /// When deleted keys were last looked through.
     forgot: Option<Timestamp>,
 }
@@ -41,7 +46,8 @@ pub struct Orphans {
 impl Orphans {
     /// Looks at once.
     pub fn new(master: Arc<Master>) -> Self {
-        Self { master, seen: Seen::default(), looked: None, failed: HashMap::new(), forgot: None }
+        let (failed, deleting) = (HashMap::new(), HashMap::new());
+        Self { master, seen: Seen::default(), looked: None, failed, deleting, forgot: None }
     }
 
     /// Forgets what was reclaimed so long ago that no commit can come for it again. True when there may be more of it.
@@ -90,6 +96,13 @@ impl Orphans {
         }
     }
 
+    /// Whether a volume has not deleted yet what it was told to, and not for long.
+    fn is_deleting(&mut self, volume: VolumeId) -> bool {
+        let listed = reclaim::page(&self.master.database.tree(), volume, 1);
+        let since = self.deleting.entry(volume).or_insert_with(Instant::now);
+        listed.is_ok_and(|blobs| !blobs.is_empty()) && since.elapsed() < DELETING_MAX
+    }
+
     /// Compares a volume with the tables, and deals with what is different. Whether that came to its end.
     async fn compare(&mut self, volume: &Reachable) -> bool {
         let mut report = OrphansReport::default();
@@ -128,8 +141,13 @@ impl Worker for Orphans {
         }
         // What is new or back counts only when it was compared.
         self.failed.retain(|_, at| at.elapsed() < RETRY);
-        for volume in self.master.cluster.to_compare() {
-            if !self.failed.contains_key(&volume.volume) {
+        let new = self.master.cluster.to_compare();
+        self.deleting.retain(|volume, _| new.iter().any(|v| v.volume == *volume));
+        let mut waits = HashSet::new();
+        for volume in new {
+            if self.is_deleting(volume.volume) {
+                waits.insert(volume.volume);
+            } else if !self.failed.contains_key(&volume.volume) {
                 self.compare(&volume).await;
             }
         }
@@ -141,7 +159,9 @@ impl Worker for Orphans {
         }
         self.seen.turn();
         for volume in self.master.cluster.all_alive() {
-            self.compare(&volume).await;
+            if !waits.contains(&volume.volume) {
+                self.compare(&volume).await;
+            }
         }
         self.looked = Some(Instant::now());
         Progress::Idle

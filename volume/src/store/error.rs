@@ -55,8 +55,7 @@ pub enum WriteError {
         /// Which.
         blob: BlobId,
     },
-    /// The bytes that were to replace a record do not have its digest, or did not come back from the disk as they
-    /// were written: the old record stays.
+    /// The bytes that were to replace a record do not have its digest: the old record stays.
     #[error("the new record of blob {blob} does not hold the bytes of the old one")]
     OtherBytes {
         /// Which.

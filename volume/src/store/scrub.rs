@@ -11,7 +11,7 @@
 //! ```
 //! It is replaced by rename and not synced: when it is lost, segments are verified sooner than they need be.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,6 +57,8 @@ pub struct Scrubbed {
 pub(super) struct Scrub {
     /// When the last finished pass over a segment began.
     verified: BTreeMap<SegmentNumber, Timestamp>,
+    /// Those of them of which something was bad.
+    spoilt: BTreeSet<SegmentNumber>,
     pass: Option<Pass>,
     saved: Option<Timestamp>,
 }
@@ -70,6 +72,8 @@ struct Pass {
     next: u64,
     /// What lived there when the pass began, or went on after a restart; none before it was listed.
     left: Option<VecDeque<(u64, BlobId)>>,
+    /// Something of it is bad: after a restart, which forgets what, it is verified again.
+    bad: bool,
 }
 
 impl Store {
@@ -87,7 +91,10 @@ impl Store {
                 }
                 // Deleted or rewritten meanwhile.
                 Err(ReadError::NotFound { .. }) => {}
-                Err(bad) => return Some(Scrubbed { blob, bytes: 0, bad: Some(bad) }),
+                Err(bad) => {
+                    lock(&self.0.scrub).pass.iter_mut().for_each(|pass| pass.bad = true);
+                    return Some(Scrubbed { blob, bytes: 0, bad: Some(bad) });
+                }
             }
         }
     }
@@ -142,7 +149,7 @@ impl Inner {
         loop {
             if scrub.pass.is_none() {
                 let segment = self.longest_unverified(&scrub, now, every)?;
-                scrub.pass = Some(Pass { segment, began: now, next: 0, left: None });
+                scrub.pass = Some(Pass { segment, began: now, next: 0, left: None, bad: false });
             }
             let pass = scrub.pass.as_mut()?;
             if pass.left.is_none() {
@@ -155,9 +162,14 @@ impl Inner {
                 self.save_now_and_then(&mut scrub, now);
                 return Some(blob);
             }
-            let (segment, began) = (pass.segment, pass.began);
+            let (segment, began, bad) = (pass.segment, pass.began, pass.bad);
             scrub.pass = None;
             scrub.verified.insert(segment, began);
+            if bad {
+                scrub.spoilt.insert(segment);
+            } else {
+                scrub.spoilt.remove(&segment);
+            }
             self.forget_gone(&mut scrub);
             self.save(&mut scrub, now);
         }
@@ -197,6 +209,7 @@ impl Inner {
     fn forget_gone(&self, scrub: &mut Scrub) {
         let catalog = lock(&self.catalog);
         scrub.verified.retain(|number, _| catalog.segment(*number).is_some());
+        scrub.spoilt.retain(|number| catalog.segment(*number).is_some());
     }
 
     fn save_now_and_then(&self, scrub: &mut Scrub, now: Timestamp) {
@@ -267,12 +280,17 @@ impl Scrub {
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
-        out.extend(u32::try_from(self.verified.len()).unwrap_or(u32::MAX).to_le_bytes());
-        for (number, verified) in &self.verified {
+        let verified: Vec<_> = self.verified.iter().filter(|(n, _)| !self.spoilt.contains(n)).collect();
+        out.extend(u32::try_from(verified.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for (number, verified) in verified {
             out.extend(u64::from(number.0).to_le_bytes());
             out.extend(verified.unix_ms().to_le_bytes());
         }
-        let pass = self.pass.as_ref().map(|p| [u64::from(p.segment.0), p.began.unix_ms(), p.next]);
+        let pass = self
+            .pass
+            .as_ref()
+            .filter(|p| !p.bad)
+            .map(|p| [u64::from(p.segment.0), p.began.unix_ms(), p.next]);
         pass.unwrap_or([u64::MAX, 0, 0]).iter().for_each(|n| out.extend(n.to_le_bytes()));
         let sum = crc(&out);
         out.extend(sum.to_le_bytes());
@@ -296,8 +314,9 @@ impl Scrub {
             began,
             next: u64_at(body, at + 16),
             left: None,
+            bad: false,
         });
-        Some(Self { verified, pass, saved: None })
+        Some(Self { verified, pass, ..Self::default() })
     }
 }
 
@@ -308,9 +327,9 @@ mod tests {
     #[test]
     fn what_is_written_down_is_read_again_and_nothing_else_is() {
         let at = Timestamp::from_unix_ms;
-        let pass = Pass { segment: SegmentNumber(7), began: at(1234), next: 8192, left: None };
+        let pass = Pass { segment: SegmentNumber(7), began: at(1234), next: 8192, left: None, bad: false };
         let verified = [(SegmentNumber(1), at(10)), (SegmentNumber(9), at(u64::MAX))].into();
-        for scrub in [Scrub::default(), Scrub { verified, pass: Some(pass), saved: None }] {
+        for scrub in [Scrub::default(), Scrub { verified, pass: Some(pass), ..Scrub::default() }] {
             let bytes = scrub.encode();
             assert_eq!(Scrub::decode(&bytes), Some(scrub));
             for cut in 0..bytes.len() {

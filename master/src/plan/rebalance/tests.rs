@@ -125,7 +125,9 @@ proptest! {
         // Beside one that holds a copy of almost everything, a single move may not help where two would.
         let near = if free.len() == world.seats.len() { 0.05 } else { 0.1 };
         for seat in free {
-            prop_assert!((seat.fullness() - mean).abs() <= near * mean, "{} beside {mean}", seat.fullness());
+            // Where little is stored a few values are more than that, and not a hundredth of the room.
+            let near = f64::max(near * mean, 0.01);
+            prop_assert!((seat.fullness() - mean).abs() <= near, "{} beside {mean}", seat.fullness());
         }
         prop_assert!(moved <= planned + planned / 20 + 16 * MIB, "{moved} moved, {planned} planned");
     }

@@ -63,6 +63,17 @@ fn worlds() -> impl Strategy<Value = World> {
     })
 }
 
+/// No other volume that takes it in is in a zone with fewer copies that are good, or on their way.
+fn spread(topology: &Topology, held: &Held, to: VolumeId) -> bool {
+    let good = |v: &&VolumeId| topology.counts_for(**v, held.blob);
+    let named = || held.replicas.iter().chain(&held.arriving).filter(good);
+    let copies = |zone| named().filter(|v| topology.zone(**v) == zone).count();
+    let taken =
+        |v: &VolumeId| held.replicas.contains(v) || held.arriving.contains(v) || held.barred.contains(v);
+    let free = topology.seats().map(|(v, _)| v).filter(|v| topology.takes(*v, held.blob) && !taken(v));
+    free.map(|v| copies(topology.zone(v))).min() == Some(copies(topology.zone(to)))
+}
+
 fn carry_out(held: &mut Held, verdict: &Verdict) {
     match verdict {
         Verdict::Copy { to, .. } => {
@@ -98,6 +109,7 @@ proptest! {
                 prop_assert_eq!(topology.condition(*to), Condition::Up);
                 prop_assert!(*live < held.wanted || held.arriving.contains(to));
                 prop_assert!(!held.barred.contains(to), "it would be deleted as soon as it is there");
+                prop_assert!(held.arriving.contains(to) || spread(&topology, &held, *to), "it joins a zone that has one");
             }
             carry_out(&mut held, &verdict);
             prop_assert!(keepers(&held) >= began.min(held.wanted), "below what was there and wanted");
@@ -116,8 +128,8 @@ proptest! {
             }
             Some(Verdict::Stuck(Stuck::NoSource)) => prop_assert!(!held.replicas.iter().any(|v| topology.gives(*v))),
             Some(Verdict::Stuck(why @ (Stuck::NoDestination | Stuck::Deleting))) => {
-                let free = |(id, seat): &(VolumeId, &Seat)| {
-                    seat.condition == Condition::Up && !held.replicas.contains(id) && !held.arriving.contains(id)
+                let free = |(id, _): &(VolumeId, &Seat)| {
+                    topology.takes(*id, blob) && !held.replicas.contains(id) && !held.arriving.contains(id)
                 };
                 let free: Vec<_> = topology.seats().filter(free).map(|(id, _)| id).collect();
                 prop_assert!(free.iter().all(|id| held.barred.contains(id)));
@@ -164,6 +176,34 @@ fn copies_go_where_the_zone_has_none() {
     let topology = seats(&[(Up, "a"), (Up, "b"), (Up, "a"), (Up, "a"), (Up, "b")]);
     let verdict = judge(&key, &blob(2, &[0, 1, 4]), &topology);
     assert_eq!(verdict, Verdict::Drop { from: volume(4), keep: vec![volume(0), volume(1)] });
+}
+
+#[test]
+fn a_copy_that_was_begun_on_a_volume_without_room_goes_elsewhere() {
+    use Condition::Up;
+    let key = Key::new("k").unwrap();
+    let mut topology = seats(&[(Up, "a"), (Up, "b"), (Up, "c")]);
+    let mut held = Held { arriving: vec![volume(1)], ..blob(2, &[0]) };
+    assert_eq!(judge(&key, &held, &topology), Verdict::Copy { to: volume(1), live: 1 });
+    topology.seats.get_mut(&volume(1)).unwrap().available_bytes = 1;
+    assert_eq!(judge(&key, &held, &topology), Verdict::Copy { to: volume(2), live: 1 });
+    held.replicas.push(volume(2));
+    assert_eq!(judge(&key, &held, &topology), Verdict::Forgo { to: volume(1) });
+    // Where nobody else has it, it may be there.
+    held.replicas.clear();
+    assert_eq!(judge(&key, &held, &topology), Verdict::Copy { to: volume(1), live: 0 });
+}
+
+#[test]
+fn a_bad_copy_does_not_keep_others_from_its_zone() {
+    use Condition::Up;
+    let topology = seats(&[(Up, "a"), (Up, "b"), (Up, "a"), (Up, "b"), (Up, "b"), (Up, "b")]);
+    let held = blob(2, &[0, 1]);
+    let topology = topology.with_bad([(volume(0), held.blob)]);
+    let key = Key::new("k").unwrap();
+    assert_eq!(judge(&key, &held, &topology), Verdict::Copy { to: volume(2), live: 1 });
+    let verdict = judge(&key, &blob(2, &[0, 1, 2]), &topology);
+    assert_eq!(verdict, Verdict::Drop { from: volume(0), keep: vec![volume(1), volume(2)] });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Nothing here may succeed after a write or sync of the same segment failed. A record that takes another's
 //! place is read back from the disk before its trailer makes it one, and the old one is deleted last.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -174,7 +175,9 @@ impl Last {
             let pages = want.next_multiple_of(PAGE_BYTES);
             let read = segment.file.read_disk_at(&mut memory[..pages], body + at)?;
             if read < want || bad_block(&memory[..want], &whole.blocks[block..]).is_some() {
-                return Err(WriteError::OtherBytes { blob: self.blob });
+                // What was given to it is known to be good.
+                let what = "the disk does not give back what was written";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
             }
             at += want as u64;
             block += want.div_ceil(BLOCK_BYTES);
