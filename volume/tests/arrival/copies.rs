@@ -258,5 +258,7 @@ async fn a_record_that_is_lost_is_healed_by_a_stream_too() {
     let healed = async { while site.look(&to, &[first]).await[0].is_none() {} };
     within(healed).await;
     assert!(site.get(&to, first).await == value);
-    assert!(asked.offsets.lock().unwrap().ends_with(&[0, 2 * MIB]), "{:?}", asked.offsets);
+    // The reader, of which nobody hears any more, may ask in between.
+    let resumed = asked.offsets.lock().unwrap().windows(2).any(|pair| pair == [0, 2 * MIB]);
+    assert!(resumed, "{:?}", asked.offsets);
 }
