@@ -43,7 +43,7 @@ pub(super) async fn explain(
         next.push(say(&judge_now(&tree, &key, &mut held, &topology)?));
         let mut copies = Vec::new();
         for volume in &held.replicas {
-            copies.push(copy(master, *volume, &held).await);
+            copies.push(copy(master, *volume, &held, &topology).await);
         }
         let part = spot.part.map(|(_, number)| number);
         blobs.push(ExplainedBlob { blob, part, length: held.length, copies });
@@ -83,7 +83,7 @@ async fn spots(
     Ok(spots)
 }
 
-async fn copy(master: &Master, volume: VolumeId, held: &Held) -> ExplainedCopy {
+async fn copy(master: &Master, volume: VolumeId, held: &Held, topology: &Topology) -> ExplainedCopy {
     let state = master.cluster.state_of(volume).unwrap_or(VolumeState::Down);
     let address = master.cluster.address_of(volume).unwrap_or_default();
     let mut copy = ExplainedCopy { volume, address, state, place: None, trouble: None };
@@ -95,8 +95,7 @@ async fn copy(master: &Master, volume: VolumeId, held: &Held) -> ExplainedCopy {
     let answer: Result<LookResponse, _> = master.peers.call(&copy.address, LOOK, &question).await;
     match answer.map(|answer| answer.places.first().copied().flatten()) {
         Ok(Some(place)) => {
-            let here = master.cluster.topology().counts_for(volume, held.blob);
-            let trouble = if here {
+            let trouble = if topology.counts_for(volume, held.blob) {
                 "it is damaged and being healed"
             } else {
                 "it is damaged, and its volume cannot heal it"

@@ -25,8 +25,9 @@ pub struct Strays {
 
 /// Judges records on `volume` that the tables did not name a moment ago. Both clocks must say that one is older than `grace`, the
 /// volume's for the record and ours for the blob's id, so that one that jumps ahead costs nothing. After a rebuild older
-/// blobs that nothing refers to stay: a volume that was not asked then may hold the only copies of values that nobody knows of. A record of a blob that is
-/// named on other volumes goes only when as many of those as are wanted are up and were compared; else it is needed.
+/// blobs that nothing refers to stay: a volume that was not asked then may hold the only copies of values that nobody knows of.
+/// A record of a blob that is named on other volumes goes only when as many of those as are wanted are up and were compared; else it
+/// is needed.
 ///
 /// # Errors
 /// When the tables cannot be read.
