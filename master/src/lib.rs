@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
+use shared::http::signed::Calls;
 use shared::http::tls::scheme;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
@@ -118,14 +119,10 @@ pub async fn run(
         tokio::spawn(async move { probe_public_url(&http, &url).await })
     };
     let http_metrics = HttpMetrics::new(&metrics);
-    let desk = http::masters::Desk {
-        group: Arc::clone(&group),
-        peers: peers.clone(),
-        secret: config.secret.clone(),
-        clock: config.clock.clone(),
-    };
+    let desk = http::masters::Desk { group: Arc::clone(&group), peers: peers.clone() };
+    let calls = Calls::new(config.secret.clone(), config.clock.clone(), &metrics);
     let faces = Faces {
-        native: Arc::new(http::Face { desk, master: OnceLock::new(), metrics }),
+        native: Arc::new(http::Face { desk, calls, master: OnceLock::new(), metrics }),
         s3: Arc::new(s3::Face::default()),
     };
     let (native, by_s3) = (Arc::clone(&faces.native), Arc::clone(&faces.s3));

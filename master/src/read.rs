@@ -2,6 +2,8 @@
 //! through this master when the client asks. A replica that fails in the middle of a streamed answer
 //! is replaced by another, from the byte where it stopped.
 
+mod whole;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use futures_util::stream::unfold;
 use http::header::{HeaderMap, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use shared::call::ticket_proof;
 use shared::http::body::{self, Body, BodyFailure};
 use shared::http::entity::{Entity, Piece};
 use shared::ids::{BlobId, VolumeId};
@@ -19,6 +22,8 @@ use shared::limits::{CALL_TIMEOUT, HOPS_MAX};
 use shared::range::ByteRange;
 use shared::ticket::Operation;
 use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::routes::{NONCE_HEADER, PROOF_HEADER};
+use uuid::Uuid;
 
 use crate::cluster::Reachable;
 use crate::master::Master;
@@ -26,6 +31,7 @@ use crate::tables::TableError;
 use crate::tables::object::{self, Blob, Object};
 use crate::tables::upload::{self, PartRecord};
 use crate::write::redirect;
+use whole::Whole;
 
 /// The value of a key as its answers describe it.
 pub fn entity(object: &Object) -> Entity<'_> {
@@ -136,6 +142,10 @@ pub async fn streamed(
             Ok(body) => return Ok(plan.head.map(|()| body)),
             Err(Interrupted::Gone) => master.group.current().await?,
             Err(Interrupted::NoReplica(volumes)) => return Err(no_replica(volumes, key)),
+            Err(e @ Interrupted::Wrong(_)) => {
+                let hint = "nothing of it was sent; try again for another replica";
+                return Err(ErrorReply::new(ErrorCode::Unavailable, e.to_string(), hint).for_key(key));
+            }
             Err(Interrupted::Tables(e)) => return Err(ErrorReply::from(e).for_key(key)),
         }
     }
@@ -161,8 +171,9 @@ pub async fn open(
     object: Object,
     pieces: VecDeque<Piece>,
 ) -> Result<Body, Interrupted> {
-    let mut download =
-        Download { master: Arc::clone(master), key: key.clone(), object, pieces, open: None, parts: None };
+    let whole = Whole::of(&object, &pieces);
+    let master = Arc::clone(master);
+    let mut download = Download { master, key: key.clone(), object, pieces, open: None, parts: None, whole };
     let first = download.next().await?;
     let rest = unfold(Some(download), |state| async move {
         let mut download = state?;
@@ -185,6 +196,8 @@ struct Download {
     open: Option<Open>,
     /// Of a value in parts that no volume can read whole.
     parts: Option<Vec<Blob>>,
+    /// Of an answer that is all of a value.
+    whole: Option<Whole>,
 }
 
 /// A volume's answer under way: bytes `at..end` of the object are still to come from it.
@@ -206,6 +219,9 @@ pub enum Interrupted {
     /// None of so many volumes is alive, or can read it.
     #[error("no live replica can go on with the value")]
     NoReplica(usize),
+    /// A volume gave other bytes than were stored.
+    #[error("the bytes that came from {0} are not those of the value")]
+    Wrong(VolumeId),
     /// Where its parts are is not known.
     #[error(transparent)]
     Tables(#[from] TableError),
@@ -218,7 +234,11 @@ impl Download {
             if let Some(open) = &mut self.open {
                 let next = open.next().await;
                 if let Ok(Some(bytes)) = next {
-                    return Ok(Some(bytes));
+                    if self.whole.as_mut().is_none_or(|whole| whole.passes(&bytes)) {
+                        return Ok(Some(bytes));
+                    }
+                    tracing::error!(key = %self.key, volume = %open.volume, "bytes that are not those of the value were not passed on");
+                    return Err(Interrupted::Wrong(open.volume));
                 }
                 let (at, end, volume) = (open.at, open.end, open.volume);
                 let barren = next.is_err() || at == open.from;
@@ -317,12 +337,27 @@ impl Download {
 
     async fn ask(&self, blob: BlobId, replica: &Reachable, span: Span) -> Option<Response<Incoming>> {
         let target = self.master.target(&self.key, blob, 0, Operation::Read(replica.volume));
-        let mut request = Request::get(format!("{}{target}", replica.address));
+        let nonce = Uuid::new_v4().simple().to_string();
+        let mut request = Request::get(format!("{}{target}", replica.address)).header(NONCE_HEADER, &nonce);
         let (first, last) = (span.at - span.base, span.end - 1 - span.base);
         if let Some(range) = ByteRange::new(first, last, span.length).filter(|r| r.len() < span.length) {
             request = request.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
         }
-        self.master.peers.http().send_within(request.body(body::empty()).ok()?, CALL_TIMEOUT).await.ok()
+        let request = request.body(body::empty()).ok()?;
+        let answer = self.master.peers.http().send_within(request, CALL_TIMEOUT).await.ok()?;
+        if !answer.status().is_success() && answer.status() != StatusCode::TEMPORARY_REDIRECT {
+            return Some(answer);
+        }
+        let proof = ticket_proof(&self.master.config.secret, &nonce, &target, answer.status());
+        let given =
+            answer.headers().get(PROOF_HEADER).and_then(|v| blake3::Hash::from_hex(v.as_bytes()).ok());
+        // `blake3::Hash` compares in constant time.
+        if given == Some(proof) {
+            return Some(answer);
+        }
+        let (volume, address) = (replica.volume, &replica.address);
+        tracing::warn!(%volume, address, "an answer that is not of this cluster was not believed");
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a value gets in. What 201 promises is kept here and in `http/admin.rs` (commit): the client
+//! How a value gets in. What 201 promises is kept here (what streams through) and in `http/admin.rs` (what was redirected): the client
 //! hears of success only when the volumes' receipts say durable and the commit is synced.
 //!
 //! An upload is redirected only when the client has announced that it waits (`Expect:
@@ -19,15 +19,20 @@ use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::http::body::{self, Body, DeclaredLength};
+use shared::http::committed::committed;
 use shared::http::metadata::Described;
 use shared::key::Key;
 use shared::limits::BLOB_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::Stored;
 use shared::wire::routes::{BLAKE3_HEADER, LENGTH, REDIRECT, STREAM, query_value};
 
+use crate::http::objects;
 use crate::master::Master;
+use crate::state::command::{Command, Outcome};
 use crate::tables::object;
-use feed::{Frames, Granted, Source, Wanted, feed, grant};
+use feed::{Frames, Granted, Source, Wanted, grant};
+use store::{Durable, store_with};
 
 /// Headers of an upload that the volume judges, and the master only passes on.
 const DIGEST_HEADERS: [&str; 4] = [BLAKE3_HEADER, "content-md5", "content-digest", "repr-digest"];
@@ -132,17 +137,36 @@ fn check(
     Ok(Upload { key, method, headers, length, digest, condition, hops })
 }
 
-/// Streams the body through this master; the first volume commits it and says what becomes of it.
+/// Streams the body through this master, which commits it on receipts that it has checked: what a volume says of the commit
+/// would not have to be true.
 async fn stream(master: &Arc<Master>, upload: Upload, body: Incoming) -> Result<Response<Body>, ErrorReply> {
-    master.metrics.uploads_streamed.inc();
-    let mut source = Source::new(Frames::Client(body));
-    let (method, headers) = (upload.method.clone(), forwarded(&upload.headers));
-    let outcome = feed(master, &upload.wanted(), &method, &headers, &mut source).await;
-    let outcome = outcome.map(|(_, answer)| answer.into_response());
-    if outcome.as_ref().map_or(true, |r| !r.status().is_success()) {
-        source.drain();
-    }
-    outcome.map_err(|e| e.for_key(&upload.key))
+    let source = Source::new(Frames::Client(body));
+    let durable = store_with(master, &upload.wanted(), forwarded(&upload.headers), source).await?;
+    // From here on the client may go: what is durable is brought to its commit.
+    let master = Arc::clone(master);
+    let ended = tokio::spawn(async move { finish(&master, &upload, &durable).await });
+    ended.await.unwrap_or_else(|_| Err(objects::damaged()))
+}
+
+/// Makes what is durable the value of its key.
+async fn finish(master: &Master, upload: &Upload, durable: &Durable) -> Result<Response<Body>, ErrorReply> {
+    let described = Described::from_headers(&upload.headers).unwrap_or_default();
+    let commit = durable.commit(&upload.wanted(), &described);
+    let outcome = master.change(Command::Commit(commit)).await;
+    let outcome = outcome.map_err(|e| ErrorReply::from(e).for_key(&upload.key))?;
+    let Outcome::Commit(outcome, replicas) = outcome else {
+        return Err(objects::damaged().for_key(&upload.key));
+    };
+    let told = Stored {
+        key: upload.key.clone(),
+        size: durable.proof.length,
+        blake3: durable.proof.digest,
+        generation: durable.blob,
+        replicas,
+        wanted: usize::from(durable.wanted),
+    };
+    let needed = usize::from(durable.min_replicas);
+    committed(outcome, told, needed, (&upload.method, &upload.headers))
 }
 
 impl Upload {

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod attributes;
+pub mod call;
 pub mod clock;
 pub mod condition;
 pub mod descriptors;

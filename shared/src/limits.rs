@@ -175,6 +175,14 @@ pub const TICKET_MEMORY: Duration =
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 /// A signed internal call is good for this long, either way.
 pub const CALL_LIFETIME: Duration = Duration::from_secs(120);
+/// A server takes calls under one name for this long, and under the one before for as long again: so long it remembers each.
+pub const RECIPIENT_LIFETIME: Duration = Duration::from_secs(120);
+/// Calls that are remembered for one name; after as many a server takes a new one earlier. About 2 MiB.
+pub const CALLS_REMEMBERED: usize = 1 << 16;
+/// Peers whose names are remembered.
+pub const RECIPIENTS_MAX: usize = 4096;
+/// Refused calls are logged at most this often, with how many there were.
+pub const REFUSED_CALLS_LOGGED: Duration = Duration::from_secs(10);
 /// Master to volume and back: after so many a client is told 503 rather than sent round again.
 pub const HOPS_MAX: u8 = 8;
 /// Longest ticket in a URL, in characters.

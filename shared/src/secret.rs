@@ -13,15 +13,13 @@ use std::path::{Path, PathBuf};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
-use crate::clock::Timestamp;
-use crate::limits::CALL_LIFETIME;
-
 /// 32 bytes that every server of a cluster holds.
 #[derive(Clone)]
 pub struct ClusterSecret {
     ticket: [u8; 32],
     receipt: [u8; 32],
     call: [u8; 32],
+    answer: [u8; 32],
     seal: [u8; 32],
 }
 
@@ -37,6 +35,8 @@ pub enum Purpose {
     Receipt,
     /// A call between servers.
     Call,
+    /// The answer to a call, or the head of an answer to a ticket.
+    Answer,
 }
 
 /// The secret's file could not be used.
@@ -64,17 +64,6 @@ pub enum SecretError {
     NoHome,
 }
 
-/// A signed call was refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SignatureError {
-    /// No signature, or not in the form of one.
-    #[error("the call carries no valid signature of this cluster")]
-    Invalid,
-    /// Too old, or from the future: clocks differ, or it is a replay.
-    #[error("the call's signature has expired or the clocks of the two servers differ too much")]
-    Expired,
-}
-
 /// What was sealed cannot be opened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("it is damaged, or was sealed for something else or with another cluster's secret")]
@@ -88,6 +77,7 @@ impl ClusterSecret {
             ticket: derive("barge 2026-11 ticket"),
             receipt: derive("barge 2026-11 receipt"),
             call: derive("barge 2026-11 call"),
+            answer: derive("barge 2026-11 answer"),
             seal: derive("barge 2026-11 seal"),
         }
     }
@@ -170,6 +160,7 @@ impl ClusterSecret {
             Purpose::Ticket => &self.ticket,
             Purpose::Receipt => &self.receipt,
             Purpose::Call => &self.call,
+            Purpose::Answer => &self.answer,
         }
     }
 
@@ -203,44 +194,6 @@ impl ClusterSecret {
             .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: purpose })
             .map_err(|_| UnsealError)
     }
-
-    /// The value of the `Barge-Signature` header of a call between servers: `time.digest of the body.MAC`. The MAC can be
-    /// checked before a byte of the body is read.
-    pub fn sign_call(&self, method: &str, target: &str, body: &[u8], now: Timestamp) -> String {
-        let (ms, digest) = (now.unix_ms(), blake3::hash(body));
-        format!("{ms}.{}.{}", digest.to_hex(), self.call_mac(method, target, &digest, ms).to_hex())
-    }
-
-    /// Checks a `Barge-Signature`, and gives the BLAKE3 that the body must have.
-    ///
-    /// # Errors
-    /// When it is missing, altered, made with another secret, or out of its time.
-    pub fn check_call(
-        &self,
-        signature: Option<&str>,
-        method: &str,
-        target: &str,
-        now: Timestamp,
-    ) -> Result<blake3::Hash, SignatureError> {
-        let (ms, rest) = signature.and_then(|s| s.split_once('.')).ok_or(SignatureError::Invalid)?;
-        let (digest, mac) = rest.split_once('.').ok_or(SignatureError::Invalid)?;
-        let ms: u64 = ms.parse().map_err(|_| SignatureError::Invalid)?;
-        let digest = blake3::Hash::from_hex(digest).map_err(|_| SignatureError::Invalid)?;
-        let mac = blake3::Hash::from_hex(mac).map_err(|_| SignatureError::Invalid)?;
-        if self.call_mac(method, target, &digest, ms) != mac {
-            return Err(SignatureError::Invalid);
-        }
-        let signed = Timestamp::from_unix_ms(ms);
-        if now.since(signed) > CALL_LIFETIME || signed.since(now) > CALL_LIFETIME {
-            return Err(SignatureError::Expired);
-        }
-        Ok(digest)
-    }
-
-    fn call_mac(&self, method: &str, target: &str, digest: &blake3::Hash, ms: u64) -> blake3::Hash {
-        let parts: [&[u8]; 4] = [method.as_bytes(), target.as_bytes(), digest.as_bytes(), &ms.to_le_bytes()];
-        self.mac(Purpose::Call, &parts)
-    }
 }
 
 /// Random bytes, of 488 bits from the operating system.
@@ -263,28 +216,6 @@ impl fmt::Debug for ClusterSecret {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_are_bound_to_method_target_body_and_time() {
-        let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
-        let now = Timestamp::from_unix_ms(1_000_000_000);
-        let sig = secret.sign_call("POST", "/_/commit", b"x", now);
-        let check = |s: &ClusterSecret, m, t, b: &[u8], at| match s.check_call(Some(&sig), m, t, at) {
-            Ok(digest) if digest != blake3::hash(b) => Err(SignatureError::Invalid),
-            checked => checked.map(|_| ()),
-        };
-        assert_eq!(check(&secret, "POST", "/_/commit", b"x", now), Ok(()));
-        assert_eq!(check(&secret, "PUT", "/_/commit", b"x", now), Err(SignatureError::Invalid));
-        assert_eq!(check(&secret, "POST", "/_/commi", b"x", now), Err(SignatureError::Invalid));
-        assert_eq!(check(&secret, "POST", "/_/commit", b"y", now), Err(SignatureError::Invalid));
-        let other = ClusterSecret::from_bytes(b"0123456789abcdeg");
-        assert_eq!(check(&other, "POST", "/_/commit", b"x", now), Err(SignatureError::Invalid));
-        let late = now.after(CALL_LIFETIME * 2);
-        assert_eq!(check(&secret, "POST", "/_/commit", b"x", late), Err(SignatureError::Expired));
-        for bad in [None, Some(""), Some("1"), Some("1."), Some("x.00")] {
-            assert_eq!(secret.check_call(bad, "POST", "/", now), Err(SignatureError::Invalid));
-        }
-    }
 
     #[test]
     fn what_is_sealed_opens_for_its_purpose_only() {

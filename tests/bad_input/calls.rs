@@ -1,5 +1,6 @@
 //! Calls between servers: without a signature, with a wrong one, with a stale one, nothing is done.
 
+use shared::call::{CallSignature, Recipient};
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::limits::CALL_LIFETIME;
@@ -94,7 +95,14 @@ async fn calls_without_a_good_signature() {
     let stranger = ClusterSecret::from_bytes(b"another cluster's secret");
     let now = Forge::now();
     for (address, path, body) in calls(&victim, &forge).await {
-        let good = forge.sign(path, &body);
+        let good = forge.sign(&address, path, &body);
+        let recipient = forge.recipient(&address);
+        let sign = |secret: &ClusterSecret, method: &str, at| {
+            CallSignature::new(secret, recipient, method, path, &body, at).to_string()
+        };
+        let elsewhere = CallSignature::new(&forge.secret, Recipient::random(), "POST", path, &body, now);
+        let answer = call(&address, path, Some(&elsewhere.to_string()), &body);
+        assert_eq!((answer.status, answer.code()), (421, Some(ErrorCode::WrongRecipient)), "{path}");
         let old =
             Timestamp::from_unix_ms(now.unix_ms() - 2 * u64::try_from(CALL_LIFETIME.as_millis()).unwrap());
         let (time, mac) = good.split_once('.').unwrap();
@@ -104,15 +112,12 @@ async fn calls_without_a_good_signature() {
             ("no MAC", Some(format!("{time}."))),
             ("cut", Some(good[..good.len() - 1].to_owned())),
             ("another time", Some(format!("{}.{mac}", now.unix_ms() + 1000))),
-            ("another secret", Some(stranger.sign_call("POST", path, &body, now))),
-            ("another path", Some(forge.sign("/_/other", &body))),
-            ("another body", Some(forge.sign(path, b"{}"))),
-            ("another method", Some(forge.secret.sign_call("GET", path, &body, now))),
-            ("too old", Some(forge.secret.sign_call("POST", path, &body, old))),
-            (
-                "of the future",
-                Some(forge.secret.sign_call("POST", path, &body, now.after(CALL_LIFETIME * 2))),
-            ),
+            ("another secret", Some(sign(&stranger, "POST", now))),
+            ("another path", Some(forge.sign(&address, "/_/other", &body))),
+            ("another body", Some(forge.sign(&address, path, b"{}"))),
+            ("another method", Some(sign(&forge.secret, "GET", now))),
+            ("too old", Some(sign(&forge.secret, "POST", old))),
+            ("of the future", Some(sign(&forge.secret, "POST", now.after(CALL_LIFETIME * 2)))),
         ];
         for (what, signature) in signatures {
             let answer = call(&address, path, signature.as_deref(), &body);
@@ -131,14 +136,14 @@ async fn signed_nonsense() {
     let forge = Forge::new(&victim.cluster).await;
     for (address, path, body) in calls(&victim, &forge).await {
         for bad in [&b""[..], b"{", b"[]", b"{\"cluster\":1}"] {
-            let answer = call(&address, path, Some(&forge.sign(path, bad)), bad);
+            let answer = call(&address, path, Some(&forge.sign(&address, path, bad)), bad);
             assert_eq!((answer.status, answer.code()), (400, Some(ErrorCode::BadBody)), "{path}");
         }
         let large = vec![b' '; shared::limits::MESSAGE_BYTES_MAX + 1];
-        let answer = call(&address, path, Some(&forge.sign(path, &large)), &large);
+        let answer = call(&address, path, Some(&forge.sign(&address, path, &large)), &large);
         assert!(answer.status == 413 || answer.status == 0, "{path}: {}", answer.status);
         if path == COMMIT {
-            let answer = call(&address, path, Some(&forge.sign(path, &body)), &body);
+            let answer = call(&address, path, Some(&forge.sign(&address, path, &body)), &body);
             assert_eq!(answer.code(), Some(ErrorCode::BadTicket), "a commit without ticket and receipts");
         }
         victim.unharmed(path).await;
@@ -147,11 +152,11 @@ async fn signed_nonsense() {
     let other = ClusterId::random();
     let ours = victim.cluster.ids[0];
     let delete = serde_json::to_vec(&delete_of(other, ours, vec![])).unwrap();
-    let answer = call(volume, DELETE, Some(&forge.sign(DELETE, &delete)), &delete);
+    let answer = call(volume, DELETE, Some(&forge.sign(volume, DELETE, &delete)), &delete);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     let identify =
         serde_json::to_vec(&IdentifyRequest { cluster: other, masters: vec![], address: None }).unwrap();
-    let answer = call(volume, IDENTIFY, Some(&forge.sign(IDENTIFY, &identify)), &identify);
+    let answer = call(volume, IDENTIFY, Some(&forge.sign(volume, IDENTIFY, &identify)), &identify);
     assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongCluster)));
     victim.unharmed("calls of another cluster").await;
 }
@@ -173,7 +178,7 @@ async fn calls_meant_for_another_volume() {
     let tombstones = serde_json::to_vec(&TombstonesRequest { cluster, volume, after: None }).unwrap();
     let calls = [(DELETE, delete), (INVENTORY, inventory), (RECORDS, records), (TOMBSTONES, tombstones)];
     for (path, body) in calls {
-        let answer = call(address, path, Some(&forge.sign(path, &body)), &body);
+        let answer = call(address, path, Some(&forge.sign(address, path, &body)), &body);
         assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongVolume)), "{path}");
     }
     victim.unharmed("calls for another volume").await;

@@ -266,7 +266,7 @@ async fn others_work_beside(connections: usize, begun: &str) {
 async fn unsigned_messages_are_refused_before_their_bodies() {
     let victim = Victim::new().await;
     let forge = Forge::new(&victim.cluster).await;
-    let signature = forge.sign("/_/raft/append", b"another body");
+    let signature = forge.sign(victim.cluster.master.address(), "/_/raft/append", b"another body");
     for signature in ["", &format!("Barge-Signature: {signature}\r\n")] {
         let mut raw = Raw::connect(victim.cluster.master.address());
         raw.send(format!(

@@ -1,5 +1,7 @@
 //! Tickets and signatures made with the cluster's own secret, good ones and bad ones.
 
+use http::StatusCode;
+use shared::call::{CallSignature, Recipient};
 use shared::clock::{Clock, Timestamp};
 use shared::condition::WriteCondition;
 use shared::ids::{BlobId, ClusterId};
@@ -7,9 +9,10 @@ use shared::key::Key;
 use shared::limits::TICKET_LIFETIME;
 use shared::secret::ClusterSecret;
 use shared::ticket::{Link, Operation, Ticket, WriteGrant};
-use shared::wire::routes::TICKET;
+use shared::wire::routes::{ANSWER_HEADER, RECIPIENT, SIGNATURE_HEADER, TICKET};
 
 use crate::cluster::Cluster;
+use crate::raw::Raw;
 use crate::value::value;
 
 /// Makes what only a master or a volume may make.
@@ -98,8 +101,25 @@ impl Forge {
         Ticket::open(text, &self.secret, &key, Self::now()).expect("a good ticket")
     }
 
-    /// The signature of a call.
-    pub fn sign(&self, path: &str, body: &[u8]) -> String {
-        self.secret.sign_call("POST", path, body, Self::now())
+    /// Under which name the server at `address` (`HOST:PORT`) takes calls.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn recipient(&self, address: &str) -> Recipient {
+        let call = CallSignature::new(&self.secret, Recipient::ANY, "POST", RECIPIENT, b"", Self::now());
+        let mut raw = Raw::connect(address);
+        raw.send(format!(
+            "POST {RECIPIENT} HTTP/1.1\r\nHost: x\r\n{SIGNATURE_HEADER}: {call}\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let answer = raw.answer();
+        let (status, body) =
+            (StatusCode::from_u16(answer.status).expect("a status"), blake3::hash(&answer.body));
+        call.check_answer(&self.secret, answer.header(ANSWER_HEADER), status, &body).expect("a signed answer")
+    }
+
+    /// The signature of a call to the server at `address`.
+    pub fn sign(&self, address: &str, path: &str, body: &[u8]) -> String {
+        let recipient = self.recipient(address);
+        CallSignature::new(&self.secret, recipient, "POST", path, body, Self::now()).to_string()
     }
 }

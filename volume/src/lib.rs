@@ -26,6 +26,7 @@ use std::thread::available_parallelism;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
+use shared::http::signed::Calls;
 use shared::http::tls::scheme;
 use shared::ids::VolumeId;
 use shared::limits::{
@@ -108,8 +109,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     tracing::info!(volume = %volume.identity.volume(), address = volume.address, "volume started");
     let (misplaced, mut told) = watch::channel(None);
     let workers = start_workers(&volume, misplaced, &shutdown);
+    let calls = Calls::new(volume.config.secret.clone(), volume.config.clock.clone(), &metrics);
     let metrics = VolumeMetrics::new(metrics, volume.store.sync_seconds());
-    let face = Arc::new(http::Face { volume: Arc::clone(&volume), metrics });
+    let face = Arc::new(http::Face { volume: Arc::clone(&volume), calls, metrics });
     let probe = {
         let (http, url) = (volume.peers.http().clone(), volume.public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::de::DeserializeOwned;
 use shared::digest::Digest;
 use shared::http::body::{self, Body, BodyFailure};
-use shared::http::signed::read_signed;
+use shared::http::signed::{Streamed, read_signed};
 use shared::ids::BlobId;
 use shared::key::Key;
 use shared::ticket::{Operation, Ticket};
@@ -92,15 +90,11 @@ pub(super) fn refresh(master: &Master) -> Result<(), ErrorReply> {
     Ok(())
 }
 
-async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
-    read_signed(&master.config.secret, master.config.clock.now(), request).await
-}
-
 pub(super) async fn heartbeat(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let report: VolumeReport = signed(master, request).await?;
+    let report: VolumeReport = read_signed(request).await?;
     welcome(master, report).await?;
     Ok(body::json(
         StatusCode::OK,
@@ -147,7 +141,7 @@ pub(super) async fn propose(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let envelope: Envelope<Command> = signed(master, request).await?;
+    let envelope: Envelope<Command> = read_signed(request).await?;
     let command = master.group.meant(envelope).map_err(AnswerError::from)?;
     let left = Left::of(&command);
     let outcome = master.sequencer.decide(command).await?;
@@ -160,14 +154,13 @@ pub(super) async fn backup(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let () = signed(master, request).await?;
+    let () = read_signed(request).await?;
     master.group.current().await?;
     let wanted = master.group.machine().applied().borrow().last;
     let unwritten = |e: &dyn std::fmt::Display| {
         ErrorReply::new(ErrorCode::Internal, e.to_string(), "see the master's log; make room on its disk")
     };
     let prepared = master.group.machine().prepare(wanted).await.map_err(|e| unwritten(&e))?;
-    let length = prepared.summary.bytes;
     let parts = unfold(Some((prepared, 0)), |state| async move {
         let (prepared, at) = state?;
         match prepared.part(at).await {
@@ -180,7 +173,7 @@ pub(super) async fn backup(
         }
     });
     let mut answer = Response::new(body::stream(parts));
-    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    answer.extensions_mut().insert(Streamed);
     Ok(answer)
 }
 
@@ -189,7 +182,7 @@ pub(super) async fn copies(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let CopiesRequest { cluster, volume, blob } = signed(master, request).await?;
+    let CopiesRequest { cluster, volume, blob } = read_signed(request).await?;
     let unknown = || {
         ErrorReply::new(ErrorCode::NotFound, "no value refers to that blob there", "nothing is to be done")
     };
@@ -249,7 +242,7 @@ pub(super) async fn commit(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let message: CommitRequest = signed(master, request).await?;
+    let message: CommitRequest = read_signed(request).await?;
     let commit = check_commit(master, message)?;
     let key = commit.key.clone();
     let outcome = master.change(Command::Commit(commit)).await;

@@ -30,16 +30,12 @@ use crate::work::leave::leave;
 use crate::work::strays::look;
 use crate::work::upkeep::{duties, observe};
 
-async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
-    read_signed(&master.config.secret, master.config.clock.now(), request).await
-}
-
-/// As `signed`, when this master leads.
+/// As `read_signed`, when this master leads.
 pub(super) async fn of_leader<T: DeserializeOwned>(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<T, ErrorReply> {
-    let message = signed(master, request).await?;
+    let message = read_signed(request).await?;
     if !master.group.leads() {
         return Err(ErrorReply::new(
             ErrorCode::NotLeader,
@@ -230,7 +226,7 @@ pub(super) async fn orphans(
 }
 
 pub(super) async fn modes(master: &Master, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
-    let () = signed(master, request).await?;
+    let () = read_signed(request).await?;
     master.group.current().await?;
     shown_modes(master)
 }
@@ -245,7 +241,7 @@ pub(super) async fn set_mode(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let SetMode { bucket, mode } = signed(master, request).await?;
+    let SetMode { bucket, mode } = read_signed(request).await?;
     let refuse = |why: String, hint| ErrorReply::new(ErrorCode::BadRequest, why, hint);
     let mode = mode.map(|m| m.parse().map_err(|e| refuse(format!("{m}: {e}"), "sync waits for all copies")));
     let mode = mode.transpose()?;

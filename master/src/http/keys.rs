@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
 use shared::limits::{ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX};
@@ -18,15 +17,11 @@ use crate::master::Master;
 use crate::state::command::{Command, Outcome, Setting};
 use crate::tables::access_key::{self, AccessKey};
 
-async fn signed<T: DeserializeOwned>(master: &Master, request: Request<Incoming>) -> Result<T, ErrorReply> {
-    read_signed(&master.config.secret, master.config.clock.now(), request).await
-}
-
 pub(super) async fn put(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let PutAccessKey { id, secret, permission, scope, note } = signed(master, request).await?;
+    let PutAccessKey { id, secret, permission, scope, note } = read_signed(request).await?;
     let bad = |what: &str, hint| Err(ErrorReply::new(ErrorCode::BadRequest, what, hint));
     if secret.open(&master.config.secret, &id).is_err() {
         return bad("the secret is not sealed for this cluster", "use the same --secret-file everywhere");
@@ -51,7 +46,7 @@ pub(super) async fn revoke(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let RevokeAccessKey { id } = signed(master, request).await?;
+    let RevokeAccessKey { id } = read_signed(request).await?;
     match master.sequencer.propose(Command::RevokeAccessKey { id: id.clone() }).await? {
         Outcome::Done => {
             tracing::info!(%id, "an access key was revoked");
@@ -70,7 +65,7 @@ pub(super) async fn anonymous(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let message: SetAnonymous = signed(master, request).await?;
+    let message: SetAnonymous = read_signed(request).await?;
     let SetAnonymous { bucket: name, read } = message.clone();
     match master.change(Command::SetBucket { name, setting: Setting::PublicRead(read) }).await? {
         Outcome::Done => {
@@ -90,7 +85,7 @@ pub(super) async fn list(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let ListAccessKeys { after } = signed(master, request).await?;
+    let ListAccessKeys { after } = read_signed(request).await?;
     master.group.current().await?;
     let page = access_key::page(&master.database.tree(), after.as_ref(), ACCESS_KEYS_PAGE)?;
     let next = page.last().filter(|_| page.len() == ACCESS_KEYS_PAGE).map(|(id, _)| id.clone());

@@ -7,13 +7,11 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shared::clock::Clock;
 use shared::http::body::{self, Body};
 use shared::http::client::{PeerClient, base_url};
 use shared::http::signed::{read_signed, read_signed_bytes};
 use shared::ids::ClusterId;
 use shared::limits::RAFT_MESSAGE_BYTES_MAX;
-use shared::secret::ClusterSecret;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{AddMaster, MasterSelf, Masters, RemoveMaster, Standing};
 use shared::wire::routes::{
@@ -33,10 +31,6 @@ pub struct Desk {
     pub group: Arc<Group>,
     /// Calls to them.
     pub peers: PeerClient,
-    /// What calls are signed with.
-    pub secret: ClusterSecret,
-    /// The clock.
-    pub clock: Clock,
 }
 
 impl Desk {
@@ -89,12 +83,11 @@ impl Desk {
     }
 
     async fn read<T: DeserializeOwned>(&self, request: Request<Incoming>) -> Result<T, ErrorReply> {
-        read_signed(&self.secret, self.clock.now(), request).await
+        read_signed(request).await
     }
 
     async fn unpack<T: DeserializeOwned>(&self, request: Request<Incoming>) -> Result<T, ErrorReply> {
-        let bytes =
-            read_signed_bytes(&self.secret, self.clock.now(), request, RAFT_MESSAGE_BYTES_MAX).await?;
+        let bytes = read_signed_bytes(request, RAFT_MESSAGE_BYTES_MAX).await?;
         postcard::from_bytes(&bytes).map_err(|e| {
             ErrorReply::new(
                 ErrorCode::BadBody,

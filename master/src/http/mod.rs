@@ -15,6 +15,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
+use shared::http::signed::Calls;
 use shared::telemetry::Metrics;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes;
@@ -25,6 +26,8 @@ use crate::master::Master;
 pub struct Face {
     /// Calls of other masters, and about them.
     pub desk: masters::Desk,
+    /// Proves who calls.
+    pub calls: Arc<Calls>,
     /// Everything else, as soon as this master belongs to a cluster.
     pub master: OnceLock<Arc<Master>>,
     /// Shown at `/_/metrics`.
@@ -35,8 +38,14 @@ impl Service for Face {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        _context: Context,
+        context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
+        self.calls.serve(request, context, |request| self.route(request)).await
+    }
+}
+
+impl Face {
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
         let request = match self.desk.handle(request).await {
             Ok(answer) => return Ok(answer),
             Err(masters::Unhandled::Refused(refusal)) => return Err(refusal),

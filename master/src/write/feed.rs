@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use http::header::{CONTENT_TYPE, ETAG, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
-use shared::http::body::{self, Body, Pace};
+use shared::http::body::{self, Pace};
 use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
 use shared::key::Key;
@@ -251,7 +251,7 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
 async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer, PipeError> {
     let (head, body) = answer?.into_parts();
     let body = body::collect_answer(body).await.map_err(|_| PipeError::Closed)?;
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Ok(Answer { status: head.status, body })
 }
 
 /// What a volume answered to an upload.
@@ -259,7 +259,6 @@ async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
-    headers: HeaderMap,
     /// JSON.
     pub body: Vec<u8>,
 }
@@ -273,17 +272,5 @@ impl Answer {
     pub fn error(&self) -> Option<ErrorBody> {
         let error = || serde_json::from_slice::<ErrorBody>(&self.body).ok();
         (!self.status.is_success()).then(error).flatten()
-    }
-
-    /// As a client gets it.
-    pub fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(body::full(self.body));
-        *response.status_mut() = self.status;
-        for name in [CONTENT_TYPE, ETAG, http::header::RETRY_AFTER] {
-            if let Some(value) = self.headers.get(&name) {
-                response.headers_mut().insert(name, value.clone());
-            }
-        }
-        response
     }
 }

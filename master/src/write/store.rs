@@ -57,10 +57,22 @@ pub async fn store(
     described: &Described,
     source: Source,
 ) -> Result<Durable, ErrorReply> {
-    master.metrics.uploads_streamed.inc();
-    let mut source = source;
     let mut headers = HeaderMap::new();
     described.apply(&mut headers);
+    store_with(master, wanted, headers, source).await
+}
+
+/// As `store`, with headers that the volumes judge.
+///
+/// # Errors
+/// As `store`.
+pub async fn store_with(
+    master: &Arc<Master>,
+    wanted: &Wanted,
+    mut headers: HeaderMap,
+    mut source: Source,
+) -> Result<Durable, ErrorReply> {
+    master.metrics.uploads_streamed.inc();
     headers.insert(CHAIN_HEADER, HeaderValue::from_static("1"));
     let fed = feed(master, wanted, &Method::PUT, &headers, &mut source).await;
     let (granted, answer) = match fed {
@@ -72,7 +84,11 @@ pub async fn store(
     };
     if let Some(refused) = answer.error() {
         source.drain();
-        let hint = "nothing was stored; send the value again";
+        let hint = if refused.error.code == ErrorCode::OutcomeUnknown {
+            "send the value again: a repeated PUT is harmless"
+        } else {
+            "nothing was stored; send the value again"
+        };
         return Err(ErrorReply::new(refused.error.code, refused.error.message, hint).for_key(&wanted.key));
     }
     let response: ChainResponse = serde_json::from_slice(&answer.body).map_err(|_| {

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod client;
+pub mod committed;
 pub mod entity;
 pub mod exposure;
 mod handshaking;

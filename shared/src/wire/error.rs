@@ -31,6 +31,7 @@ pub enum ErrorCode {
     WrongCluster,
     WrongVolume,
     WrongMaster,
+    WrongRecipient,
     LengthRequired,
     PreconditionFailed,
     TooLarge,
@@ -61,6 +62,7 @@ impl ErrorCode {
             Self::Exists | Self::WrongCluster | Self::WrongVolume | Self::WrongMaster | Self::TicketUsed => {
                 StatusCode::CONFLICT
             }
+            Self::WrongRecipient => StatusCode::MISDIRECTED_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -6,6 +6,8 @@ pub const HEALTH: &str = "/_/health";
 pub const METRICS: &str = "/_/metrics";
 /// GET: JSON of what the server knows of itself (on a master: of its cluster).
 pub const STATUS: &str = "/_/status";
+/// POST, signed for any recipient: under which name this server takes calls.
+pub const RECIPIENT: &str = "/_/recipient";
 /// POST to a master, signed: a volume registers itself or tells that it lives.
 pub const HEARTBEAT: &str = "/_/heartbeat";
 /// POST to a master, signed: receipts in, outcome out.
@@ -103,6 +105,12 @@ pub const LIST: &str = "list";
 
 /// Header: signature of a call between servers.
 pub const SIGNATURE_HEADER: &str = "barge-signature";
+/// Header: signature of the answer to such a call.
+pub const ANSWER_HEADER: &str = "barge-answer";
+/// Header: 32 hex digits that a server sends with a ticket, so that the answer proves who gave it ...
+pub const NONCE_HEADER: &str = "barge-nonce";
+/// ... by this header.
+pub const PROOF_HEADER: &str = "barge-proof";
 /// Header: the request's id, in every answer.
 pub const REQUEST_ID_HEADER: &str = "barge-request-id";
 /// Header: BLAKE3 that the client declares of its value, 64 hex digits.

@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
 use shared::ids::{BlobId, ClusterId, VolumeId};
@@ -22,13 +21,6 @@ pub(super) fn health(volume: &Volume) -> Result<Response<Body>, ErrorReply> {
     let read_only = volume.store.status().read_only;
     let health = serde_json::json!({ "server": "barge-volume", "read_only": read_only });
     Ok(body::json(StatusCode::OK, &health))
-}
-
-pub(super) async fn signed<T: DeserializeOwned>(
-    volume: &Volume,
-    request: Request<Incoming>,
-) -> Result<T, ErrorReply> {
-    read_signed(&volume.config.secret, volume.config.clock.now(), request).await
 }
 
 /// Whether a call of this cluster for this volume has come to the right place.
@@ -60,7 +52,7 @@ pub(super) async fn identify(
     volume: &Volume,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: IdentifyRequest = signed(volume, request).await?;
+    let question: IdentifyRequest = read_signed(request).await?;
     volume.identity.join(question.cluster).map_err(|e| {
         ErrorReply::new(ErrorCode::WrongCluster, e.to_string(), "point the master at its own volumes")
     })?;
@@ -76,7 +68,7 @@ pub(super) async fn delete(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let message: DeleteRequest = signed(volume, request).await?;
+    let message: DeleteRequest = read_signed(request).await?;
     check_meant(volume, message.cluster, message.volume)?;
     if message.blobs.len().max(message.tombstones.len()) > RECLAIM_BATCH {
         return Err(ErrorReply::new(ErrorCode::BadBody, "too many blobs in one call", "send fewer"));
@@ -111,7 +103,7 @@ pub(super) async fn inventory(
     volume: &Volume,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: InventoryRequest = signed(volume, request).await?;
+    let question: InventoryRequest = read_signed(request).await?;
     check_meant(volume, question.cluster, question.volume)?;
     let now = volume.config.clock.now();
     let entries = volume

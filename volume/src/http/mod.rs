@@ -15,12 +15,14 @@ use std::sync::Arc;
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
+use shared::call::ticket_proof;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
+use shared::http::signed::Calls;
 use shared::key::Key;
 use shared::ticket::{Operation, Ticket};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::routes::{self, TICKET, query_value};
+use shared::wire::routes::{self, NONCE_HEADER, PROOF_HEADER, TICKET, query_value};
 
 use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
@@ -29,6 +31,8 @@ use crate::server::Volume;
 pub struct Face {
     /// Behind them.
     pub volume: Arc<Volume>,
+    /// Proves who calls.
+    pub calls: Arc<Calls>,
     /// Shown at `/_/metrics`.
     pub metrics: VolumeMetrics,
 }
@@ -37,8 +41,14 @@ impl Service for Face {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        _context: Context,
+        context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
+        self.calls.serve(request, context, |request| self.route(request)).await
+    }
+}
+
+impl Face {
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
         let path = request.uri().path();
         if !path.starts_with("/_/") {
             return value(&self.volume, request).await;
@@ -82,7 +92,8 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
     };
     match (request.method().clone(), &ticket.operation) {
         (Method::GET | Method::HEAD, Operation::Read(v)) if *v == volume.identity.volume() => {
-            download::serve(volume, &key, &ticket, &request).await
+            let answer = download::serve(volume, &key, &ticket, &request).await;
+            answer.map(|answer| proved(volume, &request, answer))
         }
         (Method::POST | Method::PUT, Operation::Write(_)) => {
             upload::receive(volume, key, sealed, ticket, request).await
@@ -107,6 +118,18 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
             Err(refusal.for_key(&key))
         }
     }
+}
+
+/// A server that asks with a nonce is shown who answers.
+fn proved(volume: &Volume, request: &Request<Incoming>, mut answer: Response<Body>) -> Response<Body> {
+    let target = request.uri().path_and_query().map_or("", |t| t.as_str());
+    if let Some(nonce) = request.headers().get(NONCE_HEADER).and_then(|v| v.to_str().ok()) {
+        let proof = ticket_proof(&volume.config.secret, nonce, target, answer.status());
+        if let Ok(proof) = HeaderValue::from_str(&proof.to_hex()) {
+            answer.headers_mut().insert(PROOF_HEADER, proof);
+        }
+    }
+    answer
 }
 
 fn open_ticket(volume: &Volume, request: &Request<Incoming>) -> Result<(Key, String, Ticket), ErrorReply> {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
+use shared::http::signed::read_signed;
 use shared::limits::{INVENTORY_PAGE, RECORDS_AT_ONCE, RECORDS_PAGE_BYTES};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::volume::{RecordEntry, RecordedValue, RecordsPage, RecordsRequest, TombstonesRequest};
 use shared::work::blocking;
 
-use super::admin::{check_meant, signed};
+use super::admin::check_meant;
 use crate::server::Volume;
 use crate::store::Record;
 
@@ -20,7 +21,7 @@ pub(super) async fn records(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: RecordsRequest = signed(volume, request).await?;
+    let question: RecordsRequest = read_signed(request).await?;
     if let Some(cluster) = question.cluster.or(volume.identity.cluster()) {
         check_meant(volume, cluster, question.volume.unwrap_or_else(|| volume.identity.volume()))?;
     }
@@ -77,7 +78,7 @@ pub(super) async fn tombstones(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: TombstonesRequest = signed(volume, request).await?;
+    let question: TombstonesRequest = read_signed(request).await?;
     check_meant(volume, question.cluster, question.volume)?;
     let volume = Arc::clone(volume);
     let page = blocking(move || volume.tombstones.page(question.after)).await?;

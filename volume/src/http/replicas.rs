@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use shared::descriptors;
 use shared::http::body::{self, Body};
 use shared::http::reach::reach;
+use shared::http::signed::read_signed;
 use shared::inventory;
 use shared::limits::{DIGEST_BOUNDS_MAX, EXAMINE_URLS_MAX, INVENTORY_PAGE};
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -17,7 +18,7 @@ use shared::wire::replicas::{
 };
 use shared::work::blocking;
 
-use super::admin::{check_cluster, check_meant, signed};
+use super::admin::{check_cluster, check_meant};
 use crate::arrival;
 use crate::server::Volume;
 use crate::store;
@@ -27,7 +28,7 @@ pub(super) async fn copy(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let message: CopyRequest = signed(volume, request).await?;
+    let message: CopyRequest = read_signed(request).await?;
     let CopyRequest { cluster, volume: meant, blob, bytes_per_second, verify } = message;
     check_meant(volume, cluster, meant)?;
     let stored = Box::pin(arrival::copy(volume, blob, bytes_per_second, verify)).await?;
@@ -40,7 +41,7 @@ pub(super) async fn look(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: LookRequest = signed(volume, request).await?;
+    let question: LookRequest = read_signed(request).await?;
     check_meant(volume, question.cluster, question.volume)?;
     check_count("blobs", question.blobs.len(), INVENTORY_PAGE)?;
     let asked = Arc::clone(volume);
@@ -65,7 +66,7 @@ pub(super) async fn digests(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: DigestsRequest = signed(volume, request).await?;
+    let question: DigestsRequest = read_signed(request).await?;
     check_meant(volume, question.cluster, question.volume)?;
     let DigestsRequest { from, until, bounds, .. } = question;
     check_count("bounds", bounds.len(), DIGEST_BOUNDS_MAX)?;
@@ -86,7 +87,7 @@ pub(super) async fn examine(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: ExamineRequest = signed(volume, request).await?;
+    let question: ExamineRequest = read_signed(request).await?;
     check_cluster(volume, question.cluster)?;
     check_count("addresses", question.urls.len(), EXAMINE_URLS_MAX)?;
     let data = volume.config.data.clone();

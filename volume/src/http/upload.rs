@@ -7,15 +7,16 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::{Either, select};
-use http::header::{ETAG, EXPECT, HeaderMap, HeaderValue};
+use http::header::{EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body, DeclaredLength, Pace};
+use shared::http::committed::committed;
 use shared::http::metadata::Described;
 use shared::key::Key;
 use shared::ticket::{Operation, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse};
+use shared::wire::master::{CommitRequest, CommitResponse};
 use shared::wire::routes::{CHAIN_HEADER, COMMIT, TICKET};
 use shared::wire::volume::ChainResponse;
 
@@ -23,7 +24,7 @@ use super::chain::Downstream;
 use super::commit::commit;
 use super::digests::Declared;
 use crate::server::Volume;
-use crate::store::{NewRecord, Stored, Upload, WriteError};
+use crate::store::{NewRecord, Upload, WriteError};
 
 /// An upload whose ticket is good.
 struct Incomer {
@@ -236,8 +237,17 @@ impl Incomer {
             let answer = ChainResponse { receipts, blake3: stored.digest };
             return Ok(body::json(StatusCode::CREATED, &answer));
         }
-        let response = self.commit(receipts).await?;
-        self.answer(&stored, &response)
+        let CommitResponse { outcome, replicas } = self.commit(receipts).await?;
+        let told = shared::wire::master::Stored {
+            key: self.key.clone(),
+            size: stored.length,
+            blake3: stored.digest,
+            generation: stored.blob,
+            replicas,
+            wanted: usize::from(self.grant.wanted),
+        };
+        let needed = usize::from(self.grant.min_replicas);
+        committed(outcome, told, needed, (&self.method, &self.headers))
     }
 
     /// Hands the receipts to the masters.
@@ -257,46 +267,6 @@ impl Incomer {
         )
         .await
         .map_err(|refusal| refusal.for_key(&self.key))
-    }
-
-    fn answer(&self, stored: &Stored, response: &CommitResponse) -> Result<Response<Body>, ErrorReply> {
-        let status = match response.outcome {
-            CommitOutcome::Overtaken => {
-                return Err(ErrorReply::new(
-                    ErrorCode::Unavailable,
-                    "a conditional write of the same key was faster",
-                    "nothing was stored; send the value again",
-                ));
-            }
-            CommitOutcome::Created => StatusCode::CREATED,
-            CommitOutcome::Replaced => StatusCode::OK,
-            CommitOutcome::ConditionFailed => {
-                return Err(ErrorReply::condition_failed(&self.method, &self.headers, &self.key));
-            }
-            CommitOutcome::NotEnoughReceipts => {
-                return Err(ErrorReply::new(
-                    ErrorCode::Unavailable,
-                    format!(
-                        "{} of {} copies became durable, and {} are needed",
-                        response.replicas, self.grant.wanted, self.grant.min_replicas
-                    ),
-                    "nothing was stored; send the value again",
-                ));
-            }
-        };
-        let told = shared::wire::master::Stored {
-            key: self.key.clone(),
-            size: stored.length,
-            blake3: stored.digest,
-            generation: stored.blob,
-            replicas: response.replicas,
-            wanted: usize::from(self.grant.wanted),
-        };
-        let mut answer = body::json(status, &told);
-        if let Ok(etag) = HeaderValue::from_str(&stored.digest.etag()) {
-            answer.headers_mut().insert(ETAG, etag);
-        }
-        Ok(answer)
     }
 }
 

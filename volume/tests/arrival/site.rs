@@ -17,7 +17,7 @@ use shared::digest::Digest;
 use shared::http::body::{self, Body};
 use shared::http::client::{CallError, PeerClient};
 use shared::http::serve::{Context, Service, run};
-use shared::http::signed::read_signed;
+use shared::http::signed::{Calls, read_signed};
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
 use shared::secret::ClusterSecret;
@@ -116,6 +116,7 @@ impl Known {
 }
 
 struct Master {
+    calls: Arc<Calls>,
     cluster: ClusterId,
     known: Mutex<BTreeMap<BlobId, Known>>,
     joined: watch::Sender<BTreeMap<String, VolumeId>>,
@@ -125,12 +126,17 @@ impl Service for Master {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        _context: Context,
+        context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
-        let now = Clock::System.now();
+        self.calls.serve(request, context, |request| self.answer(request)).await
+    }
+}
+
+impl Master {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
         match request.uri().path() {
             HEARTBEAT => {
-                let report: VolumeReport = read_signed(&secret(), now, request).await?;
+                let report: VolumeReport = read_signed(request).await?;
                 if report.cluster.is_some() {
                     self.joined.send_modify(|all| {
                         all.insert(report.address, report.volume);
@@ -140,7 +146,7 @@ impl Service for Master {
                 Ok(body::json(StatusCode::OK, &answer))
             }
             COPIES => {
-                let question: CopiesRequest = read_signed(&secret(), now, request).await?;
+                let question: CopiesRequest = read_signed(request).await?;
                 let known = self.known.lock().unwrap().get_mut(&question.blob).map(|known| {
                     known.asked += 1;
                     (known.asked - 1, known.clone())
@@ -262,6 +268,7 @@ impl Site {
     pub async fn new() -> Self {
         let cluster = ClusterId::random();
         let master = Arc::new(Master {
+            calls: Calls::new(secret(), Clock::System, &Metrics::default()),
             cluster,
             known: Mutex::default(),
             joined: watch::Sender::new(BTreeMap::new()),

@@ -3,7 +3,6 @@
 use std::io::{Seek, Write};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use serde::Serialize;
 use shared::limits::CALL_TIMEOUT;
 use shared::size::ByteSize;
@@ -72,24 +71,17 @@ async fn fetch(client: &Client, caller: &Caller, file: &mut std::fs::File) -> Re
 
 async fn fetch_from(base: &str, caller: &Caller, file: &mut std::fs::File) -> Result<u64, Failure> {
     let opened =
-        tokio::time::timeout(FIRST_ANSWER, caller.peers().open(base, BACKUP, b"null".to_vec())).await;
+        tokio::time::timeout(FIRST_ANSWER, caller.peers().call_for_stream(base, BACKUP, b"null".to_vec()))
+            .await;
     let opened = opened.map_err(|_| Failure::broken(base, "it does not answer"))?;
-    let answer = opened.map_err(|error| failure(base, error))?;
-    let (status, mut body) = (answer.status(), answer.into_body());
-    if !status.is_success() {
-        let body = shared::http::body::collect_answer(body).await.unwrap_or_default();
-        return Err(Failure::from_answer(status, &body, None));
-    }
+    let mut answer = opened.map_err(|error| failure(base, error))?;
     let mut bytes = 0;
     loop {
-        let frame = tokio::time::timeout(CALL_TIMEOUT, body.frame()).await;
-        let frame = frame.map_err(|_| Failure::broken(base, "it fell silent"))?;
-        let Some(frame) = frame else { return Ok(bytes) };
-        let frame = frame.map_err(|e| Failure::broken(base, e.to_string()))?;
-        if let Ok(data) = frame.into_data() {
-            bytes += data.len() as u64;
-            file.write_all(&data).map_err(|e| Failure::local("cannot write the back-up", &e))?;
-        }
+        let next = tokio::time::timeout(CALL_TIMEOUT, answer.next()).await;
+        let next = next.map_err(|_| Failure::broken(base, "it fell silent"))?;
+        let Some(data) = next.map_err(|error| failure(base, error))? else { return Ok(bytes) };
+        bytes += data.len() as u64;
+        file.write_all(&data).map_err(|e| Failure::local("cannot write the back-up", &e))?;
     }
 }
 
