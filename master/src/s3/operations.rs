@@ -17,108 +17,126 @@ pub enum Rule {
     Nobody,
 }
 
+/// Every operation that the library knows.
+const RULES: [(Rule, &[&str]); 8] = [
+    (Rule::Readers, &["GetObject", "HeadObject"]),
+    (Rule::AnyKey, &["ListBuckets"]),
+    (Rule::EachInside, &["DeleteObjects"]),
+    (
+        Rule::Needs(Action::Read),
+        &[
+            "GetBucketAccelerateConfiguration",
+            "GetBucketAcl",
+            "GetBucketAnalyticsConfiguration",
+            "GetBucketCors",
+            "GetBucketEncryption",
+            "GetBucketIntelligentTieringConfiguration",
+            "GetBucketInventoryConfiguration",
+            "GetBucketLifecycleConfiguration",
+            "GetBucketLocation",
+            "GetBucketLogging",
+            "GetBucketMetadataTableConfiguration",
+            "GetBucketMetricsConfiguration",
+            "GetBucketNotificationConfiguration",
+            "GetBucketOwnershipControls",
+            "GetBucketPolicy",
+            "GetBucketPolicyStatus",
+            "GetBucketReplication",
+            "GetBucketRequestPayment",
+            "GetBucketTagging",
+            "GetBucketVersioning",
+            "GetBucketWebsite",
+            "GetObjectAcl",
+            "GetObjectAttributes",
+            "GetObjectLegalHold",
+            "GetObjectLockConfiguration",
+            "GetObjectRetention",
+            "GetObjectTagging",
+            "GetObjectTorrent",
+            "GetPublicAccessBlock",
+            "HeadBucket",
+            "ListBucketAnalyticsConfigurations",
+            "ListBucketIntelligentTieringConfigurations",
+            "ListBucketInventoryConfigurations",
+            "ListBucketMetricsConfigurations",
+            "ListParts",
+            "SelectObjectContent",
+        ],
+    ),
+    (
+        Rule::Needs(Action::List),
+        &["ListMultipartUploads", "ListObjectVersions", "ListObjects", "ListObjectsV2"],
+    ),
+    (
+        Rule::Needs(Action::Write),
+        &[
+            "AbortMultipartUpload",
+            "CompleteMultipartUpload",
+            "CopyObject",
+            "CreateBucket",
+            "CreateMultipartUpload",
+            "DeleteBucket",
+            "DeleteObject",
+            "DeleteObjectTagging",
+            "PutObject",
+            "PutObjectAcl",
+            "PutObjectLegalHold",
+            "PutObjectRetention",
+            "PutObjectTagging",
+            "RestoreObject",
+            "UploadPart",
+            "UploadPartCopy",
+        ],
+    ),
+    (
+        Rule::Needs(Action::Admin),
+        &[
+            "CreateBucketMetadataTableConfiguration",
+            "DeleteBucketAnalyticsConfiguration",
+            "DeleteBucketCors",
+            "DeleteBucketEncryption",
+            "DeleteBucketIntelligentTieringConfiguration",
+            "DeleteBucketInventoryConfiguration",
+            "DeleteBucketLifecycle",
+            "DeleteBucketMetadataTableConfiguration",
+            "DeleteBucketMetricsConfiguration",
+            "DeleteBucketOwnershipControls",
+            "DeleteBucketPolicy",
+            "DeleteBucketReplication",
+            "DeleteBucketTagging",
+            "DeleteBucketWebsite",
+            "DeletePublicAccessBlock",
+            "PutBucketAccelerateConfiguration",
+            "PutBucketAcl",
+            "PutBucketAnalyticsConfiguration",
+            "PutBucketCors",
+            "PutBucketEncryption",
+            "PutBucketIntelligentTieringConfiguration",
+            "PutBucketInventoryConfiguration",
+            "PutBucketLifecycleConfiguration",
+            "PutBucketLogging",
+            "PutBucketMetricsConfiguration",
+            "PutBucketNotificationConfiguration",
+            "PutBucketOwnershipControls",
+            "PutBucketPolicy",
+            "PutBucketReplication",
+            "PutBucketRequestPayment",
+            "PutBucketTagging",
+            "PutBucketVersioning",
+            "PutBucketWebsite",
+            "PutObjectLockConfiguration",
+            "PutPublicAccessBlock",
+        ],
+    ),
+    (Rule::Nobody, &["CreateSession", "ListDirectoryBuckets", "PostObject", "WriteGetObjectResponse"]),
+];
+
 /// The rule of an operation; none: nobody knows it.
 pub fn rule(operation: &str) -> Option<Rule> {
-    Some(match operation {
-        "GetObject" | "HeadObject" => Rule::Readers,
-        "ListBuckets" => Rule::AnyKey,
-        "DeleteObjects" => Rule::EachInside,
-        "GetBucketAccelerateConfiguration"
-        | "GetBucketAcl"
-        | "GetBucketAnalyticsConfiguration"
-        | "GetBucketCors"
-        | "GetBucketEncryption"
-        | "GetBucketIntelligentTieringConfiguration"
-        | "GetBucketInventoryConfiguration"
-        | "GetBucketLifecycleConfiguration"
-        | "GetBucketLocation"
-        | "GetBucketLogging"
-        | "GetBucketMetadataTableConfiguration"
-        | "GetBucketMetricsConfiguration"
-        | "GetBucketNotificationConfiguration"
-        | "GetBucketOwnershipControls"
-        | "GetBucketPolicy"
-        | "GetBucketPolicyStatus"
-        | "GetBucketReplication"
-        | "GetBucketRequestPayment"
-        | "GetBucketTagging"
-        | "GetBucketVersioning"
-        | "GetBucketWebsite"
-        | "GetObjectAcl"
-        | "GetObjectAttributes"
-        | "GetObjectLegalHold"
-        | "GetObjectLockConfiguration"
-        | "GetObjectRetention"
-        | "GetObjectTagging"
-        | "GetObjectTorrent"
-        | "GetPublicAccessBlock"
-        | "HeadBucket"
-        | "ListBucketAnalyticsConfigurations"
-        | "ListBucketIntelligentTieringConfigurations"
-        | "ListBucketInventoryConfigurations"
-        | "ListBucketMetricsConfigurations"
-        | "ListParts"
-        | "SelectObjectContent" => Rule::Needs(Action::Read),
-        "ListMultipartUploads" | "ListObjectVersions" | "ListObjects" | "ListObjectsV2" => {
-            Rule::Needs(Action::List)
-        }
-        "AbortMultipartUpload"
-        | "CompleteMultipartUpload"
-        | "CopyObject"
-        | "CreateBucket"
-        | "CreateMultipartUpload"
-        | "DeleteBucket"
-        | "DeleteObject"
-        | "DeleteObjectTagging"
-        | "PutObject"
-        | "PutObjectAcl"
-        | "PutObjectLegalHold"
-        | "PutObjectRetention"
-        | "PutObjectTagging"
-        | "RestoreObject"
-        | "UploadPart"
-        | "UploadPartCopy" => Rule::Needs(Action::Write),
-        "CreateBucketMetadataTableConfiguration"
-        | "DeleteBucketAnalyticsConfiguration"
-        | "DeleteBucketCors"
-        | "DeleteBucketEncryption"
-        | "DeleteBucketIntelligentTieringConfiguration"
-        | "DeleteBucketInventoryConfiguration"
-        | "DeleteBucketLifecycle"
-        | "DeleteBucketMetadataTableConfiguration"
-        | "DeleteBucketMetricsConfiguration"
-        | "DeleteBucketOwnershipControls"
-        | "DeleteBucketPolicy"
-        | "DeleteBucketReplication"
-        | "DeleteBucketTagging"
-        | "DeleteBucketWebsite"
-        | "DeletePublicAccessBlock"
-        | "PutBucketAccelerateConfiguration"
-        | "PutBucketAcl"
-        | "PutBucketAnalyticsConfiguration"
-        | "PutBucketCors"
-        | "PutBucketEncryption"
-        | "PutBucketIntelligentTieringConfiguration"
-        | "PutBucketInventoryConfiguration"
-        | "PutBucketLifecycleConfiguration"
-        | "PutBucketLogging"
-        | "PutBucketMetricsConfiguration"
-        | "PutBucketNotificationConfiguration"
-        | "PutBucketOwnershipControls"
-        | "PutBucketPolicy"
-        | "PutBucketReplication"
-        | "PutBucketRequestPayment"
-        | "PutBucketTagging"
-        | "PutBucketVersioning"
-        | "PutBucketWebsite"
-        | "PutObjectLockConfiguration"
-        | "PutPublicAccessBlock" => Rule::Needs(Action::Admin),
-        "CreateSession" | "ListDirectoryBuckets" | "PostObject" | "WriteGetObjectResponse" => Rule::Nobody,
-        _ => return None,
-    })
+    RULES.iter().find(|(_, names)| names.contains(&operation)).map(|(rule, _)| *rule)
 }
 
-/// Queries of a read that change headers of its answer, or which version is read: not for who shows no key.
+/// Queries of a read that change headers of its answer: not for who shows no key.
 pub const NOT_FOR_ANYBODY: [&str; 6] = [
     "response-cache-control",
     "response-content-disposition",
@@ -143,6 +161,7 @@ mod tests {
         for name in &names {
             assert!(rule(name).is_some(), "{name}");
         }
+        assert_eq!(RULES.iter().map(|(_, names)| names.len()).sum::<usize>(), names.len(), "each once");
         for unknown in ["", "GetSecrets", "getObject", "GetObjec", "GetObject2", "PutAnything"] {
             assert_eq!(rule(unknown), None, "{unknown}");
         }
