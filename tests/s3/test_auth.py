@@ -307,3 +307,22 @@ def test_any_header_may_be_signed(s3, bucket):
     assert put(bucket, headers_for(bucket, extra)).status == 200
     absent(s3, bucket, "other")
     assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"a": "1", "b": "2"}
+
+
+def test_a_signed_name_that_is_not_small(s3, bucket):
+    # A header put in on the way, and named as signed in a case that no header is found by.
+    s3.put_object(Bucket=bucket, Key="private", Body=b"private")
+    headers = headers_for(bucket)
+    value = headers[-1][1].replace("SignedHeaders=", "SignedHeaders=X-Amz-Copy-Source;")
+    extra = ("x-amz-copy-source", f"/{bucket}/private")
+    answer = put(bucket, [*headers[:-1], extra, ("Authorization", value)])
+    assert answer.verdict == (400, "AuthorizationHeaderMalformed"), answer
+    absent(s3, bucket, "k")
+
+
+def test_a_signed_value_that_is_not_utf8(s3, bucket):
+    headers = headers_for(bucket)
+    value = headers[-1][1].replace("x-amz-date,", "x-amz-date;x-amz-meta-a,")
+    answer = put(bucket, [*headers[:-1], ("x-amz-meta-a", b"\xff"), ("Authorization", value)])
+    assert answer.verdict == (403, "SignatureDoesNotMatch"), answer
+    absent(s3, bucket, "k")

@@ -13,6 +13,7 @@ import pytest
 import sigv4
 import wire
 from checksums import checksum
+from conftest import key_of
 from expect import absent, body, nothing_in
 
 BOUNDARY = "----form-boundary-7MA4YWxkTrZu0gW"
@@ -323,3 +324,45 @@ def test_a_form_that_breaks_off(s3, bucket):
 def test_a_bucket_that_is_not_there(bucket):
     form = Form(f"{bucket}-none")
     assert form.send().verdict == (404, "NoSuchBucket")
+
+
+AUTHORIZATION = f"AWS4-HMAC-SHA256 Credential=A/20220101/r/s3/aws4_request, SignedHeaders=host, Signature={'0' * 64}"
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("more, code", [('; x="é"', "InvalidRequest"), ("", "InvalidArgument")])
+def test_a_form_of_the_reader_beside_a_header(s3, bucket, more, code, signed):
+    # What is no form to one reader and a form to the next stores nothing, whoever signed it.
+    s3.put_object(Bucket=bucket, Key="k", Body=b"old")
+    form = Form(bucket, signer=sigv4.Signer(key_of("READ"), region=wire.REGION))
+    data = multipart(form.all_fields().items(), b"content")
+    kind = f"multipart/form-data; boundary={BOUNDARY}{more}".encode()
+    headers = [("host", wire.HOST), ("content-type", kind)]
+    headers += [("authorization", AUTHORIZATION), ("x-amz-date", form.signed["x-amz-date"])] if signed else []
+    answer = wire.exchange("POST", f"/{bucket}", headers, data)
+    assert answer.verdict == ((400, code) if more or signed else (403, "AccessDenied")), answer
+    assert body(s3, bucket, "k") == b"old"
+
+
+def test_a_policy_for_any_bucket(s3, bucket):
+    form = Form(bucket)
+    form.policy["conditions"].remove({"bucket": bucket})
+    assert form.send().verdict == (403, "AccessDenied")
+    nothing_in(s3, bucket)
+
+
+@pytest.mark.parametrize("ranges", [[(0, 3), (0, 100)], [(0, 100), (0, 3)]])
+def test_all_ranges_hold(s3, bucket, ranges):
+    conditions = [["content-length-range", *each] for each in ranges]
+    assert Form(bucket, conditions=conditions).send().verdict == (400, "EntityTooLarge")
+    nothing_in(s3, bucket)
+
+
+def test_a_field_twice(s3, bucket):
+    form = Form(bucket)
+    fields = [("Key", "other"), *form.all_fields().items()]
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    headers = [("host", wire.HOST), ("content-type", kind)]
+    answer = wire.exchange("POST", f"/{bucket}", headers, multipart(fields, b"content"))
+    assert answer.verdict == (400, "InvalidArgument"), answer
+    nothing_in(s3, bucket)

@@ -11,6 +11,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
 use super::error::{from_reply, from_tables};
+use super::operations::{NOT_FOR_ANYBODY, Rule, rule};
 use crate::auth::{Action, Caller};
 use crate::master::Master;
 
@@ -49,27 +50,6 @@ impl S3Auth for Gate {
     }
 }
 
-/// What an operation does, by its name in the S3 API reference.
-fn action(operation: &str) -> Action {
-    match operation {
-        "ListObjects" | "ListObjectsV2" | "ListObjectVersions" | "ListMultipartUploads" | "ListBuckets" => {
-            Action::List
-        }
-        "PutBucketCors"
-        | "DeleteBucketCors"
-        | "PutBucketTagging"
-        | "DeleteBucketTagging"
-        | "PutBucketLifecycleConfiguration"
-        | "DeleteBucketLifecycle"
-        | "PutBucketPolicy"
-        | "PutBucketAcl" => Action::Admin,
-        _ if operation.starts_with("Get") || operation.starts_with("Head") || operation == "ListParts" => {
-            Action::Read
-        }
-        _ => Action::Write,
-    }
-}
-
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
@@ -80,25 +60,37 @@ impl S3Access for Gate {
             None => keys.nobody().map_err(from_tables)?,
             Some(credentials) => self.caller(&credentials.access_key)?,
         };
-        let action = action(cx.s3_op().name());
+        let rule = rule(cx.s3_op().name()).unwrap_or(Rule::Nobody);
         let (bucket, key) = match (cx.s3_path().as_object(), cx.s3_path().as_bucket()) {
             (Some((bucket, key)), _) => (Some(bucket), Some(key.to_owned())),
             (None, Some(bucket)) => (Some(bucket), None),
             (None, None) => (None, None),
         };
-        let name = cx.s3_op().name();
-        let key = match (&key, action) {
+        let key = match (&key, rule) {
             // A listing is of what begins like this.
-            (None, Action::List) if bucket.is_some() => {
+            (None, Rule::Needs(Action::List)) if bucket.is_some() => {
                 Some(query_value(cx.uri().query(), "prefix").unwrap_or_default())
             }
             _ => key,
         };
-        // Which buckets there are is told to every key, of each that it may know of; many objects are looked at one by one, and
-        // so is a form, whose key stands inside.
-        let later =
-            ["ListBuckets", "DeleteObjects", "PostObject"].contains(&name) && caller != Caller::Anonymous;
-        let allowed = later || keys.permits(&caller, action, bucket, key.as_deref()).map_err(from_tables)?;
+        let allowed = match (rule, bucket) {
+            (Rule::Readers, Some(bucket)) => {
+                let public = !caller.may(Action::Read, Some(bucket), key.as_deref());
+                let asks = |names: &[&str]| names.iter().any(|n| query_value(cx.uri().query(), n).is_some());
+                let open = !public || keys.anonymous_read(bucket).map_err(from_tables)?;
+                if open && caller == Caller::Anonymous && asks(&NOT_FOR_ANYBODY) {
+                    return Err(s3_error!(
+                        InvalidRequest,
+                        "Request specific response headers cannot be used for anonymous GET requests."
+                    ));
+                }
+                open && !(caller == Caller::Anonymous && asks(&["versionId"]))
+            }
+            (Rule::Readers | Rule::Nobody, _) | (Rule::EachInside, None) => false,
+            (Rule::AnyKey, _) => caller != Caller::Anonymous,
+            (Rule::EachInside, Some(bucket)) => writes_in(&caller, bucket),
+            (Rule::Needs(action), bucket) => caller.may(action, bucket, key.as_deref()),
+        };
         if !allowed {
             return Err(denied());
         }
@@ -119,6 +111,15 @@ impl Gate {
         let found = keys.find(id).map_err(from_tables)?.zip(id.parse().ok());
         found.map(|((key, _), id)| Caller::of(id, &key)).ok_or_else(|| S3ErrorCode::InvalidAccessKeyId.into())
     }
+}
+
+/// Whether the caller may write anything in a bucket.
+fn writes_in(caller: &Caller, bucket: &str) -> bool {
+    let begins = match caller {
+        Caller::Key { scope: Some(scope), .. } => scope.prefix(),
+        _ => "",
+    };
+    caller.may(Action::Write, Some(bucket), Some(begins))
 }
 
 fn denied() -> S3Error {

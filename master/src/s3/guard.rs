@@ -2,7 +2,9 @@
 //! than S3 permits, signatures for another region, headers beside the signature, and what is not there at all. Refused
 //! before a byte of the body is read.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING,
+};
 use http::{Method, Request, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use shared::wire::routes::query_value;
@@ -10,6 +12,8 @@ use shared::wire::routes::query_value;
 use super::Settings;
 use super::error::{custom, invalid, not_implemented};
 use super::finish::About;
+pub use signed::region_is_ours;
+use signed::{Authorization, covered, dated, scope};
 
 /// S3's limit: seven days.
 const EXPIRES_SECS_MAX: u64 = 7 * 24 * 3600;
@@ -18,15 +22,19 @@ const POSTS: [&str; 2] = ["uploads", "uploadId"];
 /// Of version 4, what a link must say.
 const NEEDED: [&str; 5] =
     ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"];
-/// How a body may be signed besides by its SHA-256.
-const PAYLOADS: [&str; 6] = [
-    "UNSIGNED-PAYLOAD",
-    "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
-    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
-    "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
-    "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER",
+/// What a signature in the query is made of.
+const SIGNING: [&str; 6] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
 ];
+/// Headers of S3 that are lists and may come in several lines, besides user metadata, whose lines are joined.
+const LISTS: [&str; 2] = ["x-amz-object-attributes", "x-amz-optional-object-attributes"];
+/// The type of a form.
+const FORM: &str = "multipart/form-data";
 /// Headers that ask for what is not there.
 const NOT_THERE: [(&str, &str); 4] = [
     ("x-amz-object-lock-", "Object locks are not there"),
@@ -35,8 +43,89 @@ const NOT_THERE: [(&str, &str); 4] = [
     ("x-amz-website-redirect-location", "Websites are not there"),
 ];
 
-/// Looks at a request.
-pub fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<()> {
+/// What a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A browser's form for a bucket: `form` answers it, never the library.
+    Form,
+    /// For the library.
+    Other,
+}
+
+/// Looks at a request, and says what it is.
+pub fn sort<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<Kind> {
+    once(request)?;
+    match kind(request, about)? {
+        Kind::Form => alone(request).map(|()| Kind::Form),
+        Kind::Other => check(settings, owner, request, about).map(|()| Kind::Other),
+    }
+}
+
+/// Whether a request is a form. The library reads a unique `Content-Type` in UTF-8, in any case, and holds every POST for a form
+/// whose type is `multipart/form-data`: whatever it could read as one and we could not is refused.
+fn kind<B>(request: &Request<B>, about: &About) -> S3Result<Kind> {
+    if *request.method() != Method::POST {
+        return Ok(Kind::Other);
+    }
+    let Some(kind) = request.headers().get(CONTENT_TYPE) else { return Ok(Kind::Other) };
+    let kind = kind.to_str().map_err(|_| s3_error!(InvalidRequest, "The Content-Type is not ASCII"))?;
+    if !kind.trim_start().to_ascii_lowercase().starts_with(FORM) {
+        return Ok(Kind::Other);
+    }
+    if about.bucket.is_none() || about.key.is_some() { Err(not_allowed()) } else { Ok(Kind::Form) }
+}
+
+/// A form says in itself who sent it, and nowhere else.
+fn alone<B>(request: &Request<B>) -> S3Result<()> {
+    if request.headers().contains_key(AUTHORIZATION) || SIGNING.iter().any(|n| has(request, n)) {
+        return Err(two_mechanisms());
+    }
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        return Err(not_implemented("A form has no query"));
+    }
+    Ok(())
+}
+
+/// What stands there twice may be read as the one or the other.
+fn once<B>(request: &Request<B>) -> S3Result<()> {
+    let headers = request.headers();
+    let several = |name: &HeaderName| headers.get_all(name).iter().count() > 1;
+    let single = |name: &HeaderName| {
+        let name = name.as_str();
+        let list = name.starts_with("x-amz-meta-") || LISTS.contains(&name);
+        [HOST.as_str(), CONTENT_TYPE.as_str()].contains(&name) || name.starts_with("x-amz-") && !list
+    };
+    if headers.keys().any(|name| single(name) && several(name)) {
+        return Err(invalid("A header stands there twice"));
+    }
+    let mut seen = Vec::new();
+    for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let raw = pair.split('=').next().unwrap_or_default();
+        let plus = raw.replace('+', " ");
+        let name = percent_encoding::percent_decode_str(&plus).decode_utf8_lossy().into_owned();
+        if SIGNING.contains(&name.as_str()) && raw != name {
+            return Err(parameters("The name of a parameter of the signature has escapes"));
+        }
+        if seen.contains(&name) {
+            return Err(invalid("A query parameter stands there twice"));
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
+
+fn has<B>(request: &Request<B>, name: &str) -> bool {
+    query_value(request.uri().query(), name).is_some()
+}
+
+fn two_mechanisms() -> S3Error {
+    invalid(
+        "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified",
+    )
+}
+
+/// Looks at a request that is no form.
+fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<()> {
     let (query, headers) = (request.uri().query(), request.headers());
     let authorization = text(headers, AUTHORIZATION.as_str());
     let old = ["AWSAccessKeyId", "Signature"].iter().any(|name| query_value(query, name).is_some());
@@ -47,28 +136,23 @@ pub fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &
         ));
     }
     let presigned = query_value(query, "X-Amz-Signature").is_some();
-    let both = headers.get_all(AUTHORIZATION).iter().count() + usize::from(presigned) > 1;
-    if both {
-        return Err(invalid(
-            "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified",
-        ));
+    if headers.get_all(AUTHORIZATION).iter().count() + usize::from(presigned) > 1 {
+        return Err(two_mechanisms());
     }
     if presigned {
         link(query)?;
-    } else if query_value(query, "X-Amz-Credential").is_some() {
+        let credential = query_value(query, "X-Amz-Credential").unwrap_or_default();
+        scope(settings, &credential, true)?;
+        let names = query_value(query, "X-Amz-SignedHeaders").unwrap_or_default();
+        covered(request, &names, true)?;
+    } else if SIGNING.iter().any(|name| query_value(query, name).is_some()) {
         return Err(parameters("X-Amz-Signature is missing"));
     }
-    let credential = query_value(query, "X-Amz-Credential").filter(|_| presigned);
-    let credential =
-        credential.or_else(|| authorization.and_then(|a| field(a, "Credential").map(str::to_owned)));
-    scope(settings, credential.as_deref(), presigned)?;
-    let signed = match authorization {
-        Some(text) => Some(by_header(text, headers)?),
-        None if presigned => query_value(query, "X-Amz-SignedHeaders"),
-        None => None,
-    };
-    if let Some(signed) = &signed {
-        covered(headers, signed, presigned)?;
+    if let Some(text) = authorization {
+        let parsed = Authorization::parse(text)?;
+        scope(settings, parsed.credential, false)?;
+        dated(headers)?;
+        covered(request, parsed.names, false)?;
     }
     for name in ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
         if text(headers, name).is_some_and(|expected| expected != owner) {
@@ -121,9 +205,6 @@ fn queries<B>(request: &Request<B>, about: &About) -> S3Result<()> {
         let name = pair.split('=').next().unwrap_or_default();
         let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
         let free = name.starts_with("X-Amz-") || name == "x-id";
-        if seen.contains(&name) {
-            return Err(invalid("A query parameter stands there twice"));
-        }
         if !free && !known.contains(&name.as_str()) {
             return Err(not_implemented("A query parameter asks for what is not there"));
         }
@@ -147,7 +228,7 @@ fn parameters(message: &'static str) -> S3Error {
     custom("AuthorizationQueryParametersError", StatusCode::BAD_REQUEST, message)
 }
 
-fn malformed(message: impl Into<String>) -> S3Error {
+pub(super) fn malformed(message: impl Into<String>) -> S3Error {
     S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message.into())
 }
 
@@ -168,93 +249,6 @@ fn link(query: Option<&str>) -> S3Result<()> {
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
         )),
         Err(_) => Err(parameters("X-Amz-Expires should be a number")),
-    }
-}
-
-/// A field of the `Authorization` header.
-fn field<'a>(authorization: &'a str, name: &str) -> Option<&'a str> {
-    let fields = authorization.strip_prefix("AWS4-HMAC-SHA256")?.split(',').map(str::trim);
-    fields.filter_map(|f| f.split_once('=')).find(|(n, _)| *n == name).map(|(_, value)| value)
-}
-
-/// The form of an `Authorization` header and of what belongs to it; the headers that it signs.
-fn by_header(authorization: &str, headers: &HeaderMap) -> S3Result<String> {
-    if !authorization.starts_with("AWS4-HMAC-SHA256") {
-        return Err(invalid("Unsupported Authorization Type"));
-    }
-    let all = ["Credential", "SignedHeaders", "Signature"].map(|name| field(authorization, name));
-    let [Some(_), Some(signed), Some(_)] = all else {
-        return Err(malformed(
-            "The authorization header is malformed; the authorization header requires three components: Credential, SignedHeaders, and Signature.",
-        ));
-    };
-    let date = text(headers, "x-amz-date").unwrap_or_default();
-    let digits = |range: std::ops::Range<usize>| {
-        date.get(range).is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let dated =
-        date.len() == 16 && digits(0..8) && &date[8..9] == "T" && digits(9..15) && date.ends_with('Z');
-    if !dated {
-        return Err(s3_error!(AccessDenied, "AWS authentication requires a valid Date or x-amz-date header"));
-    }
-    if let Some(payload) = text(headers, "x-amz-content-sha256") {
-        let sum = payload.len() == 64 && payload.bytes().all(|b| b.is_ascii_hexdigit());
-        if !sum && !PAYLOADS.contains(&payload) {
-            return Err(invalid(
-                "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
-            ));
-        }
-    }
-    Ok(signed.to_owned())
-}
-
-/// Every header of S3 is signed: one that was put in on the way would change what is done.
-fn covered(headers: &HeaderMap, signed: &str, presigned: bool) -> S3Result<()> {
-    let signed: Vec<_> = signed.split(';').collect();
-    let free = |name: &str| presigned && name == "x-amz-content-sha256";
-    let left = headers.keys().map(http::HeaderName::as_str).find(|name| {
-        name.starts_with("x-amz-") && !free(name) && !signed.iter().any(|s| s.eq_ignore_ascii_case(name))
-    });
-    match left {
-        None => Ok(()),
-        Some(name) => Err(s3_error!(
-            AccessDenied,
-            "There were headers present in the request which were not signed: {}",
-            name
-        )),
-    }
-}
-
-/// `ID/DATE/REGION/s3/aws4_request`.
-fn scope(settings: &Settings, credential: Option<&str>, presigned: bool) -> S3Result<()> {
-    let Some(credential) = credential else { return Ok(()) };
-    let refuse = |message: String| {
-        if presigned {
-            custom("AuthorizationQueryParametersError", StatusCode::BAD_REQUEST, message)
-        } else {
-            malformed(message)
-        }
-    };
-    // An id may have slashes; the scope has none.
-    let mut parts = credential.rsplit('/');
-    let (end, service, region, date) = (parts.next(), parts.next(), parts.next(), parts.next());
-    if date.is_none() || parts.next().is_none() {
-        return Err(refuse(
-            "The credential is malformed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"."
-                .into(),
-        ));
-    }
-    if end != Some("aws4_request") || service != Some("s3") {
-        return Err(refuse(
-            "The credential is malformed; incorrect service or terminal. This endpoint belongs to \"s3\"."
-                .into(),
-        ));
-    }
-    match (&settings.region, region) {
-        (Some(ours), Some(theirs)) if ours != theirs => Err(refuse(format!(
-            "The authorization header is malformed; the region '{theirs}' is wrong; expecting '{ours}'"
-        ))),
-        _ => Ok(()),
     }
 }
 
@@ -313,6 +307,8 @@ fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
 fn not_allowed() -> S3Error {
     s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.")
 }
+
+mod signed;
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ mod listing;
 mod look;
 mod multipart;
 mod objects;
+mod operations;
 mod ops;
 mod sums;
 
@@ -194,13 +195,11 @@ impl Inside {
             Ok(cors::Asked::Request(origin)) => origin,
             Err(error) => return refusal(error),
         };
-        let form = form::is_form(&request, about);
-        let owner = self.ops.owner.as_str();
         let settings = &self.master.config.s3;
-        let checked = if form { Ok(()) } else { guard::check(settings, owner, &request, about) };
+        let checked = guard::sort(settings, &self.ops.owner, &request, about);
         let mut answer = match checked {
-            Ok(()) if form => form::receive(&self.ops, request, about).await.unwrap_or_else(refusal),
-            Ok(()) => self.pass_on(request, about).await.unwrap_or_else(refusal),
+            Ok(guard::Kind::Form) => form::receive(&self.ops, request, about).await.unwrap_or_else(refusal),
+            Ok(guard::Kind::Other) => self.pass_on(request, about).await.unwrap_or_else(refusal),
             Err(error) => {
                 let (head, body) = request.into_parts();
                 body::refuse(&head, body);

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
@@ -44,14 +44,6 @@ const FIELDS_MAX: usize = 100;
 /// Headers that a form may name as fields.
 const HEADERS: [&str; 6] =
     ["content-type", "cache-control", "content-disposition", "content-encoding", "content-md5", "expires"];
-
-/// Whether a request is a form for a bucket.
-pub fn is_form<B>(request: &Request<B>, about: &About) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    *request.method() == Method::POST
-        && about.key.is_none()
-        && kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data")
-}
 
 /// The fields of a form, with small names, and its file.
 struct Form {
@@ -100,7 +92,10 @@ impl Form {
                 value.extend_from_slice(&chunk);
             }
             let value = String::from_utf8(value).map_err(|_| invalid("A field of the form is not UTF-8"))?;
-            fields.insert(name, value);
+            // The policy looks at one of them: which one counts must not depend on who reads.
+            if fields.insert(name, value.clone()).is_some_and(|before| before != value) {
+                return Err(invalid("A field of the form stands there twice, with different values"));
+            }
         }
         Err(invalid("POST requires exactly one file upload per request."))
     }
@@ -162,7 +157,9 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     })?;
     let key = key.replace("${filename}", &name);
     form.fields.insert("key".into(), key.clone());
-    form.fields.insert("bucket".into(), bucket.to_owned());
+    if form.fields.insert("bucket".into(), bucket.to_owned()).is_some_and(|said| said != bucket) {
+        return Err(invalid("The form says another bucket than its address"));
+    }
     ops.current().await?;
     let length = admit(ops, &form, bucket, &key)?;
     super::refuse_acl(form.field("acl"))?;
@@ -228,6 +225,7 @@ fn admit(ops: &Ops, form: &Form, bucket: &str, key: &str) -> S3Result<(u64, u64)
     else {
         return Err(invalid("The credential is malformed"));
     };
+    super::guard::region_is_ours(&ops.master.config.s3, region).map_err(super::guard::malformed)?;
     let (caller, secret) = if keys.nobody().map_err(from_tables)? == Caller::Open {
         (Caller::Open, super::auth::OPEN_SECRET.to_owned())
     } else {
@@ -243,7 +241,7 @@ fn admit(ops: &Ops, form: &Form, bucket: &str, key: &str) -> S3Result<(u64, u64)
     if !caller.may(Action::Write, Some(bucket), Some(key)) {
         return Err(s3_error!(AccessDenied, "Access Denied"));
     }
-    Ok(policy.length.unwrap_or(everything))
+    Ok(policy.within(everything))
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Hmac<Sha256> {

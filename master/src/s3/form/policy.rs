@@ -13,8 +13,8 @@ use shared::clock::Timestamp;
 pub struct Policy {
     expires: Timestamp,
     conditions: Vec<Condition>,
-    /// Bytes that the file may have.
-    pub length: Option<(u64, u64)>,
+    /// Bytes that the file may have; all of them hold.
+    lengths: Vec<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Policy {
         let mut policy = Self {
             expires: Timestamp::from_unix_ms(u64::try_from(expires.as_millis()).map_err(|_| invalid())?),
             conditions: Vec::with_capacity(listed.len()),
-            length: None,
+            lengths: Vec::new(),
         };
         listed.iter().try_for_each(|condition| policy.take(condition))?;
         Ok(policy)
@@ -67,7 +67,7 @@ impl Policy {
                 let text = || v.as_str().and_then(|t| t.parse().ok());
                 v.as_u64().or_else(text).ok_or_else(invalid)
             };
-            self.length = Some((number(field)?, number(value)?));
+            self.lengths.push((number(field)?, number(value)?));
             return Ok(());
         }
         let name = field.as_str().and_then(|f| f.strip_prefix('$')).ok_or_else(invalid)?.to_ascii_lowercase();
@@ -77,6 +77,11 @@ impl Policy {
             _ => return Err(invalid()),
         });
         Ok(())
+    }
+
+    /// The bytes that a file may have, of those that any may.
+    pub fn within(&self, any: (u64, u64)) -> (u64, u64) {
+        self.lengths.iter().fold(any, |(least, most), range| (least.max(range.0), most.min(range.1)))
     }
 
     /// Whether the form may do what it says. `fields` have small names.
@@ -105,7 +110,7 @@ impl Policy {
                 .iter()
                 .any(|c| matches!(c, Condition::Is(n, _) | Condition::Begins(n, _) if n == field))
         };
-        let free = |field: &str| FREE.contains(&field) || field.starts_with("x-ignore-") || field == "bucket";
+        let free = |field: &str| FREE.contains(&field) || field.starts_with("x-ignore-");
         if let Some(extra) = fields.keys().find(|f| !free(f) && !named(f)) {
             return Err(s3_error!(
                 AccessDenied,
@@ -135,7 +140,11 @@ mod tests {
         assert!(!verdict(r#"[{"bucket":"c"},["starts-with","$key",""]]"#));
         assert!(!verdict(r#"[{"bucket":"b"}]"#), "the key is not named");
         assert!(!verdict(r#"[["eq","$key","A/k"]]"#));
-        assert_eq!(policy(r#"[["content-length-range","1",2]]"#).unwrap().length, Some((1, 2)));
+        assert!(!verdict(r#"[["starts-with","$key",""]]"#), "the bucket is not named");
+        let within = |conditions| policy(conditions).unwrap().within((0, 9));
+        assert_eq!(within(r#"[["content-length-range","1",2]]"#), (1, 2));
+        assert_eq!(within(r#"[["content-length-range",1,2],["content-length-range",0,100]]"#), (1, 2));
+        assert_eq!(within(r#"[["content-length-range",0,100],["content-length-range",3,4]]"#), (3, 4));
         let later = Timestamp::from_unix_ms(1_900_000_000_000);
         assert!(policy(r#"[{"key":"a/k"}]"#).unwrap().check(&fields, later).is_err());
         for bad in [r#"[["contains","$key","a"]]"#, r#"[["eq","key","a"]]"#, r#"[1]"#, r#"{}"#] {

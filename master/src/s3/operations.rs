@@ -1,0 +1,187 @@
+//! Who may do which operation of the S3 API: one table, by the name in its reference. What is not in it is refused.
+
+use crate::auth::Action;
+
+/// Who may do an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Whoever may read the key; on a public bucket anybody.
+    Readers,
+    /// Whoever shows a key: the answer has in it what each may know of.
+    AnyKey,
+    /// Whoever may write something in the bucket: each object is looked at for itself.
+    EachInside,
+    /// Whoever may do this.
+    Needs(Action),
+    /// Nobody: it is not done by way of the library.
+    Nobody,
+}
+
+/// Every operation that the library knows.
+const RULES: [(Rule, &[&str]); 8] = [
+    (Rule::Readers, &["GetObject", "HeadObject"]),
+    (Rule::AnyKey, &["ListBuckets"]),
+    (Rule::EachInside, &["DeleteObjects"]),
+    (
+        Rule::Needs(Action::Read),
+        &[
+            "GetBucketAccelerateConfiguration",
+            "GetBucketAcl",
+            "GetBucketAnalyticsConfiguration",
+            "GetBucketCors",
+            "GetBucketEncryption",
+            "GetBucketIntelligentTieringConfiguration",
+            "GetBucketInventoryConfiguration",
+            "GetBucketLifecycleConfiguration",
+            "GetBucketLocation",
+            "GetBucketLogging",
+            "GetBucketMetadataTableConfiguration",
+            "GetBucketMetricsConfiguration",
+            "GetBucketNotificationConfiguration",
+            "GetBucketOwnershipControls",
+            "GetBucketPolicy",
+            "GetBucketPolicyStatus",
+            "GetBucketReplication",
+            "GetBucketRequestPayment",
+            "GetBucketTagging",
+            "GetBucketVersioning",
+            "GetBucketWebsite",
+            "GetObjectAcl",
+            "GetObjectAttributes",
+            "GetObjectLegalHold",
+            "GetObjectLockConfiguration",
+            "GetObjectRetention",
+            "GetObjectTagging",
+            "GetObjectTorrent",
+            "GetPublicAccessBlock",
+            "HeadBucket",
+            "ListBucketAnalyticsConfigurations",
+            "ListBucketIntelligentTieringConfigurations",
+            "ListBucketInventoryConfigurations",
+            "ListBucketMetricsConfigurations",
+            "ListParts",
+            "SelectObjectContent",
+        ],
+    ),
+    (
+        Rule::Needs(Action::List),
+        &["ListMultipartUploads", "ListObjectVersions", "ListObjects", "ListObjectsV2"],
+    ),
+    (
+        Rule::Needs(Action::Write),
+        &[
+            "AbortMultipartUpload",
+            "CompleteMultipartUpload",
+            "CopyObject",
+            "CreateBucket",
+            "CreateMultipartUpload",
+            "DeleteBucket",
+            "DeleteObject",
+            "DeleteObjectTagging",
+            "PutObject",
+            "PutObjectAcl",
+            "PutObjectLegalHold",
+            "PutObjectRetention",
+            "PutObjectTagging",
+            "RestoreObject",
+            "UploadPart",
+            "UploadPartCopy",
+        ],
+    ),
+    (
+        Rule::Needs(Action::Admin),
+        &[
+            "CreateBucketMetadataTableConfiguration",
+            "DeleteBucketAnalyticsConfiguration",
+            "DeleteBucketCors",
+            "DeleteBucketEncryption",
+            "DeleteBucketIntelligentTieringConfiguration",
+            "DeleteBucketInventoryConfiguration",
+            "DeleteBucketLifecycle",
+            "DeleteBucketMetadataTableConfiguration",
+            "DeleteBucketMetricsConfiguration",
+            "DeleteBucketOwnershipControls",
+            "DeleteBucketPolicy",
+            "DeleteBucketReplication",
+            "DeleteBucketTagging",
+            "DeleteBucketWebsite",
+            "DeletePublicAccessBlock",
+            "PutBucketAccelerateConfiguration",
+            "PutBucketAcl",
+            "PutBucketAnalyticsConfiguration",
+            "PutBucketCors",
+            "PutBucketEncryption",
+            "PutBucketIntelligentTieringConfiguration",
+            "PutBucketInventoryConfiguration",
+            "PutBucketLifecycleConfiguration",
+            "PutBucketLogging",
+            "PutBucketMetricsConfiguration",
+            "PutBucketNotificationConfiguration",
+            "PutBucketOwnershipControls",
+            "PutBucketPolicy",
+            "PutBucketReplication",
+            "PutBucketRequestPayment",
+            "PutBucketTagging",
+            "PutBucketVersioning",
+            "PutBucketWebsite",
+            "PutObjectLockConfiguration",
+            "PutPublicAccessBlock",
+        ],
+    ),
+    (Rule::Nobody, &["CreateSession", "ListDirectoryBuckets", "PostObject", "WriteGetObjectResponse"]),
+];
+
+/// The rule of an operation; none: nobody knows it.
+pub fn rule(operation: &str) -> Option<Rule> {
+    RULES.iter().find(|(_, names)| names.contains(&operation)).map(|(rule, _)| *rule)
+}
+
+/// Queries of a read that change headers of its answer: not for who shows no key.
+pub const NOT_FOR_ANYBODY: [&str; 6] = [
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All names of operations that the library knows: `fn name()` of its `ops/generated.rs`, version 0.14.1.
+    const OF_THE_LIBRARY: &str = include_str!("operations/of_the_library.txt");
+    const OURS: &str = include_str!("ops.rs");
+
+    #[test]
+    fn every_operation_of_the_library_has_a_rule() {
+        let names: Vec<_> = OF_THE_LIBRARY.split_whitespace().collect();
+        assert_eq!(names.len(), 99);
+        for name in &names {
+            assert!(rule(name).is_some(), "{name}");
+        }
+        assert_eq!(RULES.iter().map(|(_, names)| names.len()).sum::<usize>(), names.len(), "each once");
+        for unknown in ["", "GetSecrets", "getObject", "GetObjec", "GetObject2", "PutAnything"] {
+            assert_eq!(rule(unknown), None, "{unknown}");
+        }
+        let anybody: Vec<_> = names.iter().filter(|n| rule(n) == Some(Rule::Readers)).collect();
+        assert_eq!(anybody, [&"GetObject", &"HeadObject"]);
+        assert_eq!(rule("PostObject"), Some(Rule::Nobody));
+    }
+
+    #[test]
+    fn every_operation_that_is_answered_here_may_be_done_by_somebody() {
+        let functions = OURS.lines().filter_map(|l| l.trim_start().strip_prefix("async fn "));
+        let names: Vec<String> = functions.map(|f| camel(f.split('(').next().unwrap_or_default())).collect();
+        assert!(names.len() > 40);
+        for name in names {
+            assert!(rule(&name).is_some_and(|r| r != Rule::Nobody), "{name}");
+        }
+    }
+
+    fn camel(function: &str) -> String {
+        let words = function.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+        words.collect()
+    }
+}
