@@ -9,6 +9,8 @@ mod digests;
 mod framing;
 #[path = "bad_input/keys.rs"]
 mod keys;
+#[path = "bad_input/rogue.rs"]
+mod rogue;
 #[path = "bad_input/tickets.rs"]
 mod tickets;
 

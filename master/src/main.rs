@@ -22,6 +22,7 @@ fn main() -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
+    shared::private::keep_private();
     let s3 = args.s3_listen();
     let (config, listen) = args.into_config()?;
     let scheme = shared::http::tls::scheme(config.tls.as_ref());

@@ -166,7 +166,7 @@ async fn finish(master: &Master, upload: &Upload, durable: &Durable) -> Result<R
         wanted: usize::from(durable.wanted),
     };
     let needed = usize::from(durable.min_replicas);
-    committed(outcome, told, needed, (&upload.method, &upload.headers))
+    committed(outcome, &told, needed, (&upload.method, &upload.headers))
 }
 
 impl Upload {

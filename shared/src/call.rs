@@ -249,7 +249,7 @@ mod tests {
             CallSignature { recipient: Recipient::random(), ..call.clone() },
             CallSignature { recipient: Recipient::ANY, ..call.clone() },
             CallSignature { body: blake3::hash(b"y"), ..call.clone() },
-            CallSignature { signed: now.after(CALL_LIFETIME / 2), ..call.clone() },
+            CallSignature { signed: now.after(CALL_LIFETIME / 2), ..call },
         ];
         for changed in changed.map(|c| c.to_string()) {
             let checked = CallSignature::check(&secret, Some(&changed), "POST", PATH);

@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod manifest;
 pub mod md5;
+pub mod private;
 pub mod range;
 pub mod ring;
 pub mod secret;

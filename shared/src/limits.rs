@@ -1,7 +1,11 @@
 //! Every limit of Barge in one place, each with its reason. A number that bounds memory, time or
 //! fan-out anywhere in the product is a constant here, never a literal at its place of use.
 
+mod calls;
+
 use std::time::Duration;
+
+pub use calls::{CALLS_REMEMBERED, RECIPIENT_LIFETIME, RECIPIENTS_MAX, REFUSED_CALLS_LOGGED};
 
 /// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
 pub const KEY_BYTES_MAX: usize = 1024 + 1 + BUCKET_BYTES_MAX;
@@ -175,14 +179,8 @@ pub const TICKET_MEMORY: Duration =
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 /// A signed internal call is good for this long, either way.
 pub const CALL_LIFETIME: Duration = Duration::from_secs(120);
-/// A server takes calls under one name for this long, and under the one before for as long again: so long it remembers each.
-pub const RECIPIENT_LIFETIME: Duration = Duration::from_secs(120);
-/// Calls that are remembered for one name; after as many a server takes a new one earlier. About 2 MiB.
-pub const CALLS_REMEMBERED: usize = 1 << 16;
-/// Peers whose names are remembered.
-pub const RECIPIENTS_MAX: usize = 4096;
-/// Refused calls are logged at most this often, with how many there were.
-pub const REFUSED_CALLS_LOGGED: Duration = Duration::from_secs(10);
+/// A setting of a bucket: each is one entry of the masters' log, and is read with every request of the bucket.
+pub const SETTING_BYTES_MAX: usize = 64 << 10;
 /// Master to volume and back: after so many a client is told 503 rather than sent round again.
 pub const HOPS_MAX: u8 = 8;
 /// Longest ticket in a URL, in characters.

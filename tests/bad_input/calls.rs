@@ -16,7 +16,7 @@ use tests::raw::{Raw, RawAnswer};
 
 use super::Victim;
 
-fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawAnswer {
+pub(super) fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawAnswer {
     let signature = signature.map(|s| format!("Barge-Signature: {s}\r\n")).unwrap_or_default();
     let mut raw = Raw::connect(address);
     raw.send(format!("POST {path} HTTP/1.1\r\nHost: x\r\n{signature}Content-Length: {}\r\n\r\n", body.len()));

@@ -1,5 +1,7 @@
 //! Starting: kvDB's command lines, what servers show of themselves, and the starts that are refused.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use tests::cluster::{add, free_port};
@@ -50,6 +52,40 @@ async fn port_zero_and_the_first_line() {
     let (status, said) = Spec::new("second", "barge", args).run_to_end(folder.path()).await;
     assert!(!status.success() && said.contains("in use by another process"), "{said}");
     assert_eq!(client.get("k").await.unwrap().body, b"v", "the first one goes on");
+}
+
+/// What is open to others below a folder.
+fn exposed(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let (path, data) = (entry.path(), entry.metadata().unwrap());
+        if data.permissions().mode() & 0o077 != 0 {
+            found.push(format!("{} {:o}", path.display(), data.permissions().mode()));
+        }
+        if data.is_dir() {
+            found.extend(exposed(&path));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_servers_write_is_for_their_user_alone() {
+    let folder = Folder::new("private");
+    let data = folder.join("data");
+    let args = ["server", "--listen", "127.0.0.1:0", "--volumes", "2", "--reserve", "16MiB", "--data"];
+    let args = args.map(String::from).into_iter().chain([data.display().to_string()]);
+    let server = Server::start(Spec::new("server", "barge", args), folder.path()).await.unwrap();
+    healthy(server.url()).await;
+    let client = Client::new(server.url());
+    assert_eq!(client.put("k", value(1, 100_000)).await.unwrap().status, 201);
+    assert_eq!(client.delete("k").await.unwrap().status, 200);
+    assert_eq!(exposed(&data), [""; 0]);
+    let backup = folder.join("backup");
+    let args = ["--url", server.url(), "cluster", "backup", backup.to_str().unwrap()];
+    let (status, said) = Spec::new("backup", "barge", args).run_to_end(folder.path()).await;
+    assert!(status.success(), "{said}");
+    assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o077, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

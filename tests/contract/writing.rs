@@ -154,6 +154,7 @@ async fn content_type_and_metadata_come_back() {
         assert_eq!(answer.header("x-amz-meta-colour").as_deref(), Some("dark  red"), "{method} {path}");
         assert_eq!(answer.header("x-other"), None);
         assert_eq!(answer.header("x-content-type-options").as_deref(), Some("nosniff"));
+        assert_eq!(answer.header("content-security-policy").as_deref(), Some("sandbox"));
     }
     client.put("plain", b"x".to_vec()).await.unwrap();
     let plain = client.get("plain").await.unwrap();

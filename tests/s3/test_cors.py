@@ -162,3 +162,11 @@ def test_rules_give_no_permission(s3, open_bucket):
     origin = [("origin", "http://app.example")]
     assert wire.anonymous("GET", f"/{open_bucket}/k", headers=origin).verdict == (403, "AccessDenied")
     assert body(s3, open_bucket, "k") == b"content"
+
+
+def test_a_setting_is_bounded(s3, bucket):
+    """It is one entry of the masters' log, and read with every request of the bucket."""
+    rule = {"AllowedMethods": ["GET"], "AllowedHeaders": ["x" * 1000 + str(n) for n in range(70)]}
+    large = {"CORSRules": [{**rule, "AllowedOrigins": ["http://app.example"]}]}
+    refused(400, "InvalidRequest", s3.put_bucket_cors, Bucket=bucket, CORSConfiguration=large)
+    refused(404, "NoSuchCORSConfiguration", s3.get_bucket_cors, Bucket=bucket)

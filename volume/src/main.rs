@@ -12,6 +12,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
+    shared::private::keep_private();
     let (config, listen) = args.into_config()?;
     let scheme = shared::http::tls::scheme(config.tls.as_ref());
     let shutdown = Shutdown::on_signals()?;

@@ -36,6 +36,7 @@ const READY_SOON: Duration = Duration::from_secs(10);
 
 /// Runs them until the process is told to end, or one of them fails.
 pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
+    shared::private::keep_private();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
     for listen in listening(&args) {

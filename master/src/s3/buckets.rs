@@ -1,8 +1,8 @@
 //! Buckets: created, looked at, listed, set up, deleted when nothing is in them.
 
 use s3s::dto;
-use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
-use shared::limits::BUCKET_TAGS_MAX;
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use shared::limits::{BUCKET_TAGS_MAX, SETTING_BYTES_MAX};
 
 use super::Ops;
 use super::auth::caller;
@@ -105,6 +105,11 @@ impl Ops {
 
     /// Sets a bucket up.
     pub async fn set(&self, name: String, setting: Setting) -> S3Result<()> {
+        if setting.weight() > SETTING_BYTES_MAX {
+            let message =
+                format!("A setting of a bucket may have {SETTING_BYTES_MAX} bytes: use fewer rules");
+            return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
+        }
         match self.master.change(Command::SetBucket { name, setting }).await.map_err(from_propose)? {
             Outcome::Done => Ok(()),
             Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),

@@ -33,6 +33,7 @@ mod sums;
 
 use std::sync::{Arc, OnceLock};
 
+use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use s3s::config::{S3Config, S3ConfigProvider, StaticConfigProvider};
@@ -184,6 +185,10 @@ impl Service for Face {
         if let Ok(id) = HeaderValue::from_str(&id) {
             answer.headers_mut().insert("x-amz-request-id", id);
         }
+        // What a client uploaded is never run as something else than it was called, nor with this server's rights.
+        let headers = answer.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
         Ok(answer)
     }
 }

@@ -300,12 +300,16 @@ impl Store {
 }
 
 impl Setting {
-    fn weight(&self) -> usize {
+    /// Bytes it takes in the log and the tables, about.
+    pub fn weight(&self) -> usize {
         let lengths = |texts: &[String]| texts.iter().map(|t| t.len() + 2).sum::<usize>();
         match self {
             Self::PublicRead(_) => 0,
             Self::Tags(tags) => pairs(tags),
-            Self::AbortUploads(rules) => rules.iter().map(|r| r.prefix.len() + 64).sum(),
+            Self::AbortUploads(rules) => {
+                let id = |r: &AbortRule| r.id.as_ref().map_or(0, String::len);
+                rules.iter().map(|r| r.prefix.len() + id(r) + 64).sum()
+            }
             Self::Cors(rules) => {
                 let of = |r: &CorsRule| [&r.origins, &r.methods, &r.headers, &r.exposed].map(|t| lengths(t));
                 rules.iter().flat_map(of).sum()

@@ -5,19 +5,18 @@
 //! stream through a master holds two of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::{CallSignature, Recipient};
+use crate::call::Recipient;
 use crate::clock::Clock;
 use crate::http::body::{self, Body, ReadError};
 use crate::http::handshaking::Handshaking;
@@ -26,14 +25,14 @@ use crate::http::trust::Trust;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
 use crate::limits::{
-    CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT, RECIPIENTS_MAX,
-    TICKET_LIFETIME,
+    CALL_TIMEOUT, CONNECT_TIMEOUT, HTTP_BUFFER_BYTES, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT, TICKET_LIFETIME,
 };
 use crate::secret::ClusterSecret;
 use crate::ticket::{Operation, Ticket};
-use crate::wire::error::{ErrorBody, ErrorCode, ErrorDetail};
-use crate::wire::routes::{ANSWER_HEADER, HEALTH, RECIPIENT, REQUEST_ID_HEADER, SIGNATURE_HEADER, TICKET};
+use crate::wire::error::ErrorDetail;
+use crate::wire::routes::{HEALTH, REQUEST_ID_HEADER, TICKET};
 
+mod calls;
 mod streamed;
 pub use streamed::StreamedAnswer;
 
@@ -275,135 +274,6 @@ impl PeerClient {
         let (status, bytes) = self.exchange(address, path, text, within, MESSAGE_BYTES_MAX).await?;
         serde_json::from_slice(&bytes).map_err(|_| CallError::Strange { address: address.to_owned(), status })
     }
-
-    /// Sends `body` to `path`, signed, and reads an answer of at most `max` bytes, whatever both are. What a server of
-    /// the cluster did not sign is not believed.
-    ///
-    /// # Errors
-    /// As `call`.
-    pub async fn exchange(
-        &self,
-        address: &str,
-        path: &str,
-        body: Vec<u8>,
-        within: Duration,
-        max: usize,
-    ) -> Result<(StatusCode, Vec<u8>), CallError> {
-        let body = Bytes::from(body);
-        let exchange = async {
-            let first = self.attempt(address, path, body.clone(), max).await;
-            match first {
-                // It has started since, or has not been called for long: it has done nothing.
-                Err(CallError::Refused { detail, .. }) if detail.code == ErrorCode::WrongRecipient => {
-                    self.attempt(address, path, body, max).await
-                }
-                outcome => outcome,
-            }
-        };
-        tokio::time::timeout(within, exchange)
-            .await
-            .map_err(|_| CallError::new(address, HttpError::Timeout(within)))?
-    }
-
-    async fn attempt(
-        &self,
-        address: &str,
-        path: &str,
-        body: Bytes,
-        max: usize,
-    ) -> Result<(StatusCode, Vec<u8>), CallError> {
-        let recipient = self.recipient(address).await?;
-        self.send(address, path, recipient, body, max).await
-    }
-
-    /// Under which name the server at `address` takes calls; it is asked when that is not known.
-    async fn recipient(&self, address: &str) -> Result<Recipient, CallError> {
-        let known = || self.recipients.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied();
-        if let Some(known) = known() {
-            return Ok(known);
-        }
-        let asked = self.send(address, RECIPIENT, Recipient::ANY, Bytes::new(), MESSAGE_BYTES_MAX).await;
-        match asked {
-            Ok((status, _)) => known().ok_or(CallError::Forged { address: address.to_owned(), status }),
-            // Of a question that changes nothing.
-            Err(CallError::Unknown { address, source }) => Err(CallError::Unreachable { address, source }),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn learn(&self, address: &str, recipient: Recipient) {
-        let mut known = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(address) == Some(&recipient) {
-            return;
-        }
-        if known.len() >= RECIPIENTS_MAX {
-            known.clear();
-        }
-        known.insert(address.to_owned(), recipient);
-    }
-
-    /// Sends a call and checks its answer, which is read whole.
-    async fn send(
-        &self,
-        address: &str,
-        path: &str,
-        recipient: Recipient,
-        body: Bytes,
-        max: usize,
-    ) -> Result<(StatusCode, Vec<u8>), CallError> {
-        let (call, answer) = self.open(address, path, recipient, body).await?;
-        let (head, body) = answer.into_parts();
-        let bytes = body::collect(body, max).await;
-        let bytes = bytes.map_err(|source| CallError::Broken { address: address.to_owned(), source })?;
-        self.believe(address, &call, &head, &blake3::hash(&bytes))?;
-        told(address, head.status, bytes)
-    }
-
-    /// Whether a server of the cluster gave this answer to `call`.
-    fn believe(
-        &self,
-        address: &str,
-        call: &CallSignature,
-        head: &http::response::Parts,
-        digest: &blake3::Hash,
-    ) -> Result<(), CallError> {
-        let text = head.headers.get(ANSWER_HEADER).and_then(|v| v.to_str().ok());
-        let next = call.check_answer(&self.secret, text, head.status, digest).map_err(|_| {
-            tracing::warn!(address, status = %head.status, "an answer that is not of this cluster was not believed");
-            CallError::Forged { address: address.to_owned(), status: head.status }
-        })?;
-        self.learn(address, next);
-        Ok(())
-    }
-
-    /// Sends `body` to `path`, signed, and waits for the head of the answer.
-    async fn open(
-        &self,
-        address: &str,
-        path: &str,
-        recipient: Recipient,
-        body: Bytes,
-    ) -> Result<(CallSignature, Response<Incoming>), CallError> {
-        let call = CallSignature::new(&self.secret, recipient, "POST", path, &body, self.clock.now());
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("{address}{path}"))
-            .header(SIGNATURE_HEADER, call.to_string())
-            .body(body::full(body))
-            .map_err(|e| CallError::new(address, e.into()))?;
-        let answer = self.http.send(request).await.map_err(|e| CallError::new(address, e))?;
-        Ok((call, answer))
-    }
-}
-
-/// What a peer that is believed has said.
-fn told(address: &str, status: StatusCode, bytes: Vec<u8>) -> Result<(StatusCode, Vec<u8>), CallError> {
-    if status.is_success() {
-        return Ok((status, bytes));
-    }
-    let strange = || CallError::Strange { address: address.to_owned(), status };
-    let refused: ErrorBody = serde_json::from_slice(&bytes).map_err(|_| strange())?;
-    Err(CallError::Refused { address: address.to_owned(), status, detail: Box::new(refused.error) })
 }
 
 /// `HOST:PORT` or a URL, as a base URL without a slash at its end.

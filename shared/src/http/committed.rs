@@ -14,7 +14,7 @@ use crate::wire::master::{CommitOutcome, Stored};
 /// When the value did not become the key's.
 pub fn committed(
     outcome: CommitOutcome,
-    stored: Stored,
+    stored: &Stored,
     needed: usize,
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response<Body>, ErrorReply> {
@@ -35,7 +35,7 @@ pub fn committed(
             return Err(ErrorReply::new(ErrorCode::Unavailable, why, hint).for_key(&stored.key));
         }
     };
-    let mut answer = body::json(status, &stored);
+    let mut answer = body::json(status, stored);
     if let Ok(etag) = HeaderValue::from_str(&stored.blake3.etag()) {
         answer.headers_mut().insert(ETAG, etag);
     }

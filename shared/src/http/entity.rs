@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
-    RANGE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderValue, LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Response, StatusCode};
 
@@ -62,6 +62,8 @@ impl Entity<'_> {
         headers.insert(GENERATION_HEADER, ascii(self.generation.to_string()));
         // What a client uploaded is never run as something else than it was called.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // A page that a client uploaded has an origin of its own: its scripts do not speak for this server.
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
 
     /// Whether the conditions of a request let it be answered; `Some` is the whole answer when not.

@@ -247,7 +247,7 @@ impl Incomer {
             wanted: usize::from(self.grant.wanted),
         };
         let needed = usize::from(self.grant.min_replicas);
-        committed(outcome, told, needed, (&self.method, &self.headers))
+        committed(outcome, &told, needed, (&self.method, &self.headers))
     }
 
     /// Hands the receipts to the masters.

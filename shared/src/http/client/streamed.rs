@@ -4,7 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
 
-use super::{CallError, PeerClient, told};
+use super::calls::told;
+use super::{CallError, PeerClient};
 use crate::call::CallSignature;
 use crate::http::body::{self, ReadError};
 use crate::http::signed::streamed_digest;

@@ -1,0 +1,9 @@
+//! What a server writes is for its own user: values, names, and secrets that are sealed.
+
+use rustix::fs::Mode;
+
+/// From here on files of this process are 0600 and directories 0700, whatever its user's own mask. Not for verbs that write
+/// a file for whoever runs them.
+pub fn keep_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
