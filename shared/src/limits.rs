@@ -5,7 +5,10 @@ mod calls;
 
 use std::time::Duration;
 
-pub use calls::{CALLS_REMEMBERED, RECIPIENT_LIFETIME, RECIPIENTS_MAX, REFUSED_CALLS_LOGGED};
+pub use calls::{
+    CALL_LIFETIME, CALL_TIMEOUT, CALLS_REMEMBERED, CONNECT_TIMEOUT, POOL_IDLE_TIMEOUT, RECIPIENT_LIFETIME,
+    RECIPIENTS_MAX, REFUSED_CALLS_LOGGED,
+};
 
 /// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
 pub const KEY_BYTES_MAX: usize = 1024 + 1 + BUCKET_BYTES_MAX;
@@ -134,10 +137,6 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// A body that is an internal message, not a value.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Connecting to a peer. Peers are on a local network; a dead one must not hold a request.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// An internal call that carries no value.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The last link of a chain is dropped when it takes no byte for so long, the one before it after
 /// twice as long, and so on: a stall must not cost the healthy volumes in front of it.
 pub const CHAIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -158,8 +157,6 @@ pub const METADATA_APPLY_STUCK: Duration = Duration::from_secs(300);
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// New handshakes look so often whether the files of the certificate have changed.
 pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
-/// Idle connections to peers are closed by us before the peer's own idle limit closes them.
-pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Frames of an upload that the streaming master keeps until the volume is known to take it, so that
 /// a volume that is down or full costs the client nothing.
 pub const REPLAY_FRAMES: usize = 3;
@@ -177,8 +174,6 @@ pub const TICKET_MEMORY: Duration =
     TICKET_LIFETIME.saturating_add(CLOCK_SKEW_MAX).saturating_add(CLOCK_SKEW_MAX);
 /// Clocks of one cluster may differ by so much before tickets fail.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
-/// A signed internal call is good for this long, either way.
-pub const CALL_LIFETIME: Duration = Duration::from_secs(120);
 /// A setting of a bucket: each is one entry of the masters' log, and is read with every request of the bucket.
 pub const SETTING_BYTES_MAX: usize = 64 << 10;
 /// Master to volume and back: after so many a client is told 503 rather than sent round again.

@@ -126,7 +126,7 @@ async fn a_false_volume_is_not_believed() {
         assert!(!got.is_success() || got.body == bytes, "forged bytes were passed on");
     }
     eventually(SETTLED, "he was asked again and again", async || {
-        (rogue.asked("POST /_/recipient") > 5).then_some(())
+        (rogue.asked("POST /_/identify") > 3).then_some(())
     })
     .await;
     eventually(SETTLED, "the volume is down", async || {

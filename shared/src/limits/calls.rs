@@ -1,4 +1,4 @@
-//! What servers remember of each other's calls.
+//! Calls between servers: how long each may take, how long it is good, and what is remembered of it.
 
 use std::time::Duration;
 
@@ -10,3 +10,11 @@ pub const CALLS_REMEMBERED: usize = 1 << 16;
 pub const RECIPIENTS_MAX: usize = 4096;
 /// Refused calls are logged at most this often, with how many there were.
 pub const REFUSED_CALLS_LOGGED: Duration = Duration::from_secs(10);
+/// A signed internal call is good for this long, either way.
+pub const CALL_LIFETIME: Duration = Duration::from_secs(120);
+/// Connecting to a peer. Peers are on a local network; a dead one must not hold a request.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// An internal call that carries no value.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections to peers are closed by us before the peer's own idle limit closes them.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
