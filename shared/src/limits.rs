@@ -6,8 +6,8 @@ mod calls;
 use std::time::Duration;
 
 pub use calls::{
-    CALL_LIFETIME, CALL_TIMEOUT, CALLS_REMEMBERED, CONNECT_TIMEOUT, POOL_IDLE_TIMEOUT, RECIPIENT_LIFETIME,
-    RECIPIENTS_MAX, REFUSED_CALLS_LOGGED,
+    CALL_LIFETIME, CALL_TIMEOUT, CALLS_REMEMBERED, CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT,
+    RECIPIENT_LIFETIME, RECIPIENTS_MAX, REFUSED_CALLS_LOGGED,
 };
 
 /// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
@@ -134,8 +134,6 @@ pub const BODY_RATE_GRACE: Duration = Duration::from_secs(120);
 pub const DRAIN_BYTES_MAX: usize = 256 * 1024;
 /// ... and for at most this long.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
-/// A body that is an internal message, not a value.
-pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// The last link of a chain is dropped when it takes no byte for so long, the one before it after
 /// twice as long, and so on: a stall must not cost the healthy volumes in front of it.

@@ -18,3 +18,5 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections to peers are closed by us before the peer's own idle limit closes them.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A body that is an internal message, not a value.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
