@@ -30,7 +30,8 @@ async fn asked() -> (String, UnboundedReceiver<()>) {
 async fn refuse(mut socket: TcpStream, heard: UnboundedSender<()>) {
     let mut bytes = Vec::new();
     while socket.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {
-        if bytes.ends_with(b"}") {
+        // Under which name it takes calls: a question without a body.
+        if bytes.ends_with(b"\r\n\r\n") {
             bytes.clear();
             let _ = heard.send(());
             let _ = socket.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;

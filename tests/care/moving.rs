@@ -79,10 +79,12 @@ async fn values_are_moved_whoever_leads() {
     }
     let planned = eventually(PAID, "the new volumes are to be filled", async || {
         let plan = cluster.rebalance("plan").await;
-        (plan.volumes.iter().filter(|v| v.under_bytes > 0).count() == 3).then_some(plan)
+        // The last reports of what was stored may be on their way.
+        let known = plan.bytes > 15_000_000;
+        (known && plan.volumes.iter().filter(|v| v.under_bytes > 0).count() == 3).then_some(plan)
     })
     .await;
-    assert!(!planned.running && planned.bytes > 15_000_000, "{planned:?}");
+    assert!(!planned.running, "{planned:?}");
     cluster.rebalance("start").await;
     let filled = async |cluster: &Cluster| cluster.blobs().await[3..].iter().sum::<u64>();
     eventually(PAID, "values are on their way", async || (filled(&cluster).await > 3).then_some(())).await;
