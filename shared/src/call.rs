@@ -1,5 +1,5 @@
 //! How a call between servers is signed, and its answer. A call is good once, for one recipient, for a short time; an answer
-//! is good for one call. Pure: what was seen before is remembered by whoever takes calls (`http::signed`).
+//! is good for one call. Pure: `http::signed`, which takes calls, remembers what came before.
 //!
 //! ```text
 //! Barge-Signature:  time ms . nonce . recipient . BLAKE3 of the body . MAC(method, target, all before)
@@ -97,7 +97,7 @@ impl CallSignature {
     }
 
     /// Reads a `Barge-Signature` and checks it, before a byte of the body is read. Whether it is in time, its recipient right
-    /// and its nonce new, is for whoever takes the call.
+    /// and its nonce new, the server that takes the call decides.
     ///
     /// # Errors
     /// When it is missing, altered, or made with another secret.
@@ -209,7 +209,7 @@ impl FromStr for CallSignature {
     }
 }
 
-/// The proof in front of the answer to a ticket: whoever gave it holds the cluster's secret and answers this request. `nonce`
+/// The proof in front of the answer to a ticket: its sender holds the cluster's secret and answers this request. `nonce`
 /// is the request's own, `target` its path and query.
 pub fn ticket_proof(secret: &ClusterSecret, nonce: &str, target: &str, status: StatusCode) -> blake3::Hash {
     let status = status.as_u16().to_le_bytes();

@@ -2,8 +2,8 @@
 
 use rustix::fs::Mode;
 
-/// From here on files of this process are 0600 and directories 0700, whatever its user's own mask. Not for verbs that write
-/// a file for whoever runs them.
+/// From here on files of this process are 0600 and directories 0700, whatever its user's own mask. Not for commands that
+/// write a file for their user.
 pub fn keep_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }

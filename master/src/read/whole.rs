@@ -9,7 +9,7 @@ use shared::http::entity::Piece;
 
 use crate::tables::object::Object;
 
-/// The comparison.
+/// A running hash of the bytes that have passed, and how many are still to come.
 pub(super) struct Whole {
     digest: Digest,
     hasher: blake3::Hasher,

@@ -83,7 +83,8 @@ pub fn covered<B>(request: &Request<B>, names: &str, presigned: bool) -> S3Resul
     let small = |name: &&str| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase());
     let host = signed.contains(&HOST.as_str());
     if !signed.iter().all(small) || !signed.is_sorted_by(|a, b| a < b) || !host {
-        let message = "The signed headers must be small, sorted, each once, and host among them.";
+        let message =
+            "The signed headers must be lower-case, sorted and unique, and host must be among them.";
         return Err(if presigned { parameters(message) } else { malformed(message) });
     }
     let there = |name: &&str| {

@@ -1,5 +1,5 @@
-//! An answer that is a stream: too long to be read before it is believed. It ends with a MAC over all of it, and whoever
-//! reads it must come to that end before the bytes count.
+//! An answer that is a stream: too long to be read before it is believed. It ends with a MAC over all of it, and a
+//! reader must come to that end before the bytes count.
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
