@@ -9,23 +9,25 @@ pub(crate) mod mark;
 
 mod replace;
 
+mod walk;
+
 use std::fs::{self, File};
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use shared::clock::Timestamp;
 use shared::durable::create_dir_all;
-use shared::limits::SNAPSHOT_STEP;
 
 use self::files::Files;
 pub(crate) use self::files::FilesError;
 use self::mark::Mark;
 use self::replace::finish_replacing;
-use crate::snapshot::{self, SnapshotError, Summary};
-use crate::tables::meta::{self, Applied, FIRST_VERSION, FORMAT_VERSION, Identity};
-use crate::tables::{TableError, Tables, check, reclaim};
+use self::walk::Walks;
+use crate::snapshot::SnapshotError;
+use crate::tables::content;
+use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity, VERSION_WITHOUT_DIGEST};
+use crate::tables::{TableError, Tables, batch, reclaim};
 
 /// The tables in use.
 const CURRENT: &str = "sled";
@@ -39,28 +41,24 @@ pub(crate) const LOG: &str = "raft";
 /// Is in a directory as long as a rebuild of its metadata is not finished.
 pub(crate) const REBUILDING: &str = "rebuilding";
 
+/// Is in a directory whose tables are not those of the other masters, until they are replaced.
+const DISTRUSTED: &str = "distrusted";
+
 /// The metadata directory.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     files: RwLock<Arc<Files>>,
-    /// A snapshot that is being written: commits are written into it too.
-    tap: Mutex<Option<snapshot::Writer>>,
+    /// Snapshots and proofs under way: they follow what is committed.
+    walks: Mutex<Walks>,
     /// One snapshot at a time.
     snapshotting: Mutex<()>,
+    /// One proof at a time.
+    proving: Mutex<()>,
     /// How far the tables were at the last checkpoint.
     mark: Mark,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
-}
-
-/// Takes the tap away at the end, however that comes: nothing is written behind it.
-struct Closed<'a>(&'a Mutex<Option<snapshot::Writer>>);
-
-impl Drop for Closed<'_> {
-    fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 /// The metadata directory could not be opened.
@@ -132,34 +130,19 @@ impl Database {
             return Err(OpenError::Unfinished(path.to_owned()));
         }
         finish_replacing(path).map_err(io(path))?;
-        let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };
         let files = Files::open(&path.join(CURRENT)).map_err(|e| match e {
             FilesError::Io(path, source) => OpenError::Io { path, source },
-            FilesError::Sled(reason) => unreadable(reason),
+            FilesError::Sled(reason) => OpenError::Unreadable { path: path.to_owned(), reason },
         })?;
-        let identity = meta::identity(&files.db).map_err(|e| unreadable(e.to_string()))?;
-        if let Some(found) =
-            identity.map(|i| i.format_version).filter(|v| !(FIRST_VERSION..=FORMAT_VERSION).contains(v))
-        {
-            return Err(OpenError::OtherVersion { path: path.to_owned(), found });
-        }
-        let applied = meta::progress(&files.db).map_err(|e| unreadable(e.to_string()))?.applied;
-        let (mark, before) = Mark::open(path).map_err(io(path))?;
-        // Where there is a log, it makes up for what the tables lack, or finds that it cannot.
-        if let Some(before) = before.filter(|before| applied < *before && !path.join(LOG).exists()) {
-            let reason = format!(
-                "it ends after {applied} of {before} changes: a part of it is damaged or was cut off"
-            );
-            return Err(unreadable(reason));
-        }
-        mark.set(applied);
+        let mark = checked(path, &files)?;
         File::open(path).and_then(|f| f.sync_all()).map_err(io(path))?;
         Ok(Self {
             path: path.to_owned(),
             mark,
             files: RwLock::new(Arc::new(files)),
-            tap: Mutex::new(None),
-            snapshotting: Mutex::new(()),
+            walks: Mutex::default(),
+            snapshotting: Mutex::default(),
+            proving: Mutex::default(),
             _lock: lock,
         })
     }
@@ -196,14 +179,10 @@ impl Database {
     /// # Errors
     /// After an error nothing may be acknowledged by this process any more.
     pub fn commit(&self, tables: Tables<'_>) -> Result<(), TableError> {
-        let mut tap = self.tap.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = tap.as_mut()
-            && let Err(error) = writer.changes(tables.changes())
-        {
-            tracing::warn!(%error, "the snapshot under way cannot be written");
-            *tap = None;
-        }
-        self.files().db.apply_batch(tables.into_batch())?;
+        let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = tables.into_changes()?;
+        walks.follow(&changes);
+        self.files().db.apply_batch(batch(changes))?;
         Ok(())
     }
 
@@ -219,6 +198,15 @@ impl Database {
         Ok(())
     }
 
+    /// Notes that all is durable and nothing is written after this: the next start need not read all records first.
+    ///
+    /// # Errors
+    /// When that cannot be noted; the next start reads them.
+    pub fn mark_closed(&self) -> io::Result<()> {
+        let applied = meta::progress(&self.tree()).map_err(io::Error::other)?.applied;
+        mark::set_closed(&self.path, applied)
+    }
+
     /// Closes it, and returns when sled has let go of its file.
     ///
     /// # Errors
@@ -227,49 +215,6 @@ impl Database {
         let folder = self.path.join(CURRENT);
         drop(self);
         files::released(&folder)
-    }
-
-    /// Writes all records into the file `to`: a consistent picture of the moment in which this returns.
-    ///
-    /// Records are read in key order, some at a time; what is committed meanwhile is appended as it comes, so that reading
-    /// the file from front to end gives the state at its end.
-    ///
-    /// # Errors
-    /// When tables or file fail; the tables are not affected.
-    pub fn write_snapshot(&self, to: &Path) -> Result<(Summary, Applied), SnapshotError> {
-        let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = || self.tap.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = snapshot::Writer::create(to)?;
-        let (tree, _closed) = {
-            // Tables that are replaced end this: the tree must be the one that commits go to from now on.
-            let mut tap = lock();
-            *tap = Some(writer);
-            (self.tree(), Closed(&self.tap))
-        };
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut tap = lock();
-            let writer = tap.as_mut().ok_or(SnapshotError::Interrupted)?;
-            let records = match &after {
-                None => tree.iter(),
-                Some(last) => tree.range::<&[u8], _>((Bound::Excluded(last.as_slice()), Bound::Unbounded)),
-            };
-            let step: Vec<_> =
-                records.take(SNAPSHOT_STEP).collect::<Result<_, _>>().map_err(TableError::from)?;
-            for (path, value) in &step {
-                check(path, value)?;
-            }
-            writer.changes(step.iter().map(|(path, value)| (&path[..], Some(&value[..]))))?;
-            match step.last() {
-                Some((last, _)) if step.len() == SNAPSHOT_STEP => after = Some(last.to_vec()),
-                _ => {
-                    let writer = tap.take().ok_or(SnapshotError::Interrupted)?;
-                    let applied = meta::applied(&tree)?.unwrap_or_default();
-                    drop(tap);
-                    return Ok((writer.finish()?, applied));
-                }
-            }
-        }
     }
 
     /// As `replace`, for a directory of its own: without the place in the log of those who wrote the snapshot, and with a
@@ -282,11 +227,45 @@ impl Database {
             let mut tables = Tables::new(tree);
             tables.remove_applied();
             tables.begin_again(now)?;
-            tree.apply_batch(tables.into_batch())?;
+            tree.apply_batch(tables.into_batch()?)?;
             reclaim::forget_moved(tree)?;
             Ok(())
         })
     }
+}
+
+/// Sees whether the tables are of a version that is read here, as far as they were, and what was written.
+fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };
+    let damaged = |e: TableError| unreadable(e.to_string());
+    let identity = meta::identity(&files.db).map_err(damaged)?;
+    if let Some(found) =
+        identity.map(|i| i.format_version).filter(|v| !(FIRST_VERSION..=FORMAT_VERSION).contains(v))
+    {
+        return Err(OpenError::OtherVersion { path: path.to_owned(), found });
+    }
+    if path.join(DISTRUSTED).exists() {
+        return Err(unreadable("its records are not those of the other masters".into()));
+    }
+    let applied = meta::progress(&files.db).map_err(damaged)?.applied;
+    let (mark, before) = Mark::open(path).map_err(io)?;
+    // Where there is a log, it makes up for what the tables lack, or finds that it cannot.
+    if let Some(before) = before.filter(|before| applied < *before && !path.join(LOG).exists()) {
+        return Err(unreadable(format!(
+            "it ends after {applied} of {before} changes: a part of it is damaged or was cut off"
+        )));
+    }
+    let closed = mark::take_closed(path).map_err(io)?;
+    if closed != Some(applied) || content::read(&files.db).map_err(damaged)?.is_none() {
+        content::prove(&files.db).map_err(damaged)?;
+    }
+    if let Some(identity) = identity.filter(|i| i.format_version == VERSION_WITHOUT_DIGEST) {
+        meta::write_identity(&files.db, &Identity { format_version: FORMAT_VERSION, ..identity })
+            .map_err(damaged)?;
+    }
+    mark.set(applied);
+    Ok(mark)
 }
 
 #[cfg(test)]
@@ -364,9 +343,40 @@ mod tests {
         b.replace(&file).unwrap();
         assert_eq!(get(&b, "of b alone"), None);
         assert_eq!(get(&b, "00000"), get(&b, "04999"));
-        assert_eq!(b.tree().len(), 5000);
+        // And the digest of them.
+        assert_eq!(b.tree().len(), 5001);
         b.close().unwrap();
         let b = Database::open(&dir.path().join("b")).unwrap();
-        assert_eq!(b.tree().len(), 5000);
+        assert_eq!(b.tree().len(), 5001);
+    }
+
+    #[test]
+    fn a_proof_goes_on_beside_commits_and_finds_what_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(&dir.path().join("meta")).unwrap();
+        for n in 0..3000 {
+            put(&db, &format!("{n:05}"), 0);
+        }
+        // Before each step a record changes that was read, one that was not, one that comes and one that goes.
+        let n = std::cell::Cell::new(0);
+        db.prove(|_| {
+            let step = n.replace(n.get() + 1);
+            put(&db, "00000", step);
+            put(&db, "02999", step);
+            put(&db, &format!("0000{step}x"), step);
+            let tree = db.tree();
+            let mut tables = Tables::new(&tree);
+            tables.remove(crate::tables::Kind::Meta, format!("{:05}", step * 200).as_bytes());
+            db.commit(tables).unwrap();
+        })
+        .unwrap();
+        assert!(n.get() > 5, "{n:?} steps");
+        let old = db.tree().get(b"m00100").unwrap().unwrap();
+        put(&db, "00100", 7);
+        db.prove(|_| {}).unwrap();
+        db.tree().insert(b"m00100", old).unwrap();
+        let differs = |e| matches!(e, SnapshotError::Tables(TableError::Differs(_)));
+        assert!(differs(db.prove(|_| {}).unwrap_err()));
+        assert!(differs(db.write_snapshot(&dir.path().join("snapshot")).unwrap_err()), "no back-up of damage");
     }
 }

@@ -156,7 +156,7 @@ mod tests {
             };
             tables.put_object(&key.parse().unwrap(), &object);
         }
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         db
     }
 

@@ -1,5 +1,6 @@
-//! A metadata directory with a bad byte in it, anywhere: a master says what to do, or starts with everything. It never
-//! starts with fewer keys than there were.
+//! A metadata directory with a bad bit in it, in every 4 KiB: a master says what to do, or starts with everything. It never
+//! goes on with fewer keys than there were, or with older versions of them: after a crash it sees that when it starts, and
+//! after an orderly end by the check in the background.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
@@ -19,9 +20,11 @@ use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 
 /// So much that sled has several segments, and some of them are of records that were replaced since.
-const BATCHES: u64 = 400;
+const BATCHES: u64 = 150;
 const BATCH: u64 = 10;
-const KEYS: u64 = 2500;
+const KEYS: u64 = 900;
+/// What a disk loses at once.
+const PAGE: u64 = 4096;
 
 fn fill(path: &Path) -> BTreeMap<Vec<u8>, Object> {
     let database = Database::open(path).unwrap();
@@ -46,6 +49,7 @@ fn fill(path: &Path) -> BTreeMap<Vec<u8>, Object> {
         database.commit(tables).unwrap();
         database.checkpoint().unwrap();
     }
+    database.mark_closed().unwrap();
     objects(&database).unwrap()
 }
 
@@ -58,6 +62,7 @@ struct Tally {
     refused: u64,
     whole: u64,
     seen: u64,
+    proved_wrong: u64,
     silent: Vec<String>,
 }
 
@@ -66,26 +71,30 @@ impl Tally {
     fn look(&mut self, path: &Path, expected: &BTreeMap<Vec<u8>, Object>, what: &str) {
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let database = Database::open(path).map_err(|e| e.to_string())?;
-            Ok::<_, String>(objects(&database))
+            Ok::<_, String>((objects(&database), database.prove(|_| {}).is_ok()))
         }));
         match looked {
             Ok(Err(message)) => {
                 assert!(message.contains("barge cluster rebuild"), "{what}: {message}");
                 self.refused += 1;
             }
-            Ok(Ok(Ok(found))) if found == *expected => self.whole += 1,
-            Ok(Ok(Ok(found))) => {
+            Ok(Ok((Ok(found), _))) if found == *expected => self.whole += 1,
+            Ok(Ok((Ok(_), false))) => self.proved_wrong += 1,
+            Ok(Ok((Ok(found), true))) => {
                 self.silent.push(format!("{what}: {} of {} keys", found.len(), expected.len()));
             }
-            Ok(Ok(Err(_))) | Err(_) => self.seen += 1,
+            Ok(Ok((Err(_), _))) | Err(_) => self.seen += 1,
         }
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy(from: &Path, to: &Path, closed: bool) {
     let _ = fs::remove_dir_all(to);
     fs::create_dir_all(to.join("sled/blobs")).unwrap();
     fs::copy(from.join("applied"), to.join("applied")).unwrap();
+    if closed {
+        fs::copy(from.join("closed"), to.join("closed")).unwrap();
+    }
     for entry in fs::read_dir(from.join("sled")).unwrap() {
         let entry = entry.unwrap();
         if entry.file_type().unwrap().is_file() {
@@ -107,31 +116,32 @@ fn no_key_is_missed_in_silence() {
         let used =
             fs::read(entry.path()).map_or(0, |b| b.iter().rposition(|b| *b != 0).map_or(0, |n| n as u64 + 1));
         println!("{:?}: {length} bytes", entry.file_name());
-        // Some hundred places in each file, and its ends.
-        for n in 0..150.min(used) {
-            places.push((entry.file_name(), n * used / 150.min(used)));
-        }
+        // Each page of the disk, and some places more in small files.
+        let step = (used / 40).clamp(1, PAGE);
+        places.extend((0..used).step_by(usize::try_from(step).unwrap()).map(|at| (entry.file_name(), at)));
     }
-    for (n, (name, at)) in places.iter().enumerate() {
-        copy(&good, &bad);
+    for (n, (name, start)) in places.iter().enumerate() {
+        let closed = n % 2 == 1;
+        copy(&good, &bad, closed);
         let path = bad.join("sled").join(name);
         let mut bytes = fs::read(&path).unwrap();
-        let at = usize::try_from(*at).unwrap();
+        let at = (usize::try_from(*start).unwrap() + n * 769 % 4096).min(bytes.len() - 1);
         bytes[at] ^= 1 << (n % 8);
         fs::write(&path, &bytes).unwrap();
-        tally.look(&bad, &expected, &format!("bit {} of byte {at} of {name:?} flipped", n % 8));
-        if n % 5 == 0 {
-            copy(&good, &bad);
+        tally.look(&bad, &expected, &format!("bit {} of byte {at} of {name:?} flipped, closed: {closed}", n % 8));
+        if n % 25 == 0 {
+            copy(&good, &bad, closed);
             let file = fs::File::options().write(true).open(&path).unwrap();
-            file.set_len(at as u64).unwrap();
-            tally.look(&bad, &expected, &format!("{name:?} cut at {at}"));
+            file.set_len(*start).unwrap();
+            tally.look(&bad, &expected, &format!("{name:?} cut at {start}"));
         }
     }
     println!(
-        "{} refused, {} whole, {} seen later, {} silent",
+        "{} refused, {} whole, {} seen later, {} by the check in the background, {} silent",
         tally.refused,
         tally.whole,
         tally.seen,
+        tally.proved_wrong,
         tally.silent.len()
     );
     assert!(tally.silent.is_empty(), "{}", tally.silent.join("\n"));

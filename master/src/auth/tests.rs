@@ -129,7 +129,7 @@ fn a_native_request_shows_its_key() {
     };
     let mut tables = Tables::new(&db);
     tables.put_access_key(&id, &key);
-    db.apply_batch(tables.into_batch()).unwrap();
+    db.apply_batch(tables.into_batch().unwrap()).unwrap();
     assert_eq!(keys(true).nobody().unwrap(), Caller::Anonymous);
     let pair = format!("{id}:{}", secret.expose());
     let good = [format!("Bearer {pair}"), format!("basic {}", STANDARD.encode(&pair))];

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const BYTES: usize = 16;
+/// The same bytes in a file of this name: the master ended after all was durable. It is synced, and goes at the next start.
+const CLOSED: &str = "closed";
 /// Its name in the metadata directory.
 pub(crate) const FILE: &str = "applied";
 
@@ -29,10 +31,7 @@ impl Mark {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
             Err(e) => return Err(e),
         };
-        let [a, b, c, d, e, f, g, h, sum @ ..] = bytes;
-        let applied = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let good = whole && encode(applied)[8..] == sum;
-        Ok((Self(file), good.then_some(applied)))
+        Ok((Self(file), whole.then(|| decode(bytes)).flatten()))
     }
 
     /// So many commands are applied, durably.
@@ -41,6 +40,32 @@ impl Mark {
             tracing::warn!(%error, "how far the metadata has come could not be noted beside it");
         }
     }
+}
+
+/// Notes that the tables were closed after so many commands, durably.
+pub(super) fn set_closed(folder: &Path, applied: u64) -> io::Result<()> {
+    let file = File::create(folder.join(CLOSED))?;
+    file.write_all_at(&encode(applied), 0)?;
+    file.sync_all()?;
+    File::open(folder)?.sync_all()
+}
+
+/// After how many commands the tables were closed, when they were; from now on they are open.
+pub(super) fn take_closed(folder: &Path) -> io::Result<Option<u64>> {
+    let path = folder.join(CLOSED);
+    let bytes = match std::fs::read(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes?,
+    };
+    std::fs::remove_file(&path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(bytes.try_into().ok().and_then(decode))
+}
+
+fn decode(bytes: [u8; BYTES]) -> Option<u64> {
+    let (applied, _) = bytes.split_first_chunk()?;
+    let applied = u64::from_le_bytes(*applied);
+    (encode(applied) == bytes).then_some(applied)
 }
 
 fn encode(applied: u64) -> [u8; BYTES] {
@@ -72,5 +97,16 @@ mod tests {
             std::fs::write(dir.path().join(FILE), &whole[..at]).unwrap();
             assert_eq!(Mark::open(dir.path()).unwrap().1, None);
         }
+    }
+
+    #[test]
+    fn what_was_closed_is_open_after_one_look() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(take_closed(dir.path()).unwrap(), None);
+        set_closed(dir.path(), 7).unwrap();
+        assert_eq!(take_closed(dir.path()).unwrap(), Some(7));
+        assert_eq!(take_closed(dir.path()).unwrap(), None);
+        std::fs::write(dir.path().join(CLOSED), b"torn").unwrap();
+        assert_eq!(take_closed(dir.path()).unwrap(), None);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use super::files::{self, Files};
 use super::{CURRENT, Database};
 use crate::snapshot::{self, SnapshotError};
-use crate::tables::TableError;
+use crate::tables::{TableError, content};
 use crate::tables::meta::{self, Applied};
 
 /// Tables that are being written.
@@ -100,8 +100,8 @@ impl Database {
     /// it would be a mixture of both.
     fn take_in(&self) -> Result<(), SnapshotError> {
         self.sync_folder()?;
-        let mut tap = self.tap.lock().unwrap_or_else(PoisonError::into_inner);
-        *tap = None;
+        let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        walks.end();
         finish_replacing(&self.path).map_err(SnapshotError::io(&self.path))?;
         let files = reopen(&self.path.join(CURRENT))?;
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
@@ -131,6 +131,8 @@ fn build(
         }
         files.db.apply_batch(batch).map_err(TableError::from)?;
     }
+    // Whoever sent it may have been damaged, and not know it yet.
+    content::prove(&files.db)?;
     finish(&files.db)?;
     files.sync()?;
     drop(files);
@@ -253,11 +255,11 @@ mod tests {
         db.write_snapshot(&first).unwrap();
         std::thread::scope(|scope| {
             let writing = scope.spawn(|| db.write_snapshot(&second));
-            while db.tap.lock().unwrap().is_none() && !writing.is_finished() {
+            while db.walks.lock().unwrap().none() && !writing.is_finished() {
                 std::thread::yield_now();
             }
             db.replace(&first).unwrap();
-            assert!(db.tap.lock().unwrap().is_none(), "commits would still go into it");
+            assert!(db.walks.lock().unwrap().none(), "commits would still go into it");
             // It was over before, or it has ended without a result.
             let written = writing.join().unwrap();
             assert!(written.is_ok() || matches!(written, Err(SnapshotError::Interrupted)), "{written:?}");

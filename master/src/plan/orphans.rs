@@ -109,7 +109,7 @@ mod tests {
         tables.put_arriving(id(5), volume, &Spot::object(&key));
         tables.put_reclaim(volume, id(6), 9);
         tables.put_settled(id(7), &Spot::object(&key), 1, 2);
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         let entry = |n, age_ms| InventoryEntry { blob: id(n), length: 9, age_ms };
         let page = [entry(1, 99_999), entry(2, 99_999), entry(3, 5_000), entry(4, 10_001)];
         let more = [entry(5, 99_999), entry(6, 99_999), entry(7, 99_999)];
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(chosen(at(9)).orphans, vec![], "the volume's clock has jumped ahead");
         let mut tables = Tables::new(&db);
         tables.put_gap(&meta::Gap { after: Some(id(3)), until: at(5) });
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         assert_eq!(
             chosen(at(11)).orphans,
             vec![entry(2, 99_999)],
@@ -154,7 +154,7 @@ mod tests {
         tables.put_object(&key, &object);
         replicas.iter().for_each(|v| tables.put_replica(*v, blob, &key));
         tables.put_gap(&meta::Gap { after: None, until: at(5) });
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         let seat = |compared| Seat {
             zone: None,
             condition: Condition::Up,

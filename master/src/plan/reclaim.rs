@@ -121,7 +121,7 @@ mod tests {
             tables.put_reclaim(volume(v), blob(b), 1);
         }
         tables.put_tombstone(volume(1), blob(6), &Tombstone::Refused { blob: blob(6) });
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         let settled = |v, batch, horizon| {
             let calls = choose(&db, vec![reach(v)], batch, horizon, |_| vec![], none).unwrap();
             (calls[0].blobs.len(), calls[0].tombstones.len(), calls[0].settled_before)

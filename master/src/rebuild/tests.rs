@@ -83,7 +83,7 @@ impl World {
     fn run(&self, command: &Command) {
         let mut tables = Tables::new(&self.db);
         apply(&mut tables, command).unwrap();
-        self.db.apply_batch(tables.into_batch()).unwrap();
+        self.db.apply_batch(tables.into_batch().unwrap()).unwrap();
     }
 
     fn step(&mut self, step: &Step) {

@@ -112,7 +112,7 @@ mod tests {
                 tables.put_access_key(&id, &key);
                 all.push((id, key));
             }
-            db.apply_batch(tables.into_batch()).unwrap();
+            db.apply_batch(tables.into_batch().unwrap()).unwrap();
             prop_assert!(super::any(&db).unwrap());
             for (id, key) in &all {
                 prop_assert_eq!(read(&db, id.as_str()).unwrap(), Some(key.clone()));

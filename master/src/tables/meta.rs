@@ -6,7 +6,7 @@ use shared::clock::{Timestamp, millis};
 use shared::ids::{BlobId, ClusterId};
 use shared::limits::{CLOCK_SKEW_MAX, UPLOAD_TIME_MAX};
 
-use super::{Kind, TableError, Tables, decode, encode};
+use super::{Kind, TableError, Tables, decode};
 use crate::raft::{MasterId, Peer};
 
 const IDENTITY: &[u8] = b"identity";
@@ -15,8 +15,10 @@ const APPLIED: &[u8] = b"applied";
 const GAP: &[u8] = b"gap";
 const REBALANCE: &[u8] = b"rebalance";
 const LISTED: &[u8] = b"listed";
-/// Version of the metadata directory: tables with a replicated log beside them.
-pub const FORMAT_VERSION: u32 = 2;
+/// Version of the metadata directory: tables with a replicated log beside them, and the digest of all their records.
+pub const FORMAT_VERSION: u32 = 3;
+/// The version before: without the digest. Opened, they become tables of this version.
+pub const VERSION_WITHOUT_DIGEST: u32 = 2;
 /// The oldest version that is read: the same tables, without a log.
 pub const FIRST_VERSION: u32 = 1;
 
@@ -124,7 +126,9 @@ pub fn identity(tree: &sled::Tree) -> Result<Option<Identity>, TableError> {
 /// # Errors
 /// When sled fails.
 pub fn write_identity(tree: &sled::Tree, identity: &Identity) -> Result<(), TableError> {
-    tree.insert(super::path(Kind::Meta, IDENTITY), encode(Kind::Meta, IDENTITY, identity))?;
+    let mut tables = Tables::new(tree);
+    tables.put_identity(identity);
+    tree.apply_batch(tables.into_batch()?)?;
     Ok(())
 }
 

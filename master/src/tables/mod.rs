@@ -6,6 +6,7 @@
 
 pub mod access_key;
 pub mod bucket;
+pub mod content;
 pub mod meta;
 pub mod mode;
 pub mod object;
@@ -69,6 +70,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind that has this first byte.
+    fn of(first: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == first)
+    }
+
     const ALL: [Self; 19] = [
         Self::Meta,
         Self::Object,
@@ -115,6 +121,23 @@ pub enum TableError {
         /// How long the damaged value is.
         bytes: usize,
     },
+    /// Every record is one that was written, and some are not the newest, or are missing.
+    #[error(
+        "the metadata is damaged: the digest of its records is not that of what was written last; in: {0}. The values on \
+         the volumes are not affected"
+    )]
+    Differs(String),
+}
+
+impl TableError {
+    /// Whether the tables are to be made again, from other masters or from the volumes.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Differs(_) | Self::Panicked => true,
+            Self::Sled(error) => matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)),
+            Self::Stuck | Self::Failed(_) => false,
+        }
+    }
 }
 
 const VERSION: u8 = 1;
@@ -150,7 +173,7 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, key: &[u8], bytes: &[u8]) -> Resu
 /// When it is not. A record of no kind of ours is somebody else's business.
 pub fn check(path: &[u8], bytes: &[u8]) -> Result<(), TableError> {
     let Some((first, key)) = path.split_first() else { return Ok(()) };
-    let Some(kind) = Kind::ALL.into_iter().find(|kind| *kind as u8 == *first) else { return Ok(()) };
+    let Some(kind) = Kind::of(*first) else { return Ok(()) };
     body(kind, key, bytes).map(|_| ())
 }
 
@@ -279,22 +302,61 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// The changes, in the order of their paths.
-    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.changes.iter().map(|(path, change)| (path.as_slice(), change.as_deref()))
+    /// The changes with what they replace, in the order of their paths, and the digest of the tables with them.
+    ///
+    /// # Errors
+    /// When sled fails, or the digest is damaged.
+    pub fn into_changes(self) -> Result<Vec<Written>, TableError> {
+        let mut content = match content::read(self.tree)? {
+            None if self.tree.is_empty() => Some(content::Content::default()),
+            found => found,
+        };
+        let mut written = Vec::with_capacity(self.changes.len() + 1);
+        for (path, after) in self.changes {
+            let before = self.tree.get(&path)?;
+            let change = Written { path, before, after };
+            if let Some(content) = &mut content {
+                content.follow(&change);
+            }
+            written.push(change);
+        }
+        if let Some(content) = content {
+            let (path, value) = content::record(&content);
+            written.push(Written { path, before: None, after: Some(value) });
+        }
+        Ok(written)
     }
 
     /// The changes as one atomic batch.
-    pub fn into_batch(self) -> sled::Batch {
-        let mut batch = sled::Batch::default();
-        for (path, change) in self.changes {
-            match change {
-                Some(value) => batch.insert(path, value),
-                None => batch.remove(path),
-            }
-        }
-        batch
+    ///
+    /// # Errors
+    /// As `into_changes`.
+    pub fn into_batch(self) -> Result<sled::Batch, TableError> {
+        Ok(batch(self.into_changes()?))
     }
+}
+
+/// What a batch does to one record.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// What is in sled.
+    pub before: Option<sled::IVec>,
+    /// What is to be there; none: it goes.
+    pub after: Option<Vec<u8>>,
+}
+
+/// Changes as one atomic batch.
+pub fn batch(changes: Vec<Written>) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for Written { path, after, .. } in changes {
+        match after {
+            Some(value) => batch.insert(path, value),
+            None => batch.remove(path),
+        }
+    }
+    batch
 }
 
 /// Records of one kind in key order, from `after` (exclusive) on, as long as they begin with `prefix`.

@@ -89,7 +89,7 @@ pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
                 progress.reclaim_pending -= 1;
                 tables.put_progress(&progress);
                 tables.remove_reclaim(volume, blob);
-                tree.apply_batch(tables.into_batch())?;
+                tree.apply_batch(tables.into_batch()?)?;
                 break;
             }
         }
@@ -164,7 +164,7 @@ mod tests {
         tables.put_reclaim(volume(1), id(3), 9);
         tables.put_reclaim(volume(2), id(3), 9);
         tables.put_progress(&Progress { reclaim_pending: 4, ..Progress::default() });
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         forget_moved(&db).unwrap();
         assert_eq!(page(&db, volume(1), 9).unwrap(), [id(2), id(3)]);
         assert_eq!(page(&db, volume(2), 9).unwrap(), [id(3)]);

@@ -101,7 +101,7 @@ mod tests {
             for ((v, b), deleted) in &volumes {
                 tables.put_tombstone(VolumeId::from_bytes([*v; 16]), blob(*b), &make(*b, *deleted));
             }
-            db.apply_batch(tables.into_batch()).unwrap();
+            db.apply_batch(tables.into_batch().unwrap()).unwrap();
             let all: Vec<_> = (1..20).map(blob).collect();
             for v in 0..3 {
                 let expected: Vec<_> = volumes.range((v, 0)..(v + 1, 0)).map(|((_, b), d)| make(*b, *d)).collect();
@@ -117,7 +117,7 @@ mod tests {
         let mut tables = Tables::new(&db);
         (1..6).for_each(|n| tables.put_deleted(key(n), blob(u64::from(n) * 100)));
         assert_eq!(tables.deleted(key(2)).unwrap(), Some(blob(200)));
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         let before = Timestamp::from_unix_ms(300);
         assert_eq!(forgettable(&db, before, 9).unwrap(), vec![(key(1), blob(100)), (key(2), blob(200))]);
         assert_eq!(forgettable(&db, before, 1).unwrap().len(), 1);

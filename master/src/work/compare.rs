@@ -220,7 +220,7 @@ mod tests {
         let mut tables = Tables::new(&db);
         (0..1000).for_each(|n| tables.put_replica(volume, blob(n), &"k".parse().unwrap()));
         tables.put_replica(VolumeId::from_bytes([2; 16]), blob(5000), &"k".parse().unwrap());
-        db.apply_batch(tables.into_batch()).unwrap();
+        db.apply_batch(tables.into_batch().unwrap()).unwrap();
         for (range, step, there) in [
             (Range::default(), 64, 0..1000),
             (Range { from: Some(blob(100)), until: Some(blob(300)) }, 7, 100..300),

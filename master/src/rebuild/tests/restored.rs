@@ -131,7 +131,7 @@ impl Site {
                 let mut tables = Tables::new(&self.world.db);
                 let delete = Command::Delete { key: key(*k), condition: WriteCondition::None };
                 let outcome = apply(&mut tables, &delete).unwrap();
-                self.world.db.apply_batch(tables.into_batch()).unwrap();
+                self.world.db.apply_batch(tables.into_batch().unwrap()).unwrap();
                 self.world.tell_all_but(self.down);
                 if matches!(outcome, crate::state::command::Outcome::Deleted(_)) {
                     self.acknowledged.insert(key(*k), None);
@@ -213,7 +213,7 @@ impl Site {
         }
         let mut tables = Tables::new(&self.world.db);
         tables.begin_again(now).unwrap();
-        self.world.db.apply_batch(tables.into_batch()).unwrap();
+        self.world.db.apply_batch(tables.into_batch().unwrap()).unwrap();
         self.acknowledged.clear();
     }
 }

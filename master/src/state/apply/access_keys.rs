@@ -43,7 +43,7 @@ mod tests {
         let run = |command: &Command| {
             let mut tables = Tables::new(&db);
             let outcome = apply(&mut tables, command).unwrap();
-            db.apply_batch(tables.into_batch()).unwrap();
+            db.apply_batch(tables.into_batch().unwrap()).unwrap();
             outcome
         };
         let id = AccessKeyId::random();

@@ -42,7 +42,7 @@ fn commit(k: u8, b: u8, replicas: &[u8], condition: WriteCondition) -> Command {
 fn run(db: &sled::Tree, command: &Command) -> Outcome {
     let mut tables = Tables::new(db);
     let outcome = apply(&mut tables, command).unwrap();
-    db.apply_batch(tables.into_batch()).unwrap();
+    db.apply_batch(tables.into_batch().unwrap()).unwrap();
     outcome
 }
 
@@ -198,7 +198,7 @@ proptest! {
         for c in &commands {
             apply(&mut tables, c).unwrap();
         }
-        one.apply_batch(tables.into_batch()).unwrap();
+        one.apply_batch(tables.into_batch().unwrap()).unwrap();
         for c in &commands {
             run(&many, c);
         }
@@ -342,7 +342,7 @@ fn a_delete_buries_what_a_time_of_which_nothing_is_known_may_have_brought() {
     run(&db, &commit(1, 1, &[0], WriteCondition::None));
     let mut tables = Tables::new(&db);
     tables.begin_again(blob(5).created()).unwrap();
-    db.apply_batch(tables.into_batch()).unwrap();
+    db.apply_batch(tables.into_batch().unwrap()).unwrap();
     let end = meta::gap(&db).unwrap().unwrap().end();
     assert!(end > blob(9) && meta::progress(&db).unwrap().last_blob == Some(end));
     run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });

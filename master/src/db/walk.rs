@@ -1,0 +1,162 @@
+//! All records read in key order, some at a time, beside commits: for a snapshot, and for the proof that the tables hold what
+//! was written.
+//!
+//! What is committed meanwhile is followed: the walk ends with the state of the moment in which it ends, and with the
+//! digest of the records that it has seen, which must be the one that the tables hold.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use shared::limits::SNAPSHOT_STEP;
+
+use super::Database;
+use crate::snapshot::{self, SnapshotError, Summary};
+use crate::tables::content::{self, Content};
+use crate::tables::meta::{self, Applied};
+use crate::tables::{TableError, Written, check};
+
+/// Walks under way: one of each kind.
+#[derive(Debug, Default)]
+pub(super) struct Walks {
+    snapshot: Option<Walk>,
+    proof: Option<Walk>,
+}
+
+/// One of them.
+type Which = fn(&mut Walks) -> &mut Option<Walk>;
+
+impl Walks {
+    /// Tells both what is being committed.
+    pub(super) fn follow(&mut self, changes: &[Written]) {
+        for slot in [&mut self.snapshot, &mut self.proof] {
+            if let Some(walk) = slot
+                && let Err(error) = walk.follow(changes)
+            {
+                tracing::warn!(%error, "the snapshot under way cannot be written");
+                *slot = None;
+            }
+        }
+    }
+
+    /// The tables are replaced: each would be a mixture of both.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    #[cfg(test)]
+    pub(super) fn none(&self) -> bool {
+        self.snapshot.is_none() && self.proof.is_none()
+    }
+}
+
+/// How far it is.
+#[derive(Debug, Default)]
+struct Walk {
+    /// The last path that was read.
+    after: Option<Vec<u8>>,
+    /// The records up to there.
+    found: Content,
+    writer: Option<snapshot::Writer>,
+}
+
+impl Walk {
+    fn follow(&mut self, changes: &[Written]) -> Result<(), SnapshotError> {
+        let passed = |change: &&Written| self.after.as_ref().is_some_and(|after| change.path <= *after);
+        for change in changes.iter().filter(passed) {
+            self.found.follow(change);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.changes(changes.iter().map(|c| (c.path.as_slice(), c.after.as_deref())))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next records; whether there are more.
+    fn step(&mut self, tree: &sled::Tree) -> Result<bool, SnapshotError> {
+        let records = match &self.after {
+            None => tree.iter(),
+            Some(last) => tree.range::<&[u8], _>((Bound::Excluded(last.as_slice()), Bound::Unbounded)),
+        };
+        let step: Vec<_> = records.take(SNAPSHOT_STEP).collect::<Result<_, _>>().map_err(TableError::from)?;
+        for (path, value) in &step {
+            check(path, value)?;
+            self.found.add(path, value);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.changes(step.iter().map(|(path, value)| (&path[..], Some(&value[..]))))?;
+        }
+        let Some((last, _)) = step.last() else { return Ok(false) };
+        self.after = Some(last.to_vec());
+        Ok(step.len() == SNAPSHOT_STEP)
+    }
+}
+
+/// Ends it, however that comes: nothing is written behind it.
+struct Closed<'a>(&'a Database, Which);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        let mut walks = self.0.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        *(self.1)(&mut walks) = None;
+    }
+}
+
+impl Database {
+    /// Writes all records into the file `to`: a consistent picture of the moment in which this returns.
+    ///
+    /// Records are read in key order, some at a time; what is committed meanwhile is appended as it comes, so that reading
+    /// the file from front to end gives the state at its end.
+    ///
+    /// # Errors
+    /// When tables or file fail, and when the tables are damaged: the tables are not affected.
+    pub fn write_snapshot(&self, to: &Path) -> Result<(Summary, Applied), SnapshotError> {
+        let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
+        let walk = Walk { writer: Some(snapshot::Writer::create(to)?), ..Walk::default() };
+        let (walk, applied) = self.walk(walk, |walks| &mut walks.snapshot, |_| {})?;
+        let writer = walk.writer.ok_or(SnapshotError::Interrupted)?;
+        Ok((writer.finish()?, applied))
+    }
+
+    /// Reads all records and compares them with the digest of what was written. `pause` is called with the time that each
+    /// step took, while commits go on.
+    ///
+    /// # Errors
+    /// `TableError::Differs`, and when the tables cannot be read. `Interrupted` when they were replaced.
+    pub fn prove(&self, pause: impl Fn(Duration)) -> Result<(), SnapshotError> {
+        let _alone = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.walk(Walk::default(), |walks| &mut walks.proof, pause).map(drop)
+    }
+
+    fn walk(
+        &self,
+        walk: Walk,
+        which: Which,
+        pause: impl Fn(Duration),
+    ) -> Result<(Walk, Applied), SnapshotError> {
+        let lock = || self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tree, _closed) = {
+            // Tables that are replaced end this: the tree must be the one that commits go to from now on.
+            let mut walks = lock();
+            *which(&mut walks) = Some(walk);
+            (self.tree(), Closed(self, which))
+        };
+        loop {
+            let started = Instant::now();
+            {
+                let mut walks = lock();
+                let slot = which(&mut walks);
+                let walk = slot.as_mut().ok_or(SnapshotError::Interrupted)?;
+                if !walk.step(&tree)? {
+                    // Nothing is committed as long as this lock is held: both are of one moment.
+                    let expected = content::read(&tree)?.unwrap_or_default();
+                    walk.found.expect(&expected)?;
+                    let applied = meta::applied(&tree)?.unwrap_or_default();
+                    return Ok((slot.take().ok_or(SnapshotError::Interrupted)?, applied));
+                }
+            }
+            pause(started.elapsed());
+        }
+    }
+}

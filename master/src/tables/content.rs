@@ -1,0 +1,196 @@
+//! The digest of all that is in the tables, kept in the tables: it moves with every batch, in the same atomic write.
+//!
+//! A checksum says that a record is one that was written, not that it is the newest: tables that lost a piece of their file
+//! may hold the version before, or nothing, and look sound. So every record counts as keyed BLAKE3 of its path and value, and
+//! the digest of a table is the sum of them, modulo 2^128 (the additive multiset hash of Bellare and Micciancio, 1997). A sum
+//! does not depend on order: a batch moves it by what it replaces and what it writes, and whoever reads all records finds
+//! it again.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::meta::{self, VERSION_WITHOUT_DIGEST};
+use super::{Kind, TableError, Written, check, decode, encode, path};
+
+const CONTENT: &[u8] = b"content";
+
+/// Not a secret: it keeps these hashes apart from all others.
+static HASH_KEY: LazyLock<[u8; 32]> =
+    LazyLock::new(|| blake3::derive_key("barge 2026-11 digest of the records of a table", b""));
+
+/// The records of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sum {
+    records: u64,
+    digest: u128,
+}
+
+/// The records of all tables, but for this one itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content(BTreeMap<u8, Sum>);
+
+impl Content {
+    /// A record is there.
+    pub fn add(&mut self, path: &[u8], value: &[u8]) {
+        self.change(path, value, 1, u128::wrapping_add);
+    }
+
+    /// A record is there no more.
+    pub fn remove(&mut self, path: &[u8], value: &[u8]) {
+        self.change(path, value, u64::MAX, u128::wrapping_sub);
+    }
+
+    fn change(&mut self, path: &[u8], value: &[u8], records: u64, apply: fn(u128, u128) -> u128) {
+        let Some(table) = path.first().filter(|_| !is_content(path)) else { return };
+        let sum = self.0.entry(*table).or_default();
+        sum.records = sum.records.wrapping_add(records);
+        sum.digest = apply(sum.digest, hash(path, value));
+        if *sum == Sum::default() {
+            self.0.remove(table);
+        }
+    }
+
+    /// What a batch did.
+    pub fn follow(&mut self, change: &Written) {
+        if let Some(before) = &change.before {
+            self.remove(&change.path, before);
+        }
+        if let Some(after) = &change.after {
+            self.add(&change.path, after);
+        }
+    }
+
+    /// Sees whether these are the records that are to be there.
+    ///
+    /// # Errors
+    /// `Differs`, with the names of the tables.
+    pub fn expect(&self, expected: &Self) -> Result<(), TableError> {
+        let differing = self.differing(expected);
+        if differing.is_empty() { Ok(()) } else { Err(TableError::Differs(differing)) }
+    }
+
+    /// The tables in which the two differ, in words; empty where they do not.
+    pub fn differing(&self, expected: &Self) -> String {
+        let all: std::collections::BTreeSet<u8> = self.0.keys().chain(expected.0.keys()).copied().collect();
+        let sum = |of: &Self, table| of.0.get(&table).copied().unwrap_or_default();
+        let differs = all.into_iter().filter(|table| sum(self, *table) != sum(expected, *table));
+        let words = differs.map(|table| {
+            let (found, expected) = (sum(self, table), sum(expected, table));
+            let name = Kind::of(table).map_or_else(|| format!("{table:#04x}"), |kind| format!("{kind:?}"));
+            match found.records == expected.records {
+                true => format!("{name} (other contents in {} records)", found.records),
+                false => format!("{name} ({} records of {})", found.records, expected.records),
+            }
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn hash(path: &[u8], value: &[u8]) -> u128 {
+    let mut hasher = blake3::Hasher::new_keyed(&HASH_KEY);
+    hasher.update(&(path.len() as u64).to_le_bytes()).update(path).update(value);
+    let [low @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hasher.finalize().as_bytes();
+    u128::from_le_bytes(low)
+}
+
+fn is_content(path: &[u8]) -> bool {
+    path.split_first() == Some((&(Kind::Meta as u8), CONTENT))
+}
+
+/// The digest that the tables hold; none in tables of an older version.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn read(tree: &sled::Tree) -> Result<Option<Content>, TableError> {
+    tree.get(path(Kind::Meta, CONTENT))?.map(|b| decode(Kind::Meta, CONTENT, &b)).transpose()
+}
+
+/// The record of the digest: path and value.
+pub(super) fn record(content: &Content) -> (Vec<u8>, Vec<u8>) {
+    (path(Kind::Meta, CONTENT), encode(Kind::Meta, CONTENT, content))
+}
+
+/// The digest of all records, by reading them.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn of(tree: &sled::Tree) -> Result<Content, TableError> {
+    let mut content = Content::default();
+    for item in tree {
+        let (path, value) = item?;
+        check(&path, &value)?;
+        content.add(&path, &value);
+    }
+    Ok(content)
+}
+
+/// Reads all records and compares them with the digest. New tables and those of an older version get theirs.
+///
+/// # Errors
+/// `Differs`; when sled fails or a record is damaged.
+pub fn prove(tree: &sled::Tree) -> Result<(), TableError> {
+    let found = of(tree)?;
+    if let Some(expected) = read(tree)? {
+        return found.expect(&expected);
+    }
+    let older = meta::identity(tree)?.is_some_and(|i| i.format_version <= VERSION_WITHOUT_DIGEST);
+    if !(older || tree.is_empty()) {
+        return Err(TableError::Differs("the digest itself (it is missing)".into()));
+    }
+    let (path, value) = record(&found);
+    tree.insert(path, value)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Tables;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_moves_with_every_batch(batches in prop::collection::vec(
+            prop::collection::vec((0u8..20, prop::option::of(0u64..5)), 1..8), 1..20,
+        )) {
+            let db = sled::Config::new().temporary(true).open().unwrap();
+            for batch in batches {
+                let mut tables = Tables::new(&db);
+                for (key, value) in batch {
+                    let kind = if key % 2 == 0 { Kind::Object } else { Kind::Volume };
+                    match value {
+                        Some(value) => tables.put(kind, &[key], &value),
+                        None => tables.remove(kind, &[key]),
+                    }
+                }
+                db.apply_batch(tables.into_batch().unwrap()).unwrap();
+                prop_assert_eq!(read(&db).unwrap(), Some(of(&db).unwrap()));
+            }
+            prove(&db).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_older_version_a_missing_and_a_strange_record_are_named() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let put = |value: u64| {
+            let mut tables = Tables::new(&db);
+            tables.put(Kind::Object, b"key", &value);
+            db.apply_batch(tables.into_batch().unwrap()).unwrap();
+            db.get(b"okey").unwrap().unwrap()
+        };
+        let (old, new) = (put(1), put(2));
+        prove(&db).unwrap();
+        let said = || prove(&db).unwrap_err().to_string();
+        db.insert(b"okey", old).unwrap();
+        assert!(said().contains("Object (other contents in 1 records)"), "{}", said());
+        db.remove(b"okey").unwrap();
+        assert!(said().contains("Object (0 records of 1)"), "{}", said());
+        db.insert(b"okey", new).unwrap();
+        prove(&db).unwrap();
+        db.insert([200u8, 1], b"of no table").unwrap();
+        assert!(said().contains("0xc8 (1 records of 0)"), "{}", said());
+    }
+}
