@@ -9,6 +9,8 @@ mod backup;
 mod book;
 #[path = "masters/clients.rs"]
 mod clients;
+#[path = "masters/damaged.rs"]
+mod damaged;
 #[path = "masters/failover.rs"]
 mod failover;
 #[path = "masters/histories.rs"]

@@ -25,7 +25,7 @@ use self::mark::Mark;
 use self::replace::finish_replacing;
 use self::walk::Walks;
 use crate::snapshot::SnapshotError;
-use crate::tables::content;
+use crate::tables::content::{self, Content};
 use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity, VERSION_WITHOUT_DIGEST};
 use crate::tables::{TableError, Tables, batch, reclaim};
 
@@ -109,6 +109,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the tables are to be made again, from other masters or from the volumes.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+}
+
 impl Database {
     /// Opens or makes the metadata directory at `path`.
     ///
@@ -120,12 +127,7 @@ impl Database {
             move |source| OpenError::Io { path: at, source }
         };
         create_dir_all(path).map_err(io(path))?;
-        let lock_path = path.join(LOCK);
-        let lock = File::options().create(true).append(true).open(&lock_path).map_err(io(&lock_path))?;
-        lock.try_lock().map_err(|e| match e {
-            fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
-            fs::TryLockError::Error(source) => OpenError::Io { path: lock_path.clone(), source },
-        })?;
+        let lock = locked(path)?;
         if path.join(REBUILDING).exists() {
             return Err(OpenError::Unfinished(path.to_owned()));
         }
@@ -174,16 +176,16 @@ impl Database {
         self.files().db.size_on_disk().unwrap_or(0)
     }
 
-    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint.
+    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint. Returns the digest of the tables.
     ///
     /// # Errors
     /// After an error nothing may be acknowledged by this process any more.
-    pub fn commit(&self, tables: Tables<'_>) -> Result<(), TableError> {
+    pub fn commit(&self, tables: Tables<'_>) -> Result<Option<Content>, TableError> {
         let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = tables.into_changes()?;
+        let (changes, content) = tables.into_changes()?;
         walks.follow(&changes);
         self.files().db.apply_batch(batch(changes))?;
-        Ok(())
+        Ok(content)
     }
 
     /// Makes everything durable that was committed before the call.
@@ -196,6 +198,15 @@ impl Database {
         files.sync()?;
         self.mark.set(covered);
         Ok(())
+    }
+
+    /// Its records are not those of the other masters: it is not opened again before they are replaced.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub fn distrust(&self) -> io::Result<()> {
+        File::create(self.path.join(DISTRUSTED))?.sync_all()?;
+        File::open(&self.path)?.sync_all()
     }
 
     /// Notes that all is durable and nothing is written after this: the next start need not read all records first.
@@ -232,6 +243,18 @@ impl Database {
             Ok(())
         })
     }
+}
+
+/// The lock of the directory, held by this process.
+fn locked(path: &Path) -> Result<File, OpenError> {
+    let path_of_lock = path.join(LOCK);
+    let io = |source| OpenError::Io { path: path_of_lock.clone(), source };
+    let lock = File::options().create(true).append(true).open(&path_of_lock).map_err(io)?;
+    lock.try_lock().map_err(|e| match e {
+        fs::TryLockError::WouldBlock => OpenError::InUse(path.to_owned()),
+        fs::TryLockError::Error(source) => io(source),
+    })?;
+    Ok(lock)
 }
 
 /// Sees whether the tables are of a version that is read here, as far as they were, and what was written.
@@ -368,15 +391,19 @@ mod tests {
             let mut tables = Tables::new(&tree);
             tables.remove(crate::tables::Kind::Meta, format!("{:05}", step * 200).as_bytes());
             db.commit(tables).unwrap();
+            true
         })
         .unwrap();
         assert!(n.get() > 5, "{n:?} steps");
         let old = db.tree().get(b"m00100").unwrap().unwrap();
         put(&db, "00100", 7);
-        db.prove(|_| {}).unwrap();
+        db.prove(|_| true).unwrap();
         db.tree().insert(b"m00100", old).unwrap();
         let differs = |e| matches!(e, SnapshotError::Tables(TableError::Differs(_)));
-        assert!(differs(db.prove(|_| {}).unwrap_err()));
-        assert!(differs(db.write_snapshot(&dir.path().join("snapshot")).unwrap_err()), "no back-up of damage");
+        assert!(differs(db.prove(|_| true).unwrap_err()));
+        assert!(
+            differs(db.write_snapshot(&dir.path().join("snapshot")).unwrap_err()),
+            "no back-up of damage"
+        );
     }
 }

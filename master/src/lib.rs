@@ -51,6 +51,7 @@ use crate::metrics::MasterMetrics;
 use crate::raft::Peer;
 pub use crate::raft::genesis::StartError;
 use crate::raft::group::Group;
+use crate::raft::neighbours::Neighbours;
 use crate::sequencer::Sequencer;
 use crate::tables::{TableError, volume};
 
@@ -93,6 +94,24 @@ pub enum RunError {
     MetadataFailed(Arc<TableError>),
 }
 
+impl RunError {
+    /// Whether the metadata is damaged, and other masters may have it.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Open(error) => error.is_damage(),
+            Self::Tables(error) | Self::Start(StartError::Tables(error)) => error.is_damage(),
+            Self::MetadataFailed(error) => error.is_damage(),
+            Self::Start(error) => matches!(error, StartError::Gap { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether a master on this directory, started again, gets its metadata from the others.
+    pub fn heals(&self, data: &std::path::Path) -> bool {
+        self.is_damage() && Neighbours::read(data).is_some()
+    }
+}
+
 /// Runs a master on `listener`, and by S3 on `s3` where there is one, until `shutdown`.
 ///
 /// # Errors
@@ -113,7 +132,14 @@ pub async fn run(
     let peers = PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone());
     let tls = config.tls.clone();
     let me = Peer { address, public_url };
-    let group = Arc::new(start_group(&config, me, peers.clone(), &master_metrics).await?);
+    let starting = start_group(&config, me, peers.clone(), &master_metrics);
+    let group = tokio::select! {
+        group = starting => Arc::new(group?),
+        // It may be waiting for other masters.
+        () = shutdown.wait() => return Ok(()),
+    };
+    let checks =
+        [tokio::spawn(Arc::clone(&group).keep_proving()), tokio::spawn(Arc::clone(&group).keep_comparing())];
     let probe = {
         let (http, url) = (peers.http().clone(), group.me().public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })
@@ -151,6 +177,7 @@ pub async fn run(
         tracing::error!(%error, "this master ends");
     }
     probe.abort();
+    checks.iter().for_each(tokio::task::JoinHandle::abort);
     if outcome.is_ok() {
         group.stop().await;
     }
@@ -158,6 +185,24 @@ pub async fn run(
 }
 
 async fn start_group(
+    config: &Config,
+    me: Peer,
+    peers: PeerClient,
+    metrics: &MasterMetrics,
+) -> Result<Group, RunError> {
+    loop {
+        let error = match try_group(config, me.clone(), peers.clone(), metrics).await {
+            Err(error) if error.is_damage() => error,
+            other => return other,
+        };
+        let Some(others) = Neighbours::read(&config.data) else { return Err(error) };
+        tracing::error!(%error, "the metadata is damaged; this master asks the others for theirs");
+        raft::heal::heal(&config.data, &others, &peers).await;
+        metrics.healed.inc();
+    }
+}
+
+async fn try_group(
     config: &Config,
     me: Peer,
     peers: PeerClient,

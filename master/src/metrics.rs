@@ -52,6 +52,8 @@ pub struct MasterMetrics {
     pub batch_commands: Histogram,
     /// Seconds a batch took to apply and sync.
     pub batch_seconds: Histogram,
+    /// Damaged metadata was replaced by that of another master.
+    pub healed: Counter,
     applied: Gauge,
     objects: Gauge,
     bytes: Gauge,
@@ -82,6 +84,7 @@ impl MasterMetrics {
             owed_bytes: Gauge::default(),
             batch_commands: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             batch_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+            healed: Counter::default(),
             applied: Gauge::default(),
             objects: Gauge::default(),
             bytes: Gauge::default(),
@@ -105,6 +108,11 @@ impl MasterMetrics {
                 "barge_log_batch_seconds",
                 "Seconds to apply and sync a batch",
                 new.batch_seconds.clone(),
+            );
+            r.register(
+                "barge_metadata_healed",
+                "Times damaged metadata was replaced by that of another master",
+                new.healed.clone(),
             );
             r.register("barge_log_applied_index", "Commands applied", g(&new.applied));
             r.register("barge_objects", "Keys with a value", g(&new.objects));

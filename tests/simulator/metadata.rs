@@ -192,8 +192,14 @@ mod tests {
         let mut tables = Tables::new(&tree);
         tables.put_object(&key, &object);
         object.blobs[0].replicas.iter().for_each(|v| tables.put_replica(*v, object.generation, &key));
-        let written: usize =
-            tables.into_changes().unwrap().iter().filter(|c| c.path[0] != b'm').map(|c| c.path.len() + c.after.as_ref().map_or(0, Vec::len)).sum();
+        let written: usize = tables
+            .into_changes()
+            .unwrap()
+            .0
+            .iter()
+            .filter(|c| c.path[0] != b'm')
+            .map(|c| c.path.len() + c.after.as_ref().map_or(0, Vec::len))
+            .sum();
         assert_eq!(records(5, &site, &set).all(), written);
     }
 

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::files::{self, Files};
-use super::{CURRENT, Database};
+use super::{CURRENT, DISTRUSTED, Database};
 use crate::snapshot::{self, SnapshotError};
-use crate::tables::{TableError, content};
 use crate::tables::meta::{self, Applied};
+use crate::tables::{TableError, content};
 
 /// Tables that are being written.
 const BUILDING: &str = "sled.building";
@@ -72,6 +72,29 @@ impl Database {
     /// When they cannot be removed.
     pub fn drop_staged(&self) -> io::Result<()> {
         remove(&self.path.join(STAGED))
+    }
+
+    /// As `replace`, of a directory whose tables are damaged, even so that they cannot be opened.
+    ///
+    /// # Errors
+    /// When the directory is in use, the snapshot is not whole, or the disk fails: the tables are as they were.
+    pub fn heal(path: &Path, from: &Path) -> Result<(), SnapshotError> {
+        let _lock = super::locked(path).map_err(|e| SnapshotError::Unwritable(e.to_string()))?;
+        let current = path.join(CURRENT);
+        if current.join("db").exists() {
+            // Threads of the sled that found the damage may have it open still.
+            files::released(&current).map_err(SnapshotError::io(&current))?;
+        }
+        let (building, incoming) = (path.join(BUILDING), path.join(INCOMING));
+        build(&building, from, |_| Ok(()))?;
+        remove(&incoming).map_err(SnapshotError::io(&incoming))?;
+        fs::rename(&building, &incoming).map_err(SnapshotError::io(&incoming))?;
+        File::open(path).and_then(|f| f.sync_all()).map_err(SnapshotError::io(path))?;
+        finish_replacing(path).map_err(SnapshotError::io(path))?;
+        match fs::remove_file(path.join(DISTRUSTED)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(SnapshotError::io(path)(e)),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn put_in_place(

@@ -114,17 +114,17 @@ impl Database {
     pub fn write_snapshot(&self, to: &Path) -> Result<(Summary, Applied), SnapshotError> {
         let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
         let walk = Walk { writer: Some(snapshot::Writer::create(to)?), ..Walk::default() };
-        let (walk, applied) = self.walk(walk, |walks| &mut walks.snapshot, |_| {})?;
+        let (walk, applied) = self.walk(walk, |walks| &mut walks.snapshot, |_| true)?;
         let writer = walk.writer.ok_or(SnapshotError::Interrupted)?;
         Ok((writer.finish()?, applied))
     }
 
     /// Reads all records and compares them with the digest of what was written. `pause` is called with the time that each
-    /// step took, while commits go on.
+    /// step took, while commits go on, and says whether to go on.
     ///
     /// # Errors
-    /// `TableError::Differs`, and when the tables cannot be read. `Interrupted` when they were replaced.
-    pub fn prove(&self, pause: impl Fn(Duration)) -> Result<(), SnapshotError> {
+    /// `TableError::Differs`, and when the tables cannot be read. `Interrupted` when they were replaced, or `pause` says no.
+    pub fn prove(&self, pause: impl Fn(Duration) -> bool) -> Result<(), SnapshotError> {
         let _alone = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
         self.walk(Walk::default(), |walks| &mut walks.proof, pause).map(drop)
     }
@@ -133,7 +133,7 @@ impl Database {
         &self,
         walk: Walk,
         which: Which,
-        pause: impl Fn(Duration),
+        pause: impl Fn(Duration) -> bool,
     ) -> Result<(Walk, Applied), SnapshotError> {
         let lock = || self.walks.lock().unwrap_or_else(PoisonError::into_inner);
         let (tree, _closed) = {
@@ -156,7 +156,9 @@ impl Database {
                     return Ok((slot.take().ok_or(SnapshotError::Interrupted)?, applied));
                 }
             }
-            pause(started.elapsed());
+            if !pause(started.elapsed()) {
+                return Err(SnapshotError::Interrupted);
+            }
         }
     }
 }

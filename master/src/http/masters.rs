@@ -16,7 +16,7 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{AddMaster, MasterSelf, Masters, RemoveMaster, Standing};
 use shared::wire::routes::{
     MASTER_SELF, MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE, RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER,
-    RAFT_PART, RAFT_VOTE, READ_INDEX,
+    RAFT_PART, RAFT_VOTE, READ_INDEX, TABLES_COMPARE, TABLES_OFFER, TABLES_PART,
 };
 
 use crate::raft::group::Group;
@@ -52,6 +52,14 @@ impl Desk {
             RAFT_OFFER => packed(&group.offered(self.unpack(request).await?).await?),
             RAFT_PART => packed(&group.part(self.unpack(request).await?).await?),
             RAFT_INSTALL => packed(&group.install(self.unpack(request).await?).await?),
+            TABLES_COMPARE => {
+                let places = group
+                    .meant(self.read::<Envelope<Vec<u64>>>(request).await?)
+                    .map_err(crate::raft::error::AnswerError::from)?;
+                body::json(StatusCode::OK, &group.contents(&places))
+            }
+            TABLES_OFFER => packed(&group.tables_offer(self.unpack(request).await?).await?),
+            TABLES_PART => packed(&group.tables_part(&self.unpack(request).await?).await?),
             READ_INDEX => {
                 let question: Envelope<()> = self.read(request).await?;
                 group.meant(question).map_err(crate::raft::error::AnswerError::from)?;

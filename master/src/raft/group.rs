@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
@@ -26,6 +26,7 @@ use super::genesis::{StartError, master_id, match_up};
 use super::lease::{Lease, Shared};
 use super::log::LogStore;
 use super::machine::{Machine, Observe};
+use super::neighbours::Neighbours;
 use super::rpc::{Dialer, Envelope};
 use super::transfer::{Install, Installer, Offer, Part, Receiver};
 use super::{Batch, MasterId, Outcomes, Peer, Raft, TypeConfig};
@@ -51,6 +52,7 @@ pub struct Group {
     receiver: Arc<Receiver>,
     installer: Installer,
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) neighbours: Mutex<Option<Neighbours>>,
     metrics: watch::Receiver<RaftMetrics<MasterId, Peer>>,
 }
 
@@ -122,6 +124,7 @@ impl Group {
             receiver,
             installer,
             changing: Arc::default(),
+            neighbours: Mutex::default(),
             metrics,
         };
         group.stand_alone().await;
@@ -373,6 +376,10 @@ impl Group {
     /// Ends this master's part, with its tables durable, so that the next start has nothing to apply.
     pub async fn stop(&self) {
         let _ = self.raft.shutdown().await;
-        let _ = self.machine.checkpoint().await;
+        if self.machine.checkpoint().await.is_ok()
+            && let Err(error) = self.machine.database().mark_closed()
+        {
+            tracing::warn!(%error, "the next start reads all metadata first");
+        }
     }
 }

@@ -16,18 +16,20 @@ use openraft::{
     StorageIOError, StoredMembership,
 };
 use shared::limits::{
-    COMMIT_BATCH, METADATA_APPLY_STUCK, METADATA_STUCK, RAFT_CHECKPOINT_ENTRIES, SNAPSHOT_INSTALL_TIMEOUT,
+    COMMIT_BATCH, CONTENT_PLACE_ENTRIES, METADATA_APPLY_STUCK, METADATA_STUCK, RAFT_CHECKPOINT_ENTRIES,
+    SNAPSHOT_INSTALL_TIMEOUT,
 };
 use shared::work::blocking;
 use tokio::sync::watch;
 
+use super::content::Places;
 use super::transfer::Prepared;
 use super::{LogId, MasterId, Outcomes, Peer, SnapshotData, StorageError, TypeConfig};
 use crate::db::Database;
 use crate::state::apply::apply;
 use crate::state::command::{Command, Outcome};
 use crate::tables::meta::{self, Applied};
-use crate::tables::{TableError, Tables};
+use crate::tables::{TableError, Tables, content};
 
 /// Is told of each batch: commands in it, seconds it took.
 pub type Observe = Box<dyn Fn(usize, f64) + Send + Sync>;
@@ -46,6 +48,8 @@ pub struct Machine {
     pub(super) due: AtomicBool,
     failure: watch::Sender<Option<Arc<TableError>>>,
     observe: Observe,
+    /// What the tables held at some places of the log.
+    pub(super) places: Mutex<Places>,
     /// The newest snapshot on disk.
     pub(super) prepared: tokio::sync::Mutex<Option<Arc<Prepared>>>,
 }
@@ -63,7 +67,12 @@ impl Machine {
     /// When they cannot be read.
     pub fn new(database: Arc<Database>, observe: Observe) -> Result<Self, TableError> {
         let applied = meta::applied(&database.tree())?;
+        let mut places = Places::default();
+        if let Some(content) = content::read(&database.tree())? {
+            places.note(applied.as_ref().and_then(|a| a.last).map_or(0, |l| l.index), content);
+        }
         Ok(Self {
+            places: Mutex::new(places),
             applied: watch::channel(applied.clone().unwrap_or_default()).0,
             checkpoint: Mutex::new(applied.clone()),
             reported: Mutex::new(applied),
@@ -132,7 +141,7 @@ impl Machine {
     }
 
     /// Notes what failed, for whoever runs this master, and says it again for openraft.
-    fn fail(&self, error: TableError) -> TableError {
+    pub(super) fn fail(&self, error: TableError) -> TableError {
         tracing::error!(%error, "the metadata store failed; this master stops");
         let said = error.to_string();
         self.failure.send_replace(Some(Arc::new(error)));
@@ -200,16 +209,24 @@ fn apply_all(
         outcomes.push(Outcomes(done.collect::<Result<_, _>>()?));
         pending += batch.len();
         commands += batch.len();
-        if pending >= COMMIT_BATCH {
-            tables.put_applied(&applied);
-            machine.database.commit(std::mem::replace(&mut tables, Tables::new(&tree)))?;
+        // At some places all masters end a batch, so that their tables can be compared.
+        if pending >= COMMIT_BATCH || entry.log_id.index.is_multiple_of(CONTENT_PLACE_ENTRIES) {
+            commit(machine, std::mem::replace(&mut tables, Tables::new(&tree)), &applied)?;
             pending = 0;
         }
     }
-    tables.put_applied(&applied);
-    machine.database.commit(tables)?;
+    commit(machine, tables, &applied)?;
     (machine.observe)(commands, started.elapsed().as_secs_f64());
     Ok((outcomes, applied))
+}
+
+fn commit(machine: &Machine, mut tables: Tables<'_>, applied: &Applied) -> Result<(), TableError> {
+    tables.put_applied(applied);
+    let content = machine.database.commit(tables)?;
+    if let (Some(content), Some(last)) = (content, applied.last) {
+        machine.places.lock().unwrap_or_else(PoisonError::into_inner).note(last.index, content);
+    }
+    Ok(())
 }
 
 /// Applies one command. A record that is damaged ends that command, without a trace, and the others go on. Not
@@ -276,6 +293,7 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
                 meta::applied(&database.tree())
             })
         });
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Places::default();
         let replaced = in_time(SNAPSHOT_INSTALL_TIMEOUT, replaced).await;
         let applied = replaced.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
         for place in [&self.checkpoint, &self.reported] {

@@ -3,13 +3,16 @@
 //! `log` keeps entries and votes, `machine` applies them to the tables, `rpc` carries them between masters,
 //! `group` is what the rest of the master sees. One master is a group of one: the same code, the same directory.
 
+mod content;
 pub mod error;
 pub(crate) mod genesis;
 pub mod group;
+pub(crate) mod heal;
 mod lease;
 pub mod log;
 pub mod machine;
 pub mod members;
+pub(crate) mod neighbours;
 pub mod rpc;
 mod transfer;
 mod upkeep;

@@ -15,6 +15,7 @@ impl Group {
     /// One look, once a second or so.
     pub async fn tend(&self) {
         self.machine().drop_unused();
+        self.note_neighbours();
         self.shorten_log().await;
         if let Err(error) = self.finish_change().await {
             tracing::debug!(%error, "an interrupted change of the masters is not finished yet");

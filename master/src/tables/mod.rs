@@ -25,6 +25,8 @@ use crc_fast::{CrcAlgorithm, Digest as Crc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::content::Content;
+
 /// The first byte of every sled key: which kind of record it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -134,7 +136,9 @@ impl TableError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Differs(_) | Self::Panicked => true,
-            Self::Sled(error) => matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)),
+            Self::Sled(error) => {
+                matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))
+            }
             Self::Stuck | Self::Failed(_) => false,
         }
     }
@@ -302,13 +306,14 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// The changes with what they replace, in the order of their paths, and the digest of the tables with them.
+    /// The changes with what they replace, in the order of their paths, and the digest of the tables with them, which is
+    /// one of the changes.
     ///
     /// # Errors
     /// When sled fails, or the digest is damaged.
-    pub fn into_changes(self) -> Result<Vec<Written>, TableError> {
+    pub fn into_changes(self) -> Result<(Vec<Written>, Option<Content>), TableError> {
         let mut content = match content::read(self.tree)? {
-            None if self.tree.is_empty() => Some(content::Content::default()),
+            None if self.tree.is_empty() => Some(Content::default()),
             found => found,
         };
         let mut written = Vec::with_capacity(self.changes.len() + 1);
@@ -320,11 +325,11 @@ impl<'a> Tables<'a> {
             }
             written.push(change);
         }
-        if let Some(content) = content {
-            let (path, value) = content::record(&content);
+        if let Some(content) = &content {
+            let (path, value) = content::record(content);
             written.push(Written { path, before: None, after: Some(value) });
         }
-        Ok(written)
+        Ok((written, content))
     }
 
     /// The changes as one atomic batch.
@@ -332,7 +337,7 @@ impl<'a> Tables<'a> {
     /// # Errors
     /// As `into_changes`.
     pub fn into_batch(self) -> Result<sled::Batch, TableError> {
-        Ok(batch(self.into_changes()?))
+        Ok(batch(self.into_changes()?.0))
     }
 }
 

@@ -66,6 +66,12 @@ pub const RAFT_OFFER: &str = "/_/raft/offer";
 pub const RAFT_PART: &str = "/_/raft/part";
 /// POST to a master, signed: all of it is there.
 pub const RAFT_INSTALL: &str = "/_/raft/install";
+/// POST to a master, signed: what its tables held at some places of the log.
+pub const TABLES_COMPARE: &str = "/_/tables/compare";
+/// POST to a master, signed: writes a snapshot of its tables for a master whose own are damaged.
+pub const TABLES_OFFER: &str = "/_/tables/offer";
+/// POST to a master, signed: a part of it.
+pub const TABLES_PART: &str = "/_/tables/part";
 /// GET: the masters of the cluster.
 pub const MASTERS: &str = "/_/masters";
 /// POST to a master, signed: who are you.
