@@ -148,7 +148,8 @@ async fn a_record_that_recovery_set_aside_is_written_anew() {
     }
     cluster.volumes[0].restart().await.unwrap();
     cluster.settled().await;
-    assert_eq!(status(&cluster, 0).await.report.blobs, 1, "it was set aside");
+    // The comparison of inventories may have brought it back by now: recovery's own word stays.
+    assert!(status(&cluster, 0).await.quarantined >= 1, "it was set aside");
     let answer = get_from(&cluster, 0, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(&bytes)));
     // By its healer, or because the comparison of inventories was faster.

@@ -7,7 +7,9 @@ use shared::http::client::{CallError, PeerClient};
 use shared::http::trust::Trust;
 use shared::limits::{LEADER_TIMEOUT, PROPOSE_TIMEOUT};
 use shared::secret::ClusterSecret;
+use shared::wire::access::{AccessKeysPage, Change, ListAccessKeys};
 use shared::wire::error::ErrorCode;
+use shared::wire::routes::KEYS;
 
 use crate::args::SecretArgs;
 use crate::client::{Client, patiently};
@@ -51,13 +53,35 @@ impl Caller {
         path: &str,
         message: &Q,
     ) -> Result<A, Failure> {
+        patiently(async || self.ask_once(client, path, message).await).await
+    }
+
+    async fn ask_once<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        client: &Client,
+        path: &str,
+        message: &Q,
+    ) -> Result<A, Failure> {
+        let base = client.base().to_owned();
+        let answer = self.call(&base, path, message).await;
+        if answer.as_ref().is_err_and(|failure| failure.exit == Exit::Unavailable) {
+            client.pass_turn(&client.url(path)?);
+        }
+        answer
+    }
+
+    /// As `ask`, for a change of access keys or of what buckets permit: after all that are known now. Should another one come
+    /// before it, what is known is read again.
+    pub(crate) async fn change<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        client: &Client,
+        path: &str,
+        change: &Q,
+    ) -> Result<A, Failure> {
         patiently(async || {
-            let base = client.base().to_owned();
-            let answer = self.call(&base, path, message).await;
-            if answer.as_ref().is_err_and(|failure| failure.exit == Exit::Unavailable) {
-                client.pass_turn(&client.url(path)?);
-            }
-            answer
+            let known = ListAccessKeys { after: None };
+            let AccessKeysPage { sequence, .. } = self.ask_once(client, KEYS, &known).await?;
+            self.ask_once(client, path, &Change { sequence, change }).await
         })
         .await
     }
@@ -67,7 +91,7 @@ impl Caller {
 pub(crate) fn failure(address: &str, error: CallError) -> Failure {
     match error {
         CallError::Refused { detail, status, .. } => {
-            let again = matches!(detail.code, ErrorCode::NotLeader);
+            let again = matches!(detail.code, ErrorCode::NotLeader | ErrorCode::Outdated);
             let body = serde_json::json!({ "error": detail }).to_string();
             let failure = Failure::from_answer(status, body.as_bytes(), None);
             if again { failure.retry(Retry::After(None)) } else { failure }

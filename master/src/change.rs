@@ -2,6 +2,7 @@
 //! is known where it must be. Every face and worker of a master that changes something for a client comes through here.
 
 use shared::key::Key;
+use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::CommitOutcome;
 
 use crate::master::Master;
@@ -63,6 +64,22 @@ impl Left {
 }
 
 impl Master {
+    /// Has a change of access keys, or of what buckets permit, carried out if it is the next one after `sequence`.
+    ///
+    /// # Errors
+    /// `Outdated` when another one came before it; when that is not known to have happened.
+    pub async fn change_in_sequence(&self, sequence: u64, change: Command) -> Result<Outcome, ErrorReply> {
+        let change = Box::new(change);
+        match self.change(Command::InSequence { sequence, change }).await? {
+            Outcome::Outdated => Err(ErrorReply::new(
+                ErrorCode::Outdated,
+                "access keys or settings of buckets have changed since they were read; nothing was changed",
+                "look at them again, then repeat what is still wanted",
+            )),
+            outcome => Ok(outcome),
+        }
+    }
+
     /// Has a command carried out.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! live copy. Fed by heartbeats; lost with the process and rebuilt within a heartbeat.
 
 mod life;
+mod twin;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -78,13 +79,28 @@ pub enum NoPlace {
 }
 
 /// A volume may not join.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the volume belongs to cluster {theirs}, this master to cluster {ours}")]
-pub struct OtherCluster {
-    /// Whose the volume is.
-    pub theirs: ClusterId,
-    /// Whose the master is.
-    pub ours: ClusterId,
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum HeardError {
+    /// It has another master.
+    #[error("the volume belongs to cluster {theirs}, this master to cluster {ours}")]
+    OtherCluster {
+        /// Whose the volume is.
+        theirs: ClusterId,
+        /// Whose the master is.
+        ours: ClusterId,
+    },
+    /// There is one with its id.
+    #[error(
+        "volume {volume} is at {known} and is heard of there; another one with the same id is at {address}"
+    )]
+    Twin {
+        /// Which.
+        volume: VolumeId,
+        /// Where it is.
+        known: String,
+        /// Where the other is.
+        address: String,
+    },
 }
 
 impl Cluster {
@@ -118,10 +134,10 @@ impl Cluster {
     /// A volume was heard of. Returns what is to be kept of it.
     ///
     /// # Errors
-    /// When it belongs to another cluster.
-    pub fn heard(&self, report: VolumeReport) -> Result<VolumeRecord, OtherCluster> {
+    /// When it belongs to another cluster, or has the id of one that is heard of elsewhere.
+    pub fn heard(&self, report: VolumeReport) -> Result<VolumeRecord, HeardError> {
         if let Some(theirs) = report.cluster.filter(|c| *c != self.id) {
-            return Err(OtherCluster { theirs, ours: self.id });
+            return Err(HeardError::OtherCluster { theirs, ours: self.id });
         }
         let record = VolumeRecord {
             volume: report.volume,
@@ -132,6 +148,7 @@ impl Cluster {
         };
         let mut view = self.view_mut();
         let seat = view.seats.entry(record.volume).or_insert_with(|| Seat::new(record.clone()));
+        seat.same(&report, self.times)?;
         let known = std::mem::replace(&mut seat.record, record.clone());
         let new = seat.report.is_none();
         seat.hear(report, self.times);

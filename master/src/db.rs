@@ -7,9 +7,11 @@ pub(crate) mod files;
 
 pub(crate) mod mark;
 
+mod error;
+
 mod replace;
 
-mod walk;
+pub(crate) mod walk;
 
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use shared::clock::Timestamp;
 use shared::durable::create_dir_all;
 
+pub use self::error::OpenError;
 use self::files::Files;
 pub(crate) use self::files::FilesError;
 use self::mark::Mark;
@@ -53,67 +56,10 @@ pub struct Database {
     walks: Mutex<Walks>,
     /// One snapshot at a time.
     snapshotting: Mutex<()>,
-    /// One proof at a time.
-    proving: Mutex<()>,
     /// How far the tables were at the last checkpoint.
     mark: Mark,
     // Held for as long as the database is open; the operating system lets go of it with the process.
     _lock: File,
-}
-
-/// The metadata directory could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file or folder says no.
-    #[error("the metadata directory {path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process has it.
-    #[error(
-        "the metadata directory {0} is in use by another process: stop that master, or give this one a directory of its own"
-    )]
-    InUse(PathBuf),
-    /// sled cannot read what is there.
-    #[error(
-        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected: move this \
-         directory away, start all volumes, and make it anew with `barge cluster rebuild {path} --volumes \
-         HOST:PORT,HOST:PORT,...`. Do not start a master on an older copy of it: to that one all newer values \
-         look like leftovers"
-    )]
-    Unreadable {
-        /// Where.
-        path: PathBuf,
-        /// What sled said.
-        reason: String,
-    },
-    /// A rebuild was interrupted.
-    #[error(
-        "the metadata in {0} is not finished: run `barge cluster rebuild {0} --volumes HOST:PORT,HOST:PORT,...` again, \
-         with all volumes"
-    )]
-    Unfinished(PathBuf),
-    /// Written by another version.
-    #[error(
-        "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
-    )]
-    OtherVersion {
-        /// Where.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-}
-
-impl OpenError {
-    /// Whether the tables are to be made again, from other masters or from the volumes.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Unreadable { .. })
-    }
 }
 
 impl Database {
@@ -144,7 +90,6 @@ impl Database {
             files: RwLock::new(Arc::new(files)),
             walks: Mutex::default(),
             snapshotting: Mutex::default(),
-            proving: Mutex::default(),
             _lock: lock,
         })
     }
@@ -376,14 +321,14 @@ mod tests {
     #[test]
     fn a_proof_goes_on_beside_commits_and_finds_what_is_old() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Database::open(&dir.path().join("meta")).unwrap();
+        let db = Arc::new(Database::open(&dir.path().join("meta")).unwrap());
         for n in 0..3000 {
             put(&db, &format!("{n:05}"), 0);
         }
         // Before each step a record changes that was read, one that was not, one that comes and one that goes.
-        let n = std::cell::Cell::new(0);
-        db.prove(|_| {
-            let step = n.replace(n.get() + 1);
+        let (proof, mut step) = (db.begin_proof(), 0);
+        while proof.step().unwrap() {
+            step += 1;
             put(&db, "00000", step);
             put(&db, "02999", step);
             put(&db, &format!("0000{step}x"), step);
@@ -391,16 +336,19 @@ mod tests {
             let mut tables = Tables::new(&tree);
             tables.remove(crate::tables::Kind::Meta, format!("{:05}", step * 200).as_bytes());
             db.commit(tables).unwrap();
-            true
-        })
-        .unwrap();
-        assert!(n.get() > 5, "{n:?} steps");
+        }
+        assert!(step > 5, "{step} steps");
         let old = db.tree().get(b"m00100").unwrap().unwrap();
         put(&db, "00100", 7);
-        db.prove(|_| true).unwrap();
+        let proved = || {
+            let proof = db.begin_proof();
+            while proof.step()? {}
+            Ok(())
+        };
+        proved().unwrap();
         db.tree().insert(b"m00100", old).unwrap();
         let differs = |e| matches!(e, SnapshotError::Tables(TableError::Differs(_)));
-        assert!(differs(db.prove(|_| true).unwrap_err()));
+        assert!(differs(proved().unwrap_err()));
         assert!(
             differs(db.write_snapshot(&dir.path().join("snapshot")).unwrap_err()),
             "no back-up of damage"

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use master::db::Database;
 use master::state::apply::apply;
@@ -70,8 +71,15 @@ impl Tally {
     /// What a master makes of the directory.
     fn look(&mut self, path: &Path, expected: &BTreeMap<Vec<u8>, Object>, what: &str) {
         let looked = catch_unwind(AssertUnwindSafe(|| {
-            let database = Database::open(path).map_err(|e| e.to_string())?;
-            Ok::<_, String>((objects(&database), database.prove(|_| true).is_ok()))
+            let database = Arc::new(Database::open(path).map_err(|e| e.to_string())?);
+            let proof = database.begin_proof();
+            let proved = loop {
+                match proof.step() {
+                    Ok(true) => {}
+                    ended => break ended.is_ok(),
+                }
+            };
+            Ok::<_, String>((objects(&database), proved))
         }));
         match looked {
             Ok(Err(message)) => {

@@ -2,12 +2,17 @@
 //! fan-out anywhere in the product is a constant here, never a literal at its place of use.
 
 mod calls;
+mod metadata;
 
 use std::time::Duration;
 
 pub use calls::{
     CALL_LIFETIME, CALL_TIMEOUT, CALLS_REMEMBERED, CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT,
     RECIPIENT_LIFETIME, RECIPIENTS_MAX, REFUSED_CALLS_LOGGED,
+};
+pub use metadata::{
+    CONTENT_CHECK_SHARE, CONTENT_COMPARE_EVERY, CONTENT_PLACE_ENTRIES, CONTENT_PLACES, CONTENT_PROVE_EVERY,
+    HEAL_AGAIN_AFTER,
 };
 
 /// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
@@ -307,20 +312,6 @@ pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
 pub const SNAPSHOT_KEPT: Duration = Duration::from_secs(120);
 /// Records in one step of writing a snapshot; commits wait for as long as one step takes.
 pub const SNAPSHOT_STEP: usize = 256;
-/// At every so manieth entry of the log all masters end a batch, so that their tables can be compared: often enough that a
-/// busy cluster passes one each second or so, seldom enough that batches stay large.
-pub const CONTENT_PLACE_ENTRIES: u64 = 1024;
-/// The digests of the tables at so many such places are kept: a follower may be some thousand entries behind.
-pub const CONTENT_PLACES: usize = 32;
-/// Masters compare their tables so often.
-pub const CONTENT_COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// A master reads all of its tables so often, to see whether they hold what was written.
-pub const CONTENT_PROVE_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// And rests so many times as long as it reads: a tenth of one core.
-pub const CONTENT_CHECK_SHARE: u32 = 9;
-/// A master that stops because its metadata is damaged starts again at once, with that of another master, but no more often
-/// than this: what happens again so soon is not damage.
-pub const HEAL_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// A master that gets a snapshot needs so long at most from its last byte until it is in use.
 pub const SNAPSHOT_INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
 /// For so long a request waits for a leader: an election and a half.

@@ -4,7 +4,7 @@
 //! What was met is logged once, counted, and shown: blobs without any good copy stay listed until they are healed
 //! or deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +19,9 @@ use crate::copies::{Copies, NoCopies};
 use crate::server::Volume;
 use crate::store::{ReadError, Throttle, Upload, WriteError};
 use crate::supply::{Asker, Supply};
+
+/// So many healed blobs are remembered: as many readers may have opened the bad record before.
+const HEALED_REMEMBERED: usize = 1024;
 
 /// What is bad, and what was done about it.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ struct State {
     queue: BTreeSet<BlobId>,
     /// Met and not healed yet.
     bad: BTreeMap<BlobId, Bad>,
+    /// Healed of late, the last one last.
+    healed: VecDeque<BlobId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,8 +135,11 @@ impl Healer {
             state.queue.insert(blob);
             self.nudge.notify_one();
         }
+        let late = state.healed.contains(&blob);
         drop(state);
-        if new {
+        if new && late {
+            tracing::debug!(%blob, %error, "a reader still had the record that was healed");
+        } else if new {
             tracing::warn!(%blob, %error, what = source(error), "a damaged record was met; it is being healed from another replica");
         }
     }
@@ -200,6 +208,11 @@ impl Healer {
         self.state().bad.get(&blob).is_some_and(|bad| !bad.failed)
     }
 
+    /// Whether it was healed a while ago. Who opened the bad record before that may meet it still.
+    fn was_healed(&self, blob: BlobId) -> bool {
+        self.state().healed.contains(&blob)
+    }
+
     /// It is good after all.
     fn forget(&self, blob: BlobId) {
         self.state().bad.remove(&blob);
@@ -210,7 +223,13 @@ impl Healer {
         match outcome {
             Ok(()) => {
                 self.healed.fetch_add(1, Ordering::Relaxed);
-                self.state().bad.remove(&blob);
+                let mut state = self.state();
+                state.bad.remove(&blob);
+                state.healed.push_back(blob);
+                if state.healed.len() > HEALED_REMEMBERED {
+                    state.healed.pop_front();
+                }
+                drop(state);
                 tracing::info!(%blob, "a damaged record was healed");
             }
             Err(error) if error.is_settled() => {
@@ -284,11 +303,16 @@ impl Worker for Healing {
     async fn tick(&mut self) -> Progress {
         let volume = &self.0;
         let Some(blob) = volume.healer.next(volume.config.clock.now()) else { return Progress::Idle };
+        let reading = Throttle::new(0);
+        if volume.healer.was_healed(blob) && volume.store.verify(blob, &reading).await.is_ok() {
+            volume.healer.forget(blob);
+            return Progress::More;
+        }
         let outcome = heal(volume, blob).await;
         // A disk that fails for a moment spoils nothing but what was read then.
         let passed = match &outcome {
             Err(error) if error.is_of_this_disk() && volume.healer.is_new(blob) => {
-                volume.store.verify(blob, &Throttle::new(0)).await.is_ok()
+                volume.store.verify(blob, &reading).await.is_ok()
             }
             _ => false,
         };

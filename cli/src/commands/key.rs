@@ -47,7 +47,7 @@ async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Ex
         scope: args.scope,
         note: args.note,
     };
-    let made: AccessKeySummary = caller.ask(client, KEYS_PUT, &message).await?;
+    let made: AccessKeySummary = caller.change(client, KEYS_PUT, &message).await?;
     let (permission, scope) = (made.permission, made.scope.clone());
     let created = Created { id: &made.id, secret: secret.expose(), permission, scope, note: &made.note };
     output.result(&created, || {
@@ -91,7 +91,7 @@ fn row(key: &AccessKeySummary) -> Vec<String> {
 async fn end(client: &Client, args: KeyRevokeArgs, output: Output) -> Result<Exit, Failure> {
     let caller = Caller::new(&args.signing, client.trust())?;
     let message = RevokeAccessKey { id: args.id };
-    let _: serde_json::Value = caller.ask(client, KEYS_REVOKE, &message).await?;
+    let _: serde_json::Value = caller.change(client, KEYS_REVOKE, &message).await?;
     output.result(&message, || format!("{} is revoked", message.id))?;
     let page: AccessKeysPage = caller.ask(client, KEYS, &ListAccessKeys { after: None }).await?;
     if page.keys.is_empty() {
@@ -106,7 +106,7 @@ async fn end(client: &Client, args: KeyRevokeArgs, output: Output) -> Result<Exi
 async fn without(client: &Client, args: KeyAnonymousArgs, output: Output) -> Result<Exit, Failure> {
     let caller = Caller::new(&args.signing, client.trust())?;
     let message = SetAnonymous { bucket: args.bucket, read: !args.off };
-    let set: SetAnonymous = caller.ask(client, KEYS_ANONYMOUS, &message).await?;
+    let set: SetAnonymous = caller.change(client, KEYS_ANONYMOUS, &message).await?;
     let who = if set.read { "anybody may read" } else { "an access key is needed to read" };
     output.result(&set, || format!("{who} what is in {}", set.bucket))?;
     Ok(Exit::Ok)

@@ -11,6 +11,7 @@ use shared::wire::cluster::Event;
 use shared::wire::master::{VolumeState, VolumeSummary};
 use shared::wire::volume::VolumeReport;
 
+use super::twin::Twins;
 use super::{Cluster, Reachable};
 use crate::plan::topology::{self, Condition, Topology};
 use crate::tables::standing::{Duty, Standing};
@@ -38,6 +39,7 @@ pub(super) struct Seat {
     duty: Duty,
     /// Whether any object refers to it; known only while it is to be emptied.
     holds: bool,
+    pub(super) twins: Twins,
     /// What was told of it last.
     shown: Option<VolumeState>,
 }
@@ -168,6 +170,7 @@ impl Seat {
             compared: false,
             duty: Duty::Serve,
             holds: true,
+            twins: Twins::default(),
             shown: None,
         }
     }
@@ -217,7 +220,7 @@ impl Seat {
 
     pub(super) fn takes_writes(&self, times: Times) -> bool {
         let writable = self.report.as_ref().is_some_and(|r| r.read_only.is_none());
-        self.duty == Duty::Serve && self.is_up(times) && writable
+        self.duty == Duty::Serve && self.is_up(times) && writable && !self.has_twin(times)
     }
 
     pub(super) fn available(&self) -> u64 {
@@ -245,7 +248,9 @@ impl Seat {
             let state = if self.holds { VolumeState::Draining } else { VolumeState::Drained };
             return (state, Some(why.to_owned()));
         }
+        let twin = self.twin(times);
         match self.report.as_ref() {
+            _ if self.has_twin(times) => (VolumeState::ReadOnly, twin),
             _ if compares && !self.compared => {
                 (VolumeState::Joining, Some("what it holds is being compared with the metadata".into()))
             }
@@ -255,7 +260,7 @@ impl Seat {
             Some(VolumeReport { available_bytes: 0, .. }) => {
                 (VolumeState::Full, Some("no room for new values".into()))
             }
-            _ => (VolumeState::Up, None),
+            _ => (VolumeState::Up, twin),
         }
     }
 

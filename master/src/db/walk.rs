@@ -4,10 +4,9 @@
 //! What is committed meanwhile is followed: the walk ends with the state of the moment in which it ends, and with the
 //! digest of the records that it has seen, which must be the one that the tables hold.
 
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::path::Path;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
 
 use shared::limits::SNAPSHOT_STEP;
 
@@ -93,13 +92,56 @@ impl Walk {
     }
 }
 
-/// Ends it, however that comes: nothing is written behind it.
-struct Closed<'a>(&'a Database, Which);
+/// One that is under way. It ends with this, however that comes: nothing is written behind it.
+struct Underway<D: Deref<Target = Database>> {
+    database: D,
+    tree: sled::Tree,
+    which: Which,
+}
 
-impl Drop for Closed<'_> {
+impl<D: Deref<Target = Database>> Underway<D> {
+    fn begin(database: D, walk: Walk, which: Which) -> Self {
+        // Tables that are replaced end this: the tree must be the one that commits go to from now on.
+        let mut walks = database.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        *which(&mut walks) = Some(walk);
+        let tree = database.tree();
+        drop(walks);
+        Self { database, tree, which }
+    }
+
+    /// Reads the next records. At the end: all that was read, which is what the tables hold at this moment.
+    fn step(&self) -> Result<Option<(Walk, Applied)>, SnapshotError> {
+        let mut walks = self.database.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = (self.which)(&mut walks);
+        let walk = slot.as_mut().ok_or(SnapshotError::Interrupted)?;
+        if walk.step(&self.tree)? {
+            return Ok(None);
+        }
+        // Nothing is committed as long as the lock is held: both are of one moment.
+        let expected = content::read(&self.tree)?.unwrap_or_default();
+        walk.found.expect(&expected)?;
+        let applied = meta::applied(&self.tree)?.unwrap_or_default();
+        Ok(slot.take().map(|walk| (walk, applied)))
+    }
+}
+
+impl<D: Deref<Target = Database>> Drop for Underway<D> {
     fn drop(&mut self) {
-        let mut walks = self.0.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        *(self.1)(&mut walks) = None;
+        let mut walks = self.database.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        *(self.which)(&mut walks) = None;
+    }
+}
+
+/// A proof that is under way: `Database::begin_proof`.
+pub struct Proof(Underway<Arc<Database>>);
+
+impl Proof {
+    /// Reads the next records; whether there are more. Commits wait as long.
+    ///
+    /// # Errors
+    /// `TableError::Differs` at the end; when the tables cannot be read; `Interrupted` when they were replaced.
+    pub fn step(&self) -> Result<bool, SnapshotError> {
+        Ok(self.0.step()?.is_none())
     }
 }
 
@@ -114,51 +156,17 @@ impl Database {
     pub fn write_snapshot(&self, to: &Path) -> Result<(Summary, Applied), SnapshotError> {
         let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
         let walk = Walk { writer: Some(snapshot::Writer::create(to)?), ..Walk::default() };
-        let (walk, applied) = self.walk(walk, |walks| &mut walks.snapshot, |_| true)?;
-        let writer = walk.writer.ok_or(SnapshotError::Interrupted)?;
-        Ok((writer.finish()?, applied))
-    }
-
-    /// Reads all records and compares them with the digest of what was written. `pause` is called with the time that each
-    /// step took, while commits go on, and says whether to go on.
-    ///
-    /// # Errors
-    /// `TableError::Differs`, and when the tables cannot be read. `Interrupted` when they were replaced, or `pause` says no.
-    pub fn prove(&self, pause: impl Fn(Duration) -> bool) -> Result<(), SnapshotError> {
-        let _alone = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
-        self.walk(Walk::default(), |walks| &mut walks.proof, pause).map(drop)
-    }
-
-    fn walk(
-        &self,
-        walk: Walk,
-        which: Which,
-        pause: impl Fn(Duration) -> bool,
-    ) -> Result<(Walk, Applied), SnapshotError> {
-        let lock = || self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        let (tree, _closed) = {
-            // Tables that are replaced end this: the tree must be the one that commits go to from now on.
-            let mut walks = lock();
-            *which(&mut walks) = Some(walk);
-            (self.tree(), Closed(self, which))
-        };
+        let underway = Underway::begin(self, walk, |walks| &mut walks.snapshot);
         loop {
-            let started = Instant::now();
-            {
-                let mut walks = lock();
-                let slot = which(&mut walks);
-                let walk = slot.as_mut().ok_or(SnapshotError::Interrupted)?;
-                if !walk.step(&tree)? {
-                    // Nothing is committed as long as this lock is held: both are of one moment.
-                    let expected = content::read(&tree)?.unwrap_or_default();
-                    walk.found.expect(&expected)?;
-                    let applied = meta::applied(&tree)?.unwrap_or_default();
-                    return Ok((slot.take().ok_or(SnapshotError::Interrupted)?, applied));
-                }
-            }
-            if !pause(started.elapsed()) {
-                return Err(SnapshotError::Interrupted);
+            if let Some((walk, applied)) = underway.step()? {
+                let writer = walk.writer.ok_or(SnapshotError::Interrupted)?;
+                return Ok((writer.finish()?, applied));
             }
         }
+    }
+
+    /// Begins to read all records, to compare them with the digest of what was written. One that is under way ends.
+    pub fn begin_proof(self: &Arc<Self>) -> Proof {
+        Proof(Underway::begin(Arc::clone(self), Walk::default(), |walks| &mut walks.proof))
     }
 }

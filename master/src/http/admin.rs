@@ -118,7 +118,7 @@ pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorR
         ErrorReply::new(
             ErrorCode::WrongCluster,
             e.to_string(),
-            "give the volume a directory of its own, or point it at its own master",
+            "give the volume a directory of its own, or point it at its own master; of two with one id stop one",
         )
     })?;
     if volume::read(&master.database.tree(), heard.volume)?.as_ref() != Some(&heard) {

@@ -10,6 +10,7 @@ use shared::http::body::{self, Body};
 use shared::http::client::base_url;
 use shared::http::signed::read_signed;
 use shared::ids::VolumeId;
+use shared::wire::access::Change;
 use shared::wire::cluster::{
     DutyStatus, DutyWish, Modes, OrphansReport, OrphansRequest, RebalanceStatus, RebalanceVolume, SetDuty,
     SetMode, SteerRebalance,
@@ -241,7 +242,7 @@ pub(super) async fn set_mode(
     master: &Master,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let SetMode { bucket, mode } = read_signed(request).await?;
+    let Change { sequence, change: SetMode { bucket, mode } } = read_signed(request).await?;
     let refuse = |why: String, hint| ErrorReply::new(ErrorCode::BadRequest, why, hint);
     let mode = mode.map(|m| m.parse().map_err(|e| refuse(format!("{m}: {e}"), "sync waits for all copies")));
     let mode = mode.transpose()?;
@@ -252,7 +253,7 @@ pub(super) async fn set_mode(
             "a bucket is what stands before the first slash of a key",
         ));
     }
-    master.sequencer.propose(Command::SetMode { bucket, mode }).await?;
+    master.change_in_sequence(sequence, Command::SetMode { bucket, mode }).await?;
     master.group.current().await?;
     shown_modes(master)
 }

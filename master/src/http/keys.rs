@@ -9,19 +9,21 @@ use shared::http::body::{self, Body};
 use shared::http::signed::read_signed;
 use shared::limits::{ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX};
 use shared::wire::access::{
-    AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey, SetAnonymous,
+    AccessKeySummary, AccessKeysPage, Change, ListAccessKeys, PutAccessKey, RevokeAccessKey, SetAnonymous,
 };
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::master::Master;
 use crate::state::command::{Command, Outcome, Setting};
 use crate::tables::access_key::{self, AccessKey};
+use crate::tables::meta;
 
 pub(super) async fn put(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let PutAccessKey { id, secret, permission, scope, note } = read_signed(request).await?;
+    let Change { sequence, change } = read_signed(request).await?;
+    let PutAccessKey { id, secret, permission, scope, note } = change;
     let bad = |what: &str, hint| Err(ErrorReply::new(ErrorCode::BadRequest, what, hint));
     if secret.open(&master.config.secret, &id).is_err() {
         return bad("the secret is not sealed for this cluster", "use the same --secret-file everywhere");
@@ -33,7 +35,7 @@ pub(super) async fn put(
     let key = AccessKey { secret, permission, scope, note, created };
     let summary = summary(id.clone(), key.clone());
     let put = Command::PutAccessKey { id: id.clone(), key: Box::new(key) };
-    match master.sequencer.propose(put).await? {
+    match master.change_in_sequence(sequence, put).await? {
         Outcome::Done => {
             tracing::info!(%id, %permission, "an access key was made");
             Ok(body::json(StatusCode::OK, &summary))
@@ -46,8 +48,8 @@ pub(super) async fn revoke(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let RevokeAccessKey { id } = read_signed(request).await?;
-    match master.sequencer.propose(Command::RevokeAccessKey { id: id.clone() }).await? {
+    let Change { sequence, change: RevokeAccessKey { id } } = read_signed(request).await?;
+    match master.change_in_sequence(sequence, Command::RevokeAccessKey { id: id.clone() }).await? {
         Outcome::Done => {
             tracing::info!(%id, "an access key was revoked");
             Ok(body::json(StatusCode::OK, &serde_json::json!({})))
@@ -65,9 +67,10 @@ pub(super) async fn anonymous(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let message: SetAnonymous = read_signed(request).await?;
+    let Change { sequence, change: message } = read_signed::<Change<SetAnonymous>>(request).await?;
     let SetAnonymous { bucket: name, read } = message.clone();
-    match master.change(Command::SetBucket { name, setting: Setting::PublicRead(read) }).await? {
+    let change = Command::SetBucket { name, setting: Setting::PublicRead(read) };
+    match master.change_in_sequence(sequence, change).await? {
         Outcome::Done => {
             tracing::info!(bucket = message.bucket, read, "who may read a bucket without a key was set");
             Ok(body::json(StatusCode::OK, &message))
@@ -87,10 +90,11 @@ pub(super) async fn list(
 ) -> Result<Response<Body>, ErrorReply> {
     let ListAccessKeys { after } = read_signed(request).await?;
     master.group.current().await?;
+    let sequence = meta::sequence(&master.database.tree())?;
     let page = access_key::page(&master.database.tree(), after.as_ref(), ACCESS_KEYS_PAGE)?;
     let next = page.last().filter(|_| page.len() == ACCESS_KEYS_PAGE).map(|(id, _)| id.clone());
     let keys = page.into_iter().map(|(id, key)| summary(id, key)).collect();
-    Ok(body::json(StatusCode::OK, &AccessKeysPage { keys, next }))
+    Ok(body::json(StatusCode::OK, &AccessKeysPage { keys, next, sequence }))
 }
 
 fn summary(id: shared::access::AccessKeyId, key: AccessKey) -> AccessKeySummary {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use shared::limits::{
     CALL_TIMEOUT, CONTENT_CHECK_SHARE, CONTENT_COMPARE_EVERY, CONTENT_PLACE_ENTRIES, CONTENT_PLACES,
@@ -80,11 +80,6 @@ fn verdict(ours: &BTreeMap<u64, Content>, others: &[BTreeMap<u64, Content>], vot
     said
 }
 
-#[expect(clippy::disallowed_methods, reason = "it waits for nothing: it leaves the processor to others")]
-fn rest(pause: Duration) {
-    std::thread::sleep(pause);
-}
-
 impl Group {
     /// What this master's tables held at the places that another one asks for.
     pub fn contents(&self, places: &[u64]) -> BTreeMap<u64, Content> {
@@ -131,17 +126,28 @@ impl Group {
         }
     }
 
+    async fn prove_tables(&self) -> Result<(), SnapshotError> {
+        let mut proof = self.machine().database().begin_proof();
+        loop {
+            let started = Instant::now();
+            let more;
+            (proof, more) = blocking(move || {
+                let more = proof.step();
+                (proof, more)
+            })
+            .await;
+            if !more? {
+                return Ok(());
+            }
+            tokio::time::sleep(started.elapsed() * CONTENT_CHECK_SHARE).await;
+        }
+    }
+
     /// Reads all tables in the background, again and again, and sees whether they hold what was written. When they do not,
     /// this master stops.
     pub async fn keep_proving(self: Arc<Self>) {
         loop {
-            let database = Arc::clone(self.machine().database());
-            let failed = self.machine().failure();
-            let pause = move |took: Duration| {
-                rest(took * CONTENT_CHECK_SHARE);
-                failed.borrow().is_none()
-            };
-            match blocking(move || database.prove(pause)).await {
+            match self.prove_tables().await {
                 Ok(()) => tracing::debug!("the metadata is what was written"),
                 Err(SnapshotError::Tables(error)) if error.is_damage() => {
                     self.machine().fail(error);

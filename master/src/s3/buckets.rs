@@ -3,6 +3,7 @@
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::limits::{BUCKET_TAGS_MAX, SETTING_BYTES_MAX};
+use shared::wire::error::ErrorCode;
 
 use super::Ops;
 use super::auth::caller;
@@ -12,6 +13,7 @@ use crate::auth::Action;
 use crate::http::objects::damaged;
 use crate::state::command::{Command, Outcome, Setting};
 use crate::tables::bucket::{self, AbortRule, Bucket, CorsRule};
+use crate::tables::meta;
 
 /// Rules of one configuration (S3's limit for both kinds).
 const RULES_MAX: usize = 100;
@@ -110,7 +112,16 @@ impl Ops {
                 format!("A setting of a bucket may have {SETTING_BYTES_MAX} bytes: use fewer rules");
             return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
         }
-        match self.master.change(Command::SetBucket { name, setting }).await.map_err(from_propose)? {
+        // Who may do this was decided by the tables as they are now: a change meanwhile comes first.
+        let sequence = meta::sequence(&self.master.database.tree()).map_err(from_tables)?;
+        let change = Command::SetBucket { name, setting };
+        let changed = self.master.change_in_sequence(sequence, change).await;
+        match changed.map_err(|e| match e.code {
+            ErrorCode::Outdated => {
+                s3_error!(OperationAborted, "Another change of settings is in progress. Try again.")
+            }
+            _ => from_reply(e),
+        })? {
             Outcome::Done => Ok(()),
             Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
             _ => Err(from_reply(damaged())),

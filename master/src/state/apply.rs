@@ -32,6 +32,9 @@ use crate::tables::{TableError, Tables};
 /// # Errors
 /// When the tables cannot be read; nothing of the batch may be written then.
 pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, TableError> {
+    if let Command::InSequence { sequence, change } = command {
+        return access_keys::in_sequence(tables, *sequence, change);
+    }
     let mut progress = tables.progress()?;
     progress.applied += 1;
     let outcome = match command {
@@ -91,6 +94,8 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             tables.put_mode(bucket, *mode);
             Outcome::Done
         }
+        // Above: it counts as the change in it.
+        Command::InSequence { .. } => Outcome::Outdated,
     };
     tables.put_progress(&progress);
     Ok(outcome)

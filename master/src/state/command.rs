@@ -208,6 +208,13 @@ pub enum Command {
         /// Whether these were all.
         last: bool,
     },
+    /// A change of access keys or of what buckets permit, decided by whoever has seen all changes before it.
+    InSequence {
+        /// Changes before it.
+        sequence: u64,
+        /// The change.
+        change: Box<Command>,
+    },
 }
 
 /// Takes a copy away: the one command that does, and it names those that stay.
@@ -278,6 +285,7 @@ impl Command {
                 Self::Weigh { key, .. } => key.as_str().len(),
                 Self::RevokeAccessKey { .. } | Self::SetDuty { .. } | Self::SetRebalance(_) => 0,
                 Self::SetMode { .. } => 0,
+                Self::InSequence { change, .. } => change.weight(),
             }
     }
 }
@@ -372,4 +380,6 @@ pub enum Outcome {
     PartsChanged,
     /// It must not be done: the last copies of something would go.
     LastCopies,
+    /// Of a change in sequence: another one came before it; nothing was changed.
+    Outdated,
 }

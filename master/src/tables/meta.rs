@@ -15,6 +15,7 @@ const APPLIED: &[u8] = b"applied";
 const GAP: &[u8] = b"gap";
 const REBALANCE: &[u8] = b"rebalance";
 const LISTED: &[u8] = b"listed";
+const SEQUENCE: &[u8] = b"sequence";
 /// Version of the metadata directory: tables with a replicated log beside them, and the digest of all their records.
 pub const FORMAT_VERSION: u32 = 3;
 /// The version before: without the digest. Opened, they become tables of this version.
@@ -172,7 +173,28 @@ pub fn rebalance(tree: &sled::Tree) -> Result<Option<Rebalance>, TableError> {
     read(tree, REBALANCE)
 }
 
+/// Changes of access keys and of what buckets permit so far.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn sequence(tree: &sled::Tree) -> Result<u64, TableError> {
+    Ok(read(tree, SEQUENCE)?.unwrap_or_default())
+}
+
 impl Tables<'_> {
+    /// As `sequence`.
+    ///
+    /// # Errors
+    /// When sled fails or the record is damaged.
+    pub fn sequence(&self) -> Result<u64, TableError> {
+        Ok(self.get(Kind::Meta, SEQUENCE)?.unwrap_or_default())
+    }
+
+    /// Counts a change.
+    pub fn put_sequence(&mut self, sequence: u64) {
+        self.put(Kind::Meta, SEQUENCE, &sequence);
+    }
+
     /// All blobs with too few or too many copies are listed.
     pub fn put_listed(&mut self) {
         self.put(Kind::Meta, LISTED, &());

@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::access::{AccessKeyId, Permission, Scope, Sealed};
 use crate::clock::Timestamp;
 
+/// A change of access keys or of what buckets permit, by whoever has seen all changes before it. Each change has the next
+/// sequence number: one that is sent again, or overtaken on its way, changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change<T> {
+    /// `AccessKeysPage::sequence`, as it was read before.
+    pub sequence: u64,
+    /// What changes.
+    pub change: T,
+}
+
 /// Makes an access key, or replaces the one of that id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutAccessKey {
@@ -51,6 +61,8 @@ pub struct AccessKeysPage {
     pub keys: Vec<AccessKeySummary>,
     /// Hand this back as `after` for the next page; none at the end.
     pub next: Option<AccessKeyId>,
+    /// Changes of access keys and of what buckets permit so far: the next change names this number.
+    pub sequence: u64,
 }
 
 /// What is shown of an access key.

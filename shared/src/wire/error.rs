@@ -47,6 +47,7 @@ pub enum ErrorCode {
     NoSpace,
     Unauthorized,
     Forbidden,
+    Outdated,
 }
 
 impl ErrorCode {
@@ -59,9 +60,12 @@ impl ErrorCode {
             Self::NotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Exists | Self::WrongCluster | Self::WrongVolume | Self::WrongMaster | Self::TicketUsed => {
-                StatusCode::CONFLICT
-            }
+            Self::Exists
+            | Self::WrongCluster
+            | Self::WrongVolume
+            | Self::WrongMaster
+            | Self::TicketUsed
+            | Self::Outdated => StatusCode::CONFLICT,
             Self::WrongRecipient => StatusCode::MISDIRECTED_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,

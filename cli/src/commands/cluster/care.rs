@@ -206,7 +206,7 @@ pub(crate) async fn replication(
     let modes: Modes = match (args.bucket, args.mode) {
         (Some(bucket), Some(mode)) => {
             let mode = Some(mode).filter(|mode| mode != "default");
-            caller.ask(client, MODES_SET, &SetMode { bucket, mode }).await?
+            caller.change(client, MODES_SET, &SetMode { bucket, mode }).await?
         }
         (bucket, _) => {
             let mut modes: Modes = caller.ask(client, MODES, &()).await?;

@@ -1,11 +1,31 @@
-//! Access keys come and go. A key that is put again under its id takes the place of the old one; nothing else of the
-//! tables depends on them.
+//! Access keys come and go, and what buckets permit changes, in sequence: a command that was decided before another one was
+//! applied changes nothing, so that one which is sent again late revives no key that was revoked meanwhile. A key that is put
+//! again under its id takes the place of the old one; nothing else of the tables depends on them.
 
 use shared::access::AccessKeyId;
 
-use crate::state::command::Outcome;
+use super::apply;
+use crate::state::command::{Command, Outcome};
 use crate::tables::access_key::AccessKey;
 use crate::tables::{TableError, Tables};
+
+/// A change by whoever has seen all changes before it.
+pub(super) fn in_sequence(
+    tables: &mut Tables<'_>,
+    sequence: u64,
+    change: &Command,
+) -> Result<Outcome, TableError> {
+    let in_order = tables.sequence()? == sequence;
+    // One in another one would be applied twice over.
+    if !in_order || matches!(change, Command::InSequence { .. }) {
+        let mut progress = tables.progress()?;
+        progress.applied += 1;
+        tables.put_progress(&progress);
+        return Ok(Outcome::Outdated);
+    }
+    tables.put_sequence(sequence + 1);
+    apply(tables, change)
+}
 
 pub(super) fn put(tables: &mut Tables<'_>, id: &AccessKeyId, key: &AccessKey) -> Outcome {
     tables.put_access_key(id, key);
@@ -33,9 +53,42 @@ mod tests {
     use shared::secret::ClusterSecret;
 
     use super::*;
-    use crate::state::apply::apply;
-    use crate::state::command::Command;
-    use crate::tables::access_key;
+    use crate::tables::{access_key, meta};
+
+    #[test]
+    fn what_comes_out_of_sequence_changes_nothing() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let run = |sequence, change: &Command| {
+            let mut tables = Tables::new(&db);
+            let change = Box::new(change.clone());
+            let outcome = apply(&mut tables, &Command::InSequence { sequence, change }).unwrap();
+            db.apply_batch(tables.into_batch().unwrap()).unwrap();
+            outcome
+        };
+        let id = AccessKeyId::random();
+        let key = AccessKey {
+            secret: AccessSecret::random().seal(&ClusterSecret::from_bytes(b"0123456789abcdef"), &id),
+            permission: Permission::Admin,
+            scope: None,
+            note: String::new(),
+            created: Timestamp::from_unix_ms(1),
+        };
+        let put = Command::PutAccessKey { id: id.clone(), key: Box::new(key) };
+        let revoke = Command::RevokeAccessKey { id };
+        assert_eq!(run(0, &put), Outcome::Done);
+        assert_eq!(run(1, &revoke), Outcome::Done);
+        for (sequence, change) in [(0, &put), (1, &put), (3, &put), (1, &revoke)] {
+            assert_eq!(run(sequence, change), Outcome::Outdated);
+            assert!(!access_key::any(&db).unwrap(), "a revoked key came back");
+        }
+        let nested = Command::InSequence { sequence: 2, change: Box::new(put.clone()) };
+        assert_eq!(run(2, &nested), Outcome::Outdated);
+        assert_eq!(meta::sequence(&db).unwrap(), 2);
+        // A change that finds nothing is one, too.
+        assert_eq!(run(2, &revoke), Outcome::NotFound);
+        assert_eq!(run(3, &put), Outcome::Done);
+        assert_eq!((meta::sequence(&db).unwrap(), meta::progress(&db).unwrap().applied), (4, 9));
+    }
 
     #[test]
     fn put_replace_revoke() {

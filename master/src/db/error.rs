@@ -1,0 +1,61 @@
+//! Why a metadata directory is not opened, and what to do then.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::tables::meta::FORMAT_VERSION;
+
+/// The metadata directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder says no.
+    #[error("the metadata directory {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the metadata directory {0} is in use by another process: stop that master, or give this one a directory of its own"
+    )]
+    InUse(PathBuf),
+    /// sled cannot read what is there.
+    #[error(
+        "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected: move this \
+         directory away, start all volumes, and make it anew with `barge cluster rebuild {path} --volumes \
+         HOST:PORT,HOST:PORT,...`. Do not start a master on an older copy of it: to that one all newer values \
+         look like leftovers"
+    )]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// What sled said.
+        reason: String,
+    },
+    /// A rebuild was interrupted.
+    #[error(
+        "the metadata in {0} is not finished: run `barge cluster rebuild {0} --volumes HOST:PORT,HOST:PORT,...` again, \
+         with all volumes"
+    )]
+    Unfinished(PathBuf),
+    /// Written by another version.
+    #[error(
+        "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
+    )]
+    OtherVersion {
+        /// Where.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+impl OpenError {
+    /// Whether the tables are to be made again, from other masters or from the volumes.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+}
