@@ -153,9 +153,10 @@ async fn a_record_that_recovery_set_aside_is_written_anew() {
     let answer = get_from(&cluster, 0, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(&bytes)));
     // By its healer, or because the comparison of inventories was faster.
-    eventually(HEALED, "the record is back", async || {
+    eventually(HEALED, "the record is back, and the master counts it again", async || {
         let status = cluster.volume_status(0).await?;
-        (status.report.blobs == 2 && status.damaged_records == 0).then_some(())
+        let owed = cluster.status().await?.degraded;
+        (status.report.blobs == 2 && status.damaged_records == 0 && owed == 0).then_some(())
     })
     .await;
     is_good_alone(&mut cluster, 0, &bytes).await;

@@ -10,6 +10,7 @@ use super::*;
 use crate::tables::object::Object;
 use crate::tables::{Kind, meta, scan, unsettled};
 
+mod guards;
 mod uploads;
 
 fn volume(n: u8) -> VolumeId {
