@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use reqwest::Response;
 use shared::digest::Digest;
 use shared::key::Key;
+use shared::private;
 use shared::work::blocking;
 use tokio::sync::mpsc;
 
@@ -47,9 +48,9 @@ impl Sink {
     }
 
     /// The part file at `path`, with what an earlier run left in it, hashed anew: bytes on a disk are
-    /// verified like bytes from a socket. Another process that is at work on it is an error.
+    /// verified like bytes from a socket. Another process that is at work on it is an error, and so is a link in its place.
     pub(crate) fn part(path: &Path, target: Target) -> io::Result<Self> {
-        let mut out = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut out = private::own_file(path)?;
         out.try_lock().map_err(|e| match e {
             std::fs::TryLockError::WouldBlock => io::ErrorKind::ResourceBusy.into(),
             std::fs::TryLockError::Error(e) => e,

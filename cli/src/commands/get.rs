@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use shared::key::Key;
+use shared::private;
 use shared::size::ByteSize;
 use shared::work::blocking;
 
@@ -118,6 +119,7 @@ async fn fetch_version(
 
 /// On the disk first, then under its name, then the name on the disk.
 fn settle(file: &File, from: &Path, to: &Path) -> io::Result<()> {
+    private::release(file)?;
     file.sync_all()?;
     std::fs::rename(from, to)?;
     let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -130,9 +132,11 @@ fn remove(part: &Path) -> Result<(), Failure> {
 
 fn cannot_write(path: &Path, e: &io::Error) -> Failure {
     let failure = Failure::local(format!("cannot write {}", path.display()), e);
-    if e.kind() == io::ErrorKind::ResourceBusy {
-        failure.next("another barge get is at work on it")
-    } else {
-        failure
+    match e.kind() {
+        io::ErrorKind::ResourceBusy => failure.next("another barge get is at work on it"),
+        io::ErrorKind::AlreadyExists => {
+            failure.next("nothing was written; see who put it there, remove it, and try again")
+        }
+        _ => failure,
     }
 }

@@ -34,7 +34,9 @@ impl Dir {
 
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).unwrap();
-        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 }
 
@@ -110,6 +112,29 @@ async fn a_later_run_takes_up_what_is_left_and_verifies_it() {
     fetch(&fake, &dir.file("f")).await.unwrap();
     assert_eq!(std::fs::read(dir.file("f")).unwrap(), value);
     assert_eq!(dir.names(), ["f"]);
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_the_part_file_is_not_followed() {
+    let value = bytes(1_000, 7);
+    let fake = Fake::start(Faults::default()).await;
+    fake.set(&key(), &value);
+    let dir = Dir::new();
+    let part = part_of(&dir.file("f"), Target { blake3: Digest::of(&value), size: 1_000 });
+    let (there, not_there) = (dir.file("precious"), dir.file("nothing"));
+    std::fs::write(&there, "as it was").unwrap();
+    for target in [&there, &not_there] {
+        std::os::unix::fs::symlink(target, &part).unwrap();
+        let failure = fetch(&fake, &dir.file("f")).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Failure);
+        assert!(failure.to_string().contains("remove it"), "{failure}");
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "as it was");
+        assert!(!not_there.exists() && !dir.file("f").exists());
+        std::fs::remove_file(&part).unwrap();
+    }
+    fetch(&fake, &dir.file("f")).await.unwrap();
+    assert_eq!(std::fs::read(dir.file("f")).unwrap(), value);
+    assert_eq!(dir.names(), ["f", "precious"]);
 }
 
 #[tokio::test]
