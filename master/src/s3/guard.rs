@@ -12,6 +12,7 @@ use shared::wire::routes::query_value;
 use super::Settings;
 use super::error::{custom, invalid, not_implemented};
 use super::finish::About;
+use super::operations::SELECTING;
 pub use signed::region_is_ours;
 use signed::{Authorization, covered, dated, scope};
 
@@ -68,6 +69,10 @@ fn kind<B>(request: &Request<B>, about: &About) -> S3Result<Kind> {
         return Ok(Kind::Other);
     }
     let Some(kind) = request.headers().get(CONTENT_TYPE) else { return Ok(Kind::Other) };
+    #[cfg(test)]
+    if planted::is(planted::Mistake::FormsAreAscii) && kind.to_str().is_err() {
+        return Ok(Kind::Other);
+    }
     let kind = kind.to_str().map_err(|_| s3_error!(InvalidRequest, "The Content-Type is not ASCII"))?;
     if !kind.trim_start().to_ascii_lowercase().starts_with(FORM) {
         return Ok(Kind::Other);
@@ -158,6 +163,9 @@ fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &Abou
         if text(headers, name).is_some_and(|expected| expected != owner) {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         }
+    }
+    if SELECTING.iter().filter(|name| has(request, name)).count() > 1 {
+        return Err(invalid("Two query parameters ask for different operations"));
     }
     queries(request, about)?;
     asked(request, about)
@@ -308,7 +316,10 @@ fn not_allowed() -> S3Error {
     s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.")
 }
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod planted;
 mod signed;
-
 #[cfg(test)]
 mod tests;

@@ -146,6 +146,45 @@ pub const NOT_FOR_ANYBODY: [&str; 6] = [
     "response-expires",
 ];
 
+/// Queries that say which operation is meant: one of them at most, or it is a matter of who reads first.
+pub const SELECTING: [&str; 35] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "list-type",
+    "location",
+    "logging",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "session",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versioning",
+    "versions",
+    "website",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +207,17 @@ mod tests {
         let anybody: Vec<_> = names.iter().filter(|n| rule(n) == Some(Rule::Readers)).collect();
         assert_eq!(anybody, [&"GetObject", &"HeadObject"]);
         assert_eq!(rule("PostObject"), Some(Rule::Nobody));
+    }
+
+    #[test]
+    fn what_selects_an_operation_is_listed() {
+        let beside = ["-", "id", "partNumber", "select-type", "x-id"];
+        let lines = include_str!("operations/requests.txt").lines();
+        let queries = lines.filter_map(|line| line.split(' ').nth(3)).flat_map(|queries| queries.split('&'));
+        let names: std::collections::BTreeSet<_> =
+            queries.filter_map(|query| query.split('=').next()).collect();
+        let selecting = names.into_iter().filter(|name| !beside.contains(name));
+        assert!(selecting.eq(SELECTING));
     }
 
     #[test]

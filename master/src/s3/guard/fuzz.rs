@@ -1,0 +1,301 @@
+//! Whether the library reads a request as this guard does. Requests of all operations are made, signed, changed, and given to
+//! both: what the guard lets through, the library must take for the same operation, bucket, key, source and prefix, and hold
+//! for signed what the guard holds for signed; or refuse.
+//!
+//! `BARGE_SEED` repeats one request and shows it; `BARGE_REQUESTS` says how many there are.
+
+mod changes;
+mod draft;
+mod library;
+mod signing;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use rand::rngs::Xoshiro256PlusPlus as Chance;
+use rand::{RngExt, SeedableRng};
+
+use super::planted::{Mistake, plant};
+use super::*;
+use changes::{change, content_type};
+use draft::{DOMAIN, Draft, How, Place, one, operations};
+use library::{Library, Read};
+use signing::{Shown, sign};
+
+/// Requests of an ordinary run: some seconds.
+const REQUESTS: u64 = 5_000;
+const OWNER: &str = "owner";
+
+/// What became of a request.
+#[derive(Debug)]
+enum Outcome {
+    /// The guard refused it.
+    Refused,
+    /// The guard let it through, and the library did not.
+    Late,
+    /// Both read the same.
+    Same(Box<Read>),
+}
+
+/// Both readers.
+struct Readers {
+    how: Vec<How>,
+    settings: Settings,
+    library: Library,
+}
+
+impl Readers {
+    fn new(hosted: bool) -> Self {
+        let domain = hosted.then(|| DOMAIN.to_owned());
+        Self {
+            how: operations(),
+            settings: Settings { domain, ..Settings::default() },
+            library: Library::new(hosted),
+        }
+    }
+
+    /// What both make of a request; what they disagree about.
+    async fn compare(&self, request: Request<Bytes>) -> Result<Outcome, String> {
+        let about = About::of(&request, self.settings.domain.as_deref(), String::new());
+        let Ok(kind) = sort(&self.settings, OWNER, &request, &about) else { return Ok(Outcome::Refused) };
+        let expected = self.expected(&request, &about);
+        let (query, copied) = (request.uri().query().map(str::to_owned), source(&request));
+        let mut request = request;
+        crate::s3::lenient::join_metadata(request.headers_mut());
+        let read = self.library.read(request).await;
+        let Some(operation) = read.operation.clone() else { return Ok(Outcome::Late) };
+        let differs = |what: &str, ours: &dyn std::fmt::Debug| {
+            Err(format!("{what}: we read {ours:?}, the library {read:?}"))
+        };
+        if (&read.bucket, &read.key) != (&about.bucket, &about.key) {
+            return differs("bucket and key", &(&about.bucket, &about.key));
+        }
+        match kind {
+            Kind::Form if operation != "PostObject" => return differs("a form", &kind),
+            Kind::Other if expected != Some(operation.as_str()) => return differs("operation", &expected),
+            _ => {}
+        }
+        if read.source.is_some() && read.source != copied {
+            return differs("source", &copied);
+        }
+        let value = |name: &str| query_value(query.as_deref(), name);
+        let listing = operation.starts_with("ListObject") || operation == "ListMultipartUploads";
+        if listing && read.prefix.clone().unwrap_or_default() != value("prefix").unwrap_or_default() {
+            return differs("prefix", &value("prefix"));
+        }
+        let known = |name: &&str| value(name).is_some();
+        if !read.asked.iter().all(known) {
+            return differs("queries of a read", &query);
+        }
+        Ok(Outcome::Same(Box::new(read)))
+    }
+
+    /// The operation that is asked for as the table has it; none where it could be two.
+    fn expected<B>(&self, request: &Request<B>, about: &About) -> Option<&'static str> {
+        let place = match (&about.bucket, &about.key) {
+            (None, _) => Place::Root,
+            (Some(_), None) => Place::Bucket,
+            (Some(_), Some(_)) => Place::Object,
+        };
+        let value = |name: &str| query_value(request.uri().query(), name);
+        let asks = |how: &&How| {
+            how.method == *request.method()
+                && how.place == place
+                && how.name != "PostObject"
+                && how.queries.iter().all(|(n, v)| value(n).is_some_and(|is| v.is_none_or(|v| is == v)))
+                && how.headers.iter().all(|h| request.headers().contains_key(*h))
+        };
+        let weight = |how: &&How| (how.queries.len(), how.headers.len());
+        let found: Vec<_> = self.how.iter().filter(asks).collect();
+        let most = found.iter().map(weight).max()?;
+        let mut best = found.iter().filter(|how| weight(how) == most);
+        best.next().filter(|_| best.next().is_none()).map(|how| how.name)
+    }
+
+    /// A request that was proved is no longer when a header of S3, or its host, is another one.
+    async fn covered(&self, draft: &Draft, read: &Read) -> Result<(), String> {
+        let presigned = draft.query.iter().any(|p| p.starts_with("X-Amz-Signature="));
+        let free = |name: &str| presigned && name == "x-amz-content-sha256";
+        let names: BTreeSet<_> = draft
+            .headers
+            .iter()
+            .map(|(n, _)| n.clone())
+            .filter(|n| n.starts_with("x-amz-") && !free(n))
+            .collect();
+        for name in &names {
+            let mut without = draft.clone();
+            without.headers.retain(|(n, _)| n != name);
+            let mut other = draft.clone();
+            other.headers.iter_mut().filter(|(n, _)| n == name).for_each(|(_, v)| v.push(b'x'));
+            for changed in [without, other] {
+                self.unproved(&changed, name, read).await?;
+            }
+        }
+        let mut added = draft.clone();
+        added.add("x-amz-meta-added", b"1");
+        self.unproved(&added, "x-amz-meta-added", read).await?;
+        let mut moved = draft.clone();
+        moved.host = b"elsewhere.test".to_vec();
+        if moved.host == draft.host { Ok(()) } else { self.unproved(&moved, "host", read).await }
+    }
+
+    async fn unproved(&self, changed: &Draft, name: &str, read: &Read) -> Result<(), String> {
+        let Some(request) = changed.build() else { return Ok(()) };
+        match self.compare(request).await? {
+            Outcome::Same(now) if now.proved => {
+                Err(format!("{name} is not covered by the signature: {read:?}, then {now:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the request of a seed and compares.
+    async fn one(&self, seed: u64, show: bool) -> Result<Outcome, String> {
+        let draft = drafted(&self.how, seed);
+        let Some(request) = draft.build() else { return Ok(Outcome::Refused) };
+        let outcome = async {
+            let outcome = self.compare(request).await?;
+            if let Outcome::Same(read) = &outcome
+                && read.proved
+            {
+                self.covered(&draft, read).await?;
+            }
+            Ok(outcome)
+        };
+        let outcome: Result<_, String> = outcome.await;
+        if show {
+            println!("{draft:#?}\n{outcome:?}");
+        }
+        outcome.map_err(|what| format!("BARGE_SEED={seed}: {what}\n{draft:?}"))
+    }
+}
+
+/// What is copied, by the header.
+fn source<B>(request: &Request<B>) -> Option<(String, String)> {
+    let text = text(request.headers(), "x-amz-copy-source")?;
+    let path = text.split("?versionId=").next()?;
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?.into_owned();
+    let (bucket, key) = decoded.strip_prefix('/').unwrap_or(&decoded).split_once('/')?;
+    Some((bucket.to_owned(), key.to_owned()))
+}
+
+fn drafted(how: &[How], seed: u64) -> Draft {
+    let mut chance = Chance::seed_from_u64(seed);
+    let forms = how.iter().find(|how| how.name == "PostObject").filter(|_| chance.random_bool(0.1));
+    let mut draft = Draft::valid(forms.unwrap_or_else(|| one(&mut chance, how)), &mut chance);
+    if forms.is_some() && chance.random_bool(0.7) {
+        content_type(&mut draft, &mut chance);
+        return draft;
+    }
+    for _ in 0..chance.random_range(0..3) {
+        change(&mut draft, &mut chance);
+    }
+    let shown = *one(&mut chance, &[Shown::No, Shown::Header, Shown::Header, Shown::Link]);
+    sign(&mut draft, shown, 0.3, &mut chance);
+    for _ in 0..chance.random_range(0..3) {
+        change(&mut draft, &mut chance);
+    }
+    draft
+}
+
+#[expect(clippy::disallowed_methods, reason = "it says which requests a test makes, and nothing else")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|n| n.parse().unwrap())
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Half of the requests with a domain, half without.
+fn readers() -> [Readers; 2] {
+    [Readers::new(true), Readers::new(false)]
+}
+
+#[test]
+fn the_library_reads_what_we_read() {
+    let readers = readers();
+    let both = |seed: u64| &readers[usize::try_from(seed % 2).unwrap()];
+    if let Some(seed) = number("BARGE_SEED") {
+        run(both(seed).one(seed, true)).unwrap();
+        return;
+    }
+    let count = number("BARGE_REQUESTS").unwrap_or(REQUESTS);
+    let (mut refused, mut late, mut same, mut proved) = (0, 0, 0, 0);
+    run(async {
+        for seed in 0..count {
+            match both(seed).one(seed, false).await {
+                Err(what) => panic!("{what}"),
+                Ok(Outcome::Refused) => refused += 1,
+                Ok(Outcome::Late) => late += 1,
+                Ok(Outcome::Same(read)) => (same, proved) = (same + 1, proved + u64::from(read.proved)),
+            }
+        }
+    });
+    println!(
+        "{count} requests: {refused} refused by us, {late} by the library, {same} read alike, {proved} of them proved"
+    );
+    assert!(same * 10 > count && proved * 20 > count && refused * 10 > count, "too few of a kind");
+}
+
+#[test]
+fn every_operation_is_arrived_at_or_refused() {
+    let readers = readers();
+    let mut refused = BTreeSet::new();
+    for (n, how) in readers[0].how.iter().enumerate() {
+        for shown in [Shown::No, Shown::Header, Shown::Link] {
+            for seed in 0..6 {
+                let mut chance = Chance::seed_from_u64(n as u64 * 100 + seed);
+                let mut draft = Draft::valid(how, &mut chance);
+                if how.name != "PostObject" {
+                    sign(&mut draft, shown, 0.0, &mut chance);
+                }
+                match run(readers[0].compare(draft.build().unwrap())) {
+                    Ok(Outcome::Same(read)) => {
+                        assert_eq!(read.operation.as_deref(), Some(how.name), "{draft:?}");
+                        assert_eq!(read.proved, shown != Shown::No && how.name != "PostObject", "{draft:?}");
+                    }
+                    Ok(_) => drop(refused.insert(how.name)),
+                    Err(what) => panic!("{what}\n{draft:?}"),
+                }
+            }
+        }
+    }
+    assert_eq!(refused, NOT_TAKEN.into(), "operations that the guard refuses by their request alone");
+}
+
+/// What nobody may ask for here: the guard refuses a query or header of theirs.
+const NOT_TAKEN: [&str; 4] = [
+    "CreateBucketMetadataTableConfiguration",
+    "DeleteBucketMetadataTableConfiguration",
+    "RestoreObject",
+    "SelectObjectContent",
+];
+
+/// A planted mistake is found.
+fn found(mistake: Mistake) {
+    let readers = readers();
+    plant(Some(mistake));
+    let what = run(async {
+        for seed in 0..REQUESTS {
+            if let Err(what) = readers[usize::try_from(seed % 2).unwrap()].one(seed, false).await {
+                return Some((seed, what));
+            }
+        }
+        None
+    });
+    plant(None);
+    let (seed, what) = what.unwrap_or_else(|| panic!("{mistake:?} is not found in {REQUESTS} requests"));
+    println!("{mistake:?} is found at {seed}: {what}");
+    run(readers[usize::try_from(seed % 2).unwrap()].one(seed, false)).unwrap();
+}
+
+#[test]
+fn forms_that_are_not_ascii_are_missed_and_found() {
+    found(Mistake::FormsAreAscii);
+}
+
+#[test]
+fn names_in_any_case_are_believed_and_found() {
+    found(Mistake::NamesInAnyCase);
+}

@@ -1,0 +1,180 @@
+//! Requests that are made for the comparison: one of each operation, as its clients send it, and as bytes on the wire.
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderValue, Method, Request};
+use rand::RngExt;
+use rand::rngs::Xoshiro256PlusPlus as Chance;
+
+/// How each operation is asked for: name, method, what it is of, queries, headers. From the routes of the library's
+/// `ops/generated.rs`, version 0.14.1, and from there alone: it is what we take them to be.
+const REQUESTS: &str = include_str!("../../operations/requests.txt");
+/// A form with a file, for the boundary `BB`.
+const FORM: &str = "--BB\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--BB\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--BB--\r\n";
+/// Buckets stand in front of it.
+pub const DOMAIN: &str = "s3.test";
+
+/// What an operation is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// All buckets.
+    Root,
+    /// A bucket.
+    Bucket,
+    /// An object.
+    Object,
+}
+
+/// How an operation is asked for.
+#[derive(Debug)]
+pub struct How {
+    /// Its name.
+    pub name: &'static str,
+    /// By which method.
+    pub method: Method,
+    /// Of what.
+    pub place: Place,
+    /// With which queries, and values where they count.
+    pub queries: Vec<(&'static str, Option<&'static str>)>,
+    /// With which headers.
+    pub headers: Vec<&'static str>,
+}
+
+/// All operations.
+pub fn operations() -> Vec<How> {
+    REQUESTS.lines().map(how).collect()
+}
+
+fn how(line: &'static str) -> How {
+    let fields: Vec<&'static str> = line.split(' ').collect();
+    let [name, method, place, queries, headers] = fields[..] else { panic!("{line}") };
+    let list = |text: &'static str, by: char| text.split(by).filter(|t| *t != "-").collect::<Vec<_>>();
+    How {
+        name,
+        method: method.parse().unwrap(),
+        place: match place {
+            "root" => Place::Root,
+            "bucket" => Place::Bucket,
+            _ => Place::Object,
+        },
+        queries: list(queries, '&')
+            .iter()
+            .map(|q| q.split_once('=').map_or((*q, None), |(n, v)| (n, Some(v))))
+            .collect(),
+        headers: list(headers, ';'),
+    }
+}
+
+/// A request, as it may be changed.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its method.
+    pub method: Method,
+    /// Its host.
+    pub host: Vec<u8>,
+    /// Its path, with escapes.
+    pub path: String,
+    /// Its query, pair by pair, with escapes.
+    pub query: Vec<String>,
+    /// Its other headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its body.
+    pub body: &'static str,
+}
+
+/// One of several.
+pub fn one<'t, T>(chance: &mut Chance, of: &'t [T]) -> &'t T {
+    &of[chance.random_range(0..of.len())]
+}
+
+impl Draft {
+    /// As a client sends it.
+    pub fn valid(how: &How, chance: &mut Chance) -> Self {
+        let bucket = *one(chance, &["bucket", "other-bucket", "a.b.c"]);
+        let key = *one(chance, &["k", "dir/k", "a%20b", "%C3%A4", "a+b", "100%25", "dir/"]);
+        let before = how.place != Place::Root && chance.random_bool(0.4);
+        let (host, path) = match (how.place, before) {
+            (Place::Root, _) => ("s3.test".to_owned(), "/".to_owned()),
+            (Place::Bucket, true) => (format!("{bucket}.{DOMAIN}:9000"), "/".to_owned()),
+            (Place::Object, true) => (format!("{bucket}.{DOMAIN}"), format!("/{key}")),
+            (Place::Bucket, false) => ("127.0.0.1:9000".to_owned(), format!("/{bucket}")),
+            (Place::Object, false) => ("localhost".to_owned(), format!("/{bucket}/{key}")),
+        };
+        let mut draft = Self {
+            method: how.method.clone(),
+            host: host.into_bytes(),
+            path,
+            query: how.queries.iter().map(|(name, value)| pair(name, *value)).collect(),
+            headers: how.headers.iter().map(|name| header(name)).collect(),
+            body: "",
+        };
+        draft.besides(how, chance);
+        draft
+    }
+
+    /// What may stand there besides.
+    fn besides(&mut self, how: &How, chance: &mut Chance) {
+        if ["analytics", "intelligent-tiering", "inventory", "metrics"]
+            .iter()
+            .any(|q| self.query.contains(&(*q).into()))
+            && [Method::PUT, Method::DELETE].contains(&self.method)
+        {
+            self.query.push("id=x".into());
+        }
+        if how.name == "GetObjectAttributes" {
+            self.add("x-amz-object-attributes", b"ETag");
+        }
+        if how.name.starts_with("ListObject") || how.name == "ListMultipartUploads" {
+            self.query
+                .push((*one(chance, &["prefix=a", "prefix=a%2Fb+c", "prefix=", "prefix=%C3%A4"])).into());
+        }
+        if ["GetObject", "HeadObject"].contains(&how.name) && chance.random_bool(0.3) {
+            self.query
+                .push((*one(chance, &["versionId=null", "response-content-type=a", "partNumber=1"])).into());
+        }
+        if how.name == "PostObject" {
+            self.add("content-type", b"multipart/form-data; boundary=BB");
+            self.body = FORM;
+        } else if chance.random_bool(0.3) {
+            self.add("content-type", b"text/plain");
+        }
+        if chance.random_bool(0.3) && how.name != "PostObject" {
+            self.add("x-amz-meta-a", b"1");
+        }
+        if [Method::PUT, Method::POST].contains(&self.method) {
+            let length = self.body.len().to_string();
+            self.add("content-length", length.as_bytes());
+        }
+    }
+
+    /// Adds a header.
+    pub fn add(&mut self, name: &str, value: &[u8]) {
+        self.headers.push((name.to_owned(), value.to_vec()));
+    }
+
+    /// The request; none when no server would have one.
+    pub fn build(&self) -> Option<Request<Bytes>> {
+        let query = self.query.join("&");
+        let target = if self.query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) };
+        let mut request = Request::builder().method(self.method.clone()).uri(target);
+        request = request.header(HOST, HeaderValue::from_bytes(&self.host).ok()?);
+        for (name, value) in &self.headers {
+            request = request.header(name.as_str(), HeaderValue::from_bytes(value).ok()?);
+        }
+        request.body(Bytes::from_static(self.body.as_bytes())).ok()
+    }
+}
+
+fn pair(name: &str, value: Option<&str>) -> String {
+    match (name, value) {
+        (_, Some(value)) => format!("{name}={value}"),
+        ("uploadId", None) => "uploadId=u1".into(),
+        ("partNumber", None) => "partNumber=1".into(),
+        _ => name.into(),
+    }
+}
+
+fn header(name: &str) -> (String, Vec<u8>) {
+    let value: &[u8] = if name == "x-amz-copy-source" { b"/other-bucket/src" } else { b"x" };
+    (name.to_owned(), value.to_vec())
+}
