@@ -66,6 +66,9 @@ async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>
         ("BARGE_S3_PREFIX_SECRET", SCOPED.1.into()),
         ("BARGE_S3_PREFIX", SCOPE.into()),
         ("BARGE_S3_DOMAIN", DOMAIN.into()),
+        ("BARGE_PROGRAM", binary("barge").display().to_string()),
+        ("BARGE_URL", server.url().to_owned()),
+        ("BARGE_SECRET_FILE", secret.display().to_string()),
     ];
     (server, environment.to_vec())
 }

@@ -1,5 +1,7 @@
 //! Requests that are made for the comparison: one of each operation, as its clients send it, and as bytes on the wire.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Method, Request};
@@ -66,7 +68,7 @@ fn how(line: &'static str) -> How {
 }
 
 /// A request, as it may be changed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Draft {
     /// Its method.
     pub method: Method,
@@ -80,6 +82,16 @@ pub struct Draft {
     pub headers: Vec<(String, Vec<u8>)>,
     /// Its body.
     pub body: &'static str,
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        writeln!(f, "{} {} ? {}", self.method, self.path, self.query.join("&"))?;
+        writeln!(f, "host: {}", text(&self.host))?;
+        self.headers.iter().try_for_each(|(name, value)| writeln!(f, "{name}: {}", text(value)))?;
+        write!(f, "{}", self.body.escape_debug())
+    }
 }
 
 /// One of several.

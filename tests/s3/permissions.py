@@ -1,0 +1,156 @@
+"""Who may do what: one table, of which `test_permissions` walks every cell.
+
+A row is a request that does what it says when it is permitted, whatever was done before. Callers that are not named are
+refused. Keys whose scope is a bucket or a prefix, `in/`, are of the bucket that is walked; they may write.
+"""
+
+CALLERS = ["nobody", "wrong", "read", "write", "admin", "elsewhere", "bucket", "prefix"]
+
+# Who reads, and who writes: what stands below the prefix, what stands elsewhere in the bucket, and the bucket itself.
+READ_IN = "read write admin bucket prefix"
+READ_OUT = "read write admin bucket"
+WRITE_IN = "write admin bucket prefix"
+WRITE_OUT = "write admin bucket"
+# That a bucket is there may be known by who has a key to a part of it.
+SEES = "read write admin bucket prefix"
+ADMIN = "admin"
+KEYS = "read write admin elsewhere bucket prefix"
+# An object of a public bucket, by itself.
+ANYBODY = "nobody read write admin elsewhere bucket prefix"
+
+TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+CORS = (
+    b"<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule>"
+    b"</CORSConfiguration>"
+)
+LIFECYCLE = (
+    b"<LifecycleConfiguration><Rule><Filter><Prefix></Prefix></Filter><Status>Enabled</Status>"
+    b"<AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
+    b"</Rule></LifecycleConfiguration>"
+)
+DELETE = b"<Delete><Object><Key>in/gone</Key></Object></Delete>"
+PART = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;x&quot;</ETag></Part></CompleteMultipartUpload>"
+
+# Operation: method, path in the bucket, query, headers, body, what is answered when it is permitted, and to whom; where a
+# public bucket permits it to more, to whom there.
+OPERATIONS = {
+    "GetObject": ("GET", "in/k", "", {}, b"", 200, READ_IN, ANYBODY),
+    "GetObject outside": ("GET", "out", "", {}, b"", 200, READ_OUT, ANYBODY),
+    "GetObject, a range": ("GET", "in/k", "", {"range": "bytes=0-0"}, b"", 206, READ_IN, ANYBODY),
+    "GetObject, not there": ("GET", "in/none", "", {}, b"", 404, READ_IN, ANYBODY),
+    "GetObject, a part": ("GET", "in/k", "partNumber=1", {}, b"", 206, READ_IN, ANYBODY),
+    "GetObject, other headers": ("GET", "in/k", "response-content-type=text/html", {}, b"", 200, READ_IN, KEYS),
+    "GetObject, a version": ("GET", "in/k", "versionId=null", {}, b"", 200, READ_IN, KEYS),
+    "HeadObject": ("HEAD", "in/k", "", {}, b"", 200, READ_IN, ANYBODY),
+    "HeadObject outside": ("HEAD", "out", "", {}, b"", 200, READ_OUT, ANYBODY),
+    "GetObjectAttributes": ("GET", "in/k", "attributes", {"x-amz-object-attributes": "ETag"}, b"", 200, READ_IN),
+    "GetObjectTagging": ("GET", "in/k", "tagging", {}, b"", 200, READ_IN),
+    "GetObjectTagging outside": ("GET", "out", "tagging", {}, b"", 200, READ_OUT),
+    "GetObjectAcl": ("GET", "in/k", "acl", {}, b"", 200, READ_IN),
+    "GetObjectRetention": ("GET", "in/k", "retention", {}, b"", 400, READ_IN),
+    "GetObjectLegalHold": ("GET", "in/k", "legal-hold", {}, b"", 400, READ_IN),
+    "ListParts": ("GET", "in/k", "uploadId=none", {}, b"", 404, READ_IN),
+    "PutObject": ("PUT", "in/new", "", {}, b"x", 200, WRITE_IN),
+    "PutObject outside": ("PUT", "new", "", {}, b"x", 200, WRITE_OUT),
+    "PutObjectTagging": ("PUT", "in/k", "tagging", {}, TAGS, 200, WRITE_IN),
+    "PutObjectTagging outside": ("PUT", "out", "tagging", {}, TAGS, 200, WRITE_OUT),
+    "PutObjectAcl": ("PUT", "in/k", "acl", {"x-amz-acl": "private"}, b"", 200, WRITE_IN),
+    "DeleteObjectTagging": ("DELETE", "in/k", "tagging", {}, b"", 204, WRITE_IN),
+    "DeleteObject": ("DELETE", "in/gone", "", {}, b"", 204, WRITE_IN),
+    "DeleteObject outside": ("DELETE", "gone", "", {}, b"", 204, WRITE_OUT),
+    "CreateMultipartUpload": ("POST", "in/k", "uploads", {}, b"", 200, WRITE_IN),
+    "CreateMultipartUpload outside": ("POST", "out", "uploads", {}, b"", 200, WRITE_OUT),
+    "UploadPart": ("PUT", "in/k", "partNumber=1&uploadId=none", {}, b"x", 404, WRITE_IN),
+    "CompleteMultipartUpload": ("POST", "in/k", "uploadId=none", {}, PART, 404, WRITE_IN),
+    "AbortMultipartUpload": ("DELETE", "in/k", "uploadId=none", {}, b"", 404, WRITE_IN),
+    "CopyObject": ("PUT", "in/copy", "", {"x-amz-copy-source": "{bucket}/in/k"}, b"", 200, WRITE_IN),
+    "CopyObject from outside": ("PUT", "in/copy", "", {"x-amz-copy-source": "{bucket}/out"}, b"", 200, WRITE_OUT),
+    "CopyObject to outside": ("PUT", "copy", "", {"x-amz-copy-source": "{bucket}/in/k"}, b"", 200, WRITE_OUT),
+    "CopyObject from elsewhere": ("PUT", "in/copy", "", {"x-amz-copy-source": "{other}/k"}, b"", 200, "write admin"),
+    "CopyObject, escaped": ("PUT", "in/copy", "", {"x-amz-copy-source": "{bucket}/in%2F..%2Fout"}, b"", 400, WRITE_IN),
+    "UploadPartCopy": (
+        "PUT",
+        "in/k",
+        "partNumber=1&uploadId=none",
+        {"x-amz-copy-source": "{bucket}/in/k"},
+        b"",
+        404,
+        WRITE_IN,
+    ),
+    "UploadPartCopy from elsewhere": (
+        "PUT",
+        "in/k",
+        "partNumber=1&uploadId=none",
+        {"x-amz-copy-source": "{other}/k"},
+        b"",
+        404,
+        "write admin",
+    ),
+    "ListObjects": ("GET", "", "", {}, b"", 200, READ_OUT),
+    "ListObjects below": ("GET", "", "prefix=in/", {}, b"", 200, READ_IN),
+    "ListObjects beside": ("GET", "", "prefix=in", {}, b"", 200, READ_OUT),
+    "ListObjectsV2": ("GET", "", "list-type=2", {}, b"", 200, READ_OUT),
+    "ListObjectsV2 below": ("GET", "", "list-type=2&prefix=in/", {}, b"", 200, READ_IN),
+    "ListObjectVersions": ("GET", "", "versions", {}, b"", 200, READ_OUT),
+    "ListMultipartUploads": ("GET", "", "uploads", {}, b"", 200, READ_OUT),
+    "ListMultipartUploads below": ("GET", "", "uploads&prefix=in/", {}, b"", 200, READ_IN),
+    "DeleteObjects": ("POST", "", "delete", {}, DELETE, 200, WRITE_IN),
+    "HeadBucket": ("HEAD", "", "", {}, b"", 200, SEES),
+    "GetBucketLocation": ("GET", "", "location", {}, b"", 200, SEES),
+    "GetBucketAcl": ("GET", "", "acl", {}, b"", 200, SEES),
+    "GetBucketCors": ("GET", "", "cors", {}, b"", 404, SEES),
+    "GetBucketTagging": ("GET", "", "tagging", {}, b"", 404, SEES),
+    "GetBucketVersioning": ("GET", "", "versioning", {}, b"", 200, SEES),
+    "GetBucketPolicy": ("GET", "", "policy", {}, b"", 404, SEES),
+    "GetBucketPolicyStatus": ("GET", "", "policyStatus", {}, b"", 404, SEES),
+    "GetBucketLifecycleConfiguration": ("GET", "", "lifecycle", {}, b"", 404, SEES),
+    "GetBucketWebsite": ("GET", "", "website", {}, b"", 404, SEES),
+    "GetBucketReplication": ("GET", "", "replication", {}, b"", 404, SEES),
+    "GetBucketEncryption": ("GET", "", "encryption", {}, b"", 404, SEES),
+    "GetBucketOwnershipControls": ("GET", "", "ownershipControls", {}, b"", 404, SEES),
+    "GetPublicAccessBlock": ("GET", "", "publicAccessBlock", {}, b"", 404, SEES),
+    "GetObjectLockConfiguration": ("GET", "", "object-lock", {}, b"", 404, SEES),
+    "CreateBucket": ("PUT", "", "", {}, b"", 200, WRITE_OUT),
+    "DeleteBucket": ("DELETE", "", "", {}, b"", 409, WRITE_OUT),
+    "PutBucketTagging": ("PUT", "", "tagging", {}, TAGS, 200, ADMIN),
+    "DeleteBucketTagging": ("DELETE", "", "tagging", {}, b"", 204, ADMIN),
+    "PutBucketCors": ("PUT", "", "cors", {}, CORS, 200, ADMIN),
+    "DeleteBucketCors": ("DELETE", "", "cors", {}, b"", 204, ADMIN),
+    "PutBucketLifecycleConfiguration": ("PUT", "", "lifecycle", {}, LIFECYCLE, 200, ADMIN),
+    "DeleteBucketLifecycle": ("DELETE", "", "lifecycle", {}, b"", 204, ADMIN),
+    "PutBucketAcl": ("PUT", "", "acl", {"x-amz-acl": "private"}, b"", 200, ADMIN),
+    "PutBucketPolicy": ("PUT", "", "policy", {}, b"{}", 501, ADMIN),
+    "PutBucketVersioning": ("PUT", "", "versioning", {}, b"<VersioningConfiguration/>", 501, ADMIN),
+}
+
+# Of the store itself.
+OF_THE_STORE = {"ListBuckets": ("GET", "", "", {}, b"", 200, KEYS)}
+
+# A form for a key of the bucket, signed by the caller: to whom it is permitted.
+FORMS = {"in/form": WRITE_IN, "form": WRITE_OUT}
+
+# The native face: method, path, query, body, what is answered when it is permitted, and to whom; on a public bucket.
+NATIVE = {
+    "read": ("GET", "{bucket}/in/k", "stream", b"", 200, READ_IN, ANYBODY),
+    "read, redirected": ("GET", "{bucket}/in/k", "", b"", 307, READ_IN, ANYBODY),
+    "read outside": ("GET", "{bucket}/out", "stream", b"", 200, READ_OUT, ANYBODY),
+    "read, stale": ("GET", "{bucket}/in/k", "stale", b"", 307, READ_IN, ANYBODY),
+    "look": ("HEAD", "{bucket}/in/k", "", b"", 200, READ_IN, ANYBODY),
+    "look outside": ("HEAD", "{bucket}/out", "", b"", 200, READ_OUT, ANYBODY),
+    "read, escaped": ("GET", "{bucket}%2Fout", "stream", b"", 200, READ_OUT, ANYBODY),
+    "put": ("PUT", "{bucket}/in/native", "", b"x", (200, 201), WRITE_IN),
+    "put outside": ("PUT", "{bucket}/native", "", b"x", (200, 201), WRITE_OUT),
+    "post": ("POST", "{bucket}/in/native", "", b"x", (201, 409), WRITE_IN),
+    "delete": ("DELETE", "{bucket}/in/none", "", b"", 404, WRITE_IN),
+    "delete outside": ("DELETE", "{bucket}/none", "", b"", 404, WRITE_OUT),
+    "list": ("GET", "{bucket}/", "list", b"", 200, READ_OUT),
+    "list below": ("GET", "{bucket}/in/", "list", b"", 200, READ_IN),
+    "list beside": ("GET", "{bucket}", "list", b"", 200, "read write admin"),
+    "list everything": ("GET", "", "list", b"", 200, "read write admin"),
+    "a key in no bucket": ("PUT", "loose-{bucket}", "", b"x", (200, 201), "write admin"),
+    # No access key does what takes the cluster's secret.
+    "keys": ("POST", "_/keys", "", b"{}", 200, ""),
+    "keys, made": ("POST", "_/keys/put", "", b"{}", 200, ""),
+    "keys, revoked": ("POST", "_/keys/revoke", "", b"{}", 200, ""),
+    "keys, for anybody": ("POST", "_/keys/anonymous", "", b"{}", 200, ""),
+}
