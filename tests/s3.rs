@@ -46,7 +46,7 @@ macro_rules! modules {
 modules! {
     atomic attributes auth buckets checksums checksums_of_parts chunked conditional conditional_writes copy cors
     delete_many headers hosts keys list_v1 list_v2 multipart multipart_lists multipart_refusals not_there objects
-    permissions post presign ranges tagging versions
+    permissions post presign ranges slow_documents tagging versions
 }
 
 /// A test of a client: its script, the packages of its Python, and the programs it cannot do without.

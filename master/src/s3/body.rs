@@ -20,7 +20,7 @@ use super::chunks::{self, BadChunks};
 use super::error::custom;
 
 /// As the library has it.
-type StdError = Box<dyn std::error::Error + Send + Sync + 'static>;
+pub type StdError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Whether the body of a request with `Expect: 100-continue` was called for. When it was not, the answer that comes
 /// instead ends the connection: botocore, which would use it again, takes the status of this answer for the next one's.
@@ -93,6 +93,9 @@ pub enum Cut {
     /// Its chunks cannot be.
     #[error(transparent)]
     Chunks(#[from] BadChunks),
+    /// It is a document that was not taken: `document::Fault` says why.
+    #[error("the document was not taken")]
+    Document,
 }
 
 /// A request's body, cut when it is idle or too slow, and in small chunks.
@@ -114,11 +117,18 @@ pub fn incoming(head: &Parts, body: Incoming) -> s3s::Body {
     });
     let payload = head.headers.get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
     if !payload.starts_with(b"STREAMING-") {
-        return s3s::Body::http_body_unsync(Sized { stream: stream.boxed(), length });
+        return sized(stream.boxed(), length);
     }
     let stream = chunks::small(stream.boxed(), !payload.starts_with(b"STREAMING-UNSIGNED"));
     // Where chunks are cut the framing is longer than it was.
-    let length = http_body::SizeHint::default();
+    sized(stream, http_body::SizeHint::default())
+}
+
+/// A body of these frames.
+pub fn sized(
+    stream: futures_util::stream::BoxStream<'static, Result<Bytes, Cut>>,
+    length: http_body::SizeHint,
+) -> s3s::Body {
     s3s::Body::http_body_unsync(Sized { stream, length })
 }
 
@@ -159,7 +169,7 @@ pub fn frames(body: StreamingBlob) -> impl Stream<Item = Result<Bytes, S3Error>>
 }
 
 /// What is wrong with a body. The library's own errors have no public types, only words.
-fn fault(error: &StdError) -> S3Error {
+pub fn fault(error: &StdError) -> S3Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
     while let Some(e) = cause {
         if let Some(Cut::Read(read)) = e.downcast_ref::<Cut>() {

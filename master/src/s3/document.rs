@@ -1,81 +1,234 @@
-//! Requests whose body is a document: read whole, at most `DOCUMENT_BYTES_MAX`, and compared with the checksums that its
-//! client declares, which the library leaves alone.
+//! Requests whose body is a document: of at most `DOCUMENT_BYTES_MAX`, compared with the checksums that its client declares, which
+//! the library leaves alone.
+//!
+//! Not a byte is read before the library has checked the signature and the permission: it asks for the body last. What a
+//! connection may buffer anyway needs nothing; a longer document takes a place when its bytes are there, and loses it when
+//! they come too slowly.
 
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderMap};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use md5::{Digest as _, Md5};
-use s3s::{S3ErrorCode, S3Result, s3_error};
-use shared::http::body::{self, ReadError};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use sha2::Sha256;
+use shared::limits::HTTP_BUFFER_BYTES;
 use shared::wire::routes::query_value;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::DOCUMENT_BYTES_MAX;
 use super::algorithms::Hasher;
-use super::error::{custom, from_reply, from_tables};
+use super::body::{Cut, StdError, fault, sized};
+use super::error::custom;
 use super::finish::About;
 use super::sums::Declared;
-use crate::auth::Caller;
-use crate::master::Master;
+use places::{Place, Places};
 
-/// A document that comes more slowly holds a place of others.
-const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(60);
+pub mod places;
+
+/// A document that needs no place: as much as hyper may buffer of each connection. A thousand keys to delete fit.
+const UNPLACED_BYTES: u64 = HTTP_BUFFER_BYTES as u64;
+/// Bytes a second that a document must come at while it has a place that others could have ...
+const PLACED_RATE_MIN: u64 = 64 << 10;
+/// ... counted from so long after it got it: a link that stands still for a moment costs nothing.
+const PLACED_GRACE: Duration = Duration::from_secs(5);
+/// The largest document at `PLACED_RATE_MIN` takes this long. A small one that takes longer is slow on purpose.
+const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(70);
+
+const _: () = assert!(
+    DOCUMENT_BYTES_MAX as u64 / PLACED_RATE_MIN + PLACED_GRACE.as_secs() <= DOCUMENT_TIME_MAX.as_secs()
+);
+
+/// Queries that make what is put to an object a document.
+const OF_OBJECTS: [&str; 4] = ["tagging", "acl", "retention", "legal-hold"];
 
 /// Whether the body is a document: what is sent to a bucket, and to an object with one of these queries.
 pub fn is_one(head: &Parts, about: &About) -> bool {
-    let streaming =
-        head.headers.get("x-amz-content-sha256").is_some_and(|v| v.as_bytes().starts_with(b"STREAMING"));
+    let asked = |name: &str| query_value(head.uri.query(), name).is_some();
+    let completes = head.method == Method::POST && asked("uploadId");
     let sends = [Method::PUT, Method::POST].contains(&head.method);
-    let asked = |name| query_value(head.uri.query(), name).is_some();
-    let document = about.key.is_none()
-        || asked("tagging")
-        || asked("acl")
-        || (head.method == Method::POST && asked("uploadId"));
-    sends && document && !streaming
+    sends && (about.key.is_none() || completes || OF_OBJECTS.into_iter().any(asked))
 }
 
-/// Whether a document is read at all: nobody sends one without showing a key, where keys are needed.
-pub fn may_come(master: &Master, head: &Parts) -> S3Result<bool> {
-    let shows = head.headers.contains_key(AUTHORIZATION)
-        || query_value(head.uri.query(), "X-Amz-Signature").is_some();
-    Ok(shows || master.keys().nobody().map_err(from_tables)? == Caller::Open)
+/// Why a document was not taken. The library knows only that it cannot be read.
+#[derive(Clone, Debug, Default)]
+pub struct Fault(Arc<Mutex<Option<S3Error>>>);
+
+impl Fault {
+    /// The reason, once.
+    pub fn take(&self) -> Option<S3Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, error: S3Error) -> Cut {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        Cut::Document
+    }
 }
 
-/// The document. Few are in memory at once, and none takes long.
-pub async fn checked(head: &Parts, body: Incoming, places: &Semaphore) -> S3Result<Bytes> {
-    let headers = &head.headers;
-    let _place = places.acquire().await.map_err(|_| S3ErrorCode::ServiceUnavailable)?;
-    let collected = tokio::time::timeout(DOCUMENT_TIME_MAX, body::collect(body, DOCUMENT_BYTES_MAX)).await;
-    let bytes = collected.map_err(|_| S3ErrorCode::RequestTimeout)?.map_err(|e| match e {
-        ReadError::TooLarge(_) => {
-            custom("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big.")
+/// The body as the library may read it, and why it may turn out to be none.
+pub fn guarded(head: &Parts, body: s3s::Body, places: &Arc<Places>, peer: IpAddr) -> (s3s::Body, Fault) {
+    let (length, fault) = (body.size_hint(), Fault::default());
+    let reading = Reading {
+        frames: body.into_data_stream().boxed(),
+        length: length.exact(),
+        sums: Some(Sums::declared(head)),
+        seen: 0,
+        began: Instant::now(),
+        places: Arc::clone(places),
+        peer,
+        place: None,
+    };
+    let told = fault.clone();
+    let stream = futures_util::stream::unfold(Some(reading), move |state| {
+        let fault = fault.clone();
+        async move {
+            let mut reading = state?;
+            match reading.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
+                Ok(None) => None,
+                Err(error) => Some((Err(fault.set(error)), None)),
+            }
         }
-        e => from_reply(e.into()),
-    })?;
-    let mut own: HeaderMap = headers.clone();
-    own.remove("x-amz-sdk-checksum-algorithm");
-    own.remove("x-amz-trailer");
-    let declared = Declared::from_headers(&own, None, false)?;
-    if let Some(Some(wanted)) = declared.md5
-        && Md5::digest(&bytes)[..] != wanted
-    {
-        return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
-    }
-    // A completion declares the checksum of the object, not of its document.
-    let completion = query_value(head.uri.query(), "uploadId").is_some();
-    if let Some((algorithm, Some(wanted))) = declared.checksum.filter(|_| !completion) {
-        let mut hasher = Hasher::new(algorithm);
-        hasher.update(&bytes);
-        if hasher.finish() != wanted {
-            return Err(s3_error!(
-                BadDigest,
-                "The checksum you specified did not match the calculated checksum."
-            ));
+    });
+    (sized(stream.boxed(), length), told)
+}
+
+/// A document under way. Its place goes when its last byte is there, or with it.
+struct Reading {
+    frames: BoxStream<'static, Result<Bytes, StdError>>,
+    /// Its bytes, where its head says so.
+    length: Option<u64>,
+    sums: Option<S3Result<Sums>>,
+    seen: u64,
+    began: Instant,
+    places: Arc<Places>,
+    peer: IpAddr,
+    place: Option<Held>,
+}
+
+/// A place, since when, and how much had come before.
+struct Held {
+    _place: Place,
+    since: Instant,
+    before: u64,
+}
+
+impl Reading {
+    async fn next(&mut self) -> S3Result<Option<Bytes>> {
+        if self.length.is_some_and(|bytes| bytes > DOCUMENT_BYTES_MAX as u64) {
+            return Err(too_large());
         }
+        if let Some(Err(e)) = self.sums.take_if(|sums| sums.is_err()) {
+            return Err(e);
+        }
+        let next = tokio::time::timeout_at(self.deadline(), self.frames.next()).await;
+        let Some(frame) = next.map_err(|_| S3ErrorCode::RequestTimeout)? else {
+            self.end()?;
+            return Ok(None);
+        };
+        let bytes = frame.map_err(|e| fault(&e))?;
+        self.seen += bytes.len() as u64;
+        if self.seen > DOCUMENT_BYTES_MAX as u64 {
+            return Err(too_large());
+        }
+        if self.seen > UNPLACED_BYTES && self.place.is_none() {
+            let place = self.places.take(self.peer).await?;
+            self.place = Some(Held { _place: place, since: Instant::now(), before: self.seen });
+        }
+        if let Some(Ok(sums)) = &mut self.sums {
+            sums.update(&bytes);
+        }
+        // The library looks at its own sum of the last bytes, and would say less of what is wrong.
+        if self.length == Some(self.seen) {
+            self.end()?;
+        }
+        Ok(Some(bytes))
     }
-    Ok(bytes.into())
+
+    /// All of it is there.
+    fn end(&mut self) -> S3Result<()> {
+        self.place = None;
+        self.sums.take().transpose()?.map_or(Ok(()), Sums::check)
+    }
+
+    /// Until when the next bytes must be there.
+    fn deadline(&self) -> Instant {
+        let last = self.began + DOCUMENT_TIME_MAX;
+        self.place.as_ref().map_or(last, |held| {
+            let earned = Duration::from_secs((self.seen - held.before) / PLACED_RATE_MIN);
+            last.min(held.since + PLACED_GRACE + earned)
+        })
+    }
+}
+
+fn too_large() -> S3Error {
+    custom("MaxMessageLengthExceeded", StatusCode::BAD_REQUEST, "Your request was too big.")
+}
+
+/// What a document must be, by its head.
+struct Sums {
+    md5: Option<(Md5, [u8; 16])>,
+    checksum: Option<(Hasher, Vec<u8>)>,
+    /// Of the signature.
+    sha256: Option<(Sha256, String)>,
+}
+
+impl Sums {
+    fn declared(head: &Parts) -> S3Result<Self> {
+        let mut own: HeaderMap = head.headers.clone();
+        own.remove("x-amz-sdk-checksum-algorithm");
+        own.remove("x-amz-trailer");
+        let payload = own.get("x-amz-content-sha256").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if payload.starts_with("STREAMING-") {
+            // They are of what is in the chunks, which the library reads.
+            return Ok(Self { md5: None, checksum: None, sha256: None });
+        }
+        let sha256 = (payload.len() == 64).then(|| (Sha256::new(), payload.to_ascii_lowercase()));
+        let declared = Declared::from_headers(&own, None, false)?;
+        // A completion declares the checksum of the object, not of its document.
+        let completion = query_value(head.uri.query(), "uploadId").is_some();
+        let checksum = declared.checksum.filter(|_| !completion);
+        Ok(Self {
+            md5: declared.md5.flatten().map(|wanted| (Md5::new(), wanted)),
+            checksum: checksum.and_then(|(a, wanted)| Some((Hasher::new(a), wanted?))),
+            sha256,
+        })
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.md5.iter_mut().for_each(|(md5, _)| md5.update(bytes));
+        self.checksum.iter_mut().for_each(|(hasher, _)| hasher.update(bytes));
+        self.sha256.iter_mut().for_each(|(sha, _)| sha.update(bytes));
+    }
+
+    fn check(self) -> S3Result<()> {
+        if let Some((sha, wanted)) = self.sha256
+            && shared::attributes::hex(&sha.finalize()) != wanted
+        {
+            let message = "The provided 'x-amz-content-sha256' header does not match what was computed";
+            return Err(custom("XAmzContentSHA256Mismatch", StatusCode::BAD_REQUEST, message));
+        }
+        if let Some((md5, wanted)) = self.md5
+            && md5.finalize()[..] != wanted
+        {
+            let message = "The Content-MD5 you specified did not match what we received.";
+            return Err(s3_error!(BadDigest, "{}", message));
+        }
+        if let Some((hasher, wanted)) = self.checksum
+            && hasher.finish() != wanted
+        {
+            let message = "The checksum you specified did not match the calculated checksum.";
+            return Err(s3_error!(BadDigest, "{}", message));
+        }
+        Ok(())
+    }
 }

@@ -31,6 +31,7 @@ mod operations;
 mod ops;
 mod sums;
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
@@ -47,15 +48,12 @@ use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
 use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use tokio::sync::Semaphore;
 
 use crate::master::Master;
 use finish::About;
 
 /// The largest XML document of a request: a completion of 10,000 parts with checksums.
 const DOCUMENT_BYTES_MAX: usize = 4 << 20;
-/// Documents in memory at once: 64 MiB.
-const DOCUMENTS_AT_ONCE: usize = 16;
 /// The region that clients are told where they ask and none was configured: S3's first.
 const REGION: &str = "us-east-1";
 
@@ -117,8 +115,8 @@ struct Inside {
     service: S3Service,
     /// For a request that the other one has let through.
     trusting: S3Service,
-    /// Documents that are read at once.
-    documents: Semaphore,
+    /// For documents that are read.
+    places: Arc<document::places::Places>,
 }
 
 impl Face {
@@ -148,7 +146,7 @@ impl Face {
             ops,
             service,
             trusting,
-            documents: Semaphore::new(DOCUMENTS_AT_ONCE),
+            places: Arc::default(),
         });
         Ok(())
     }
@@ -179,7 +177,7 @@ impl Service for Face {
         let id = context.request_id.to_string();
         let about = About::of(&request, inside.master.config.s3.domain.as_deref(), id.clone());
         let waits = body::Called::watch(&mut request);
-        let answer = inside.answer(request, &about).await;
+        let answer = inside.answer(request, &about, context.peer.ip()).await;
         let mut answer = about.finish(answer).await;
         waits.into_iter().for_each(|called| called.end(&mut answer));
         if let Ok(id) = HeaderValue::from_str(&id) {
@@ -194,7 +192,7 @@ impl Service for Face {
 }
 
 impl Inside {
-    async fn answer(&self, request: Request<Incoming>, about: &About) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, about: &About, peer: IpAddr) -> Response<Body> {
         let origin = match cors::Origin::of(&self.master, &request, about) {
             Ok(cors::Asked::Preflight(answer)) => return *answer,
             Ok(cors::Asked::Request(origin)) => origin,
@@ -204,7 +202,7 @@ impl Inside {
         let checked = guard::sort(settings, &self.ops.owner, &request, about);
         let mut answer = match checked {
             Ok(guard::Kind::Form) => form::receive(&self.ops, request, about).await.unwrap_or_else(refusal),
-            Ok(guard::Kind::Other) => self.pass_on(request, about).await.unwrap_or_else(refusal),
+            Ok(guard::Kind::Other) => self.pass_on(request, about, peer).await,
             Err(error) => {
                 let (head, body) = request.into_parts();
                 body::refuse(&head, body);
@@ -215,29 +213,28 @@ impl Inside {
         answer
     }
 
-    /// Has the library answer.
-    async fn pass_on(&self, request: Request<Incoming>, about: &About) -> S3Result<Response<Body>> {
+    /// Has the library answer. It asks for the body when signature and permission are good, and not before.
+    async fn pass_on(&self, request: Request<Incoming>, about: &About, peer: IpAddr) -> Response<Body> {
         let (mut head, incoming) = request.into_parts();
         lenient::join_metadata(&mut head.headers);
         let again = lenient::without(&head, &lenient::odd(&head), about);
-        let body = if document::is_one(&head, about) {
-            if !document::may_come(&self.master, &head)? {
-                body::refuse(&head, incoming);
-                return Err(s3_error!(AccessDenied, "Access Denied"));
-            }
-            s3s::Body::from(document::checked(&head, incoming, &self.documents).await?)
-        } else {
-            body::incoming(&head, incoming)
-        };
+        let mut body = body::incoming(&head, incoming);
+        let mut fault = document::Fault::default();
+        if document::is_one(&head, about) {
+            (body, fault) = document::guarded(&head, body, &self.places, peer);
+        }
         let admitted = auth::Admitted::default();
         head.extensions.insert(admitted.clone());
         let answer = self.call(&self.service, Request::from_parts(head, body)).await;
+        if let Some(error) = fault.take() {
+            return refusal(error);
+        }
         match again {
             // It was let through, and the library does not know such a header.
             Some(again) if answer.status() == http::StatusCode::BAD_REQUEST && admitted.is_so() => {
-                Ok(self.call(&self.trusting, again).await)
+                self.call(&self.trusting, again).await
             }
-            _ => Ok(answer),
+            _ => answer,
         }
     }
 
