@@ -11,6 +11,8 @@ mod framing;
 mod keys;
 #[path = "bad_input/rogue.rs"]
 mod rogue;
+#[path = "bad_input/space.rs"]
+mod space;
 #[path = "bad_input/tickets.rs"]
 mod tickets;
 

@@ -3,6 +3,7 @@
 
 mod calls;
 mod metadata;
+mod space;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub use metadata::{
     CONTENT_CHECK_SHARE, CONTENT_COMPARE_EVERY, CONTENT_PLACE_ENTRIES, CONTENT_PLACES, CONTENT_PROVE_EVERY,
     HEAL_AGAIN_AFTER,
 };
+pub use space::{RESERVE_BYTES, RESERVE_FIRST_BYTES, RESERVE_STEP_BYTES};
 
 /// Longest key in bytes: the longest that S3 knows, behind the longest bucket and its slash, so that every S3 key is one.
 pub const KEY_BYTES_MAX: usize = 1024 + 1 + BUCKET_BYTES_MAX;
@@ -104,8 +106,6 @@ pub const INDEX_ROOM_BYTES: u64 = 64 << 10;
 /// Threads that open a volume's segments. Each reads one index at a time and waits for the disk: more than eight
 /// gain nothing, and each has the entries of one segment in memory.
 pub const OPEN_THREADS_MAX: usize = 8;
-/// An upload of unknown length sets space aside in such steps as it grows.
-pub const RESERVE_STEP_BYTES: u64 = 64 << 20;
 
 /// Ranges in one request, after which it is answered whole (RFC 9110 §14.2 allows ignoring it).
 pub const RANGES_MAX: usize = 16;
@@ -360,8 +360,6 @@ pub const SEGMENT_BYTES: u64 = 1 << 30;
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 40;
 /// ... or this age.
 pub const SEGMENT_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Free bytes a volume never gives to clients: deletes, seals and compaction work inside them.
-pub const RESERVE_BYTES: u64 = 256 << 20;
 
 const _: () = assert!(RAFT_LEASE.as_millis() * 10 <= RAFT_ELECTION_MAX.as_millis() * 8);
 const _: () = assert!(RAFT_HEARTBEAT.as_millis() * 2 < RAFT_ELECTION_MIN.as_millis());

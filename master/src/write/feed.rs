@@ -232,7 +232,15 @@ async fn pass(mut pipe: Pipe, source: &mut Source, links: u32) -> Result<Answer,
         }
     }
     while pushed.is_ok() {
-        let Some(frame) = source.next().await.map_err(Broken::Client)? else {
+        let next = tokio::select! {
+            next = source.next() => next.map_err(Broken::Client)?,
+            // A client that is slow, or waits, need not send more to hear that it is refused.
+            () = pipe.closed() => {
+                pushed = Err(PipeError::Closed);
+                break;
+            }
+        };
+        let Some(frame) = next else {
             return collect(pipe.finish(within).await).await.map_err(Broken::AtTheEnd);
         };
         source.keep(&frame);

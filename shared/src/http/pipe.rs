@@ -22,6 +22,8 @@ use crate::limits::CHAIN_FRAMES;
 pub struct Pipe {
     frames: Option<mpsc::Sender<Frame>>,
     answer: JoinHandle<Result<Response<Incoming>, HttpError>>,
+    /// Bytes that are to come, where their number is known.
+    left: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Pipe {
             *request.headers_mut() = headers;
             http.send(request).await
         });
-        Self { frames: Some(frames), answer }
+        Self { frames: Some(frames), answer, left: length }
     }
 
     /// Hands on `bytes`, and waits while the receiver is slower than we are.
@@ -89,7 +91,17 @@ impl Pipe {
     /// # Errors
     /// When the receiver takes nothing for `limit`, or has stopped reading.
     pub async fn push(&mut self, bytes: Bytes, limit: Duration) -> Result<(), PipeError> {
+        self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
         self.send(Frame::Data(bytes), limit).await
+    }
+
+    /// Waits until the receiver has stopped reading, as it does when it refuses what is under way; for ever when it has all
+    /// bytes.
+    pub async fn closed(&self) {
+        match &self.frames {
+            Some(frames) if self.left != Some(0) => frames.closed().await,
+            _ => std::future::pending().await,
+        }
     }
 
     /// Ends the value and waits at most `within` for the answer.

@@ -71,11 +71,15 @@ impl Lease {
         purpose: Purpose,
     ) -> Result<Self, WriteError> {
         let mut claim = Claim(store, Some(blob), purpose);
-        let bounds = match purpose {
-            Purpose::New => Bounds { reserve: store.reserve_bytes, capacity: store.options.capacity_bytes },
-            Purpose::Instead { .. } => Bounds { reserve: store.reserve_floor(), capacity: None },
-        };
-        let space = Space::set_aside(store, length, bounds)?;
+        let space = match (purpose, length) {
+            (Purpose::Instead { .. }, Some(length)) => {
+                Space::set_aside(store, length, Bounds { reserve: store.reserve_floor(), capacity: None })
+            }
+            (Purpose::Instead { .. } | Purpose::New, length) => {
+                let capacity = store.options.capacity_bytes;
+                Space::promised(store, length, Bounds { reserve: store.reserve_bytes, capacity })
+            }
+        }?;
         let segment = lane(store)?;
         claim.1 = None;
         let start = segment.end();

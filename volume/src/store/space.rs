@@ -1,4 +1,9 @@
-//! Space: what uploads may have, and what is set aside for those under way before a byte of them is accepted.
+//! Space: what uploads may have, and what is set aside for those under way.
+//!
+//! An upload that announces more than there is gets refused before a byte of it is accepted. Otherwise it is promised what it
+//! has earned: a little at first, then as much again as it has sent, at most `RESERVE_STEP_BYTES` in advance. So a head
+//! that announces gigabytes and sends nothing takes them from nobody; uploads that together announce more than there is
+//! may all begin, and those that find the disk full are refused in the middle.
 //!
 //! Two bounds hold at once. The file system's free bytes, less a reserve, are shared with whatever else is on the disk and
 //! with the other volumes of this process. The capacity, where there is one, is this volume's own: what its records take,
@@ -9,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use shared::limits::RESERVE_STEP_BYTES;
+use shared::limits::{RESERVE_FIRST_BYTES, RESERVE_STEP_BYTES};
 
 use super::error::WriteError;
 use super::write::overhead;
@@ -23,8 +28,8 @@ pub(super) struct Space {
     left: u64,
     /// All of it: until the upload ends nothing else tells of what it has written.
     claimed: u64,
-    /// Length not known: more is set aside as it grows.
-    grows: bool,
+    /// All that it may come to take; none where its length is not known.
+    most: Option<u64>,
     bounds: Bounds,
 }
 
@@ -65,35 +70,48 @@ impl Inner {
 }
 
 impl Space {
-    /// For a body of this length, or of one that is not known.
-    pub(super) fn set_aside(
+    /// For an upload with a body of this length, or of one that is not known: refused when there is less than that.
+    pub(super) fn promised(
         store: &Arc<Inner>,
         length: Option<u64>,
         bounds: Bounds,
     ) -> Result<Self, WriteError> {
-        let store = Arc::clone(store);
-        let mut space = Self { store, left: 0, claimed: 0, grows: length.is_none(), bounds };
-        space.grow(length.map_or(RESERVE_STEP_BYTES, |n| n + overhead(n)))?;
+        let most = length.map(|n| n + overhead(n));
+        let first = most.map_or(RESERVE_FIRST_BYTES, |n| n.min(RESERVE_FIRST_BYTES));
+        let mut space = Self { store: Arc::clone(store), left: 0, claimed: 0, most, bounds };
+        space.grow(first, first, most.unwrap_or(first))?;
+        Ok(space)
+    }
+
+    /// All of it at once, for a body of ours that is sure to come.
+    pub(super) fn set_aside(store: &Arc<Inner>, length: u64, bounds: Bounds) -> Result<Self, WriteError> {
+        let most = length + overhead(length);
+        let mut space = Self { store: Arc::clone(store), left: 0, claimed: 0, most: Some(most), bounds };
+        space.grow(most, most, most)?;
         Ok(space)
     }
 
     /// These bytes are about to be written.
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), WriteError> {
-        if self.grows && bytes > self.left {
-            self.grow(bytes.max(RESERVE_STEP_BYTES))?;
+        if bytes > self.left {
+            let lacking = bytes - self.left;
+            let step = self.claimed.min(RESERVE_STEP_BYTES);
+            let step = self.most.map_or(step, |most| step.min(most.saturating_sub(self.claimed)));
+            self.grow(step.max(lacking), lacking, lacking)?;
         }
-        let bytes = bytes.min(self.left);
         *lock(&self.store.reserved) -= bytes;
         self.left -= bytes;
         Ok(())
     }
 
-    fn grow(&mut self, bytes: u64) -> Result<(), WriteError> {
+    /// Sets `wanted` bytes aside, or what there is of them; refused below `least`, and when there are less than `all`.
+    fn grow(&mut self, wanted: u64, least: u64, all: u64) -> Result<(), WriteError> {
         let mut reserved = lock(&self.store.reserved);
         let available = self.store.available_within(self.bounds, *reserved)?;
-        if bytes > available {
-            return Err(WriteError::NoSpace { needed: bytes, available });
+        if least.max(all) > available {
+            return Err(WriteError::NoSpace { needed: least.max(all), available });
         }
+        let bytes = wanted.min(available);
         *reserved += bytes;
         self.store.claimed.fetch_add(bytes, Ordering::Relaxed);
         self.left += bytes;

@@ -2,6 +2,7 @@
 //! and a record that takes another's place is not held up by it.
 
 use shared::digest::Digest;
+use shared::limits::RESERVE_FIRST_BYTES;
 use volume::store::WriteError;
 
 use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
@@ -27,11 +28,14 @@ async fn uploads_are_refused_over_the_capacity_and_deletes_give_it_back() {
         matches!(refused, WriteError::NoSpace { needed, available } if needed > MIB as u64 && available == left),
         "{refused}"
     );
-    let refused = store.begin(record(blob(), None)).await.unwrap_err();
+    let mut growing = store.begin(record(blob(), None)).await.unwrap();
+    let refused = growing.write(&body(2 * MIB, 3)).await.unwrap_err();
     assert!(
         matches!(refused, WriteError::NoSpace { .. }),
         "a length that is not known may be any: {refused}"
     );
+    growing.abort().await;
+    assert_eq!(store.available_bytes(), left);
     put(&store, &body(MIB / 2, 3)).await;
 
     store.delete(all).await.unwrap();
@@ -45,22 +49,48 @@ async fn uploads_are_refused_over_the_capacity_and_deletes_give_it_back() {
 }
 
 #[tokio::test]
-async fn what_uploads_under_way_were_promised_counts_to_their_end() {
+async fn what_uploads_under_way_have_written_counts_to_their_end() {
     let kit = kit();
     let (store, _) = kit.open().await;
     let value = body(3 * MIB, 5);
     let mut upload = store.begin(record(blob(), Some(value.len()))).await.unwrap();
-    let promised = store.available_bytes();
-    assert!(promised < MIB as u64);
     upload.write(&value).await.unwrap();
     upload.rest().await.unwrap();
-    assert_eq!(store.available_bytes(), promised, "written, and not given to others");
+    let left = store.available_bytes();
+    assert!(left < MIB as u64, "written, and not given to others: {left}");
     let refused = put_as(&store, blob(), &body(MIB, 6)).await.unwrap_err();
     assert!(matches!(refused, WriteError::NoSpace { .. }));
     upload.abort().await;
     assert_eq!(store.available_bytes(), CAPACITY);
     put(&store, &value).await;
-    assert!(store.available_bytes() >= promised);
+    assert!(store.available_bytes() >= left);
+}
+
+#[tokio::test]
+async fn an_upload_that_announces_much_and_sends_nothing_takes_it_from_nobody() {
+    let kit = kit();
+    let (store, _) = kit.open().await;
+    let mut announced = Vec::new();
+    for _ in 0..4 {
+        announced.push(store.begin(record(blob(), Some(3 * MIB))).await.unwrap());
+    }
+    let held = CAPACITY - store.available_bytes();
+    assert_eq!(held, 4 * RESERVE_FIRST_BYTES);
+    let value = body(3 * MIB, 8);
+    let kept = put(&store, &value).await;
+    // Now they send, and find the disk full: they alone are refused, in the middle.
+    for mut upload in announced {
+        let refused = upload.write(&body(3 * MIB, 9)).await.unwrap_err();
+        assert!(matches!(refused, WriteError::NoSpace { .. }), "{refused}");
+        upload.abort().await;
+    }
+    assert_eq!(get(&store, kept).await, value);
+    let (status, left) = (store.status(), store.available_bytes());
+    assert_eq!((status.lanes_busy, status.reserved_bytes), (0, 0));
+    store.delete(vec![kept]).await.unwrap();
+    store.punched().await;
+    assert!(store.available_bytes() > left + 3 * MIB as u64 - 1);
+    put(&store, &body(3 * MIB, 10)).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
+use shared::limits::RESERVE_FIRST_BYTES;
 use volume::store::{Access, DeleteError, Disk, DiskFile, Punched, WriteError};
 
 use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
@@ -209,7 +210,7 @@ async fn a_full_disk_is_a_refusal_and_no_failure() {
 }
 
 #[tokio::test]
-async fn space_is_set_aside_before_a_byte_is_taken() {
+async fn space_is_set_aside_as_bytes_come_and_more_than_there_is_is_refused_at_once() {
     let mut kit = Kit::new();
     kit.options.reserve_bytes = 10 * MIB as u64;
     let (disk, knobs) = faulty(&kit);
@@ -218,30 +219,31 @@ async fn space_is_set_aside_before_a_byte_is_taken() {
     let e = store.begin(record(blob(), Some(5 * MIB))).await.unwrap_err();
     let WriteError::NoSpace { needed, available } = e else { panic!("{e:?}") };
     assert!(needed > 5 * MIB as u64 && available == 5 * MIB as u64);
-    let first = store.begin(record(blob(), Some(3 * MIB))).await.unwrap();
-    assert!(store.status().reserved_bytes > 3 * MIB as u64);
-    assert!(store.begin(record(blob(), Some(3 * MIB))).await.is_err());
-    first.abort().await;
-    let second = store.begin(record(blob(), Some(3 * MIB))).await.unwrap();
-    drop(second);
-    // An unknown length takes a step at a time, and is refused when there is none.
-    assert!(matches!(store.begin(record(blob(), None)).await, Err(WriteError::NoSpace { .. })));
-    knobs.free.store(80 * MIB as u64, Ordering::Relaxed);
-    let mut upload = store.begin(record(blob(), None)).await.unwrap();
-    let piece = body(MIB, 1);
-    let mut refused = None;
-    for n in 0..80 {
-        if n == 10 {
-            knobs.free.store(70 * MIB as u64, Ordering::Relaxed);
-        }
-        if let Err(e) = upload.write(&piece).await {
-            refused = Some(e);
-            break;
-        }
-    }
-    assert!(matches!(refused, Some(WriteError::NoSpace { .. })), "{refused:?}");
-    drop(upload);
+    let first = store.begin(record(blob(), Some(4 * MIB))).await.unwrap();
+    assert_eq!(store.status().reserved_bytes, RESERVE_FIRST_BYTES);
+    drop(first);
     store.punched().await;
+    // It holds no more than it has sent, nor than it announced; when the disk fills up it is refused in the middle.
+    for length in [None, Some(24 * MIB)] {
+        knobs.free.store(80 * MIB as u64, Ordering::Relaxed);
+        let mut upload = store.begin(record(blob(), length)).await.unwrap();
+        let piece = body(MIB, 1);
+        let mut refused = None;
+        for n in 1..=24 {
+            if n == 9 {
+                knobs.free.store(10 * MIB as u64, Ordering::Relaxed);
+            }
+            if let Err(e) = upload.write(&piece).await {
+                refused = Some(e);
+                break;
+            }
+            let (held, sent) = (store.status().reserved_bytes, (n * MIB) as u64);
+            assert!(held <= sent.max(RESERVE_FIRST_BYTES), "{held} bytes are held for {sent}");
+        }
+        assert!(matches!(refused, Some(WriteError::NoSpace { .. })), "{refused:?}");
+        drop(upload);
+        store.punched().await;
+    }
     assert_eq!((kit.seg_len(0), store.status().reserved_bytes), (4096, 0));
 }
 
