@@ -123,7 +123,7 @@ def test_by_s3(places, name):
     path = path if name in permissions.OPERATIONS else "/"
     wrong = []
     for place in places.values():
-        # Whoever may do it comes last: what is refused must not depend on what was done.
+        # Those that may do it come last: what is refused must not depend on what was done.
         for caller in sorted(permissions.CALLERS, key=lambda c: c in place.permitted(row)):
             answer = ask(place, path.format(bucket=place.bucket), row, caller)
             told = refusals(row[0], caller, place, name)

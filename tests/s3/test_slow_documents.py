@@ -1,7 +1,7 @@
 """Documents that never end: connections that hold what others need, with keys that are good and with some that are not.
 
 Each test holds more connections open than there are places, and asks for something while they are open. The endpoint has
-to be on this machine: a second peer is a second address of loopback.
+to be on this machine: another peer is another address of loopback, and each test that needs one has its own.
 """
 
 import base64
@@ -107,14 +107,14 @@ def test_long_documents_of_one_peer_leave_places_for_another(full, s3):
     names = ["a", *(f"{n:04}" + "x" * 400 for n in range(999))]
     assert len(document(names)) > LONG
     with ExitStack() as stack:
-        held = [stack.enter_context(begun(full, LONG, 2 * LONG)) for _ in range(MANY)]
+        held = [stack.enter_context(begun(full, LONG, 2 * LONG, source="127.0.0.3")) for _ in range(MANY)]
         assert delete(full, names, source="127.0.0.2").status == 200
         assert "Contents" not in s3.list_objects_v2(Bucket=full)
         assert not answered(held), "the others are still at it"
 
 
 def test_a_long_document_that_comes_too_slowly_loses_its_place(full):
-    with begun(full, LONG, 2 * LONG) as asked:
+    with begun(full, LONG, 2 * LONG, source="127.0.0.4") as asked:
         assert wire.Answer(asked.getresponse()).verdict == (400, "RequestTimeout")
 
 

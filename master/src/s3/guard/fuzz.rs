@@ -1,6 +1,6 @@
 //! Whether the library reads a request as this guard does. Requests of all operations are made, signed, changed, and given to
-//! both: what the guard lets through, the library must take for the same operation, bucket, key, source and prefix, and hold
-//! for signed what the guard holds for signed; or refuse.
+//! both: what the guard lets through, the library must take for the same operation, bucket, key, source and prefix, shown by
+//! the same key or by none, and hold for signed what the guard holds for signed; or refuse.
 //!
 //! `BARGE_SEED` repeats one request and shows it; `BARGE_REQUESTS` says how many there are.
 
@@ -60,6 +60,7 @@ impl Readers {
         let Ok(kind) = sort(&self.settings, OWNER, &request, &about) else { return Ok(Outcome::Refused) };
         let expected = self.expected(&request, &about);
         let (query, copied) = (request.uri().query().map(str::to_owned), source(&request));
+        let shows = request.headers().contains_key(AUTHORIZATION) || has(&request, "X-Amz-Signature");
         let mut request = request;
         crate::s3::lenient::join_metadata(request.headers_mut());
         let read = self.library.read(request).await;
@@ -73,6 +74,8 @@ impl Readers {
         match kind {
             Kind::Form if operation != "PostObject" => return differs("a form", &kind),
             Kind::Other if expected != Some(operation.as_str()) => return differs("operation", &expected),
+            // Who shows a key is never taken for anybody.
+            _ if shows != read.proved => return differs("whether a key is shown", &shows),
             _ => {}
         }
         if read.source.is_some() && read.source != copied {
