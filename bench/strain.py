@@ -122,7 +122,7 @@ def read_head(connection):
 
 
 def upload(url, key, size, seed):
-    head = f"PUT /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
+    head = f"PUT /{key} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
     pattern = Pattern(seed)
     with request(url, head) as connection:
         # A server that refuses says why, and then reads no more.
@@ -135,7 +135,7 @@ def upload(url, key, size, seed):
 
 
 def download(url, key, size, seed):
-    head = f"GET /{key}?stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    head = f"GET /{key}?stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     pattern = Pattern(seed)
     got = memoryview(bytearray(PIECE))
     with request(url, head) as connection:
@@ -223,20 +223,20 @@ class SlowClients:
         self.thread.start()
 
     def sender(self, server, n, streamed):
-        head = f"PUT /slow/{n}?redirect&length={MIB} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n"
+        head = f"PUT /slow/{n}?redirect&length={MIB} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n"
         url = f"{server.url}/slow/{n}" if streamed else location(server.url, "", head)
         parts = urllib.parse.urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        return "send", request(url, f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n")
+        return "send", request(url, f"PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MIB}\r\n\r\n")
 
     def reader(self, server, streamed):
-        head = "GET /warm HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head = "GET /warm HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         url = f"{server.url}/warm?stream" if streamed else location(server.url, "", head)
         parts = urllib.parse.urlsplit(url)
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((parts.hostname, parts.port))
-        connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return "read", connection
 
     def run(self):

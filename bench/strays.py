@@ -187,7 +187,7 @@ class Upload:
         self.sent = 0
         where = urllib.parse.urlparse(url)
         self.socket = socket.create_connection((where.hostname, where.port), timeout=60)
-        self.socket.sendall(f"PUT /slow/{number}?stream HTTP/1.1\r\nHost: b\r\nContent-Length: {len(self.body)}\r\n\r\n".encode())
+        self.socket.sendall(f"PUT /slow/{number}?stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(self.body)}\r\n\r\n".encode())
 
     def drip(self, to):
         self.socket.sendall(self.body[self.sent:to])

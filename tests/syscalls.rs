@@ -189,7 +189,7 @@ impl Site {
         let (address, body) = (self.cluster.master.address().to_owned(), value(1, 1_500_000));
         shared::work::blocking(move || {
             if let Some(mut raw) = Raw::try_connect(&address) {
-                raw.send("PUT /broken HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n");
+                raw.send("PUT /broken HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n");
                 raw.send(body);
             }
         })

@@ -114,7 +114,7 @@ pub(crate) struct ServerArgs {
     /// Where clients reach the master, when that differs from --listen
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
-    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback
+    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback, for any Host
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
     /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes

@@ -68,7 +68,7 @@ pub struct Args {
     /// The cluster's secret; by default one in your configuration folder, made at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
-    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback.
+    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback, for any Host.
     #[arg(long)]
     insecure_no_auth: bool,
     /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes.
@@ -175,6 +175,7 @@ impl Args {
         self.s3.apply(&mut config);
         let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
         config.open = exposure::open_without_keys(listening, self.insecure_no_auth);
+        config.any_host = self.insecure_no_auth;
         Ok((config, listen))
     }
 }

@@ -49,6 +49,9 @@ pub struct Config {
     pub entries_kept: u64,
     /// Whether anybody may do anything as long as there is no access key; else nobody may.
     pub open: bool,
+    /// Whether they may for any `Host` then; else for this machine and this master's own names, so that a browser cannot be
+    /// made to ask in their place.
+    pub any_host: bool,
     /// What it shows to clients, where it speaks TLS.
     pub tls: Option<Tls>,
     /// Whom it believes where others do.
@@ -132,6 +135,7 @@ impl Config {
             async_every: ASYNC_EVERY,
             orphan_grace: ORPHAN_GRACE,
             open: true,
+            any_host: false,
             tls: None,
             trust: Trust::default(),
             secret,

@@ -43,6 +43,8 @@ use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use crate::auth::Keys;
+use crate::auth::browser::Hosts;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
@@ -132,6 +134,7 @@ pub async fn run(
     let peers = PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone());
     let tls = config.tls.clone();
     let me = Peer { address, public_url };
+    let open = open_hosts(&config, &me);
     let starting = start_group(&config, me, peers.clone(), &master_metrics);
     let group = tokio::select! {
         group = starting => Arc::new(group?),
@@ -140,6 +143,7 @@ pub async fn run(
     };
     let checks =
         [tokio::spawn(Arc::clone(&group).keep_proving()), tokio::spawn(Arc::clone(&group).keep_comparing())];
+    let keys = Keys::new(group.machine().database().tree(), config.secret.clone(), open);
     let probe = {
         let (http, url) = (peers.http().clone(), group.me().public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })
@@ -155,7 +159,7 @@ pub async fn run(
     let serving_s3 = s3.map(|listener| {
         serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
     });
-    let belonging = belong(config, Arc::clone(&group), peers, master_metrics, faces, shutdown.clone());
+    let belonging = belong(config, Arc::clone(&group), peers, master_metrics, keys, faces, shutdown.clone());
     let mut failed = group.machine().failure();
     // In this order: a master that has a cluster serves it before it takes the first connection.
     let outcome = tokio::select! {
@@ -182,6 +186,12 @@ pub async fn run(
         group.stop().await;
     }
     outcome
+}
+
+/// For which hosts anybody may do anything while there is no access key; none where nobody may.
+fn open_hosts(config: &Config, me: &Peer) -> Option<Hosts> {
+    let own = || Hosts::own(&[&me.address, &me.public_url], config.s3.domain.as_deref());
+    config.open.then(|| if config.any_host { Hosts::Any } else { own() })
 }
 
 async fn start_group(
@@ -230,6 +240,7 @@ async fn belong(
     group: Arc<Group>,
     peers: PeerClient,
     metrics: MasterMetrics,
+    keys: Keys,
     faces: Faces,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
@@ -240,6 +251,7 @@ async fn belong(
         sequencer: Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone()),
         cluster: Cluster::new(cluster, config.down_after, config.repair_after, known),
         peers,
+        keys,
         address: group.me().address.clone(),
         public_url: group.me().public_url.clone(),
         metrics,

@@ -28,6 +28,8 @@ use crate::told::Told;
 pub struct Master {
     /// What it was told.
     pub config: Config,
+    /// See `Master::keys`.
+    pub keys: Keys,
     /// Where volumes reach it, as a base URL.
     pub address: String,
     /// Where clients reach it, as a base URL.
@@ -77,8 +79,8 @@ impl Master {
     }
 
     /// The access keys, as this master knows them.
-    pub fn keys(&self) -> Keys {
-        Keys::new(self.database.tree(), self.config.secret.clone(), self.config.open)
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// When uploads of a key are acknowledged.

@@ -19,7 +19,10 @@ use super::Victim;
 pub(super) fn call(address: &str, path: &str, signature: Option<&str>, body: &[u8]) -> RawAnswer {
     let signature = signature.map(|s| format!("Barge-Signature: {s}\r\n")).unwrap_or_default();
     let mut raw = Raw::connect(address);
-    raw.send(format!("POST {path} HTTP/1.1\r\nHost: x\r\n{signature}Content-Length: {}\r\n\r\n", body.len()));
+    raw.send(format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{signature}Content-Length: {}\r\n\r\n",
+        body.len()
+    ));
     raw.send(body);
     raw.answer()
 }

@@ -17,12 +17,12 @@ async fn an_upload_without_a_length() {
     let victim = Victim::new().await;
     for method in ["PUT", "POST"] {
         let answer =
-            ask(victim.cluster.master.address(), &format!("{method} /k HTTP/1.1\r\nHost: x\r\n\r\n"));
+            ask(victim.cluster.master.address(), &format!("{method} /k HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!((answer.status, answer.code()), (411, Some(ErrorCode::LengthRequired)));
     }
     let mut forge = Forge::new(&victim.cluster).await;
     let ticket = forge.write(&[0], None);
-    let request = format!("PUT {} HTTP/1.1\r\nHost: x\r\n\r\n", forge.target(&ticket, "k"));
+    let request = format!("PUT {} HTTP/1.1\r\nHost: localhost\r\n\r\n", forge.target(&ticket, "k"));
     let answer = ask(victim.cluster.volumes[0].address(), &request);
     assert_eq!((answer.status, answer.code()), (411, Some(ErrorCode::LengthRequired)));
     victim.unharmed("uploads without a length").await;
@@ -41,7 +41,7 @@ async fn cut(head: &str, body: &[u8], what: &str) {
                 (victim.cluster.volumes[0].address(), forge.target(&ticket, "k"))
             };
             let mut raw = Raw::connect(address);
-            raw.send(format!("PUT {target} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n"));
+            raw.send(format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n"));
             raw.send(body);
             if half {
                 raw.close_writing();
@@ -100,7 +100,7 @@ async fn a_chunk_size_beyond_all_numbers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_lengths_and_other_smuggling() {
     let victim = Victim::new().await;
-    let hidden = "GET /_/health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let hidden = "GET /_/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let n = hidden.len();
     let heads = [
         format!("Content-Length: 0\r\nContent-Length: {n}\r\n\r\n{hidden}"),
@@ -119,7 +119,7 @@ async fn two_lengths_and_other_smuggling() {
             [("master", victim.cluster.master.address()), ("volume", victim.cluster.volumes[0].address())]
         {
             let mut raw = Raw::connect(address);
-            raw.send(format!("PUT /k HTTP/1.1\r\nHost: x\r\n{head}"));
+            raw.send(format!("PUT /k HTTP/1.1\r\nHost: localhost\r\n{head}"));
             raw.close_writing();
             let first = raw.answer();
             assert!([0, 400, 403, 411, 501].contains(&first.status), "{name}, {head}: {}", first.status);
@@ -136,7 +136,7 @@ async fn two_lengths_and_other_smuggling() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_framings_at_once_never_let_a_second_request_through() {
     let victim = Victim::new().await;
-    let hidden = "GET /_/health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let hidden = "GET /_/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for (name, address) in
         [("master", victim.cluster.master.address()), ("volume", victim.cluster.volumes[0].address())]
     {
@@ -145,7 +145,7 @@ async fn both_framings_at_once_never_let_a_second_request_through() {
             format!("Transfer-Encoding: chunked\r\nContent-Length: {}", hidden.len() + 5),
         ] {
             let mut raw = Raw::connect(address);
-            raw.send(format!("PUT /k HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}"));
+            raw.send(format!("PUT /k HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n0\r\n\r\n{hidden}"));
             raw.close_writing();
             let (first, second) = (raw.answer(), raw.answer());
             assert_eq!(
@@ -166,7 +166,7 @@ async fn both_framings_at_once_never_let_a_second_request_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_lengths_twice_are_one() {
     let victim = Victim::new().await;
-    let request = "PUT /k HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc";
+    let request = "PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc";
     let answer = ask(victim.cluster.master.address(), request);
     // RFC 9110 §8.6: taken as one, or refused; never anything else.
     assert!([201, 400].contains(&answer.status), "{}", answer.status);
@@ -180,7 +180,7 @@ async fn host_versions_and_pipelines() {
     for address in [victim.cluster.master.address(), victim.cluster.volumes[0].address()] {
         let hosts = [
             ("", 400),
-            ("Host: a\r\nHost: b\r\n", 400),
+            ("Host: a\r\nHost: localhost\r\n", 400),
             ("Host: a\r\nHost: a\r\n", 400),
             ("Host: a\r\n", 200),
         ];
@@ -190,13 +190,13 @@ async fn host_versions_and_pipelines() {
             assert!(status == 200 || answer.code() == Some(ErrorCode::BadHeader), "{host}");
         }
         assert_eq!(ask(address, "GET /_/health HTTP/1.0\r\n\r\n").status, 200);
-        let nonsense = ask(address, "GET /_/health HTTP/9.9\r\nHost: x\r\n\r\n");
+        let nonsense = ask(address, "GET /_/health HTTP/9.9\r\nHost: localhost\r\n\r\n");
         assert!([0, 400, 505].contains(&nonsense.status), "{}", nonsense.status);
     }
     let mut raw = Raw::connect(victim.cluster.master.address());
-    let put = "PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none";
-    let get = "GET /p?stream HTTP/1.1\r\nHost: x\r\n\r\n";
-    let delete = "DELETE /p HTTP/1.1\r\nHost: x\r\n\r\n";
+    let put = "PUT /p HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\none";
+    let get = "GET /p?stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let delete = "DELETE /p HTTP/1.1\r\nHost: localhost\r\n\r\n";
     raw.send([put, get, delete, get].concat());
     let statuses: Vec<u16> = (0..4).map(|_| raw.answer().status).collect();
     assert_eq!(statuses, [201, 200, 200, 404], "answers in the order of the requests");
@@ -212,14 +212,14 @@ async fn a_header_block_too_large() {
     let large = format!("X: {}\r\n", "y".repeat(400_000));
     for (name, extra) in [("too many headers", &many), ("a header too long", &large)] {
         for address in [victim.cluster.master.address(), victim.cluster.volumes[0].address()] {
-            let request = format!("PUT /k HTTP/1.1\r\nHost: x\r\n{extra}Content-Length: 1\r\n\r\nx");
+            let request = format!("PUT /k HTTP/1.1\r\nHost: localhost\r\n{extra}Content-Length: 1\r\n\r\nx");
             let answer = ask(address, &request);
             assert!([0, 400, 431].contains(&answer.status), "{name}: {}", answer.status);
         }
         victim.unharmed(name).await;
     }
     let metadata = format!("Barge-Meta-A: {}\r\n", "m".repeat(9000));
-    let request = format!("PUT /k HTTP/1.1\r\nHost: x\r\n{metadata}Content-Length: 1\r\n\r\nx");
+    let request = format!("PUT /k HTTP/1.1\r\nHost: localhost\r\n{metadata}Content-Length: 1\r\n\r\nx");
     let answer = ask(victim.cluster.master.address(), &request);
     assert_eq!((answer.status, answer.code()), (400, Some(ErrorCode::BadHeader)));
     victim.unharmed("metadata too large").await;
@@ -235,7 +235,8 @@ async fn idle_uploads_harm_nobody_else() {
     // More than a volume has write buffers, fewer than it has lanes.
     let idle = shared::limits::WRITE_BUFFERS * 4;
     assert!(idle < shared::limits::LANES_MAX);
-    let begun = format!("PUT /k HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n{}", "x".repeat(40_000));
+    let begun =
+        format!("PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n{}", "x".repeat(40_000));
     others_work_beside(idle, &begun).await;
 }
 
@@ -270,7 +271,7 @@ async fn unsigned_messages_are_refused_before_their_bodies() {
     for signature in ["", &format!("Barge-Signature: {signature}\r\n")] {
         let mut raw = Raw::connect(victim.cluster.master.address());
         raw.send(format!(
-            "POST /_/raft/append HTTP/1.1\r\nHost: x\r\n{signature}Content-Length: 1000000\r\n\r\n"
+            "POST /_/raft/append HTTP/1.1\r\nHost: localhost\r\n{signature}Content-Length: 1000000\r\n\r\n"
         ));
         raw.send(vec![7; if signature.is_empty() { 1000 } else { 1_000_000 }]);
         let answer = raw.answer();

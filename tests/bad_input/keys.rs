@@ -30,7 +30,7 @@ async fn refused_keys() {
             let mut raw = Raw::connect(victim.cluster.master.address());
             raw.send(format!("{method} "));
             raw.send(path);
-            raw.send(" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+            raw.send(" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
             let answer = raw.answer();
             let reserved = name == "reserved";
             let code = if reserved { ErrorCode::NoSuchRoute } else { ErrorCode::BadKey };
@@ -51,7 +51,7 @@ async fn the_empty_key_is_refused_and_not_greeted() {
     let victim = Victim::new().await;
     for method in ["PUT", "POST", "DELETE"] {
         let mut raw = Raw::connect(victim.cluster.master.address());
-        raw.send(format!("{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"));
+        raw.send(format!("{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"));
         let answer = raw.answer();
         assert_eq!(
             (answer.status, answer.code()),
@@ -67,7 +67,7 @@ async fn bytes_that_no_request_line_may_have() {
     let victim = Victim::new().await;
     for bytes in [&b"\xff\xfe"[..], b"a b", b"a\tb", b"a\x01b"] {
         let mut raw = Raw::connect(victim.cluster.master.address());
-        raw.send([b"PUT /", bytes, b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"].concat());
+        raw.send([b"PUT /", bytes, b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"].concat());
         let answer = raw.answer();
         assert!(answer.status == 400 || answer.status == 0, "{bytes:?}: {}", answer.status);
         victim.unharmed("bytes that no request line may have").await;

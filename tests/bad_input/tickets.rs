@@ -15,7 +15,10 @@ use super::Victim;
 
 fn send(address: &str, method: &str, target: &str, body: &[u8]) -> RawAnswer {
     let mut raw = Raw::connect(address);
-    raw.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()));
+    raw.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
     raw.send(body);
     raw.answer()
 }
@@ -27,7 +30,7 @@ async fn no_ticket_no_service() {
     for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"] {
         for target in ["/kept", "/kept?ticket=", "/kept?ticket=AAAA", "/kept?ticket=%00%ff", "/new"] {
             let mut raw = Raw::connect(volume);
-            raw.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"));
+            raw.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"));
             if method == "HEAD" {
                 raw.close_writing();
                 continue;
@@ -123,7 +126,7 @@ async fn another_length_than_the_tickets() {
         let ticket = forge.write(&[0, 1], Some(3));
         let mut raw = Raw::connect(volume);
         let target = forge.target(&ticket, "k");
-        raw.send(format!("PUT {target} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        raw.send(format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
         let chunk = if body.is_empty() {
             String::new()
         } else {

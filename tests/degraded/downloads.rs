@@ -21,7 +21,7 @@ async fn begin(address: &str, target: &str) -> (Raw, Vec<u8>) {
     blocking(move || {
         let mut raw = Raw::connect(&address);
         raw.patience(Duration::from_secs(60));
-        raw.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        raw.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         let first = raw.some(FIRST);
         (raw, first)
     })

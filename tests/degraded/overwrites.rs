@@ -79,7 +79,7 @@ async fn a_reader_that_has_started_keeps_its_bytes() {
         };
         let (mut raw, first) = blocking(move || {
             let mut raw = Raw::connect(&address);
-            raw.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+            raw.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
             let first = raw.some(100_000);
             (raw, first)
         })

@@ -22,7 +22,8 @@ struct Half {
 impl Half {
     async fn begin(address: &str, target: &str, bytes: &[u8]) -> Self {
         let (first, rest) = bytes.split_at(bytes.len() / 2);
-        let head = format!("PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len());
+        let head =
+            format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", bytes.len());
         let (address, first, rest) = (address.to_owned(), first.to_vec(), rest.to_vec());
         blocking(move || {
             let mut raw = Raw::connect(&address);

@@ -109,7 +109,7 @@ impl Forge {
         let call = CallSignature::new(&self.secret, Recipient::ANY, "POST", RECIPIENT, b"", Self::now());
         let mut raw = Raw::connect(address);
         raw.send(format!(
-            "POST {RECIPIENT} HTTP/1.1\r\nHost: x\r\n{SIGNATURE_HEADER}: {call}\r\nContent-Length: 0\r\n\r\n"
+            "POST {RECIPIENT} HTTP/1.1\r\nHost: localhost\r\n{SIGNATURE_HEADER}: {call}\r\nContent-Length: 0\r\n\r\n"
         ));
         let answer = raw.answer();
         let (status, body) =

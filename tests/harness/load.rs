@@ -268,7 +268,8 @@ impl Actor {
     /// An upload that stops in the middle: it must leave nothing.
     async fn break_off(&mut self, key: &str) {
         let (bytes, address) = (self.bytes(), self.client().address().to_owned());
-        let head = format!("PUT /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len());
+        let head =
+            format!("PUT /{key} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", bytes.len());
         let sent = usize::try_from(self.dice.below(bytes.len() as u64)).expect("in memory");
         blocking(move || {
             if let Some(mut raw) = Raw::try_connect(&address) {

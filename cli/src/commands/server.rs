@@ -140,6 +140,7 @@ impl Setup<'_> {
         let (url, public) = self.urls(n == 1, address);
         config.join = others.to_vec();
         config.open = exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth);
+        config.any_host = self.args.insecure_no_auth;
         self.args.care.apply(&mut config);
         self.args.s3.apply(&mut config);
         config.tls.clone_from(&self.tls);

@@ -9,25 +9,35 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 const HOW: &str =
     "send Authorization: Bearer ID:SECRET, or Basic as curl -u ID:SECRET does; `barge key create` makes keys";
 
-/// Id and secret as they were sent; none when there is no such header.
-pub(super) fn credentials(headers: &HeaderMap) -> Option<Result<(String, String), ErrorReply>> {
-    let mut sent = headers.get_all(AUTHORIZATION).iter();
-    let only = sent.next()?;
-    let pair = only.to_str().ok().filter(|_| sent.next().is_none()).and_then(pair);
-    Some(pair.ok_or_else(wrong))
+/// An access key as it was sent, good or not.
+pub(super) struct Shown {
+    pub(super) id: String,
+    pub(super) secret: String,
+    /// By Basic: a browser that was told it once adds it to every request, whichever page makes it.
+    pub(super) remembered: bool,
 }
 
-fn pair(text: &str) -> Option<(String, String)> {
+/// The key that was sent; none when there is no such header.
+pub(super) fn credentials(headers: &HeaderMap) -> Option<Result<Shown, ErrorReply>> {
+    let mut sent = headers.get_all(AUTHORIZATION).iter();
+    let only = sent.next()?;
+    let shown = only.to_str().ok().filter(|_| sent.next().is_none()).and_then(shown);
+    Some(shown.ok_or_else(wrong))
+}
+
+fn shown(text: &str) -> Option<Shown> {
     let (scheme, rest) = text.trim().split_once(' ')?;
     let rest = rest.trim_start();
-    let text = if scheme.eq_ignore_ascii_case("bearer") {
-        rest.to_owned()
-    } else if scheme.eq_ignore_ascii_case("basic") {
+    let remembered = scheme.eq_ignore_ascii_case("basic");
+    let text = if remembered {
         String::from_utf8(STANDARD.decode(rest).ok()?).ok()?
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        rest.to_owned()
     } else {
         return None;
     };
-    text.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+    let (id, secret) = text.split_once(':')?;
+    Some(Shown { id: id.to_owned(), secret: secret.to_owned(), remembered })
 }
 
 /// No key was shown.

@@ -1,12 +1,15 @@
 //! Who asks, and what they may do. `Caller::may` is the one rule, for the native face and for S3; it knows keys and
 //! buckets as words and nothing of HTTP. Nothing here logs or shows a secret.
 
+pub mod browser;
 mod header;
 pub mod place;
 #[cfg(test)]
 mod tests;
 
-use http::HeaderMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
 use shared::access::{AccessKeyId, AccessSecret, Permission, Scope};
 use shared::secret::ClusterSecret;
 use shared::wire::error::ErrorReply;
@@ -14,6 +17,7 @@ use shared::wire::error::ErrorReply;
 use crate::tables::access_key::{self, AccessKey};
 use crate::tables::bucket;
 use crate::tables::{Kind, TableError};
+use browser::{Hosts, NotForPages};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +91,23 @@ impl Caller {
 pub struct Keys {
     tree: sled::Tree,
     secret: ClusterSecret,
-    open: bool,
+    open: Option<Arc<Hosts>>,
+}
+
+/// A request, as far as it says who sends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'r> {
+    /// Its method.
+    pub method: &'r Method,
+    /// Its headers.
+    pub headers: &'r HeaderMap,
 }
 
 impl Keys {
-    /// Over the tables. `open` says whether anybody may do anything while there is no key.
-    pub fn new(tree: sled::Tree, secret: ClusterSecret, open: bool) -> Self {
-        Self { tree, secret, open }
+    /// Over the tables. While there is no key anybody may do anything who asks for one of the hosts of `open`; nobody may
+    /// anything where there are none.
+    pub fn new(tree: sled::Tree, secret: ClusterSecret, open: Option<Hosts>) -> Self {
+        Self { tree, secret, open: open.map(Arc::new) }
     }
 
     /// Whether there is any key.
@@ -124,7 +138,17 @@ impl Keys {
     /// # Errors
     /// When the tables cannot be read.
     pub fn nobody(&self) -> Result<Caller, TableError> {
-        Ok(if self.open && !self.any()? { Caller::Open } else { Caller::Anonymous })
+        Ok(if self.open.is_some() && !self.any()? { Caller::Open } else { Caller::Anonymous })
+    }
+
+    /// Whether a browser may be made to ask this, if anybody may do anything: see `Hosts::admit`. Whether that is so the
+    /// tables say, and a caller that knows the present.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn if_open(&self, sender: Sender<'_>, permitted: bool) -> Result<(), NotForPages> {
+        let Some(hosts) = &self.open else { return Ok(()) };
+        hosts.admit(sender.method, sender.headers, permitted)
     }
 
     /// Who shows this id and this secret; nobody, when they do not belong together.
@@ -170,18 +194,24 @@ impl Keys {
     /// The refusal.
     pub fn admit(
         &self,
-        headers: &HeaderMap,
+        sender: Sender<'_>,
         action: Action,
         bucket: Option<&str>,
         key: Option<&str>,
     ) -> Result<(), ErrorReply> {
         let any = self.any()?;
-        if self.open && !any {
-            return Ok(());
+        if self.open.is_some() && !any {
+            return Ok(self.if_open(sender, false)?);
         }
-        let caller = match header::credentials(headers) {
+        let caller = match header::credentials(sender.headers) {
             None => Caller::Anonymous,
-            Some(Ok((id, secret))) => self.prove(&id, &secret)?.ok_or_else(header::wrong)?,
+            Some(Ok(shown)) => {
+                let caller = self.prove(&shown.id, &shown.secret)?.ok_or_else(header::wrong)?;
+                if shown.remembered && browser::is_of_another_site(sender.method, sender.headers) {
+                    return Err(NotForPages::Remembered.into());
+                }
+                caller
+            }
             Some(Err(refusal)) => return Err(refusal),
         };
         if self.permits(&caller, action, bucket, key)? {

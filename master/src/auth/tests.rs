@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Request};
 use proptest::prelude::*;
 use shared::clock::Timestamp;
@@ -103,14 +103,18 @@ fn headers(value: &str) -> HeaderMap {
     HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
 }
 
+fn sender(headers: &HeaderMap) -> Sender<'_> {
+    Sender { method: &http::Method::PUT, headers }
+}
+
 #[test]
 fn a_native_request_shows_its_key() {
     let db = sled::Config::new().temporary(true).open().unwrap();
     let cluster = ClusterSecret::from_bytes(b"0123456789abcdef");
-    let keys = |open| Keys::new((*db).clone(), cluster.clone(), open);
+    let keys = |open: bool| Keys::new((*db).clone(), cluster.clone(), open.then_some(Hosts::Any));
     let answer = |open: bool, headers: &HeaderMap, action, key| {
         let (bucket, key) = split(key);
-        keys(open).admit(headers, action, bucket, key).map_err(|e| e.code)
+        keys(open).admit(sender(headers), action, bucket, key).map_err(|e| e.code)
     };
     let none = HeaderMap::new();
     assert_eq!(answer(true, &none, Action::Write, "b/k"), Ok(()));
@@ -141,6 +145,12 @@ fn a_native_request_shows_its_key() {
         }
         assert_eq!(answer(open, &none, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
     }
+    // What a browser adds by itself is no word of its user's, on a page of another site.
+    for (shown, outcome) in good.iter().zip([Ok(()), Err(ErrorCode::Forbidden)]) {
+        let mut of_a_page = headers(shown);
+        of_a_page.extend([(HOST, "m:1".parse().unwrap()), (ORIGIN, "http://evil.example".parse().unwrap())]);
+        assert_eq!(answer(true, &of_a_page, Action::Write, "b/k"), outcome);
+    }
     let bad = [
         "Bearer",
         "Bearer x",
@@ -153,7 +163,8 @@ fn a_native_request_shows_its_key() {
         &format!("AWS4-HMAC-SHA256 Credential={id}/20260101/us-east-1/s3/aws4_request"),
     ];
     for bad in bad {
-        let refusal = keys(true).admit(&headers(bad), Action::Read, Some("b"), Some("k")).unwrap_err();
+        let refusal =
+            keys(true).admit(sender(&headers(bad)), Action::Read, Some("b"), Some("k")).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::Unauthorized, "{bad}");
         assert_eq!(refusal.headers["www-authenticate"], "Basic realm=\"barge\"");
     }
@@ -161,6 +172,6 @@ fn a_native_request_shows_its_key() {
     twice.append(AUTHORIZATION, good[0].parse().unwrap());
     assert_eq!(answer(true, &twice, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
     // Of another cluster: refused, whatever is shown.
-    let stranger = Keys::new((*db).clone(), ClusterSecret::from_bytes(b"another cluster!"), true);
-    assert!(stranger.admit(&headers(&good[0]), Action::Read, Some("b"), Some("k")).is_err());
+    let stranger = Keys::new((*db).clone(), ClusterSecret::from_bytes(b"another cluster!"), None);
+    assert!(stranger.admit(sender(&headers(&good[0])), Action::Read, Some("b"), Some("k")).is_err());
 }

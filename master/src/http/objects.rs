@@ -13,6 +13,7 @@ use shared::wire::master::Deleted;
 use shared::wire::routes::{HOPS, LIST, STALE, STALE_HEADER, STREAM, query_value};
 use shared::work::blocking;
 
+use crate::auth::Sender;
 use crate::auth::place::{asked, split};
 use crate::list::{ListQuery, page};
 use crate::master::Master;
@@ -42,7 +43,8 @@ async fn admit(master: &Arc<Master>, request: &Request<Incoming>, stale: bool) -
     }
     let (action, of) = asked(request);
     let (bucket, key) = of.as_deref().map_or((None, None), split);
-    master.keys().admit(request.headers(), action, bucket, key)
+    let sender = Sender { method: request.method(), headers: request.headers() };
+    master.keys.admit(sender, action, bucket, key)
 }
 
 /// A no may be as old as a value.

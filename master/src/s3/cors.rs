@@ -128,6 +128,11 @@ impl Origin {
         Ok(Asked::Preflight(Box::new(answer)))
     }
 
+    /// Whether a rule of the bucket lets that page in.
+    pub fn is_permitted(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
     /// Tells the browser.
     pub fn mark(self, headers: &mut HeaderMap) {
         headers.extend(self.headers);

@@ -23,6 +23,7 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
         ErrorCode::BadKey => S3ErrorCode::InvalidURI,
         ErrorCode::BadHeader | ErrorCode::BadRequest | ErrorCode::BadBody => S3ErrorCode::InvalidArgument,
         ErrorCode::TooBusy => S3ErrorCode::SlowDown,
+        ErrorCode::Forbidden => S3ErrorCode::AccessDenied,
         ErrorCode::NoSpace => S3ErrorCode::Custom("InsufficientStorage".into()),
         ErrorCode::Damaged | ErrorCode::Internal => S3ErrorCode::InternalError,
         _ => S3ErrorCode::ServiceUnavailable,

@@ -49,6 +49,7 @@ use shared::http::serve::{Context, Service};
 use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
 
+use crate::auth::{Caller, Sender};
 use crate::master::Master;
 use finish::About;
 
@@ -193,7 +194,14 @@ impl Service for Face {
 
 impl Inside {
     async fn answer(&self, request: Request<Incoming>, about: &About, peer: IpAddr) -> Response<Body> {
-        let origin = match cors::Origin::of(&self.master, &request, about) {
+        let asked = cors::Origin::of(&self.master, &request, about);
+        let permitted = matches!(&asked, Ok(cors::Asked::Request(origin)) if origin.is_permitted());
+        if let Err(error) = self.admit_page(&request, permitted).await {
+            let (head, body) = request.into_parts();
+            body::refuse(&head, body);
+            return refusal(error);
+        }
+        let origin = match asked {
             Ok(cors::Asked::Preflight(answer)) => return *answer,
             Ok(cors::Asked::Request(origin)) => origin,
             Err(error) => return refusal(error),
@@ -211,6 +219,18 @@ impl Inside {
         };
         origin.mark(answer.headers_mut());
         answer
+    }
+
+    /// While anybody may do anything, a browser may not be made to: `permitted` is what the bucket's own rules say of its page.
+    async fn admit_page(&self, request: &Request<Incoming>, permitted: bool) -> S3Result<()> {
+        let sender = Sender { method: request.method(), headers: request.headers() };
+        let Err(why) = self.master.keys.if_open(sender, permitted) else { return Ok(()) };
+        // Whether it is open now: the last key may have been revoked a moment ago on another master.
+        self.ops.current().await?;
+        match self.master.keys.nobody().map_err(error::from_tables)? {
+            Caller::Open => Err(error::from_reply(why.into())),
+            _ => Ok(()),
+        }
     }
 
     /// Has the library answer. It asks for the body when signature and permission are good, and not before.

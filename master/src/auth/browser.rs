@@ -1,0 +1,250 @@
+//! What a browser may be made to ask. While a master serves everybody, a page of any site that is open in a browser beside it
+//! reaches it, too (the confused deputy). Two things say so that no page can choose: the `Host` of a request, which is
+//! the page's own name when that was made to lead here (DNS rebinding), and where the browser says that it comes from.
+//!
+//! One rule for the native face and for S3. It knows headers and nothing else.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::header::{HOST, ORIGIN};
+use http::uri::{Scheme, Uri};
+use http::{HeaderMap, HeaderName, Method};
+use shared::wire::error::{ErrorCode, ErrorReply};
+
+/// Of the Fetch standard: how the site of the page is related to the one that is asked.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The hosts under which an open master may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Any: it was started to serve everybody.
+    Any,
+    /// Loopback, and these.
+    Own {
+        /// Names and addresses, in lower case.
+        names: Vec<String>,
+        /// The domain of S3: it and all below it, in lower case.
+        domain: Option<String>,
+    },
+}
+
+impl Hosts {
+    /// Loopback, the hosts of these base URLs, and a domain with what is below it.
+    pub fn own(urls: &[&str], domain: Option<&str>) -> Self {
+        let host = |url: &&str| Some(url.parse::<Uri>().ok()?.host()?.to_ascii_lowercase());
+        Self::Own {
+            names: urls.iter().filter_map(host).collect(),
+            domain: domain.map(str::to_ascii_lowercase),
+        }
+    }
+
+    /// Whether a request for `host`, with a port or without, may be answered.
+    fn accept(&self, host: &str) -> bool {
+        let Self::Own { names, domain } = self else { return true };
+        let name = without_port(host).to_ascii_lowercase();
+        let below = |domain: &str| {
+            name.strip_suffix(domain)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.') && rest != ".")
+        };
+        is_loopback(&name)
+            || below("localhost")
+            || names.contains(&name)
+            || domain.as_deref().is_some_and(below)
+    }
+
+    /// Whether everybody's request may be answered: it is for a host of ours, and it changes nothing or comes from no page of
+    /// another site. `permitted`: a bucket's own rules let that page in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, method: &Method, headers: &HeaderMap, permitted: bool) -> Result<(), NotForPages> {
+        // Browsers always say it; who speaks HTTP/1.0 without it is none.
+        if let Some(host) = headers.get(HOST)
+            && !host.to_str().is_ok_and(|host| self.accept(host))
+        {
+            return Err(NotForPages::Host(String::from_utf8_lossy(host.as_bytes()).into_owned()));
+        }
+        if permitted || !is_of_another_site(method, headers) { Ok(()) } else { Err(NotForPages::Site) }
+    }
+}
+
+/// The host without its port.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inner {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_canonical().is_loopback()),
+        None => matches!(name.parse::<IpAddr>(), Ok(IpAddr::V4(ip)) if ip.is_loopback()),
+    }
+}
+
+/// Whether a request changes something, and a browser says that a page of another site has made it.
+pub fn is_of_another_site(method: &Method, headers: &HeaderMap) -> bool {
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+        return false;
+    }
+    let of_another =
+        |site: &[u8]| [&b"cross-site"[..], b"same-site"].iter().any(|other| site.eq_ignore_ascii_case(other));
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    headers.get_all(SEC_FETCH_SITE).iter().any(|site| of_another(site.as_bytes()))
+        || headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(|o| is_origin_of(o, host)))
+}
+
+/// Whether a page of `origin` was served by `host`. The origin `null` is nobody's.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let Some((scheme, from)) = origin.split_once("://") else { return false };
+    let usual = match scheme {
+        scheme if scheme == Scheme::HTTP.as_str() => ":80",
+        scheme if scheme == Scheme::HTTPS.as_str() => ":443",
+        _ => return false,
+    };
+    let bare = |host: &str| host.strip_suffix(usual).unwrap_or(host).to_ascii_lowercase();
+    bare(from) == bare(host)
+}
+
+/// A browser may be made to ask this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotForPages {
+    /// It is for a host that is not ours.
+    #[error("this master has no access keys, and {0:?} is none of its own names")]
+    Host(String),
+    /// It comes from a page of another site.
+    #[error("a page of another site has made this request, and this master has no access keys")]
+    Site,
+    /// The browser has shown the access key by itself.
+    #[error("a page of another site has made this request, with the access key that the browser remembers")]
+    Remembered,
+}
+
+impl NotForPages {
+    /// What is to be done.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Host(_) => {
+                "create an access key with `barge key create`; name that host with --public-url or --s3-domain; or start the \
+                 master with --insecure-no-auth, which accepts any host"
+            }
+            Self::Site => {
+                "create an access key with `barge key create`; for S3, the bucket's CORS rules may permit the page's origin"
+            }
+            Self::Remembered => "send Authorization: Bearer ID:SECRET, which no browser adds by itself",
+        }
+    }
+}
+
+impl From<NotForPages> for ErrorReply {
+    fn from(why: NotForPages) -> Self {
+        Self::new(ErrorCode::Forbidden, why.to_string(), why.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_table_of_hosts() {
+        let urls = [
+            "http://Master:3000",
+            "https://files.example.com/",
+            "http://[fd00::5]:3000",
+            "http://192.0.2.7:3000",
+        ];
+        let own = Hosts::own(&urls, Some("S3.example.org"));
+        let table = [
+            ("localhost", true),
+            ("LOCALHOST:3000", true),
+            ("b.localhost:9000", true),
+            ("127.0.0.1", true),
+            ("127.9.8.7:1", true),
+            ("[::1]:3000", true),
+            ("[::1]", true),
+            ("[0:0:0:0:0:0:0:1]:3000", true),
+            ("[::ffff:127.0.0.1]:3000", true),
+            ("master:3000", true),
+            ("MASTER", true),
+            ("files.example.com", true),
+            ("[fd00::5]:3000", true),
+            ("192.0.2.7:80", true),
+            ("s3.example.org:9000", true),
+            ("bucket.s3.example.org", true),
+            ("b.c.S3.EXAMPLE.org", true),
+            ("evil.example", false),
+            ("evil.example:3000", false),
+            ("localhost.evil.example", false),
+            ("evillocalhost", false),
+            (".localhost", false),
+            ("127.0.0.1.evil.example", false),
+            ("127.0.0.1@evil.example", false),
+            ("evil.example@127.0.0.1", false),
+            ("127.1", false),
+            ("0.0.0.0:3000", false),
+            ("128.0.0.1", false),
+            ("[::2]:3000", false),
+            ("[::1].evil.example", false),
+            ("[::1", false),
+            ("evils3.example.org", false),
+            ("example.org", false),
+            ("a.files.example.com", false),
+            ("master.evil.example", false),
+            ("", false),
+            (":3000", false),
+        ];
+        for (host, ours) in table {
+            assert_eq!(own.accept(host), ours, "{host}");
+            assert!(Hosts::Any.accept(host));
+            let asked = own.admit(&Method::GET, &headers(&[("host", host)]), false);
+            assert_eq!(asked, if ours { Ok(()) } else { Err(NotForPages::Host(host.to_owned())) });
+        }
+        assert_eq!(own.admit(&Method::PUT, &HeaderMap::new(), false), Ok(()), "HTTP/1.0");
+        assert!(!Hosts::own(&[], None).accept("s3.example.org"));
+    }
+
+    #[test]
+    fn pages_of_other_sites_change_nothing() {
+        let own = Hosts::own(&[], None);
+        let table: [(&[(&'static str, &str)], bool); 16] = [
+            (&[], true),
+            (&[("origin", "http://localhost:3000")], true),
+            (&[("origin", "http://LOCALHOST:3000")], true),
+            (&[("origin", "https://localhost:3000"), ("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("origin", "http://localhost:3001")], false),
+            (&[("origin", "http://localhost")], false),
+            (&[("origin", "http://evil.example")], false),
+            (&[("origin", "http://evil.example:3000")], false),
+            (&[("origin", "null")], false),
+            (&[("origin", "")], false),
+            (&[("origin", "file://localhost:3000")], false),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "Same-Site")], false),
+            (&[("sec-fetch-site", "cross-site"), ("origin", "http://localhost:3000")], false),
+            (&[("sec-fetch-site", "same-origin"), ("origin", "http://evil.example")], false),
+        ];
+        for (sent, may) in table {
+            let mut sent = headers(sent);
+            sent.insert(HOST, "localhost:3000".parse().unwrap());
+            for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+                let answer = if may { Ok(()) } else { Err(NotForPages::Site) };
+                assert_eq!(own.admit(&method, &sent, false), answer, "{sent:?}");
+                assert_eq!(Hosts::Any.admit(&method, &sent, false), answer, "{sent:?}");
+                assert_eq!(own.admit(&method, &sent, true), Ok(()), "a rule of the bucket permits it");
+            }
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+                assert_eq!(own.admit(&method, &sent, false), Ok(()), "it changes nothing");
+            }
+        }
+        let usual = headers(&[("host", "localhost"), ("origin", "http://localhost:80")]);
+        assert_eq!(own.admit(&Method::PUT, &usual, false), Ok(()));
+    }
+}

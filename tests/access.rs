@@ -1,0 +1,67 @@
+//! Who gets in, and who does not, over the wire: pages in a browser beside an open master, clients that guess secrets, strangers who
+//! ask what a cluster is made of; and what is written down of all of them.
+
+#[path = "access/browser.rs"]
+mod browser;
+
+use std::ffi::OsString;
+
+use tests::cluster::free_port;
+use tests::folder::binary;
+use tests::raw::{Raw, RawAnswer};
+use tests::tool::{Ran, run_command};
+use tests::{Folder, Server, Spec};
+
+/// A master with both faces and one volume, in one process.
+struct Site {
+    server: Server,
+    /// `HOST:PORT` of the S3 face.
+    s3: String,
+    // Last: the directory goes when the process is gone.
+    folder: Folder,
+}
+
+impl Site {
+    /// Starts it on this address of the loopback, with further arguments.
+    async fn start(name: &str, host: &str, more: &[&str]) -> Self {
+        let folder = Folder::new(name);
+        let s3 = format!("{host}:{}", free_port());
+        let listen = format!("{host}:0");
+        let mut args: Vec<OsString> =
+            ["server", "--listen", &listen, "--s3-listen", &s3].map(Into::into).to_vec();
+        args.extend(["--volumes", "1", "--replicas", "1", "--reserve", "16MiB"].map(OsString::from));
+        args.extend(["--data".into(), folder.join("data").into_os_string()]);
+        args.extend(["--secret-file".into(), folder.join("secret").into_os_string()]);
+        args.extend(more.iter().map(OsString::from));
+        let server =
+            Server::start(Spec::new("server", "barge", args), folder.path()).await.expect("a server");
+        Self { server, s3, folder }
+    }
+
+    /// `barge` with the cluster's secret.
+    async fn signed(&self, args: &[&str]) -> Ran {
+        let mut command = tokio::process::Command::new(binary("barge"));
+        command.current_dir(self.folder.path()).env("HOME", self.folder.path());
+        command.env_remove("BARGE_ACCESS_KEY").env_remove("BARGE_URL");
+        command.args(["--url", self.server.url()]).args(args);
+        command.arg("--secret-file").arg(self.folder.join("secret"));
+        let ran = run_command(command, None).await;
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+        ran
+    }
+}
+
+/// Sends one request with exactly these header lines to `HOST:PORT`, and reads the answer.
+fn ask(address: &str, line: &str, headers: &[&str], body: &str) -> RawAnswer {
+    let mut raw = Raw::connect(address);
+    let fields: String = headers.iter().map(|h| format!("{h}\r\n")).collect();
+    let length = body.len();
+    raw.send(format!(
+        "{line} HTTP/1.1\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    ));
+    raw.answer()
+}
+
+fn text(answer: &RawAnswer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
