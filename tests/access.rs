@@ -3,6 +3,8 @@
 
 #[path = "access/browser.rs"]
 mod browser;
+#[path = "access/guesses.rs"]
+mod guesses;
 
 use std::ffi::OsString;
 
@@ -38,16 +40,21 @@ impl Site {
         Self { server, s3, folder }
     }
 
-    /// `barge` with the cluster's secret.
+    /// `barge` with the cluster's secret, which has to succeed.
     async fn signed(&self, args: &[&str]) -> Ran {
+        let ran = self.barge(args).await;
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
+        ran
+    }
+
+    /// `barge` with the cluster's secret.
+    async fn barge(&self, args: &[&str]) -> Ran {
         let mut command = tokio::process::Command::new(binary("barge"));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
         command.env_remove("BARGE_ACCESS_KEY").env_remove("BARGE_URL");
         command.args(["--url", self.server.url()]).args(args);
         command.arg("--secret-file").arg(self.folder.join("secret"));
-        let ran = run_command(command, None).await;
-        assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
-        ran
+        run_command(command, None).await
     }
 }
 

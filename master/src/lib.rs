@@ -45,6 +45,7 @@ use tokio::sync::Notify;
 
 use crate::auth::Keys;
 use crate::auth::browser::Hosts;
+use crate::auth::guesses::Guesses;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
@@ -143,7 +144,8 @@ pub async fn run(
     };
     let checks =
         [tokio::spawn(Arc::clone(&group).keep_proving()), tokio::spawn(Arc::clone(&group).keep_comparing())];
-    let keys = Keys::new(group.machine().database().tree(), config.secret.clone(), open);
+    let keys =
+        Keys::new(group.machine().database().tree(), config.secret.clone(), open, Guesses::new(&metrics));
     let probe = {
         let (http, url) = (peers.http().clone(), group.me().public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })

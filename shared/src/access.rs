@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{ACCESS_ID_CHARS_MAX, ACCESS_SECRET_CHARS_MAX, KEY_BYTES_MAX};
+use crate::limits::{
+    ACCESS_ID_CHARS_MAX, ACCESS_SECRET_CHARS_CHOSEN_MIN, ACCESS_SECRET_CHARS_MAX, KEY_BYTES_MAX,
+};
 use crate::secret::{ClusterSecret, UnsealError, random_bytes};
 
 /// Letters and digits of an id that is made here ...
@@ -23,7 +25,7 @@ const SECRET_LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 const SECRET_CHARS: usize = 40;
 /// Shorter ids are typing errors.
 const ID_CHARS_MIN: usize = 3;
-/// Shorter secrets are guessed.
+/// Shorter secrets are typing errors. Keys that were made when so many characters were enough go on.
 const SECRET_CHARS_MIN: usize = 8;
 
 /// The name of an access key: letters, digits, `-` and `_`. It is no secret.
@@ -92,7 +94,22 @@ pub struct AccessSecret(String);
 )]
 pub struct AccessSecretError;
 
+/// The secret is too short to be made one.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "a secret that you choose has at least {ACCESS_SECRET_CHARS_CHOSEN_MIN} characters: shorter ones are guessed"
+)]
+pub struct ShortSecretError;
+
 impl AccessSecret {
+    /// As parsed, for a key that is to be made: with the length that such a secret has to have.
+    ///
+    /// # Errors
+    /// When it is shorter.
+    pub fn chosen(self) -> Result<Self, ShortSecretError> {
+        if self.0.len() >= ACCESS_SECRET_CHARS_CHOSEN_MIN { Ok(self) } else { Err(ShortSecretError) }
+    }
+
     /// A new one: 40 characters, 240 bits.
     pub fn random() -> Self {
         let letters = random_bytes::<SECRET_CHARS>().map(|b| char::from(SECRET_LETTERS[usize::from(b & 63)]));
@@ -286,6 +303,9 @@ mod tests {
         for bad in ["", "1234567", "with space", "line\nfeed", "ümlaut-secret"] {
             assert!(bad.parse::<AccessSecret>().is_err(), "{bad}");
         }
+        let old: AccessSecret = "123456789012345".parse().unwrap();
+        assert_eq!(old.chosen().unwrap_err(), ShortSecretError, "it opens, and is not made");
+        assert!("1234567890123456".parse::<AccessSecret>().unwrap().chosen().is_ok());
         for bad in ["", "/", "/a", "a\0b"] {
             assert_eq!(bad.parse::<Scope>(), Err(ScopeError), "{bad}");
         }

@@ -1,12 +1,18 @@
 //! Every limit of Barge in one place, each with its reason. A number that bounds memory, time or
 //! fan-out anywhere in the product is a constant here, never a literal at its place of use.
 
+mod access;
 mod calls;
 mod metadata;
 mod space;
 
 use std::time::Duration;
 
+pub use access::{
+    ACCESS_ID_CHARS_MAX, ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX, ACCESS_SECRET_CHARS_CHOSEN_MIN,
+    ACCESS_SECRET_CHARS_MAX, GUESS_DELAY, GUESS_FORGOTTEN, GUESSERS_MAX, GUESSES_FREE, GUESSES_LINES,
+    GUESSES_LOGGED, GUESSES_WAITING, GUESSES_WAITING_EACH,
+};
 pub use calls::{
     CALL_LIFETIME, CALL_TIMEOUT, CALLS_REMEMBERED, CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT,
     RECIPIENT_LIFETIME, RECIPIENTS_MAX, REFUSED_CALLS_LOGGED,
@@ -28,15 +34,6 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 /// User metadata entries of one object.
 pub const METADATA_ENTRIES_MAX: usize = 128;
-
-/// Longest id of an access key: S3's limit.
-pub const ACCESS_ID_CHARS_MAX: usize = 128;
-/// Longest secret of an access key: three times what we make ourselves.
-pub const ACCESS_SECRET_CHARS_MAX: usize = 128;
-/// Longest note on an access key, in bytes: a line.
-pub const ACCESS_NOTE_BYTES_MAX: usize = 256;
-/// Access keys in one page of their list: with the longest scopes and notes less than a message.
-pub const ACCESS_KEYS_PAGE: usize = 128;
 
 /// Largest single blob. The block checksums of a blob in flight are kept in memory until its
 /// trailer is written, 64 bytes a MiB: 64 GiB bound them to 4 MiB. Larger values are uploaded in parts.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{Subcommand, ValueEnum};
 use http::header::HeaderValue;
-use shared::access::{AccessKeyId, AccessSecret, Permission, Scope};
+use shared::access::{AccessKeyId, AccessSecret, AccessSecretError, Permission, Scope};
 
 use super::SecretArgs;
 
@@ -45,8 +45,8 @@ pub(crate) struct KeyCreateArgs {
     /// The id to use instead of a new one; a key that has it is replaced
     #[arg(long, requires = "secret")]
     pub(crate) id: Option<AccessKeyId>,
-    /// The secret to use instead of a new one
-    #[arg(long, requires = "id", env = "BARGE_NEW_SECRET", hide_env_values = true)]
+    /// The secret to use instead of a new one, of at least 16 characters
+    #[arg(long, requires = "id", env = "BARGE_NEW_SECRET", hide_env_values = true, value_parser = chosen_secret)]
     pub(crate) secret: Option<AccessSecret>,
     #[command(flatten)]
     pub(crate) signing: SecretArgs,
@@ -64,6 +64,12 @@ pub(crate) struct KeyRevokeArgs {
     pub(crate) id: AccessKeyId,
     #[command(flatten)]
     pub(crate) signing: SecretArgs,
+}
+
+/// A secret for a new key.
+fn chosen_secret(text: &str) -> Result<AccessSecret, String> {
+    let secret: AccessSecret = text.parse().map_err(|e: AccessSecretError| e.to_string())?;
+    secret.chosen().map_err(|e| e.to_string())
 }
 
 /// As `Permission`, for the command line.

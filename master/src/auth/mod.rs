@@ -2,11 +2,13 @@
 //! buckets as words and nothing of HTTP. Nothing here logs or shows a secret.
 
 pub mod browser;
+pub mod guesses;
 mod header;
 pub mod place;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
@@ -18,6 +20,7 @@ use crate::tables::access_key::{self, AccessKey};
 use crate::tables::bucket;
 use crate::tables::{Kind, TableError};
 use browser::{Hosts, NotForPages};
+use guesses::{Guesses, Wrong};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,7 @@ pub struct Keys {
     tree: sled::Tree,
     secret: ClusterSecret,
     open: Option<Arc<Hosts>>,
+    guesses: Arc<Guesses>,
 }
 
 /// A request, as far as it says who sends it.
@@ -101,13 +105,15 @@ pub struct Sender<'r> {
     pub method: &'r Method,
     /// Its headers.
     pub headers: &'r HeaderMap,
+    /// Where it comes from.
+    pub peer: IpAddr,
 }
 
 impl Keys {
     /// Over the tables. While there is no key anybody may do anything who asks for one of the hosts of `open`; nobody may
     /// anything where there are none.
-    pub fn new(tree: sled::Tree, secret: ClusterSecret, open: Option<Hosts>) -> Self {
-        Self { tree, secret, open: open.map(Arc::new) }
+    pub fn new(tree: sled::Tree, secret: ClusterSecret, open: Option<Hosts>, guesses: Guesses) -> Self {
+        Self { tree, secret, open: open.map(Arc::new), guesses: Arc::new(guesses) }
     }
 
     /// Whether there is any key.
@@ -151,13 +157,36 @@ impl Keys {
         hosts.admit(sender.method, sender.headers, permitted)
     }
 
-    /// Who shows this id and this secret; nobody, when they do not belong together.
+    /// Who shows this id and this secret.
+    fn prove(&self, id: &str, secret: &str) -> Result<Result<Caller, Wrong>, TableError> {
+        let Some(((key, known), named)) = self.find(id)?.zip(id.parse().ok()) else {
+            return Ok(Err(Wrong::Id));
+        };
+        Ok(if known.is(secret) { Ok(Caller::of(named, &key)) } else { Err(Wrong::Secret) })
+    }
+
+    /// Returns when the key `id`, as `peer` shows it, may be looked at: see `Guesses::pace`. Wait for the present afterwards.
     ///
     /// # Errors
-    /// When the tables cannot be read.
-    pub fn prove(&self, id: &str, secret: &str) -> Result<Option<Caller>, TableError> {
-        let found = self.find(id)?.filter(|(_, known)| known.is(secret));
-        Ok(found.and_then(|(key, _)| Some(Caller::of(id.parse().ok()?, &key))))
+    /// When too many wait already.
+    pub async fn pace(&self, id: &str, peer: IpAddr) -> Result<(), ErrorReply> {
+        self.guesses.pace(id, peer).await
+    }
+
+    /// As `pace`, for the key that a native request shows.
+    ///
+    /// # Errors
+    /// As `pace`.
+    pub async fn pace_sender(&self, sender: Sender<'_>) -> Result<(), ErrorReply> {
+        match header::credentials(sender.headers) {
+            Some(Ok(shown)) => self.pace(&shown.id, sender.peer).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// `peer` has shown a key that is not good.
+    pub fn wrong(&self, id: &str, peer: IpAddr, wrong: Wrong) {
+        self.guesses.wrong(id, peer, wrong);
     }
 
     /// Whether anybody may read the values of `bucket`.
@@ -206,7 +235,10 @@ impl Keys {
         let caller = match header::credentials(sender.headers) {
             None => Caller::Anonymous,
             Some(Ok(shown)) => {
-                let caller = self.prove(&shown.id, &shown.secret)?.ok_or_else(header::wrong)?;
+                let caller = self.prove(&shown.id, &shown.secret)?.map_err(|wrong| {
+                    self.wrong(&shown.id, sender.peer, wrong);
+                    header::wrong()
+                })?;
                 if shown.remembered && browser::is_of_another_site(sender.method, sender.headers) {
                     return Err(NotForPages::Remembered.into());
                 }

@@ -104,14 +104,18 @@ fn headers(value: &str) -> HeaderMap {
 }
 
 fn sender(headers: &HeaderMap) -> Sender<'_> {
-    Sender { method: &http::Method::PUT, headers }
+    Sender { method: &http::Method::PUT, headers, peer: IpAddr::from([192, 0, 2, 1]) }
+}
+
+fn guesses() -> Guesses {
+    Guesses::new(&shared::telemetry::Metrics::default())
 }
 
 #[test]
 fn a_native_request_shows_its_key() {
     let db = sled::Config::new().temporary(true).open().unwrap();
     let cluster = ClusterSecret::from_bytes(b"0123456789abcdef");
-    let keys = |open: bool| Keys::new((*db).clone(), cluster.clone(), open.then_some(Hosts::Any));
+    let keys = |open: bool| Keys::new((*db).clone(), cluster.clone(), open.then_some(Hosts::Any), guesses());
     let answer = |open: bool, headers: &HeaderMap, action, key| {
         let (bucket, key) = split(key);
         keys(open).admit(sender(headers), action, bucket, key).map_err(|e| e.code)
@@ -172,6 +176,6 @@ fn a_native_request_shows_its_key() {
     twice.append(AUTHORIZATION, good[0].parse().unwrap());
     assert_eq!(answer(true, &twice, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
     // Of another cluster: refused, whatever is shown.
-    let stranger = Keys::new((*db).clone(), ClusterSecret::from_bytes(b"another cluster!"), None);
+    let stranger = Keys::new((*db).clone(), ClusterSecret::from_bytes(b"another cluster!"), None, guesses());
     assert!(stranger.admit(sender(&headers(&good[0])), Action::Read, Some("b"), Some("k")).is_err());
 }

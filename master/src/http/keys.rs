@@ -25,8 +25,11 @@ pub(super) async fn put(
     let Change { sequence, change } = read_signed(request).await?;
     let PutAccessKey { id, secret, permission, scope, note } = change;
     let bad = |what: &str, hint| Err(ErrorReply::new(ErrorCode::BadRequest, what, hint));
-    if secret.open(&master.config.secret, &id).is_err() {
+    let Ok(opened) = secret.open(&master.config.secret, &id) else {
         return bad("the secret is not sealed for this cluster", "use the same --secret-file everywhere");
+    };
+    if let Err(short) = opened.chosen() {
+        return bad(&short.to_string(), "choose a longer one, or none: one is made then");
     }
     if note.len() > ACCESS_NOTE_BYTES_MAX || note.contains(char::is_control) {
         return bad("the note is no short line of text", "keep it below 256 bytes");

@@ -40,12 +40,16 @@ impl Service for Face {
         request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
-        self.calls.serve(request, context, |request| self.route(request)).await
+        self.calls.serve(request, context, |request| self.route(request, context)).await
     }
 }
 
 impl Face {
-    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> Result<Response<Body>, ErrorReply> {
         let request = match self.desk.handle(request).await {
             Ok(answer) => return Ok(answer),
             Err(masters::Unhandled::Refused(refusal)) => return Err(refusal),
@@ -64,7 +68,7 @@ impl Face {
             return if health { Ok(admin::waiting()) } else { Err(not_yet()) };
         };
         if !ours {
-            return objects::handle(master, request).await;
+            return objects::handle(master, request, context.peer.ip()).await;
         }
         match (request.method(), path) {
             (&Method::GET, routes::HEALTH) => Ok(admin::health(master)),

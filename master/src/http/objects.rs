@@ -1,5 +1,6 @@
 //! `/key`: POST, PUT, GET, HEAD, DELETE, and `?list` on a prefix.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::ALLOW;
@@ -24,10 +25,11 @@ use crate::{read, write};
 pub(super) async fn handle(
     master: &Arc<Master>,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Response<Body>, ErrorReply> {
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     let stale = reads && query_value(request.uri().query(), STALE).is_some();
-    if let Err(refusal) = admit(master, &request, stale).await {
+    if let Err(refusal) = admit(master, &request, peer, stale).await {
         let (head, body) = request.into_parts();
         body::drain_unless_waiting(&head.headers, body);
         return if stale { marked(Err(refusal)) } else { Err(refusal) };
@@ -37,14 +39,20 @@ pub(super) async fn handle(
 
 /// Whether this master knows the present, and who asks may do so. A key that was revoked a moment ago on another master
 /// is revoked here.
-async fn admit(master: &Arc<Master>, request: &Request<Incoming>, stale: bool) -> Result<(), ErrorReply> {
+async fn admit(
+    master: &Arc<Master>,
+    request: &Request<Incoming>,
+    peer: IpAddr,
+    stale: bool,
+) -> Result<(), ErrorReply> {
+    let sender = Sender { method: request.method(), headers: request.headers(), peer };
+    master.keys().pace_sender(sender).await?;
     if !stale {
         master.group.current().await?;
     }
     let (action, of) = asked(request);
     let (bucket, key) = of.as_deref().map_or((None, None), split);
-    let sender = Sender { method: request.method(), headers: request.headers() };
-    master.keys.admit(sender, action, bucket, key)
+    master.keys().admit(sender, action, bucket, key)
 }
 
 /// A no may be as old as a value.

@@ -2,6 +2,7 @@
 //!
 //! The library checks signatures; what it lets through that we do not want is refused in `guard`, before it looks.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +13,8 @@ use shared::wire::routes::query_value;
 
 use super::error::{from_reply, from_tables};
 use super::operations::{NOT_FOR_ANYBODY, Rule, rule};
-use crate::auth::{Action, Caller};
+use crate::auth::guesses::Wrong;
+use crate::auth::{Action, Caller, Keys};
 use crate::master::Master;
 
 /// While there are no access keys, a client of this machine may sign with any id and this secret: it says nothing.
@@ -38,7 +40,7 @@ impl S3Auth for Gate {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
         // A key that was revoked a moment ago on another master is revoked here.
         self.0.group.current().await.map_err(|e| from_reply(e.into()))?;
-        let keys = &self.0.keys;
+        let keys = self.0.keys();
         if keys.nobody().map_err(from_tables)? == Caller::Open {
             return Ok(SecretKey::from(OPEN_SECRET));
         }
@@ -55,7 +57,7 @@ impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         // Who shows no key is judged by the present as well.
         self.0.group.current().await.map_err(|e| from_reply(e.into()))?;
-        let keys = &self.0.keys;
+        let keys = self.0.keys();
         let caller = match cx.credentials() {
             None => keys.nobody().map_err(from_tables)?,
             Some(credentials) => self.caller(&credentials.access_key)?,
@@ -104,12 +106,28 @@ impl S3Access for Gate {
 
 impl Gate {
     fn caller(&self, id: &str) -> S3Result<Caller> {
-        let keys = &self.0.keys;
+        let keys = self.0.keys();
         if keys.nobody().map_err(from_tables)? == Caller::Open {
             return Ok(Caller::Open);
         }
         let found = keys.find(id).map_err(from_tables)?.zip(id.parse().ok());
         found.map(|((key, _), id)| Caller::of(id, &key)).ok_or_else(|| S3ErrorCode::InvalidAccessKeyId.into())
+    }
+}
+
+/// What is wrong with a signature, by the code of its refusal.
+pub fn wrong(code: &str) -> Option<Wrong> {
+    match code {
+        "InvalidAccessKeyId" => Some(Wrong::Id),
+        "SignatureDoesNotMatch" => Some(Wrong::Secret),
+        _ => None,
+    }
+}
+
+/// Counts it; not while the secret is one that everybody knows.
+pub fn note(keys: &Keys, id: &str, peer: IpAddr, wrong: Wrong) {
+    if !matches!(keys.nobody(), Ok(Caller::Open)) {
+        keys.wrong(id, peer, wrong);
     }
 }
 

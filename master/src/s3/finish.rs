@@ -2,7 +2,11 @@
 //! the entity tag among an object's attributes has no quotes (S3 API reference, GetObjectAttributes).
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE, TRANSFER_ENCODING,
+};
+use std::net::IpAddr;
+
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use shared::http::body::{self, Body};
@@ -18,6 +22,10 @@ pub struct About {
     pub bucket: Option<String>,
     /// The key, behind the bucket.
     pub key: Option<String>,
+    /// Who sent it.
+    pub peer: IpAddr,
+    /// The access key that its head claims.
+    pub claimed: Option<String>,
     path: String,
     request_id: String,
     range: Option<String>,
@@ -28,7 +36,7 @@ pub struct About {
 
 impl About {
     /// A request.
-    pub fn of<B>(request: &Request<B>, domain: Option<&str>, request_id: String) -> Self {
+    pub fn of<B>(request: &Request<B>, domain: Option<&str>, peer: IpAddr, request_id: String) -> Self {
         let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         let host = text(http::header::HOST).unwrap_or_default();
         let before = domain.and_then(|domain| bucket_before(domain, host));
@@ -43,6 +51,8 @@ impl About {
         Self {
             bucket: some(bucket),
             key: some(key),
+            peer,
+            claimed: claimed(request),
             range: text(RANGE).map(str::to_owned),
             attributes: !key.is_empty()
                 && *request.method() == http::Method::GET
@@ -97,8 +107,7 @@ impl About {
         let mut put = |name: &str, value: &str| {
             document.push_str(&format!("<{name}>{}</{name}>", escaped(value)));
         };
-        let code =
-            begun.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+        let code = code_in(begun);
         if !begun.contains("<Message>") {
             put("Message", message(code.unwrap_or_default()));
         }
@@ -123,6 +132,32 @@ impl About {
         document.push_str("</Error>");
         Some(document)
     }
+}
+
+/// The code of a refusal, which stands in its document; and the answer again.
+pub async fn code_of(answer: Response<Body>) -> (Response<Body>, Option<String>) {
+    let (mut head, body) = answer.into_parts();
+    let Some(bytes) = collected(body).await else {
+        head.headers.remove(CONTENT_LENGTH);
+        return (Response::from_parts(head, body::empty()), None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let code = code_in(&text).map(str::to_owned);
+    (Response::from_parts(head, body::full(bytes)), code)
+}
+
+fn code_in(document: &str) -> Option<&str> {
+    document.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
+}
+
+/// The id of the access key that a request says it was signed with, in a header or in a link.
+fn claimed<B>(request: &Request<B>) -> Option<String> {
+    let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let credential = match header {
+        Some(text) => text.split_once("Credential=")?.1.to_owned(),
+        None => query_value(request.uri().query(), "X-Amz-Credential")?,
+    };
+    credential.split_once('/').map(|(id, _)| id.to_owned())
 }
 
 /// A document of ours.
@@ -188,16 +223,24 @@ fn bare_tag(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn errors_say_what_they_are_about() {
         let request = Request::get("/b/k%20%26").body(()).unwrap();
-        let about = About::of(&request, None, "id".into());
+        let about = About::of(&request, None, PEER, "id".into());
         let text = about.error("<Error><Code>NoSuchKey</Code></Error>", &http::HeaderMap::new()).unwrap();
         assert!(text.contains("<Key>k &amp;</Key>") && text.contains("<BucketName>b</BucketName>"), "{text}");
         assert!(text.contains("<RequestId>id</RequestId>") && text.contains("does not exist."), "{text}");
         let request = Request::get("/k").header("host", "b.s3.example.org:9000").body(()).unwrap();
-        let about = About::of(&request, Some("s3.example.org"), String::new());
+        let about = About::of(&request, Some("s3.example.org"), PEER, String::new());
         assert_eq!((about.bucket.as_deref(), about.key.as_deref()), (Some("b"), Some("k")));
+        assert_eq!(about.claimed, None);
+        let signed = "AWS4-HMAC-SHA256 Credential=BK1/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00";
+        let request = Request::get("/b/k").header("authorization", signed).body(()).unwrap();
+        assert_eq!(claimed(&request).as_deref(), Some("BK1"));
+        let link = "/b/k?X-Amz-Credential=BK2%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Signature=00";
+        assert_eq!(claimed(&Request::get(link).body(()).unwrap()).as_deref(), Some("BK2"));
         assert_eq!(bare_tag("<A><ETag>\"x\"</ETag></A>").as_deref(), Some("<A><ETag>x</ETag></A>"));
     }
 }

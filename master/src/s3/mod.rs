@@ -176,9 +176,11 @@ impl Service for Face {
             ));
         };
         let id = context.request_id.to_string();
-        let about = About::of(&request, inside.master.config.s3.domain.as_deref(), id.clone());
+        let about =
+            About::of(&request, inside.master.config.s3.domain.as_deref(), context.peer.ip(), id.clone());
         let waits = body::Called::watch(&mut request);
         let answer = inside.answer(request, &about, context.peer.ip()).await;
+        let answer = inside.note_guess(answer, &about).await;
         let mut answer = about.finish(answer).await;
         waits.into_iter().for_each(|called| called.end(&mut answer));
         if let Ok(id) = HeaderValue::from_str(&id) {
@@ -196,7 +198,11 @@ impl Inside {
     async fn answer(&self, request: Request<Incoming>, about: &About, peer: IpAddr) -> Response<Body> {
         let asked = cors::Origin::of(&self.master, &request, about);
         let permitted = matches!(&asked, Ok(cors::Asked::Request(origin)) if origin.is_permitted());
-        if let Err(error) = self.admit_page(&request, permitted).await {
+        let admitted = match self.pace(about).await {
+            Ok(()) => self.admit_page(&request, permitted, about.peer).await,
+            Err(busy) => Err(busy),
+        };
+        if let Err(error) = admitted {
             let (head, body) = request.into_parts();
             body::refuse(&head, body);
             return refusal(error);
@@ -221,13 +227,32 @@ impl Inside {
         answer
     }
 
+    /// Waits, when this peer has signed with many wrong secrets of this key.
+    async fn pace(&self, about: &About) -> S3Result<()> {
+        let Some(id) = &about.claimed else { return Ok(()) };
+        self.master.keys().pace(id, about.peer).await.map_err(error::from_reply)
+    }
+
+    /// Counts a signature that is not good.
+    async fn note_guess(&self, answer: Response<Body>, about: &About) -> Response<Body> {
+        let Some(id) = about.claimed.as_ref().filter(|_| answer.status() == http::StatusCode::FORBIDDEN)
+        else {
+            return answer;
+        };
+        let (answer, code) = finish::code_of(answer).await;
+        if let Some(wrong) = code.as_deref().and_then(auth::wrong) {
+            auth::note(self.master.keys(), id, about.peer, wrong);
+        }
+        answer
+    }
+
     /// While anybody may do anything, a browser may not be made to: `permitted` is what the bucket's own rules say of its page.
-    async fn admit_page(&self, request: &Request<Incoming>, permitted: bool) -> S3Result<()> {
-        let sender = Sender { method: request.method(), headers: request.headers() };
-        let Err(why) = self.master.keys.if_open(sender, permitted) else { return Ok(()) };
+    async fn admit_page(&self, request: &Request<Incoming>, permitted: bool, peer: IpAddr) -> S3Result<()> {
+        let sender = Sender { method: request.method(), headers: request.headers(), peer };
+        let Err(why) = self.master.keys().if_open(sender, permitted) else { return Ok(()) };
         // Whether it is open now: the last key may have been revoked a moment ago on another master.
         self.ops.current().await?;
-        match self.master.keys.nobody().map_err(error::from_tables)? {
+        match self.master.keys().nobody().map_err(error::from_tables)? {
             Caller::Open => Err(error::from_reply(why.into())),
             _ => Ok(()),
         }

@@ -160,8 +160,7 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     if form.fields.insert("bucket".into(), bucket.to_owned()).is_some_and(|said| said != bucket) {
         return Err(invalid("The form says another bucket than its address"));
     }
-    ops.current().await?;
-    let length = admit(ops, &form, bucket, &key)?;
+    let length = admitted(ops, &form, about, &key).await?;
     super::refuse_acl(form.field("acl"))?;
     super::refuse_class(form.field("x-amz-storage-class"))?;
     let headers = form.headers()?;
@@ -194,9 +193,24 @@ fn last_part(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
-/// Whether whoever signed the form may store this; the bytes that its file may have.
+/// As `admit`, by the present; a wrong signature is counted, and many are slowed down.
+async fn admitted(ops: &Ops, form: &Form, about: &About, key: &str) -> S3Result<(u64, u64)> {
+    let credential = form.field("x-amz-credential").and_then(|text| text.split_once('/'));
+    if let Some((id, _)) = credential {
+        ops.master.keys().pace(id, about.peer).await.map_err(from_reply)?;
+    }
+    ops.current().await?;
+    let outcome = admit(ops, form, about.bucket.as_deref().unwrap_or_default(), key);
+    let wrong = outcome.as_ref().err().and_then(|refusal| super::auth::wrong(refusal.code().as_str()));
+    if let (Some((id, _)), Some(wrong)) = (credential, wrong) {
+        super::auth::note(ops.master.keys(), id, about.peer, wrong);
+    }
+    outcome
+}
+
+/// Whether the one who signed the form may store this; the bytes that its file may have.
 fn admit(ops: &Ops, form: &Form, bucket: &str, key: &str) -> S3Result<(u64, u64)> {
-    let keys = &ops.master.keys;
+    let keys = ops.master.keys();
     let everything = (0, BLOB_BYTES_MAX);
     let Some(document) = form.field("policy") else {
         return match keys.nobody().map_err(from_tables)? {

@@ -3,6 +3,7 @@
 use super::*;
 
 const DATE: &str = "20260101T000000Z";
+const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn code(settings: &Settings, target: &str, headers: &[(&str, &str)]) -> Option<String> {
     let mut request = Request::get(target).header("host", "h");
@@ -10,7 +11,7 @@ fn code(settings: &Settings, target: &str, headers: &[(&str, &str)]) -> Option<S
         request = request.header(*name, *value);
     }
     let request = request.body(()).unwrap();
-    let about = About::of(&request, None, String::new());
+    let about = About::of(&request, None, PEER, String::new());
     sort(settings, "owner", &request, &about).err().map(|e| e.code().as_str().to_owned())
 }
 
@@ -98,7 +99,7 @@ fn what_is_not_there() {
 
 fn verdict(request: http::request::Builder) -> String {
     let request = request.body(()).unwrap();
-    let about = About::of(&request, None, String::new());
+    let about = About::of(&request, None, PEER, String::new());
     match sort(&Settings::default(), "owner", &request, &about) {
         Ok(kind) => format!("{kind:?}"),
         Err(e) => e.code().as_str().to_owned(),
