@@ -123,6 +123,9 @@ pub(crate) struct ServerArgs {
     /// The key of that certificate, as a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Note every request in this file, as lines of JSON; it is opened again at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

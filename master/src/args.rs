@@ -15,6 +15,7 @@ use shared::secret::{ClusterSecret, SecretError};
 use shared::size;
 use shared::telemetry::LogFormat;
 
+use crate::audit::{Audit, AuditError};
 use crate::config::{Config, Replication, ReplicationError};
 use crate::s3::args::S3Args;
 use crate::tables::mode::Mode;
@@ -80,6 +81,9 @@ pub struct Args {
     /// Believe other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
+    /// Note every request in this file, as lines of JSON; it is opened again at SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
     #[command(flatten)]
     s3: S3Args,
     /// text or json.
@@ -130,6 +134,9 @@ pub enum ArgsError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 impl Args {
@@ -167,6 +174,7 @@ impl Args {
         config.join = self.join.iter().map(|m| base_url(m)).collect();
         config.trust = Trust::from_option(self.tls_ca.as_deref())?;
         config.tls = tls;
+        config.audit = self.audit_log.as_deref().map(Audit::open).transpose()?;
         config.wait = self.wait;
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;

@@ -13,6 +13,7 @@ use shared::limits::{
 };
 use shared::secret::ClusterSecret;
 
+use crate::audit::Audit;
 use crate::s3::Settings;
 use crate::tables::mode::Mode;
 
@@ -52,6 +53,8 @@ pub struct Config {
     /// Whether they may for any `Host` then; else for this machine and this master's own names, so that a browser cannot be
     /// made to ask in their place.
     pub any_host: bool,
+    /// Where requests are noted, if they are.
+    pub audit: Option<Audit>,
     /// What it shows to clients, where it speaks TLS.
     pub tls: Option<Tls>,
     /// Whom it believes where others do.
@@ -136,6 +139,7 @@ impl Config {
             orphan_grace: ORPHAN_GRACE,
             open: true,
             any_host: false,
+            audit: None,
             tls: None,
             trust: Trust::default(),
             secret,

@@ -4,6 +4,7 @@
 //! byte touches this crate's disk.
 
 pub mod args;
+pub mod audit;
 pub mod auth;
 mod care;
 mod change;
@@ -135,7 +136,6 @@ pub async fn run(
     let peers = PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone());
     let tls = config.tls.clone();
     let me = Peer { address, public_url };
-    let open = open_hosts(&config, &me);
     let starting = start_group(&config, me, peers.clone(), &master_metrics);
     let group = tokio::select! {
         group = starting => Arc::new(group?),
@@ -144,19 +144,17 @@ pub async fn run(
     };
     let checks =
         [tokio::spawn(Arc::clone(&group).keep_proving()), tokio::spawn(Arc::clone(&group).keep_comparing())];
-    let keys =
-        Keys::new(group.machine().database().tree(), config.secret.clone(), open, Guesses::new(&metrics));
+    let keys = access_keys(&config, &group, &metrics);
     let probe = {
         let (http, url) = (peers.http().clone(), group.me().public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })
     };
     let http_metrics = HttpMetrics::new(&metrics);
-    let desk = http::masters::Desk { group: Arc::clone(&group), peers: peers.clone() };
-    let calls = Calls::new(config.secret.clone(), config.clock.clone(), &metrics);
-    let faces = Faces {
-        native: Arc::new(http::Face { desk, calls, master: OnceLock::new(), metrics }),
-        s3: Arc::new(s3::Face::default()),
-    };
+    let audit = config.audit.clone();
+    let faces = Faces::new(&config, &group, &peers, &keys, metrics);
+    if let Some(audit) = audit.clone() {
+        tokio::spawn(audit.reopen_on_hangup(shutdown.clone()));
+    }
     let (native, by_s3) = (Arc::clone(&faces.native), Arc::clone(&faces.s3));
     let serving_s3 = s3.map(|listener| {
         serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
@@ -184,16 +182,21 @@ pub async fn run(
     }
     probe.abort();
     checks.iter().for_each(tokio::task::JoinHandle::abort);
+    if let Some(audit) = audit {
+        audit.flush().await;
+    }
     if outcome.is_ok() {
         group.stop().await;
     }
     outcome
 }
 
-/// For which hosts anybody may do anything while there is no access key; none where nobody may.
-fn open_hosts(config: &Config, me: &Peer) -> Option<Hosts> {
+/// The access keys; and for which hosts anybody may do anything while there are none.
+fn access_keys(config: &Config, group: &Group, metrics: &Metrics) -> Keys {
+    let me = group.me();
     let own = || Hosts::own(&[&me.address, &me.public_url], config.s3.domain.as_deref());
-    config.open.then(|| if config.any_host { Hosts::Any } else { own() })
+    let open = config.open.then(|| if config.any_host { Hosts::Any } else { own() });
+    Keys::new(group.machine().database().tree(), config.secret.clone(), open, Guesses::new(metrics))
 }
 
 async fn start_group(
@@ -234,6 +237,20 @@ async fn try_group(
 struct Faces {
     native: Arc<http::Face>,
     s3: Arc<s3::Face>,
+}
+
+impl Faces {
+    fn new(config: &Config, group: &Arc<Group>, peers: &PeerClient, keys: &Keys, metrics: Metrics) -> Self {
+        let (audit, keys) = (config.audit.clone(), keys.clone());
+        if let Some(audit) = &audit {
+            audit.register(&metrics);
+        }
+        let desk = http::masters::Desk { group: Arc::clone(group), peers: peers.clone() };
+        let calls = Calls::new(config.secret.clone(), config.clock.clone(), &metrics);
+        let s3 = Arc::new(s3::Face::noting(audit.clone()));
+        let native = http::Face { desk, calls, master: OnceLock::new(), metrics, keys, audit };
+        Self { native: Arc::new(native), s3 }
+    }
 }
 
 /// Finds this master's cluster, or begins one, and then serves it until the end.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use master::audit::Audit;
 use master::config::Replication;
 use master::s3::auth::OPEN_SECRET;
 use shared::http::body::collect_answer;
@@ -59,7 +60,8 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     let tls = Tls::from_options(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
     none_left_out(&args.data, args.masters)?;
     let secret = args.secret.find()?;
-    let setup = Setup { args: &args, replication, secret, tls, trust };
+    let audit = args.audit_log.as_deref().map(Audit::open).transpose()?;
+    let setup = Setup { args: &args, replication, secret, tls, trust, audit };
     let signals = Shutdown::on_signals()?;
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
@@ -100,6 +102,7 @@ struct Setup<'a> {
     secret: ClusterSecret,
     tls: Option<Tls>,
     trust: Trust,
+    audit: Option<Audit>,
 }
 
 impl Setup<'_> {
@@ -144,6 +147,7 @@ impl Setup<'_> {
         self.args.care.apply(&mut config);
         self.args.s3.apply(&mut config);
         config.tls.clone_from(&self.tls);
+        config.audit.clone_from(&self.audit);
         config.trust = self.trust.clone();
         config.public_url = public;
         config.advertise = Some(url.clone());

@@ -184,6 +184,16 @@ impl Keys {
         }
     }
 
+    /// The id of the key that a native request shows, good or not, as logs may have it.
+    pub fn claimed(&self, headers: &HeaderMap) -> Option<String> {
+        Some(self.shown(&header::credentials(headers)?.ok()?.id))
+    }
+
+    /// An id as logs may have it: see `guesses::shown`.
+    pub fn shown(&self, id: &str) -> String {
+        guesses::shown(id, matches!(access_key::read(&self.tree, id), Ok(Some(_))))
+    }
+
     /// `peer` has shown a key that is not good.
     pub fn wrong(&self, id: &str, peer: IpAddr, wrong: Wrong) {
         self.guesses.wrong(id, peer, wrong);

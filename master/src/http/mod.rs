@@ -1,6 +1,7 @@
 //! The master's HTTP face: which request goes where. What it means is in `write`, `read` and `list`.
 
 pub mod admin;
+mod audited;
 mod care;
 mod doctor;
 pub mod error;
@@ -20,6 +21,8 @@ use shared::telemetry::Metrics;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes;
 
+use crate::audit::Audit;
+use crate::auth::Keys;
 use crate::master::Master;
 
 /// The routes of a master.
@@ -32,6 +35,10 @@ pub struct Face {
     pub master: OnceLock<Arc<Master>>,
     /// Shown at `/_/metrics`.
     pub metrics: Metrics,
+    /// The access keys.
+    pub keys: Keys,
+    /// Where requests are noted, if they are.
+    pub audit: Option<Audit>,
 }
 
 impl Service for Face {
@@ -40,11 +47,22 @@ impl Service for Face {
         request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
-        self.calls.serve(request, context, |request| self.route(request, context)).await
+        match &self.audit {
+            Some(audit) => audited::answer(&self, audit, request, context).await,
+            None => self.answer(request, context).await,
+        }
     }
 }
 
 impl Face {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> Result<Response<Body>, ErrorReply> {
+        self.calls.serve(request, context, |request| self.route(request, context)).await
+    }
+
     async fn route(
         &self,
         request: Request<Incoming>,

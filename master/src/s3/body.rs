@@ -67,7 +67,7 @@ impl Held {
         if let Some(called) = self.called.take().filter(|_| !body.is_end_stream()) {
             called.0.store(true, Ordering::Release);
         }
-        let next = body::next(body).await;
+        let next = body::next_of_client(body).await;
         // Whoever waited has been told to send.
         self.waits = false;
         let Ok(Some(bytes)) = &next else {

@@ -137,6 +137,7 @@ impl Reading {
         };
         let bytes = frame.map_err(|e| fault(&e))?;
         self.seen += bytes.len() as u64;
+        shared::http::body::count(bytes.len());
         if self.seen > DOCUMENT_BYTES_MAX as u64 {
             return Err(too_large());
         }

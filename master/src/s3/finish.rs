@@ -6,6 +6,7 @@ use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE, TRANSFER_ENCODING,
 };
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -24,10 +25,10 @@ pub struct About {
     pub key: Option<String>,
     /// Who sent it.
     pub peer: IpAddr,
-    /// The access key that its head claims.
-    pub claimed: Option<String>,
+    claimed: OnceLock<String>,
     path: String,
-    request_id: String,
+    /// As in all logs.
+    pub request_id: String,
     range: Option<String>,
     attributes: bool,
     /// An answer to HEAD has no body.
@@ -52,7 +53,7 @@ impl About {
             bucket: some(bucket),
             key: some(key),
             peer,
-            claimed: claimed(request),
+            claimed: claimed(request).map(OnceLock::from).unwrap_or_default(),
             range: text(RANGE).map(str::to_owned),
             attributes: !key.is_empty()
                 && *request.method() == http::Method::GET
@@ -61,6 +62,16 @@ impl About {
             path,
             request_id,
         }
+    }
+
+    /// The id of the access key that it says it was signed with.
+    pub fn claimed(&self) -> Option<&str> {
+        self.claimed.get().map(String::as_str)
+    }
+
+    /// A form says it in its body.
+    pub fn claim(&self, id: &str) {
+        let _ = self.claimed.set(id.to_owned());
     }
 
     /// The answer, finished.
@@ -235,7 +246,7 @@ mod tests {
         let request = Request::get("/k").header("host", "b.s3.example.org:9000").body(()).unwrap();
         let about = About::of(&request, Some("s3.example.org"), PEER, String::new());
         assert_eq!((about.bucket.as_deref(), about.key.as_deref()), (Some("b"), Some("k")));
-        assert_eq!(about.claimed, None);
+        assert_eq!(about.claimed(), None);
         let signed = "AWS4-HMAC-SHA256 Credential=BK1/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00";
         let request = Request::get("/b/k").header("authorization", signed).body(()).unwrap();
         assert_eq!(claimed(&request).as_deref(), Some("BK1"));

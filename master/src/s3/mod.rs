@@ -5,7 +5,9 @@
 
 mod algorithms;
 pub mod args;
+mod asked;
 mod attributes;
+mod audited;
 pub mod auth;
 mod body;
 mod buckets;
@@ -49,6 +51,7 @@ use shared::http::serve::{Context, Service};
 use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
 
+use crate::audit::Audit;
 use crate::auth::{Caller, Sender};
 use crate::master::Master;
 use finish::About;
@@ -108,6 +111,7 @@ impl Ops {
 #[derive(Default)]
 pub(crate) struct Face {
     inside: OnceLock<Inside>,
+    audit: Option<Audit>,
 }
 
 struct Inside {
@@ -121,6 +125,11 @@ struct Inside {
 }
 
 impl Face {
+    /// Notes requests, where there is an audit log.
+    pub(crate) fn noting(audit: Option<Audit>) -> Self {
+        Self { audit, ..Self::default() }
+    }
+
     /// From here on requests are answered.
     ///
     /// # Errors
@@ -163,39 +172,51 @@ fn config() -> Arc<StaticConfigProvider> {
 impl Service for Face {
     async fn handle(
         self: Arc<Self>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
-        let Some(inside) = self.inside.get() else {
-            let (head, body) = request.into_parts();
-            ours::drain_unless_waiting(&head.headers, body);
-            return Err(ErrorReply::new(
-                ErrorCode::NotJoined,
-                "this master does not belong to a cluster yet",
-                "try again in a moment",
-            ));
-        };
-        let id = context.request_id.to_string();
-        let about =
-            About::of(&request, inside.master.config.s3.domain.as_deref(), context.peer.ip(), id.clone());
-        let waits = body::Called::watch(&mut request);
-        let answer = inside.answer(request, &about, context.peer.ip()).await;
-        let answer = inside.note_guess(answer, &about).await;
-        let mut answer = about.finish(answer).await;
-        waits.into_iter().for_each(|called| called.end(&mut answer));
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            answer.headers_mut().insert("x-amz-request-id", id);
+        let inside = self.inside.get();
+        let domain = inside.and_then(|inside| inside.master.config.s3.domain.as_deref());
+        let about = About::of(&request, domain, context.peer.ip(), context.request_id.to_string());
+        match &self.audit {
+            Some(audit) => audited::answer(inside, audit, request, &about, context).await,
+            None => answer(inside, request, &about).await,
         }
-        // What a client uploaded is never run as something else than it was called, nor with this server's rights.
-        let headers = answer.headers_mut();
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-        Ok(answer)
     }
 }
 
+/// Answers a request, if this master belongs to a cluster.
+async fn answer(
+    inside: Option<&Inside>,
+    mut request: Request<Incoming>,
+    about: &About,
+) -> Result<Response<Body>, ErrorReply> {
+    let Some(inside) = inside else {
+        let (head, body) = request.into_parts();
+        ours::drain_unless_waiting(&head.headers, body);
+        return Err(ErrorReply::new(
+            ErrorCode::NotJoined,
+            "this master does not belong to a cluster yet",
+            "try again in a moment",
+        ));
+    };
+    let waits = body::Called::watch(&mut request);
+    let answer = inside.answer(request, about).await;
+    let answer = inside.note_guess(answer, about).await;
+    let mut answer = about.finish(answer).await;
+    waits.into_iter().for_each(|called| called.end(&mut answer));
+    let headers = answer.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&about.request_id) {
+        headers.insert("x-amz-request-id", id);
+    }
+    // What a client uploaded is never run as something else than it was called, nor with this server's rights.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    Ok(answer)
+}
+
 impl Inside {
-    async fn answer(&self, request: Request<Incoming>, about: &About, peer: IpAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, about: &About) -> Response<Body> {
         let asked = cors::Origin::of(&self.master, &request, about);
         let permitted = matches!(&asked, Ok(cors::Asked::Request(origin)) if origin.is_permitted());
         let admitted = match self.pace(about).await {
@@ -216,7 +237,7 @@ impl Inside {
         let checked = guard::sort(settings, &self.ops.owner, &request, about);
         let mut answer = match checked {
             Ok(guard::Kind::Form) => form::receive(&self.ops, request, about).await.unwrap_or_else(refusal),
-            Ok(guard::Kind::Other) => self.pass_on(request, about, peer).await,
+            Ok(guard::Kind::Other) => self.pass_on(request, about).await,
             Err(error) => {
                 let (head, body) = request.into_parts();
                 body::refuse(&head, body);
@@ -229,14 +250,13 @@ impl Inside {
 
     /// Waits, when this peer has signed with many wrong secrets of this key.
     async fn pace(&self, about: &About) -> S3Result<()> {
-        let Some(id) = &about.claimed else { return Ok(()) };
+        let Some(id) = about.claimed() else { return Ok(()) };
         self.master.keys().pace(id, about.peer).await.map_err(error::from_reply)
     }
 
     /// Counts a signature that is not good.
     async fn note_guess(&self, answer: Response<Body>, about: &About) -> Response<Body> {
-        let Some(id) = about.claimed.as_ref().filter(|_| answer.status() == http::StatusCode::FORBIDDEN)
-        else {
+        let Some(id) = about.claimed().filter(|_| answer.status() == http::StatusCode::FORBIDDEN) else {
             return answer;
         };
         let (answer, code) = finish::code_of(answer).await;
@@ -259,14 +279,14 @@ impl Inside {
     }
 
     /// Has the library answer. It asks for the body when signature and permission are good, and not before.
-    async fn pass_on(&self, request: Request<Incoming>, about: &About, peer: IpAddr) -> Response<Body> {
+    async fn pass_on(&self, request: Request<Incoming>, about: &About) -> Response<Body> {
         let (mut head, incoming) = request.into_parts();
         lenient::join_metadata(&mut head.headers);
         let again = lenient::without(&head, &lenient::odd(&head), about);
         let mut body = body::incoming(&head, incoming);
         let mut fault = document::Fault::default();
         if document::is_one(&head, about) {
-            (body, fault) = document::guarded(&head, body, &self.places, peer);
+            (body, fault) = document::guarded(&head, body, &self.places, about.peer);
         }
         let admitted = auth::Admitted::default();
         head.extensions.insert(admitted.clone());

@@ -116,7 +116,7 @@ impl Source {
 
     async fn next(&mut self) -> Result<Option<Bytes>, ErrorReply> {
         let next = match &mut self.frames {
-            Frames::Client(body) => body::next(body).await?,
+            Frames::Client(body) => body::next_of_client(body).await?,
             Frames::Stream(stream) => stream.next().await.transpose()?,
         };
         if let Some(frame) = &next {

@@ -1,6 +1,8 @@
 //! Bodies: how answers are made, how request bodies are read without waiting for ever or holding
 //! more than was meant.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -148,6 +150,34 @@ pub async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
     }
 }
 
+tokio::task_local! {
+    /// Bytes of the bodies that clients have sent, as far as they were read.
+    static RECEIVED: Arc<AtomicU64>;
+}
+
+/// Runs what answers a request, and counts the bytes of its body in `received`: those that `next_of_client` reads.
+pub async fn receiving<F: Future>(received: Arc<AtomicU64>, answering: F) -> F::Output {
+    RECEIVED.scope(received, answering).await
+}
+
+/// As `next`, of a request.
+///
+/// # Errors
+/// As `next`.
+pub async fn next_of_client(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
+    let next = next(body).await;
+    if let Ok(Some(bytes)) = &next {
+        count(bytes.len());
+    }
+    next
+}
+
+/// Bytes of a request have come that nothing here has read: the audit log is to know them.
+pub fn count(bytes: usize) {
+    // There is a counter only where there is an audit log.
+    let _ = RECEIVED.try_with(|received| received.fetch_add(bytes as u64, Ordering::Relaxed));
+}
+
 /// A whole body of at most `limit` bytes.
 ///
 /// # Errors
@@ -165,6 +195,16 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadEr
         }
         bytes.extend_from_slice(&data);
     }
+    Ok(bytes)
+}
+
+/// As `collect`, of a request.
+///
+/// # Errors
+/// As `collect`.
+pub async fn collect_of_client(body: Incoming, limit: usize) -> Result<Vec<u8>, ReadError> {
+    let bytes = collect(body, limit).await?;
+    count(bytes.len());
     Ok(bytes)
 }
 

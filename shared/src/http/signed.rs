@@ -251,7 +251,7 @@ pub async fn read_signed_bytes(request: Request<Incoming>, max: usize) -> Result
     let Some(Proved(digest)) = request.extensions().get().cloned() else {
         return Err(refuse(request, &SignatureError::Invalid));
     };
-    let text = body::collect(request.into_body(), max).await?;
+    let text = body::collect_of_client(request.into_body(), max).await?;
     if blake3::hash(&text) == digest { Ok(text) } else { Err(unsigned(&SignatureError::Invalid)) }
 }
 

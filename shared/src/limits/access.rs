@@ -1,4 +1,4 @@
-//! Access keys: how long their ids, secrets and notes may be, and how wrong ones are slowed down.
+//! Access keys: how long their ids, secrets and notes may be, and how wrong ones are slowed down; and the log of who did what.
 
 use std::time::Duration;
 
@@ -30,3 +30,8 @@ pub const GUESSERS_MAX: usize = 4096;
 pub const GUESSES_LOGGED: Duration = Duration::from_secs(10);
 /// ... and of all of them so many in that time.
 pub const GUESSES_LINES: u32 = 10;
+
+/// Lines that wait to be written to the audit log: at 2 KiB each at most 8 MiB. Beyond them lines are dropped.
+pub const AUDIT_QUEUE: usize = 4096;
+/// That the audit log cannot be written is said so often at most.
+pub const AUDIT_TROUBLE_LOGGED: Duration = Duration::from_secs(10);

@@ -193,19 +193,15 @@ fn last_part(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
-/// As `admit`, by the present; a wrong signature is counted, and many are slowed down.
+/// As `admit`, by the present; those who have guessed often wait.
 async fn admitted(ops: &Ops, form: &Form, about: &About, key: &str) -> S3Result<(u64, u64)> {
     let credential = form.field("x-amz-credential").and_then(|text| text.split_once('/'));
     if let Some((id, _)) = credential {
+        about.claim(id);
         ops.master.keys().pace(id, about.peer).await.map_err(from_reply)?;
     }
     ops.current().await?;
-    let outcome = admit(ops, form, about.bucket.as_deref().unwrap_or_default(), key);
-    let wrong = outcome.as_ref().err().and_then(|refusal| super::auth::wrong(refusal.code().as_str()));
-    if let (Some((id, _)), Some(wrong)) = (credential, wrong) {
-        super::auth::note(ops.master.keys(), id, about.peer, wrong);
-    }
-    outcome
+    admit(ops, form, about.bucket.as_deref().unwrap_or_default(), key)
 }
 
 /// Whether the one who signed the form may store this; the bytes that its file may have.
