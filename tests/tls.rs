@@ -1,6 +1,8 @@
 //! A cluster over TLS: values by redirect and through the master, certificates that are replaced while it runs, and
 //! nothing for those who do not verify or do not encrypt.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -221,6 +223,18 @@ async fn certificates_are_replaced_while_servers_run() {
     for server in servers() {
         let log = server.log();
         assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_others_can_read_is_warned_of() {
+    for (mode, warned) in [(0o644, true), (0o640, true), (0o604, true), (0o600, false)] {
+        let site = Site::new("tls_mode");
+        std::fs::set_permissions(&site.key, Permissions::from_mode(mode)).expect("our own file");
+        let server = site.start("volume", "volume", &["data", "--master", "https://127.0.0.1:1"]).await;
+        let todo = format!("chmod 600 {}", site.key.display());
+        let said = server.log().lines().any(|line| line.contains("WARN") && line.contains(&todo));
+        assert_eq!(said, warned, "{mode:o}");
     }
 }
 

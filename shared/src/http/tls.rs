@@ -78,6 +78,7 @@ impl Tls {
     /// When they cannot be used now.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
         let files = Files { chain: chain.to_owned(), key: key.to_owned() };
+        files.warn_of_readers();
         let seen = files.stamp().ok();
         let current = Arc::new(files.read()?);
         let state = Mutex::new(State { looked: Instant::now(), seen, current });
@@ -137,6 +138,9 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if found.is_empty() { Err(TlsError::Empty(path.to_owned())) } else { Ok(found) }
 }
 
+/// The bits of a file's mode that let group and others read it.
+const READ_BY_OTHERS: u32 = 0o044;
+
 #[derive(Debug)]
 struct Files {
     chain: PathBuf,
@@ -153,6 +157,15 @@ impl Files {
             Ok::<_, io::Error>((metadata.modified().ok(), metadata.len(), metadata.ino()))
         };
         Ok([of(&self.chain)?, of(&self.key)?])
+    }
+
+    /// A reader of the key can pass for this server.
+    fn warn_of_readers(&self) {
+        let Ok(metadata) = fs::metadata(&self.key) else { return };
+        if metadata.mode() & READ_BY_OTHERS != 0 {
+            let (key, mode) = (self.key.display(), format!("{:03o}", metadata.mode() & 0o777));
+            tracing::warn!(%key, mode, "others than this server's user can read its TLS key: run chmod 600 {key}");
+        }
     }
 
     fn read(&self) -> Result<CertifiedKey, TlsError> {
