@@ -318,7 +318,7 @@ verb_status() {
   n=$(live_master)
   docker ps --all --filter "label=$LABEL" --format 'table {{.Names}}\t{{.Status}}\t{{.Ports}}'
   echo
-  barge "$n" cluster status
+  barge "$n" cluster status --secret-file /run/barge-secret
 }
 
 # call WANTED FILE ARGUMENTS...: curl, the answer's body into FILE; its status must match WANTED.

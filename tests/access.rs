@@ -7,6 +7,8 @@ mod audit;
 mod browser;
 #[path = "access/guesses.rs"]
 mod guesses;
+#[path = "access/strangers.rs"]
+mod strangers;
 
 use std::ffi::OsString;
 
@@ -51,11 +53,18 @@ impl Site {
 
     /// `barge` with the cluster's secret.
     async fn barge(&self, args: &[&str]) -> Ran {
+        let secret = self.folder.join("secret").display().to_string();
+        self.run(&[args, &["--secret-file", &secret]].concat(), &[]).await
+    }
+
+    /// `barge` of somebody who has nothing but these variables.
+    async fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
         let mut command = tokio::process::Command::new(binary("barge"));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
-        command.env_remove("BARGE_ACCESS_KEY").env_remove("BARGE_URL");
-        command.args(["--url", self.server.url()]).args(args);
-        command.arg("--secret-file").arg(self.folder.join("secret"));
+        for name in ["BARGE_ACCESS_KEY", "BARGE_URL", "XDG_CONFIG_HOME"] {
+            command.env_remove(name);
+        }
+        command.args(["--url", self.server.url()]).args(args).envs(variables.iter().copied());
         run_command(command, None).await
     }
 }

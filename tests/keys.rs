@@ -165,8 +165,13 @@ async fn nobody_passes(url: &str) {
     for shown in ["Bearer x:y", "Basic eDp5", "Bearer", "Negotiate abc"] {
         assert_eq!(ask(url, Method::GET, "data/open", Some(shown)).await, UNAUTHORIZED, "{shown}");
     }
-    for open in ["", "_/health", "_/status", "_/metrics", "_/masters"] {
+    for open in ["", "_/health", "_/metrics"] {
         assert_eq!(ask(url, Method::GET, open, None).await.0, 200, "{open}");
+    }
+    for told in ["_/status", "_/masters", "_/events"] {
+        assert_eq!(ask(url, Method::GET, told, None).await, UNAUTHORIZED, "{told}");
+        assert_eq!(ask(url, Method::GET, told, Some("Bearer x:y")).await, UNAUTHORIZED, "{told}");
+        assert_eq!(ask(url, Method::POST, told, None).await, (403, Some(ErrorCode::NotSigned)), "{told}");
     }
     for signed in ["_/keys", "_/keys/put", "_/keys/revoke"] {
         assert_eq!(ask(url, Method::POST, signed, None).await, (403, Some(ErrorCode::NotSigned)), "{signed}");
@@ -179,6 +184,9 @@ async fn permitted(url: &str, admin: &Key, reader: &Key, writer: &Key) {
         let may = async |method, path| ask(url, method, path, Some(&shown)).await.0;
         assert_eq!(may(Method::GET, "data/open?stream").await, 200);
         assert_eq!(may(Method::GET, "?list").await, 200);
+        for told in ["_/status", "_/masters", "_/events"] {
+            assert_eq!(may(Method::GET, told).await, 200, "{told}");
+        }
         assert!([200, 201].contains(&may(Method::PUT, "elsewhere/k").await));
         assert_eq!(may(Method::DELETE, "elsewhere/k").await, 200);
         assert_eq!(may(Method::GET, "data/%00x").await, 400, "who may do all is told what is wrong");
@@ -189,7 +197,17 @@ async fn permitted(url: &str, admin: &Key, reader: &Key, writer: &Key) {
         assert_eq!(may(Method::GET, "data/open?stale").await.0, 307);
         assert_eq!(may(Method::HEAD, "data/open").await.0, 200);
         assert_eq!(may(Method::GET, "data/?list").await.0, 200);
-        for path in ["data?list", "?list", "data2/?list", "data2/k", "data", "data%2F..%2Fx"] {
+        for path in [
+            "_/status",
+            "_/masters",
+            "_/events",
+            "data?list",
+            "?list",
+            "data2/?list",
+            "data2/k",
+            "data",
+            "data%2F..%2Fx",
+        ] {
             assert_eq!(may(Method::GET, path).await, FORBIDDEN, "{path}");
         }
         for method in [Method::PUT, Method::POST, Method::DELETE] {

@@ -18,8 +18,8 @@ use shared::telemetry::LogFormat;
 
 pub(crate) use self::bench::{BenchArgs, BenchOp};
 pub(crate) use self::cluster::{
-    BackupArgs, ClusterCommand, DoctorArgs, DutyArgs, InitArgs, MastersCommand, OrphansArgs, RebalanceArgs,
-    RebuildArgs, ReplicationArgs, RestoreArgs, Steer, WatchArgs,
+    BackupArgs, ClusterCommand, DoctorArgs, DutyArgs, InitArgs, LookArgs, MastersCommand, OrphansArgs,
+    RebalanceArgs, RebuildArgs, ReplicationArgs, RestoreArgs, StatusArgs, Steer, WatchArgs,
 };
 use self::keys::{KeyCommand, Shown};
 
@@ -241,6 +241,11 @@ pub(crate) struct SecretArgs {
 }
 
 impl SecretArgs {
+    /// Whether a file was named, and not looked for.
+    pub(crate) fn is_named(&self) -> bool {
+        self.secret_file.is_some()
+    }
+
     /// The secret.
     pub(crate) fn find(&self) -> Result<ClusterSecret, SecretError> {
         let (config, home) = (self.xdg_config_home.as_deref(), self.home.as_deref());

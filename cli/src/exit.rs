@@ -144,6 +144,12 @@ impl Failure {
         self
     }
 
+    /// Whether the server wants to see a key, another one, or a signature.
+    pub(crate) fn is_refusal(&self) -> bool {
+        use ErrorCode::{Forbidden, NotSigned, Unauthorized};
+        matches!(self.detail.code, Some(Unauthorized | Forbidden | NotSigned))
+    }
+
     /// As JSON, in the form of the servers' own errors.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let d = &self.detail;

@@ -56,7 +56,8 @@ impl Caller {
         patiently(async || self.ask_once(client, path, message).await).await
     }
 
-    async fn ask_once<Q: Serialize + Sync, A: DeserializeOwned>(
+    /// A call to the master whose turn it is.
+    pub(crate) async fn ask_once<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         client: &Client,
         path: &str,

@@ -114,14 +114,8 @@ async fn ask_leader<A: for<'d> Deserialize<'d>>(
     address: &str,
     message: &AddMaster,
 ) -> Result<A, CallError> {
-    let answer = peers.http().get(&format!("{address}{MASTERS}"), HEARTBEAT_INTERVAL * 2).await;
-    let mut leader = address.to_owned();
-    if let Ok(answer) = answer
-        && let Ok(bytes) = shared::http::body::collect_answer(answer.into_body()).await
-        && let Ok(known) = serde_json::from_slice::<Masters>(&bytes)
-        && let Some(found) = known.leader()
-    {
-        leader.clone_from(&found.address);
-    }
+    let known = peers.call_within::<_, Masters>(address, MASTERS, &(), HEARTBEAT_INTERVAL * 2).await;
+    let found = known.as_ref().ok().and_then(Masters::leader);
+    let leader = found.map_or_else(|| address.to_owned(), |leader| leader.address.clone());
     peers.call_within(&leader, MASTERS_ADD, message, STEP_TIMEOUT).await
 }

@@ -44,7 +44,7 @@ use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::auth::Keys;
+use crate::auth::Policy;
 use crate::auth::browser::Hosts;
 use crate::auth::guesses::Guesses;
 use crate::cluster::Cluster;
@@ -144,14 +144,14 @@ pub async fn run(
     };
     let checks =
         [tokio::spawn(Arc::clone(&group).keep_proving()), tokio::spawn(Arc::clone(&group).keep_comparing())];
-    let keys = access_keys(&config, &group, &metrics);
+    let policy = policy(&config, group.me(), &metrics);
     let probe = {
         let (http, url) = (peers.http().clone(), group.me().public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })
     };
     let http_metrics = HttpMetrics::new(&metrics);
     let audit = config.audit.clone();
-    let faces = Faces::new(&config, &group, &peers, &keys, metrics);
+    let faces = Faces::new(&config, &group, &peers, &policy, metrics);
     if let Some(audit) = audit.clone() {
         tokio::spawn(audit.reopen_on_hangup(shutdown.clone()));
     }
@@ -159,7 +159,8 @@ pub async fn run(
     let serving_s3 = s3.map(|listener| {
         serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
     });
-    let belonging = belong(config, Arc::clone(&group), peers, master_metrics, keys, faces, shutdown.clone());
+    let belonging =
+        belong(config, Arc::clone(&group), peers, master_metrics, policy, faces, shutdown.clone());
     let mut failed = group.machine().failure();
     // In this order: a master that has a cluster serves it before it takes the first connection.
     let outcome = tokio::select! {
@@ -191,12 +192,11 @@ pub async fn run(
     outcome
 }
 
-/// The access keys; and for which hosts anybody may do anything while there are none.
-fn access_keys(config: &Config, group: &Group, metrics: &Metrics) -> Keys {
-    let me = group.me();
+/// How this master judges those who show access keys, or none.
+fn policy(config: &Config, me: &Peer, metrics: &Metrics) -> Arc<Policy> {
     let own = || Hosts::own(&[&me.address, &me.public_url], config.s3.domain.as_deref());
     let open = config.open.then(|| if config.any_host { Hosts::Any } else { own() });
-    Keys::new(group.machine().database().tree(), config.secret.clone(), open, Guesses::new(metrics))
+    Arc::new(Policy { secret: config.secret.clone(), open, guesses: Guesses::new(metrics) })
 }
 
 async fn start_group(
@@ -240,15 +240,25 @@ struct Faces {
 }
 
 impl Faces {
-    fn new(config: &Config, group: &Arc<Group>, peers: &PeerClient, keys: &Keys, metrics: Metrics) -> Self {
-        let (audit, keys) = (config.audit.clone(), keys.clone());
+    fn new(
+        config: &Config,
+        group: &Arc<Group>,
+        peers: &PeerClient,
+        policy: &Arc<Policy>,
+        metrics: Metrics,
+    ) -> Self {
+        let audit = config.audit.clone();
         if let Some(audit) = &audit {
             audit.register(&metrics);
         }
-        let desk = http::masters::Desk { group: Arc::clone(group), peers: peers.clone() };
+        let desk = http::masters::Desk {
+            group: Arc::clone(group),
+            peers: peers.clone(),
+            policy: Arc::clone(policy),
+        };
         let calls = Calls::new(config.secret.clone(), config.clock.clone(), &metrics);
         let s3 = Arc::new(s3::Face::noting(audit.clone()));
-        let native = http::Face { desk, calls, master: OnceLock::new(), metrics, keys, audit };
+        let native = http::Face { desk, calls, master: OnceLock::new(), metrics, audit };
         Self { native: Arc::new(native), s3 }
     }
 }
@@ -259,7 +269,7 @@ async fn belong(
     group: Arc<Group>,
     peers: PeerClient,
     metrics: MasterMetrics,
-    keys: Keys,
+    policy: Arc<Policy>,
     faces: Faces,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
@@ -270,7 +280,7 @@ async fn belong(
         sequencer: Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone()),
         cluster: Cluster::new(cluster, config.down_after, config.repair_after, known),
         peers,
-        keys,
+        policy,
         address: group.me().address.clone(),
         public_url: group.me().public_url.clone(),
         metrics,

@@ -11,7 +11,7 @@ use shared::ticket::{Operation, Ticket};
 use shared::wire::routes::TICKET;
 use tokio::sync::Notify;
 
-use crate::auth::Keys;
+use crate::auth::{Keys, Policy};
 use crate::care::Care;
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -28,8 +28,8 @@ use crate::told::Told;
 pub struct Master {
     /// What it was told.
     pub config: Config,
-    /// See `Master::keys`.
-    pub keys: Keys,
+    /// How access keys are judged.
+    pub policy: Arc<Policy>,
     /// Where volumes reach it, as a base URL.
     pub address: String,
     /// Where clients reach it, as a base URL.
@@ -79,8 +79,8 @@ impl Master {
     }
 
     /// The access keys, as this master knows them.
-    pub fn keys(&self) -> &Keys {
-        &self.keys
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.database.tree(), &self.policy)
     }
 
     /// When uploads of a key are acknowledged.

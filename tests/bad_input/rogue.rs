@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shared::call::CallSignature;
+use shared::secret::ClusterSecret;
 use shared::wire::error::ErrorCode;
 use shared::wire::master::{ClusterStatus, VolumeState};
-use shared::wire::routes::{HEARTBEAT, IDENTIFY, MODES, RECIPIENT};
+use shared::wire::routes::{HEARTBEAT, IDENTIFY, MODES, RECIPIENT, STATUS};
 use shared::wire::volume::VolumeStatus;
-use tests::cluster::{SETTLED, add};
+use tests::cluster::{SETTLED, add, shown};
 use tests::forge::Forge;
 use tests::place::Place;
 use tests::{Client, Folder, Server, Spec, eventually, value};
@@ -85,6 +86,10 @@ async fn start(folder: &Folder, mut spec: Spec) -> Server {
     Place::default().start(&spec, folder.path()).await
 }
 
+fn secret(folder: &Folder) -> ClusterSecret {
+    ClusterSecret::read(&folder.join("secret")).expect("the test's own secret")
+}
+
 async fn state(master: &Client) -> Option<VolumeState> {
     let status: ClusterStatus = master.json("/_/status").await?;
     status.volumes.first().map(|v| v.state)
@@ -106,7 +111,7 @@ async fn a_false_volume_is_not_believed() {
     .await;
     let bytes = value(1, 100_000);
     assert_eq!(client.put("kept", bytes.clone()).await.expect("an answer").status, 201);
-    let stolen: VolumeStatus = Client::new(volume.url()).json("/_/status").await.expect("its status");
+    let stolen: VolumeStatus = shown(volume.url(), STATUS, &secret(&folder)).await.expect("its status");
     let report = serde_json::to_vec(&stolen.report).expect("JSON");
     let address = volume.address().to_owned();
     volume.kill().await;
@@ -151,7 +156,7 @@ async fn a_false_master_is_not_believed() {
     let volume = start(&folder, spec).await;
     eventually(SETTLED, "it has called", async || (rogue.calls.load(Ordering::SeqCst) > 3).then_some(()))
         .await;
-    let status: VolumeStatus = Client::new(volume.url()).json("/_/status").await.expect("its status");
+    let status: VolumeStatus = shown(volume.url(), STATUS, &secret(&folder)).await.expect("its status");
     assert_eq!(status.report.cluster, None, "it joined a cluster that does not know its secret");
     assert_eq!(rogue.asked(&format!("POST {HEARTBEAT}")), 0, "nothing is told to who is not known");
 }

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+use shared::clock::Clock;
+use shared::http::client::PeerClient;
 use shared::ids::VolumeId;
 use shared::secret::ClusterSecret;
 use shared::wire::master::{ClusterStatus, MasterRole, Masters, VolumeState};
+use shared::wire::routes::{MASTERS, STATUS};
 use shared::wire::volume::VolumeStatus;
 
 use crate::client::Client;
@@ -228,12 +232,17 @@ impl Cluster {
 
     /// The master's view; none while it does not answer.
     pub async fn status(&self) -> Option<ClusterStatus> {
-        self.client().json("/_/status").await
+        self.shown(self.master.url(), STATUS).await
+    }
+
+    /// What a server shows of itself: to everybody or, where it does not, to those who have the cluster's secret.
+    pub async fn shown<T: DeserializeOwned>(&self, url: &str, path: &str) -> Option<T> {
+        shown(url, path, &self.secret()).await
     }
 
     /// A volume's view of itself.
     pub async fn volume_status(&self, n: usize) -> Option<VolumeStatus> {
-        Client::new(self.volumes[n].url()).json("/_/status").await
+        self.shown(self.volumes[n].url(), STATUS).await
     }
 
     /// Waits until all volumes take writes, by the word of every master: one that has just started knows none yet.
@@ -243,7 +252,7 @@ impl Cluster {
     pub async fn settled(&self) {
         let wanted = self.volumes.len();
         for server in self.masters() {
-            volumes_up(server, wanted).await;
+            self.volumes_up(server, wanted).await;
         }
         self.masters_settled().await;
     }
@@ -262,7 +271,7 @@ impl Cluster {
         eventually(SETTLED, &format!("{wanted} masters with a vote"), async || {
             let mut leaders = std::collections::HashSet::new();
             for server in self.masters() {
-                let known: Masters = Client::new(server.url()).json("/_/masters").await?;
+                let known: Masters = self.shown(server.url(), MASTERS).await?;
                 let voters = known.masters.iter().filter(|m| m.role != MasterRole::Learner).count();
                 leaders.insert(known.leader()?.master);
                 if voters != wanted || known.masters.len() != wanted {
@@ -277,7 +286,7 @@ impl Cluster {
     /// The place of the leader among the masters, by the word of the first that answers.
     pub async fn leader(&self) -> Option<usize> {
         for server in self.masters() {
-            let known: Option<Masters> = Client::new(server.url()).json("/_/masters").await;
+            let known: Option<Masters> = self.shown(server.url(), MASTERS).await;
             if let Some(leader) = known.as_ref().and_then(Masters::leader) {
                 return self.masters().position(|s| s.url() == leader.address);
             }
@@ -295,7 +304,16 @@ impl Cluster {
     /// # Panics
     /// When they do not.
     pub async fn settled_at(&self, wanted: usize) {
-        volumes_up(&self.master, wanted).await;
+        self.volumes_up(&self.master, wanted).await;
+    }
+
+    async fn volumes_up(&self, master: &Server, wanted: usize) {
+        eventually(SETTLED, &format!("{wanted} volumes up at {}", master.name()), async || {
+            let status: ClusterStatus = self.shown(master.url(), STATUS).await?;
+            let up = status.volumes.iter().filter(|v| v.state == VolumeState::Up).count();
+            (up == wanted).then_some(())
+        })
+        .await;
     }
 
     /// Every server, the masters first.
@@ -326,13 +344,13 @@ impl Cluster {
     }
 }
 
-async fn volumes_up(master: &Server, wanted: usize) {
-    eventually(SETTLED, &format!("{wanted} volumes up at {}", master.name()), async || {
-        let status: ClusterStatus = Client::new(master.url()).json("/_/status").await?;
-        let up = status.volumes.iter().filter(|v| v.state == VolumeState::Up).count();
-        (up == wanted).then_some(())
-    })
-    .await;
+/// As `Cluster::shown`, of a server that has this secret.
+pub async fn shown<T: DeserializeOwned>(url: &str, path: &str, secret: &ClusterSecret) -> Option<T> {
+    if let Some(known) = Client::new(url).json(path).await {
+        return Some(known);
+    }
+    let peers = PeerClient::new(secret.clone(), Clock::System);
+    peers.call_within(url, path, &(), Duration::from_secs(5)).await.ok()
 }
 
 /// Appends an option and its value.

@@ -9,13 +9,15 @@ use super::SecretArgs;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Show masters, volumes and what the masters think of them
-    Status,
+    Status(StatusArgs),
     /// Begin a cluster with masters that were started with --wait: the first is its first, the others follow
     Init(InitArgs),
     /// Show the masters, take one in, take one out
     Masters {
         #[command(subcommand)]
         command: Option<MastersCommand>,
+        #[command(flatten)]
+        secret: SecretArgs,
     },
     /// Show what is owed, and how it is being paid
     Repair(WatchArgs),
@@ -30,7 +32,7 @@ pub(crate) enum ClusterCommand {
     /// Show or set when uploads are acknowledged
     Replication(ReplicationArgs),
     /// Show what became of volumes of late, as one master saw it
-    Events,
+    Events(LookArgs),
     /// Have all servers look at themselves and at each other, and say what is to be mended; exits with 1 when anything is
     Doctor(DoctorArgs),
     /// Write a snapshot of the metadata into a file; values stay on their volumes
@@ -109,10 +111,27 @@ pub(crate) struct RestoreArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// What this one server knows of itself, master or volume, as JSON
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LookArgs {
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {
     /// Go on showing it until nothing is owed
     #[arg(long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
 }
 
 #[derive(Debug, clap::Args)]

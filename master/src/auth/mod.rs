@@ -90,12 +90,23 @@ impl Caller {
 }
 
 /// The access keys of the cluster, as this master knows them: wait for `Group::current` first.
+///
+/// Made for one request: a snapshot that is installed replaces the tables.
 #[derive(Clone, Debug)]
 pub struct Keys {
     tree: sled::Tree,
-    secret: ClusterSecret,
-    open: Option<Arc<Hosts>>,
-    guesses: Arc<Guesses>,
+    policy: Arc<Policy>,
+}
+
+/// How a master judges those who show keys, or none.
+#[derive(Debug)]
+pub struct Policy {
+    /// What secrets of keys are sealed with.
+    pub secret: ClusterSecret,
+    /// While there is no key, anybody may do anything who asks for one of these hosts; where there are none, nobody may.
+    pub open: Option<Hosts>,
+    /// Wrong secrets.
+    pub guesses: Guesses,
 }
 
 /// A request, as far as it says who sends it.
@@ -110,10 +121,9 @@ pub struct Sender<'r> {
 }
 
 impl Keys {
-    /// Over the tables. While there is no key anybody may do anything who asks for one of the hosts of `open`; nobody may
-    /// anything where there are none.
-    pub fn new(tree: sled::Tree, secret: ClusterSecret, open: Option<Hosts>, guesses: Guesses) -> Self {
-        Self { tree, secret, open: open.map(Arc::new), guesses: Arc::new(guesses) }
+    /// In the tables of now.
+    pub fn new(tree: sled::Tree, policy: &Arc<Policy>) -> Self {
+        Self { tree, policy: Arc::clone(policy) }
     }
 
     /// Whether there is any key.
@@ -131,7 +141,7 @@ impl Keys {
     pub fn find(&self, id: &str) -> Result<Option<(AccessKey, AccessSecret)>, TableError> {
         let Ok(named) = id.parse::<AccessKeyId>() else { return Ok(None) };
         let Some(key) = access_key::read(&self.tree, id)? else { return Ok(None) };
-        let secret = key.secret.open(&self.secret, &named);
+        let secret = key.secret.open(&self.policy.secret, &named);
         let secret = secret.map_err(|error| {
             tracing::warn!(%id, %error, "the secret of an access key cannot be opened: make the key anew");
             TableError::Damaged { kind: Kind::AccessKey, bytes: 0 }
@@ -144,7 +154,7 @@ impl Keys {
     /// # Errors
     /// When the tables cannot be read.
     pub fn nobody(&self) -> Result<Caller, TableError> {
-        Ok(if self.open.is_some() && !self.any()? { Caller::Open } else { Caller::Anonymous })
+        Ok(if self.policy.open.is_some() && !self.any()? { Caller::Open } else { Caller::Anonymous })
     }
 
     /// Whether a browser may be made to ask this, if anybody may do anything: see `Hosts::admit`. Whether that is so the
@@ -153,7 +163,7 @@ impl Keys {
     /// # Errors
     /// Why not.
     pub fn if_open(&self, sender: Sender<'_>, permitted: bool) -> Result<(), NotForPages> {
-        let Some(hosts) = &self.open else { return Ok(()) };
+        let Some(hosts) = &self.policy.open else { return Ok(()) };
         hosts.admit(sender.method, sender.headers, permitted)
     }
 
@@ -170,7 +180,7 @@ impl Keys {
     /// # Errors
     /// When too many wait already.
     pub async fn pace(&self, id: &str, peer: IpAddr) -> Result<(), ErrorReply> {
-        self.guesses.pace(id, peer).await
+        self.policy.guesses.pace(id, peer).await
     }
 
     /// As `pace`, for the key that a native request shows.
@@ -196,7 +206,7 @@ impl Keys {
 
     /// `peer` has shown a key that is not good.
     pub fn wrong(&self, id: &str, peer: IpAddr, wrong: Wrong) {
-        self.guesses.wrong(id, peer, wrong);
+        self.policy.guesses.wrong(id, peer, wrong);
     }
 
     /// Whether anybody may read the values of `bucket`.
@@ -239,7 +249,7 @@ impl Keys {
         key: Option<&str>,
     ) -> Result<(), ErrorReply> {
         let any = self.any()?;
-        if self.open.is_some() && !any {
+        if self.policy.open.is_some() && !any {
             return Ok(self.if_open(sender, false)?);
         }
         let caller = match header::credentials(sender.headers) {

@@ -107,15 +107,16 @@ fn sender(headers: &HeaderMap) -> Sender<'_> {
     Sender { method: &http::Method::PUT, headers, peer: IpAddr::from([192, 0, 2, 1]) }
 }
 
-fn guesses() -> Guesses {
-    Guesses::new(&shared::telemetry::Metrics::default())
+fn policy(secret: &ClusterSecret, open: bool) -> Arc<Policy> {
+    let guesses = Guesses::new(&shared::telemetry::Metrics::default());
+    Arc::new(Policy { secret: secret.clone(), open: open.then_some(Hosts::Any), guesses })
 }
 
 #[test]
 fn a_native_request_shows_its_key() {
     let db = sled::Config::new().temporary(true).open().unwrap();
     let cluster = ClusterSecret::from_bytes(b"0123456789abcdef");
-    let keys = |open: bool| Keys::new((*db).clone(), cluster.clone(), open.then_some(Hosts::Any), guesses());
+    let keys = |open: bool| Keys::new((*db).clone(), &policy(&cluster, open));
     let answer = |open: bool, headers: &HeaderMap, action, key| {
         let (bucket, key) = split(key);
         keys(open).admit(sender(headers), action, bucket, key).map_err(|e| e.code)
@@ -176,6 +177,6 @@ fn a_native_request_shows_its_key() {
     twice.append(AUTHORIZATION, good[0].parse().unwrap());
     assert_eq!(answer(true, &twice, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
     // Of another cluster: refused, whatever is shown.
-    let stranger = Keys::new((*db).clone(), ClusterSecret::from_bytes(b"another cluster!"), None, guesses());
+    let stranger = Keys::new((*db).clone(), &policy(&ClusterSecret::from_bytes(b"another cluster!"), false));
     assert!(stranger.admit(sender(&headers(&good[0])), Action::Read, Some("b"), Some("k")).is_err());
 }

@@ -33,7 +33,7 @@ pub(super) async fn answer(
     let (bucket, key) = place(&request);
     let mut line = Line::new("native", operation, context, audit.now());
     line = line.about(bucket.as_deref(), key.as_deref());
-    line.access_key = face.keys.claimed(request.headers());
+    line.access_key = face.desk.keys().claimed(request.headers());
     let received = Arc::<AtomicU64>::default();
     let answering = Box::pin(face.answer(request, context));
     let answer = body::receiving(Arc::clone(&received), answering).await;

@@ -1,5 +1,5 @@
 //! How an operator steers the care of copies: what volumes are to do, the moving of values, orphans, when uploads are acknowledged.
-//! All but the events is signed; what only the leader knows is refused by the others.
+//! All of it is signed, but that the events may be read with an access key; what only the leader knows is refused by the others.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! What masters say to each other, and who belongs to them. Every call that does something is signed, and checked before
 //! it is read; it is answered before this master belongs to a cluster, too.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
@@ -19,10 +20,14 @@ use shared::wire::routes::{
     RAFT_PART, RAFT_VOTE, READ_INDEX, TABLES_COMPARE, TABLES_OFFER, TABLES_PART,
 };
 
+use crate::auth::{Action, Keys, Policy, Sender};
 use crate::raft::group::Group;
 use crate::raft::rpc::Envelope;
 use crate::raft::{MasterId, Peer};
 use crate::state::command::Command;
+
+/// Of what a cluster is made, strangers are not told.
+const WHO_MAY_LOOK: &str = "ask by `barge cluster` with --secret-file; or send Authorization: Bearer ID:SECRET of an access key without a scope";
 
 /// What these routes work with.
 #[derive(Clone, Debug)]
@@ -31,16 +36,27 @@ pub struct Desk {
     pub group: Arc<Group>,
     /// Calls to them.
     pub peers: PeerClient,
+    /// How access keys are judged.
+    pub policy: Arc<Policy>,
 }
 
 impl Desk {
+    /// The access keys, as this master knows them, in a cluster or not.
+    pub(super) fn keys(&self) -> Keys {
+        Keys::new(self.group.machine().database().tree(), &self.policy)
+    }
+
     /// Answers what is meant for these routes; gives back what is not.
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Unhandled> {
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Unhandled> {
         let path = request.uri().path().to_owned();
         let get = request.method() == http::Method::GET;
         if get && path == MASTERS {
-            let masters = Masters { me: self.group.id(), masters: self.group.masters() };
-            return Ok(body::json(StatusCode::OK, &masters));
+            self.admit(&request, peer).await?;
+            return Ok(self.masters());
         }
         if request.method() != http::Method::POST {
             return Err(Unhandled::NotOurs(request));
@@ -67,6 +83,10 @@ impl Desk {
                     group.read_index().await.map_err(|_| crate::raft::error::WriteError::NotLeader)?;
                 body::json(StatusCode::OK, &index)
             }
+            MASTERS => {
+                let () = self.read(request).await?;
+                self.masters()
+            }
             MASTER_SELF => {
                 let () = self.read(request).await?;
                 body::json(StatusCode::OK, &self.who()?)
@@ -88,6 +108,21 @@ impl Desk {
             }
             _ => return Err(Unhandled::NotOurs(request)),
         })
+    }
+
+    /// Lets those pass who may know what the cluster is made of: holders of a key that reads everything, and anybody where
+    /// anybody may do anything. It has to be told while there is no leader, so it is by what this master knows.
+    pub(super) async fn admit(&self, request: &Request<Incoming>, peer: IpAddr) -> Result<(), ErrorReply> {
+        let sender = Sender { method: request.method(), headers: request.headers(), peer };
+        let keys = self.keys();
+        keys.pace_sender(sender).await?;
+        let admitted = keys.admit(sender, Action::Read, None, None);
+        admitted.map_err(|refusal| ErrorReply { hint: WHO_MAY_LOOK, ..refusal })
+    }
+
+    fn masters(&self) -> Response<Body> {
+        let masters = Masters { me: self.group.id(), masters: self.group.masters() };
+        body::json(StatusCode::OK, &masters)
     }
 
     async fn read<T: DeserializeOwned>(&self, request: Request<Incoming>) -> Result<T, ErrorReply> {

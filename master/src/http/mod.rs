@@ -16,13 +16,12 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
-use shared::http::signed::Calls;
+use shared::http::signed::{Calls, read_signed};
 use shared::telemetry::Metrics;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes;
 
 use crate::audit::Audit;
-use crate::auth::Keys;
 use crate::master::Master;
 
 /// The routes of a master.
@@ -35,8 +34,6 @@ pub struct Face {
     pub master: OnceLock<Arc<Master>>,
     /// Shown at `/_/metrics`.
     pub metrics: Metrics,
-    /// The access keys.
-    pub keys: Keys,
     /// Where requests are noted, if they are.
     pub audit: Option<Audit>,
 }
@@ -68,7 +65,7 @@ impl Face {
         request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
-        let request = match self.desk.handle(request).await {
+        let request = match self.desk.handle(request, context.peer.ip()).await {
             Ok(answer) => return Ok(answer),
             Err(masters::Unhandled::Refused(refusal)) => return Err(refusal),
             Err(masters::Unhandled::NotOurs(request)) => request,
@@ -90,7 +87,9 @@ impl Face {
         }
         match (request.method(), path) {
             (&Method::GET, routes::HEALTH) => Ok(admin::health(master)),
-            (&Method::GET, routes::STATUS) => admin::status(master),
+            (&Method::GET | &Method::POST, routes::STATUS | routes::EVENTS) => {
+                self.shown(master, request, context).await
+            }
             (&Method::GET, routes::METRICS) => {
                 admin::refresh(master)?;
                 Ok(self.metrics.render())
@@ -104,7 +103,6 @@ impl Face {
             (&Method::POST, routes::KEYS_PUT) => keys::put(master, request).await,
             (&Method::POST, routes::KEYS_REVOKE) => keys::revoke(master, request).await,
             (&Method::POST, routes::KEYS_ANONYMOUS) => keys::anonymous(master, request).await,
-            (&Method::GET, routes::EVENTS) => Ok(care::events(master)),
             (&Method::POST, routes::DUTY) => care::duty(master, request).await,
             (&Method::POST, routes::REBALANCE) => care::rebalance(master, request).await,
             (&Method::POST, routes::ORPHANS) => care::orphans(master, request).await,
@@ -123,6 +121,22 @@ impl Face {
                 ))
             }
         }
+    }
+
+    /// What the cluster is made of, and what became of it.
+    async fn shown(
+        &self,
+        master: &Master,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let status = request.uri().path() == routes::STATUS;
+        if request.method() == Method::GET {
+            self.desk.admit(&request, context.peer.ip()).await?;
+        } else {
+            let () = read_signed(request).await?;
+        }
+        if status { admin::status(master) } else { Ok(care::events(master)) }
     }
 }
 

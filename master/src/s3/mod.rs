@@ -261,7 +261,7 @@ impl Inside {
         };
         let (answer, code) = finish::code_of(answer).await;
         if let Some(wrong) = code.as_deref().and_then(auth::wrong) {
-            auth::note(self.master.keys(), id, about.peer, wrong);
+            auth::note(&self.master.keys(), id, about.peer, wrong);
         }
         answer
     }

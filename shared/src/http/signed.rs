@@ -227,6 +227,11 @@ fn with_mac(body: Body, secret: ClusterSecret, call: CallSignature) -> Body {
     body::stream(heard.chain(end))
 }
 
+/// Whether a server of the cluster, or who has its secret, has sent this.
+pub fn is_signed<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Proved>().is_some()
+}
+
 /// The message of a signed call.
 ///
 /// # Errors

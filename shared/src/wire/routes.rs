@@ -4,7 +4,8 @@
 pub const HEALTH: &str = "/_/health";
 /// GET: Prometheus text.
 pub const METRICS: &str = "/_/metrics";
-/// GET: JSON of what the server knows of itself (on a master: of its cluster).
+/// POST, signed: JSON of what the server knows of itself (on a master: of its cluster). GET on a master, with an access key
+/// where there are any.
 pub const STATUS: &str = "/_/status";
 /// POST, signed for any recipient: under which name this server takes calls.
 pub const RECIPIENT: &str = "/_/recipient";
@@ -35,7 +36,7 @@ pub const EXAMINE: &str = "/_/examine";
 /// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
 pub const COPIES: &str = "/_/copies";
 
-/// GET: what became of volumes of late, as this master saw it.
+/// POST to a master, signed, or GET as `STATUS`: what became of volumes of late, as this master saw it.
 pub const EVENTS: &str = "/_/events";
 /// POST to the leader, signed: what a volume is to do.
 pub const DUTY: &str = "/_/duty";
@@ -72,7 +73,7 @@ pub const TABLES_COMPARE: &str = "/_/tables/compare";
 pub const TABLES_OFFER: &str = "/_/tables/offer";
 /// POST to a master, signed: a part of it.
 pub const TABLES_PART: &str = "/_/tables/part";
-/// GET: the masters of the cluster.
+/// POST to a master, signed, or GET as `STATUS`: the masters of the cluster.
 pub const MASTERS: &str = "/_/masters";
 /// POST to a master, signed: who are you.
 pub const MASTER_SELF: &str = "/_/masters/self";

@@ -23,6 +23,26 @@ pub(super) fn health(volume: &Volume) -> Result<Response<Body>, ErrorReply> {
     Ok(body::json(StatusCode::OK, &health))
 }
 
+/// What the volume knows of itself.
+pub(super) async fn status(
+    volume: &Volume,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ErrorReply> {
+    let () = read_signed(request).await?;
+    Ok(body::json(StatusCode::OK, &volume.status()))
+}
+
+/// Ids and addresses are no business of strangers, and a volume knows no access keys by which to tell who is none.
+pub(super) fn not_shown(request: Request<Incoming>) -> ErrorReply {
+    let (head, body) = request.into_parts();
+    body::drain_unless_waiting(&head.headers, body);
+    ErrorReply::new(
+        ErrorCode::NotSigned,
+        "a volume shows its status to those alone who have the cluster's secret",
+        "ask by `barge cluster status --server URL --secret-file FILE`; health and metrics are shown to all",
+    )
+}
+
 /// Whether a call of this cluster for this volume has come to the right place.
 pub(super) fn check_meant(volume: &Volume, cluster: ClusterId, meant: VolumeId) -> Result<(), ErrorReply> {
     if volume.identity.volume() != meant {

@@ -55,7 +55,8 @@ impl Face {
         }
         match (request.method(), path) {
             (&Method::GET, routes::HEALTH) => admin::health(&self.volume),
-            (&Method::GET, routes::STATUS) => Ok(body::json(http::StatusCode::OK, &self.volume.status())),
+            (&Method::POST, routes::STATUS) => admin::status(&self.volume, request).await,
+            (&Method::GET, routes::STATUS) => Err(admin::not_shown(request)),
             (&Method::GET, routes::METRICS) => Ok(self.metrics.render(&self.volume)),
             (&Method::POST, routes::IDENTIFY) => admin::identify(&self.volume, request).await,
             (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,

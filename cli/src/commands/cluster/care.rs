@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use http::Method;
-use http::header::HeaderMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::size::ByteSize;
@@ -14,10 +12,11 @@ use shared::wire::cluster::{
 use shared::wire::master::VolumeState;
 use shared::wire::routes::{DUTY, EVENTS, MODES, MODES_SET, ORPHANS, REBALANCE};
 
+use super::look::look;
 use super::masters::leader;
 use super::status;
-use crate::args::{DutyArgs, OrphansArgs, RebalanceArgs, ReplicationArgs, Steer, WatchArgs};
-use crate::client::{self, Client, patiently};
+use crate::args::{DutyArgs, LookArgs, OrphansArgs, RebalanceArgs, ReplicationArgs, Steer, WatchArgs};
+use crate::client::{Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::signed::Caller;
@@ -34,13 +33,13 @@ pub(crate) async fn ask_leader<Q: Serialize + Sync, A: DeserializeOwned>(
     path: &str,
     message: &Q,
 ) -> Result<A, Failure> {
-    patiently(async || caller.call(&leader(client).await?, path, message).await).await
+    patiently(async || caller.call(&leader(client, caller).await?, path, message).await).await
 }
 
 pub(crate) async fn repair(client: &Client, args: &WatchArgs, output: Output) -> Result<Exit, Failure> {
     let mut quiet = 0;
     loop {
-        let now = status::fetch(client).await?;
+        let now = status::fetch(client, &args.secret).await?;
         let Some(repair) = now.repair else {
             return Err(Failure::new(Exit::Unavailable, "the leader cannot be reached").next("see its log"));
         };
@@ -222,10 +221,8 @@ pub(crate) async fn replication(
     Ok(Exit::Ok)
 }
 
-pub(crate) async fn events(client: &Client, output: Output) -> Result<Exit, Failure> {
-    let url = client.url(EVENTS)?;
-    let answer = patiently(async || client.ask(Method::GET, url.clone(), &HeaderMap::new()).await).await?;
-    let events: Vec<Event> = client::json(answer).await?;
+pub(crate) async fn events(client: &Client, args: &LookArgs, output: Output) -> Result<Exit, Failure> {
+    let events: Vec<Event> = look(client, &args.secret, EVENTS).await?;
     output.result(&events, || {
         let row = |e: &Event| {
             let at = std::time::UNIX_EPOCH + Duration::from_millis(e.at.unix_ms());

@@ -56,7 +56,7 @@ struct Finding {
 
 pub(crate) async fn run(client: &Client, args: DoctorArgs, output: Output) -> Result<Exit, Failure> {
     let caller = Caller::new(&args.secret, client.trust())?;
-    let status = status::fetch(client).await?;
+    let status = status::fetch(client, &args.secret).await?;
     let report: DoctorReport = caller.ask(client, DOCTOR, &DoctorRequest { cluster: status.cluster }).await?;
     let mut findings = judge(&status, &report);
     findings.sort();

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
-use http::header::HeaderMap;
 use master::raft::rpc::Envelope;
 use shared::http::client::base_url;
 use shared::wire::master::{
@@ -11,8 +9,9 @@ use shared::wire::master::{
 };
 use shared::wire::routes::{MASTER_SELF, MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE};
 
-use crate::args::{InitArgs, MastersCommand};
-use crate::client::{self, Client, patiently};
+use super::look::look;
+use crate::args::{InitArgs, MastersCommand, SecretArgs};
+use crate::client::{Client, patiently};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::signed::Caller;
@@ -25,24 +24,25 @@ const SILENT_MAX: Duration = Duration::from_secs(60);
 pub(crate) async fn run(
     client: &Client,
     command: Option<MastersCommand>,
+    secret: &SecretArgs,
     output: Output,
 ) -> Result<Exit, Failure> {
     match command {
-        None => show(client, output).await,
+        None => show(client, secret, output).await,
         Some(MastersCommand::Add { master, secret }) => {
             take_in(client, &Caller::new(&secret, client.trust())?, &master, output).await?;
-            show(client, output).await
+            show(client, &secret, output).await
         }
         Some(MastersCommand::Remove { master, secret }) => {
             let caller = Caller::new(&secret, client.trust())?;
             let message = RemoveMaster { master };
             patiently(async || {
-                let leader = leader(client).await?;
+                let leader = leader(client, &caller).await?;
                 let _: serde_json::Value = caller.call(&leader, MASTERS_REMOVE, &message).await?;
                 Ok(())
             })
             .await?;
-            show(client, output).await
+            show(client, &secret, output).await
         }
     }
 }
@@ -60,16 +60,11 @@ pub(crate) async fn init(client: &Client, args: InitArgs, output: Output) -> Res
     for master in &args.masters[1..] {
         take_in(&client, &caller, master, output).await?;
     }
-    show(&client, output).await
+    show(&client, &args.secret, output).await
 }
 
-async fn masters(client: &Client) -> Result<Masters, Failure> {
-    let answer = client.ask(Method::GET, client.url(MASTERS)?, &HeaderMap::new()).await?;
-    client::json(answer).await
-}
-
-async fn show(client: &Client, output: Output) -> Result<Exit, Failure> {
-    let masters = patiently(async || masters(client).await).await?;
+async fn show(client: &Client, secret: &SecretArgs, output: Output) -> Result<Exit, Failure> {
+    let masters: Masters = look(client, secret, MASTERS).await?;
     output.result(&masters, || text(&masters.masters))?;
     Ok(Exit::Ok)
 }
@@ -90,8 +85,8 @@ pub(super) fn text(masters: &[MasterSummary]) -> String {
 }
 
 /// Where the leader is, by the word of the master that answers.
-pub(super) async fn leader(client: &Client) -> Result<String, Failure> {
-    let known = masters(client).await?;
+pub(super) async fn leader(client: &Client, caller: &Caller) -> Result<String, Failure> {
+    let known: Masters = caller.ask_once(client, MASTERS, &()).await?;
     let leader = known.leader().ok_or_else(|| {
         Failure::new(Exit::Unavailable, "the masters have no leader")
             .retry(crate::exit::Retry::After(None))
@@ -106,7 +101,7 @@ async fn take_in(client: &Client, caller: &Caller, master: &str, output: Output)
     let (mut said, mut since) = (None, Instant::now());
     loop {
         let standing = patiently(async || {
-            let leader = leader(client).await?;
+            let leader = leader(client, caller).await?;
             caller.call::<_, Standing>(&leader, MASTERS_ADD, &message).await
         });
         let behind = match standing.await? {

@@ -18,8 +18,9 @@ use shared::wire::routes::STATUS;
 use shared::work::blocking;
 
 use super::diff::{Diff, Source, compare};
-use crate::args::RebuildArgs;
-use crate::client::{self, Client, patiently};
+use super::look::look;
+use crate::args::{RebuildArgs, SecretArgs};
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::progress::Meter;
@@ -63,7 +64,7 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
         clock: Clock::System,
     };
     if args.dry_run {
-        return dry_run(client, options, output).await;
+        return dry_run(client, options, &args.secret, output).await;
     }
     let report = watched(options, output).await?;
     let path = args.directory.display().to_string();
@@ -105,15 +106,20 @@ fn failure(error: &RebuildError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-async fn dry_run(client: &Client, options: Options, output: Output) -> Result<Exit, Failure> {
+async fn dry_run(
+    client: &Client,
+    options: Options,
+    secret: &SecretArgs,
+    output: Output,
+) -> Result<Exit, Failure> {
     let directory = options.directory.clone();
     let name = directory.file_name().map_or_else(|| "metadata".into(), |n| n.to_string_lossy().into_owned());
     let temporary = Temporary(directory.with_file_name(format!("{name}.dry-run-{}", std::process::id())));
-    let there = there(client, &directory).await;
+    let there = there(client, secret, &directory).await;
     let report = watched(Options { directory: temporary.0.clone(), ..options }, output).await?;
     let (diff, not_compared) = match there {
         Ok((there, against)) => {
-            check_same(&report, &there).await?;
+            check_same(&report, secret, &there).await?;
             let path = temporary.0.clone();
             let rebuilt = blocking(move || Database::open(&path)).await;
             let rebuilt = rebuilt.map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
@@ -137,7 +143,7 @@ async fn dry_run(client: &Client, options: Options, output: Output) -> Result<Ex
 }
 
 /// What to compare with: the metadata in the directory, else the running cluster; else why there is nothing.
-async fn there(client: &Client, directory: &Path) -> Result<(Source, String), String> {
+async fn there(client: &Client, secret: &SecretArgs, directory: &Path) -> Result<(Source, String), String> {
     if directory.join("sled").exists() {
         let path = directory.to_owned();
         match blocking(move || Database::open(&path)).await {
@@ -150,7 +156,7 @@ async fn there(client: &Client, directory: &Path) -> Result<(Source, String), St
             Err(error) => return Err(format!("nothing was compared: {error}")),
         }
     }
-    match status(client).await {
+    match look::<ClusterStatus>(client, secret, STATUS).await {
         Ok(_) => Ok((Source::Cluster(client.clone()), "the running cluster".to_owned())),
         Err(error) => Err(format!(
             "nothing was compared: {} holds no metadata, and of the cluster no master answers: {error}",
@@ -159,22 +165,14 @@ async fn there(client: &Client, directory: &Path) -> Result<(Source, String), St
     }
 }
 
-async fn status(client: &Client) -> Result<ClusterStatus, Failure> {
-    patiently(async || {
-        let url = client.url(STATUS)?;
-        client::json(client.once(&http::Method::GET, &url, &http::HeaderMap::new()).await?).await
-    })
-    .await
-}
-
 /// Another cluster's metadata would be nothing but differences.
-async fn check_same(report: &Report, there: &Source) -> Result<(), Failure> {
+async fn check_same(report: &Report, secret: &SecretArgs, there: &Source) -> Result<(), Failure> {
     let theirs = match there {
         Source::Directory(database) => {
             let identity = database.identity().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
             identity.map(|i| i.cluster)
         }
-        Source::Cluster(client) => Some(status(client).await?.cluster),
+        Source::Cluster(client) => Some(look::<ClusterStatus>(client, secret, STATUS).await?.cluster),
     };
     if theirs.is_some() && report.cluster == theirs {
         return Ok(());

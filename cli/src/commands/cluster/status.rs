@@ -1,38 +1,40 @@
 //! `barge cluster status`: the masters, the volumes, and what the masters think of them.
 
-use http::Method;
-use http::header::HeaderMap;
+use shared::http::client::base_url;
 use shared::size::ByteSize;
 use shared::wire::master::{ClusterStatus, DamagedValue, MasterRole, VolumeSummary};
 use shared::wire::routes::STATUS;
 
-use crate::client::{self, Client, patiently};
+use super::look::look;
+use crate::args::{SecretArgs, StatusArgs};
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
+use crate::signed::Caller;
 
-pub(crate) async fn run(client: &Client, output: Output) -> Result<Exit, Failure> {
-    let status = fetch(client).await?;
+pub(crate) async fn run(client: &Client, args: StatusArgs, output: Output) -> Result<Exit, Failure> {
+    if let Some(server) = &args.server {
+        let caller = Caller::new(&args.secret, client.trust())?;
+        let known: serde_json::Value = caller.call(&base_url(server), STATUS, &()).await?;
+        output.result(&known, || format!("{known:#}"))?;
+        return Ok(Exit::Ok);
+    }
+    let status = fetch(client, &args.secret).await?;
     output.result(&status, || text(&status))?;
     Ok(Exit::Ok)
 }
 
 /// The status, as the leader sees it where it can be reached: others do not know what is owed.
-pub(super) async fn fetch(client: &Client) -> Result<ClusterStatus, Failure> {
-    let status = of(client).await?;
+pub(super) async fn fetch(client: &Client, secret: &SecretArgs) -> Result<ClusterStatus, Failure> {
+    let status: ClusterStatus = look(client, secret, STATUS).await?;
     let leader = status.masters.iter().find(|m| m.role == MasterRole::Leader);
     match leader.filter(|_| status.repair.is_none()) {
         Some(leader) => {
             let there = Client::trusting(&leader.public_url, client.trust().clone())?;
-            Ok(of(&there).await.unwrap_or(status))
+            Ok(look(&there, secret, STATUS).await.unwrap_or(status))
         }
         None => Ok(status),
     }
-}
-
-async fn of(client: &Client) -> Result<ClusterStatus, Failure> {
-    let url = client.url(STATUS)?;
-    let answer = patiently(async || client.ask(Method::GET, url.clone(), &HeaderMap::new()).await).await?;
-    client::json(answer).await
 }
 
 fn text(status: &ClusterStatus) -> String {
