@@ -17,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::planted::{Mistake, plant};
 use super::*;
+use crate::s3::lenient;
 use changes::{change, content_type};
 use draft::{DOMAIN, Draft, How, Place, one, operations};
 use library::{Library, Read};
@@ -61,9 +62,10 @@ impl Readers {
         let expected = self.expected(&request, &about);
         let (query, copied) = (request.uri().query().map(str::to_owned), source(&request));
         let shows = request.headers().contains_key(AUTHORIZATION) || has(&request, "X-Amz-Signature");
-        let mut request = request;
-        crate::s3::lenient::join_metadata(request.headers_mut());
-        let read = self.library.read(request).await;
+        let (mut head, body) = request.into_parts();
+        lenient::join_metadata(&mut head.headers);
+        let again = lenient::without(&head, &lenient::odd(&head), &about);
+        let read = self.library.read(Request::from_parts(head, body)).await;
         let Some(operation) = read.operation.clone() else { return Ok(Outcome::Late) };
         let differs = |what: &str, ours: &dyn std::fmt::Debug| {
             Err(format!("{what}: we read {ours:?}, the library {read:?}"))
@@ -77,6 +79,15 @@ impl Readers {
             // Who shows a key is never taken for anybody.
             _ if shows != read.proved => return differs("whether a key is shown", &shows),
             _ => {}
+        }
+        // What was let through may be asked again, without its key and without what the library does not know.
+        if let Some(again) = again {
+            let later = self.library.read(again).await;
+            let same =
+                (&later.operation, &later.bucket, &later.key) == (&read.operation, &read.bucket, &read.key);
+            if later.operation.is_some() && (!same || later.proved) {
+                return differs("the same request, asked again", &later);
+            }
         }
         if read.source.is_some() && read.source != copied {
             return differs("source", &copied);

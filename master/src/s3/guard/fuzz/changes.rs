@@ -51,7 +51,11 @@ const PAIRS: [&str; 40] = [
     "cors;acl",
 ];
 /// Headers, good and bad.
-const HEADERS: [(&str, &[u8]); 22] = [
+const HEADERS: [(&str, &[u8]); 26] = [
+    ("range", b"bytes=0-0"),
+    ("range", b"bytes=0-0,2-2"),
+    ("range", b"lines=1-2"),
+    ("if-modified-since", b"yesterday"),
     ("x-amz-copy-source", b"/other-bucket/evil"),
     ("x-amz-copy-source", b"other-bucket/%2Fa%3FversionId=x?versionId=null"),
     ("x-amz-copy-source", b"//other-bucket/evil"),

@@ -144,6 +144,10 @@ impl Draft {
             self.query
                 .push((*one(chance, &["versionId=null", "response-content-type=a", "partNumber=1"])).into());
         }
+        if ["GetObject", "HeadObject"].contains(&how.name) && chance.random_bool(0.4) {
+            let range: &&[u8] = one(chance, &[b"bytes=0-0", b"bytes=0-0,2-2", b"lines=1-2"]);
+            self.add("range", range);
+        }
         if how.name == "PostObject" {
             self.add("content-type", b"multipart/form-data; boundary=BB");
             self.body = FORM;

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use http::Request;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -151,10 +150,10 @@ impl Library {
     }
 
     /// What it makes of a request.
-    pub async fn read(&self, mut request: Request<Bytes>) -> Read {
+    pub async fn read<B: Into<s3s::Body>>(&self, mut request: Request<B>) -> Read {
         let note = Note::default();
         request.extensions_mut().insert(note.clone());
-        let answer = self.0.call(request.map(s3s::Body::from)).await;
+        let answer = self.0.call(request.map(Into::into)).await;
         assert!(answer.is_ok(), "the library fails: {:?}", answer.err());
         let read = note.0.lock().expect("nothing panics with it");
         read.clone()
