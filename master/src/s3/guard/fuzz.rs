@@ -57,7 +57,12 @@ impl Readers {
 
     /// What both make of a request; what they disagree about.
     async fn compare(&self, request: Request<Bytes>) -> Result<Outcome, String> {
-        let about = About::of(&request, self.settings.domain.as_deref(), String::new());
+        let about = About::of(
+            &request,
+            self.settings.domain.as_deref(),
+            std::net::Ipv4Addr::LOCALHOST.into(),
+            String::new(),
+        );
         let Ok(kind) = sort(&self.settings, OWNER, &request, &about) else { return Ok(Outcome::Refused) };
         let expected = self.expected(&request, &about);
         let (query, copied) = (request.uri().query().map(str::to_owned), source(&request));
