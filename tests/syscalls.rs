@@ -6,6 +6,9 @@
 //! without any, and everything is audited. `BARGE_SWEEP=1` goes through all positions; else `BARGE_ROUNDS` of them,
 //! spread over all, `BARGE_SEED` choosing the first.
 
+#[path = "syscalls/names.rs"]
+mod names;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

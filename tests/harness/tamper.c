@@ -9,6 +9,7 @@
  * From the environment, for as long as the process lives:
  *   TAMPER_WITHOUT_HOLES   there are no holes: fallocate is not supported
  *   TAMPER_UNSYNCED=.seg   syncs of files whose names end so do nothing and succeed
+ *   TAMPER_NAMES=FILE      each name that comes or goes, and each sync that succeeds, is a line there
  * From the file TAMPER_CONTROL, shared with the test: one fault, see `struct control`.
  */
 #define _GNU_SOURCE
@@ -47,6 +48,7 @@ static struct control {
 
 static int without_holes;
 static const char *unsynced;
+static int names = -1;
 
 #if defined __x86_64__
 #define ARGUMENT(uc, n) ((uc)->uc_mcontext.gregs[(const int[]){REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8}[n]])
@@ -89,7 +91,63 @@ static int ends_with(int fd, const char *ending) {
     return length >= wanted && memcmp(path + length - wanted, ending, wanted) == 0;
 }
 
+/* Appends the path of a descriptor, of what is below it, or both; returns the new length. */
+static size_t resolve(char *line, size_t at, size_t room, long fd, const char *path) {
+    if (fd >= 0 && (!path || path[0] != '/')) {
+        char link[] = "/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0", digits[12];
+        int n = 0;
+        do digits[n++] = '0' + fd % 10; while (fd /= 10);
+        for (char *to = link + 14; n;) *to++ = digits[--n];
+        ssize_t length = readlink(link, line + at, room - at);
+        if (length > 0) at += length;
+        if (path && at < room) line[at++] = '/';
+    }
+    while (path && *path && at < room) line[at++] = *path++;
+    return at;
+}
+
+static void note(const char *what, long fd, const char *path) {
+    char line[1200];
+    size_t at = 0;
+    while (*what) line[at++] = *what++;
+    line[at++] = ' ';
+    at = resolve(line, at, sizeof line - 1, fd, path);
+    line[at++] = '\n';
+    (void)!write(names, line, at);
+}
+
+/* What a call that succeeded has done to names. */
+static void note_names(long number, const long *a, int there) {
+    switch (number) {
+    case SYS_fsync: note("sync", a[0], NULL); break;
+    case SYS_openat: if (!there) note("create", a[0], (const char *)a[1]); break;
+    case SYS_unlinkat: note("remove", a[0], (const char *)a[1]); break;
+    case SYS_renameat:
+    case SYS_renameat2:
+        note("rename", a[0], (const char *)a[1]);
+        note("rename", a[2], (const char *)a[3]);
+        break;
+#ifdef SYS_rename
+    case SYS_unlink: note("remove", -1, (const char *)a[0]); break;
+    case SYS_rename:
+        note("rename", -1, (const char *)a[0]);
+        note("rename", -1, (const char *)a[1]);
+        break;
+#endif
+    }
+}
+
+static long tamper(long number, long *a);
+
 static long decide(long number, long *a) {
+    if (names < 0) return tamper(number, a);
+    int there = number == SYS_openat && faccessat((int)a[0], (const char *)a[1], F_OK, 0) == 0;
+    long result = tamper(number, a);
+    if (result >= 0) note_names(number, a, there);
+    return result;
+}
+
+static long tamper(long number, long *a) {
     enum call call = kind(number);
     if (call == ALLOCATE && without_holes) return -EOPNOTSUPP;
     if ((number == SYS_fdatasync || number == SYS_fsync) && unsynced && ends_with((int)a[0], unsynced)) {
@@ -147,6 +205,11 @@ __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("TAMPER_CONTROL");
     without_holes = getenv("TAMPER_WITHOUT_HOLES") != NULL;
     unsynced = getenv("TAMPER_UNSYNCED");
+    const char *list = getenv("TAMPER_NAMES");
+    if (list) {
+        names = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (names < 0) fail("tamper: no list of names\n");
+    }
     if (path) {
         int fd = open(path, O_RDWR | O_CLOEXEC);
         void *shared = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof own, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

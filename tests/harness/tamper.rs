@@ -135,6 +135,11 @@ impl Library {
         vec![self.preload(), ("TAMPER_UNSYNCED".into(), ending.into())]
     }
 
+    /// Variables of a process that notes in `list` which names come and go, and what is synced.
+    pub fn names(&self, list: &Path) -> Vec<(String, OsString)> {
+        vec![self.preload(), ("TAMPER_NAMES".into(), list.as_os_str().to_owned())]
+    }
+
     /// A control of its own for one process.
     ///
     /// # Panics

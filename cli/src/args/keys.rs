@@ -134,8 +134,8 @@ mod tests {
             assert!(Args::try_parse_from(["barge", "--access-key", bad, "ls"]).is_err(), "{bad}");
         }
         assert!(parse("barge key create --permission read --scope b/p --note x").is_ok());
-        assert!(parse("barge key create --id BKA --secret secretsecret").is_ok());
-        assert!(parse("barge key create --secret secretsecret").is_err());
+        assert!(parse("barge key create --id BKA --secret secretsecretsecret").is_ok());
+        assert!(parse("barge key create --secret secretsecretsecret").is_err());
         assert!(parse("barge key create --id BKA").is_err());
         assert!(parse("barge key create --scope /b").is_err());
         assert!(parse("barge key revoke BKA --secret-file f").is_ok());

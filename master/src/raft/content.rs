@@ -149,6 +149,10 @@ impl Group {
         loop {
             match self.prove_tables().await {
                 Ok(()) => tracing::debug!("the metadata is what was written"),
+                // A record that cannot be read is an error to those who ask for it, and to nobody else.
+                Err(SnapshotError::Tables(error @ TableError::Damaged { .. })) if self.is_alone() => {
+                    tracing::error!(%error, "a record of the metadata is damaged");
+                }
                 Err(SnapshotError::Tables(error)) if error.is_damage() => {
                     self.machine().fail(error);
                     return;

@@ -45,7 +45,7 @@ pub struct Group {
     machine: Arc<Machine>,
     log: LogStore<TypeConfig>,
     pub(super) peers: PeerClient,
-    lease: Lease,
+    pub(super) lease: Lease,
     confirming: Shared<bool>,
     catching_up: Shared<bool>,
     committed: Shared<Option<u64>>,

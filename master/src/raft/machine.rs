@@ -95,6 +95,12 @@ impl Machine {
         self.applied.subscribe()
     }
 
+    /// Has the tables look as if they had come so far; how far they had.
+    #[cfg(test)]
+    pub(super) fn pretend_applied(&self, applied: Applied) -> Applied {
+        self.applied.send_replace(applied)
+    }
+
     /// Follows whether the tables have failed.
     pub fn failure(&self) -> watch::Receiver<Option<Arc<TableError>>> {
         self.failure.subscribe()

@@ -15,6 +15,8 @@ pub mod members;
 pub(crate) mod neighbours;
 pub mod rpc;
 mod transfer;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::fmt;

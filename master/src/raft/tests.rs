@@ -1,0 +1,80 @@
+//! What a master's part in the group must not do: believe a message that is meant for another master, keep its lease over a
+//! vote, or answer a read before it has applied what is committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::Vote;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use shared::clock::Clock;
+use shared::digest::Digest;
+use shared::http::client::PeerClient;
+use shared::limits::RAFT_ENTRIES_KEPT;
+use shared::secret::ClusterSecret;
+
+use super::error::AnswerError;
+use super::group::Group;
+use super::rpc::Envelope;
+use super::transfer::{Install, Offer, Part};
+use super::{Batch, Peer};
+use crate::db::Database;
+use crate::state::command::Command;
+use crate::tables::meta::Applied;
+
+/// A little while in which nothing is to happen.
+const WHILE: Duration = Duration::from_millis(200);
+
+async fn alone() -> (tempfile::TempDir, Group) {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Arc::new(Database::open(&folder.path().join("meta")).unwrap());
+    let me = Peer { address: "http://127.0.0.1:1".into(), public_url: "http://127.0.0.1:1".into() };
+    let peers = PeerClient::new(ClusterSecret::from_bytes(b"0123456789abcdef"), Clock::System);
+    let group = Group::start(database, me, peers, RAFT_ENTRIES_KEPT, Box::new(|_, _| {})).await.unwrap();
+    group.found().await.unwrap();
+    group.write(Batch(vec![Command::Founded(shared::ids::ClusterId::random())])).await.unwrap();
+    group.current().await.unwrap();
+    (folder, group)
+}
+
+#[tokio::test]
+async fn what_is_meant_for_another_master_is_refused() {
+    let (_folder, group) = alone().await;
+    let other = group.id() + 1;
+    let vote = Vote::new_committed(99, other);
+    let before = group.metrics().vote;
+    let misdirected = |error: AnswerError| matches!(error, AnswerError::Misdirected(to) if to.0 == other);
+    let append =
+        AppendEntriesRequest { vote, prev_log_id: None, entries: vec![], leader_commit: None };
+    assert!(misdirected(group.append(Envelope { to: other, message: append }).await.unwrap_err()));
+    let asked = VoteRequest::new(Vote::new(99, other), None);
+    assert!(misdirected(group.vote(Envelope { to: other, message: asked }).await.unwrap_err()));
+    let offer = Offer { bytes: 1, digest: Digest::of(b"x") };
+    assert!(misdirected(group.offered(Envelope { to: other, message: offer.clone() }).await.unwrap_err()));
+    let part = Part { digest: offer.digest, offset: 0, bytes: b"x".to_vec() };
+    assert!(misdirected(group.part(Envelope { to: other, message: part }).await.unwrap_err()));
+    let install = Install { vote, offer, applied: Applied::default() };
+    assert!(misdirected(group.install(Envelope { to: other, message: install }).await.unwrap_err()));
+    assert_eq!(group.metrics().vote, before, "nothing of it was believed");
+}
+
+#[tokio::test]
+async fn a_vote_ends_the_lease() {
+    let (_folder, group) = alone().await;
+    group.current().await.unwrap();
+    assert!(group.lease.holds());
+    // Even of an election that cannot be won: the answer may have been another one.
+    let asked = VoteRequest::new(Vote::new(0, group.id() + 1), None);
+    group.vote(Envelope { to: group.id(), message: asked }).await.unwrap();
+    assert!(!group.lease.holds());
+}
+
+#[tokio::test]
+async fn nothing_is_read_before_what_is_committed_is_applied() {
+    let (_folder, group) = alone().await;
+    group.current().await.unwrap();
+    assert!(group.lease.holds());
+    let applied = group.machine().pretend_applied(Applied::default());
+    assert!(tokio::time::timeout(WHILE, group.current()).await.is_err());
+    group.machine().pretend_applied(applied);
+    group.current().await.unwrap();
+}
