@@ -171,13 +171,14 @@ async fn short_secrets_are_not_made() {
     let secret = shared::secret::ClusterSecret::read(&site.folder.join("secret")).expect("the secret");
     let (id, short) =
         ("BKSHORT".parse().expect("an id"), "fifteen-chars-x".parse::<shared::access::AccessSecret>());
-    let message = shared::wire::access::PutAccessKey {
+    let change = shared::wire::access::PutAccessKey {
         secret: short.expect("a secret").seal(&secret, &id),
         id,
         permission: shared::access::Permission::Read,
         scope: None,
         note: String::new(),
     };
+    let message = shared::wire::access::Change { sequence: 0, change };
     let peers = shared::http::client::PeerClient::new(secret, shared::clock::Clock::System);
     let put =
         peers.call::<_, serde_json::Value>(site.server.url(), shared::wire::routes::KEYS_PUT, &message).await;
