@@ -14,8 +14,9 @@ const HEADS: usize = 4;
 
 /// Begins a PUT of so many bytes by way of the master, and sends one of them.
 fn begun(cluster: &Cluster, key: &str, length: usize) -> Raw {
-    let mut raw = Raw::connect(cluster.master.address());
-    raw.send(format!("PUT /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"));
+    let host = cluster.master.address();
+    let mut raw = Raw::connect(host);
+    raw.send(format!("PUT /{key} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"));
     raw.send([7]);
     raw
 }
