@@ -29,7 +29,7 @@ use self::replace::finish_replacing;
 use self::walk::Walks;
 use crate::snapshot::SnapshotError;
 use crate::tables::content::{self, Content};
-use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity, VERSION_WITHOUT_DIGEST};
+use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables, batch, reclaim};
 
 /// The tables in use.
@@ -227,10 +227,6 @@ fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     let closed = mark::take_closed(path).map_err(io)?;
     if closed != Some(applied) || content::read(&files.db).map_err(damaged)?.is_none() {
         content::prove(&files.db).map_err(damaged)?;
-    }
-    if let Some(identity) = identity.filter(|i| i.format_version == VERSION_WITHOUT_DIGEST) {
-        meta::write_identity(&files.db, &Identity { format_version: FORMAT_VERSION, ..identity })
-            .map_err(damaged)?;
     }
     mark.set(applied);
     Ok(mark)

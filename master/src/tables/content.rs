@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::meta::{self, VERSION_WITHOUT_DIGEST};
+use super::meta::{self, FORMAT_VERSION, Identity, VERSION_WITHOUT_DIGEST};
 use super::{Kind, TableError, Written, check, decode, encode, path};
 
 const CONTENT: &[u8] = b"content";
@@ -135,12 +135,17 @@ pub fn prove(tree: &sled::Tree) -> Result<(), TableError> {
     if let Some(expected) = read(tree)? {
         return found.expect(&expected);
     }
-    let older = meta::identity(tree)?.is_some_and(|i| i.format_version <= VERSION_WITHOUT_DIGEST);
-    if !(older || tree.is_empty()) {
+    let identity = meta::identity(tree)?;
+    let older = identity.filter(|i| i.format_version <= VERSION_WITHOUT_DIGEST);
+    if older.is_none() && !tree.is_empty() {
         return Err(TableError::Differs("the digest itself (it is missing)".into()));
     }
     let (path, value) = record(&found);
     tree.insert(path, value)?;
+    // Without a log they are of the first version until they have one.
+    if let Some(identity) = older.filter(|i| i.format_version == VERSION_WITHOUT_DIGEST) {
+        meta::write_identity(tree, &Identity { format_version: FORMAT_VERSION, ..identity })?;
+    }
     Ok(())
 }
 
@@ -170,6 +175,19 @@ mod tests {
             }
             prove(&db).unwrap();
         }
+    }
+
+    #[test]
+    fn tables_without_a_digest_get_one_if_they_are_older_than_it() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let cluster = shared::ids::ClusterId::random();
+        let versions = |db: &sled::Tree| meta::identity(db).unwrap().unwrap().format_version;
+        meta::write_identity(&db, &Identity { cluster, format_version: VERSION_WITHOUT_DIGEST }).unwrap();
+        db.remove(path(Kind::Meta, CONTENT)).unwrap();
+        prove(&db).unwrap();
+        assert_eq!((versions(&db), read(&db).unwrap()), (FORMAT_VERSION, Some(of(&db).unwrap())));
+        db.remove(path(Kind::Meta, CONTENT)).unwrap();
+        assert!(prove(&db).unwrap_err().to_string().contains("missing"));
     }
 
     #[test]
