@@ -151,10 +151,7 @@ pub async fn run(
     };
     let http_metrics = HttpMetrics::new(&metrics);
     let audit = config.audit.clone();
-    let faces = Faces::new(&config, &group, &peers, &policy, metrics);
-    if let Some(audit) = audit.clone() {
-        tokio::spawn(audit.reopen_on_hangup(shutdown.clone()));
-    }
+    let faces = Faces::new(&config, &group, &peers, &policy, metrics, &shutdown);
     let (native, by_s3) = (Arc::clone(&faces.native), Arc::clone(&faces.s3));
     let serving_s3 = s3.map(|listener| {
         serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
@@ -246,10 +243,12 @@ impl Faces {
         peers: &PeerClient,
         policy: &Arc<Policy>,
         metrics: Metrics,
+        shutdown: &Shutdown,
     ) -> Self {
         let audit = config.audit.clone();
         if let Some(audit) = &audit {
             audit.register(&metrics);
+            tokio::spawn(audit.clone().reopen_on_hangup(shutdown.clone()));
         }
         let desk = http::masters::Desk {
             group: Arc::clone(group),
