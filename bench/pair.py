@@ -11,7 +11,6 @@ back. What is printed is the median of the rounds, and the median of the ratios 
 import argparse
 import http.client
 import pathlib
-import shutil
 import statistics
 import threading
 import time
@@ -98,7 +97,6 @@ def main():
                 cluster.BINARIES = args.builds[which].resolve()
                 running = cluster.Cluster(args.data, 2)
                 try:
-                    running.settled(2)
                     for stream in [False, True]:
                         names = [f"{key}-{stream}" for key in keys]
                         for method in ["PUT", "GET"]:
@@ -106,8 +104,7 @@ def main():
                             what = f"{method} {'streamed' if stream else 'redirected'}"
                             speeds.setdefault(what, ([], []))[which].append(measured * len(keys) / took / 1e6)
                 finally:
-                    running.stop()
-                    shutil.rmtree(args.data, ignore_errors=True)
+                    running.end()
         for what, (old, new) in speeds.items():
             ratio = statistics.median(b / a for a, b in zip(old, new))
             print(f"{text:>7} {what:<14} {statistics.median(old):>9.0f} {statistics.median(new):>9.0f} {ratio:>6.2f}")
