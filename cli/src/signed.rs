@@ -72,19 +72,16 @@ impl Caller {
     }
 
     /// As `ask`, for a change of access keys or of what buckets permit: after all that are known now. Should another one come
-    /// before it, what is known is read again.
+    /// before it, nothing is changed, and who made that decision is to look again.
     pub(crate) async fn change<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         client: &Client,
         path: &str,
         change: &Q,
     ) -> Result<A, Failure> {
-        patiently(async || {
-            let known = ListAccessKeys { after: None };
-            let AccessKeysPage { sequence, .. } = self.ask_once(client, KEYS, &known).await?;
-            self.ask_once(client, path, &Change { sequence, change }).await
-        })
-        .await
+        let known = ListAccessKeys { after: None };
+        let AccessKeysPage { sequence, .. } = self.ask(client, KEYS, &known).await?;
+        self.ask(client, path, &Change { sequence, change }).await
     }
 }
 
@@ -92,7 +89,7 @@ impl Caller {
 pub(crate) fn failure(address: &str, error: CallError) -> Failure {
     match error {
         CallError::Refused { detail, status, .. } => {
-            let again = matches!(detail.code, ErrorCode::NotLeader | ErrorCode::Outdated);
+            let again = matches!(detail.code, ErrorCode::NotLeader);
             let body = serde_json::json!({ "error": detail }).to_string();
             let failure = Failure::from_answer(status, body.as_bytes(), None);
             if again { failure.retry(Retry::After(None)) } else { failure }

@@ -27,10 +27,11 @@ pub(crate) use self::files::FilesError;
 use self::mark::Mark;
 use self::replace::finish_replacing;
 use self::walk::Walks;
+use crate::raft::neighbours::Neighbours;
 use crate::snapshot::SnapshotError;
 use crate::tables::content::{self, Content};
 use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity};
-use crate::tables::{TableError, Tables, batch, reclaim};
+use crate::tables::{TableError, Tables, batch, caught, reclaim};
 
 /// The tables in use.
 const CURRENT: &str = "sled";
@@ -78,10 +79,7 @@ impl Database {
             return Err(OpenError::Unfinished(path.to_owned()));
         }
         finish_replacing(path).map_err(io(path))?;
-        let files = Files::open(&path.join(CURRENT)).map_err(|e| match e {
-            FilesError::Io(path, source) => OpenError::Io { path, source },
-            FilesError::Sled(reason) => OpenError::Unreadable { path: path.to_owned(), reason },
-        })?;
+        let files = Files::open(&path.join(CURRENT)).map_err(OpenError::of_files(path))?;
         let mark = checked(path, &files)?;
         File::open(path).and_then(|f| f.sync_all()).map_err(io(path))?;
         Ok(Self {
@@ -152,6 +150,11 @@ impl Database {
     pub fn distrust(&self) -> io::Result<()> {
         File::create(self.path.join(DISTRUSTED))?.sync_all()?;
         File::open(&self.path)?.sync_all()
+    }
+
+    /// Ends snapshots and proofs that are under way.
+    pub fn end_walks(&self) {
+        self.walks.lock().unwrap_or_else(PoisonError::into_inner).end();
     }
 
     /// Notes that all is durable and nothing is written after this: the next start need not read all records first.
@@ -226,7 +229,13 @@ fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     }
     let closed = mark::take_closed(path).map_err(io)?;
     if closed != Some(applied) || content::read(&files.db).map_err(damaged)?.is_none() {
-        content::prove(&files.db).map_err(damaged)?;
+        match caught(|| content::prove(&files.db)) {
+            // To a master that is alone it is an error for those who ask for that record, and for nobody else.
+            Err(error @ TableError::Damaged { .. }) if Neighbours::read(path).is_none() => {
+                tracing::error!(%error, "a record of the metadata is damaged");
+            }
+            proved => proved.map_err(damaged)?,
+        }
     }
     mark.set(applied);
     Ok(mark)

@@ -22,10 +22,11 @@ fn main() -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
     shared::private::keep_private();
+    let shutdown = signals()?;
     let (mut sockets, mut healed) = (None, None::<Instant>);
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let ended = runtime.block_on(serve(args.clone(), &mut sockets));
+        let ended = runtime.block_on(serve(args.clone(), &mut sockets, shutdown.clone()));
         // With it goes all that holds the tables.
         runtime.shutdown_timeout(LAST_MOMENT);
         let failed = ended.as_ref().err().and_then(|e| e.downcast_ref::<RunError>());
@@ -37,6 +38,14 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// The signals that end this process, heard as long as it lives: also between the end of a master and its next start.
+fn signals() -> std::io::Result<Shutdown> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    Ok(shutdown)
+}
+
 /// Where a master listens: kept while it starts again, so that nobody is refused meanwhile.
 struct Sockets {
     data: PathBuf,
@@ -44,10 +53,9 @@ struct Sockets {
     s3: Option<std::net::TcpListener>,
 }
 
-async fn serve(args: Args, sockets: &mut Option<Sockets>) -> anyhow::Result<()> {
+async fn serve(args: Args, sockets: &mut Option<Sockets>, shutdown: Shutdown) -> anyhow::Result<()> {
     let s3 = args.s3_listen();
     let (config, listen) = args.into_config()?;
-    let shutdown = Shutdown::on_signals()?;
     let Sockets { native, s3, .. } = match sockets {
         Some(sockets) => sockets,
         None => sockets.insert(bind(&config, listen, s3)?),

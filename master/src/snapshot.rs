@@ -69,7 +69,9 @@ impl From<crate::db::FilesError> for SnapshotError {
     fn from(e: crate::db::FilesError) -> Self {
         match e {
             crate::db::FilesError::Io(path, source) => Self::Io { path, source },
-            crate::db::FilesError::Sled(reason) => Self::Unwritable(reason),
+            crate::db::FilesError::Sled(reason) | crate::db::FilesError::Failed(reason) => {
+                Self::Unwritable(reason)
+            }
         }
     }
 }

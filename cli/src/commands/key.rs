@@ -39,7 +39,6 @@ async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Ex
         (Some(id), Some(secret)) => (id, secret),
         _ => (AccessKeyId::random(), AccessSecret::random()),
     };
-    // Asked again after an answer that was lost it is the same key, so twice is the same as once.
     let message = PutAccessKey {
         secret: secret.seal(caller.secret(), &id),
         id,

@@ -14,6 +14,9 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 /// Of the Fetch standard: how the site of the page is related to the one that is asked.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// And what the answer is for.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
 /// The hosts under which an open master may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hosts {
@@ -84,13 +87,19 @@ fn is_loopback(name: &str) -> bool {
     }
 }
 
-/// Whether a request changes something, and a browser says that a page of another site has made it.
+/// Whether a browser says that a page of another site has made a request which changes something, or whose answer becomes a
+/// part of that page: a script, say, that is a value of ours. To follow a link is neither.
 pub fn is_of_another_site(method: &Method, headers: &HeaderMap) -> bool {
-    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
-        return false;
-    }
     let of_another =
         |site: &[u8]| [&b"cross-site"[..], b"same-site"].iter().any(|other| site.eq_ignore_ascii_case(other));
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+        let part = headers
+            .get(SEC_FETCH_MODE)
+            .is_some_and(|mode| !mode.as_bytes().eq_ignore_ascii_case(b"navigate"));
+        return *method != Method::OPTIONS
+            && part
+            && headers.get_all(SEC_FETCH_SITE).iter().any(|site| of_another(site.as_bytes()));
+    }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     headers.get_all(SEC_FETCH_SITE).iter().any(|site| of_another(site.as_bytes()))
         || headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(|o| is_origin_of(o, host)))
@@ -150,6 +159,20 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn an_answer_becomes_no_part_of_a_page_of_another_site() {
+        let said = |site, mode| headers(&[("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
+        for (site, mode, refused) in [
+            ("cross-site", "no-cors", true),
+            ("same-site", "cors", true),
+            ("cross-site", "navigate", false),
+            ("same-origin", "no-cors", false),
+            ("none", "navigate", false),
+        ] {
+            assert_eq!(is_of_another_site(&Method::GET, &said(site, mode)), refused, "{site} {mode}");
+        }
     }
 
     #[test]

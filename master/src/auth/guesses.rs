@@ -93,7 +93,9 @@ impl Guesses {
     /// `peer` has shown a key that is not good.
     pub fn wrong(&self, id: &str, peer: IpAddr, wrong: Wrong) {
         self.refused.get_or_create(&Refused { reason: wrong.name() }).inc();
-        let line = self.lock().wrong(pair(id, peer), Instant::now());
+        // Ids that nobody has are one to us: who makes them up must not fill the table, or the log, with them.
+        let known = if wrong == Wrong::Secret { id } else { "" };
+        let line = self.lock().wrong(pair(known, peer), Instant::now());
         if let Some(Line { times, others }) = line {
             let (id, reason) = (shown(id, wrong == Wrong::Secret), wrong.name());
             tracing::warn!(access_key = id, %peer, reason, times, others, "an access key was refused");

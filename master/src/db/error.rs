@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::FilesError;
 use crate::tables::meta::FORMAT_VERSION;
 
 /// The metadata directory could not be opened.
@@ -35,6 +36,17 @@ pub enum OpenError {
         /// What sled said.
         reason: String,
     },
+    /// The disk says no to sled.
+    #[error(
+        "the metadata in {path} cannot be opened: {reason}. That is the disk, and not what is on it: see whether it is full or \
+         fails, then start the master again"
+    )]
+    Failed {
+        /// Where.
+        path: PathBuf,
+        /// What the disk said.
+        reason: String,
+    },
     /// A rebuild was interrupted.
     #[error(
         "the metadata in {0} is not finished: run `barge cluster rebuild {0} --volumes HOST:PORT,HOST:PORT,...` again, \
@@ -54,6 +66,16 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Of the files in the directory `path`.
+    pub(crate) fn of_files(path: &std::path::Path) -> impl Fn(FilesError) -> Self + use<> {
+        let path = path.to_owned();
+        move |e| match e {
+            FilesError::Io(path, source) => Self::Io { path, source },
+            FilesError::Sled(reason) => Self::Unreadable { path: path.clone(), reason },
+            FilesError::Failed(reason) => Self::Failed { path: path.clone(), reason },
+        }
+    }
+
     /// Whether the tables are to be made again, from other masters or from the volumes.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Unreadable { .. })

@@ -30,8 +30,20 @@ pub(super) struct Files {
 pub(crate) enum FilesError {
     /// The disk says no, at this path.
     Io(PathBuf, io::Error),
-    /// sled says no.
+    /// sled says no, and it is not the disk.
     Sled(String),
+    /// The disk says no to sled: full, or an error.
+    Failed(String),
+}
+
+impl FilesError {
+    fn of_sled(error: &sled::Error) -> Self {
+        match error {
+            // Its own errors of this kind have no number of the system.
+            sled::Error::Io(e) if e.raw_os_error().is_some() => Self::Failed(error.to_string()),
+            _ => Self::Sled(error.to_string()),
+        }
+    }
 }
 
 impl Files {
@@ -42,11 +54,14 @@ impl Files {
             move |source| FilesError::Io(at, source)
         };
         read_through(path).map_err(io(path))?;
-        let db = open_sled(path).map_err(FilesError::Sled)?;
+        let db = open_sled(path)?;
         let file_path = path.join("db");
         let file = File::options().read(true).write(true).open(&file_path).map_err(io(&file_path))?;
         let files = Self { db, file, path: path.to_owned() };
-        files.sync().map_err(|e| FilesError::Sled(e.to_string()))?;
+        files.sync().map_err(|e| match e {
+            TableError::Sled(e) => FilesError::of_sled(&e),
+            e => FilesError::Sled(e.to_string()),
+        })?;
         File::open(path).and_then(|f| f.sync_all()).map_err(io(path))?;
         Ok(files)
     }
@@ -111,7 +126,7 @@ pub(crate) fn released(folder: &Path) -> io::Result<()> {
 }
 
 /// Opens sled; it panics on some damage, which is a message like any other to us.
-pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, String> {
+pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, FilesError> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(SLED_CACHE_BYTES)
@@ -119,12 +134,14 @@ pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, String> {
         .flush_every_ms(None);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("damage that its reader does not survive")
-            .to_owned()),
+        Ok(Err(e)) => Err(FilesError::of_sled(&e)),
+        Err(panic) => Err(FilesError::Sled(
+            panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("damage that its reader does not survive")
+                .to_owned(),
+        )),
     }
 }

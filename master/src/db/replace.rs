@@ -12,7 +12,7 @@ use super::files::{self, Files};
 use super::{CURRENT, DISTRUSTED, Database};
 use crate::snapshot::{self, SnapshotError};
 use crate::tables::meta::{self, Applied};
-use crate::tables::{TableError, content};
+use crate::tables::{TableError, caught, content};
 
 /// Tables that are being written.
 const BUILDING: &str = "sled.building";
@@ -20,6 +20,8 @@ const BUILDING: &str = "sled.building";
 const STAGED: &str = "sled.staged";
 /// Tables that are complete and durable, and take the place of the current ones.
 const INCOMING: &str = "sled.incoming";
+/// Tables that were damaged, and replaced by those of another master.
+const DAMAGED: &str = "sled.damaged";
 /// Tables that were replaced.
 const OLD: &str = "sled.old";
 
@@ -90,6 +92,12 @@ impl Database {
         remove(&incoming).map_err(SnapshotError::io(&incoming))?;
         fs::rename(&building, &incoming).map_err(SnapshotError::io(&incoming))?;
         File::open(path).and_then(|f| f.sync_all()).map_err(SnapshotError::io(path))?;
+        // The damaged ones stay, for who wants to know what has happened to them; those of an earlier time go.
+        let damaged = path.join(DAMAGED);
+        remove(&damaged).map_err(SnapshotError::io(&damaged))?;
+        if current.exists() {
+            fs::rename(&current, &damaged).map_err(SnapshotError::io(&damaged))?;
+        }
         finish_replacing(path).map_err(SnapshotError::io(path))?;
         match fs::remove_file(path.join(DISTRUSTED)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(SnapshotError::io(path)(e)),
@@ -155,7 +163,7 @@ fn build(
         files.db.apply_batch(batch).map_err(TableError::from)?;
     }
     // Whoever sent it may have been damaged, and not know it yet.
-    content::prove(&files.db)?;
+    caught(|| content::prove(&files.db))?;
     finish(&files.db)?;
     files.sync()?;
     drop(files);

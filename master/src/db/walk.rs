@@ -12,9 +12,9 @@ use shared::limits::SNAPSHOT_STEP;
 
 use super::Database;
 use crate::snapshot::{self, SnapshotError, Summary};
-use crate::tables::content::{self, Content};
+use crate::tables::content::{self, Found};
 use crate::tables::meta::{self, Applied};
-use crate::tables::{TableError, Written, check};
+use crate::tables::{TableError, Written, caught};
 
 /// Walks under way: one of each kind.
 #[derive(Debug, Default)]
@@ -53,10 +53,12 @@ impl Walks {
 /// How far it is.
 #[derive(Debug, Default)]
 struct Walk {
+    /// Whose it is.
+    owner: Arc<()>,
     /// The last path that was read.
     after: Option<Vec<u8>>,
     /// The records up to there.
-    found: Content,
+    found: Found,
     writer: Option<snapshot::Writer>,
 }
 
@@ -80,7 +82,6 @@ impl Walk {
         };
         let step: Vec<_> = records.take(SNAPSHOT_STEP).collect::<Result<_, _>>().map_err(TableError::from)?;
         for (path, value) in &step {
-            check(path, value)?;
             self.found.add(path, value);
         }
         if let Some(writer) = &mut self.writer {
@@ -97,29 +98,36 @@ struct Underway<D: Deref<Target = Database>> {
     database: D,
     tree: sled::Tree,
     which: Which,
+    owner: Arc<()>,
 }
 
 impl<D: Deref<Target = Database>> Underway<D> {
     fn begin(database: D, walk: Walk, which: Which) -> Self {
         // Tables that are replaced end this: the tree must be the one that commits go to from now on.
         let mut walks = database.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = Arc::clone(&walk.owner);
         *which(&mut walks) = Some(walk);
         let tree = database.tree();
         drop(walks);
-        Self { database, tree, which }
+        Self { database, tree, which, owner }
     }
 
     /// Reads the next records. At the end: all that was read, which is what the tables hold at this moment.
     fn step(&self) -> Result<Option<(Walk, Applied)>, SnapshotError> {
+        caught(|| self.step_on())
+    }
+
+    fn step_on(&self) -> Result<Option<(Walk, Applied)>, SnapshotError> {
         let mut walks = self.database.walks.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = (self.which)(&mut walks);
-        let walk = slot.as_mut().ok_or(SnapshotError::Interrupted)?;
+        let ours = slot.as_mut().filter(|walk| Arc::ptr_eq(&walk.owner, &self.owner));
+        let walk = ours.ok_or(SnapshotError::Interrupted)?;
         if walk.step(&self.tree)? {
             return Ok(None);
         }
         // Nothing is committed as long as the lock is held: both are of one moment.
         let expected = content::read(&self.tree)?.unwrap_or_default();
-        walk.found.expect(&expected)?;
+        std::mem::take(&mut walk.found).expect(expected)?;
         let applied = meta::applied(&self.tree)?.unwrap_or_default();
         Ok(slot.take().map(|walk| (walk, applied)))
     }
@@ -128,7 +136,7 @@ impl<D: Deref<Target = Database>> Underway<D> {
 impl<D: Deref<Target = Database>> Drop for Underway<D> {
     fn drop(&mut self) {
         let mut walks = self.database.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        *(self.which)(&mut walks) = None;
+        (self.which)(&mut walks).take_if(|walk| Arc::ptr_eq(&walk.owner, &self.owner));
     }
 }
 

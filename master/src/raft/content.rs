@@ -11,6 +11,7 @@ use shared::limits::{
     CALL_TIMEOUT, CONTENT_CHECK_SHARE, CONTENT_COMPARE_EVERY, CONTENT_PLACE_ENTRIES, CONTENT_PLACES,
     CONTENT_PROVE_EVERY,
 };
+use shared::wire::master::{MasterRole, MasterSummary};
 use shared::wire::routes::TABLES_COMPARE;
 use shared::work::blocking;
 
@@ -60,6 +61,7 @@ enum Verdict {
     Wrong(String),
 }
 
+/// `others`: what the other voters hold, of so many `voters` in all.
 fn verdict(ours: &BTreeMap<u64, Content>, others: &[BTreeMap<u64, Content>], voters: usize) -> Verdict {
     let mut said = Verdict::Unknown;
     for (index, ours) in ours {
@@ -94,7 +96,9 @@ impl Group {
         let ours = self.machine().places.lock().unwrap_or_else(PoisonError::into_inner).all();
         let places: Vec<u64> = ours.keys().copied().collect();
         let mut others = Vec::new();
-        for master in self.masters().into_iter().filter(|m| m.master != self.id()) {
+        // A learner is a copy of whoever sent it a snapshot, and no witness.
+        let asked = |m: &MasterSummary| m.master != self.id() && m.role != MasterRole::Learner;
+        for master in self.masters().into_iter().filter(asked) {
             let question = Envelope { to: master.master, message: places.clone() };
             // One that is away, or of another version, is compared another time.
             let called = self.peers.call_within(&master.address, TABLES_COMPARE, &question, CALL_TIMEOUT);
@@ -157,7 +161,16 @@ impl Group {
                     self.machine().fail(error);
                     return;
                 }
-                Err(error) => tracing::info!(%error, "the metadata was not read through"),
+                // The tables were replaced: these have not been read yet.
+                Err(SnapshotError::Interrupted) => {
+                    tokio::time::sleep(CALL_TIMEOUT).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the metadata could not be read through; it is tried again");
+                    tokio::time::sleep(CONTENT_COMPARE_EVERY).await;
+                    continue;
+                }
             }
             tokio::time::sleep(CONTENT_PROVE_EVERY).await;
         }
@@ -196,6 +209,8 @@ mod tests {
             "one is no majority"
         );
         assert!(matches!(verdict(&ours, &[other.clone(), at(&[(1024, b"y")])], 3), Verdict::Differ(_)));
+        let two = [other.clone(), other.clone()];
+        assert!(matches!(verdict(&ours, &two, 4), Verdict::Differ(_)), "two of four are no majority");
         assert!(
             matches!(verdict(&ours, &[other.clone(), other], 3), Verdict::Wrong(t) if t.contains("Object"))
         );

@@ -7,19 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openraft::storage::RaftLogStorage;
 use serde::{Deserialize, Serialize};
 use shared::digest::Digest;
 use shared::http::client::{CallError, PeerClient};
 use shared::ids::ClusterId;
 use shared::limits::{CALL_TIMEOUT, RAFT_MESSAGE_BYTES_MAX, SNAPSHOT_INSTALL_TIMEOUT};
-use shared::wire::routes::{TABLES_OFFER, TABLES_PART};
+use shared::wire::master::MasterSelf;
+use shared::wire::routes::{MASTER_SELF, TABLES_OFFER, TABLES_PART};
 use shared::work::blocking;
 
+use super::TypeConfig;
 use super::error::AnswerError;
 use super::group::Group;
+use super::log::LogStore;
 use super::neighbours::Neighbours;
-use super::transfer::Offer;
-use crate::db::Database;
+use crate::db::{Database, LOG};
 use crate::snapshot::SnapshotError;
 
 /// The file that the tables come in.
@@ -28,6 +31,17 @@ const FILE: &str = "tables.snapshot";
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// And that is said no more often than this.
 const SAY_EVERY: Duration = Duration::from_secs(30);
+
+/// "These are my tables."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablesOffer {
+    /// Length of the snapshot in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of it.
+    pub digest: Digest,
+    /// The last entry of the log that it covers.
+    pub covers: u64,
+}
 
 /// "Which bytes are there from this place on?"
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +57,7 @@ impl Group {
     ///
     /// # Errors
     /// When this master is of another cluster, or its tables are damaged, too.
-    pub async fn tables_offer(&self, cluster: ClusterId) -> Result<Offer, AnswerError> {
+    pub async fn tables_offer(&self, cluster: ClusterId) -> Result<TablesOffer, AnswerError> {
         let ours = self.machine().database().identity().map_err(SnapshotError::from)?.map(|i| i.cluster);
         if ours != Some(cluster) {
             return Err(AnswerError::Stopped("this master is of another cluster".into()));
@@ -53,7 +67,8 @@ impl Group {
             bytes = prepared.summary.bytes,
             "another master asks for the metadata: its own is damaged"
         );
-        Ok(Offer { bytes: prepared.summary.bytes, digest: prepared.summary.digest })
+        let covers = prepared.applied.last.map_or(0, |l| l.index);
+        Ok(TablesOffer { bytes: prepared.summary.bytes, digest: prepared.summary.digest, covers })
     }
 
     /// Bytes of it.
@@ -78,15 +93,18 @@ enum HealError {
     Io(#[from] io::Error),
     #[error("what came from {0} is not what it offered")]
     NotWhole(String),
+    #[error("the metadata of {address} ends at entry {covers}, and the log here begins after {needed}")]
+    Behind { address: String, covers: u64, needed: u64 },
 }
 
 /// Puts the tables of another master in the place of those in `folder`. Returns when that is done: as long as no other master
 /// has whole tables, it waits.
 pub(crate) async fn heal(folder: &Path, others: &Neighbours, peers: &PeerClient) {
     let mut said: Option<Instant> = None;
+    let needed = dropped(folder).await;
     loop {
         for master in &others.masters {
-            match from(folder, others.cluster, &master.address, peers).await {
+            match from(folder, others.cluster, &master.address, needed, peers).await {
                 Ok(()) => {
                     tracing::warn!(
                         master = master.address,
@@ -109,8 +127,29 @@ pub(crate) async fn heal(folder: &Path, others: &Neighbours, peers: &PeerClient)
     }
 }
 
-async fn from(folder: &Path, cluster: ClusterId, address: &str, peers: &PeerClient) -> Result<(), HealError> {
-    let offer: Offer = call(peers, address, TABLES_OFFER, &cluster, SNAPSHOT_INSTALL_TIMEOUT).await?;
+/// Up to which entry the log beside the tables has been cut: what is before it must be in the tables.
+async fn dropped(folder: &Path) -> u64 {
+    let log = folder.join(LOG);
+    let opened = blocking(move || LogStore::<TypeConfig>::open(&log)).await;
+    // One that cannot be read is said when the group starts.
+    let Ok(mut log) = opened else { return 0 };
+    let state = log.get_log_state().await;
+    state.ok().and_then(|s| s.last_purged_log_id).map_or(0, |l| l.index)
+}
+
+async fn from(
+    folder: &Path,
+    cluster: ClusterId,
+    address: &str,
+    needed: u64,
+    peers: &PeerClient,
+) -> Result<(), HealError> {
+    // One that is being healed itself has a socket and does not answer: that is known soon.
+    let _: MasterSelf = peers.call(address, MASTER_SELF, &()).await?;
+    let offer: TablesOffer = call(peers, address, TABLES_OFFER, &cluster, SNAPSHOT_INSTALL_TIMEOUT).await?;
+    if offer.covers < needed {
+        return Err(HealError::Behind { address: address.into(), covers: offer.covers, needed });
+    }
     let path = folder.join(FILE);
     let (mut file, mut hasher, mut have) = (File::create(&path)?, blake3::Hasher::new(), 0);
     while have < offer.bytes {

@@ -4,7 +4,6 @@
 //! covers may leave the log. So a snapshot costs nothing until another master needs one: its records are the tables'.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +28,7 @@ use crate::db::Database;
 use crate::state::apply::apply;
 use crate::state::command::{Command, Outcome};
 use crate::tables::meta::{self, Applied};
-use crate::tables::{TableError, Tables, content};
+use crate::tables::{TableError, Tables, caught, content};
 
 /// Is told of each batch: commands in it, seconds it took.
 pub type Observe = Box<dyn Fn(usize, f64) + Send + Sync>;
@@ -149,6 +148,8 @@ impl Machine {
     /// Notes what failed, for whoever runs this master, and says it again for openraft.
     pub(super) fn fail(&self, error: TableError) -> TableError {
         tracing::error!(%error, "the metadata store failed; this master stops");
+        // Who reads all of it would hold the directory after this master's end.
+        self.database.end_walks();
         let said = error.to_string();
         self.failure.send_replace(Some(Arc::new(error)));
         TableError::Failed(said)
@@ -179,11 +180,6 @@ pub(super) fn snapshot_meta(covered: Applied) -> SnapshotMeta<MasterId, Peer> {
     let snapshot_id =
         covered.last.map_or_else(|| "0-0".into(), |l| format!("{}-{}", l.leader_id.term, l.index));
     SnapshotMeta { last_log_id: covered.last, last_membership: covered.members, snapshot_id }
-}
-
-/// sled panics on some errors of the disk; that is a failure like any other.
-fn caught<T>(work: impl FnOnce() -> Result<T, TableError>) -> Result<T, TableError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(TableError::Panicked))
 }
 
 fn storage(verb: ErrorVerb, error: &(impl std::error::Error + 'static)) -> StorageError {

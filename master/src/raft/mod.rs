@@ -14,9 +14,9 @@ pub mod machine;
 pub mod members;
 pub(crate) mod neighbours;
 pub mod rpc;
-mod transfer;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod upkeep;
 
 use std::fmt;

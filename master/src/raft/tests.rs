@@ -43,8 +43,7 @@ async fn what_is_meant_for_another_master_is_refused() {
     let vote = Vote::new_committed(99, other);
     let before = group.metrics().vote;
     let misdirected = |error: AnswerError| matches!(error, AnswerError::Misdirected(to) if to.0 == other);
-    let append =
-        AppendEntriesRequest { vote, prev_log_id: None, entries: vec![], leader_commit: None };
+    let append = AppendEntriesRequest { vote, prev_log_id: None, entries: vec![], leader_commit: None };
     assert!(misdirected(group.append(Envelope { to: other, message: append }).await.unwrap_err()));
     let asked = VoteRequest::new(Vote::new(99, other), None);
     assert!(misdirected(group.vote(Envelope { to: other, message: asked }).await.unwrap_err()));

@@ -69,8 +69,7 @@ fn parts(place: &[u8]) -> Result<(Key, BlobId, VolumeId), RebuildError> {
 impl Collected {
     /// An empty collection in a new folder.
     pub fn open(folder: &Path) -> Result<Self, RebuildError> {
-        let db =
-            open_sled(folder).map_err(|reason| OpenError::Unreadable { path: folder.to_owned(), reason })?;
+        let db = open_sled(folder).map_err(OpenError::of_files(folder))?;
         let tree = |name: &str| db.open_tree(name);
         Ok(Self {
             records: tree("records")?,

@@ -96,8 +96,7 @@ fn create(folder: &Path, volumes: &Volumes) -> Result<Database, RebuildError> {
     let path = folder.join("sled");
     shared::durable::create_dir_all(folder)
         .map_err(|source| RebuildError::Io { path: folder.to_owned(), source })?;
-    let unreadable = |reason| OpenError::Unreadable { path: folder.to_owned(), reason };
-    let sled = open_sled(&path).map_err(unreadable)?;
+    let sled = open_sled(&path).map_err(OpenError::of_files(folder))?;
     meta::write_identity(&sled, &Identity { cluster: volumes.cluster, format_version: FIRST_VERSION })?;
     sled.flush()?;
     drop(sled);

@@ -23,6 +23,9 @@ const RESERVED_BEGINS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
 /// ... or ends with.
 const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
+/// A change of settings is tried so often when others come before it: more than clients set up at once.
+const SETTING_TRIES: usize = 16;
+
 impl Ops {
     pub(super) async fn create(
         &self,
@@ -112,20 +115,24 @@ impl Ops {
                 format!("A setting of a bucket may have {SETTING_BYTES_MAX} bytes: use fewer rules");
             return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
         }
-        // Who may do this was decided by the tables as they are now: a change meanwhile comes first.
-        let sequence = meta::sequence(&self.master.database.tree()).map_err(from_tables)?;
         let change = Command::SetBucket { name, setting };
-        let changed = self.master.change_in_sequence(sequence, change).await;
-        match changed.map_err(|e| match e.code {
-            ErrorCode::Outdated => {
-                s3_error!(OperationAborted, "Another change of settings is in progress. Try again.")
-            }
-            _ => from_reply(e),
-        })? {
+        match self.change(change).await? {
             Outcome::Done => Ok(()),
             Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
             _ => Err(from_reply(damaged())),
         }
+    }
+
+    /// A change after all that are known. Others that come between are of other buckets, or of others who may change this one.
+    async fn change(&self, change: Command) -> S3Result<Outcome> {
+        for _ in 0..SETTING_TRIES {
+            let sequence = meta::sequence(&self.master.database.tree()).map_err(from_tables)?;
+            match self.master.change_in_sequence(sequence, change.clone()).await {
+                Err(e) if e.code == ErrorCode::Outdated => self.current().await?,
+                changed => return changed.map_err(from_reply),
+            }
+        }
+        Err(s3_error!(OperationAborted, "Too many changes of settings are in progress. Try again."))
     }
 
     pub(super) async fn bucket_tags(&self, name: &str) -> S3Result<S3Response<dto::GetBucketTaggingOutput>> {

@@ -62,15 +62,6 @@ impl Content {
         }
     }
 
-    /// Sees whether these are the records that are to be there.
-    ///
-    /// # Errors
-    /// `Differs`, with the names of the tables.
-    pub fn expect(&self, expected: &Self) -> Result<(), TableError> {
-        let differing = self.differing(expected);
-        if differing.is_empty() { Ok(()) } else { Err(TableError::Differs(differing)) }
-    }
-
     /// The tables in which the two differ, in words; empty where they do not.
     pub fn differing(&self, expected: &Self) -> String {
         let all: std::collections::BTreeSet<u8> = self.0.keys().chain(expected.0.keys()).copied().collect();
@@ -112,41 +103,86 @@ pub(super) fn record(content: &Content) -> (Vec<u8>, Vec<u8>) {
     (path(Kind::Meta, CONTENT), encode(Kind::Meta, CONTENT, content))
 }
 
-/// The digest of all records, by reading them.
+/// What is found when all records are read.
+#[derive(Debug, Default)]
+pub struct Found {
+    content: Content,
+    /// Tables with records that cannot be read, and what is wrong with the first of them: of these the digest says nothing.
+    damaged: BTreeMap<u8, TableError>,
+}
+
+impl Found {
+    /// A record is there.
+    pub fn add(&mut self, path: &[u8], value: &[u8]) {
+        if let (Some(table), Err(error)) = (path.first(), check(path, value)) {
+            self.damaged.entry(*table).or_insert(error);
+        }
+        self.content.add(path, value);
+    }
+
+    /// What a batch did.
+    pub fn follow(&mut self, change: &Written) {
+        self.content.follow(change);
+    }
+
+    /// Sees whether these are the records that are to be there.
+    ///
+    /// # Errors
+    /// `Differs`, with the names of the tables; `Damaged` when a record cannot be read and no other table differs.
+    pub fn expect(mut self, mut expected: Content) -> Result<(), TableError> {
+        for table in self.damaged.keys() {
+            self.content.0.remove(table);
+            expected.0.remove(table);
+        }
+        let differing = self.content.differing(&expected);
+        if !differing.is_empty() {
+            return Err(TableError::Differs(differing));
+        }
+        self.damaged.pop_first().map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
+
+/// What is in the tables, by reading all records.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
-pub fn of(tree: &sled::Tree) -> Result<Content, TableError> {
-    let mut content = Content::default();
+/// When sled fails.
+pub fn of(tree: &sled::Tree) -> Result<Found, TableError> {
+    let mut found = Found::default();
     for item in tree {
         let (path, value) = item?;
-        check(&path, &value)?;
-        content.add(&path, &value);
+        found.add(&path, &value);
     }
-    Ok(content)
+    Ok(found)
 }
 
 /// Reads all records and compares them with the digest. New tables and those of an older version get theirs.
 ///
 /// # Errors
-/// `Differs`; when sled fails or a record is damaged.
+/// As `Found::expect`; when sled fails.
 pub fn prove(tree: &sled::Tree) -> Result<(), TableError> {
-    let found = of(tree)?;
-    if let Some(expected) = read(tree)? {
-        return found.expect(&expected);
-    }
+    let mut found = of(tree)?;
     let identity = meta::identity(tree)?;
+    // Of an older version there may be one that was not moved by those who wrote since.
     let older = identity.filter(|i| i.format_version <= VERSION_WITHOUT_DIGEST);
+    if let Some(expected) = read(tree)?.filter(|_| older.is_none()) {
+        return found.expect(expected);
+    }
     if older.is_none() && !tree.is_empty() {
         return Err(TableError::Differs("the digest itself (it is missing)".into()));
     }
-    let (path, value) = record(&found);
-    tree.insert(path, value)?;
+    let mut batch = sled::Batch::default();
     // Without a log they are of the first version until they have one.
     if let Some(identity) = older.filter(|i| i.format_version == VERSION_WITHOUT_DIGEST) {
-        meta::write_identity(tree, &Identity { format_version: FORMAT_VERSION, ..identity })?;
+        let (path, value) = meta::identity_record(&Identity { format_version: FORMAT_VERSION, ..identity });
+        let before = tree.get(&path)?;
+        let change = Written { path, before, after: Some(value) };
+        found.follow(&change);
+        batch.insert(change.path, change.after.unwrap_or_default());
     }
-    Ok(())
+    let (path, value) = record(&found.content);
+    batch.insert(path, value);
+    tree.apply_batch(batch)?;
+    found.damaged.pop_first().map_or(Ok(()), |(_, error)| Err(error))
 }
 
 #[cfg(test)]
@@ -171,7 +207,7 @@ mod tests {
                     }
                 }
                 db.apply_batch(tables.into_batch().unwrap()).unwrap();
-                prop_assert_eq!(read(&db).unwrap(), Some(of(&db).unwrap()));
+                prop_assert_eq!(read(&db).unwrap(), Some(of(&db).unwrap().content));
             }
             prove(&db).unwrap();
         }
@@ -185,7 +221,7 @@ mod tests {
         meta::write_identity(&db, &Identity { cluster, format_version: VERSION_WITHOUT_DIGEST }).unwrap();
         db.remove(path(Kind::Meta, CONTENT)).unwrap();
         prove(&db).unwrap();
-        assert_eq!((versions(&db), read(&db).unwrap()), (FORMAT_VERSION, Some(of(&db).unwrap())));
+        assert_eq!((versions(&db), read(&db).unwrap()), (FORMAT_VERSION, Some(of(&db).unwrap().content)));
         db.remove(path(Kind::Meta, CONTENT)).unwrap();
         assert!(prove(&db).unwrap_err().to_string().contains("missing"));
     }
@@ -208,6 +244,12 @@ mod tests {
         assert!(said().contains("Object (0 records of 1)"), "{}", said());
         db.insert(b"okey", new).unwrap();
         prove(&db).unwrap();
+        db.insert(b"vrot", b"rot").unwrap();
+        assert!(matches!(prove(&db), Err(TableError::Damaged { kind: Kind::Volume, .. })));
+        db.insert(b"rx", super::super::encode(Kind::Reclaim, b"x", &1u64)).unwrap();
+        assert!(said().contains("Reclaim (1 records of 0)"), "whatever else is damaged: {}", said());
+        db.remove(b"vrot").unwrap();
+        db.remove(b"rx").unwrap();
         db.insert([200u8, 1], b"of no table").unwrap();
         assert!(said().contains("0xc8 (1 records of 0)"), "{}", said());
     }

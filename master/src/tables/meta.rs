@@ -122,6 +122,11 @@ pub fn identity(tree: &sled::Tree) -> Result<Option<Identity>, TableError> {
     read(tree, IDENTITY)
 }
 
+/// The record of the identity: path and value.
+pub(super) fn identity_record(identity: &Identity) -> (Vec<u8>, Vec<u8>) {
+    (super::path(Kind::Meta, IDENTITY), super::encode(Kind::Meta, IDENTITY, identity))
+}
+
 /// Writes the identity into a new directory.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ pub mod volume;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use serde::Serialize;
@@ -142,6 +143,14 @@ impl TableError {
             Self::Stuck | Self::Failed(_) => false,
         }
     }
+}
+
+/// sled panics on some errors of the disk, and on some damage; that is a failure like any other.
+///
+/// # Errors
+/// Those of `work`; `Panicked`.
+pub fn caught<T, E: From<TableError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(TableError::Panicked.into()))
 }
 
 const VERSION: u8 = 1;
