@@ -122,6 +122,12 @@ impl Audit {
         answer.map(|inner| Watched { inner, line: Some((Box::new(line), self.clone())) }.boxed_unsync())
     }
 
+    /// The line of a request that is being answered. Should nobody answer it, because its client goes or this server ends, it
+    /// says so with status 0, unless `answered` lines alone count.
+    pub fn begin(&self, line: Line, answered: bool) -> Underway {
+        Underway { line: Some(line), answered, audit: self.clone() }
+    }
+
     fn note(&self, line: Box<Line>) {
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.dropped.inc();
@@ -134,6 +140,29 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// An answer whose bytes are counted.
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct Underway {
+    line: Option<Line>,
+    answered: bool,
+    audit: Audit,
+}
+
+impl Underway {
+    /// It has an answer; its line, to be completed.
+    pub fn end(mut self) -> Option<Line> {
+        self.line.take()
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take().filter(|_| !self.answered) {
+            self.audit.note(Box::new(line));
+        }
+    }
+}
+
 struct Watched {
     inner: Body,
     line: Option<(Box<Line>, Audit)>,

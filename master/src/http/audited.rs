@@ -34,10 +34,12 @@ pub(super) async fn answer(
     let mut line = Line::new("native", operation, context, audit.now());
     line = line.about(bucket.as_deref(), key.as_deref());
     line.access_key = face.desk.keys().claimed(request.headers());
+    let underway = audit.begin(line, kind == Kind::Internal);
     let received = Arc::<AtomicU64>::default();
     let answering = Box::pin(face.answer(request, context));
     let answer = body::receiving(Arc::clone(&received), answering).await;
     let answer = answer.unwrap_or_else(|refusal| render(refusal, context.request_id));
+    let Some(mut line) = underway.end() else { return Ok(answer) };
     if kind == Kind::Internal && !STRANGERS.contains(&answer.status()) {
         return Ok(answer);
     }

@@ -32,11 +32,12 @@ pub(super) async fn answer(
         bucket.is_some(),
         key.is_some(),
     );
-    let mut line = Line::new("s3", operation, context, audit.now()).about(bucket, key);
+    let underway = audit.begin(Line::new("s3", operation, context, audit.now()).about(bucket, key), false);
     let received = Arc::<AtomicU64>::default();
     let answering = Box::pin(super::answer(inside, request, about));
     let answer = body::receiving(Arc::clone(&received), answering).await;
     let answer = answer.unwrap_or_else(|refusal| render(refusal, context.request_id));
+    let Some(mut line) = underway.end() else { return Ok(answer) };
     // A form has said it by now.
     line.access_key = about.claimed().map(|id| match inside {
         Some(inside) => inside.master.keys().shown(id),

@@ -58,19 +58,35 @@ pub fn is_one(head: &Parts, about: &About) -> bool {
     sends && (about.key.is_none() || completes || OF_OBJECTS.into_iter().any(asked))
 }
 
-/// Why a document was not taken. The library knows only that it cannot be read.
+/// Why a document was not taken: the library knows only that it cannot be read. And its place, for as long as this lives: what
+/// was read stays in memory until it is carried out.
 #[derive(Clone, Debug, Default)]
-pub struct Fault(Arc<Mutex<Option<S3Error>>>);
+pub struct Fault(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    error: Option<S3Error>,
+    place: Option<Held>,
+}
 
 impl Fault {
     /// The reason, once.
     pub fn take(&self) -> Option<S3Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.kept().error.take()
     }
 
     fn set(&self, error: S3Error) -> Cut {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.kept().error = Some(error);
         Cut::Document
+    }
+
+    fn keep(&self, place: Option<Held>) {
+        let mut kept = self.kept();
+        kept.place = place.or(kept.place.take());
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,6 +102,7 @@ pub fn guarded(head: &Parts, body: s3s::Body, places: &Arc<Places>, peer: IpAddr
         places: Arc::clone(places),
         peer,
         place: None,
+        kept: fault.clone(),
     };
     let told = fault.clone();
     let stream = futures_util::stream::unfold(Some(reading), move |state| {
@@ -102,7 +119,7 @@ pub fn guarded(head: &Parts, body: s3s::Body, places: &Arc<Places>, peer: IpAddr
     (sized(stream.boxed(), length), told)
 }
 
-/// A document under way. Its place goes when its last byte is there, or with it.
+/// A document under way.
 struct Reading {
     frames: BoxStream<'static, Result<Bytes, StdError>>,
     /// Its bytes, where its head says so.
@@ -113,9 +130,11 @@ struct Reading {
     places: Arc<Places>,
     peer: IpAddr,
     place: Option<Held>,
+    kept: Fault,
 }
 
 /// A place, since when, and how much had come before.
+#[derive(Debug)]
 struct Held {
     _place: Place,
     since: Instant,
@@ -157,7 +176,7 @@ impl Reading {
 
     /// All of it is there.
     fn end(&mut self) -> S3Result<()> {
-        self.place = None;
+        self.kept.keep(self.place.take());
         self.sums.take().transpose()?.map_or(Ok(()), Sums::check)
     }
 
