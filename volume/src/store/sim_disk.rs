@@ -16,6 +16,8 @@
 //!   is dropped; the next sync succeeds, and makes the length durable, which is not forgotten.
 //! - **ENOSPC** where a page would have to be found that is not there, after a prefix of the write; with
 //!   `hides_full`, `free_bytes` promises room all the same.
+//! - **A write that lies** (`Faults::lie`): one bit of what it was given arrives turned round, and it says that all
+//!   went well.
 //! - **Bit rot**: `flip` turns a bit round, on the disk and in what reads show.
 //! - **No holes**: `punch` says that it cannot. **Slowness**: a change moves the clock.
 //!

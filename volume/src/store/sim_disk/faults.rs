@@ -14,6 +14,8 @@ pub(in crate::store) struct Faults {
     pub(in crate::store) read: Option<u32>,
     pub(in crate::store) write: Option<u32>,
     pub(in crate::store) sync: Option<u32>,
+    /// After so many writes one puts other bytes on the disk than it was given, and says that it did not.
+    pub(in crate::store) lie: Option<u32>,
     /// Nothing is counted or fails for now.
     pub(in crate::store) paused: bool,
     pub(in crate::store) hides_full: bool,
@@ -29,6 +31,7 @@ pub(in crate::store) struct Fired {
     pub(in crate::store) writes: u32,
     pub(in crate::store) syncs: u32,
     pub(in crate::store) full: u32,
+    pub(in crate::store) lies: u32,
 }
 
 /// Fails if the time has come.

@@ -3,6 +3,7 @@
 //!
 //! All chance comes from one seeded generator, and everything is kept in order, so that a run can be repeated.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -270,10 +271,20 @@ impl Machine {
             Err(e) if e.kind() == io::ErrorKind::StorageFull => self.fits(inode, offset, bytes.len()),
             Err(_) => bytes.len().min(self.rng.random_range(0..=bytes.len() / SECTOR) * SECTOR),
         };
+        let mut arrived = Cow::Borrowed(&bytes[..written]);
+        if self.lies() && written > 0 {
+            let bit = self.rng.random_range(0..written * 8);
+            arrived.to_mut()[bit / 8] ^= 1 << (bit % 8);
+        }
         let file = self.inode(inode);
-        let change = file.volatile.write(&bytes[..written], offset);
+        let change = file.volatile.write(&arrived, offset);
         file.pending.push(change);
         failed
+    }
+
+    /// Whether it is time for a write to lie.
+    fn lies(&mut self) -> bool {
+        due(&mut self.faults.lie, self.faults.paused, &mut self.fired.lies).is_err()
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it is one of the changes of files, which can fail")]

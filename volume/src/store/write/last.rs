@@ -251,3 +251,6 @@ fn sync(store: &Inner, segment: &Segment) -> Result<(), WriteError> {
         WriteError::Io(e)
     })
 }
+
+#[cfg(test)]
+mod tests;
