@@ -10,5 +10,7 @@ mod site;
 mod copies;
 #[path = "arrival/deletes.rs"]
 mod deletes;
+#[path = "arrival/notes.rs"]
+mod notes;
 #[path = "arrival/questions.rs"]
 mod questions;

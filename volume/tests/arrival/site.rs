@@ -304,6 +304,19 @@ impl Site {
 
     /// Stores a value on one volume, of which the master knows nothing.
     pub async fn put(&self, volume: &Volume, blob: BlobId, value: &Bytes) {
+        self.put_saying(volume, blob, value, false, &[]).await;
+    }
+
+    /// The same, as the first volume of a chain hands it on, with more headers. `notes`: the ticket permits what only servers
+    /// say.
+    pub async fn put_saying(
+        &self,
+        volume: &Volume,
+        blob: BlobId,
+        value: &Bytes,
+        notes: bool,
+        headers: &[(&str, &str)],
+    ) {
         let ticket = Ticket {
             cluster: self.cluster,
             blob,
@@ -318,15 +331,15 @@ impl Site {
                 condition: shared::condition::WriteCondition::None,
                 wanted: 1,
                 min_replicas: 1,
-                notes: false,
+                notes,
             }),
         };
         let sealed = ticket.seal(&secret(), &key());
         let request = Request::put(format!("{}{}?{TICKET}={sealed}", volume.address, key().to_path()))
             .header(CHAIN_HEADER, "1")
-            .header(CONTENT_LENGTH, value.len())
-            .body(body::full(value.clone()))
-            .unwrap();
+            .header(CONTENT_LENGTH, value.len());
+        let request = headers.iter().fold(request, |request, (name, said)| request.header(*name, *said));
+        let request = request.body(body::full(value.clone())).unwrap();
         let answer = self.peers.http().send_within(request, PATIENCE).await.unwrap();
         assert_eq!(answer.status(), StatusCode::CREATED);
     }
