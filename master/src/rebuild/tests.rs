@@ -21,6 +21,7 @@ use crate::state::command::{Command, Commit};
 use crate::tables::object::Object;
 use crate::tables::{Kind, Tables, meta, reclaim, replica, scan, tombstone};
 
+mod asked;
 mod restored;
 
 const VOLUMES: u8 = 3;
