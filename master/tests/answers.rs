@@ -1,0 +1,11 @@
+//! What becomes of copies, by what volumes say: a real master, and volumes that answer what they are told to.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
+
+#[path = "answers/site.rs"]
+mod site;
+
+#[path = "answers/carrying.rs"]
+mod carrying;
+#[path = "answers/orphans.rs"]
+mod orphans;

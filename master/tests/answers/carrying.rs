@@ -1,0 +1,29 @@
+//! A copy that is one too many goes only when those that stay were asked, and say that they hold theirs.
+
+use shared::clock::Clock;
+
+use crate::site::{Asked, Says, Site, blob};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {
+    let mut site = Site::new(2, |_| {}).await;
+    let (from, other, to) = (site.volume(&[]).await, site.volume(&[]).await, site.volume(&[]).await);
+    let blob = blob(Clock::System.now(), 1);
+    // The one that took a copy in has lost it; then its disk gives it back, and it is bad; then it is healed.
+    to.will_say(&[Says::NotHere, Says::Bad]);
+    site.commit(blob, &[&from, &other]).await;
+    site.drain(&from).await;
+    let (mut copies, mut looks, mut others) = (0, Vec::new(), 0);
+    let deleted = loop {
+        match site.next().await {
+            (id, Asked::Copy) if id == to.id => copies += 1,
+            (id, Asked::Look(said)) if id == to.id => looks.push(said),
+            (id, Asked::Look(_)) if id == other.id => others += 1,
+            (id, Asked::Delete(blobs)) if id == from.id && !blobs.is_empty() => break blobs,
+            _ => {}
+        }
+    };
+    assert_eq!((copies, deleted), (1, vec![blob]));
+    assert_eq!(looks, [Says::NotHere, Says::Bad, Says::Good], "what it said before the other copy went");
+    assert!(others > 0, "the one that had it all the time is asked, too");
+}

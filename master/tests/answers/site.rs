@@ -1,0 +1,320 @@
+//! A real master, and volumes that hold what they are told to hold and answer what they are told to answer. What they were
+//! asked is told in the order in which it came.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use master::config::{Config, Replication};
+use shared::clock::{Clock, Timestamp};
+use shared::condition::WriteCondition;
+use shared::digest::Digest;
+use shared::http::body::{self, Body};
+use shared::http::client::PeerClient;
+use shared::http::serve::{Context, Service, run};
+use shared::http::signed::{Calls, read_signed};
+use shared::ids::{BlobId, ClusterId, VolumeId};
+use shared::inventory::digests;
+use shared::key::Key;
+use shared::secret::ClusterSecret;
+use shared::telemetry::{HttpMetrics, Metrics};
+use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
+use shared::wire::cluster::{DutyStatus, DutyWish, SetDuty};
+use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse, HeartbeatResponse};
+use shared::wire::replicas::{
+    BlobPlace, CopyRequest, CopyResponse, DigestsRequest, DigestsResponse, LookRequest, LookResponse,
+};
+use shared::wire::routes::{COMMIT, COPY, DELETE, DIGESTS, DUTY, HEARTBEAT, INVENTORY, LOOK};
+use shared::wire::volume::{
+    DeleteRequest, DeleteResponse, InventoryEntry, InventoryPage, InventoryRequest, VolumeReport,
+};
+use shared::work::{Shutdown, ShutdownTrigger};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a volume says that it lives.
+const BEAT: Duration = Duration::from_millis(200);
+/// Every value is as long.
+pub const LENGTH: u64 = 5;
+const ROOM: u64 = 1 << 40;
+
+fn secret() -> ClusterSecret {
+    ClusterSecret::from_bytes(b"the secret of this test")
+}
+
+fn digest() -> Digest {
+    Digest::of(b"12345")
+}
+
+pub fn blob(created: Timestamp, n: u8) -> BlobId {
+    BlobId::next(None, created, [n; 10])
+}
+
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// What a volume says when it is asked for a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    Good,
+    Bad,
+    NotHere,
+}
+
+/// What a volume was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// For digests.
+    Digests,
+    /// What it holds.
+    List,
+    /// Whether it holds a blob, and this it said.
+    Look(Says),
+    /// To take in a copy.
+    Copy,
+    /// To delete these.
+    Delete(Vec<BlobId>),
+}
+
+#[derive(Debug)]
+struct State {
+    holds: BTreeMap<BlobId, InventoryEntry>,
+    /// What it says to the next looks; after these, that all is good.
+    says: VecDeque<Says>,
+}
+
+/// A volume.
+pub struct Volume {
+    pub id: VolumeId,
+    pub address: String,
+    cluster: OnceLock<ClusterId>,
+    calls: Arc<Calls>,
+    state: Mutex<State>,
+    asked: UnboundedSender<(VolumeId, Asked)>,
+}
+
+impl Service for Volume {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> Result<Response<Body>, ErrorReply> {
+        self.calls.serve(request, context, |request| self.answer(request)).await
+    }
+}
+
+impl Volume {
+    fn heard(&self, asked: Asked) {
+        // A test that has ended does not listen.
+        let _ = self.asked.send((self.id, asked));
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+        match request.uri().path() {
+            DIGESTS => {
+                let DigestsRequest { from, until, bounds, .. } = read_signed(request).await?;
+                self.heard(Asked::Digests);
+                let all: Vec<_> = self.state.lock().unwrap().holds.keys().copied().collect();
+                let inside = |b: &BlobId| from.is_none_or(|f| *b >= f) && until.is_none_or(|u| *b < u);
+                let ranges = digests(all.into_iter().filter(inside), &bounds);
+                Ok(body::json(StatusCode::OK, &DigestsResponse { ranges }))
+            }
+            INVENTORY => {
+                let InventoryRequest { after, until, limit, .. } = read_signed(request).await?;
+                self.heard(Asked::List);
+                let all: Vec<_> = self.state.lock().unwrap().holds.values().copied().collect();
+                let inside =
+                    |e: &InventoryEntry| after.is_none_or(|a| e.blob > a) && until.is_none_or(|u| e.blob < u);
+                let entries = all.into_iter().filter(inside).take(limit).collect();
+                Ok(body::json(StatusCode::OK, &InventoryPage { entries }))
+            }
+            LOOK => {
+                let LookRequest { blobs, .. } = read_signed(request).await?;
+                let places = blobs.iter().map(|_| self.look()).collect();
+                Ok(body::json(StatusCode::OK, &LookResponse { places }))
+            }
+            COPY => {
+                let CopyRequest { blob, .. } = read_signed(request).await?;
+                self.heard(Asked::Copy);
+                self.hold(blob, 0);
+                Ok(body::json(StatusCode::OK, &CopyResponse { receipt: self.receipt(blob) }))
+            }
+            DELETE => {
+                let DeleteRequest { blobs, .. } = read_signed(request).await?;
+                let mut state = self.state.lock().unwrap();
+                let found = blobs.iter().filter(|blob| state.holds.remove(blob).is_some()).count();
+                drop(state);
+                self.heard(Asked::Delete(blobs));
+                Ok(body::json(StatusCode::OK, &DeleteResponse { found, bytes: 0 }))
+            }
+            _ => Err(ErrorReply::new(ErrorCode::NoSuchRoute, "not here", "")),
+        }
+    }
+
+    fn look(&self) -> Option<BlobPlace> {
+        let says = self.state.lock().unwrap().says.pop_front().unwrap_or(Says::Good);
+        self.heard(Asked::Look(says));
+        let verified = Clock::System.now();
+        let place = BlobPlace { segment: 0, offset: 4096, length: LENGTH, bad: says == Says::Bad, verified };
+        (says != Says::NotHere).then_some(place)
+    }
+
+    /// From now on it holds a blob of this age.
+    pub fn hold(&self, blob: BlobId, age_ms: u64) {
+        let entry = InventoryEntry { blob, length: LENGTH, age_ms };
+        self.state.lock().unwrap().holds.insert(blob, entry);
+    }
+
+    fn cluster(&self) -> ClusterId {
+        *self.cluster.get().expect("it joined")
+    }
+
+    /// What it says to the next looks.
+    pub fn will_say(&self, says: &[Says]) {
+        self.state.lock().unwrap().says.extend(says);
+    }
+
+    fn receipt(&self, blob: BlobId) -> String {
+        let (cluster, volume, issued) = (self.cluster(), self.id, Clock::System.now());
+        Receipt { cluster, volume, blob, length: LENGTH, digest: digest(), issued }.seal(&secret())
+    }
+
+    fn report(&self) -> VolumeReport {
+        VolumeReport {
+            volume: self.id,
+            cluster: self.cluster.get().copied(),
+            address: self.address.clone(),
+            public_url: self.address.clone(),
+            zone: None,
+            capacity_bytes: ROOM,
+            available_bytes: ROOM,
+            blobs: self.state.lock().unwrap().holds.len() as u64,
+            live_bytes: 0,
+            uploads: 0,
+            read_only: None,
+            damaged: Vec::new(),
+            unhealed: Vec::new(),
+            segments_refused: 0,
+            ranges_set_aside: 0,
+            format_version: 1,
+            incarnation: 1,
+        }
+    }
+}
+
+/// A master and its volumes.
+pub struct Site {
+    peers: PeerClient,
+    master: String,
+    hears: UnboundedReceiver<(VolumeId, Asked)>,
+    asked: UnboundedSender<(VolumeId, Asked)>,
+    triggers: Vec<ShutdownTrigger>,
+    _folder: TempDir,
+}
+
+impl Site {
+    /// Starts a master that wants so many copies.
+    pub async fn new(copies: usize, set: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let replication = Replication::new(copies, None).unwrap();
+        let mut config = Config::new(folder.path().join("master"), secret(), replication);
+        set(&mut config);
+        let (trigger, shutdown) = Shutdown::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let master = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(Box::pin(master::run(config, listener, None, shutdown)));
+        let peers = PeerClient::new(secret(), Clock::System);
+        let (asked, hears) = unbounded_channel();
+        Self { peers, master, hears, asked, triggers: vec![trigger], _folder: folder }
+    }
+
+    /// Starts a volume that holds blobs of these ages, and waits until the master knows of it.
+    pub async fn volume(&mut self, holds: &[(BlobId, u64)]) -> Arc<Volume> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let volume = Arc::new(Volume {
+            id: VolumeId::random(),
+            address: format!("http://{}", listener.local_addr().unwrap()),
+            cluster: OnceLock::new(),
+            calls: Calls::new(secret(), Clock::System, &Metrics::default()),
+            state: Mutex::new(State { holds: BTreeMap::new(), says: VecDeque::new() }),
+            asked: self.asked.clone(),
+        });
+        holds.iter().for_each(|(blob, age_ms)| volume.hold(*blob, *age_ms));
+        let (trigger, shutdown) = Shutdown::new();
+        let metrics = HttpMetrics::new(&Metrics::default());
+        tokio::spawn(run(listener, None, Arc::clone(&volume), metrics, shutdown.clone()));
+        self.triggers.push(trigger);
+        let (joined, joins) = oneshot::channel();
+        let beats = beat(Arc::clone(&volume), self.peers.clone(), self.master.clone(), joined);
+        tokio::spawn(async move {
+            tokio::select! { () = beats => {}, () = shutdown.wait() => {} }
+        });
+        within(joins).await.unwrap();
+        volume
+    }
+
+    /// The next thing that a volume was asked.
+    pub async fn next(&mut self) -> (VolumeId, Asked) {
+        within(self.hears.recv()).await.unwrap()
+    }
+
+    /// Makes a blob the value of a key; these volumes have it.
+    pub async fn commit(&self, blob: BlobId, volumes: &[&Volume]) {
+        let key = Key::new("bucket/key").unwrap();
+        let link = |v: &&Volume| Link { volume: v.id, address: v.address.clone() };
+        let copies = u8::try_from(volumes.len()).unwrap();
+        let ticket = Ticket {
+            cluster: volumes[0].cluster(),
+            blob,
+            expires: Clock::System.now().after(PATIENCE),
+            hops: 0,
+            master: self.master.clone(),
+            master_public: self.master.clone(),
+            operation: Operation::Write(WriteGrant {
+                chain: volumes.iter().map(link).collect(),
+                length: Some(LENGTH),
+                digest: None,
+                condition: WriteCondition::None,
+                wanted: copies,
+                min_replicas: copies,
+                notes: false,
+            }),
+        };
+        volumes.iter().for_each(|volume| volume.hold(blob, 0));
+        let request = CommitRequest {
+            ticket: ticket.seal(&secret(), &key),
+            key,
+            receipts: volumes.iter().map(|volume| volume.receipt(blob)).collect(),
+            content_type: None,
+            metadata: Vec::new(),
+        };
+        let answer: CommitResponse = self.peers.call(&self.master, COMMIT, &request).await.unwrap();
+        assert_eq!(answer.outcome, CommitOutcome::Created);
+    }
+
+    /// A volume is to give its values away.
+    pub async fn drain(&self, volume: &Volume) {
+        let wish = SetDuty { volume: volume.id.to_string(), duty: DutyWish::Drain };
+        self.peers.call::<_, DutyStatus>(&self.master, DUTY, &wish).await.unwrap();
+    }
+}
+
+/// Says again and again that a volume lives; and once, that it joined.
+async fn beat(volume: Arc<Volume>, peers: PeerClient, master: String, joined: oneshot::Sender<()>) {
+    let (mut joined, mut beats) = (Some(joined), tokio::time::interval(BEAT));
+    loop {
+        beats.tick().await;
+        let answer = peers.call::<_, HeartbeatResponse>(&master, HEARTBEAT, &volume.report()).await;
+        if let Ok(HeartbeatResponse { cluster, .. }) = answer {
+            volume.cluster.get_or_init(|| cluster);
+            joined.take().map(|joined| joined.send(()));
+        }
+    }
+}
