@@ -1,8 +1,9 @@
-//! A copy that is one too many goes only when those that stay were asked, and say that they hold theirs.
+//! A copy counts with a receipt for it and for nothing else; and one that is one too many goes only when those that stay were asked,
+//! and say that they hold theirs.
 
 use shared::clock::Clock;
 
-use crate::site::{Asked, Says, Site, blob};
+use crate::site::{Asked, LENGTH, Says, Site, blob};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {
@@ -26,4 +27,24 @@ async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {
     assert_eq!((copies, deleted), (1, vec![blob]));
     assert_eq!(looks, [Says::NotHere, Says::Bad, Says::Good], "what it said before the other copy went");
     assert!(others > 0, "the one that had it all the time is asked, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_for_something_else_is_none() {
+    let mut site = Site::new(1, |_| {}).await;
+    let (from, to) = (site.volume(&[]).await, site.volume(&[]).await);
+    let (one, another) = (blob(Clock::System.now(), 1), blob(Clock::System.now(), 2));
+    let others = [(from.id, one, LENGTH), (to.id, another, LENGTH), (to.id, one, LENGTH - 1)];
+    to.will_give_receipts_for(&others);
+    site.commit(one, &[&from]).await;
+    site.drain(&from).await;
+    let mut copies = 0;
+    loop {
+        match site.next().await {
+            (id, Asked::Copy) if id == to.id => copies += 1,
+            (id, Asked::Delete(blobs)) if id == from.id && !blobs.is_empty() => break,
+            _ => {}
+        }
+    }
+    assert_eq!(copies, others.len() + 1, "it was asked again until its receipt was good");
 }

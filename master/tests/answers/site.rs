@@ -88,6 +88,8 @@ struct State {
     holds: BTreeMap<BlobId, InventoryEntry>,
     /// What it says to the next looks; after these, that all is good.
     says: VecDeque<Says>,
+    /// What it gives a receipt for when it takes copies in; after these, for what it took in.
+    receipts: VecDeque<(VolumeId, BlobId, u64)>,
 }
 
 /// A volume.
@@ -144,7 +146,9 @@ impl Volume {
                 let CopyRequest { blob, .. } = read_signed(request).await?;
                 self.heard(Asked::Copy);
                 self.hold(blob, 0);
-                Ok(body::json(StatusCode::OK, &CopyResponse { receipt: self.receipt(blob) }))
+                let other = self.state.lock().unwrap().receipts.pop_front();
+                let receipt = other.map_or_else(|| self.receipt(blob), |other| self.receipt_for(other));
+                Ok(body::json(StatusCode::OK, &CopyResponse { receipt }))
             }
             DELETE => {
                 let DeleteRequest { blobs, .. } = read_signed(request).await?;
@@ -181,9 +185,18 @@ impl Volume {
         self.state.lock().unwrap().says.extend(says);
     }
 
+    /// What it gives receipts for when it takes in the next copies.
+    pub fn will_give_receipts_for(&self, others: &[(VolumeId, BlobId, u64)]) {
+        self.state.lock().unwrap().receipts.extend(others);
+    }
+
     fn receipt(&self, blob: BlobId) -> String {
-        let (cluster, volume, issued) = (self.cluster(), self.id, Clock::System.now());
-        Receipt { cluster, volume, blob, length: LENGTH, digest: digest(), issued }.seal(&secret())
+        self.receipt_for((self.id, blob, LENGTH))
+    }
+
+    fn receipt_for(&self, (volume, blob, length): (VolumeId, BlobId, u64)) -> String {
+        let (cluster, issued) = (self.cluster(), Clock::System.now());
+        Receipt { cluster, volume, blob, length, digest: digest(), issued }.seal(&secret())
     }
 
     fn report(&self) -> VolumeReport {
@@ -243,7 +256,11 @@ impl Site {
             address: format!("http://{}", listener.local_addr().unwrap()),
             cluster: OnceLock::new(),
             calls: Calls::new(secret(), Clock::System, &Metrics::default()),
-            state: Mutex::new(State { holds: BTreeMap::new(), says: VecDeque::new() }),
+            state: Mutex::new(State {
+                holds: BTreeMap::new(),
+                says: VecDeque::new(),
+                receipts: VecDeque::new(),
+            }),
             asked: self.asked.clone(),
         });
         holds.iter().for_each(|(blob, age_ms)| volume.hold(*blob, *age_ms));
