@@ -1,13 +1,19 @@
-//! A volume dies in the middle of a download: streamed answers go on, redirected ones show it.
+//! A volume dies in the middle of a download: streamed answers go on, redirected ones show it. The disk on which a download is to
+//! stay fails: that is said.
 
 use std::time::Duration;
 
 use reqwest::Method;
+use rustix::io::Errno;
 use shared::work::blocking;
 use tests::client::metric;
+use tests::folder::binary;
 use tests::process::Spec;
 use tests::raw::Raw;
-use tests::{Client, Cluster, eventually, say, value};
+use tests::tamper::{Action, Call, Fault, Library};
+use tests::tool::run_command;
+use tests::{Client, Cluster, Folder, eventually, say, value};
+use tokio::process::Command;
 
 use super::three;
 
@@ -114,4 +120,31 @@ async fn barge_get_resumes() {
     let (status, said) = fetching.await.unwrap();
     assert!(status.success(), "{said}");
     assert!(std::fs::read(&to).unwrap() == bytes, "other bytes");
+}
+
+/// What `barge get` has made is there after a power cut, bytes and name: it says so only when both are synced.
+#[tokio::test(flavor = "multi_thread")]
+async fn barge_get_says_when_the_bytes_or_the_name_are_not_synced() {
+    let folder = Folder::new("get-synced");
+    let Some(library) = Library::new(&folder, "barge_get_says_when").await else { return };
+    let cluster = three("get-syncs").await;
+    let bytes = value(1, 100_000);
+    assert_eq!(cluster.client().put("k", bytes.clone()).await.unwrap().status, 201);
+    let mut named = Vec::new();
+    for at in 1.. {
+        let to = folder.join(format!("fetched{at}"));
+        let tamper = library.control(&folder.join("control"));
+        tamper.arm(Fault { call: Call::Sync, at, action: Action::Fail(Errno::IO) });
+        let mut get = Command::new(binary("barge"));
+        get.args(["--url", cluster.url(), "get", "k"]).arg(&to).envs(tamper.env());
+        let ran = run_command(get, None).await;
+        if !tamper.happened() {
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert!(std::fs::read(&to).unwrap() == bytes, "other bytes");
+            break;
+        }
+        assert!(ran.code != 0 && ran.err.contains("cannot write"), "sync {at}: {}: {}", ran.code, ran.err);
+        named.push(to.exists());
+    }
+    assert_eq!(named, [false, true], "the bytes are synced before they have their name, and then the name");
 }
