@@ -24,6 +24,10 @@ fn unsynced(list: &Path, root: &Path) -> Vec<String> {
         let (what, path) = line.split_once(' ').expect("a call and a path");
         let path = Path::new(path);
         let Ok(inside) = path.strip_prefix(root) else { continue };
+        if what == "remove" {
+            // What was in a folder has gone with it.
+            open.retain(|folder, _| !folder.starts_with(path));
+        }
         if what == "sync" {
             open.remove(path);
         } else if !EXCEPT.iter().any(|(name, _)| format!("/{}", inside.display()).contains(name)) {
