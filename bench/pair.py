@@ -43,12 +43,24 @@ class Client:
         connection = self.connections.setdefault(at.netloc, http.client.HTTPConnection(at.netloc))
         return connection, at.path + (f"?{at.query}" if at.query else "")
 
+    @staticmethod
+    def wait(connection, target, body):
+        """Asks where an upload is to go. What is not sent ends the connection."""
+        connection.putrequest("PUT", target)
+        connection.putheader("Content-Length", str(len(body)))
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        answer = connection.getresponse()
+        said = answer.status, answer.getheader("location"), answer.read()
+        connection.close()
+        return said
+
     def ask(self, method, path, body, stream):
         connection, target = self.to(f"{self.url}/{path}")
         if stream:
             status, _, answer = call(connection, method, f"{target}?stream", body)
         else:
-            status, location, answer = call(connection, method, target)
+            status, location, answer = self.wait(connection, target, body) if body else call(connection, method, target)
             if status == 307:
                 connection, target = self.to(location)
                 status, _, answer = call(connection, method, target, body)
