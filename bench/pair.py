@@ -3,7 +3,7 @@
 
   bench/pair.py OLD NEW [--sizes 1MiB 16MiB] [--bytes 512MiB] [--rounds 5] [--data target/bench-data/pair]
 
-OLD and NEW are folders with the binaries `master` and `volume`. In each round each build starts anew, with two volumes and two
+OLD and NEW are folders with the binaries `master` and `volume`. In each round each build starts on empty disks, with two volumes and two
 copies, takes so many bytes in values of one size from four clients, redirected and streamed through the master, and gives them
 back. What is printed is the median of the rounds, and the median of the ratios of each round: above 1 the new one is faster.
 """

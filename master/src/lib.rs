@@ -53,6 +53,7 @@ use crate::db::Database;
 use crate::master::Master;
 use crate::metrics::MasterMetrics;
 use crate::raft::Peer;
+use crate::raft::content::{Comparing, Proving};
 pub use crate::raft::genesis::StartError;
 use crate::raft::group::Group;
 use crate::raft::neighbours::Neighbours;
@@ -63,6 +64,9 @@ use crate::tables::{TableError, volume};
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// Whether inventories are to be compared, copies made or values moved is looked at so often, besides when somebody knows.
 const CARE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Whether the tables are to be proved or compared is looked at so often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a master stopped.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +146,7 @@ pub async fn run(
         // It may be waiting for other masters.
         () = shutdown.wait() => return Ok(()),
     };
-    let checks =
-        [tokio::spawn(Arc::clone(&group).keep_proving()), tokio::spawn(Arc::clone(&group).keep_comparing())];
+    let checks = check_tables(&group, &shutdown);
     let policy = policy(&config, group.me(), &metrics);
     let probe = {
         let (http, url) = (peers.http().clone(), group.me().public_url.clone());
@@ -303,6 +306,16 @@ async fn belong(
     }
     // Whoever runs this ends with the listener, not with us.
     std::future::pending().await
+}
+
+/// Has this master look after its tables, from its start on.
+fn check_tables(group: &Arc<Group>, shutdown: &Shutdown) -> [tokio::task::JoinHandle<()>; 2] {
+    let nudge = || Arc::new(Notify::new());
+    let (proving, comparing) = (Proving::new(Arc::clone(group)), Comparing::new(Arc::clone(group)));
+    [
+        tokio::spawn(run_worker(proving, CHECK_INTERVAL, nudge(), shutdown.clone())),
+        tokio::spawn(run_worker(comparing, CHECK_INTERVAL, nudge(), shutdown.clone())),
+    ]
 }
 
 fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::JoinHandle<()>> {

@@ -14,3 +14,5 @@ mod deletes;
 mod notes;
 #[path = "arrival/questions.rs"]
 mod questions;
+#[path = "arrival/source.rs"]
+mod source;

@@ -26,7 +26,7 @@ pub enum OpenError {
     /// sled cannot read what is there.
     #[error(
         "the metadata in {path} cannot be opened: {reason}. The values on the volumes are not affected: move this \
-         directory away, start all volumes, and make it anew with `barge cluster rebuild {path} --volumes \
+         directory away, start all volumes, and rebuild it with `barge cluster rebuild {path} --volumes \
          HOST:PORT,HOST:PORT,...`. Do not start a master on an older copy of it: to that one all newer values \
          look like leftovers"
     )]

@@ -162,7 +162,7 @@ fn build(
         }
         files.db.apply_batch(batch).map_err(TableError::from)?;
     }
-    // Whoever sent it may have been damaged, and not know it yet.
+    // The master that sent it may have damaged tables, and not know it yet.
     caught(|| content::prove(&files.db))?;
     finish(&files.db)?;
     files.sync()?;

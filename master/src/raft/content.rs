@@ -13,10 +13,11 @@ use shared::limits::{
 };
 use shared::wire::master::{MasterRole, MasterSummary};
 use shared::wire::routes::TABLES_COMPARE;
-use shared::work::blocking;
+use shared::work::{Progress, Worker, blocking};
 
 use super::group::Group;
 use super::rpc::Envelope;
+use crate::db::walk::Proof;
 use crate::snapshot::SnapshotError;
 use crate::tables::TableError;
 use crate::tables::content::Content;
@@ -96,7 +97,7 @@ impl Group {
         let ours = self.machine().places.lock().unwrap_or_else(PoisonError::into_inner).all();
         let places: Vec<u64> = ours.keys().copied().collect();
         let mut others = Vec::new();
-        // A learner is a copy of whoever sent it a snapshot, and no witness.
+        // A learner has the tables of the master that sent it a snapshot: it says nothing of its own.
         let asked = |m: &MasterSummary| m.master != self.id() && m.role != MasterRole::Learner;
         for master in self.masters().into_iter().filter(asked) {
             let question = Envelope { to: master.master, message: places.clone() };
@@ -120,60 +121,97 @@ impl Group {
         }
         true
     }
+}
 
-    /// Compares the tables with those of the other masters, again and again.
-    pub async fn keep_comparing(self: Arc<Self>) {
-        loop {
-            let compared = self.is_alone() || self.compare_tables().await;
-            // Under load two masters are seldom at one place; the next common one comes soon.
-            tokio::time::sleep(if compared { CONTENT_COMPARE_EVERY } else { CALL_TIMEOUT / 4 }).await;
+/// Compares the tables with those of the other masters, every `CONTENT_COMPARE_EVERY`. Under load two masters are seldom at one
+/// place: then sooner.
+pub struct Comparing {
+    group: Arc<Group>,
+    compared: Option<Instant>,
+}
+
+impl Comparing {
+    /// Of this master.
+    pub fn new(group: Arc<Group>) -> Self {
+        Self { group, compared: None }
+    }
+}
+
+impl Worker for Comparing {
+    const NAME: &'static str = "compare tables";
+
+    async fn tick(&mut self) -> Progress {
+        let due = self.compared.is_none_or(|at| at.elapsed() >= CONTENT_COMPARE_EVERY);
+        if due && (self.group.is_alone() || self.group.compare_tables().await) {
+            self.compared = Some(Instant::now());
         }
+        Progress::Idle
+    }
+}
+
+/// Reads all tables in the background, again and again, and sees whether they hold what was written. When they do not, this
+/// master stops.
+pub struct Proving {
+    group: Arc<Group>,
+    proof: Option<Proof>,
+    due: Instant,
+}
+
+impl Proving {
+    /// Of this master, from now on.
+    pub fn new(group: Arc<Group>) -> Self {
+        Self { group, proof: None, due: Instant::now() }
     }
 
-    async fn prove_tables(&self) -> Result<(), SnapshotError> {
-        let mut proof = self.machine().database().begin_proof();
-        loop {
-            let started = Instant::now();
-            let more;
-            (proof, more) = blocking(move || {
-                let more = proof.step();
-                (proof, more)
-            })
-            .await;
-            if !more? {
-                return Ok(());
-            }
-            tokio::time::sleep(started.elapsed() * CONTENT_CHECK_SHARE).await;
+    /// Reads the next records; whether there are more.
+    async fn step(&mut self) -> Result<bool, SnapshotError> {
+        let proof = self.proof.take().unwrap_or_else(|| self.group.machine().database().begin_proof());
+        let (proof, more) = blocking(move || {
+            let more = proof.step();
+            (proof, more)
+        })
+        .await;
+        if more? {
+            self.proof = Some(proof);
+            return Ok(true);
         }
+        Ok(false)
     }
+}
 
-    /// Reads all tables in the background, again and again, and sees whether they hold what was written. When they do not,
-    /// this master stops.
-    pub async fn keep_proving(self: Arc<Self>) {
-        loop {
-            match self.prove_tables().await {
-                Ok(()) => tracing::debug!("the metadata is what was written"),
-                // A record that cannot be read is an error to those who ask for it, and to nobody else.
-                Err(SnapshotError::Tables(error @ TableError::Damaged { .. })) if self.is_alone() => {
-                    tracing::error!(%error, "a record of the metadata is damaged");
-                }
-                Err(SnapshotError::Tables(error)) if error.is_damage() => {
-                    self.machine().fail(error);
-                    return;
-                }
-                // The tables were replaced: these have not been read yet.
-                Err(SnapshotError::Interrupted) => {
-                    tokio::time::sleep(CALL_TIMEOUT).await;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the metadata could not be read through; it is tried again");
-                    tokio::time::sleep(CONTENT_COMPARE_EVERY).await;
-                    continue;
-                }
-            }
-            tokio::time::sleep(CONTENT_PROVE_EVERY).await;
+impl Worker for Proving {
+    const NAME: &'static str = "prove tables";
+
+    async fn tick(&mut self) -> Progress {
+        if self.due > Instant::now() {
+            return Progress::Idle;
         }
+        let started = Instant::now();
+        let again = match self.step().await {
+            Ok(true) => {
+                // The rest of the time belongs to others.
+                tokio::time::sleep(started.elapsed() * CONTENT_CHECK_SHARE).await;
+                return Progress::More;
+            }
+            Ok(false) => CONTENT_PROVE_EVERY,
+            // A record that cannot be read is an error to those who ask for it, and to nobody else.
+            Err(SnapshotError::Tables(error @ TableError::Damaged { .. })) if self.group.is_alone() => {
+                tracing::error!(%error, "a record of the metadata is damaged");
+                CONTENT_PROVE_EVERY
+            }
+            Err(SnapshotError::Tables(error)) if error.is_damage() => {
+                self.group.machine().fail(error);
+                CONTENT_PROVE_EVERY
+            }
+            // The tables were replaced: these have not been read yet.
+            Err(SnapshotError::Interrupted) => CALL_TIMEOUT,
+            Err(error) => {
+                tracing::warn!(%error, "the metadata could not be read through; it is tried again");
+                CONTENT_COMPARE_EVERY
+            }
+        };
+        self.due = Instant::now() + again;
+        Progress::Idle
     }
 }
 

@@ -3,7 +3,7 @@
 //! `log` keeps entries and votes, `machine` applies them to the tables, `rpc` carries them between masters,
 //! `group` is what the rest of the master sees. One master is a group of one: the same code, the same directory.
 
-mod content;
+pub(crate) mod content;
 pub mod error;
 pub(crate) mod genesis;
 pub mod group;

@@ -208,7 +208,7 @@ pub enum Command {
         /// Whether these were all.
         last: bool,
     },
-    /// A change of access keys or of what buckets permit, decided by whoever has seen all changes before it.
+    /// A change of access keys or of bucket settings, with its sequence number.
     InSequence {
         /// Changes before it.
         sequence: u64,

@@ -3,8 +3,8 @@
 //! A checksum says that a record is one that was written, not that it is the newest: tables that lost a piece of their file
 //! may hold the version before, or nothing, and look sound. So every record counts as keyed BLAKE3 of its path and value, and
 //! the digest of a table is the sum of them, modulo 2^128 (the additive multiset hash of Bellare and Micciancio, 1997). A sum
-//! does not depend on order: a batch moves it by what it replaces and what it writes, and whoever reads all records finds
-//! it again.
+//! does not depend on order: a batch moves it by what it replaces and what it writes, and reading all records gives the same
+//! sum.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

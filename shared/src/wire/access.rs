@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::access::{AccessKeyId, Permission, Scope, Sealed};
 use crate::clock::Timestamp;
 
-/// A change of access keys or of what buckets permit, by whoever has seen all changes before it. Each change has the next
-/// sequence number: one that is sent again, or overtaken on its way, changes nothing.
+/// A change of access keys or of bucket settings, with the next sequence number: one that is sent again, or comes after another
+/// one, changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change<T> {
     /// `AccessKeysPage::sequence`, as it was read before.

@@ -10,7 +10,8 @@ use shared::wire::error::ErrorCode;
 use shared::wire::replicas::CopyRequest;
 use shared::wire::routes::COPY;
 
-use crate::site::{Gate, Known, MIB, Site, Source, blob, value, within};
+use crate::site::{Gate, Known, MIB, Site, blob, value, within};
+use crate::source::Source;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_of_any_size_arrive_and_an_answer_that_was_lost_is_given_again() {

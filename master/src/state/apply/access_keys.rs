@@ -9,7 +9,7 @@ use crate::state::command::{Command, Outcome};
 use crate::tables::access_key::AccessKey;
 use crate::tables::{TableError, Tables};
 
-/// A change by whoever has seen all changes before it.
+/// Carries out a change if its sequence number is the next one.
 pub(super) fn in_sequence(
     tables: &mut Tables<'_>,
     sequence: u64,

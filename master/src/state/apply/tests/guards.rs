@@ -1,5 +1,4 @@
-//! Checks that stand behind another one: what comes to `apply` was checked before, by whoever proposed it, and may have
-//! become wrong since.
+//! Checks that `apply` repeats: a command was checked when it was proposed, and may have become wrong since.
 
 use crate::state::command::Drop;
 use crate::tables::standing::{Duty, Standing};
