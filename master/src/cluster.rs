@@ -94,7 +94,7 @@ pub enum HeardError {
         "volume {volume} is at {known} and is heard of there; another one with the same id is at {address}"
     )]
     Twin {
-        /// Which.
+        /// The id that both report.
         volume: VolumeId,
         /// Where it is.
         known: String,

@@ -59,7 +59,7 @@ impl Hosts {
     /// another site. `permitted`: a bucket's own rules let that page in.
     ///
     /// # Errors
-    /// Why not.
+    /// A host that is not ours, or a page of another site.
     pub fn admit(&self, method: &Method, headers: &HeaderMap, permitted: bool) -> Result<(), NotForPages> {
         // Browsers always say it; who speaks HTTP/1.0 without it is none.
         if let Some(host) = headers.get(HOST)

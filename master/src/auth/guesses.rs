@@ -57,7 +57,7 @@ pub struct Guesses {
 }
 
 impl Guesses {
-    /// None yet.
+    /// An empty table, with its counters registered in `metrics`.
     pub fn new(metrics: &Metrics) -> Self {
         let new = Self {
             table: Mutex::default(),

@@ -105,16 +105,16 @@ pub struct Policy {
     pub secret: ClusterSecret,
     /// While there is no key, anybody may do anything who asks for one of these hosts; where there are none, nobody may.
     pub open: Option<Hosts>,
-    /// Wrong secrets.
+    /// Slows down those who guess secrets.
     pub guesses: Guesses,
 }
 
 /// A request, as far as it says who sends it.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'r> {
-    /// Its method.
+    /// GET and HEAD change nothing.
     pub method: &'r Method,
-    /// Its headers.
+    /// Those that say who asks, and from which page.
     pub headers: &'r HeaderMap,
     /// Where it comes from.
     pub peer: IpAddr,
@@ -161,7 +161,7 @@ impl Keys {
     /// tables say, and a caller that knows the present.
     ///
     /// # Errors
-    /// Why not.
+    /// The refusal that this sender gets while the master is open.
     pub fn if_open(&self, sender: Sender<'_>, permitted: bool) -> Result<(), NotForPages> {
         let Some(hosts) = &self.policy.open else { return Ok(()) };
         hosts.admit(sender.method, sender.headers, permitted)
@@ -186,7 +186,7 @@ impl Keys {
     /// As `pace`, for the key that a native request shows.
     ///
     /// # Errors
-    /// As `pace`.
+    /// `TooBusy` when too many wait already.
     pub async fn pace_sender(&self, sender: Sender<'_>) -> Result<(), ErrorReply> {
         match header::credentials(sender.headers) {
             Some(Ok(shown)) => self.pace(&shown.id, sender.peer).await,

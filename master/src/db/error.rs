@@ -12,9 +12,9 @@ pub enum OpenError {
     /// A file or folder says no.
     #[error("the metadata directory {path}: {source}")]
     Io {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -31,7 +31,7 @@ pub enum OpenError {
          look like leftovers"
     )]
     Unreadable {
-        /// Where.
+        /// The metadata directory.
         path: PathBuf,
         /// What sled said.
         reason: String,
@@ -42,7 +42,7 @@ pub enum OpenError {
          fails, then start the master again"
     )]
     Failed {
-        /// Where.
+        /// The metadata directory.
         path: PathBuf,
         /// What the disk said.
         reason: String,
@@ -58,9 +58,9 @@ pub enum OpenError {
         "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
     )]
     OtherVersion {
-        /// Where.
+        /// The metadata directory.
         path: PathBuf,
-        /// Its version.
+        /// The format version that its identity names.
         found: u32,
     },
 }

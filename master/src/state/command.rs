@@ -212,7 +212,7 @@ pub enum Command {
     InSequence {
         /// Changes before it.
         sequence: u64,
-        /// The change.
+        /// What is carried out when it is its turn.
         change: Box<Command>,
     },
 }

@@ -187,7 +187,7 @@ pub fn sequence(tree: &sled::Tree) -> Result<u64, TableError> {
 }
 
 impl Tables<'_> {
-    /// As `sequence`.
+    /// The number that the next change has to name, with the changes of this batch.
     ///
     /// # Errors
     /// When sled fails or the record is damaged.

@@ -344,7 +344,7 @@ impl<'a> Tables<'a> {
     /// The changes as one atomic batch.
     ///
     /// # Errors
-    /// As `into_changes`.
+    /// When sled fails, or the digest is damaged.
     pub fn into_batch(self) -> Result<sled::Batch, TableError> {
         Ok(batch(self.into_changes()?.0))
     }
@@ -353,7 +353,7 @@ impl<'a> Tables<'a> {
 /// What a batch does to one record.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// Its path.
+    /// The byte of its kind, then its key.
     pub path: Vec<u8>,
     /// What is in sled.
     pub before: Option<sled::IVec>,

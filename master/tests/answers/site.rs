@@ -71,7 +71,6 @@ pub enum Says {
 /// What a volume was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// For digests.
     Digests,
     /// What it holds.
     List,
@@ -91,8 +90,6 @@ struct State {
     /// What it gives a receipt for when it takes copies in; after these, for what it took in.
     receipts: VecDeque<(VolumeId, BlobId, u64)>,
 }
-
-/// A volume.
 pub struct Volume {
     pub id: VolumeId,
     pub address: String,

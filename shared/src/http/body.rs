@@ -163,7 +163,7 @@ pub async fn receiving<F: Future>(received: Arc<AtomicU64>, answering: F) -> F::
 /// As `next`, of a request.
 ///
 /// # Errors
-/// As `next`.
+/// When the connection breaks, or nothing comes in time.
 pub async fn next_of_client(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
     let next = next(body).await;
     if let Ok(Some(bytes)) = &next {
@@ -201,7 +201,7 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadEr
 /// As `collect`, of a request.
 ///
 /// # Errors
-/// As `collect`.
+/// When the connection breaks, or the body is larger than `limit`.
 pub async fn collect_of_client(body: Incoming, limit: usize) -> Result<Vec<u8>, ReadError> {
     let bytes = collect(body, limit).await?;
     count(bytes.len());
@@ -211,7 +211,7 @@ pub async fn collect_of_client(body: Incoming, limit: usize) -> Result<Vec<u8>, 
 /// As `collect`, for the short answer of a peer: all of it within `CALL_TIMEOUT`.
 ///
 /// # Errors
-/// As `collect`.
+/// When the connection breaks, or the body is larger than `limit`.
 pub async fn collect_answer(body: Incoming) -> Result<Vec<u8>, ReadError> {
     let collected = tokio::time::timeout(CALL_TIMEOUT, collect(body, MESSAGE_BYTES_MAX)).await;
     collected.unwrap_or(Err(ReadError::Idle))

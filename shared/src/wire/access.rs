@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 pub struct Change<T> {
     /// `AccessKeysPage::sequence`, as it was read before.
     pub sequence: u64,
-    /// What changes.
+    /// The message of the route.
     pub change: T,
 }
 

@@ -37,8 +37,6 @@ enum Outcome {
     /// Both read the same.
     Same(Box<Read>),
 }
-
-/// Both readers.
 struct Readers {
     how: Vec<How>,
     settings: Settings,

@@ -19,30 +19,23 @@ pub const DOMAIN: &str = "s3.test";
 /// What an operation is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// All buckets.
     Root,
-    /// A bucket.
     Bucket,
-    /// An object.
     Object,
 }
 
 /// How an operation is asked for.
 #[derive(Debug)]
 pub struct How {
-    /// Its name.
     pub name: &'static str,
     /// By which method.
     pub method: Method,
-    /// Of what.
     pub place: Place,
     /// With which queries, and values where they count.
     pub queries: Vec<(&'static str, Option<&'static str>)>,
     /// With which headers.
     pub headers: Vec<&'static str>,
 }
-
-/// All operations.
 pub fn operations() -> Vec<How> {
     REQUESTS.lines().map(how).collect()
 }
@@ -70,9 +63,7 @@ fn how(line: &'static str) -> How {
 /// A request, as it may be changed.
 #[derive(Clone)]
 pub struct Draft {
-    /// Its method.
     pub method: Method,
-    /// Its host.
     pub host: Vec<u8>,
     /// Its path, with escapes.
     pub path: String,
@@ -80,7 +71,6 @@ pub struct Draft {
     pub query: Vec<String>,
     /// Its other headers.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Its body.
     pub body: &'static str,
 }
 

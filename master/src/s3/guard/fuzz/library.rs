@@ -18,9 +18,7 @@ use crate::s3::host::Domain;
 pub struct Read {
     /// The operation; none when it refused the request before it knew.
     pub operation: Option<String>,
-    /// The bucket.
     pub bucket: Option<String>,
-    /// The key.
     pub key: Option<String>,
     /// Whether a signature was good.
     pub proved: bool,

@@ -13,7 +13,6 @@ use super::draft::{Draft, one};
 
 /// The key, and what it is good for.
 pub const KEY: &str = "BK";
-/// Its secret.
 pub const SECRET: &str = "of-the-comparison";
 const REGION: &str = "us-east-1";
 
@@ -89,8 +88,6 @@ fn spoil(names: &mut Vec<String>, chance: &mut Chance) {
         _ => names[at] = format!("{} ", names[at]),
     }
 }
-
-/// `X-Amz-Date`.
 pub fn titled(name: &str) -> String {
     let words = name.split('-').map(|w| w[..1.min(w.len())].to_uppercase() + &w[1.min(w.len())..]);
     words.collect::<Vec<_>>().join("-")
