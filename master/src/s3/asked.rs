@@ -1,53 +1,79 @@
 //! What a request asks for, by the name of the operation in the reference of S3, from its line and headers alone: requests
-//! that are refused before the library looks have a name, too.
+//! that are refused before the library looks have a name, too. The fuzz test holds it against the library's reading.
+
+use std::sync::LazyLock;
 
 use http::{HeaderMap, Method};
 use shared::wire::routes::query_value;
 
-/// Of requests that are no operation.
+/// How each operation is asked for: name, method, what it is of, queries, headers. From the routes of the library's
+/// `ops/generated.rs`, version 0.14.1.
+const REQUESTS: &str = include_str!("operations/requests.txt");
+/// Of requests that are no operation, or could be two.
 const UNKNOWN: &str = "Unknown";
+/// Asked for by a form, which has no query or header of its own.
+const FORM: &str = "PostObject";
 
-/// Settings of a bucket, by the query that names them: to read, to write and to remove. Empty: there is no such operation.
-const SETTINGS: [(&str, [&str; 3]); 20] = [
-    ("accelerate", ["GetBucketAccelerateConfiguration", "PutBucketAccelerateConfiguration", ""]),
-    ("acl", ["GetBucketAcl", "PutBucketAcl", ""]),
-    ("cors", ["GetBucketCors", "PutBucketCors", "DeleteBucketCors"]),
-    ("encryption", ["GetBucketEncryption", "PutBucketEncryption", "DeleteBucketEncryption"]),
-    (
-        "lifecycle",
-        ["GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycle"],
-    ),
-    ("location", ["GetBucketLocation", "", ""]),
-    ("logging", ["GetBucketLogging", "PutBucketLogging", ""]),
-    ("notification", ["GetBucketNotificationConfiguration", "PutBucketNotificationConfiguration", ""]),
-    ("object-lock", ["GetObjectLockConfiguration", "PutObjectLockConfiguration", ""]),
-    (
-        "ownershipControls",
-        ["GetBucketOwnershipControls", "PutBucketOwnershipControls", "DeleteBucketOwnershipControls"],
-    ),
-    ("policy", ["GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"]),
-    ("policyStatus", ["GetBucketPolicyStatus", "", ""]),
-    ("publicAccessBlock", ["GetPublicAccessBlock", "PutPublicAccessBlock", "DeletePublicAccessBlock"]),
-    ("replication", ["GetBucketReplication", "PutBucketReplication", "DeleteBucketReplication"]),
-    ("requestPayment", ["GetBucketRequestPayment", "PutBucketRequestPayment", ""]),
-    ("tagging", ["GetBucketTagging", "PutBucketTagging", "DeleteBucketTagging"]),
-    ("versioning", ["GetBucketVersioning", "PutBucketVersioning", ""]),
-    ("website", ["GetBucketWebsite", "PutBucketWebsite", "DeleteBucketWebsite"]),
-    ("uploads", ["ListMultipartUploads", "", ""]),
-    ("versions", ["ListObjectVersions", "", ""]),
-];
+/// What an operation is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// All buckets of an account.
+    Root,
+    /// One bucket.
+    Bucket,
+    /// A key in a bucket.
+    Object,
+}
 
-/// Settings of an object, in the same way.
-const OF_OBJECTS: [(&str, [&str; 3]); 6] = [
-    ("attributes", ["GetObjectAttributes", "", ""]),
-    ("acl", ["GetObjectAcl", "PutObjectAcl", ""]),
-    ("legal-hold", ["GetObjectLegalHold", "PutObjectLegalHold", ""]),
-    ("retention", ["GetObjectRetention", "PutObjectRetention", ""]),
-    ("tagging", ["GetObjectTagging", "PutObjectTagging", "DeleteObjectTagging"]),
-    ("torrent", ["GetObjectTorrent", "", ""]),
-];
+impl Place {
+    fn of(bucket: bool, key: bool) -> Self {
+        match (bucket, key) {
+            (false, _) => Self::Root,
+            (true, false) => Self::Bucket,
+            (true, true) => Self::Object,
+        }
+    }
+}
 
-/// The operation that a request asks for, of a bucket, of a key in one, or of neither.
+/// How an operation is asked for.
+#[derive(Debug)]
+pub struct How {
+    /// Its name in the reference of S3.
+    pub name: &'static str,
+    /// By which method.
+    pub method: Method,
+    /// What it is of.
+    pub place: Place,
+    /// With which queries, and values where they count.
+    pub queries: Vec<(&'static str, Option<&'static str>)>,
+    /// With which headers.
+    pub headers: Vec<&'static str>,
+}
+
+static OPERATIONS: LazyLock<Vec<How>> = LazyLock::new(|| REQUESTS.lines().filter_map(how).collect());
+
+/// All that the library knows.
+pub fn operations() -> &'static [How] {
+    &OPERATIONS
+}
+
+fn how(line: &'static str) -> Option<How> {
+    let mut fields = line.split(' ');
+    let (name, method) = (fields.next()?, fields.next()?.parse().ok()?);
+    let place = match fields.next()? {
+        "root" => Place::Root,
+        "bucket" => Place::Bucket,
+        "object" => Place::Object,
+        _ => return None,
+    };
+    let list = |text: &'static str, by: char| text.split(by).filter(|t| *t != "-").collect::<Vec<_>>();
+    let queries = list(fields.next()?, '&').into_iter();
+    let queries = queries.map(|q| q.split_once('=').map_or((q, None), |(n, v)| (n, Some(v)))).collect();
+    Some(How { name, method, place, queries, headers: list(fields.next()?, ';') })
+}
+
+/// The operation that a request asks for, of a bucket, of a key in one, or of neither: the one with the most queries and headers
+/// that are all there.
 pub fn asked_for(
     method: &Method,
     query: Option<&str>,
@@ -55,51 +81,23 @@ pub fn asked_for(
     bucket: bool,
     key: bool,
 ) -> &'static str {
-    let has = |name: &str| query_value(query, name).is_some();
-    let copies = headers.contains_key("x-amz-copy-source");
-    let Some(verb) = [Method::GET, Method::PUT, Method::DELETE].iter().position(|m| m == method) else {
-        return match *method {
-            Method::HEAD if key => "HeadObject",
-            Method::HEAD if bucket => "HeadBucket",
-            Method::POST if key && has("uploads") => "CreateMultipartUpload",
-            Method::POST if key && has("uploadId") => "CompleteMultipartUpload",
-            Method::POST if key && has("restore") => "RestoreObject",
-            Method::POST if key && has("select") => "SelectObjectContent",
-            Method::POST if !key && bucket && has("delete") => "DeleteObjects",
-            Method::POST if !key && bucket => "PostObject",
-            Method::OPTIONS => "PreflightRequest",
-            _ => UNKNOWN,
-        };
-    };
-    let settings: &[(&str, [&str; 3])] = if key { &OF_OBJECTS } else { &SETTINGS };
-    let set = settings.iter().filter(|(name, names)| bucket && !names[verb].is_empty() && has(name));
-    if let Some((_, names)) = set.into_iter().next() {
-        return names[verb];
+    if *method == Method::OPTIONS {
+        return "PreflightRequest";
     }
-    match verb {
-        0 if key && has("uploadId") => "ListParts",
-        0 if key => "GetObject",
-        0 if bucket && query_value(query, "list-type").as_deref() == Some("2") => "ListObjectsV2",
-        0 if bucket => "ListObjects",
-        0 => "ListBuckets",
-        1 if key && has("uploadId") => {
-            if copies {
-                "UploadPartCopy"
-            } else {
-                "UploadPart"
-            }
-        }
-        1 if key => {
-            if copies {
-                "CopyObject"
-            } else {
-                "PutObject"
-            }
-        }
-        1 if bucket => "CreateBucket",
-        2 if key && has("uploadId") => "AbortMultipartUpload",
-        2 if key => "DeleteObject",
-        2 if bucket => "DeleteBucket",
+    let (place, value) = (Place::of(bucket, key), |name: &str| query_value(query, name));
+    let asks = |how: &&How| {
+        how.method == *method
+            && how.place == place
+            && how.name != FORM
+            && how.queries.iter().all(|(n, v)| value(n).is_some_and(|is| v.is_none_or(|v| is == v)))
+            && how.headers.iter().all(|h| headers.contains_key(*h))
+    };
+    let weight = |how: &&How| (how.queries.len(), how.headers.len());
+    let most = operations().iter().filter(asks).map(|how| weight(&how)).max();
+    let mut best = operations().iter().filter(asks).filter(|how| Some(weight(how)) == most);
+    match (best.next(), best.next()) {
+        (Some(how), None) => how.name,
+        (None, _) if *method == Method::POST && place == Place::Bucket => FORM,
         _ => UNKNOWN,
     }
 }
@@ -162,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn all_settings_are_operations() {
-        let all = SETTINGS.iter().chain(&OF_OBJECTS).flat_map(|(_, names)| names).filter(|n| !n.is_empty());
-        for name in all {
-            assert!(rule(name).is_some(), "{name}");
+    fn the_table_has_all_operations() {
+        assert_eq!(operations().len(), REQUESTS.lines().count(), "each line is one");
+        for how in operations() {
+            assert!(rule(how.name).is_some(), "{}", how.name);
         }
     }
 }

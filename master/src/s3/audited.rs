@@ -38,6 +38,7 @@ pub(super) async fn answer(
     let answer = body::receiving(Arc::clone(&received), answering).await;
     let answer = answer.unwrap_or_else(|refusal| render(refusal, context.request_id));
     let Some(mut line) = underway.end() else { return Ok(answer) };
+    line.operation = about.operation().unwrap_or(line.operation);
     // A form has said it by now.
     line.access_key = about.claimed().map(|id| match inside {
         Some(inside) => inside.master.keys().shown(id),

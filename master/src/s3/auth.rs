@@ -3,8 +3,8 @@
 //! The library checks signatures; what it lets through that we do not want is refused in `guard`, before it looks.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -12,7 +12,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
 use super::error::{from_reply, from_tables};
-use super::operations::{NOT_FOR_ANYBODY, Rule, rule};
+use super::operations::{NOT_FOR_ANYBODY, Rule, name, rule};
 use crate::auth::guesses::Wrong;
 use crate::auth::{Action, Caller, Keys};
 use crate::master::Master;
@@ -22,12 +22,23 @@ pub const OPEN_SECRET: &str = "bargebarge";
 
 /// Whether a request was let through: set by `Gate::check`, and by nobody else.
 #[derive(Clone, Debug, Default)]
-pub struct Admitted(Arc<AtomicBool>);
+pub struct Admitted(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    admitted: AtomicBool,
+    operation: OnceLock<&'static str>,
+}
 
 impl Admitted {
     /// Whether it was.
     pub fn is_so(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.admitted.load(Ordering::Acquire)
+    }
+
+    /// Which operation the library found, when it came so far.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation.get().copied()
     }
 }
 
@@ -55,6 +66,10 @@ impl S3Auth for Gate {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let operation = name(cx.s3_op().name());
+        if let (Some(operation), Some(seen)) = (operation, cx.extensions_mut().get::<Admitted>()) {
+            let _ = seen.0.operation.set(operation);
+        }
         // Who shows no key is judged by the present as well.
         self.0.group.current().await.map_err(|e| from_reply(e.into()))?;
         let keys = self.0.keys();
@@ -62,7 +77,7 @@ impl S3Access for Gate {
             None => keys.nobody().map_err(from_tables)?,
             Some(credentials) => self.caller(&credentials.access_key)?,
         };
-        let rule = rule(cx.s3_op().name()).unwrap_or(Rule::Nobody);
+        let rule = operation.and_then(rule).unwrap_or(Rule::Nobody);
         let (bucket, key) = match (cx.s3_path().as_object(), cx.s3_path().as_bucket()) {
             (Some((bucket, key)), _) => (Some(bucket), Some(key.to_owned())),
             (None, Some(bucket)) => (Some(bucket), None),
@@ -97,7 +112,7 @@ impl S3Access for Gate {
             return Err(denied());
         }
         if let Some(admitted) = cx.extensions_mut().get::<Admitted>() {
-            admitted.0.store(true, Ordering::Release);
+            admitted.0.admitted.store(true, Ordering::Release);
         }
         cx.extensions_mut().insert(caller);
         Ok(())

@@ -26,6 +26,7 @@ pub struct About {
     /// Who sent it.
     pub peer: IpAddr,
     claimed: OnceLock<String>,
+    operation: OnceLock<&'static str>,
     path: String,
     /// As in all logs.
     pub request_id: String,
@@ -54,6 +55,7 @@ impl About {
             key: some(key),
             peer,
             claimed: claimed(request).map(OnceLock::from).unwrap_or_default(),
+            operation: OnceLock::new(),
             range: text(RANGE).map(str::to_owned),
             attributes: !key.is_empty()
                 && *request.method() == http::Method::GET
@@ -62,6 +64,16 @@ impl About {
             path,
             request_id,
         }
+    }
+
+    /// The operation that it was carried out or refused as; none when it was refused before that was known.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.operation.get().copied()
+    }
+
+    /// It is this operation.
+    pub fn found(&self, operation: &'static str) {
+        let _ = self.operation.set(operation);
     }
 
     /// The id of the access key that it says it was signed with.

@@ -291,6 +291,9 @@ impl Inside {
         let admitted = auth::Admitted::default();
         head.extensions.insert(admitted.clone());
         let answer = self.call(&self.service, Request::from_parts(head, body)).await;
+        if let Some(operation) = admitted.operation() {
+            about.found(operation);
+        }
         if let Some(error) = fault.take() {
             return refusal(error);
         }

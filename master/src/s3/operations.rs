@@ -131,6 +131,11 @@ const RULES: [(Rule, &[&str]); 8] = [
     (Rule::Nobody, &["CreateSession", "ListDirectoryBuckets", "PostObject", "WriteGetObjectResponse"]),
 ];
 
+/// The name of an operation, as it stands in the table.
+pub fn name(operation: &str) -> Option<&'static str> {
+    RULES.iter().flat_map(|(_, names)| *names).find(|name| **name == operation).copied()
+}
+
 /// The rule of an operation; none: nobody knows it.
 pub fn rule(operation: &str) -> Option<Rule> {
     RULES.iter().find(|(_, names)| names.contains(&operation)).map(|(rule, _)| *rule)

@@ -17,9 +17,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::planted::{Mistake, plant};
 use super::*;
+use crate::s3::asked::{How, asked_for, operations};
 use crate::s3::lenient;
 use changes::{change, content_type};
-use draft::{DOMAIN, Draft, How, Place, one, operations};
+use draft::{DOMAIN, Draft, one};
 use library::{Library, Read};
 use signing::{Shown, sign};
 
@@ -38,7 +39,6 @@ enum Outcome {
     Same(Box<Read>),
 }
 struct Readers {
-    how: Vec<How>,
     settings: Settings,
     library: Library,
 }
@@ -46,11 +46,7 @@ struct Readers {
 impl Readers {
     fn new(hosted: bool) -> Self {
         let domain = hosted.then(|| DOMAIN.to_owned());
-        Self {
-            how: operations(),
-            settings: Settings { domain, ..Settings::default() },
-            library: Library::new(hosted),
-        }
+        Self { settings: Settings { domain, ..Settings::default() }, library: Library::new(hosted) }
     }
 
     /// What both make of a request; what they disagree about.
@@ -62,7 +58,13 @@ impl Readers {
             String::new(),
         );
         let Ok(kind) = sort(&self.settings, OWNER, &request, &about) else { return Ok(Outcome::Refused) };
-        let expected = self.expected(&request, &about);
+        let expected = asked_for(
+            request.method(),
+            request.uri().query(),
+            request.headers(),
+            about.bucket.is_some(),
+            about.key.is_some(),
+        );
         let (query, copied) = (request.uri().query().map(str::to_owned), source(&request));
         let shows = request.headers().contains_key(AUTHORIZATION) || has(&request, "X-Amz-Signature");
         let (mut head, body) = request.into_parts();
@@ -78,7 +80,7 @@ impl Readers {
         }
         match kind {
             Kind::Form if operation != "PostObject" => return differs("a form", &kind),
-            Kind::Other if expected != Some(operation.as_str()) => return differs("operation", &expected),
+            Kind::Other if expected != operation => return differs("operation", &expected),
             // Who shows a key is never taken for anybody.
             _ if shows != read.proved => return differs("whether a key is shown", &shows),
             _ => {}
@@ -105,28 +107,6 @@ impl Readers {
             return differs("queries of a read", &query);
         }
         Ok(Outcome::Same(Box::new(read)))
-    }
-
-    /// The operation that is asked for as the table has it; none where it could be two.
-    fn expected<B>(&self, request: &Request<B>, about: &About) -> Option<&'static str> {
-        let place = match (&about.bucket, &about.key) {
-            (None, _) => Place::Root,
-            (Some(_), None) => Place::Bucket,
-            (Some(_), Some(_)) => Place::Object,
-        };
-        let value = |name: &str| query_value(request.uri().query(), name);
-        let asks = |how: &&How| {
-            how.method == *request.method()
-                && how.place == place
-                && how.name != "PostObject"
-                && how.queries.iter().all(|(n, v)| value(n).is_some_and(|is| v.is_none_or(|v| is == v)))
-                && how.headers.iter().all(|h| request.headers().contains_key(*h))
-        };
-        let weight = |how: &&How| (how.queries.len(), how.headers.len());
-        let found: Vec<_> = self.how.iter().filter(asks).collect();
-        let most = found.iter().map(weight).max()?;
-        let mut best = found.iter().filter(|how| weight(how) == most);
-        best.next().filter(|_| best.next().is_none()).map(|how| how.name)
     }
 
     /// A request that was proved is no longer when a header of S3, or its host, is another one.
@@ -168,7 +148,7 @@ impl Readers {
 
     /// Makes the request of a seed and compares.
     async fn one(&self, seed: u64, show: bool) -> Result<Outcome, String> {
-        let draft = drafted(&self.how, seed);
+        let draft = drafted(operations(), seed);
         let Some(request) = draft.build() else { return Ok(Outcome::Refused) };
         let outcome = async {
             let outcome = self.compare(request).await?;
@@ -259,7 +239,7 @@ fn the_library_reads_what_we_read() {
 fn every_operation_is_arrived_at_or_refused() {
     let readers = readers();
     let mut refused = BTreeSet::new();
-    for (n, how) in readers[0].how.iter().enumerate() {
+    for (n, how) in operations().iter().enumerate() {
         for shown in [Shown::No, Shown::Header, Shown::Link] {
             for seed in 0..6 {
                 let mut chance = Chance::seed_from_u64(n as u64 * 100 + seed);

@@ -8,57 +8,12 @@ use http::{HeaderValue, Method, Request};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus as Chance;
 
-/// How each operation is asked for: name, method, what it is of, queries, headers. From the routes of the library's
-/// `ops/generated.rs`, version 0.14.1, and from there alone: it is what we take them to be.
-const REQUESTS: &str = include_str!("../../operations/requests.txt");
+use crate::s3::asked::{How, Place};
+
 /// A form with a file, for the boundary `BB`.
 const FORM: &str = "--BB\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--BB\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--BB--\r\n";
 /// Buckets stand in front of it.
 pub const DOMAIN: &str = "s3.test";
-
-/// What an operation is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Root,
-    Bucket,
-    Object,
-}
-
-/// How an operation is asked for.
-#[derive(Debug)]
-pub struct How {
-    pub name: &'static str,
-    /// By which method.
-    pub method: Method,
-    pub place: Place,
-    /// With which queries, and values where they count.
-    pub queries: Vec<(&'static str, Option<&'static str>)>,
-    /// With which headers.
-    pub headers: Vec<&'static str>,
-}
-pub fn operations() -> Vec<How> {
-    REQUESTS.lines().map(how).collect()
-}
-
-fn how(line: &'static str) -> How {
-    let fields: Vec<&'static str> = line.split(' ').collect();
-    let [name, method, place, queries, headers] = fields[..] else { panic!("{line}") };
-    let list = |text: &'static str, by: char| text.split(by).filter(|t| *t != "-").collect::<Vec<_>>();
-    How {
-        name,
-        method: method.parse().unwrap(),
-        place: match place {
-            "root" => Place::Root,
-            "bucket" => Place::Bucket,
-            _ => Place::Object,
-        },
-        queries: list(queries, '&')
-            .iter()
-            .map(|q| q.split_once('=').map_or((*q, None), |(n, v)| (n, Some(v))))
-            .collect(),
-        headers: list(headers, ';'),
-    }
-}
 
 /// A request, as it may be changed.
 #[derive(Clone)]
