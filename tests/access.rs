@@ -1,6 +1,8 @@
 //! Who gets in, and who does not, over the wire: pages in a browser beside an open master, clients that guess secrets, strangers who
 //! ask what a cluster is made of; and what is written down of all of them.
 
+#[path = "access/administrators.rs"]
+mod administrators;
 #[path = "access/audit.rs"]
 mod audit;
 #[path = "access/browser.rs"]

@@ -150,6 +150,11 @@ impl Failure {
         matches!(self.detail.code, Some(Unauthorized | Forbidden | NotSigned))
     }
 
+    /// The server's word for what happened, if it was one of Barge's.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        self.detail.code
+    }
+
     /// As JSON, in the form of the servers' own errors.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let d = &self.detail;

@@ -12,8 +12,12 @@ use shared::wire::error::ErrorCode;
 use shared::wire::routes::KEYS;
 
 use crate::args::SecretArgs;
-use crate::client::{Client, patiently};
+use crate::client::{Client, Patience, patiently};
 use crate::exit::{Exit, Failure, Retry};
+
+/// How often other changes may come before one. Each time somebody's is made, so that only a crowd of administrators
+/// gets here.
+const OVERTAKEN_MAX: u32 = 100;
 
 /// Signs and calls.
 pub(crate) struct Caller(PeerClient, ClusterSecret);
@@ -71,17 +75,38 @@ impl Caller {
         answer
     }
 
-    /// As `ask`, for a change of access keys or of what buckets permit: after all that are known now. Should another one come
-    /// before it, nothing is changed, and who made that decision is to look again.
+    /// As `ask`, for a change of access keys or of what buckets permit: after all that are known now.
+    ///
+    /// Should another administrator's change come first, nothing was changed, and this one goes after it. Not when an answer
+    /// was lost: this one may have been made then, and undone since, and must not be made again.
     pub(crate) async fn change<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         client: &Client,
         path: &str,
         change: &Q,
     ) -> Result<A, Failure> {
-        let known = ListAccessKeys { after: None };
-        let AccessKeysPage { sequence, .. } = self.ask(client, KEYS, &known).await?;
-        self.ask(client, path, &Change { sequence, change }).await
+        let mut overtaken = 0;
+        loop {
+            let known = ListAccessKeys { after: None };
+            let AccessKeysPage { sequence, .. } = self.ask(client, KEYS, &known).await?;
+            let message = Change { sequence, change };
+            let mut patience = Patience::default();
+            let mut lost = false;
+            let failure = loop {
+                match self.ask_once(client, path, &message).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) if failure.code() == Some(ErrorCode::Outdated) => break failure,
+                    Err(failure) => {
+                        lost |= failure.retry == Retry::Unknown;
+                        patience.wait(failure, true).await?;
+                    }
+                }
+            };
+            overtaken += 1;
+            if lost || overtaken == OVERTAKEN_MAX {
+                return Err(failure);
+            }
+        }
     }
 }
 
