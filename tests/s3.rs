@@ -45,8 +45,8 @@ macro_rules! modules {
 
 modules! {
     atomic attributes auth buckets checksums checksums_of_parts chunked conditional conditional_writes copy cors
-    delete_many headers hosts keys list_v1 list_v2 multipart multipart_lists multipart_refusals not_there objects
-    permissions post presign ranges slow_documents tagging versions
+    delete_many headers hosts keys list_v1 list_v2 multipart multipart_lists multipart_refusals not_there objects odd_names
+    permissions post presign ranges reference slow_documents tagging versions
 }
 
 /// A test of a client: its script, the packages of its Python, and the programs it cannot do without.

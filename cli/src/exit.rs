@@ -8,6 +8,8 @@ use serde_json::json;
 use shared::key::Key;
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorDetail};
 
+use crate::output::shown;
+
 /// The exit codes; the help text lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
@@ -183,8 +185,9 @@ impl fmt::Display for Failure {
         let d = &self.detail;
         f.write_str(&d.what)?;
         match (&d.key, &d.next) {
-            (Some(key), Some(next)) => write!(f, " — {key}; {next}"),
-            (Some(tail), None) | (None, Some(tail)) => write!(f, " — {tail}"),
+            (Some(key), Some(next)) => write!(f, " — {}; {next}", shown(key)),
+            (Some(key), None) => write!(f, " — {}", shown(key)),
+            (None, Some(next)) => write!(f, " — {next}"),
             (None, None) => Ok(()),
         }?;
         d.request_id.as_ref().map_or(Ok(()), |id| write!(f, " (request {id})"))

@@ -70,8 +70,16 @@ impl Output {
     }
 }
 
+/// A name as a terminal may show it: control characters, which move its cursor or worse, as escapes.
+pub(crate) fn shown(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 /// Rows in columns, the first row being the heads.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|text| shown(text)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -85,6 +93,13 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_shown_as_escapes() {
+        assert_eq!(shown("Icon\r\u{1b}[2Jä\n"), "Icon\\r\\u{1b}[2Jä\\n");
+        let rows = [vec!["a\rb".to_owned(), "c".to_owned()]];
+        assert_eq!(table(&rows), "a\\rb  c");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -86,11 +86,18 @@ impl ReadConditions {
     /// Of a request. What is malformed is ignored, except `If-Match`: a list that cannot be read names
     /// no value that we have.
     pub fn from_headers(headers: &HeaderMap) -> Self {
+        Self::from_named(headers, [&IF_MATCH, &IF_NONE_MATCH, &IF_MODIFIED_SINCE, &IF_UNMODIFIED_SINCE])
+    }
+
+    /// As `from_headers`, from headers with these names: S3 has others for the source of a copy. In the order `If-Match`,
+    /// `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`.
+    pub fn from_named(headers: &HeaderMap, names: [&HeaderName; 4]) -> Self {
+        let [matches, none_match, modified, unmodified] = names;
         Self {
-            if_match: tags(headers, &IF_MATCH).map(|t| t.unwrap_or(Tags::Some(vec![]))),
-            if_none_match: tags(headers, &IF_NONE_MATCH).and_then(Result::ok),
-            if_modified_since: date(headers, &IF_MODIFIED_SINCE),
-            if_unmodified_since: date(headers, &IF_UNMODIFIED_SINCE),
+            if_match: tags(headers, matches).map(|t| t.unwrap_or(Tags::Some(vec![]))),
+            if_none_match: tags(headers, none_match).and_then(Result::ok),
+            if_modified_since: date(headers, modified),
+            if_unmodified_since: date(headers, unmodified),
         }
     }
 
@@ -150,6 +157,24 @@ impl WriteCondition {
                 return Err(ConditionError::ByDate(shown(&name)));
             }
         }
+        // What is behind a dash counts the parts of a value that came in parts.
+        let digest = |t: &Tag| t.opaque.split('-').next().and_then(|hex| hex.parse().ok());
+        Self::decided(headers, |tags| Self::Matches(tags.filter_map(digest).collect()))
+    }
+
+    /// Of a write by S3, which looks at no dates, by the entity tags that its clients see.
+    ///
+    /// # Errors
+    /// When it cannot be followed.
+    pub fn tagged_from_headers(headers: &HeaderMap) -> Result<Self, ConditionError> {
+        Self::decided(headers, |tags| Self::Tagged(tags.map(|t| t.opaque.clone()).collect()))
+    }
+
+    /// By the tags; those that are strong may be the value's.
+    fn decided(
+        headers: &HeaderMap,
+        one_of: impl FnOnce(&mut dyn Iterator<Item = &Tag>) -> Self,
+    ) -> Result<Self, ConditionError> {
         let wanted = tags(headers, &IF_MATCH).transpose()?;
         let unwanted = tags(headers, &IF_NONE_MATCH).transpose()?;
         match (wanted, unwanted) {
@@ -157,12 +182,7 @@ impl WriteCondition {
             (None, Some(Tags::Any)) => Ok(Self::Absent),
             (None, Some(Tags::Some(_))) => Err(ConditionError::NoneMatchTags),
             (Some(Tags::Any), None) => Ok(Self::AnyPresent),
-            (Some(Tags::Some(tags)), None) => {
-                let strong = tags.iter().filter(|t| !t.weak);
-                // What is behind a dash counts the parts of a value that came in parts.
-                let digest = |t: &Tag| t.opaque.split('-').next().and_then(|hex| hex.parse().ok());
-                Ok(Self::Matches(strong.filter_map(digest).collect()))
-            }
+            (Some(Tags::Some(tags)), None) => Ok(one_of(&mut tags.iter().filter(|t| !t.weak))),
             (Some(_), Some(_)) => Err(ConditionError::Both),
         }
     }

@@ -107,7 +107,7 @@ impl ClusterSecret {
     pub fn read_or_create(path: &Path) -> Result<Self, SecretError> {
         let io = |source| SecretError::Io { path: path.to_owned(), source };
         if !path.exists() {
-            let folder = path.parent().unwrap_or(Path::new("."));
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             fs::create_dir_all(folder).map_err(io)?;
             let draft = folder.join(format!(".secret-{}", uuid::Uuid::new_v4().simple()));
             let mut file =

@@ -28,6 +28,8 @@ LIFECYCLE = (
     b"<AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
     b"</Rule></LifecycleConfiguration>"
 )
+OWNED = b"<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>"
+OLD_DATE = "Sunday, 06-Nov-94 08:49:37 GMT"
 DELETE = b"<Delete><Object><Key>in/gone</Key></Object></Delete>"
 PART = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;x&quot;</ETag></Part></CompleteMultipartUpload>"
 
@@ -107,8 +109,8 @@ OPERATIONS = {
     "GetBucketWebsite": ("GET", "", "website", {}, b"", 404, SEES),
     "GetBucketReplication": ("GET", "", "replication", {}, b"", 404, SEES),
     "GetBucketEncryption": ("GET", "", "encryption", {}, b"", 404, SEES),
-    "GetBucketOwnershipControls": ("GET", "", "ownershipControls", {}, b"", 404, SEES),
-    "GetPublicAccessBlock": ("GET", "", "publicAccessBlock", {}, b"", 404, SEES),
+    "GetBucketOwnershipControls": ("GET", "", "ownershipControls", {}, b"", 200, SEES),
+    "GetPublicAccessBlock": ("GET", "", "publicAccessBlock", {}, b"", 200, SEES),
     "GetObjectLockConfiguration": ("GET", "", "object-lock", {}, b"", 404, SEES),
     "CreateBucket": ("PUT", "", "", {}, b"", 200, WRITE_OUT),
     "DeleteBucket": ("DELETE", "", "", {}, b"", 409, WRITE_OUT),
@@ -120,7 +122,25 @@ OPERATIONS = {
     "DeleteBucketLifecycle": ("DELETE", "", "lifecycle", {}, b"", 204, ADMIN),
     "PutBucketAcl": ("PUT", "", "acl", {"x-amz-acl": "private"}, b"", 200, ADMIN),
     "PutBucketPolicy": ("PUT", "", "policy", {}, b"{}", 501, ADMIN),
-    "PutBucketVersioning": ("PUT", "", "versioning", {}, b"<VersioningConfiguration/>", 501, ADMIN),
+    "PutBucketVersioning": (
+        "PUT",
+        "",
+        "versioning",
+        {},
+        b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+        501,
+        ADMIN,
+    ),
+    "PutBucketOwnershipControls": ("PUT", "", "ownershipControls", {}, OWNED, 200, ADMIN),
+    "PutBucketLogging": ("PUT", "", "logging", {}, b"<BucketLoggingStatus/>", 200, ADMIN),
+    "GetBucketLogging": ("GET", "", "logging", {}, b"", 200, SEES),
+    "DeleteBucketPolicy": ("DELETE", "", "policy", {}, b"", 204, ADMIN),
+    "DeletePublicAccessBlock": ("DELETE", "", "publicAccessBlock", {}, b"", 204, ADMIN),
+    # What the library cannot read is asked for once more, by the same caller.
+    "GetObject, a date of old": ("GET", "in/k", "", {"if-modified-since": OLD_DATE}, b"", 200, READ_IN, ANYBODY),
+    "GetObject outside, another range": ("GET", "out", "", {"range": "lines=1-2"}, b"", 200, READ_OUT, ANYBODY),
+    "PutObject, expired": ("PUT", "in/new", "", {"expires": "0"}, b"x", 200, WRITE_IN),
+    "PutObject outside, expired": ("PUT", "new", "", {"expires": "0"}, b"x", 200, WRITE_OUT),
 }
 
 # Of the store itself.

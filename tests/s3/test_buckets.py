@@ -10,6 +10,7 @@ import pytest
 import wire
 from conftest import new_name
 from expect import absent, body, keys, refused
+from test_permissions import ask_natively
 
 VALID = ["{}-a-b", "{}.c.d", "1{}1", "{}x--y", "{:0<63}"]
 INVALID = [
@@ -211,3 +212,36 @@ def test_success_has_a_request_id(bucket):
     first, second = (wire.signed("GET", f"/{bucket}") for _ in range(2))
     assert first.status == second.status == 200
     assert first.headers["x-amz-request-id"] != second.headers["x-amz-request-id"]
+
+
+def test_a_bucket_that_native_writes_have_made_stays_after_the_first_s3_write(s3):
+    name = new_name()
+    assert ask_natively(f"{name}/first", "PUT", "", b"x", wire.ADMIN)[0] == 201
+    s3.put_object(Bucket=name, Key="k", Body=b"y")
+    assert keys(s3.list_objects_v2(Bucket=name)) == ["first", "k"]
+    for key in ("first", "k"):
+        assert ask_natively(f"{name}/{key}", "DELETE", "", b"", wire.ADMIN)[0] == 200
+    s3.put_object(Bucket=name, Key="again", Body=b"z")
+    s3.delete_object(Bucket=name, Key="again")
+    assert keys(s3.list_objects_v2(Bucket=name)) == []
+    s3.delete_bucket(Bucket=name)
+    refused(404, "NoSuchBucket", s3.put_object, Bucket=name, Key="k", Body=b"y")
+
+
+def test_a_bucket_that_native_writes_have_made_stays_after_a_delete_by_s3(s3):
+    name = new_name()
+    assert ask_natively(f"{name}/first", "PUT", "", b"x", wire.ADMIN)[0] == 201
+    s3.delete_object(Bucket=name, Key="first")
+    s3.put_object(Bucket=name, Key="k", Body=b"y")
+    s3.delete_object(Bucket=name, Key="k")
+    s3.delete_bucket(Bucket=name)
+
+
+def test_regions_of_listed_buckets(s3, bucket):
+    answer = wire.signed("GET", "/", query=[("prefix", bucket)])
+    region = answer.text("Buckets/Bucket/BucketRegion")
+    assert region == s3.head_bucket(Bucket=bucket)["BucketRegion"]
+    other = wire.signed("GET", "/", query=[("prefix", bucket), ("bucket-region", "elsewhere-1")])
+    assert other.text("Buckets/Bucket/Name") is None
+    same = wire.signed("GET", "/", query=[("prefix", bucket), ("bucket-region", region)])
+    assert same.text("Buckets/Bucket/Name") == bucket

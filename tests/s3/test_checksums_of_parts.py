@@ -3,10 +3,13 @@
 Those of objects in one piece are in `test_checksums`.
 """
 
+import base64
+import hashlib
 import os
 
 import pytest
 
+import wire
 from checksums import ALGORITHMS, all_in, checksum, composite, field
 from expect import absent, body, nothing_in, refused
 from parts import MIN, Upload
@@ -156,3 +159,41 @@ def test_without_any_the_whole_has_crc64nvme(plain, s3, bucket):
     upload.part(1, b"content")
     upload.complete()
     assert all_in(head(s3, bucket)) == {"ChecksumCRC64NVME": checksum("CRC64NVME", b"content")}
+
+
+def test_the_sum_of_the_whole_as_it_was_shown(s3, bucket):
+    """A completion may say the composite checksum, with the number of parts behind it."""
+    for said, code in [("-1", None), ("-2", (400, "BadDigest")), ("", None)]:
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
+        part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256")
+        whole = base64.b64encode(hashlib.sha256(base64.b64decode(part["ChecksumSHA256"])).digest()).decode()
+        document = (
+            f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{part['ETag']}</ETag>"
+            f"<ChecksumSHA256>{part['ChecksumSHA256']}</ChecksumSHA256></Part></CompleteMultipartUpload>"
+        ).encode()
+        answer = wire.signed(
+            "POST",
+            f"/{bucket}/k",
+            query=[("uploadId", upload)],
+            headers=[("x-amz-checksum-sha256", whole + said)],
+            body=document,
+        )
+        assert answer.verdict == (code or (200, None)), (said, answer)
+
+
+def test_the_sum_of_a_part_that_is_read(s3, bucket):
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="CRC32")["UploadId"]
+    bodies = [b"a" * (5 << 20), b"b"]
+    parts = [
+        s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=n, Body=b, ChecksumAlgorithm="CRC32")
+        for n, b in enumerate(bodies, 1)
+    ]
+    listed = [{"PartNumber": n, "ETag": p["ETag"], "ChecksumCRC32": p["ChecksumCRC32"]} for n, p in enumerate(parts, 1)]
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": listed})
+    for n, part in enumerate(parts, 1):
+        answer = s3.head_object(Bucket=bucket, Key="k", PartNumber=n, ChecksumMode="ENABLED")
+        assert answer["ChecksumCRC32"] == part["ChecksumCRC32"]
+    assert "ChecksumCRC32" not in s3.head_object(Bucket=bucket, Key="k", PartNumber=1)
+    s3.put_object(Bucket=bucket, Key="one", Body=b"x", ChecksumAlgorithm="CRC32")
+    one = s3.head_object(Bucket=bucket, Key="one", PartNumber=1, ChecksumMode="ENABLED")
+    assert one["ChecksumCRC32"] == s3.head_object(Bucket=bucket, Key="one", ChecksumMode="ENABLED")["ChecksumCRC32"]

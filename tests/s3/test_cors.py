@@ -170,3 +170,17 @@ def test_a_setting_is_bounded(s3, bucket):
     large = {"CORSRules": [{**rule, "AllowedOrigins": ["http://app.example"]}]}
     refused(400, "InvalidRequest", s3.put_bucket_cors, Bucket=bucket, CORSConfiguration=large)
     refused(404, "NoSuchCORSConfiguration", s3.get_bucket_cors, Bucket=bucket)
+
+
+def test_caches_are_told_that_answers_vary(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+
+    def vary(*headers):
+        return (wire.signed("GET", f"/{bucket}/k", headers=headers).headers["vary"] or "").lower()
+
+    assert "origin" not in vary()
+    rule = {"AllowedMethods": ["GET"], "AllowedOrigins": ["https://example.org"]}
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+    assert "origin" in vary()
+    assert "origin" in vary(("origin", "https://elsewhere.test"))
+    assert "origin" in vary(("origin", "https://example.org"))

@@ -185,3 +185,19 @@ def test_bucket_removed(s3, bucket):
 def test_bucket_refused(s3, bucket, name):
     refused(400, "InvalidTag", s3.put_bucket_tagging, Bucket=bucket, Tagging=as_set(BAD[name][0]))
     refused(404, "NoSuchTagSet", s3.get_bucket_tagging, Bucket=bucket)
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\tb"])
+def test_control_characters(s3, bucket, text):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for tag in ({"Key": text, "Value": "b"}, {"Key": "a", "Value": text}):
+        refused(400, "InvalidTag", s3.put_object_tagging, Bucket=bucket, Key="k", Tagging={"TagSet": [tag]})
+        refused(400, "InvalidTag", s3.put_bucket_tagging, Bucket=bucket, Tagging={"TagSet": [tag]})
+
+
+def test_too_many_say_of_what(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    many = [{"Key": str(n), "Value": ""} for n in range(51)]
+    of_object = refused(400, "BadRequest", s3.put_object_tagging, Bucket=bucket, Key="k", Tagging={"TagSet": many})
+    of_bucket = refused(400, "BadRequest", s3.put_bucket_tagging, Bucket=bucket, Tagging={"TagSet": many})
+    assert "Object" in of_object["Error"]["Message"] and "Bucket" in of_bucket["Error"]["Message"]

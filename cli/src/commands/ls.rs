@@ -11,7 +11,7 @@ use shared::wire::routes::LIST;
 use crate::args::LsArgs;
 use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, table};
+use crate::output::{Output, shown, table};
 
 pub(crate) async fn run(client: &Client, args: LsArgs, output: Output) -> Result<Exit, Failure> {
     let mut start = args.start.clone();
@@ -65,7 +65,7 @@ fn text(page: &ListPage, long: bool) -> String {
     if long {
         return table(&rows.into_iter().map(|(_, cells)| cells).collect::<Vec<_>>());
     }
-    rows.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("\n")
+    rows.iter().map(|(name, _)| shown(name)).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

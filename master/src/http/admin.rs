@@ -35,7 +35,7 @@ use crate::tables::{TableError, Tables, meta, object, replica, unsettled, upload
 use crate::write::proof::prove;
 
 /// This master belongs to no cluster yet.
-pub(super) fn waiting() -> Response<Body> {
+pub fn waiting() -> Response<Body> {
     let health =
         serde_json::json!({ "server": "barge-master", "ready": false, "waiting": "to join a cluster" });
     body::json(StatusCode::SERVICE_UNAVAILABLE, &health)
@@ -43,7 +43,7 @@ pub(super) fn waiting() -> Response<Body> {
 
 /// 200 when values can be written and read, 503 with the reason when not. Whoever polls it while a
 /// cluster starts is no reason for a log line, so this is an answer, not an error.
-pub(super) fn health(master: &Master) -> Response<Body> {
+pub fn health(master: &Master) -> Response<Body> {
     let (usable, needed) = (master.cluster.writable(), master.config.replication.min());
     let leader = master.group.leader().map(|(_, peer)| peer.address);
     let ready = usable >= needed && leader.is_some();

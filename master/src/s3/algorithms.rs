@@ -112,6 +112,14 @@ pub fn joined(algorithm: Algorithm, sums: &[(&[u8], u64)]) -> Option<Vec<u8>> {
     Some(whole.to_be_bytes()[8 - sum_bytes(algorithm)..].to_vec())
 }
 
+/// Adds the checksum of a part of an object to the headers of an answer; `whole` is the object's.
+pub fn show_part(part: &Checksum, whole: &Checksum, headers: &mut HeaderMap) {
+    show(part, headers);
+    if whole.composite.is_some() {
+        headers.insert("x-amz-checksum-type", HeaderValue::from_static("COMPOSITE"));
+    }
+}
+
 /// Adds a checksum to the headers of an answer.
 pub fn show(found: &Checksum, headers: &mut HeaderMap) {
     let name = ALGORITHMS.iter().find(|(a, ..)| *a == found.algorithm).map(|(_, header, _)| *header);

@@ -18,6 +18,16 @@ pub enum EtagKind {
     Blake3,
 }
 
+/// What becomes of requests for encryption by the server or for another class of storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AcceptSse {
+    /// They are refused: nothing is encrypted, and there is one class.
+    #[default]
+    Refuse,
+    /// They are taken, and nothing is done: for clients that cannot leave it out.
+    Noop,
+}
+
 /// How the S3 face is set up.
 #[derive(Clone, Debug, Args)]
 pub struct S3Args {
@@ -33,6 +43,9 @@ pub struct S3Args {
     /// What S3 entity tags are made of
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     s3_etag: EtagKind,
+    /// What becomes of requests for AES256 or for another storage class than STANDARD
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    s3_accept_sse: AcceptSse,
     /// An upload in parts that was not completed goes when it is this old
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     upload_expiry: Duration,
@@ -45,6 +58,7 @@ impl S3Args {
             region: self.s3_region.clone(),
             domain: self.s3_domain.clone(),
             blake3_etags: self.s3_etag == EtagKind::Blake3,
+            noop: self.s3_accept_sse == AcceptSse::Noop,
         };
         config.upload_expiry = self.upload_expiry;
     }

@@ -26,7 +26,8 @@ pub enum Place {
 }
 
 impl Place {
-    fn of(bucket: bool, key: bool) -> Self {
+    /// By what a request names.
+    pub fn of(bucket: bool, key: bool) -> Self {
         match (bucket, key) {
             (false, _) => Self::Root,
             (true, false) => Self::Bucket,

@@ -2,10 +2,10 @@
 
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
-use shared::limits::{LIST_LIMIT, TAGS_MAX};
+use shared::limits::LIST_LIMIT;
 
 use super::Ops;
-use super::convert::{STANDARD, checksum, etag, key_of, modified, owner, tag_set, tags_of_set};
+use super::convert::{STANDARD, Tagged, checksum, etag, key_of, modified, owner, tag_set, tags_of_set};
 use super::error::{from_propose, from_reply, from_tables, invalid};
 use crate::http::objects::damaged;
 use crate::state::command::{Command, Outcome};
@@ -112,7 +112,7 @@ impl Ops {
         set: dto::TagSet,
     ) -> S3Result<()> {
         self.version(version)?;
-        let tags = tags_of_set(set, TAGS_MAX)?;
+        let tags = tags_of_set(set, Tagged::Object)?;
         let key = key_of(bucket, key)?;
         for _ in 0..ATTEMPTS {
             let generation = self.object(bucket, &key).await?.generation;
@@ -140,21 +140,17 @@ impl Ops {
         vec![dto::Grant { grantee: Some(grantee), permission }]
     }
 
-    /// An access list that says what is so anyway may be set; others are not there.
-    pub fn refuse_acl_of(
-        &self,
-        canned: Option<&str>,
-        policy: Option<dto::AccessControlPolicy>,
-    ) -> S3Result<()> {
-        let Some(policy) = policy else {
-            return super::refuse_acl(Some(canned.unwrap_or("none")));
-        };
+    /// An access list that says what is so anyway may be set, as may one of the names that the guard lets through.
+    pub fn refuse_acl_of(&self, named: bool, policy: Option<dto::AccessControlPolicy>) -> S3Result<()> {
         let ours = |grant: &dto::Grant| {
             let full = grant.permission.as_ref().is_some_and(|p| p.as_str() == dto::Permission::FULL_CONTROL);
             let id = grant.grantee.as_ref().and_then(|g| g.id.as_ref());
             full && id == Some(&self.owner)
         };
-        let same = canned.is_none() && policy.grants.is_some_and(|g| !g.is_empty() && g.iter().all(ours));
+        let same = match policy {
+            None => named,
+            Some(policy) => !named && policy.grants.is_some_and(|g| !g.is_empty() && g.iter().all(ours)),
+        };
         super::refuse_acl((!same).then_some("other"))
     }
 }

@@ -8,10 +8,12 @@ use std::sync::{Arc, OnceLock};
 
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::dto::GetObjectInput;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
 use super::error::{from_reply, from_tables};
+use super::lenient::Proved;
 use super::operations::{NOT_FOR_ANYBODY, Rule, name, rule};
 use crate::auth::guesses::Wrong;
 use crate::auth::{Action, Caller, Keys};
@@ -73,9 +75,12 @@ impl S3Access for Gate {
         // Who shows no key is judged by the present as well.
         self.0.group.current().await.map_err(|e| from_reply(e.into()))?;
         let keys = self.0.keys();
-        let caller = match cx.credentials() {
+        // Where it is asked once more, the signature was proved the first time.
+        let before = cx.extensions_mut().get::<Proved>().cloned();
+        let shown = cx.credentials().map(|shown| shown.access_key.clone()).or(before.and_then(|p| p.0));
+        let caller = match shown {
             None => keys.nobody().map_err(from_tables)?,
-            Some(credentials) => self.caller(&credentials.access_key)?,
+            Some(id) => self.caller(&id)?,
         };
         let rule = operation.and_then(rule).unwrap_or(Rule::Nobody);
         let (bucket, key) = match (cx.s3_path().as_object(), cx.s3_path().as_bucket()) {
@@ -115,6 +120,21 @@ impl S3Access for Gate {
             admitted.0.admitted.store(true, Ordering::Release);
         }
         cx.extensions_mut().insert(caller);
+        Ok(())
+    }
+
+    /// The library puts these into the answer, and what is empty asks for nothing.
+    async fn get_object(&self, req: &mut S3Request<GetObjectInput>) -> S3Result<()> {
+        let input = &mut req.input;
+        for text in [
+            &mut input.response_cache_control,
+            &mut input.response_content_disposition,
+            &mut input.response_content_encoding,
+            &mut input.response_content_language,
+            &mut input.response_content_type,
+        ] {
+            text.take_if(|text| text.is_empty());
+        }
         Ok(())
     }
 }

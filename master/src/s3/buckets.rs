@@ -2,13 +2,13 @@
 
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
-use shared::limits::{BUCKET_TAGS_MAX, SETTING_BYTES_MAX};
+use shared::limits::SETTING_BYTES_MAX;
 use shared::wire::error::ErrorCode;
 
 use super::Ops;
 use super::auth::caller;
-use super::convert::{owner, tag_set, tags_of_set, time};
-use super::error::{from_propose, from_reply, from_tables, not_implemented};
+use super::convert::{Tagged, owner, tag_set, tags_of_set, time};
+use super::error::{custom, from_propose, from_reply, from_tables, not_implemented};
 use crate::auth::Action;
 use crate::http::objects::damaged;
 use crate::state::command::{Command, Outcome, Setting};
@@ -32,10 +32,7 @@ impl Ops {
         req: S3Request<dto::CreateBucketInput>,
     ) -> S3Result<S3Response<dto::CreateBucketOutput>> {
         let input = req.input;
-        super::refuse_acl(input.acl.as_ref().map(dto::BucketCannedACL::as_str))?;
-        if input.object_lock_enabled_for_bucket == Some(true) {
-            return Err(not_implemented("Object locks are not there"));
-        }
+        self.is_here(input.create_bucket_configuration)?;
         let reserved = RESERVED_BEGINS.iter().any(|b| input.bucket.starts_with(b))
             || RESERVED_ENDS.iter().any(|e| input.bucket.ends_with(e));
         if reserved {
@@ -54,18 +51,37 @@ impl Ops {
         Ok(S3Response::new(dto::CreateBucketOutput { location }))
     }
 
+    /// A new bucket is where this cluster is: in the region that signatures name, whatever that is called, unless one was
+    /// configured.
+    fn is_here(&self, configuration: Option<dto::CreateBucketConfiguration>) -> S3Result<()> {
+        let Some(wanted) = configuration else { return Ok(()) };
+        if wanted.bucket.is_some() || wanted.location.is_some() {
+            return Err(not_implemented(
+                "CreateBucketConfiguration: Bucket and Location are of directory buckets, which this store does not have",
+            ));
+        }
+        let region = wanted.location_constraint.as_ref().map(dto::BucketLocationConstraint::as_str);
+        if let Some(ours) = &self.master.config.s3.region
+            && region.is_some_and(|region| region != ours)
+        {
+            return Err(custom(
+                "IllegalLocationConstraintException",
+                http::StatusCode::BAD_REQUEST,
+                format!("The location constraint is incompatible with this endpoint, which is in {ours}"),
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) async fn head_bucket(&self, name: &str) -> S3Result<S3Response<dto::HeadBucketOutput>> {
         self.in_bucket(name).await?;
         let region = self.region.clone();
         Ok(S3Response::new(dto::HeadBucketOutput { bucket_region: Some(region), ..Default::default() }))
     }
 
-    pub(super) async fn delete_bucket_named(
-        &self,
-        name: String,
-    ) -> S3Result<S3Response<dto::DeleteBucketOutput>> {
+    pub(super) async fn delete_bucket_named(&self, name: String) -> S3Result<()> {
         match self.master.change(Command::DeleteBucket { name }).await.map_err(from_propose)? {
-            Outcome::Done => Ok(S3Response::with_status(Default::default(), http::StatusCode::NO_CONTENT)),
+            Outcome::Done => Ok(()),
             Outcome::BucketNotEmpty => {
                 Err(s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"))
             }
@@ -90,6 +106,7 @@ impl Ops {
             .filter(|(name, _)| s3s::path::check_bucket_name(name))
             .filter(|(name, _)| who.may(Action::Read, Some(name), None))
             .filter(|(name, _)| name.starts_with(begins) && name.as_str() > after)
+            .filter(|_| input.bucket_region.as_ref().is_none_or(|wanted| *wanted == self.region))
             .collect();
         let more = shown.len() > most;
         shown.truncate(most);
@@ -98,7 +115,7 @@ impl Ops {
         let bucket = |(name, bucket): (String, Bucket)| dto::Bucket {
             name: Some(name),
             creation_date: Some(time(bucket.created)),
-            bucket_region: input.max_buckets.map(|_| region.clone()),
+            bucket_region: Some(region.clone()),
         };
         Ok(S3Response::new(dto::ListBucketsOutput {
             buckets: Some(shown.into_iter().map(bucket).collect()),
@@ -143,8 +160,8 @@ impl Ops {
         Ok(S3Response::new(dto::GetBucketTaggingOutput { tag_set: tag_set(&bucket.tags) }))
     }
 
-    pub(super) async fn tag_bucket(&self, name: String, tagging: dto::Tagging) -> S3Result<()> {
-        let tags = tags_of_set(tagging.tag_set, BUCKET_TAGS_MAX)?;
+    pub(super) async fn tag_bucket(&self, name: String, tags: dto::TagSet) -> S3Result<()> {
+        let tags = tags_of_set(tags, Tagged::Bucket)?;
         self.set(name, Setting::Tags(tags)).await
     }
 

@@ -17,8 +17,9 @@ use shared::wire::error::ErrorReply;
 
 use super::Ops;
 use super::algorithms::{Hasher, decoded, joined, sum_bytes};
-use super::convert::{self, checksum, condition, key_of};
+use super::convert::{self, checksum, condition_of, key_of};
 use super::error::{from_propose, from_reply, from_tables};
+use super::lenient::came;
 use super::multipart::{parse_id, plain};
 use super::objects::judge;
 use crate::state::command::{Command, Outcome, Store};
@@ -37,7 +38,7 @@ impl Ops {
     ) -> S3Result<S3Response<dto::CompleteMultipartUploadOutput>> {
         let input = &req.input;
         let key = key_of(&input.bucket, &input.key)?;
-        let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let condition = condition_of(came(&req))?;
         let listed = input.multipart_upload.as_ref().and_then(|m| m.parts.clone()).unwrap_or_default();
         if listed.is_empty() || listed.iter().any(|part| part.part_number.is_none()) {
             return Err(s3_error!(MalformedXML, "You must specify at least one part"));
@@ -157,8 +158,10 @@ impl Ops {
         let checksum = whole_sum(parts, algorithm, composite, count);
         let declared = super::declared_sum(input)?;
         if let (Some((given, text)), Some(found)) = (&declared, &checksum) {
-            let bare = text.split('-').next().unwrap_or_default();
+            // As it is shown, with the number of parts behind it, or without.
+            let (bare, parts) = text.split_once('-').map_or((text.as_str(), None), |(sum, n)| (sum, Some(n)));
             let same = *given == found.algorithm
+                && parts.is_none_or(|n| found.composite.is_some_and(|parts| n == parts.to_string()))
                 && decoded(bare.as_bytes(), sum_bytes(*given)).as_ref() == Some(&found.sum);
             if !same {
                 return Err(s3_error!(

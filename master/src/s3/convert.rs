@@ -2,20 +2,21 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
-use s3s::dto::{self, ETag, ETagCondition};
-use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use s3s::dto::{self, ETag};
+use s3s::{S3ErrorCode, S3Result, s3_error};
 use shared::attributes::{Algorithm, Checksum};
 use shared::clock::Timestamp;
-use shared::condition::WriteCondition;
+use shared::condition::{ConditionError, WriteCondition};
 use shared::http::metadata::{Described, MetadataError};
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
+use shared::limits::{
+    BUCKET_BYTES_MAX, BUCKET_TAGS_MAX, KEY_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX,
+};
 
 use super::algorithms::{encoded, name};
-use super::error::{custom, from_key, invalid};
+use super::error::{custom, from_key, invalid, not_implemented};
 use crate::tables::object::Object;
 
 /// The only storage class there is.
@@ -87,30 +88,15 @@ pub fn algorithm(algorithm: Algorithm) -> dto::ChecksumAlgorithm {
     dto::ChecksumAlgorithm::from_static(name(algorithm))
 }
 
-/// The condition of a write.
-pub fn condition(
-    if_match: Option<&ETagCondition>,
-    if_none_match: Option<&ETagCondition>,
-) -> S3Result<WriteCondition> {
-    match (if_match, if_none_match) {
-        (None, None) => Ok(WriteCondition::None),
-        (None, Some(ETagCondition::Any)) => Ok(WriteCondition::Absent),
-        (Some(ETagCondition::Any), None) => Ok(WriteCondition::AnyPresent),
-        (Some(ETagCondition::ETag(tag)), None) => Ok(WriteCondition::Tagged(vec![tag.value().to_owned()])),
-        _ => Err(S3Error::with_message(
-            S3ErrorCode::NotImplemented,
-            "A write may say If-None-Match: * or If-Match with an ETag, not both",
-        )),
-    }
-}
-
 /// The condition of a write that has its headers.
 pub fn condition_of(headers: &HeaderMap) -> S3Result<WriteCondition> {
-    let parsed = |name| {
-        let value = headers.get(name).map(|v| ETagCondition::parse_http_header(v.as_bytes()));
-        value.transpose().map_err(|_| invalid("If-Match or If-None-Match cannot be read"))
-    };
-    condition(parsed(IF_MATCH)?.as_ref(), parsed(IF_NONE_MATCH)?.as_ref())
+    match WriteCondition::tagged_from_headers(headers) {
+        Err(e @ (ConditionError::NoneMatchTags | ConditionError::Both)) => {
+            Err(not_implemented(e.to_string()))
+        }
+        Err(e) => Err(invalid(e.to_string())),
+        Ok(condition) => Ok(condition),
+    }
 }
 
 /// What the headers of an upload say of its value.
@@ -128,12 +114,14 @@ pub fn described(headers: &HeaderMap) -> S3Result<Described> {
         return Err(too_large());
     }
     // Of the transfer, not of the object.
+    let of_transfer = |coding: &str| coding.trim().eq_ignore_ascii_case("aws-chunked");
     for (_, value) in described.metadata.iter_mut().filter(|(name, _)| name == "content-encoding") {
-        let kept = value.split(',').map(str::trim).filter(|e| *e != "aws-chunked" && !e.is_empty());
-        *value = kept.collect::<Vec<_>>().join(",");
+        if value.split(',').any(of_transfer) {
+            let kept = value.split(',').filter(|coding| !of_transfer(coding)).map(str::trim);
+            *value = kept.filter(|coding| !coding.is_empty()).collect::<Vec<_>>().join(", ");
+        }
     }
     described.metadata.retain(|(name, value)| name != "content-encoding" || !value.is_empty());
-    described.content_type = described.content_type.filter(|t| !t.is_empty());
     Ok(described)
 }
 
@@ -153,24 +141,37 @@ pub fn tags_of_header(text: Option<&str>) -> S3Result<Vec<(String, String)>> {
         Ok((decode(name)?, decode(value)?))
     };
     let tags = text.split('&').map(pair).collect::<S3Result<Vec<_>>>()?;
-    check_tags(&tags, TAGS_MAX)?;
+    check_tags(&tags, Tagged::Object)?;
     Ok(tags)
 }
 
 /// Tags as XML has them.
-pub fn tags_of_set(set: dto::TagSet, limit: usize) -> S3Result<Vec<(String, String)>> {
+pub fn tags_of_set(set: dto::TagSet, of: Tagged) -> S3Result<Vec<(String, String)>> {
     let pair = |tag: dto::Tag| match (tag.key, tag.value) {
         (Some(key), value) => Ok((key, value.unwrap_or_default())),
         (None, _) => Err(S3ErrorCode::MalformedXML.into()),
     };
     let tags = set.into_iter().map(pair).collect::<S3Result<Vec<_>>>()?;
-    check_tags(&tags, limit)?;
+    check_tags(&tags, of)?;
     Ok(tags)
 }
 
-fn check_tags(tags: &[(String, String)], limit: usize) -> S3Result<()> {
+/// What has tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagged {
+    /// An object.
+    Object,
+    /// A bucket.
+    Bucket,
+}
+
+fn check_tags(tags: &[(String, String)], of: Tagged) -> S3Result<()> {
+    let (limit, whose) = match of {
+        Tagged::Object => (TAGS_MAX, "Object tags"),
+        Tagged::Bucket => (BUCKET_TAGS_MAX, "Bucket tag count"),
+    };
     if tags.len() > limit {
-        let message = format!("Object tags cannot be greater than {limit}");
+        let message = format!("{whose} cannot be greater than {limit}");
         return Err(custom("BadRequest", StatusCode::BAD_REQUEST, message));
     }
     let mut names = std::collections::BTreeSet::new();
@@ -182,7 +183,8 @@ fn check_tags(tags: &[(String, String)], limit: usize) -> S3Result<()> {
             return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
         }
         let letters = |text: &str| {
-            text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c))
+            let fits = |c: char| c.is_alphanumeric() || c.is_whitespace() && !c.is_control();
+            text.chars().all(|c| fits(c) || "+-=._:/@".contains(c))
         };
         if name.starts_with("aws:") || !letters(name) || !letters(value) {
             return Err(s3_error!(InvalidTag, "A tag has characters or a prefix that no tag may have"));

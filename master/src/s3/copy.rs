@@ -1,9 +1,11 @@
 //! Copies, whole and of a range into a part: from a volume through this master to the volumes of the new blob, never through
 //! the client, and never more of it in memory than a few frames.
 
-use s3s::dto::{self, CopySource, ETagCondition, StreamingBlob};
+use http::header::HeaderName;
+use s3s::dto::{self, CopySource, StreamingBlob};
 use s3s::{Body, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::attributes::Algorithm;
+use shared::condition::{ReadConditions, ReadVerdict};
 use shared::http::entity::Piece;
 use shared::http::metadata::Described;
 use shared::key::Key;
@@ -14,8 +16,9 @@ use super::Ops;
 use super::algorithms::named;
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
 use super::error::{from_interrupted, not_implemented};
+use super::lenient::came;
 use super::multipart::Place;
-use super::objects::{PUT_BYTES_MAX, refuse_sse, tag_of};
+use super::objects::{PUT_BYTES_MAX, tag_of};
 use super::sums::Declared;
 use crate::auth::Action;
 use crate::read::{self, Interrupted};
@@ -23,39 +26,23 @@ use crate::state::command::Store;
 use crate::tables::object::Object;
 use crate::write::feed::Wanted;
 
-/// What must hold of the source (S3: `x-amz-copy-source-if-*`).
-struct Conditions<'a> {
-    matches: Option<&'a ETagCondition>,
-    none_match: Option<&'a ETagCondition>,
-    modified_since: Option<&'a dto::Timestamp>,
-    unmodified_since: Option<&'a dto::Timestamp>,
-}
+/// Conditions on the source, in the order of `ReadConditions::from_named`.
+const SOURCE_CONDITIONS: [HeaderName; 4] = [
+    HeaderName::from_static("x-amz-copy-source-if-match"),
+    HeaderName::from_static("x-amz-copy-source-if-none-match"),
+    HeaderName::from_static("x-amz-copy-source-if-modified-since"),
+    HeaderName::from_static("x-amz-copy-source-if-unmodified-since"),
+];
 
-impl Conditions<'_> {
-    fn check(&self, object: &Object) -> S3Result<()> {
-        let tag = object.tag();
-        let is = |condition: &ETagCondition| match condition {
-            ETagCondition::Any => true,
-            ETagCondition::ETag(etag) => etag.value() == tag,
-        };
-        let modified = convert::modified(object.generation);
-        let failed = match (self.matches, self.unmodified_since) {
-            (Some(condition), _) => !is(condition),
-            (None, Some(date)) => modified > *date,
-            (None, None) => false,
-        };
-        let unwanted = match (self.none_match, self.modified_since) {
-            (Some(condition), _) => is(condition),
-            (None, Some(date)) => modified <= *date,
-            (None, None) => false,
-        };
-        if failed || unwanted {
-            return Err(s3_error!(
-                PreconditionFailed,
-                "At least one of the pre-conditions you specified did not hold"
-            ));
-        }
-        Ok(())
+/// Whether the conditions on the source hold (S3: `x-amz-copy-source-if-*`).
+fn check(conditions: &ReadConditions, object: &Object) -> S3Result<()> {
+    let tag = format!("\"{}\"", object.tag());
+    match conditions.evaluate(&tag, object.generation.created()) {
+        ReadVerdict::Proceed => Ok(()),
+        ReadVerdict::NotModified | ReadVerdict::Failed => Err(s3_error!(
+            PreconditionFailed,
+            "At least one of the pre-conditions you specified did not hold"
+        )),
     }
 }
 
@@ -80,12 +67,12 @@ impl Ops {
     async fn open(
         &self,
         (bucket, key): (&str, &Key),
-        conditions: &Conditions<'_>,
+        conditions: &ReadConditions,
         range: Option<&str>,
     ) -> S3Result<Opened> {
         for _ in 0..HOPS_MAX {
             let object = self.object(bucket, key).await?;
-            conditions.check(&object)?;
+            check(conditions, &object)?;
             let range = match range {
                 Some(text) => Some(exact(text, object.size)?),
                 None => ByteRange::whole(object.size),
@@ -119,11 +106,6 @@ impl Ops {
         req: S3Request<dto::CopyObjectInput>,
     ) -> S3Result<S3Response<dto::CopyObjectOutput>> {
         let input = &req.input;
-        refuse_sse(input.sse_customer_algorithm.as_ref())?;
-        refuse_sse(input.server_side_encryption.as_ref())?;
-        refuse_sse(input.copy_source_sse_customer_algorithm.as_ref())?;
-        super::refuse_acl(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-        super::refuse_class(input.storage_class.as_ref().map(dto::StorageClass::as_str))?;
         let key = key_of(&input.bucket, &input.key)?;
         let (bucket, source) = self.source(&req, &input.copy_source)?;
         let replace = directive(input.metadata_directive.as_ref().map(dto::MetadataDirective::as_str))?;
@@ -134,16 +116,11 @@ impl Ops {
                 "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
             ));
         }
-        let condition = condition_of(&req.headers)?;
+        let condition = condition_of(came(&req))?;
         self.may_write(&input.bucket, &key, &condition).await?;
-        let conditions = Conditions {
-            matches: input.copy_source_if_match.as_ref(),
-            none_match: input.copy_source_if_none_match.as_ref(),
-            modified_since: input.copy_source_if_modified_since.as_ref(),
-            unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
-        };
+        let conditions = ReadConditions::from_named(came(&req), SOURCE_CONDITIONS.each_ref());
         let Opened { object, body, length } = self.open((bucket, &source), &conditions, None).await?;
-        let described = if replace { described(&req.headers)? } else { kept(&object) };
+        let described = if replace { described(came(&req))? } else { kept(&object) };
         let tags =
             if retag { tags_of_header(input.tagging.as_deref())? } else { object.attributes.tags.clone() };
         let same = object.attributes.checksum.as_ref().map_or(Algorithm::Crc64Nvme, |c| c.algorithm);
@@ -177,18 +154,11 @@ impl Ops {
         req: S3Request<dto::UploadPartCopyInput>,
     ) -> S3Result<S3Response<dto::UploadPartCopyOutput>> {
         let input = &req.input;
-        refuse_sse(input.sse_customer_algorithm.as_ref())?;
-        refuse_sse(input.copy_source_sse_customer_algorithm.as_ref())?;
         let key = key_of(&input.bucket, &input.key)?;
         let (bucket, source) = self.source(&req, &input.copy_source)?;
         let (id, upload) = self.upload(&key, &input.upload_id).await?;
         let place = Place::new(key, id, input.part_number)?;
-        let conditions = Conditions {
-            matches: input.copy_source_if_match.as_ref(),
-            none_match: input.copy_source_if_none_match.as_ref(),
-            modified_since: input.copy_source_if_modified_since.as_ref(),
-            unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
-        };
+        let conditions = ReadConditions::from_named(came(&req), SOURCE_CONDITIONS.each_ref());
         let range = input.copy_source_range.as_deref();
         let Opened { body, length, .. } = self.open((bucket, &source), &conditions, range).await?;
         let algorithm = upload.checksum.map_or(Algorithm::Crc64Nvme, |(a, _)| a);

@@ -16,6 +16,9 @@ use super::finish::About;
 use crate::master::Master;
 use crate::tables::bucket::{self, CorsRule};
 
+/// What an answer depends on where a bucket has rules.
+const VARIES: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
+
 /// What a request is, to a browser.
 pub enum Asked {
     /// A question, and its answer.
@@ -28,6 +31,7 @@ pub enum Asked {
 #[derive(Default)]
 pub struct Origin {
     headers: HeaderMap,
+    permitted: bool,
 }
 
 /// A text with at most one `*`.
@@ -78,7 +82,7 @@ fn permission(rule: &CorsRule, origin: &str) -> HeaderMap {
     if let Some(secs) = rule.max_age_secs {
         put(ACCESS_CONTROL_MAX_AGE, secs.to_string());
     }
-    put(VARY, "Origin, Access-Control-Request-Headers, Access-Control-Request-Method".to_owned());
+    put(VARY, VARIES.to_owned());
     headers
 }
 
@@ -86,22 +90,20 @@ impl Origin {
     /// What a bucket permits the page that a request comes from.
     pub fn of<B>(master: &Master, request: &Request<B>, about: &About) -> S3Result<Asked> {
         let headers = request.headers();
-        let Some(origin) = text(headers, &ORIGIN) else {
-            return if *request.method() == Method::OPTIONS {
-                Err(bad("Insufficient information. Origin request header needed."))
-            } else {
-                Ok(Asked::Request(Self::default()))
-            };
-        };
+        let origin = text(headers, &ORIGIN);
+        if origin.is_none() && *request.method() == Method::OPTIONS {
+            return Err(bad("Insufficient information. Origin request header needed."));
+        }
         let rules = match &about.bucket {
             Some(name) => bucket::record(&master.database.tree(), name).map_err(from_tables)?,
             None => None,
         };
         let rules = rules.map(|b| b.cors).unwrap_or_default();
+        let Some(origin) = origin else { return Ok(Asked::Request(Self::unmarked(&rules))) };
         if *request.method() != Method::OPTIONS {
             let found = rule(&rules, origin, request.method().as_str(), &[]);
-            let headers = found.map(|rule| permission(rule, origin)).unwrap_or_default();
-            return Ok(Asked::Request(Self { headers }));
+            let Some(rule) = found else { return Ok(Asked::Request(Self::unmarked(&rules))) };
+            return Ok(Asked::Request(Self { headers: permission(rule, origin), permitted: true }));
         }
         let method = text(headers, &ACCESS_CONTROL_REQUEST_METHOD)
             .ok_or_else(|| bad("Invalid Access-Control-Request-Method: null"))?;
@@ -128,9 +130,15 @@ impl Origin {
         Ok(Asked::Preflight(Box::new(answer)))
     }
 
+    /// No page is let in, and others might be: a cache must not give one the answer of another.
+    fn unmarked(rules: &[CorsRule]) -> Self {
+        let varies = (VARY, HeaderValue::from_static(VARIES));
+        Self { headers: (!rules.is_empty()).then_some(varies).into_iter().collect(), permitted: false }
+    }
+
     /// Whether a rule of the bucket lets that page in.
     pub fn is_permitted(&self) -> bool {
-        !self.headers.is_empty()
+        self.permitted
     }
 
     /// Tells the browser.

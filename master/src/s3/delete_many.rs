@@ -30,7 +30,7 @@ impl Ops {
         if objects.is_empty() || objects.len() > OBJECTS_MAX {
             return Err(s3_error!(MalformedXML, "A request deletes between 1 and {} objects", OBJECTS_MAX));
         }
-        self.in_bucket(&input.bucket).await?;
+        self.bucket_of_writes(&input.bucket).await?;
         let bucket = input.bucket.as_str();
         let deletes = objects.into_iter().map(|object| {
             let who = &who;

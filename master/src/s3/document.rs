@@ -25,7 +25,7 @@ use shared::wire::routes::query_value;
 use tokio::time::Instant;
 
 use super::DOCUMENT_BYTES_MAX;
-use super::algorithms::Hasher;
+use super::algorithms::{ALGORITHMS, Hasher};
 use super::body::{Cut, StdError, fault, sized};
 use super::error::custom;
 use super::finish::About;
@@ -213,10 +213,12 @@ impl Sums {
             return Ok(Self { md5: None, checksum: None, sha256: None });
         }
         let sha256 = (payload.len() == 64).then(|| (Sha256::new(), payload.to_ascii_lowercase()));
-        let declared = Declared::from_headers(&own, None, false)?;
         // A completion declares the checksum of the object, not of its document.
-        let completion = query_value(head.uri.query(), "uploadId").is_some();
-        let checksum = declared.checksum.filter(|_| !completion);
+        if query_value(head.uri.query(), "uploadId").is_some() {
+            ALGORITHMS.iter().for_each(|(_, header, _)| drop(own.remove(*header)));
+        }
+        let declared = Declared::from_headers(&own, None, false)?;
+        let checksum = declared.checksum;
         Ok(Self {
             md5: declared.md5.flatten().map(|wanted| (Md5::new(), wanted)),
             checksum: checksum.and_then(|(a, wanted)| Some((Hasher::new(a), wanted?))),

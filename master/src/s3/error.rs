@@ -70,7 +70,7 @@ pub fn from_key(e: KeyError) -> S3Error {
 }
 
 /// What is not there, and never pretended.
-pub fn not_implemented(what: &'static str) -> S3Error {
+pub fn not_implemented(what: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     S3Error::with_message(S3ErrorCode::NotImplemented, what)
 }
 

@@ -15,6 +15,7 @@ use shared::limits::MESSAGE_BYTES_MAX;
 use shared::wire::routes::query_value;
 
 use super::host::bucket_before;
+use super::xml::escaped;
 
 /// What a request was about.
 #[derive(Debug)]
@@ -214,25 +215,6 @@ fn message(code: &str) -> &str {
         "NotImplemented" => "A header or query you provided implies functionality that is not implemented.",
         code => code,
     }
-}
-
-/// As XML has it.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            '\r' => out.push_str("&#13;"),
-            // XML 1.0 has no way to say them.
-            c if c.is_control() && c != '\t' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn bare_tag(text: &str) -> Option<String> {

@@ -10,21 +10,21 @@ use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
 use super::Settings;
-use super::error::{custom, invalid, not_implemented};
+use super::asked::Place;
+use super::error::{custom, invalid};
 use super::finish::About;
+use super::hoisted;
 use super::operations::SELECTING;
 pub use signed::region_is_ours;
 use signed::{Authorization, covered, dated, scope};
 
 /// S3's limit: seven days.
 const EXPIRES_SECS_MAX: u64 = 7 * 24 * 3600;
-/// Queries that an object takes with POST.
-const POSTS: [&str; 2] = ["uploads", "uploadId"];
 /// Of version 4, what a link must say.
 const NEEDED: [&str; 5] =
     ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"];
 /// What a signature in the query is made of.
-const SIGNING: [&str; 6] = [
+pub const SIGNING: [&str; 6] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-Date",
@@ -36,14 +36,6 @@ const SIGNING: [&str; 6] = [
 const LISTS: [&str; 2] = ["x-amz-object-attributes", "x-amz-optional-object-attributes"];
 /// The type of a form.
 const FORM: &str = "multipart/form-data";
-/// Headers that ask for what is not there.
-const NOT_THERE: [(&str, &str); 4] = [
-    ("x-amz-object-lock-", "Object locks are not there"),
-    ("x-amz-server-side-encryption", "Encryption by the server is not there"),
-    ("x-amz-copy-source-server-side-encryption", "Encryption by the server is not there"),
-    ("x-amz-website-redirect-location", "Websites are not there"),
-];
-
 /// What a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -77,7 +69,8 @@ fn kind<B>(request: &Request<B>, about: &About) -> S3Result<Kind> {
     if !kind.trim_start().to_ascii_lowercase().starts_with(FORM) {
         return Ok(Kind::Other);
     }
-    if about.bucket.is_none() || about.key.is_some() { Err(not_allowed()) } else { Ok(Kind::Form) }
+    let place = Place::of(about.bucket.is_some(), about.key.is_some());
+    if place != Place::Bucket { Err(not_allowed(place)) } else { Ok(Kind::Form) }
 }
 
 /// A form says in itself who sent it, and nowhere else.
@@ -86,7 +79,7 @@ fn alone<B>(request: &Request<B>) -> S3Result<()> {
         return Err(two_mechanisms());
     }
     if request.uri().query().is_some_and(|query| !query.is_empty()) {
-        return Err(not_implemented("A form has no query"));
+        return Err(invalid("A form has no query"));
     }
     Ok(())
 }
@@ -100,19 +93,23 @@ fn once<B>(request: &Request<B>) -> S3Result<()> {
         let list = name.starts_with("x-amz-meta-") || LISTS.contains(&name);
         [HOST.as_str(), CONTENT_TYPE.as_str()].contains(&name) || name.starts_with("x-amz-") && !list
     };
-    if headers.keys().any(|name| single(name) && several(name)) {
-        return Err(invalid("A header stands there twice"));
+    if let Some(name) = headers.keys().find(|name| single(name) && several(name)) {
+        return Err(invalid(format!("The header {name} stands there twice")));
     }
     let mut seen = Vec::new();
     for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let raw = pair.split('=').next().unwrap_or_default();
-        let plus = raw.replace('+', " ");
-        let name = percent_encoding::percent_decode_str(&plus).decode_utf8_lossy().into_owned();
-        if SIGNING.contains(&name.as_str()) && raw != name {
-            return Err(parameters("The name of a parameter of the signature has escapes"));
+        let mut name = hoisted::decoded(raw);
+        let signing = SIGNING.iter().find(|known| known.eq_ignore_ascii_case(&name));
+        if signing.is_some_and(|known| *known != raw) {
+            return Err(parameters("The name of a parameter of the signature has escapes or other letters"));
+        }
+        // They are headers, in any case.
+        if name.to_ascii_lowercase().starts_with(hoisted::PREFIX) {
+            name.make_ascii_lowercase();
         }
         if seen.contains(&name) {
-            return Err(invalid("A query parameter stands there twice"));
+            return Err(invalid(format!("The query parameter {name} stands there twice")));
         }
         seen.push(name);
     }
@@ -167,65 +164,9 @@ fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &Abou
     if SELECTING.iter().filter(|name| has(request, name)).count() > 1 {
         return Err(invalid("Two query parameters ask for different operations"));
     }
-    queries(request, about)?;
+    known::headers(settings, request)?;
+    known::queries(request, about)?;
     asked(request, about)
-}
-
-/// Queries that change what is done, by method: of an object ...
-const OF_OBJECTS: [(Method, &[&str]); 3] = [
-    (Method::PUT, &["partNumber", "uploadId", "tagging", "acl", "retention", "legal-hold", "versionId"]),
-    (Method::POST, &["uploads", "uploadId"]),
-    (Method::DELETE, &["uploadId", "versionId", "tagging"]),
-];
-/// ... and of a bucket, as far as the library knows them.
-const OF_BUCKETS: [&str; 22] = [
-    "accelerate",
-    "acl",
-    "analytics",
-    "cors",
-    "delete",
-    "encryption",
-    "id",
-    "intelligent-tiering",
-    "inventory",
-    "lifecycle",
-    "logging",
-    "metrics",
-    "notification",
-    "object-lock",
-    "ownershipControls",
-    "policy",
-    "publicAccessBlock",
-    "replication",
-    "requestPayment",
-    "tagging",
-    "versioning",
-    "website",
-];
-
-/// A query that nobody knows would be passed over, and what is asked for done to the whole object or bucket.
-fn queries<B>(request: &Request<B>, about: &About) -> S3Result<()> {
-    let method = request.method();
-    let Some((_, of_object)) = OF_OBJECTS.iter().find(|(m, _)| m == method) else { return Ok(()) };
-    let known: &[&str] = if about.key.is_some() { of_object } else { &OF_BUCKETS };
-    let mut seen = Vec::new();
-    for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let name = pair.split('=').next().unwrap_or_default();
-        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
-        let free = name.starts_with("X-Amz-") || name == "x-id";
-        if !free && !known.contains(&name.as_str()) {
-            return Err(not_implemented("A query parameter asks for what is not there"));
-        }
-        seen.push(name);
-    }
-    let has = |name: &str| seen.iter().any(|s| s == name);
-    if *method == Method::PUT && has("versionId") && !has("tagging") {
-        return Err(not_implemented("Only the tags of a version can be put"));
-    }
-    if *method == Method::PUT && has("partNumber") != has("uploadId") {
-        return Err(invalid("partNumber and uploadId belong together"));
-    }
-    Ok(())
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -263,17 +204,7 @@ fn link(query: Option<&str>) -> S3Result<()> {
 /// What is asked for is there.
 fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
     let (query, headers, method) = (request.uri().query(), request.headers(), request.method());
-    for (begins, message) in NOT_THERE {
-        if headers.keys().any(|name| name.as_str().starts_with(begins)) {
-            return Err(not_implemented(message));
-        }
-    }
-    if headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
-        return Err(s3_error!(
-            AccessControlListNotSupported,
-            "The bucket does not allow ACLs: access keys say who may do what"
-        ));
-    }
+    let place = Place::of(about.bucket.is_some(), about.key.is_some());
     if let Some(source) = text(headers, "x-amz-copy-source") {
         let path = source.split("?versionId=").next().unwrap_or_default().trim_start_matches('/');
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
@@ -287,10 +218,8 @@ fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
         return Err(invalid("The x-amz-object-attributes header is missing"));
     }
     if about.key.is_some() {
-        if *method == Method::POST && !POSTS.iter().any(|name| query_value(query, name).is_some()) {
-            let plain = query.is_none_or(str::is_empty);
-            let missing = || not_implemented("This action is not there");
-            return Err(if plain { not_allowed() } else { missing() });
+        if *method == Method::POST && !SELECTING.iter().any(|name| has(request, name)) {
+            return Err(not_allowed(place));
         }
         if let Some(number) = query_value(query, "partNumber") {
             let known = number.parse::<i64>().is_ok_and(|n| (1..=10_000).contains(&n));
@@ -306,18 +235,18 @@ fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
             return Err(s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."));
         }
     }
-    if [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE].contains(method) {
-        return Ok(());
-    }
-    Err(not_allowed())
+    let posts = *method == Method::POST && place == Place::Object;
+    if known::plain_methods(place).contains(method) || posts { Ok(()) } else { Err(not_allowed(place)) }
 }
 
-fn not_allowed() -> S3Error {
-    s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.")
+/// The method is none for what stands here.
+fn not_allowed(place: Place) -> S3Error {
+    known::not_allowed(known::plain_methods(place))
 }
 
 #[cfg(test)]
 mod fuzz;
+pub mod known;
 #[cfg(test)]
 mod planted;
 mod signed;

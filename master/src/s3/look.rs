@@ -8,6 +8,7 @@ use http::header::{
 use http::{Method, StatusCode};
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+use shared::attributes::Checksum;
 use shared::http::entity::{Entity, Piece, Plan};
 use shared::range::ByteRange;
 
@@ -29,6 +30,10 @@ impl Ops {
         let tag = format!("\"{}\"", object.tag());
         let entity = Entity { etag: tag, ..read::entity(object) };
         let mut request = request.clone();
+        // S3 knows one range (S3 API reference, GetObject).
+        if request.get(RANGE).is_some_and(|range| range.as_bytes().contains(&b',')) {
+            request.remove(RANGE);
+        }
         if wanted.part.is_some() {
             if request.contains_key(RANGE) {
                 return Err(s3_error!(
@@ -44,16 +49,20 @@ impl Ops {
             unchanged.set_headers(std::mem::take(plan.head.headers_mut()));
             return Err(unchanged);
         }
-        if let Some(part) = wanted.part {
-            self.one_part(object, part, &mut plan)?;
-        }
+        let part = match wanted.part {
+            Some(part) => self.one_part(object, part, &mut plan)?,
+            None => None,
+        };
         let mut headers = std::mem::take(plan.head.headers_mut());
         if object.content_type.is_none() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("binary/octet-stream"));
         }
         if let Some(sum) = object.attributes.checksum.as_ref().filter(|_| wanted.sums) {
-            let whole = plan.head.status() == StatusCode::OK;
-            if whole {
+            if wanted.part.is_some() && object.parts.is_some() {
+                // A part has one of its own, of the same kind as the object's.
+                let part = part.filter(|part| part.algorithm == sum.algorithm);
+                part.iter().for_each(|part| super::algorithms::show_part(part, sum, &mut headers));
+            } else if wanted.part.is_some() || plan.head.status() == StatusCode::OK {
                 super::algorithms::show(sum, &mut headers);
             }
         }
@@ -63,8 +72,8 @@ impl Ops {
         Ok(Looked { plan, headers })
     }
 
-    /// The plan for one part of an object (`partNumber`).
-    fn one_part(&self, object: &Object, number: i32, plan: &mut Plan) -> S3Result<()> {
+    /// The plan for one part of an object (`partNumber`), and that part's checksum.
+    fn one_part(&self, object: &Object, number: i32, plan: &mut Plan) -> S3Result<Option<Checksum>> {
         let missing = || {
             custom(
                 "InvalidPartNumber",
@@ -87,7 +96,7 @@ impl Ops {
                 headers.insert(CONTENT_RANGE, text.map_err(|_| S3ErrorCode::InternalError)?);
                 *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
             }
-            return Ok(());
+            return Ok(None);
         };
         let (mut start, mut found) = (0, None);
         for (n, record) in (1..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
@@ -108,7 +117,7 @@ impl Ops {
         }
         plan.pieces = range.map(Piece::Range).into_iter().collect();
         *plan.head.status_mut() = StatusCode::PARTIAL_CONTENT;
-        Ok(())
+        Ok(record.part.checksum)
     }
 }
 
@@ -137,11 +146,18 @@ pub fn overridden(input: &dto::GetObjectInput, headers: &mut HeaderMap) -> S3Res
 /// The same, header by header.
 pub fn overridden_by(texts: [(HeaderName, &Option<String>); 5], headers: &mut HeaderMap) -> S3Result<()> {
     for (name, text) in texts {
-        let Some(text) = text else { continue };
+        let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { continue };
         let value = HeaderValue::from_str(text).map_err(|_| invalid("A response-* value is no header's"))?;
         headers.insert(name, value);
     }
     Ok(())
+}
+
+/// A moment, as headers have it.
+pub fn date(at: &dto::Timestamp) -> S3Result<HeaderValue> {
+    let mut text = Vec::new();
+    at.format(dto::TimestampFormat::HttpDate, &mut text).map_err(|_| S3ErrorCode::InternalError)?;
+    HeaderValue::from_bytes(&text).map_err(|_| S3ErrorCode::InternalError.into())
 }
 
 /// What is asked for besides the value.

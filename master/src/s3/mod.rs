@@ -23,6 +23,7 @@ mod error;
 mod finish;
 mod form;
 mod guard;
+mod hoisted;
 mod host;
 mod lenient;
 mod listing;
@@ -31,15 +32,18 @@ mod multipart;
 mod objects;
 mod operations;
 mod ops;
+mod reference;
+mod settings;
 mod sums;
+mod xml;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use s3s::config::{S3Config, S3ConfigProvider, StaticConfigProvider};
+use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto;
 pub use s3s::host::DomainError;
 use s3s::host::SingleDomain;
@@ -50,9 +54,11 @@ use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
 use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
+use shared::wire::routes::HEALTH;
 
 use crate::audit::Audit;
 use crate::auth::{Caller, Sender};
+use crate::http::admin;
 use crate::master::Master;
 use finish::About;
 
@@ -70,6 +76,8 @@ pub struct Settings {
     pub domain: Option<String>,
     /// Entity tags are made of BLAKE3, which is computed anyway, and not of MD5.
     pub blake3_etags: bool,
+    /// Encryption by the server and other classes of storage may be asked for, and nothing is done.
+    pub noop: bool,
 }
 
 /// The operations, over a master.
@@ -118,8 +126,6 @@ struct Inside {
     master: Arc<Master>,
     ops: Ops,
     service: S3Service,
-    /// For a request that the other one has let through.
-    trusting: S3Service,
     /// For documents that are read.
     places: Arc<document::places::Places>,
 }
@@ -136,28 +142,24 @@ impl Face {
     /// When the domain is none.
     pub(crate) fn open(&self, master: &Arc<Master>) -> Result<(), DomainError> {
         let ops = Ops::new(master);
-        let config = config();
-        let mut builder = S3ServiceBuilder::new(ops.clone());
         let gate = auth::Gate(Arc::clone(master));
-        builder.set_auth(gate.clone());
-        builder.set_access(gate);
-        builder.set_config(Arc::clone(&config) as Arc<dyn S3ConfigProvider>);
-        let mut trusting = S3ServiceBuilder::new(ops.clone());
-        trusting.set_config(config);
-        if let Some(domain) = &master.config.s3.domain {
-            // Whether it is one at all, the library knows.
-            SingleDomain::new(domain)?;
-            builder.set_host(host::Domain(domain.clone()));
-            trusting.set_host(host::Domain(domain.clone()));
-        }
-        let (service, trusting) = (builder.build(), trusting.build());
-        let _ = self.inside.set(Inside {
-            master: Arc::clone(master),
-            ops,
-            service,
-            trusting,
-            places: Arc::default(),
-        });
+        let domain = master.config.s3.domain.as_ref();
+        // Whether it is one at all, the library knows.
+        domain.map(|domain| SingleDomain::new(domain)).transpose()?;
+        let builder = || {
+            let mut builder = S3ServiceBuilder::new(ops.clone());
+            // The library asks for permission only where signatures are proved.
+            builder.set_auth(gate.clone());
+            builder.set_access(gate.clone());
+            builder.set_config(config());
+            domain.into_iter().for_each(|domain| builder.set_host(host::Domain(domain.clone())));
+            builder
+        };
+        let mut proving = builder();
+        proving.set_route(lenient::Again { service: builder().build() });
+        let service = proving.build();
+        let places = Arc::default();
+        let _ = self.inside.set(Inside { master: Arc::clone(master), ops, service, places });
         Ok(())
     }
 }
@@ -172,9 +174,10 @@ fn config() -> Arc<StaticConfigProvider> {
 impl Service for Face {
     async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
+        hoisted::restore(&mut request);
         let inside = self.inside.get();
         let domain = inside.and_then(|inside| inside.master.config.s3.domain.as_deref());
         let about = About::of(&request, domain, context.peer.ip(), context.request_id.to_string());
@@ -191,6 +194,9 @@ async fn answer(
     mut request: Request<Incoming>,
     about: &About,
 ) -> Result<Response<Body>, ErrorReply> {
+    if let Some(answer) = reachable(inside, &request) {
+        return Ok(answer);
+    }
     let Some(inside) = inside else {
         let (head, body) = request.into_parts();
         ours::drain_unless_waiting(&head.headers, body);
@@ -213,6 +219,18 @@ async fn answer(
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     Ok(answer)
+}
+
+/// What somebody asks who wants to know whether this port can be reached, or whether this master is well: no bucket has
+/// such a name.
+fn reachable(inside: Option<&Inside>, request: &Request<Incoming>) -> Option<Response<Body>> {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if request.uri().path() == HEALTH && reads {
+        let health = inside.map_or_else(admin::waiting, |inside| admin::health(&inside.master));
+        return Some(health);
+    }
+    let plain = request.uri().path() == "/" && request.uri().query().is_none();
+    (plain && *request.method() == Method::HEAD).then(|| Response::new(ours::empty()))
 }
 
 impl Inside {
@@ -282,7 +300,9 @@ impl Inside {
     async fn pass_on(&self, request: Request<Incoming>, about: &About) -> Response<Body> {
         let (mut head, incoming) = request.into_parts();
         lenient::join_metadata(&mut head.headers);
-        let again = lenient::without(&head, &lenient::odd(&head), about);
+        if let Some(odd) = lenient::odd(&head).filter(|_| about.key.is_some()) {
+            head.extensions.insert(odd);
+        }
         let mut body = body::incoming(&head, incoming);
         let mut fault = document::Fault::default();
         if document::is_one(&head, about) {
@@ -290,24 +310,25 @@ impl Inside {
         }
         let admitted = auth::Admitted::default();
         head.extensions.insert(admitted.clone());
-        let answer = self.call(&self.service, Request::from_parts(head, body)).await;
+        let answer = self.call(Request::from_parts(head, body)).await;
         if let Some(operation) = admitted.operation() {
             about.found(operation);
         }
         if let Some(error) = fault.take() {
             return refusal(error);
         }
-        match again {
-            // It was let through, and the library does not know such a header.
-            Some(again) if answer.status() == http::StatusCode::BAD_REQUEST && admitted.is_so() => {
-                self.call(&self.trusting, again).await
-            }
-            _ => answer,
+        if answer.status() == http::StatusCode::NOT_IMPLEMENTED
+            && let Some((operation, needs)) =
+                admitted.operation().and_then(|o| Some((o, reference::needs(o)?)))
+        {
+            // The library says no more than that.
+            return refusal(error::not_implemented(settings::message(operation, needs)));
         }
+        xml::readable(admitted.operation(), answer).await
     }
 
-    async fn call(&self, service: &S3Service, request: Request<s3s::Body>) -> Response<Body> {
-        match service.call(request).await {
+    async fn call(&self, request: Request<s3s::Body>) -> Response<Body> {
+        match self.service.call(request).await {
             Ok(answer) => answer.map(outgoing),
             Err(e) => {
                 tracing::error!(error = ?e, "a request by S3 failed in the library");
@@ -343,14 +364,6 @@ fn refuse_acl(acl: Option<&str>) -> S3Result<()> {
             AccessControlListNotSupported,
             "The bucket does not allow ACLs: access keys say who may do what"
         )),
-    }
-}
-
-/// The only class of storage.
-fn refuse_class(class: Option<&str>) -> S3Result<()> {
-    match class {
-        None | Some(convert::STANDARD) => Ok(()),
-        Some(_) => Err(s3_error!(InvalidStorageClass, "STANDARD is the only storage class there is")),
     }
 }
 

@@ -15,7 +15,8 @@ use super::Ops;
 use super::algorithms::named;
 use super::convert::{self, checksum, checksum_type, described, key_of, tags_of_header};
 use super::error::{from_propose, from_reply, from_tables};
-use super::objects::{length, refuse_sse};
+use super::lenient::came;
+use super::objects::length;
 use super::sums::Declared;
 use crate::http::objects::damaged;
 use crate::state::command::{Command, Outcome};
@@ -75,19 +76,12 @@ impl Ops {
         &self,
         req: S3Request<dto::CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
+        let described = described(came(&req))?;
         let input = req.input;
-        refuse_sse(input.sse_customer_algorithm.as_ref())?;
-        refuse_sse(input.server_side_encryption.as_ref())?;
-        super::refuse_acl(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-        super::refuse_class(input.storage_class.as_ref().map(dto::StorageClass::as_str))?;
-        if input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some() {
-            return Err(super::error::not_implemented("Object locks are not there"));
-        }
         let key = key_of(&input.bucket, &input.key)?;
         let checksum = asked(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
-        let described = described(&req.headers)?;
         let tags = tags_of_header(input.tagging.as_deref())?;
-        self.in_bucket(&input.bucket).await?;
+        self.bucket_of_writes(&input.bucket).await?;
         // Where the ring would put them now is where they go together.
         let wanted = plain(key.clone(), None);
         let granted = grant(&self.master, &wanted, &[], false).map_err(from_reply)?;
@@ -129,7 +123,6 @@ impl Ops {
         req: S3Request<dto::UploadPartInput>,
     ) -> S3Result<S3Response<dto::UploadPartOutput>> {
         let input = req.input;
-        refuse_sse(input.sse_customer_algorithm.as_ref())?;
         let key = key_of(&input.bucket, &input.key)?;
         let number = number_of(input.part_number)?;
         let length = length(&req.headers, input.content_length)?;

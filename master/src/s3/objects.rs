@@ -3,7 +3,10 @@
 
 use http::Method;
 use http::header::HeaderMap;
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES,
+    IF_NONE_MATCH,
+};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::attributes::{Algorithm, Attributes, Etag};
@@ -14,9 +17,10 @@ use shared::limits::HOPS_MAX;
 use shared::wire::master::CommitOutcome;
 
 use super::Ops;
-use super::convert::{self, checksum, condition, described, key_of, tags_of_header};
-use super::error::{from_interrupted, from_propose, from_reply, from_tables, not_implemented};
-use super::look::{Look, Looked, overridden, overridden_by, range_of};
+use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
+use super::error::{from_interrupted, from_propose, from_reply, from_tables};
+use super::lenient::{came, trailers};
+use super::look::{Look, Looked, date, overridden, overridden_by, range_of};
 use super::sums::{Declared, Sums, checked};
 use crate::http::objects::damaged;
 use crate::read::{self, Interrupted};
@@ -35,6 +39,16 @@ impl Ops {
         self.current().await?;
         let found = bucket::read(&self.master.database.tree(), name).map_err(from_tables)?;
         found.ok_or_else(|| S3ErrorCode::NoSuchBucket.into())
+    }
+
+    /// The bucket is there to be written in, and stays: one that native writes have made goes with its last value before that.
+    pub async fn bucket_of_writes(&self, name: &str) -> S3Result<()> {
+        let bucket = self.in_bucket(name).await?;
+        if bucket::record(&self.master.database.tree(), name).map_err(from_tables)?.is_none() {
+            let command = Command::CreateBucket { name: name.to_owned(), bucket };
+            self.master.change(command).await.map_err(from_propose)?;
+        }
+        Ok(())
     }
 
     /// The object of a key, as of now.
@@ -58,7 +72,7 @@ impl Ops {
 
     /// Whether the condition of a write holds now: refused here, no byte of the body need come. It is decided at the commit.
     pub async fn may_write(&self, bucket: &str, key: &Key, condition: &WriteCondition) -> S3Result<()> {
-        self.in_bucket(bucket).await?;
+        self.bucket_of_writes(bucket).await?;
         if *condition == WriteCondition::None {
             return Ok(());
         }
@@ -96,16 +110,16 @@ impl Ops {
 
     pub(super) async fn put(
         &self,
-        req: S3Request<dto::PutObjectInput>,
+        mut req: S3Request<dto::PutObjectInput>,
     ) -> S3Result<S3Response<dto::PutObjectOutput>> {
+        let (trailers, headers) = (trailers(&mut req), came(&req).clone());
         let input = req.input;
-        refuse_put(&input)?;
         let key = key_of(&input.bucket, &input.key)?;
-        let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-        let described = described(&req.headers)?;
+        let condition = condition_of(&headers)?;
+        let described = described(&headers)?;
         let tags = tags_of_header(input.tagging.as_deref())?;
-        let length = length(&req.headers, input.content_length)?;
-        let mut declared = Declared::from_headers(&req.headers, req.trailing_headers, self.md5)?;
+        let length = length(&headers, input.content_length)?;
+        let mut declared = Declared::from_headers(&headers, trailers, self.md5)?;
         declared.checksum = declared.checksum.or(Some((Algorithm::Crc64Nvme, None)));
         self.may_write(&input.bucket, &key, &condition).await?;
         let wanted = Wanted { key, length, digest: None, condition, prefer: Vec::new(), hops: 0 };
@@ -138,13 +152,12 @@ impl Ops {
         req: S3Request<dto::GetObjectInput>,
     ) -> S3Result<S3Response<dto::GetObjectOutput>> {
         let input = &req.input;
-        refuse_sse(input.sse_customer_algorithm.as_ref())?;
         self.version(input.version_id.as_deref())?;
         let key = key_of(&input.bucket, &input.key)?;
         for _ in 0..HOPS_MAX {
             let object = self.object(&input.bucket, &key).await?;
             let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
-            let Looked { plan, mut headers } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+            let Looked { plan, mut headers } = self.look(&object, &Method::GET, came(&req), &wanted)?;
             let content_range = range_of(&headers);
             overridden(input, &mut headers)?;
             let opened = read::open(&self.master, &key, object, plan.pieces.into()).await;
@@ -172,13 +185,12 @@ impl Ops {
         req: S3Request<dto::HeadObjectInput>,
     ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
         let input = &req.input;
-        refuse_sse(input.sse_customer_algorithm.as_ref())?;
         self.version(input.version_id.as_deref())?;
         let key = key_of(&input.bucket, &input.key)?;
         let object = self.object(&input.bucket, &key).await?;
         let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
         // Ranges count for HEAD as well (S3 API reference, HeadObject).
-        let Looked { mut headers, .. } = self.look(&object, &Method::GET, &req.headers, &wanted)?;
+        let Looked { mut headers, .. } = self.look(&object, &Method::GET, came(&req), &wanted)?;
         let content_range = range_of(&headers);
         overridden_by(
             [
@@ -190,9 +202,23 @@ impl Ops {
             ],
             &mut headers,
         )?;
+        if let Some(expires) = &input.response_expires {
+            headers.insert(EXPIRES, date(expires)?);
+        }
         let mut answer = S3Response::new(dto::HeadObjectOutput { content_range, ..Default::default() });
         answer.headers = headers;
         Ok(answer)
+    }
+
+    pub(super) async fn delete_named(&self, req: S3Request<dto::DeleteObjectInput>) -> S3Result<()> {
+        let mut headers = came(&req).clone();
+        // S3 knows one condition of a delete.
+        headers.remove(IF_NONE_MATCH);
+        let input = req.input;
+        self.version(input.version_id.as_deref())?;
+        let key = key_of(&input.bucket, &input.key)?;
+        self.bucket_of_writes(&input.bucket).await?;
+        self.delete(key, condition_of(&headers)?).await
     }
 
     /// Deletes an object. What is not there is deleted already.
@@ -248,26 +274,4 @@ pub fn length(headers: &HeaderMap, stated: Option<i64>) -> S3Result<Option<u64>>
         return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
     }
     Ok(length)
-}
-
-/// Encryption by the server is not there.
-pub fn refuse_sse<T>(asked: Option<&T>) -> S3Result<()> {
-    match asked {
-        None => Ok(()),
-        Some(_) => Err(not_implemented("Encryption by the server is not there")),
-    }
-}
-
-fn refuse_put(input: &dto::PutObjectInput) -> S3Result<()> {
-    refuse_sse(input.sse_customer_algorithm.as_ref())?;
-    refuse_sse(input.server_side_encryption.as_ref())?;
-    super::refuse_acl(input.acl.as_ref().map(dto::ObjectCannedACL::as_str))?;
-    let locked = input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some();
-    if locked {
-        return Err(not_implemented("Object locks are not there"));
-    }
-    if input.write_offset_bytes.is_some() {
-        return Err(not_implemented("Appending is not there"));
-    }
-    super::refuse_class(input.storage_class.as_ref().map(dto::StorageClass::as_str))
 }

@@ -1,399 +1,214 @@
-//! Which operation of the S3 API is answered by which function here. What is not in this list answers `NotImplemented`, or
-//! S3's code for "not configured": never success.
+//! Which operation of the S3 API is answered by which function here. What is not in this list is refused by name: see
+//! `reference::needs`.
 
 use s3s::dto::*;
-use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::Ops;
-use super::convert::{condition, key_of, owner};
-use super::error::{custom, not_implemented};
 use crate::state::command::Setting;
 
 /// An answer without content.
-fn done<T: Default>() -> S3Result<S3Response<T>> {
-    Ok(S3Response::new(T::default()))
+fn done<T: Default>(_: ()) -> S3Response<T> {
+    S3Response::new(T::default())
 }
 
 /// An answer without content, and 204.
-fn gone<T: Default>() -> S3Result<S3Response<T>> {
-    Ok(S3Response::with_status(T::default(), http::StatusCode::NO_CONTENT))
+fn gone<T: Default>(_: ()) -> S3Response<T> {
+    S3Response::with_status(T::default(), http::StatusCode::NO_CONTENT)
 }
 
-/// A code for "not configured" that the library does not know, or gives another status.
-fn not_configured(code: &'static str) -> S3Error {
-    custom(code, http::StatusCode::NOT_FOUND, "There is no such configuration")
+/// Of reports about buckets, of which there are none.
+const NO_REPORT: &str = "NoSuchConfiguration";
+
+/// A list of reports.
+macro_rules! none_listed {
+    ($output:ident) => {
+        S3Response::new($output { is_truncated: Some(false), ..Default::default() })
+    };
 }
 
-#[async_trait::async_trait]
-impl S3 for Ops {
-    async fn list_buckets(
-        &self,
-        req: S3Request<ListBucketsInput>,
-    ) -> S3Result<S3Response<ListBucketsOutput>> {
-        self.buckets(req).await
-    }
-
-    async fn create_bucket(
-        &self,
-        req: S3Request<CreateBucketInput>,
-    ) -> S3Result<S3Response<CreateBucketOutput>> {
-        self.create(req).await
-    }
-
-    async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
-        self.head_bucket(&req.input.bucket).await
-    }
-
-    async fn delete_bucket(
-        &self,
-        req: S3Request<DeleteBucketInput>,
-    ) -> S3Result<S3Response<DeleteBucketOutput>> {
-        self.delete_bucket_named(req.input.bucket).await
-    }
-
-    async fn get_bucket_location(
-        &self,
-        req: S3Request<GetBucketLocationInput>,
-    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        // S3's first region is none (S3 API reference, GetBucketLocation).
-        let region = (!self.region_is_default()).then(|| self.region.clone());
-        let location_constraint = Some(BucketLocationConstraint::from(region.unwrap_or_default()));
-        Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
-    }
-
-    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        self.put(req).await
-    }
-
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        self.get(req).await
-    }
-
-    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-        self.head(req).await
-    }
-
-    async fn delete_object(
-        &self,
-        req: S3Request<DeleteObjectInput>,
-    ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let input = req.input;
-        self.version(input.version_id.as_deref())?;
-        if input.if_match_size.is_some() || input.if_match_last_modified_time.is_some() {
-            return Err(not_implemented("A delete is conditional by If-Match with an ETag only"));
+/// The operations: each with its input, its output, and what answers it.
+macro_rules! operations {
+    ($($name:ident($input:ident) -> $output:ident: |$ops:ident, $req:ident| $answer:expr;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for Ops {
+            $(async fn $name(&self, $req: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                let $ops = self;
+                $answer
+            })*
         }
-        let key = key_of(&input.bucket, &input.key)?;
-        self.in_bucket(&input.bucket).await?;
-        self.delete(key, condition(input.if_match.as_ref(), None)?).await?;
-        gone()
-    }
+    };
+}
 
-    async fn delete_objects(
-        &self,
-        req: S3Request<DeleteObjectsInput>,
-    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        self.delete_many(req).await
-    }
+operations! {
+    list_buckets(ListBucketsInput) -> ListBucketsOutput: |ops, req| ops.buckets(req).await;
+    create_bucket(CreateBucketInput) -> CreateBucketOutput: |ops, req| ops.create(req).await;
+    head_bucket(HeadBucketInput) -> HeadBucketOutput: |ops, req| ops.head_bucket(&req.input.bucket).await;
+    delete_bucket(DeleteBucketInput) -> DeleteBucketOutput: |ops, req|
+        ops.delete_bucket_named(req.input.bucket).await.map(gone);
+    get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput: |ops, req|
+        ops.location_of(&req.input.bucket).await;
 
-    async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
-        self.copy(req).await
-    }
+    put_object(PutObjectInput) -> PutObjectOutput: |ops, req| ops.put(req).await;
+    get_object(GetObjectInput) -> GetObjectOutput: |ops, req| ops.get(req).await;
+    head_object(HeadObjectInput) -> HeadObjectOutput: |ops, req| ops.head(req).await;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput: |ops, req| ops.delete_named(req).await.map(gone);
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput: |ops, req| ops.delete_many(req).await;
+    copy_object(CopyObjectInput) -> CopyObjectOutput: |ops, req| ops.copy(req).await;
+    get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput: |ops, req|
+        ops.object_attributes(req).await;
 
-    async fn list_objects(
-        &self,
-        req: S3Request<ListObjectsInput>,
-    ) -> S3Result<S3Response<ListObjectsOutput>> {
-        self.list_v1(req).await
-    }
+    list_objects(ListObjectsInput) -> ListObjectsOutput: |ops, req| ops.list_v1(req).await;
+    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output: |ops, req| ops.list_v2(req).await;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput: |ops, req|
+        ops.list_versions(req).await;
 
-    async fn list_objects_v2(
-        &self,
-        req: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<S3Response<ListObjectsV2Output>> {
-        self.list_v2(req).await
-    }
+    create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput: |ops, req|
+        ops.begin(req).await;
+    upload_part(UploadPartInput) -> UploadPartOutput: |ops, req| ops.put_part(req).await;
+    upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput: |ops, req| ops.copy_part(req).await;
+    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput: |ops, req|
+        ops.complete(req).await;
+    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput: |ops, req|
+        ops.abort(req.input).await;
+    list_parts(ListPartsInput) -> ListPartsOutput: |ops, req| ops.list_parts(req).await;
+    list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput: |ops, req|
+        ops.list_uploads(req).await;
 
-    async fn list_object_versions(
-        &self,
-        req: S3Request<ListObjectVersionsInput>,
-    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
-        self.list_versions(req).await
-    }
-
-    async fn create_multipart_upload(
-        &self,
-        req: S3Request<CreateMultipartUploadInput>,
-    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        self.begin(req).await
-    }
-
-    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-        self.put_part(req).await
-    }
-
-    async fn upload_part_copy(
-        &self,
-        req: S3Request<UploadPartCopyInput>,
-    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-        self.copy_part(req).await
-    }
-
-    async fn complete_multipart_upload(
-        &self,
-        req: S3Request<CompleteMultipartUploadInput>,
-    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        self.complete(req).await
-    }
-
-    async fn abort_multipart_upload(
-        &self,
-        req: S3Request<AbortMultipartUploadInput>,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        self.abort(req.input).await
-    }
-
-    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
-        self.list_parts(req).await
-    }
-
-    async fn list_multipart_uploads(
-        &self,
-        req: S3Request<ListMultipartUploadsInput>,
-    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        self.list_uploads(req).await
-    }
-
-    async fn get_object_attributes(
-        &self,
-        req: S3Request<GetObjectAttributesInput>,
-    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
-        self.object_attributes(req).await
-    }
-
-    async fn get_object_tagging(
-        &self,
-        req: S3Request<GetObjectTaggingInput>,
-    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
-        self.tags(req.input).await
-    }
-
-    async fn put_object_tagging(
-        &self,
-        req: S3Request<PutObjectTaggingInput>,
-    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+    get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput: |ops, req| ops.tags(req.input).await;
+    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput: |ops, req| {
         let input = req.input;
         let place = (input.bucket.as_str(), input.key.as_str());
-        self.tag(place, input.version_id.as_deref(), input.tagging.tag_set).await?;
-        done()
-    }
-
-    async fn delete_object_tagging(
-        &self,
-        req: S3Request<DeleteObjectTaggingInput>,
-    ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+        ops.tag(place, input.version_id.as_deref(), input.tagging.tag_set).await.map(done)
+    };
+    delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput: |ops, req| {
         let input = req.input;
-        self.tag((&input.bucket, &input.key), input.version_id.as_deref(), Vec::new()).await?;
-        gone()
-    }
+        ops.tag((&input.bucket, &input.key), input.version_id.as_deref(), Vec::new()).await.map(gone)
+    };
+    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput: |ops, req|
+        ops.bucket_tags(&req.input.bucket).await;
+    put_bucket_tagging(PutBucketTaggingInput) -> PutBucketTaggingOutput: |ops, req|
+        ops.tag_bucket(req.input.bucket, req.input.tagging.tag_set).await.map(gone);
+    delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput: |ops, req|
+        ops.set(req.input.bucket, Setting::Tags(Vec::new())).await.map(gone);
 
-    async fn get_bucket_tagging(
-        &self,
-        req: S3Request<GetBucketTaggingInput>,
-    ) -> S3Result<S3Response<GetBucketTaggingOutput>> {
-        self.bucket_tags(&req.input.bucket).await
-    }
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput: |ops, req| ops.cors(&req.input.bucket).await;
+    put_bucket_cors(PutBucketCorsInput) -> PutBucketCorsOutput: |ops, req|
+        ops.set_cors(req.input.bucket, req.input.cors_configuration).await.map(done);
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput: |ops, req|
+        ops.set(req.input.bucket, Setting::Cors(Vec::new())).await.map(gone);
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput)
+        -> GetBucketLifecycleConfigurationOutput: |ops, req|
+        ops.lifecycle(&req.input.bucket).await;
+    put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput)
+        -> PutBucketLifecycleConfigurationOutput: |ops, req|
+        ops.set_lifecycle(req.input).await.map(done);
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput: |ops, req|
+        ops.set(req.input.bucket, Setting::AbortUploads(Vec::new())).await.map(gone);
 
-    async fn put_bucket_tagging(
-        &self,
-        req: S3Request<PutBucketTaggingInput>,
-    ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
-        self.tag_bucket(req.input.bucket, req.input.tagging).await?;
-        gone()
-    }
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput: |ops, req| ops.bucket_acl(&req.input.bucket).await;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput: |ops, req| ops.set_bucket_acl(req.input).await.map(done);
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput: |ops, req| ops.object_acl(req.input).await;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput: |ops, req| ops.set_object_acl(req.input).await.map(done);
 
-    async fn delete_bucket_tagging(
-        &self,
-        req: S3Request<DeleteBucketTaggingInput>,
-    ) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {
-        self.set(req.input.bucket, Setting::Tags(Vec::new())).await?;
-        gone()
-    }
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| done(()));
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput: |ops, req|
+        ops.set_versioning(req.input).await.map(done);
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput: |ops, req|
+        ops.ownership(&req.input.bucket).await;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput: |ops, req|
+        ops.set_ownership(req.input).await.map(done);
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput)
+        -> DeleteBucketOwnershipControlsOutput: |ops, req|
+        ops.nothing_to_delete(&req.input.bucket).await.map(gone);
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput: |ops, req|
+        ops.access_block(&req.input.bucket).await;
+    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput: |ops, req|
+        ops.set_access_block(req.input).await.map(done);
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput: |ops, req|
+        ops.nothing_to_delete(&req.input.bucket).await.map(gone);
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| done(()));
+    put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput: |ops, req|
+        ops.set_logging(req.input).await.map(done);
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
+        -> GetBucketNotificationConfigurationOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| done(()));
+    put_bucket_notification_configuration(PutBucketNotificationConfigurationInput)
+        -> PutBucketNotificationConfigurationOutput: |ops, req|
+        ops.set_notification(req.input).await.map(done);
+    get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput: |ops, req|
+        ops.payer(&req.input.bucket).await;
+    put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput: |ops, req|
+        ops.set_payer(req.input).await.map(done);
+    get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput)
+        -> GetBucketAccelerateConfigurationOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| done(()));
+    put_bucket_accelerate_configuration(PutBucketAccelerateConfigurationInput)
+        -> PutBucketAccelerateConfigurationOutput: |ops, req|
+        ops.set_acceleration(req.input).await.map(done);
 
-    async fn get_bucket_cors(
-        &self,
-        req: S3Request<GetBucketCorsInput>,
-    ) -> S3Result<S3Response<GetBucketCorsOutput>> {
-        self.cors(&req.input.bucket).await
-    }
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, "NoSuchBucketPolicy").await;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, "NoSuchBucketPolicy").await;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput: |ops, req|
+        ops.nothing_to_delete(&req.input.bucket).await.map(gone);
+    get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, "NoSuchWebsiteConfiguration").await;
+    delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput: |ops, req|
+        ops.nothing_to_delete(&req.input.bucket).await.map(gone);
+    get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, "ReplicationConfigurationNotFoundError").await;
+    delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput: |ops, req|
+        ops.nothing_to_delete(&req.input.bucket).await.map(gone);
+    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, "ServerSideEncryptionConfigurationNotFoundError").await;
+    delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput: |ops, req|
+        ops.nothing_to_delete(&req.input.bucket).await.map(gone);
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, "ObjectLockConfigurationNotFoundError").await;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput: |ops, req|
+        ops.no_locks(&req.input.bucket, &req.input.key).await;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput: |ops, req|
+        ops.no_locks(&req.input.bucket, &req.input.key).await;
 
-    async fn put_bucket_cors(
-        &self,
-        req: S3Request<PutBucketCorsInput>,
-    ) -> S3Result<S3Response<PutBucketCorsOutput>> {
-        self.set_cors(req.input.bucket, req.input.cors_configuration).await?;
-        done()
-    }
-
-    async fn delete_bucket_cors(
-        &self,
-        req: S3Request<DeleteBucketCorsInput>,
-    ) -> S3Result<S3Response<DeleteBucketCorsOutput>> {
-        self.set(req.input.bucket, Setting::Cors(Vec::new())).await?;
-        gone()
-    }
-
-    async fn get_bucket_lifecycle_configuration(
-        &self,
-        req: S3Request<GetBucketLifecycleConfigurationInput>,
-    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
-        self.lifecycle(&req.input.bucket).await
-    }
-
-    async fn put_bucket_lifecycle_configuration(
-        &self,
-        req: S3Request<PutBucketLifecycleConfigurationInput>,
-    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
-        self.set_lifecycle(req.input).await?;
-        done()
-    }
-
-    async fn delete_bucket_lifecycle(
-        &self,
-        req: S3Request<DeleteBucketLifecycleInput>,
-    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
-        self.set(req.input.bucket, Setting::AbortUploads(Vec::new())).await?;
-        gone()
-    }
-
-    async fn get_bucket_acl(
-        &self,
-        req: S3Request<GetBucketAclInput>,
-    ) -> S3Result<S3Response<GetBucketAclOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        let (grants, owner) = (Some(self.grants()), Some(owner(&self.owner)));
-        Ok(S3Response::new(GetBucketAclOutput { grants, owner }))
-    }
-
-    async fn get_object_acl(
-        &self,
-        req: S3Request<GetObjectAclInput>,
-    ) -> S3Result<S3Response<GetObjectAclOutput>> {
-        let input = req.input;
-        self.version(input.version_id.as_deref())?;
-        self.object(&input.bucket, &key_of(&input.bucket, &input.key)?).await?;
-        let (grants, owner) = (Some(self.grants()), Some(owner(&self.owner)));
-        Ok(S3Response::new(GetObjectAclOutput { grants, owner, request_charged: None }))
-    }
-
-    async fn put_bucket_acl(
-        &self,
-        req: S3Request<PutBucketAclInput>,
-    ) -> S3Result<S3Response<PutBucketAclOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        let input = req.input;
-        self.refuse_acl_of(input.acl.as_ref().map(|a| a.as_str()), input.access_control_policy)?;
-        done()
-    }
-
-    async fn put_object_acl(
-        &self,
-        req: S3Request<PutObjectAclInput>,
-    ) -> S3Result<S3Response<PutObjectAclOutput>> {
-        let input = req.input;
-        self.object(&input.bucket, &key_of(&input.bucket, &input.key)?).await?;
-        self.refuse_acl_of(input.acl.as_ref().map(|a| a.as_str()), input.access_control_policy)?;
-        done()
-    }
-
-    async fn get_bucket_versioning(
-        &self,
-        req: S3Request<GetBucketVersioningInput>,
-    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        // Never switched on (S3 API reference, GetBucketVersioning).
-        done()
-    }
-
-    async fn get_bucket_policy(
-        &self,
-        req: S3Request<GetBucketPolicyInput>,
-    ) -> S3Result<S3Response<GetBucketPolicyOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(S3ErrorCode::NoSuchBucketPolicy.into())
-    }
-
-    async fn get_bucket_policy_status(
-        &self,
-        req: S3Request<GetBucketPolicyStatusInput>,
-    ) -> S3Result<S3Response<GetBucketPolicyStatusOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(S3ErrorCode::NoSuchBucketPolicy.into())
-    }
-
-    async fn get_bucket_website(
-        &self,
-        req: S3Request<GetBucketWebsiteInput>,
-    ) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(S3ErrorCode::NoSuchWebsiteConfiguration.into())
-    }
-
-    async fn get_bucket_replication(
-        &self,
-        req: S3Request<GetBucketReplicationInput>,
-    ) -> S3Result<S3Response<GetBucketReplicationOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(s3_error!(ReplicationConfigurationNotFoundError, "The replication configuration was not found"))
-    }
-
-    async fn get_bucket_encryption(
-        &self,
-        req: S3Request<GetBucketEncryptionInput>,
-    ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(not_configured("ServerSideEncryptionConfigurationNotFoundError"))
-    }
-
-    async fn get_bucket_ownership_controls(
-        &self,
-        req: S3Request<GetBucketOwnershipControlsInput>,
-    ) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(S3ErrorCode::OwnershipControlsNotFoundError.into())
-    }
-
-    async fn get_public_access_block(
-        &self,
-        req: S3Request<GetPublicAccessBlockInput>,
-    ) -> S3Result<S3Response<GetPublicAccessBlockOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(not_configured("NoSuchPublicAccessBlockConfiguration"))
-    }
-
-    async fn get_object_lock_configuration(
-        &self,
-        req: S3Request<GetObjectLockConfigurationInput>,
-    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
-        self.in_bucket(&req.input.bucket).await?;
-        Err(S3ErrorCode::ObjectLockConfigurationNotFoundError.into())
-    }
-
-    async fn get_object_retention(
-        &self,
-        req: S3Request<GetObjectRetentionInput>,
-    ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
-        let input = req.input;
-        self.object(&input.bucket, &key_of(&input.bucket, &input.key)?).await?;
-        Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"))
-    }
-
-    async fn get_object_legal_hold(
-        &self,
-        req: S3Request<GetObjectLegalHoldInput>,
-    ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
-        let input = req.input;
-        self.object(&input.bucket, &key_of(&input.bucket, &input.key)?).await?;
-        Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"))
-    }
+    list_bucket_analytics_configurations(ListBucketAnalyticsConfigurationsInput)
+        -> ListBucketAnalyticsConfigurationsOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| none_listed!(ListBucketAnalyticsConfigurationsOutput));
+    get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput)
+        -> GetBucketAnalyticsConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    delete_bucket_analytics_configuration(DeleteBucketAnalyticsConfigurationInput)
+        -> DeleteBucketAnalyticsConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput)
+        -> ListBucketIntelligentTieringConfigurationsOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await
+            .map(|_| none_listed!(ListBucketIntelligentTieringConfigurationsOutput));
+    get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput)
+        -> GetBucketIntelligentTieringConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    delete_bucket_intelligent_tiering_configuration(DeleteBucketIntelligentTieringConfigurationInput)
+        -> DeleteBucketIntelligentTieringConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    list_bucket_inventory_configurations(ListBucketInventoryConfigurationsInput)
+        -> ListBucketInventoryConfigurationsOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| none_listed!(ListBucketInventoryConfigurationsOutput));
+    get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput)
+        -> GetBucketInventoryConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    delete_bucket_inventory_configuration(DeleteBucketInventoryConfigurationInput)
+        -> DeleteBucketInventoryConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput)
+        -> ListBucketMetricsConfigurationsOutput: |ops, req|
+        ops.in_bucket(&req.input.bucket).await.map(|_| none_listed!(ListBucketMetricsConfigurationsOutput));
+    get_bucket_metrics_configuration(GetBucketMetricsConfigurationInput)
+        -> GetBucketMetricsConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
+    delete_bucket_metrics_configuration(DeleteBucketMetricsConfigurationInput)
+        -> DeleteBucketMetricsConfigurationOutput: |ops, req|
+        ops.not_configured(&req.input.bucket, NO_REPORT).await;
 }

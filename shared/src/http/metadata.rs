@@ -13,7 +13,7 @@ use crate::wire::routes::{INTERNAL_PREFIX, METADATA_PREFIXES};
 pub const DESCRIBING: [HeaderName; 5] =
     [CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, EXPIRES];
 /// A content encoding of the transfer, not of the value.
-const CHUNKED: &str = "aws-chunked";
+const CHUNKED: &[u8] = b"aws-chunked";
 
 /// Content type and user metadata of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,14 +62,17 @@ impl Described {
         let text = |n: &HeaderName, v: &HeaderValue| {
             String::from_utf8(v.as_bytes().to_vec()).map_err(|_| MetadataError::NotText(n.clone()))
         };
-        let content_type = headers.get(CONTENT_TYPE).map(|v| text(&CONTENT_TYPE, v)).transpose()?;
+        // What is empty says nothing.
+        let content_type = headers.get(CONTENT_TYPE).filter(|v| !v.is_empty());
+        let content_type = content_type.map(|v| text(&CONTENT_TYPE, v)).transpose()?;
         if content_type.as_ref().is_some_and(|c| c.len() > CONTENT_TYPE_BYTES_MAX) {
             return Err(MetadataError::ContentTypeTooLong);
         }
         let metadata = headers
             .iter()
             .filter(|(n, v)| {
-                let describes = DESCRIBING.contains(n) && v.as_bytes() != CHUNKED.as_bytes();
+                let describes =
+                    DESCRIBING.contains(n) && !v.is_empty() && !v.as_bytes().eq_ignore_ascii_case(CHUNKED);
                 describes || wanted(n.as_str())
             })
             .map(|(n, v)| Ok((n.as_str().to_owned(), text(n, v)?)))

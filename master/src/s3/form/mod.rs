@@ -21,14 +21,19 @@ use shared::attributes::hex;
 use shared::condition::WriteCondition;
 use shared::http::body::{self, Body};
 use shared::key::encode_query;
-use shared::limits::{BLOB_BYTES_MAX, TAGS_MAX};
+use shared::limits::BLOB_BYTES_MAX;
 
-use super::Ops;
-use super::convert::{described, key_of, tags_of_set};
-use super::error::{custom, from_reply, from_tables, invalid};
-use super::finish::{About, escaped};
+use super::convert::{Tagged, described, key_of, tags_of_set};
+use super::error::{custom, from_reply, from_tables, invalid, not_implemented};
+use super::finish::About;
+use super::guard::SIGNING;
+use super::guard::known::field;
+use super::hoisted;
 use super::objects::tag_of;
+use super::reference::{Answer, header};
 use super::sums::{Declared, checked};
+use super::xml::escaped;
+use super::{Ops, Settings};
 use crate::auth::{Action, Caller};
 use crate::state::command::Store;
 use crate::write::feed::{Frames, Source, Wanted};
@@ -42,8 +47,15 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Fields of a form.
 const FIELDS_MAX: usize = 100;
 /// Headers that a form may name as fields.
-const HEADERS: [&str; 6] =
-    ["content-type", "cache-control", "content-disposition", "content-encoding", "content-md5", "expires"];
+const HEADERS: [&str; 7] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-md5",
+    "content-type",
+    "expires",
+];
 
 /// The fields of a form, with small names, and its file.
 struct Form {
@@ -104,6 +116,20 @@ impl Form {
         self.fields.get(name).map(String::as_str)
     }
 
+    /// All that it asks for is done, or it is refused by name.
+    fn known(&self, settings: &Settings) -> S3Result<()> {
+        let asking = self.fields.iter().filter(|(name, _)| name.starts_with(hoisted::PREFIX));
+        let mut asking = asking.filter(|(name, _)| !SIGNING.iter().any(|n| n.eq_ignore_ascii_case(name)));
+        asking.try_for_each(|(name, value)| {
+            let taken = ["x-amz-meta-", "x-amz-checksum-c", "x-amz-checksum-s"];
+            if header(name, settings.noop) == Some(Answer::Done) && !taken.iter().any(|t| name.starts_with(t))
+            {
+                return Err(not_implemented(format!("{name} is a header of S3, and no field of a form")));
+            }
+            field(settings, name, value)
+        })
+    }
+
     /// The headers that the fields stand for.
     fn headers(&self) -> S3Result<HeaderMap> {
         let mut headers = HeaderMap::new();
@@ -162,13 +188,13 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     }
     let length = admitted(ops, &form, about, &key).await?;
     super::refuse_acl(form.field("acl"))?;
-    super::refuse_class(form.field("x-amz-storage-class"))?;
+    form.known(&ops.master.config.s3)?;
     let headers = form.headers()?;
     let described = described(&headers)?;
     let tags = form.field("tagging").map(tags_of_xml).transpose()?.unwrap_or_default();
     let mut declared = Declared::from_headers(&headers, None, ops.md5)?;
     declared.checksum = declared.checksum.or(Some((shared::attributes::Algorithm::Crc64Nvme, None)));
-    ops.in_bucket(bucket).await?;
+    ops.bucket_of_writes(bucket).await?;
     let wanted = Wanted {
         key: key_of(bucket, &key)?,
         length: None,
@@ -301,7 +327,7 @@ fn tags_of_xml(text: &str) -> S3Result<Vec<(String, String)>> {
     use s3s::xml::{Deserialize, Deserializer};
     let mut document = Deserializer::new(text.as_bytes());
     let tagging = s3s::dto::Tagging::deserialize(&mut document).map_err(|_| S3ErrorCode::MalformedXML)?;
-    tags_of_set(tagging.tag_set, TAGS_MAX)
+    tags_of_set(tagging.tag_set, Tagged::Object)
 }
 
 /// What the form asked for: a redirect, a document, or nothing.

@@ -7,6 +7,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::super::Settings;
 use super::super::error::{custom, invalid};
+use super::super::hoisted;
 use super::{malformed, text};
 
 /// How a body may be signed besides by its SHA-256.
@@ -104,10 +105,13 @@ pub fn covered<B>(request: &Request<B>, names: &str, presigned: bool) -> S3Resul
     }
     // The library compares it with the body in any case; a link does not cover the body.
     let free = |name: &str| presigned && name == "x-amz-content-sha256";
+    // The query is signed as a whole.
+    let hoisted = hoisted::of(request.uri());
+    let queried = |name: &str| hoisted.iter().any(|(query, _)| query == name);
     let left = headers
         .keys()
         .map(http::HeaderName::as_str)
-        .find(|name| name.starts_with("x-amz-") && !free(name) && !signed.contains(name));
+        .find(|name| name.starts_with("x-amz-") && !free(name) && !queried(name) && !signed.contains(name));
     match left {
         None => Ok(()),
         Some(name) => Err(s3_error!(

@@ -97,6 +97,61 @@ fn what_is_not_there() {
     assert_eq!(code(&any, "/b/k?partNumber=0", &[]).as_deref(), Some("InvalidArgument"));
 }
 
+#[test]
+fn queries_of_other_methods() {
+    let asked = |method: &str, target: &str| {
+        let request = Request::builder().method(method).uri(target).header("host", "h");
+        let request = request.header("content-length", "0").body(()).unwrap();
+        let about = About::of(&request, None, PEER, String::new());
+        let error = sort(&Settings::default(), "owner", &request, &about).err();
+        error.map(|e| {
+            let allow = e.headers().and_then(|h| h.get("allow")).map(|v| v.to_str().unwrap().to_owned());
+            (e.code().as_str().to_owned(), allow)
+        })
+    };
+    let not_allowed = |methods: &str| Some(("MethodNotAllowed".to_owned(), Some(methods.to_owned())));
+    assert_eq!(asked("DELETE", "/b?logging="), not_allowed("GET, PUT"));
+    assert_eq!(asked("DELETE", "/b?delete"), not_allowed("POST"));
+    assert_eq!(asked("PUT", "/b?location"), not_allowed("GET"));
+    assert_eq!(asked("GET", "/b/k?uploads"), not_allowed("POST"));
+    assert_eq!(asked("GET", "/b/k?c%6Frs"), not_allowed(""));
+    assert_eq!(asked("PATCH", "/b/k"), not_allowed("GET, HEAD, PUT, DELETE"));
+    assert_eq!(asked("DELETE", "/b?cors"), None);
+    assert_eq!(asked("GET", "/b/k?v=1&20261130"), None);
+    let missing = Some(("NotImplemented".to_owned(), None));
+    for target in ["/b/k?encryptedness", "/b?abac", "/b/k?renameObject"] {
+        assert_eq!(asked("GET", target), missing, "{target}");
+    }
+    assert_eq!(asked("DELETE", "/b?v=1"), missing);
+    assert_eq!(asked("DELETE", "/b?prefix=a"), missing);
+}
+
+#[test]
+fn queries_that_are_headers() {
+    let any = Settings::default();
+    let asked = |target: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::put(target).header("host", "h").header("content-length", "0");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(()).unwrap();
+        hoisted::restore(&mut request);
+        let about = About::of(&request, None, PEER, String::new());
+        sort(&any, "owner", &request, &about).err().map(|e| e.code().as_str().to_owned())
+    };
+    let with = |more: &str| format!("{}&{more}", link("60"));
+    assert_eq!(asked(&with("X-Amz-Meta-A=1&x-amz-tagging=a%3Db"), &[]), None);
+    assert_eq!(asked(&with("x-amz-acl=public-read"), &[]).as_deref(), Some("AccessControlListNotSupported"));
+    assert_eq!(asked(&with("X-Amz-Object-Lock-Mode=GOVERNANCE"), &[]).as_deref(), Some("NotImplemented"));
+    let twice = asked(&with("X-Amz-Meta-A=1&x-amz-meta-a=2"), &[]);
+    assert_eq!(twice.as_deref(), Some("InvalidArgument"));
+    let both = asked(&with("X-Amz-Meta-A=1"), &[("x-amz-meta-a", "2")]);
+    assert_eq!(both.as_deref(), Some("InvalidArgument"));
+    assert_eq!(asked(&with("x-amz-meta-a=%00"), &[]).as_deref(), Some("InvalidArgument"));
+    let respelled = asked(&link("60").replace("X-Amz-Expires", "x-amz-expires"), &[]);
+    assert_eq!(respelled.as_deref(), Some("AuthorizationQueryParametersError"));
+}
+
 fn verdict(request: http::request::Builder) -> String {
     let request = request.body(()).unwrap();
     let about = About::of(&request, None, PEER, String::new());
@@ -118,7 +173,7 @@ fn a_form_is_one_for_us_wherever_the_library_could_read_one() {
     assert_eq!(verdict(form("/b").header("content-type", "text/plain")), "InvalidArgument");
     assert_eq!(verdict(form("/b").header("authorization", v4("us-1", "host"))), "InvalidArgument");
     assert_eq!(verdict(form(&link("60").replace("/k", ""))), "InvalidArgument");
-    assert_eq!(verdict(form("/b?delete")), "NotImplemented");
+    assert_eq!(verdict(form("/b?delete")), "InvalidArgument");
     assert_eq!(verdict(form("/b/k?uploads")), "MethodNotAllowed");
     assert_eq!(verdict(form("/")), "MethodNotAllowed");
 }

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus as Chance;
 
 use super::draft::{Draft, one};
-use super::signing::titled;
+use super::signing::{encoded, titled};
 
 /// Pairs of a query, good and bad.
 const PAIRS: [&str; 40] = [
@@ -146,6 +146,17 @@ pub fn content_type(draft: &mut Draft, chance: &mut Chance) {
     }
     let kind: &&[u8] = one(chance, &TYPES);
     draft.add("content-type", kind);
+}
+
+/// Headers of S3 move into the query, in some case of letters.
+pub fn hoist(draft: &mut Draft, chance: &mut Chance) {
+    let headers = std::mem::take(&mut draft.headers);
+    let (moved, kept) = headers.into_iter().partition(|(name, _)| name.starts_with("x-amz-"));
+    draft.headers = kept;
+    for (name, value) in moved {
+        let name = if chance.random_bool(0.5) { titled(&name) } else { name };
+        draft.query.push(format!("{name}={}", encoded(&String::from_utf8_lossy(&value))));
+    }
 }
 
 fn path(draft: &mut Draft, chance: &mut Chance) {

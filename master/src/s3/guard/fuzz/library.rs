@@ -12,6 +12,7 @@ use s3s::{S3, S3Request, S3Result};
 use super::draft::DOMAIN;
 use super::signing::{KEY, SECRET};
 use crate::s3::host::Domain;
+use crate::s3::lenient::{Again, Proved};
 
 /// What the library arrived at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,7 +89,8 @@ macro_rules! asked {
 #[async_trait::async_trait]
 impl S3Access for Watch {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let (operation, proved) = (cx.s3_op().name().to_owned(), cx.credentials().is_some());
+        let before = cx.extensions_mut().get::<Proved>().is_some_and(|proved| proved.0.is_some());
+        let (operation, proved) = (cx.s3_op().name().to_owned(), cx.credentials().is_some() || before);
         let path = cx.s3_path();
         let (bucket, key) =
             (path.get_bucket_name().map(str::to_owned), path.get_object_key().map(str::to_owned));
@@ -137,14 +139,19 @@ impl S3Access for Watch {
 impl Library {
     /// As the face has it; `hosted`: with a domain.
     pub fn new(hosted: bool) -> Self {
-        let mut builder = S3ServiceBuilder::new(Nothing);
-        builder.set_auth(Watch);
-        builder.set_access(Watch);
-        builder.set_config(crate::s3::config());
-        if hosted {
-            builder.set_host(Domain(DOMAIN.to_owned()));
-        }
-        Self(builder.build())
+        let builder = || {
+            let mut builder = S3ServiceBuilder::new(Nothing);
+            builder.set_auth(Watch);
+            builder.set_access(Watch);
+            builder.set_config(crate::s3::config());
+            if hosted {
+                builder.set_host(Domain(DOMAIN.to_owned()));
+            }
+            builder
+        };
+        let mut proving = builder();
+        proving.set_route(Again { service: builder().build() });
+        Self(proving.build())
     }
 
     /// What it makes of a request.

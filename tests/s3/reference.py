@@ -1,0 +1,94 @@
+"""What the reference of the S3 API (November 2026) knows by name, and what becomes of it here.
+
+DONE: it is done, or it is true of everything here. BY_NAME: it is refused, and the message names it. DENIED: who asks may
+not. Nothing is passed over.
+"""
+
+DONE, BY_NAME, DENIED = "done", "by name", "denied"
+
+# Sub-resources of a bucket: the methods that S3 has for them.
+OF_BUCKETS = {
+    "abac": "",
+    "accelerate": "GET PUT",
+    "acl": "GET PUT",
+    "analytics": "GET PUT DELETE",
+    "cors": "GET PUT DELETE",
+    "delete": "POST",
+    "encryption": "GET PUT DELETE",
+    "intelligent-tiering": "GET PUT DELETE",
+    "inventory": "GET PUT DELETE",
+    "lifecycle": "GET PUT DELETE",
+    "list-type": "GET",
+    "location": "GET",
+    "logging": "GET PUT",
+    "metadataConfiguration": "",
+    "metadataInventoryTable": "",
+    "metadataJournalTable": "",
+    "metadataTable": "GET POST DELETE",
+    "metrics": "GET PUT DELETE",
+    "notification": "GET PUT",
+    "object-lock": "GET PUT",
+    "ownershipControls": "GET PUT DELETE",
+    "policy": "GET PUT DELETE",
+    "policyStatus": "GET",
+    "publicAccessBlock": "GET PUT DELETE",
+    "replication": "GET PUT DELETE",
+    "requestPayment": "GET PUT",
+    "session": "GET",
+    "tagging": "GET PUT DELETE",
+    "uploads": "GET",
+    "versioning": "GET PUT",
+    "versions": "GET",
+    "website": "GET PUT DELETE",
+}
+# And of an object.
+OF_OBJECTS = {
+    "acl": "GET PUT",
+    "attributes": "GET",
+    "legal-hold": "GET PUT",
+    "renameObject": "",
+    "restore": "POST",
+    "retention": "GET PUT",
+    "select": "POST",
+    "tagging": "GET PUT DELETE",
+    "torrent": "GET",
+    "uploadId": "GET PUT POST DELETE",
+    "uploads": "POST",
+}
+
+# Headers of an upload, and fields of a form: name, value, and what becomes of it.
+OF_UPLOADS = [
+    ("x-amz-acl", "private", DONE),
+    ("x-amz-acl", "public-read", BY_NAME),
+    ("x-amz-checksum-md5", "1B2M2Y8AsgTpgAmY7PhCfg==", BY_NAME),
+    ("x-amz-checksum-sha512", "AAAA", BY_NAME),
+    ("x-amz-checksum-xxhash128", "maoG0wFHmNhgAcVUVO6NQQ==", BY_NAME),
+    ("x-amz-checksum-xxhash3", "LQaAAFE2yCU=", BY_NAME),
+    ("x-amz-checksum-xxhash64", "70bbN1HY6Zk=", BY_NAME),
+    ("x-amz-checksum-blake3", "AAAA", BY_NAME),
+    ("x-amz-expected-bucket-owner", "somebody-else", DENIED),
+    ("x-amz-grant-full-control", 'id="x"', BY_NAME),
+    ("x-amz-grant-read", 'id="x"', BY_NAME),
+    ("x-amz-grant-read-acp", 'id="x"', BY_NAME),
+    ("x-amz-grant-write-acp", 'id="x"', BY_NAME),
+    ("x-amz-meta-a", "1", DONE),
+    ("x-amz-object-lock-legal-hold", "ON", BY_NAME),
+    ("x-amz-object-lock-mode", "GOVERNANCE", BY_NAME),
+    ("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00Z", BY_NAME),
+    ("x-amz-request-payer", "requester", DONE),
+    ("x-amz-security-token", "token", DENIED),
+    ("x-amz-server-side-encryption", "AES256", BY_NAME),
+    ("x-amz-server-side-encryption", "aws:kms", BY_NAME),
+    ("x-amz-server-side-encryption-aws-kms-key-id", "k", BY_NAME),
+    ("x-amz-server-side-encryption-bucket-key-enabled", "true", BY_NAME),
+    ("x-amz-server-side-encryption-context", "e30=", BY_NAME),
+    ("x-amz-server-side-encryption-customer-algorithm", "AES256", BY_NAME),
+    ("x-amz-server-side-encryption-customer-key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", BY_NAME),
+    ("x-amz-server-side-encryption-customer-key-md5", "ofw0sGBhUdkD8Ay20YA1Lg==", BY_NAME),
+    ("x-amz-storage-class", "STANDARD", DONE),
+    ("x-amz-storage-class", "GLACIER", BY_NAME),
+    ("x-amz-tagging", "a=b", DONE),
+    ("x-amz-website-redirect-location", "/other", BY_NAME),
+    ("x-amz-write-offset-bytes", "3", BY_NAME),
+    ("x-amz-of-tomorrow", "1", BY_NAME),
+]
