@@ -53,10 +53,10 @@ def httpx_generator():
     return httpx.put(url, content=pieces(), timeout=120, follow_redirects=True).status_code
 
 
-async def aiohttp_put(data):
+async def aiohttp_put(data, **more):
     import aiohttp
     async with aiohttp.ClientSession() as session:
-        async with session.put(url, data=data) as answer:
+        async with session.put(url, data=data, **more) as answer:
             return answer.status
 
 
@@ -67,6 +67,53 @@ def aiohttp_file():
 
 def aiohttp_generator():
     return asyncio.run(aiohttp_put(pieces_async()))
+
+
+# Who says this may be redirected. But for aiohttp these libraries do not wait before they send, and what they send to
+# the place that they are redirected to is the rest of the file, or nothing.
+EXPECT = {"Expect": "100-continue"}
+
+
+def requests_file_expect():
+    import requests
+    with open(path, "rb") as file:
+        return requests.put(url, data=file, headers=EXPECT).status_code
+
+
+def requests_generator_expect():
+    import requests
+    return requests.put(url, data=pieces(), headers=EXPECT).status_code
+
+
+def urllib3_file_expect():
+    import urllib3
+    with open(path, "rb") as file:
+        return urllib3.PoolManager().request("PUT", url, body=file, headers=EXPECT).status
+
+
+def urllib3_generator_expect():
+    import urllib3
+    return urllib3.PoolManager().request("PUT", url, body=pieces(), headers=EXPECT).status
+
+
+def httpx_bytes_expect():
+    import httpx
+    data = open(path, "rb").read()
+    return httpx.put(url, content=data, headers=EXPECT, timeout=120, follow_redirects=True).status_code
+
+
+def httpx_generator_expect():
+    import httpx
+    return httpx.put(url, content=pieces(), headers=EXPECT, timeout=120, follow_redirects=True).status_code
+
+
+def aiohttp_file_expect():
+    with open(path, "rb") as file:
+        return asyncio.run(aiohttp_put(file, expect100=True))
+
+
+def aiohttp_generator_expect():
+    return asyncio.run(aiohttp_put(pieces_async(), expect100=True))
 
 
 status = globals()[how]()
