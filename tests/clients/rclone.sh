@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# rclone: sync, check, copyto, moveto, cat of a range, lsf, parts, purge.
+# rclone: sync, check, odd names, copyto, moveto, cat of a range, lsf, parts, purge.
 # Every download is compared by digest, by us and by rclone itself.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
@@ -44,6 +44,38 @@ step "times of files"
 touch --date=2001-02-03T04:05:06Z from/new
 rc sync from "barge:$bucket/tree"
 rc lsl "barge:$bucket/tree/new" | found -F 2001-02-03 || fail "the time of a file is lost"
+
+step "odd names"
+# rclone sends all of these as they are. The folder of a Mac has an Icon with a carriage return.
+names=($'Icon\r' $'new\nline' $'tab\t' $'delete\x7f' $'u\u0308mlaut' 'a&b<c>"d'\' 'per%20cent%' 'plus+' ' space '
+  'back\slash' 'q?*:|' '..dots..' '~!@#$^()[]{}=;,`')
+mkdir odd
+for name in "${names[@]}"; do
+  printf %s "$name" >"odd/$name"
+done
+# copied COMMAND...: what a sync sent or fetched.
+copied() {
+  "$@" -v >sync.log 2>&1 || fail "$(<sync.log)"
+  grep -c ': Copied' sync.log || true
+}
+# With names escaped in lists, as rclone asks of this kind of store, and without.
+for escaped in true false; do
+  odd=(--s3-list-url-encode="$escaped")
+  there="barge:$bucket/odd names/$escaped"
+  [[ $(copied rc sync odd "$there" "${odd[@]}") == "${#names[@]}" ]] || fail "not all were sent: $(<sync.log)"
+  [[ $(copied rc sync odd "$there" "${odd[@]}") == 0 ]] || fail "a second sync sends something: $(<sync.log)"
+  rc check --download odd "$there" "${odd[@]}"
+  rm -rf to
+  rc sync "$there" to "${odd[@]}"
+  same odd to
+  [[ $(copied rc sync "$there" to "${odd[@]}") == 0 ]] || fail "a second sync fetches something: $(<sync.log)"
+  mkdir some
+  cp odd/..dots.. some/
+  rc sync some "$there" "${odd[@]}"
+  [[ $(rc lsf "$there" "${odd[@]}") == ..dots.. ]] || fail "a sync does not delete: $(rc lsf "$there" "${odd[@]}")"
+  rm -r some
+done
+rm -rf to
 
 step "copyto, moveto, cat"
 file large $((30 << 20))
