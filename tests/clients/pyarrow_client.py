@@ -1,8 +1,4 @@
-"""pyarrow: a partitioned dataset of Parquet written to the store and read back, whole, filtered, and by column.
-
-DuckDB reads the same through its extension `httpfs`, which comes from its maker's site and from no package registry;
-so it has no test here.
-"""
+"""pyarrow: a partitioned dataset of Parquet written to the store and read back, whole, filtered, and by column."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
