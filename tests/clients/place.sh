@@ -66,7 +66,8 @@ digests() {
   fi
 }
 
-# remove_bucket: for clients that cannot.
+# make_bucket, remove_bucket: for clients that cannot.
+make_bucket() { PYTHONPATH=$here python3 -c 'import store, sys; store.connect().create_bucket(Bucket=sys.argv[1])' "$bucket"; }
 remove_bucket() { python3 "$here/remove.py" "$bucket"; }
 
 # refuses COMMAND...: the command fails.
