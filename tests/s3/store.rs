@@ -1,10 +1,11 @@
-//! A store that S3 clients can use, for the tests of them: one master, three volumes, and keys.
+//! A store that S3 clients can use, for the tests of them: one master, three volumes, and keys; over TLS if they insist.
 //!
 //! How the S3 face is started and how keys are made is known to `s3_environment` alone; the rest sees variables.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use tests::authority::Authority;
 use tests::cluster::free_port;
 use tests::folder::binary;
 use tests::tool::run_command;
@@ -35,13 +36,24 @@ impl Store {
     /// Starts one.
     pub async fn start(name: &str) -> Self {
         let folder = Folder::new(name);
-        let (server, environment) = s3_environment(&folder).await;
+        let (server, environment) = s3_environment(&folder, None).await;
+        Self { environment, _server: server, _folder: folder }
+    }
+
+    /// Starts one that speaks TLS.
+    pub async fn start_secured(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let authority = folder.join("ca.pem");
+        let (chain, key, _) = Authority::new(&authority).issue();
+        folder.file("chain.pem", chain.as_bytes());
+        folder.file("key.pem", key.as_bytes());
+        let (server, environment) = s3_environment(&folder, Some(&authority)).await;
         Self { environment, _server: server, _folder: folder }
     }
 }
 
-/// Starts the servers with an S3 face, makes the keys, and says what clients must know.
-async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>) {
+/// Starts the servers with an S3 face, makes the keys, and says what clients must know. With an authority they speak TLS.
+async fn s3_environment(folder: &Folder, authority: Option<&Path>) -> (Server, Vec<(&'static str, String)>) {
     let s3 = format!("127.0.0.1:{}", free_port());
     let secret = folder.join("secret");
     let mut args: Vec<OsString> =
@@ -50,14 +62,29 @@ async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>
             .to_vec();
     args.extend(["--s3-domain", DOMAIN, "--s3-listen", &s3].map(OsString::from));
     args.extend(["--data".into(), folder.join("data").into(), "--secret-file".into(), secret.clone().into()]);
+    if let Some(authority) = authority {
+        for (name, file) in [("--tls-cert", "chain.pem"), ("--tls-key", "key.pem")] {
+            args.extend([name.into(), folder.join(file).into()]);
+        }
+        args.extend(["--tls-ca".into(), authority.into()]);
+    }
     let server = Server::start(Spec::new("server", "barge", args), folder.path()).await.expect("a server");
     for (key, permission, scope) in
         [(ADMIN, "admin", None), (READER, "read", None), (SCOPED, "write", Some(SCOPE))]
     {
-        make_key(&server, folder.path(), &secret, key, permission, scope).await;
+        let mut create = Command::new(binary("barge"));
+        create.current_dir(folder.path()).env("HOME", folder.path()).env_remove("BARGE_ACCESS_KEY");
+        create.args(["--url", server.url(), "key", "create", "--secret-file"]).arg(&secret);
+        create.args(authority.map(|file| [OsStr::new("--tls-ca"), file.as_os_str()]).iter().flatten());
+        make_key(create, key, permission, scope).await;
     }
+    // Some clients know names in certificates, and no addresses.
+    let endpoint = match authority {
+        None => format!("http://{s3}"),
+        Some(_) => format!("https://{}", s3.replace("127.0.0.1", "localhost")),
+    };
     let environment = [
-        ("BARGE_S3_ENDPOINT", format!("http://{s3}")),
+        ("BARGE_S3_ENDPOINT", endpoint),
         ("BARGE_S3_KEY", ADMIN.0.into()),
         ("BARGE_S3_SECRET", ADMIN.1.into()),
         ("BARGE_S3_READ_KEY", READER.0.into()),
@@ -70,23 +97,14 @@ async fn s3_environment(folder: &Folder) -> (Server, Vec<(&'static str, String)>
         ("BARGE_URL", server.url().to_owned()),
         ("BARGE_SECRET_FILE", secret.display().to_string()),
     ];
-    (server, environment.to_vec())
+    let bundle = authority.map(|file| ("AWS_CA_BUNDLE", file.display().to_string()));
+    (server, environment.into_iter().chain(bundle).collect())
 }
 
 /// `barge key create` with an id and a secret that are given.
-async fn make_key(
-    server: &Server,
-    home: &Path,
-    secret: &Path,
-    key: (&str, &str),
-    permission: &str,
-    scope: Option<&str>,
-) {
-    let mut command = Command::new(binary("barge"));
-    command.current_dir(home).env("HOME", home).env_remove("BARGE_ACCESS_KEY");
-    command.args(["--url", server.url(), "key", "create", "--permission", permission]);
-    command.args(["--id", key.0, "--secret", key.1, "--secret-file"]).arg(secret);
-    command.args(scope.map(|s| ["--scope", s]).iter().flatten());
-    let ran = run_command(command, None).await;
+async fn make_key(mut create: Command, key: (&str, &str), permission: &str, scope: Option<&str>) {
+    create.args(["--permission", permission, "--id", key.0, "--secret", key.1]);
+    create.args(scope.map(|s| ["--scope", s]).iter().flatten());
+    let ran = run_command(create, None).await;
     assert_eq!(ran.code, 0, "no key was made: {}", ran.err);
 }
