@@ -2,8 +2,8 @@
 //! hears of success only when the volumes' receipts say durable and the commit is synced.
 //!
 //! An upload is redirected only when the client has announced that it waits (`Expect:
-//! 100-continue`) or asks for it; every other client is streamed, because several of them follow a
-//! redirect with an empty body and call that success.
+//! 100-continue`) and how long its value is, or asks for it; every other client is streamed, because several of them follow
+//! a redirect with an empty body, or with what is left of one, and call that success.
 
 pub mod feed;
 pub mod proof;
@@ -61,7 +61,10 @@ pub async fn upload(
     let (head, incoming) = request.into_parts();
     let asked = |name| query_value(head.uri.query(), name);
     let waits = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let redirect = (waits || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
+    // Some clients say `Expect` and do not wait. What one of them has sent is missing from the body that it sends to the volume;
+    // a length that it declared shows that, a chunked body does not.
+    let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
+    let redirect = (waits && bound || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
     let current = master.group.current().await.map_err(|e| ErrorReply::from(e).for_key(&key));
     let checked =

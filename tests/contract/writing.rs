@@ -5,6 +5,7 @@ use shared::digest::Digest;
 use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
 use shared::wire::error::ErrorCode;
 use shared::wire::master::{Deleted, Stored};
+use tests::raw::Raw;
 use tests::tool::curl;
 use tests::value;
 
@@ -176,4 +177,32 @@ async fn redirect_when_asked_and_never_without() {
     let plain = client.once(Method::PUT, &client.url("plain"), &[], Some(bytes.clone())).await.unwrap();
     assert_eq!(plain.status, 201);
     assert!(client.get_streamed("plain").await.unwrap().body == bytes);
+}
+
+/// A client that says `Expect` and does not wait would follow a redirect with what is left of its body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_undeclared_length_is_redirected_only_when_that_is_asked_for() {
+    let cluster = cluster().await;
+    let client = cluster.client();
+    let head = |target: &str, framing: &str| {
+        format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{framing}\r\n\r\n")
+    };
+    let chunked = "Transfer-Encoding: chunked";
+    let mut raw = Raw::connect(client.address());
+    raw.send(head("/unbound", chunked));
+    assert_eq!(raw.some(12), b"HTTP/1.1 100", "the master itself calls for the body");
+    raw.send("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
+    assert!(raw.rest().0.windows(12).any(|w| w == b"HTTP/1.1 201"));
+    assert_eq!(client.get("unbound").await.unwrap().body, b"onetwo");
+    let mut hasty = Raw::connect(client.address());
+    hasty.send(head("/hasty", chunked) + "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(hasty.answer().status, 201);
+    assert_eq!(client.get("hasty").await.unwrap().body, b"onetwo");
+    for (target, framing) in [("/asked?redirect", chunked), ("/bound", "Content-Length: 6")] {
+        let mut raw = Raw::connect(client.address());
+        raw.send(head(target, framing));
+        assert_eq!(raw.answer().status, 307, "{target}, {framing}");
+    }
+    assert_eq!(client.get("asked").await.unwrap().status, 404);
+    assert_eq!(client.get("bound").await.unwrap().status, 404);
 }

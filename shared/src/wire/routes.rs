@@ -99,7 +99,7 @@ pub const KEYS_ANONYMOUS: &str = "/_/keys/anonymous";
 pub const TICKET: &str = "ticket";
 /// Query name of the hop count in a redirect back to the master.
 pub const HOPS: &str = "hops";
-/// Query name: answer an upload with a redirect although no `Expect` came.
+/// Query name: answer an upload with a redirect although no `Expect` came, or no length.
 pub const REDIRECT: &str = "redirect";
 /// Query name: the length of the value whose upload is to be redirected, in bytes.
 pub const LENGTH: &str = "length";
