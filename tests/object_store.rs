@@ -24,7 +24,7 @@ use store::Store;
 
 /// A store and a client of a bucket in it.
 async fn bucket(name: &str) -> (Store, AmazonS3) {
-    let store = Store::start(&format!("object-store-{name}")).await;
+    let store = Store::start(&format!("object-store-{name}"), false).await;
     let bucket = "of-object-store";
     make_bucket(&store, bucket).await;
     let client = client(&store, bucket).build().expect("a client");
@@ -148,7 +148,7 @@ async fn what_is_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checksums() {
-    let store = Store::start("object-store-checksums").await;
+    let store = Store::start("object-store-checksums", false).await;
     make_bucket(&store, "of-object-store").await;
     for algorithm in [object_store::aws::Checksum::SHA256, object_store::aws::Checksum::CRC64NVME] {
         let client =

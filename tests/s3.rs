@@ -126,7 +126,7 @@ async fn module(name: &str) {
     let name = format!("s3-{}", name.replace('_', "-"));
     let mut command = Command::new(&python);
     command.args(["-m", "pytest", "-q", "-n", "2", "--tb=short", "-p", "no:cacheprovider"]).arg(file);
-    passes(Store::start(&name).await, &name, &python, command).await;
+    passes(Store::start(&name, false).await, &name, &python, command).await;
 }
 
 /// Runs the script of a client.
@@ -153,9 +153,7 @@ async fn client(script: &str, packages: &[&str], programs: &[&str]) {
         let Some(folder) = node_packages().await else { return };
         command.env("BARGE_NODE_PACKAGES", folder);
     }
-    let secured = SECURED.contains(&script);
-    let store = if secured { Store::start_secured(&name).await } else { Store::start(&name).await };
-    passes(store, &name, &python, command).await;
+    passes(Store::start(&name, SECURED.contains(&script)).await, &name, &python, command).await;
 }
 
 /// Runs it against its store, and shows the end of what it said when it fails.

@@ -17,13 +17,11 @@ export PATH=$PATH:$programs
 pgbackrest version
 postgres --version
 
-# PostgreSQL does not run as root, and the user of its package cannot look into the directories of root.
-home=$work
-if ((EUID == 0)); then
-  as=(setpriv --reuid=postgres --regid=postgres --init-groups)
-  home=$(mktemp --directory /tmp/barge-postgres.XXXXXXXX)
-  trap 'finish; rm -rf "$home"' EXIT
-fi
+# PostgreSQL does not run as root, the user of its package cannot look into the directories of root, and the name of a
+# socket must be short.
+if ((EUID == 0)); then as=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
+home=$(mktemp --directory /tmp/barge-postgres.XXXXXXXX)
+trap 'finish; rm -rf "$home"' EXIT
 mkdir -p "$home"/{lock,spool,log,data,restored}
 cp "$AWS_CA_BUNDLE" "$home/ca.pem"
 cat >"$home/pgbackrest.conf" <<END

@@ -33,21 +33,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts one.
-    pub async fn start(name: &str) -> Self {
+    /// Starts one, which speaks TLS when it is to be secured.
+    pub async fn start(name: &str, secured: bool) -> Self {
         let folder = Folder::new(name);
-        let (server, environment) = s3_environment(&folder, None).await;
-        Self { environment, _server: server, _folder: folder }
-    }
-
-    /// Starts one that speaks TLS.
-    pub async fn start_secured(name: &str) -> Self {
-        let folder = Folder::new(name);
-        let authority = folder.join("ca.pem");
-        let (chain, key, _) = Authority::new(&authority).issue();
-        folder.file("chain.pem", chain.as_bytes());
-        folder.file("key.pem", key.as_bytes());
-        let (server, environment) = s3_environment(&folder, Some(&authority)).await;
+        let (server, environment) = if secured {
+            let authority = folder.join("ca.pem");
+            let (chain, key, _) = Authority::new(&authority).issue();
+            folder.file("chain.pem", chain.as_bytes());
+            folder.file("key.pem", key.as_bytes());
+            s3_environment(&folder, Some(&authority)).await
+        } else {
+            s3_environment(&folder, None).await
+        };
         Self { environment, _server: server, _folder: folder }
     }
 }
