@@ -101,6 +101,14 @@ impl ReadConditions {
         }
     }
 
+    /// Whether the tags of headers with these names can be read: a copy must not take one that cannot for none.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_tags(headers: &HeaderMap, names: [&HeaderName; 2]) -> Result<(), ConditionError> {
+        names.into_iter().try_for_each(|name| tags(headers, name).transpose().map(drop))
+    }
+
     /// The verdict on a value with this (quoted, strong) entity tag, in the order of RFC 9110 §13.2.2.
     pub fn evaluate(&self, etag: &str, modified: Timestamp) -> ReadVerdict {
         let modified = modified.unix_ms() / 1000;
@@ -218,7 +226,8 @@ fn shown(name: &HeaderName) -> &'static str {
         IF_MATCH => "If-Match",
         IF_NONE_MATCH => "If-None-Match",
         IF_MODIFIED_SINCE => "If-Modified-Since",
-        _ => "If-Unmodified-Since",
+        IF_UNMODIFIED_SINCE => "If-Unmodified-Since",
+        _ => "a condition on the source",
     }
 }
 

@@ -1,10 +1,10 @@
 """What the reference of the S3 API (November 2026) knows by name, and what becomes of it here.
 
-DONE: it is done, or it is true of everything here. BY_NAME: it is refused, and the message names it. DENIED: who asks may
-not. Nothing is passed over.
+DONE: it is done, or it is true of everything here. BY_NAME: it is refused, and the message names it. Otherwise: how it is
+denied. Nothing is passed over.
 """
 
-DONE, BY_NAME, DENIED = "done", "by name", "denied"
+DONE, BY_NAME = "done", "by name"
 
 # Sub-resources of a bucket: the methods that S3 has for them.
 OF_BUCKETS = {
@@ -66,7 +66,7 @@ OF_UPLOADS = [
     ("x-amz-checksum-xxhash3", "LQaAAFE2yCU=", BY_NAME),
     ("x-amz-checksum-xxhash64", "70bbN1HY6Zk=", BY_NAME),
     ("x-amz-checksum-blake3", "AAAA", BY_NAME),
-    ("x-amz-expected-bucket-owner", "somebody-else", DENIED),
+    ("x-amz-expected-bucket-owner", "somebody-else", (403, "AccessDenied")),
     ("x-amz-grant-full-control", 'id="x"', BY_NAME),
     ("x-amz-grant-read", 'id="x"', BY_NAME),
     ("x-amz-grant-read-acp", 'id="x"', BY_NAME),
@@ -76,7 +76,7 @@ OF_UPLOADS = [
     ("x-amz-object-lock-mode", "GOVERNANCE", BY_NAME),
     ("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00Z", BY_NAME),
     ("x-amz-request-payer", "requester", DONE),
-    ("x-amz-security-token", "token", DENIED),
+    ("x-amz-security-token", "token", (400, "InvalidToken")),
     ("x-amz-server-side-encryption", "AES256", BY_NAME),
     ("x-amz-server-side-encryption", "aws:kms", BY_NAME),
     ("x-amz-server-side-encryption-aws-kms-key-id", "k", BY_NAME),

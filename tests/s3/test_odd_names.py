@@ -161,3 +161,47 @@ def test_answers_to_the_curious():
     assert wire.exchange("HEAD", "/", [("host", wire.HOST)]).status == 200
     answer = wire.exchange("GET", "/_/health", [("host", wire.HOST)])
     assert (answer.status, b'"ready":true' in answer.body.replace(b" ", b"")) == (200, True)
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "text/plain"])
+def test_the_length_of_a_document_that_is_stored(s3, bucket, kind):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"<a>\r\x01</a>", ContentType=kind)
+    assert wire.signed("GET", f"/{bucket}/k").body == b"<a>\r\x01</a>"
+    assert wire.signed("HEAD", f"/{bucket}/k").headers["content-length"] == "9"
+    part = wire.signed("HEAD", f"/{bucket}/k", headers=[("range", "bytes=0-2")])
+    assert (part.status, part.headers["content-length"]) == (206, "3")
+
+
+def test_a_part_and_a_completion_in_odd_words(s3, bucket):
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    query = [("partNumber", "1"), ("uploadId", upload)]
+    part = wire.signed("PUT", f"/{bucket}/k", query=query, headers=[("expires", "0")], body=b"x")
+    assert part.status == 200, part
+    document = (
+        f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{part.headers['etag']}</ETag></Part>"
+        "</CompleteMultipartUpload>"
+    ).encode()
+    completion = {"query": [("uploadId", upload)], "body": document}
+    answer = wire.signed("POST", f"/{bucket}/k", headers=[("if-match", '"0", "1"')], **completion)
+    assert answer.verdict[0] in (404, 412), answer
+    assert wire.signed("POST", f"/{bucket}/k", **completion).status == 200
+    assert body(s3, bucket, "k") == b"x"
+
+
+def test_a_delete_of_what_must_not_be_there(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    answer = wire.signed("DELETE", f"/{bucket}/k", headers=[("if-none-match", "*")])
+    assert answer.verdict == (412, "PreconditionFailed"), answer
+    assert body(s3, bucket, "k") == b"x"
+    assert wire.signed("DELETE", f"/{bucket}/none", headers=[("if-none-match", "*")]).status == 204
+
+
+def test_conditions_on_a_source_that_cannot_be_read(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    tag = s3.head_object(Bucket=bucket, Key="k")["ETag"]
+    many = ", ".join([tag] + [f'"{n}"' for n in range(17)])
+    for text in ('"a', many):
+        headers = [("x-amz-copy-source", f"{bucket}/k"), ("x-amz-copy-source-if-none-match", text)]
+        answer = wire.signed("PUT", f"/{bucket}/copy", headers=headers)
+        assert answer.verdict == (400, "InvalidArgument"), answer
+    absent(s3, bucket, "copy")

@@ -69,6 +69,7 @@ impl Ops {
             }
             let store = self.write_manifest(&key, &upload, &condition, manifest).await?;
             let made = made(id, &numbers, &store);
+            self.keep_bucket(&key).await?;
             let command = Command::Complete { upload: id, numbers, store: Box::new(store) };
             match self.master.change(command.clone()).await.map_err(from_propose)? {
                 Outcome::PartsChanged => continue,

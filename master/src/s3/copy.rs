@@ -1,7 +1,7 @@
 //! Copies, whole and of a range into a part: from a volume through this master to the volumes of the new blob, never through
 //! the client, and never more of it in memory than a few frames.
 
-use http::header::HeaderName;
+use http::header::{HeaderMap, HeaderName};
 use s3s::dto::{self, CopySource, StreamingBlob};
 use s3s::{Body, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::attributes::Algorithm;
@@ -15,7 +15,7 @@ use shared::range::ByteRange;
 use super::Ops;
 use super::algorithms::named;
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
-use super::error::{from_interrupted, not_implemented};
+use super::error::{from_interrupted, invalid, not_implemented};
 use super::lenient::came;
 use super::multipart::Place;
 use super::objects::{PUT_BYTES_MAX, tag_of};
@@ -27,12 +27,18 @@ use crate::tables::object::Object;
 use crate::write::feed::Wanted;
 
 /// Conditions on the source, in the order of `ReadConditions::from_named`.
-const SOURCE_CONDITIONS: [HeaderName; 4] = [
+static SOURCE_CONDITIONS: [HeaderName; 4] = [
     HeaderName::from_static("x-amz-copy-source-if-match"),
     HeaderName::from_static("x-amz-copy-source-if-none-match"),
     HeaderName::from_static("x-amz-copy-source-if-modified-since"),
     HeaderName::from_static("x-amz-copy-source-if-unmodified-since"),
 ];
+
+fn source_conditions(headers: &HeaderMap) -> S3Result<ReadConditions> {
+    let names = SOURCE_CONDITIONS.each_ref();
+    ReadConditions::check_tags(headers, [names[0], names[1]]).map_err(|e| invalid(e.to_string()))?;
+    Ok(ReadConditions::from_named(headers, names))
+}
 
 /// Whether the conditions on the source hold (S3: `x-amz-copy-source-if-*`).
 fn check(conditions: &ReadConditions, object: &Object) -> S3Result<()> {
@@ -118,7 +124,7 @@ impl Ops {
         }
         let condition = condition_of(came(&req))?;
         self.may_write(&input.bucket, &key, &condition).await?;
-        let conditions = ReadConditions::from_named(came(&req), SOURCE_CONDITIONS.each_ref());
+        let conditions = source_conditions(came(&req))?;
         let Opened { object, body, length } = self.open((bucket, &source), &conditions, None).await?;
         let described = if replace { described(came(&req))? } else { kept(&object) };
         let tags =
@@ -158,7 +164,7 @@ impl Ops {
         let (bucket, source) = self.source(&req, &input.copy_source)?;
         let (id, upload) = self.upload(&key, &input.upload_id).await?;
         let place = Place::new(key, id, input.part_number)?;
-        let conditions = ReadConditions::from_named(came(&req), SOURCE_CONDITIONS.each_ref());
+        let conditions = source_conditions(came(&req))?;
         let range = input.copy_source_range.as_deref();
         let Opened { body, length, .. } = self.open((bucket, &source), &conditions, range).await?;
         let algorithm = upload.checksum.map_or(Algorithm::Crc64Nvme, |(a, _)| a);

@@ -13,6 +13,7 @@ use shared::http::body::{self, Body};
 
 use super::error::{custom, from_tables};
 use super::finish::About;
+use super::hoisted;
 use crate::master::Master;
 use crate::tables::bucket::{self, CorsRule};
 
@@ -103,7 +104,10 @@ impl Origin {
         if *request.method() != Method::OPTIONS {
             let found = rule(&rules, origin, request.method().as_str(), &[]);
             let Some(rule) = found else { return Ok(Asked::Request(Self::unmarked(&rules))) };
-            return Ok(Asked::Request(Self { headers: permission(rule, origin), permitted: true }));
+            // Headers in the query need the rule as others do: while there are no keys, a page can sign as anybody can.
+            let hoisted: Vec<_> = hoisted::of(request).into_iter().map(|(name, _)| name).collect();
+            let permitted = self::rule(&rules, origin, request.method().as_str(), &hoisted).is_some();
+            return Ok(Asked::Request(Self { headers: permission(rule, origin), permitted }));
         }
         let method = text(headers, &ACCESS_CONTROL_REQUEST_METHOD)
             .ok_or_else(|| bad("Invalid Access-Control-Request-Method: null"))?;

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::header::HeaderMap;
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use md5::{Digest as _, Md5};
@@ -51,10 +51,10 @@ const _: () = assert!(
 const OF_OBJECTS: [&str; 4] = ["tagging", "acl", "retention", "legal-hold"];
 
 /// Whether the body is a document: what is sent to a bucket, and to an object with one of these queries.
-pub fn is_one(head: &Parts, about: &About) -> bool {
-    let asked = |name: &str| query_value(head.uri.query(), name).is_some();
-    let completes = head.method == Method::POST && asked("uploadId");
-    let sends = [Method::PUT, Method::POST].contains(&head.method);
+pub fn is_one(method: &Method, uri: &Uri, about: &About) -> bool {
+    let asked = |name: &str| query_value(uri.query(), name).is_some();
+    let completes = *method == Method::POST && asked("uploadId");
+    let sends = [Method::PUT, Method::POST].contains(method);
     sends && (about.key.is_none() || completes || OF_OBJECTS.into_iter().any(asked))
 }
 
@@ -206,12 +206,7 @@ impl Sums {
     fn declared(head: &Parts) -> S3Result<Self> {
         let mut own: HeaderMap = head.headers.clone();
         own.remove("x-amz-sdk-checksum-algorithm");
-        own.remove("x-amz-trailer");
         let payload = own.get("x-amz-content-sha256").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        if payload.starts_with("STREAMING-") {
-            // They are of what is in the chunks, which the library reads.
-            return Ok(Self { md5: None, checksum: None, sha256: None });
-        }
         let sha256 = (payload.len() == 64).then(|| (Sha256::new(), payload.to_ascii_lowercase()));
         // A completion declares the checksum of the object, not of its document.
         if query_value(head.uri.query(), "uploadId").is_some() {

@@ -11,6 +11,7 @@ use shared::wire::routes::query_value;
 
 use super::Settings;
 use super::asked::Place;
+use super::document;
 use super::error::{custom, invalid};
 use super::finish::About;
 use super::hoisted;
@@ -49,7 +50,11 @@ pub enum Kind {
 pub fn sort<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<Kind> {
     once(request)?;
     match kind(request, about)? {
-        Kind::Form => alone(request).map(|()| Kind::Form),
+        Kind::Form => {
+            alone(request)?;
+            owned(owner, request)?;
+            known::headers_of_form(settings, request).map(|()| Kind::Form)
+        }
         Kind::Other => check(settings, owner, request, about).map(|()| Kind::Other),
     }
 }
@@ -70,7 +75,7 @@ fn kind<B>(request: &Request<B>, about: &About) -> S3Result<Kind> {
         return Ok(Kind::Other);
     }
     let place = Place::of(about.bucket.is_some(), about.key.is_some());
-    if place != Place::Bucket { Err(not_allowed(place)) } else { Ok(Kind::Form) }
+    if place != Place::Bucket { Err(not_allowed(request.method(), place)) } else { Ok(Kind::Form) }
 }
 
 /// A form says in itself who sent it, and nowhere else.
@@ -126,6 +131,13 @@ fn two_mechanisms() -> S3Error {
     )
 }
 
+/// Everything belongs to whom the client expects.
+fn owned<B>(owner: &str, request: &Request<B>) -> S3Result<()> {
+    let names = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
+    let other = |name| text(request.headers(), name).is_some_and(|expected| expected != owner);
+    if names.into_iter().any(other) { Err(s3_error!(AccessDenied, "Access Denied")) } else { Ok(()) }
+}
+
 /// Looks at a request that is no form.
 fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<()> {
     let (query, headers) = (request.uri().query(), request.headers());
@@ -156,16 +168,18 @@ fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &Abou
         dated(headers)?;
         covered(request, parsed.names, false)?;
     }
-    for name in ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
-        if text(headers, name).is_some_and(|expected| expected != owner) {
-            return Err(s3_error!(AccessDenied, "Access Denied"));
-        }
-    }
+    owned(owner, request)?;
     if SELECTING.iter().filter(|name| has(request, name)).count() > 1 {
         return Err(invalid("Two query parameters ask for different operations"));
     }
-    known::headers(settings, request)?;
+    known::headers(settings, request, about)?;
     known::queries(request, about)?;
+    let payload = text(headers, "x-amz-content-sha256").unwrap_or_default();
+    if payload.starts_with("STREAMING-") && document::is_one(request.method(), request.uri(), about) {
+        return Err(invalid(
+            "A document does not come in chunks: sign it as a whole, or send UNSIGNED-PAYLOAD",
+        ));
+    }
     asked(request, about)
 }
 
@@ -219,7 +233,7 @@ fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
     }
     if about.key.is_some() {
         if *method == Method::POST && !SELECTING.iter().any(|name| has(request, name)) {
-            return Err(not_allowed(place));
+            return Err(not_allowed(method, place));
         }
         if let Some(number) = query_value(query, "partNumber") {
             let known = number.parse::<i64>().is_ok_and(|n| (1..=10_000).contains(&n));
@@ -236,12 +250,16 @@ fn asked<B>(request: &Request<B>, about: &About) -> S3Result<()> {
         }
     }
     let posts = *method == Method::POST && place == Place::Object;
-    if known::plain_methods(place).contains(method) || posts { Ok(()) } else { Err(not_allowed(place)) }
+    if known::plain_methods(place).contains(method) || posts {
+        Ok(())
+    } else {
+        Err(not_allowed(method, place))
+    }
 }
 
 /// The method is none for what stands here.
-fn not_allowed(place: Place) -> S3Error {
-    known::not_allowed(known::plain_methods(place))
+fn not_allowed(method: &Method, place: Place) -> S3Error {
+    known::not_allowed(method, None, place, known::plain_methods(place))
 }
 
 #[cfg(test)]

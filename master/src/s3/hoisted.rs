@@ -2,11 +2,13 @@
 //! letters (the SDKs call it hoisting), where the signature covers them as it covers the whole query. Here they become
 //! headers again, before anything else looks at the request.
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Request, Uri};
 
+use shared::attributes::Algorithm;
 use shared::wire::routes::query_value;
 
+use super::algorithms::{ALGORITHMS, Hasher, encoded, named};
 use super::guard::SIGNING;
 
 /// With what the names of S3's own headers begin.
@@ -14,10 +16,27 @@ pub const PREFIX: &str = "x-amz-";
 /// That the client has chosen a checksum by itself.
 const CHOSEN: &str = "x-amz-sdk-checksum-algorithm";
 
-/// The parameters of a query that are headers, by their names in small letters.
-pub fn of(uri: &Uri) -> Vec<(String, String)> {
+/// The parameters of a query that are headers, by their names in small letters; none of a request that is not signed, which
+/// has no reason to put them there.
+pub fn of<B>(request: &Request<B>) -> Vec<(String, String)> {
+    let presigned = query_value(request.uri().query(), "X-Amz-Signature").is_some();
+    if !presigned && !request.headers().contains_key(AUTHORIZATION) {
+        return Vec::new();
+    }
+    let mut found = asked(request.uri());
+    if presigned {
+        let chosen = found.iter().find(|(name, _)| name == CHOSEN).and_then(|(_, name)| named(name));
+        // What is to be deleted is known when it is signed.
+        let deletes = query_value(request.uri().query(), "delete").is_some();
+        found.retain(|(name, value)| name != CHOSEN && (deletes || !is_idle(name, value, chosen)));
+    }
+    found
+}
+
+/// All parameters that S3 would take for headers.
+pub fn asked(uri: &Uri) -> Vec<(String, String)> {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    let mut found: Vec<(String, String)> = pairs
+    pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(name), decoded(value))
@@ -25,15 +44,17 @@ pub fn of(uri: &Uri) -> Vec<(String, String)> {
         .filter(|(name, _)| !SIGNING.contains(&name.as_str()))
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
         .filter(|(name, _)| name.starts_with(PREFIX))
-        .collect();
-    // The SDK for JavaScript computes a checksum when it signs, of the body that it has then: mostly none. The body comes
-    // later, from somebody else, so S3 asks nothing of it; a checksum that the user gave comes without this algorithm. What is
-    // to be deleted is known by then, and its checksum is demanded.
-    let deletes = query_value(uri.query(), "delete").is_some();
-    if found.iter().any(|(name, _)| name == CHOSEN) {
-        found.retain(|(name, _)| name != CHOSEN && (deletes || !name.starts_with("x-amz-checksum-")));
-    }
-    found
+        .collect()
+}
+
+/// Whether this is a checksum that nobody asks for. The SDK for JavaScript computes one when it signs, of the body that it has
+/// then: mostly none, and the body comes later, from somebody else. It says so by naming the algorithm. S3 asks nothing of
+/// such a body; a checksum that the user gave comes without the algorithm, and is not one of nothing.
+fn is_idle(name: &str, value: &str, chosen: Option<Algorithm>) -> bool {
+    let Some((algorithm, ..)) = ALGORITHMS.iter().find(|(_, header, _)| *header == name) else {
+        return false;
+    };
+    chosen == Some(*algorithm) || value == encoded(&Hasher::new(*algorithm).finish())
 }
 
 /// As forms have it: `+` is a space.
@@ -44,7 +65,7 @@ pub fn decoded(text: &str) -> String {
 
 /// Makes headers of them. What stands in a header as well stays as it is there: `guard` compares.
 pub fn restore<B>(request: &mut Request<B>) {
-    for (name, value) in of(request.uri()) {
+    for (name, value) in of(request) {
         let name = HeaderName::try_from(name);
         let value = HeaderValue::from_bytes(value.as_bytes());
         if let (Ok(name), Ok(value)) = (name, value)
@@ -60,7 +81,7 @@ mod tests {
     use super::*;
 
     fn restored(target: &str, headers: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
-        let mut request = Request::put(target).body(()).unwrap();
+        let mut request = Request::put(format!("{target}&X-Amz-Signature=0")).body(()).unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, HeaderValue::from_static(value));
         }
@@ -92,8 +113,24 @@ mod tests {
 
     #[test]
     fn a_checksum_of_what_was_there_when_it_was_signed_is_none() {
-        let sum = "x-amz-checksum-crc32=AAAAAA%3D%3D";
-        assert_eq!(restored(&format!("/b/k?{sum}&x-amz-sdk-checksum-algorithm=CRC32"), &[]), []);
-        assert_eq!(restored(&format!("/b/k?{sum}"), &[]), pairs(&[("x-amz-checksum-crc32", "AAAAAA==")]));
+        let sum = |text: &str| format!("/b/k?x-amz-checksum-crc32={text}");
+        let given = |text: &str| pairs(&[("x-amz-checksum-crc32", text)]);
+        assert_eq!(restored(&format!("{}&x-amz-sdk-checksum-algorithm=CRC32", sum("hvuZYw%3D%3D")), &[]), []);
+        assert_eq!(restored(&sum("AAAAAA%3D%3D"), &[]), [], "it is of nothing");
+        assert_eq!(restored(&sum("hvuZYw%3D%3D"), &[]), given("hvuZYw=="));
+        let other = format!("{}&x-amz-sdk-checksum-algorithm=SHA256", sum("hvuZYw%3D%3D"));
+        assert_eq!(restored(&other, &[]), given("hvuZYw=="));
+        let deletes = "/b?delete&x-amz-checksum-crc32=hvuZYw%3D%3D&x-amz-sdk-checksum-algorithm=CRC32";
+        assert_eq!(restored(deletes, &[]), given("hvuZYw=="));
+    }
+
+    #[test]
+    fn only_what_is_signed_is_a_header() {
+        let mut request = Request::put("/b/k?x-amz-copy-source=c/k").body(()).unwrap();
+        restore(&mut request);
+        assert!(request.headers().is_empty());
+        request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("AWS4-HMAC-SHA256"));
+        restore(&mut request);
+        assert_eq!(request.headers()["x-amz-copy-source"], "c/k");
     }
 }

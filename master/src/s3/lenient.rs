@@ -40,7 +40,7 @@ enum Of {
 }
 
 /// What may be odd: whether the library can read a value.
-const READABLE: [(&str, Of, fn(&str) -> bool); 9] = [
+const READABLE: [(&str, Of, fn(&str) -> bool); 10] = [
     ("expires", Of::Writes, is_date),
     ("if-match", Of::Any, is_tag),
     ("if-modified-since", Of::Reads, is_date),
@@ -49,6 +49,7 @@ const READABLE: [(&str, Of, fn(&str) -> bool); 9] = [
     ("range", Of::Reads, is_range),
     ("x-amz-copy-source-if-match", Of::Writes, is_tag),
     ("x-amz-copy-source-if-modified-since", Of::Writes, is_date),
+    ("x-amz-copy-source-if-none-match", Of::Writes, is_tag),
     ("x-amz-copy-source-if-unmodified-since", Of::Writes, is_date),
 ];
 
@@ -57,7 +58,8 @@ pub fn odd(head: &Parts) -> Option<Odd> {
     let of = if [Method::GET, Method::HEAD].contains(&head.method) { Of::Reads } else { Of::Writes };
     let odd = |(name, when, good): &(&'static str, Of, fn(&str) -> bool)| {
         let value = head.headers.get(*name).filter(|_| *when == of || *when == Of::Any)?;
-        let readable = value.to_str().is_ok_and(good);
+        let one = head.headers.get_all(*name).iter().count() == 1;
+        let readable = one && value.to_str().is_ok_and(good);
         (!readable).then(|| HeaderName::from_static(name))
     };
     let found: Vec<HeaderName> = READABLE.iter().filter_map(odd).collect();

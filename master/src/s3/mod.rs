@@ -54,7 +54,6 @@ use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
 use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::routes::HEALTH;
 
 use crate::audit::Audit;
 use crate::auth::{Caller, Sender};
@@ -194,7 +193,7 @@ async fn answer(
     mut request: Request<Incoming>,
     about: &About,
 ) -> Result<Response<Body>, ErrorReply> {
-    if let Some(answer) = reachable(inside, &request) {
+    if let Some(answer) = reachable(inside, request.method(), about) {
         return Ok(answer);
     }
     let Some(inside) = inside else {
@@ -223,14 +222,15 @@ async fn answer(
 
 /// What somebody asks who wants to know whether this port can be reached, or whether this master is well: no bucket has
 /// such a name.
-fn reachable(inside: Option<&Inside>, request: &Request<Incoming>) -> Option<Response<Body>> {
-    let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if request.uri().path() == HEALTH && reads {
-        let health = inside.map_or_else(admin::waiting, |inside| admin::health(&inside.master));
-        return Some(health);
+fn reachable(inside: Option<&Inside>, method: &Method, about: &About) -> Option<Response<Body>> {
+    let place = (about.bucket.as_deref(), about.key.as_deref());
+    match (method, place) {
+        (&Method::GET | &Method::HEAD, (Some("_"), Some("health"))) => {
+            Some(inside.map_or_else(admin::waiting, |inside| admin::health(&inside.master)))
+        }
+        (&Method::HEAD, (None, None)) => Some(Response::new(ours::empty())),
+        _ => None,
     }
-    let plain = request.uri().path() == "/" && request.uri().query().is_none();
-    (plain && *request.method() == Method::HEAD).then(|| Response::new(ours::empty()))
 }
 
 impl Inside {
@@ -305,7 +305,7 @@ impl Inside {
         }
         let mut body = body::incoming(&head, incoming);
         let mut fault = document::Fault::default();
-        if document::is_one(&head, about) {
+        if document::is_one(&head.method, &head.uri, about) {
             (body, fault) = document::guarded(&head, body, &self.places, about.peer);
         }
         let admitted = auth::Admitted::default();

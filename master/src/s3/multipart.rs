@@ -15,7 +15,7 @@ use super::Ops;
 use super::algorithms::named;
 use super::convert::{self, checksum, checksum_type, described, key_of, tags_of_header};
 use super::error::{from_propose, from_reply, from_tables};
-use super::lenient::came;
+use super::lenient::{came, trailers};
 use super::objects::length;
 use super::sums::Declared;
 use crate::http::objects::damaged;
@@ -81,7 +81,8 @@ impl Ops {
         let key = key_of(&input.bucket, &input.key)?;
         let checksum = asked(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let tags = tags_of_header(input.tagging.as_deref())?;
-        self.bucket_of_writes(&input.bucket).await?;
+        self.in_bucket(&input.bucket).await?;
+        self.keep_bucket(&key).await?;
         // Where the ring would put them now is where they go together.
         let wanted = plain(key.clone(), None);
         let granted = grant(&self.master, &wanted, &[], false).map_err(from_reply)?;
@@ -120,14 +121,15 @@ impl Ops {
 
     pub(super) async fn put_part(
         &self,
-        req: S3Request<dto::UploadPartInput>,
+        mut req: S3Request<dto::UploadPartInput>,
     ) -> S3Result<S3Response<dto::UploadPartOutput>> {
+        let (trailers, headers) = (trailers(&mut req), came(&req).clone());
         let input = req.input;
         let key = key_of(&input.bucket, &input.key)?;
         let number = number_of(input.part_number)?;
-        let length = length(&req.headers, input.content_length)?;
+        let length = length(&headers, input.content_length)?;
         let (id, upload) = self.upload(&key, &input.upload_id).await?;
-        let mut declared = Declared::from_headers(&req.headers, req.trailing_headers, self.md5)?;
+        let mut declared = Declared::from_headers(&headers, trailers, self.md5)?;
         declared.checksum = match (declared.checksum, upload.checksum) {
             (Some((given, _)), Some((wanted, _))) if given != wanted => {
                 return Err(s3_error!(

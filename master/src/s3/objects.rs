@@ -5,7 +5,6 @@ use http::Method;
 use http::header::HeaderMap;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES,
-    IF_NONE_MATCH,
 };
 use s3s::dto::{self, StreamingBlob};
 use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -41,10 +40,13 @@ impl Ops {
         found.ok_or_else(|| S3ErrorCode::NoSuchBucket.into())
     }
 
-    /// The bucket is there to be written in, and stays: one that native writes have made goes with its last value before that.
-    pub async fn bucket_of_writes(&self, name: &str) -> S3Result<()> {
-        let bucket = self.in_bucket(name).await?;
-        if bucket::record(&self.master.database.tree(), name).map_err(from_tables)?.is_none() {
+    /// The bucket of a key that is about to be written stays from now on: one that native writes have made would go with its last
+    /// value. What is not there yet is no business of this.
+    pub async fn keep_bucket(&self, key: &Key) -> S3Result<()> {
+        let (tree, name) = (self.master.database.tree(), bucket::of(key).unwrap_or_default());
+        if bucket::record(&tree, name).map_err(from_tables)?.is_none()
+            && let Some(bucket) = bucket::read(&tree, name).map_err(from_tables)?
+        {
             let command = Command::CreateBucket { name: name.to_owned(), bucket };
             self.master.change(command).await.map_err(from_propose)?;
         }
@@ -72,7 +74,7 @@ impl Ops {
 
     /// Whether the condition of a write holds now: refused here, no byte of the body need come. It is decided at the commit.
     pub async fn may_write(&self, bucket: &str, key: &Key, condition: &WriteCondition) -> S3Result<()> {
-        self.bucket_of_writes(bucket).await?;
+        self.in_bucket(bucket).await?;
         if *condition == WriteCondition::None {
             return Ok(());
         }
@@ -104,6 +106,7 @@ impl Ops {
     /// Commits what is durable as the object of its key.
     pub async fn commit(&self, store: Store) -> S3Result<CommitOutcome> {
         let condition = store.commit.condition.clone();
+        self.keep_bucket(&store.commit.key).await?;
         let outcome = self.master.change(Command::Store(Box::new(store))).await.map_err(from_propose)?;
         judge(&outcome, &condition)
     }
@@ -211,22 +214,23 @@ impl Ops {
     }
 
     pub(super) async fn delete_named(&self, req: S3Request<dto::DeleteObjectInput>) -> S3Result<()> {
-        let mut headers = came(&req).clone();
-        // S3 knows one condition of a delete.
-        headers.remove(IF_NONE_MATCH);
+        let condition = condition_of(came(&req))?;
         let input = req.input;
         self.version(input.version_id.as_deref())?;
         let key = key_of(&input.bucket, &input.key)?;
-        self.bucket_of_writes(&input.bucket).await?;
-        self.delete(key, condition_of(&headers)?).await
+        self.in_bucket(&input.bucket).await?;
+        self.delete(key, condition).await
     }
 
     /// Deletes an object. What is not there is deleted already.
     pub async fn delete(&self, key: Key, condition: WriteCondition) -> S3Result<()> {
         let stated = condition.clone();
+        if object::read(&self.master.database.tree(), &key).map_err(from_tables)?.is_some() {
+            self.keep_bucket(&key).await?;
+        }
         match self.master.change(Command::Delete { key, condition }).await.map_err(from_propose)? {
             Outcome::Deleted(_) => Ok(()),
-            Outcome::NotFound if stated == WriteCondition::None => Ok(()),
+            Outcome::NotFound if [WriteCondition::None, WriteCondition::Absent].contains(&stated) => Ok(()),
             Outcome::NotFound => Err(S3ErrorCode::NoSuchKey.into()),
             Outcome::ConditionFailed => Err(refused(&stated, true)),
             _ => Err(from_reply(damaged())),

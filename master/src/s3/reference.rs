@@ -9,8 +9,10 @@ use super::operations::SELECTING;
 /// What becomes of a header of a request, or of a field of a form with its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The operations that S3 gives it to do it.
+    /// It is done, by every operation that reads such a header.
     Done,
+    /// It is done by these operations, and means nothing to others.
+    By(&'static [&'static str]),
     /// Nothing is to be done: what it asks for holds of everything here.
     Holds,
     /// With these values nothing is to be done; with others it is refused.
@@ -34,9 +36,14 @@ pub enum Refusal {
     Algorithms,
 }
 
-use Answer::{Done, Holds, Only, Refused};
+use Answer::{By, Done, Holds, Only, Refused};
 use Refusal::{AccessLists, Algorithms, Classes, Missing, Tokens};
 
+const BEGINS: &[&str] = &["CopyObject", "CreateMultipartUpload"];
+const PARTS: &[&str] = &["CompleteMultipartUpload", "CreateMultipartUpload"];
+const COPIES: &[&str] = &["CopyObject", "UploadPartCopy"];
+const LOOKS: &[&str] = &["GetObjectAttributes"];
+const TAGS: &[&str] = &["CopyObject", "CreateMultipartUpload", "PutObject"];
 const LOCKS: Answer = Refused(Missing("object locks"));
 const ENCRYPTION: Answer = Refused(Missing("encryption by the server"));
 const ON_ARRIVAL: Answer = Refused(Missing("Object Lambda"));
@@ -45,7 +52,7 @@ const GRANTS: Answer = Refused(AccessLists);
 const SUMS: Answer = Refused(Algorithms);
 
 /// Headers of requests that begin with `x-amz-`, besides user metadata.
-const HEADERS: [(&str, Answer); 84] = [
+const HEADERS: [(&str, Answer); 85] = [
     ("x-amz-acl", Only(&["private", "bucket-owner-full-control"], AccessLists)),
     ("x-amz-api-version", Holds),
     ("x-amz-bucket-object-lock-enabled", Only(&["false", "False"], Missing("object locks"))),
@@ -53,7 +60,7 @@ const HEADERS: [(&str, Answer); 84] = [
     // Nothing is locked.
     ("x-amz-bypass-governance-retention", Holds),
     ("x-amz-cf-id", Holds),
-    ("x-amz-checksum-algorithm", Done),
+    ("x-amz-checksum-algorithm", By(BEGINS)),
     ("x-amz-checksum-crc32", Done),
     ("x-amz-checksum-crc32c", Done),
     ("x-amz-checksum-crc64nvme", Done),
@@ -62,18 +69,18 @@ const HEADERS: [(&str, Answer); 84] = [
     ("x-amz-checksum-sha1", Done),
     ("x-amz-checksum-sha256", Done),
     ("x-amz-checksum-sha512", SUMS),
-    ("x-amz-checksum-type", Done),
+    ("x-amz-checksum-type", By(PARTS)),
     ("x-amz-checksum-xxhash128", SUMS),
     ("x-amz-checksum-xxhash3", SUMS),
     ("x-amz-checksum-xxhash64", SUMS),
     ("x-amz-confirm-remove-self-bucket-access", Holds),
     ("x-amz-content-sha256", Done),
-    ("x-amz-copy-source", Done),
-    ("x-amz-copy-source-if-match", Done),
-    ("x-amz-copy-source-if-modified-since", Done),
-    ("x-amz-copy-source-if-none-match", Done),
-    ("x-amz-copy-source-if-unmodified-since", Done),
-    ("x-amz-copy-source-range", Done),
+    ("x-amz-copy-source", By(COPIES)),
+    ("x-amz-copy-source-if-match", By(COPIES)),
+    ("x-amz-copy-source-if-modified-since", By(COPIES)),
+    ("x-amz-copy-source-if-none-match", By(COPIES)),
+    ("x-amz-copy-source-if-unmodified-since", By(COPIES)),
+    ("x-amz-copy-source-range", By(&["UploadPartCopy"])),
     ("x-amz-copy-source-server-side-encryption-customer-algorithm", ENCRYPTION),
     ("x-amz-copy-source-server-side-encryption-customer-key", ENCRYPTION),
     ("x-amz-copy-source-server-side-encryption-customer-key-md5", ENCRYPTION),
@@ -92,12 +99,12 @@ const HEADERS: [(&str, Answer); 84] = [
     ("x-amz-if-match-initiated-time", Refused(Missing("conditions of directory buckets"))),
     ("x-amz-if-match-last-modified-time", Refused(Missing("conditions of directory buckets"))),
     ("x-amz-if-match-size", Refused(Missing("conditions of directory buckets"))),
-    ("x-amz-max-parts", Done),
-    ("x-amz-metadata-directive", Done),
+    ("x-amz-max-parts", By(LOOKS)),
+    ("x-amz-metadata-directive", By(&["CopyObject"])),
     // Deletes need no second factor: versioning is off.
     ("x-amz-mfa", Holds),
-    ("x-amz-mp-object-size", Done),
-    ("x-amz-object-attributes", Done),
+    ("x-amz-mp-object-size", By(&["CompleteMultipartUpload"])),
+    ("x-amz-object-attributes", By(LOOKS)),
     ("x-amz-object-if-match", Refused(Missing("conditions of UpdateObjectEncryption"))),
     ("x-amz-object-lock-legal-hold", Only(&["OFF"], Missing("object locks"))),
     ("x-amz-object-lock-mode", LOCKS),
@@ -105,7 +112,7 @@ const HEADERS: [(&str, Answer); 84] = [
     ("x-amz-object-ownership", Only(&["BucketOwnerEnforced"], AccessLists)),
     // Nothing is archived, so nothing is being restored.
     ("x-amz-optional-object-attributes", Only(&["RestoreStatus"], Missing("other attributes in a listing"))),
-    ("x-amz-part-number-marker", Done),
+    ("x-amz-part-number-marker", By(LOOKS)),
     ("x-amz-rename-source", RENAMES),
     ("x-amz-rename-source-if-match", RENAMES),
     ("x-amz-rename-source-if-modified-since", RENAMES),
@@ -130,8 +137,10 @@ const HEADERS: [(&str, Answer); 84] = [
     ("x-amz-skip-destination-validation", Holds),
     ("x-amz-source-expected-bucket-owner", Done),
     ("x-amz-storage-class", Only(&["STANDARD"], Classes)),
-    ("x-amz-tagging", Done),
-    ("x-amz-tagging-directive", Done),
+    ("x-amz-tagging", By(TAGS)),
+    ("x-amz-tagging-directive", By(&["CopyObject"])),
+    // Older SDKs would like a trailer, and look whether there is one.
+    ("x-amz-te", Holds),
     ("x-amz-trailer", Done),
     // There are no transitions.
     ("x-amz-transition-default-minimum-object-size", Holds),

@@ -138,16 +138,17 @@ impl Ops {
     pub(super) async fn set_access_block(&self, input: dto::PutPublicAccessBlockInput) -> S3Result<()> {
         let public = self.in_bucket(&input.bucket).await?.public_read;
         let wanted = input.public_access_block_configuration;
-        if wanted.restrict_public_buckets == Some(true) && public {
-            return Err(not_implemented(
-                "PutPublicAccessBlock: anybody may read this bucket; `barge key anonymous --off BUCKET` ends that",
-            ));
-        }
         let others = [wanted.block_public_acls, wanted.ignore_public_acls, wanted.block_public_policy];
-        if others.contains(&Some(false)) {
+        if others != [Some(true); 3] {
             return Err(not_implemented(
                 "PutPublicAccessBlock: there are no access lists and no bucket policies that could be public, so \
                  BlockPublicAcls, IgnorePublicAcls and BlockPublicPolicy are always true",
+            ));
+        }
+        if wanted.restrict_public_buckets.unwrap_or(false) == public {
+            return Err(not_implemented(
+                "PutPublicAccessBlock: RestrictPublicBuckets says whether anybody may read the bucket, and \
+                 `barge key anonymous` alone changes that",
             ));
         }
         Ok(())

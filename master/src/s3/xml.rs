@@ -2,7 +2,6 @@
 //! newline (XML 1.0, section 2.11), so it is written as a reference. Other control characters have no form at all: in lists
 //! they are references all the same, as S3 writes them, so that no two keys look alike; elsewhere, U+FFFD.
 
-use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
@@ -26,13 +25,13 @@ pub async fn readable(operation: Option<&str>, answer: Response<Body>) -> Respon
     // It is in memory already.
     let Ok(bytes) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         head.status = http::StatusCode::INTERNAL_SERVER_ERROR;
+        head.headers.remove(CONTENT_LENGTH);
         return Response::from_parts(head, body::empty());
     };
-    let bytes = said(&bytes, lists).map_or(bytes, Bytes::from);
-    if head.headers.contains_key(CONTENT_LENGTH) {
-        head.headers.insert(CONTENT_LENGTH, bytes.len().into());
-    }
-    Response::from_parts(head, body::full(bytes))
+    // An answer to HEAD says how long another one would be.
+    let Some(text) = said(&bytes, lists) else { return Response::from_parts(head, body::full(bytes)) };
+    head.headers.insert(CONTENT_LENGTH, text.len().into());
+    Response::from_parts(head, body::full(text))
 }
 
 /// A document of which every character can be read; none when it is one.

@@ -122,8 +122,8 @@ impl Form {
         let mut asking = asking.filter(|(name, _)| !SIGNING.iter().any(|n| n.eq_ignore_ascii_case(name)));
         asking.try_for_each(|(name, value)| {
             let taken = ["x-amz-meta-", "x-amz-checksum-c", "x-amz-checksum-s"];
-            if header(name, settings.noop) == Some(Answer::Done) && !taken.iter().any(|t| name.starts_with(t))
-            {
+            let asks = matches!(header(name, settings.noop), Some(Answer::Done | Answer::By(_)));
+            if asks && !taken.iter().any(|t| name.starts_with(t)) {
                 return Err(not_implemented(format!("{name} is a header of S3, and no field of a form")));
             }
             field(settings, name, value)
@@ -194,7 +194,7 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     let tags = form.field("tagging").map(tags_of_xml).transpose()?.unwrap_or_default();
     let mut declared = Declared::from_headers(&headers, None, ops.md5)?;
     declared.checksum = declared.checksum.or(Some((shared::attributes::Algorithm::Crc64Nvme, None)));
-    ops.bucket_of_writes(bucket).await?;
+    ops.in_bucket(bucket).await?;
     let wanted = Wanted {
         key: key_of(bucket, &key)?,
         length: None,

@@ -114,7 +114,10 @@ fn queries_of_other_methods() {
     assert_eq!(asked("DELETE", "/b?delete"), not_allowed("POST"));
     assert_eq!(asked("PUT", "/b?location"), not_allowed("GET"));
     assert_eq!(asked("GET", "/b/k?uploads"), not_allowed("POST"));
-    assert_eq!(asked("GET", "/b/k?c%6Frs"), not_allowed(""));
+    assert_eq!(asked("GET", "/b/k?c%6Frs"), not_allowed("GET, HEAD, PUT, DELETE"));
+    for target in ["/b/k?id=123", "/b/k?location=berlin", "/b/k?deadbeef", "/b/k?v=2"] {
+        assert_eq!(asked("GET", target), None, "{target}");
+    }
     assert_eq!(asked("PATCH", "/b/k"), not_allowed("GET, HEAD, PUT, DELETE"));
     assert_eq!(asked("DELETE", "/b?cors"), None);
     assert_eq!(asked("GET", "/b/k?v=1&20261130"), None);
@@ -148,6 +151,11 @@ fn queries_that_are_headers() {
     let both = asked(&with("X-Amz-Meta-A=1"), &[("x-amz-meta-a", "2")]);
     assert_eq!(both.as_deref(), Some("InvalidArgument"));
     assert_eq!(asked(&with("x-amz-meta-a=%00"), &[]).as_deref(), Some("InvalidArgument"));
+    assert_eq!(asked("/b/k?x-amz-copy-source=c/k", &[]).as_deref(), Some("InvalidArgument"), "not signed");
+    assert_eq!(asked(&with("x-amz-copy-source-range=bytes=0-1"), &[]).as_deref(), Some("NotImplemented"));
+    assert_eq!(asked(&with("x-amz-mp-object-size=9"), &[]).as_deref(), Some("NotImplemented"));
+    let trailer = asked(&with("x-amz-trailer=x-amz-checksum-crc32"), &[]);
+    assert_eq!(trailer.as_deref(), Some("InvalidArgument"));
     let respelled = asked(&link("60").replace("X-Amz-Expires", "x-amz-expires"), &[]);
     assert_eq!(respelled.as_deref(), Some("AuthorizationQueryParametersError"));
 }
@@ -174,6 +182,8 @@ fn a_form_is_one_for_us_wherever_the_library_could_read_one() {
     assert_eq!(verdict(form("/b").header("authorization", v4("us-1", "host"))), "InvalidArgument");
     assert_eq!(verdict(form(&link("60").replace("/k", ""))), "InvalidArgument");
     assert_eq!(verdict(form("/b?delete")), "InvalidArgument");
+    assert_eq!(verdict(form("/b").header("x-amz-meta-a", "1")), "NotImplemented");
+    assert_eq!(verdict(form("/b").header("x-amz-expected-bucket-owner", "other")), "AccessDenied");
     assert_eq!(verdict(form("/b/k?uploads")), "MethodNotAllowed");
     assert_eq!(verdict(form("/")), "MethodNotAllowed");
 }
