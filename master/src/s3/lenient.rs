@@ -39,8 +39,11 @@ enum Of {
     Any,
 }
 
+/// Whether the library can read a value.
+type Readable = fn(&str) -> bool;
+
 /// What may be odd: whether the library can read a value.
-const READABLE: [(&str, Of, fn(&str) -> bool); 10] = [
+const READABLE: [(&str, Of, Readable); 10] = [
     ("expires", Of::Writes, is_date),
     ("if-match", Of::Any, is_tag),
     ("if-modified-since", Of::Reads, is_date),
@@ -56,7 +59,7 @@ const READABLE: [(&str, Of, fn(&str) -> bool); 10] = [
 /// The headers that the library cannot read.
 pub fn odd(head: &Parts) -> Option<Odd> {
     let of = if [Method::GET, Method::HEAD].contains(&head.method) { Of::Reads } else { Of::Writes };
-    let odd = |(name, when, good): &(&'static str, Of, fn(&str) -> bool)| {
+    let odd = |(name, when, good): &(&'static str, Of, Readable)| {
         let value = head.headers.get(*name).filter(|_| *when == of || *when == Of::Any)?;
         let one = head.headers.get_all(*name).iter().count() == 1;
         let readable = one && value.to_str().is_ok_and(good);
