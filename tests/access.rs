@@ -11,6 +11,8 @@ mod browser;
 mod guesses;
 #[path = "access/strangers.rs"]
 mod strangers;
+#[path = "access/unseen.rs"]
+mod unseen;
 
 use std::ffi::OsString;
 

@@ -163,6 +163,52 @@ async fn both_framings_at_once_never_let_a_second_request_through() {
     victim.unharmed("both framings at once").await;
 }
 
+/// hyper undoes chunks and nothing else: what is coded besides would be stored as it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_another_transfer_coding_is_refused() {
+    let victim = Victim::new().await;
+    let mut forge = Forge::new(&victim.cluster).await;
+    let ticket = forge.write(&[0], None);
+    let target = forge.target(&ticket, "k");
+    let (master, volume) = (victim.cluster.master.address(), victim.cluster.volumes[0].address());
+    for (address, target) in [(master, "/k"), (volume, target.as_str())] {
+        for codings in [
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked, chunked",
+            "Transfer-Encoding: identity, CHUNKED",
+        ] {
+            let mut raw = Raw::connect(address);
+            raw.send(format!(
+                "PUT {target} HTTP/1.1\r\nHost: localhost\r\n{codings}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            ));
+            let answer = raw.answer();
+            assert_eq!((answer.status, answer.header("connection")), (501, Some("close")), "{codings}");
+            assert_eq!(answer.code(), Some(ErrorCode::NotImplemented), "{codings}");
+        }
+    }
+    let plain = "PUT /k HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    assert_eq!(ask(master, &plain.replace("Host: x", "Host: localhost")).status, 201);
+    assert_eq!(victim.cluster.client().delete("k").await.unwrap().status, 200);
+    victim.unharmed("other transfer codings").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_asterisk_is_no_key() {
+    let victim = Victim::new().await;
+    let master = victim.cluster.master.address();
+    for method in ["PUT", "POST", "GET", "DELETE"] {
+        let request = format!("{method} * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
+        let answer = ask(master, &request);
+        assert_eq!((answer.status, answer.code()), (400, Some(ErrorCode::BadRequest)), "{method}");
+    }
+    // As a key it is sent behind a slash, like all others.
+    let client = victim.cluster.client();
+    assert_eq!(client.put("*", b"star".to_vec()).await.unwrap().status, 201);
+    assert_eq!(client.delete("*").await.unwrap().status, 200);
+    victim.unharmed("asterisks").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_lengths_twice_are_one() {
     let victim = Victim::new().await;

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
-use shared::http::serve::{Context, render};
+use shared::http::serve::Context;
 use shared::wire::error::ErrorReply;
 
 use super::Inside;
 use super::asked::asked_for;
 use super::finish::About;
+use super::refused::render;
 use crate::audit::Audit;
 use crate::audit::line::Line;
 use crate::auth::guesses::shown;

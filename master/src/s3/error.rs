@@ -25,6 +25,7 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
         ErrorCode::TooBusy => S3ErrorCode::SlowDown,
         ErrorCode::Forbidden => S3ErrorCode::AccessDenied,
         ErrorCode::NoSpace => S3ErrorCode::Custom("InsufficientStorage".into()),
+        ErrorCode::NotImplemented => S3ErrorCode::NotImplemented,
         ErrorCode::Damaged | ErrorCode::Internal => S3ErrorCode::InternalError,
         _ => S3ErrorCode::ServiceUnavailable,
     };

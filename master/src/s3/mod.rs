@@ -33,6 +33,7 @@ mod objects;
 mod operations;
 mod ops;
 mod reference;
+mod refused;
 mod settings;
 mod sums;
 mod xml;
@@ -52,6 +53,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use shared::attributes::Algorithm;
 use shared::http::body::{self as ours, Body};
 use shared::http::serve::{Context, Service};
+use shared::ids::RequestId;
 use shared::md5::Pool;
 use shared::wire::error::{ErrorCode, ErrorReply};
 
@@ -184,6 +186,10 @@ impl Service for Face {
             Some(audit) => audited::answer(inside, audit, request, &about, context).await,
             None => answer(inside, request, &about).await,
         }
+    }
+
+    fn render(&self, refusal: ErrorReply, request_id: RequestId) -> Response<Body> {
+        refused::render(refusal, request_id)
     }
 }
 

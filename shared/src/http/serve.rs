@@ -9,8 +9,8 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, SERVER, TRANSFER_ENCODING};
-use http::{Request, Response, Version};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, RETRY_AFTER, SERVER, TRANSFER_ENCODING};
+use http::{Method, Request, Response, Version};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -56,6 +56,11 @@ pub trait Service: Send + Sync + 'static {
         request: Request<Incoming>,
         context: Context,
     ) -> impl Future<Output = Result<Response<Body>, ErrorReply>> + Send;
+
+    /// An error as an answer: JSON, where clients expect nothing else.
+    fn render(&self, refusal: ErrorReply, request_id: RequestId) -> Response<Body> {
+        render(refusal, request_id)
+    }
 }
 
 /// Serves `listener` until `shutdown`, then ends what is under way. With `tls` nothing but TLS is spoken.
@@ -166,8 +171,9 @@ async fn answer<S: Service>(
     let flight = metrics.enter();
     let has_body = !request.body().is_end_stream();
     let chunked = request.headers().contains_key(TRANSFER_ENCODING);
+    let face = Arc::clone(&service);
     let handled = async {
-        match check_host(&request) {
+        match check(&request) {
             Ok(()) => service.handle(request, context).await,
             Err(refusal) => {
                 let (head, incoming) = request.into_parts();
@@ -177,7 +183,7 @@ async fn answer<S: Service>(
         }
     };
     let result = handled.instrument(span.clone()).await;
-    let mut response = result.unwrap_or_else(|e| span.in_scope(|| render(e, context.request_id)));
+    let mut response = result.unwrap_or_else(|e| span.in_scope(|| face.render(e, context.request_id)));
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("barge"));
     headers.entry(REQUEST_ID_HEADER).or_insert_with(|| {
@@ -197,21 +203,62 @@ async fn answer<S: Service>(
     response.map(|inner| Counted { inner, metrics, _flight: flight }.boxed_unsync())
 }
 
-/// RFC 9112 §3.2: an HTTP/1.1 request without exactly one `Host` is refused.
-fn check_host(request: &Request<Incoming>) -> Result<(), ErrorReply> {
+/// What no face can make sense of: a request without exactly one `Host` (RFC 9112, section 3.2), one about `*` that is not
+/// `OPTIONS` (3.2.4), and a body in a coding that hyper does not undo (6.1): it would be stored as it came.
+fn check<B>(request: &Request<B>) -> Result<(), ErrorReply> {
     let hosts = request.headers().get_all(HOST).iter().count();
-    if hosts == 1 || (hosts == 0 && request.version() <= Version::HTTP_10) {
-        return Ok(());
+    if hosts != 1 && !(hosts == 0 && request.version() <= Version::HTTP_10) {
+        return Err(ErrorReply::new(
+            ErrorCode::BadHeader,
+            format!("the request has {hosts} Host headers"),
+            "send exactly one Host header (RFC 9112, section 3.2)",
+        ));
     }
-    Err(ErrorReply::new(
-        ErrorCode::BadHeader,
-        format!("the request has {hosts} Host headers"),
-        "send exactly one Host header (RFC 9112, section 3.2)",
-    ))
+    if request.uri().path() == "*" && request.method() != Method::OPTIONS {
+        return Err(ErrorReply::new(
+            ErrorCode::BadRequest,
+            format!("a {} is about a path, and * is none", request.method()),
+            "send the key behind a slash (RFC 9112, section 3.2.4)",
+        ));
+    }
+    if !is_plainly_framed(request.headers()) {
+        return Err(ErrorReply::new(
+            ErrorCode::NotImplemented,
+            "the body has a transfer coding besides chunked",
+            "send Transfer-Encoding: chunked alone; what is compressed is stored as it is, and Content-Type says what it is",
+        ));
+    }
+    Ok(())
 }
 
-/// An error as HTTP. Server faults are logged here, where they end; a client's own are not.
+/// Whether a body is in no transfer coding, or once in chunks.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    codings.next().is_none() && first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// An error as HTTP.
 pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
+    note(&e);
+    let status = e.code.status();
+    let detail = ErrorDetail {
+        code: e.code,
+        message: e.message,
+        key: e.key.map(String::from),
+        hint: e.hint.to_owned(),
+        request_id: Some(request_id.to_string()),
+    };
+    let mut response = body::json(status, &ErrorBody { error: detail });
+    response.headers_mut().extend(e.headers);
+    if let Some(secs) = e.code.retry_after_secs() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
+    }
+    response
+}
+
+/// Logs an error as it becomes an answer. Server faults are logged here, where they end; a client's own are not.
+pub fn note(e: &ErrorReply) {
     let status = e.code.status();
     match e.code {
         ErrorCode::Damaged | ErrorCode::Internal => {
@@ -226,19 +273,6 @@ pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
         }
         _ => tracing::debug!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error"),
     }
-    let detail = ErrorDetail {
-        code: e.code,
-        message: e.message,
-        key: e.key.map(String::from),
-        hint: e.hint.to_owned(),
-        request_id: Some(request_id.to_string()),
-    };
-    let mut response = body::json(status, &ErrorBody { error: detail });
-    response.headers_mut().extend(e.headers);
-    if let Some(secs) = e.code.retry_after_secs() {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
-    }
-    response
 }
 
 /// Counts the bytes of an answer and keeps the request counted as under way until its last byte.

@@ -26,6 +26,7 @@ pub enum ErrorCode {
     NotFound,
     NoSuchRoute,
     MethodNotAllowed,
+    NotImplemented,
     Timeout,
     Exists,
     WrongCluster,
@@ -59,6 +60,7 @@ impl ErrorCode {
             Self::BadTicket | Self::TicketExpired | Self::NotSigned => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::Exists
             | Self::WrongCluster
