@@ -12,7 +12,8 @@ pub mod store;
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, EXPECT, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION,
+    CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    LOCATION,
 };
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -91,6 +92,7 @@ fn check(
     redirect: bool,
     hops: u8,
 ) -> Result<Upload, ErrorReply> {
+    refuse_form(&method, &headers).map_err(|e| e.for_key(&key))?;
     let bad_header = |e: &dyn std::error::Error| {
         ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again").for_key(&key)
     };
@@ -138,6 +140,22 @@ fn check(
         return Err(ErrorReply::condition_failed(&method, &headers, &key));
     }
     Ok(Upload { key, method, headers, length, digest, condition, hops })
+}
+
+/// A form is a file in an envelope: stored as it comes, it would be neither.
+fn refuse_form(method: &Method, headers: &HeaderMap) -> Result<(), ErrorReply> {
+    let is_form = |kind: &HeaderValue| {
+        let kind = kind.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        kind.eq_ignore_ascii_case(b"multipart/form-data")
+    };
+    if *method != Method::POST || !headers.get(CONTENT_TYPE).is_some_and(is_form) {
+        return Ok(());
+    }
+    Err(ErrorReply::new(
+        ErrorCode::BadBody,
+        "the body is a form (multipart/form-data), and a value is stored as it comes",
+        "nothing was stored; send the file itself: curl -L -T FILE URL, and not -F",
+    ))
 }
 
 /// Streams the body through this master, which commits it on receipts that it has checked: what a volume says of the commit

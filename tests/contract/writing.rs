@@ -206,3 +206,23 @@ async fn a_body_of_undeclared_length_is_redirected_only_when_that_is_asked_for()
     assert_eq!(client.get("asked").await.unwrap().status, 404);
     assert_eq!(client.get("bound").await.unwrap().status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_not_stored_with_its_envelope() {
+    let cluster = cluster().await;
+    let folder = cluster.folder();
+    let file = folder.file("sent", &value(1, 3 << 20)).display().to_string();
+    let (field, url) = (format!("file=@{file}"), format!("{}/form", cluster.url()));
+    for expect in ["Expect: 100-continue", "Expect:"] {
+        let sent = curl(folder, ["-L", "-H", expect, "-F", &field, &url]).await;
+        assert_eq!(sent.status, 400, "{}", sent.text());
+        assert!(sent.text().contains("curl -L -T FILE"), "{}", sent.text());
+        assert_eq!(cluster.client().get("form").await.unwrap().status, 404);
+    }
+    // A type that only begins so is another one, and what -d says by itself is no form with a file.
+    for kind in ["multipart/form-data2", "multipart/related", "application/x-www-form-urlencoded"] {
+        let kind = [("content-type", kind)];
+        let sent = cluster.client().send(Method::POST, kind[0].1, &kind, Some(b"x".to_vec())).await.unwrap();
+        assert_eq!(sent.status, 201, "{kind:?}: {}", sent.text());
+    }
+}
