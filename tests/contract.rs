@@ -3,6 +3,8 @@
 
 #[path = "contract/listing.rs"]
 mod listing;
+#[path = "contract/methods.rs"]
+mod methods;
 #[path = "contract/reading.rs"]
 mod reading;
 #[path = "contract/starting.rs"]

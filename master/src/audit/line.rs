@@ -123,7 +123,7 @@ pub fn kind(method: &Method, path: &str, query: Option<&str>) -> Kind {
     let lists = *method == Method::GET && query_value(query, LIST).is_some();
     Kind::Values(match *method {
         _ if lists => "ListObjectsV2",
-        Method::GET if path == "/" => return Kind::Watching,
+        Method::GET | Method::HEAD if path == "/" => return Kind::Watching,
         Method::GET => "GetObject",
         Method::HEAD => "HeadObject",
         Method::PUT | Method::POST => "PutObject",

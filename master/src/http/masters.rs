@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::client::{PeerClient, base_url};
 use shared::http::signed::{read_signed, read_signed_bytes};
+use shared::http::unrouted;
 use shared::ids::ClusterId;
 use shared::limits::RAFT_MESSAGE_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -28,6 +29,23 @@ use crate::state::command::Command;
 
 /// Of what a cluster is made, strangers are not told.
 const WHO_MAY_LOOK: &str = "ask by `barge cluster` with --secret-file; or send Authorization: Bearer ID:SECRET of an access key without a scope";
+
+/// All of these routes but `MASTERS`, which takes GET, too.
+pub(super) const ROUTES: [&str; 13] = [
+    RAFT_APPEND,
+    RAFT_VOTE,
+    RAFT_OFFER,
+    RAFT_PART,
+    RAFT_INSTALL,
+    TABLES_COMPARE,
+    TABLES_OFFER,
+    TABLES_PART,
+    READ_INDEX,
+    MASTER_SELF,
+    MASTERS_ADD,
+    MASTERS_REMOVE,
+    MASTERS_INIT,
+];
 
 /// What these routes work with.
 #[derive(Clone, Debug)]
@@ -53,7 +71,7 @@ impl Desk {
         peer: IpAddr,
     ) -> Result<Response<Body>, Unhandled> {
         let path = request.uri().path().to_owned();
-        let get = request.method() == http::Method::GET;
+        let get = unrouted::method(&request) == http::Method::GET;
         if get && path == MASTERS {
             self.admit(&request, peer).await?;
             return Ok(self.masters());

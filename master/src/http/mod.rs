@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
 use shared::http::signed::{Calls, read_signed};
+use shared::http::unrouted;
 use shared::telemetry::Metrics;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes;
@@ -72,7 +73,8 @@ impl Face {
         };
         let path = request.uri().path();
         let listing = routes::query_value(request.uri().query(), routes::LIST).is_some();
-        if path == "/" && !listing && request.method() == Method::GET {
+        let method = unrouted::method(&request);
+        if path == "/" && !listing && method == Method::GET {
             return Ok(greeting());
         }
         let ours = path.starts_with("/_/") || path == "/_";
@@ -85,7 +87,7 @@ impl Face {
         if !ours {
             return objects::handle(master, request, context.peer.ip()).await;
         }
-        match (request.method(), path) {
+        match (&method, path) {
             (&Method::GET, routes::HEALTH) => Ok(admin::health(master)),
             (&Method::GET | &Method::POST, routes::STATUS | routes::EVENTS) => {
                 self.shown(master, request, context).await
@@ -112,13 +114,8 @@ impl Face {
             (&Method::POST, routes::MODES) => care::modes(master, request).await,
             (&Method::POST, routes::MODES_SET) => care::set_mode(master, request).await,
             _ => {
-                let (head, body) = request.into_parts();
-                body::drain_unless_waiting(&head.headers, body);
-                Err(ErrorReply::new(
-                    ErrorCode::NoSuchRoute,
-                    "there is nothing at this path",
-                    "paths under /_/ are Barge's own: health, status, metrics",
-                ))
+                let allowed = allowed(path);
+                Err(unrouted::unrouted(request, allowed))
             }
         }
     }
@@ -131,12 +128,29 @@ impl Face {
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
         let status = request.uri().path() == routes::STATUS;
-        if request.method() == Method::GET {
+        if unrouted::method(&request) == Method::GET {
             self.desk.admit(&request, context.peer.ip()).await?;
         } else {
             let () = read_signed(request).await?;
         }
         if status { admin::status(master) } else { Ok(care::events(master)) }
+    }
+}
+
+/// The methods of a path of ours; none: there is no such path.
+fn allowed(path: &str) -> Option<&'static str> {
+    match path {
+        routes::HEALTH | routes::METRICS => Some(unrouted::SHOWN),
+        routes::STATUS | routes::EVENTS | routes::MASTERS => Some(unrouted::SHOWN_AND_CALLED),
+        routes::HEARTBEAT | routes::COPIES | routes::COMMIT | routes::PROPOSE | routes::BACKUP => {
+            Some(unrouted::CALLED)
+        }
+        routes::KEYS | routes::KEYS_PUT | routes::KEYS_REVOKE | routes::KEYS_ANONYMOUS => {
+            Some(unrouted::CALLED)
+        }
+        routes::DUTY | routes::REBALANCE | routes::ORPHANS | routes::EXPLAIN => Some(unrouted::CALLED),
+        routes::EXAMINE | routes::DOCTOR | routes::MODES | routes::MODES_SET => Some(unrouted::CALLED),
+        path => masters::ROUTES.contains(&path).then_some(unrouted::CALLED),
     }
 }
 

@@ -16,3 +16,4 @@ pub mod socket;
 pub mod stall;
 pub mod tls;
 pub mod trust;
+pub mod unrouted;

@@ -19,6 +19,7 @@ use shared::call::ticket_proof;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
 use shared::http::signed::Calls;
+use shared::http::unrouted;
 use shared::key::Key;
 use shared::ticket::{Operation, Ticket};
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -53,7 +54,7 @@ impl Face {
         if !path.starts_with("/_/") {
             return value(&self.volume, request).await;
         }
-        match (request.method(), path) {
+        match (&unrouted::method(&request), path) {
             (&Method::GET, routes::HEALTH) => admin::health(&self.volume),
             (&Method::POST, routes::STATUS) => admin::status(&self.volume, request).await,
             (&Method::GET, routes::STATUS) => Err(admin::not_shown(request)),
@@ -68,15 +69,21 @@ impl Face {
             (&Method::POST, routes::RECORDS) => records::records(&self.volume, request).await,
             (&Method::POST, routes::TOMBSTONES) => records::tombstones(&self.volume, request).await,
             _ => {
-                let (head, body) = request.into_parts();
-                body::drain_unless_waiting(&head.headers, body);
-                Err(ErrorReply::new(
-                    ErrorCode::NoSuchRoute,
-                    "there is nothing at this path",
-                    "paths under /_/ are Barge's own: health, status, metrics",
-                ))
+                let allowed = allowed(path);
+                Err(unrouted::unrouted(request, allowed))
             }
         }
+    }
+}
+
+/// The methods of a path of ours; none: there is no such path.
+fn allowed(path: &str) -> Option<&'static str> {
+    match path {
+        routes::HEALTH | routes::METRICS => Some(unrouted::SHOWN),
+        routes::STATUS | routes::IDENTIFY | routes::DELETE | routes::INVENTORY => Some(unrouted::CALLED),
+        routes::COPY | routes::LOOK | routes::DIGESTS | routes::EXAMINE => Some(unrouted::CALLED),
+        routes::RECORDS | routes::TOMBSTONES => Some(unrouted::CALLED),
+        _ => None,
     }
 }
 
