@@ -9,6 +9,8 @@ mod methods;
 mod reading;
 #[path = "contract/starting.rs"]
 mod starting;
+#[path = "contract/streaming.rs"]
+mod streaming;
 #[path = "contract/writing.rs"]
 mod writing;
 

@@ -117,6 +117,9 @@ pub(crate) struct ServerArgs {
     /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback, for any Host
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
+    /// Stream all values through the masters, for clients that cannot follow a redirect to a volume
+    #[arg(long)]
+    pub(crate) no_redirect: bool,
     /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

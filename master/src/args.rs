@@ -72,6 +72,9 @@ pub struct Args {
     /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback, for any Host.
     #[arg(long)]
     insecure_no_auth: bool,
+    /// Stream all values through this master, for clients that cannot follow a redirect to a volume.
+    #[arg(long)]
+    no_redirect: bool,
     /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -184,6 +187,7 @@ impl Args {
         let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
         config.open = exposure::open_without_keys(listening, self.insecure_no_auth);
         config.any_host = self.insecure_no_auth;
+        config.no_redirect = self.no_redirect;
         Ok((config, listen))
     }
 }

@@ -53,6 +53,8 @@ pub struct Config {
     /// Whether they may for any `Host` then; else for this machine and this master's own names, so that a browser cannot be
     /// made to ask in their place.
     pub any_host: bool,
+    /// Whether values go through this master, for clients that cannot follow a redirect.
+    pub no_redirect: bool,
     /// Where requests are noted, if they are.
     pub audit: Option<Audit>,
     /// What it shows to clients, where it speaks TLS.
@@ -139,6 +141,7 @@ impl Config {
             orphan_grace: ORPHAN_GRACE,
             open: true,
             any_host: false,
+            no_redirect: false,
             audit: None,
             tls: None,
             trust: Trust::default(),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::HeaderMap;
 use shared::http::client::PeerClient;
 use shared::ids::BlobId;
 use shared::key::Key;
 use shared::limits::TICKET_LIFETIME;
 use shared::ticket::{Operation, Ticket};
-use shared::wire::routes::TICKET;
+use shared::wire::routes::{NO_REDIRECT_HEADER, TICKET};
 use tokio::sync::Notify;
 
 use crate::auth::{Keys, Policy};
@@ -90,6 +91,12 @@ impl Master {
     pub fn mode(&self, key: &Key) -> Result<Mode, TableError> {
         let of = |name| mode::read(&self.database.tree(), name);
         Ok(bucket::of(key).map(of).transpose()?.flatten().unwrap_or(self.config.mode))
+    }
+
+    /// Whether a request is answered through this master although it could be redirected: for a client that cannot follow.
+    pub fn streams(&self, headers: &HeaderMap) -> bool {
+        let wanted = headers.get(NO_REDIRECT_HEADER).is_some_and(|said| said.as_bytes().trim_ascii() == b"1");
+        wanted || self.config.no_redirect
     }
 
     /// The next of `n` in turn.

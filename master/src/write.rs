@@ -65,7 +65,8 @@ pub async fn upload(
     // Some clients say `Expect` and do not wait. What one of them has sent is missing from the body that it sends to the volume;
     // a length that it declared shows that, a chunked body does not.
     let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
-    let redirect = (waits && bound || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
+    let may = waits && bound && !master.streams(&head.headers);
+    let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
     let current = master.group.current().await.map_err(|e| ErrorReply::from(e).for_key(&key));
     let checked =

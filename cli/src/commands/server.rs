@@ -144,6 +144,7 @@ impl Setup<'_> {
         config.join = others.to_vec();
         config.open = exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth);
         config.any_host = self.args.insecure_no_auth;
+        config.no_redirect = self.args.no_redirect;
         self.args.care.apply(&mut config);
         self.args.s3.apply(&mut config);
         config.tls.clone_from(&self.tls);

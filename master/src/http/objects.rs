@@ -81,7 +81,7 @@ async fn answer(master: &Arc<Master>, request: Request<Incoming>) -> Result<Resp
     let hops = query_value(query, HOPS).and_then(|h| h.parse().ok()).unwrap_or(0);
     match *request.method() {
         Method::POST | Method::PUT => write::upload(master, request, key, hops).await,
-        Method::GET if query_value(query, STREAM).is_some() => {
+        Method::GET if query_value(query, STREAM).is_some() || master.streams(request.headers()) => {
             read::streamed(master, &key, request.headers()).await
         }
         Method::GET => read::redirected(master, &key, request.headers(), hops).await,

@@ -99,7 +99,8 @@ pub const KEYS_ANONYMOUS: &str = "/_/keys/anonymous";
 pub const TICKET: &str = "ticket";
 /// Query name of the hop count in a redirect back to the master.
 pub const HOPS: &str = "hops";
-/// Query name: answer an upload with a redirect although no `Expect` came, or no length.
+/// Query name: answer an upload with a redirect although no `Expect` came, or no length, and whatever else speaks against it:
+/// a client that asks for its ticket sends no value, and none must be stored.
 pub const REDIRECT: &str = "redirect";
 /// Query name: the length of the value whose upload is to be redirected, in bytes.
 pub const LENGTH: &str = "length";
@@ -120,6 +121,8 @@ pub const NONCE_HEADER: &str = "barge-nonce";
 pub const PROOF_HEADER: &str = "barge-proof";
 /// Header: the request's id, in every answer.
 pub const REQUEST_ID_HEADER: &str = "barge-request-id";
+/// Header: `1` for a client that cannot follow redirects: its request is answered through the master.
+pub const NO_REDIRECT_HEADER: &str = "barge-no-redirect";
 /// Header: BLAKE3 that the client declares of its value, 64 hex digits.
 pub const BLAKE3_HEADER: &str = "barge-blake3";
 /// Header: the generation of a value served.
