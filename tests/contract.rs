@@ -5,6 +5,8 @@
 mod listing;
 #[path = "contract/methods.rs"]
 mod methods;
+#[path = "contract/names.rs"]
+mod names;
 #[path = "contract/reading.rs"]
 mod reading;
 #[path = "contract/starting.rs"]

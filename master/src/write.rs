@@ -31,7 +31,7 @@ use shared::wire::routes::{BLAKE3_HEADER, LENGTH, REDIRECT, STREAM, query_value}
 use crate::http::objects;
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
-use crate::tables::object;
+use crate::tables::{bucket, object};
 use feed::{Frames, Granted, Source, Wanted, grant};
 use store::{Durable, store_with};
 
@@ -94,6 +94,11 @@ fn check(
     hops: u8,
 ) -> Result<Upload, ErrorReply> {
     refuse_form(&method, &headers).map_err(|e| e.for_key(&key))?;
+    bucket::check(&key).map_err(|e| {
+        let hint =
+            "nothing was stored; choose a key that S3 clients can say: BUCKET/ and 1 to 1024 bytes behind it";
+        ErrorReply::new(ErrorCode::BadKey, e.to_string(), hint).for_key(&key)
+    })?;
     let bad_header = |e: &dyn std::error::Error| {
         ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again").for_key(&key)
     };

@@ -103,7 +103,7 @@ impl Ops {
         let most = usize::try_from(input.max_buckets.unwrap_or(10_000)).unwrap_or(0);
         let mut shown: Vec<_> = all
             .into_iter()
-            .filter(|(name, _)| s3s::path::check_bucket_name(name))
+            .filter(|(name, _)| bucket::is_name(name))
             .filter(|(name, _)| who.may(Action::Read, Some(name), None))
             .filter(|(name, _)| name.starts_with(begins) && name.as_str() > after)
             .filter(|_| input.bucket_region.as_ref().is_none_or(|wanted| *wanted == self.region))

@@ -4,9 +4,13 @@
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::key::Key;
+use shared::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 
 use super::object::Object;
 use super::{Kind, TableError, Tables, decode, scan};
+
+/// What stands behind a bucket in a key of S3 has so many bytes at most.
+const REST_BYTES_MAX: usize = KEY_BYTES_MAX - BUCKET_BYTES_MAX - 1;
 
 /// What is known of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,37 @@ impl Bucket {
 /// The bucket of a key: what stands before its first slash; none for a key without one.
 pub fn of(key: &Key) -> Option<&str> {
     key.as_str().split_once('/').map(|(bucket, _)| bucket)
+}
+
+/// Whether S3 clients can name such a bucket: the one rule of both faces.
+pub fn is_name(name: &str) -> bool {
+    s3s::path::check_bucket_name(name)
+}
+
+/// A key whose first segment is the name of a bucket, and whose rest S3 clients cannot say.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum Unspoken {
+    /// Nothing behind the slash: that is the bucket itself.
+    #[error("behind the bucket there is nothing: such a key is the bucket itself to S3 clients")]
+    Empty,
+    /// More than S3 allows.
+    #[error("behind the bucket there are {0} bytes: S3 clients can say {REST_BYTES_MAX} at most")]
+    TooLong(usize),
+}
+
+/// Whether S3 clients can say a key, where its first segment is the name of a bucket; one that is in no such bucket they do
+/// not see.
+///
+/// # Errors
+/// Why they cannot.
+pub fn check(key: &Key) -> Result<(), Unspoken> {
+    match key.as_str().split_once('/') {
+        Some((bucket, "")) if is_name(bucket) => Err(Unspoken::Empty),
+        Some((bucket, rest)) if rest.len() > REST_BYTES_MAX && is_name(bucket) => {
+            Err(Unspoken::TooLong(rest.len()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What keys of a bucket begin with.
@@ -148,5 +183,24 @@ impl Tables<'_> {
     /// Removes the record of a bucket.
     pub fn remove_bucket(&mut self, name: &str) {
         self.remove(Kind::Bucket, name.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_s3_clients_can_say() {
+        let long = "r".repeat(REST_BYTES_MAX);
+        let check = |text: &str| check(&Key::new(text).unwrap());
+        for good in ["box/k", "box//", "box", "no/", "Box/", "-ox/", "/", "a.b/k"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        assert_eq!(check("box/"), Err(Unspoken::Empty));
+        assert_eq!(check(&format!("box/{long}")), Ok(()));
+        assert_eq!(check(&format!("box/{long}r")), Err(Unspoken::TooLong(REST_BYTES_MAX + 1)));
+        assert_eq!(check(&format!("Box/{long}r")), Ok(()), "in no bucket");
+        assert_eq!(REST_BYTES_MAX, 1024);
     }
 }
