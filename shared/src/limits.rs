@@ -153,7 +153,7 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const METADATA_STUCK: Duration = Duration::from_secs(60);
 /// As `METADATA_STUCK`, for entries that are applied: after a start all that no checkpoint covers are applied at once.
 pub const METADATA_APPLY_STUCK: Duration = Duration::from_secs(300);
-/// A TLS handshake that takes longer is given up: a round trip or two, and some milliseconds of arithmetic.
+/// A TLS handshake, or a leave-taking, that takes longer is given up: a round trip or two, and some milliseconds of arithmetic.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// New handshakes look so often whether the files of the certificate have changed.
 pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);

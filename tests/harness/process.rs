@@ -188,6 +188,11 @@ impl Server {
         }
     }
 
+    /// Asks it to end, and does not wait for that.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// `kill -TERM`, and waits for its end.
     ///
     /// # Panics

@@ -8,6 +8,7 @@ pub mod entity;
 pub mod exposure;
 mod handshaking;
 pub mod metadata;
+mod parting;
 pub mod pipe;
 pub mod reach;
 pub mod serve;

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::Instrument;
 
 use crate::http::body::{self, Body, BodyFailure};
+use crate::http::parting::{Parting, Whole};
 use crate::http::stall::Unstalled;
 use crate::http::tls::Tls;
 use crate::ids::RequestId;
@@ -96,7 +97,13 @@ pub async fn run<S: Service>(
             let (watcher, shutdown) = (graceful.watcher(), shutdown.clone());
             tokio::spawn(async move {
                 if let Some(stream) = handshake(&tls, stream, peer, &shutdown).await {
-                    end(watcher.watch(connection(stream, peer, service, metrics)).await, peer);
+                    let whole = Whole::default();
+                    let stream = Parting::new(stream, whole.clone());
+                    // Judged before the stream is dropped.
+                    let mut connection = pin!(watcher.watch(connection(stream, peer, service, metrics)));
+                    let ended = connection.as_mut().await;
+                    whole.judge(&ended);
+                    end(ended, peer);
                 }
                 drop(place);
             });

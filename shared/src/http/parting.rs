@@ -1,0 +1,94 @@
+//! The end of a TLS connection that hyper gives up, as one that idles: it drops the stream, and to its client a bare end of the stream is a
+//! truncation (RFC 8446, section 6.1). Here the client is told first, where no answer was under way: one that is not whole never
+//! ends cleanly.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::limits::TLS_HANDSHAKE_TIMEOUT;
+
+/// Whether the connection ends between two answers; told to the stream from outside, before it is dropped.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Whole(Arc<AtomicBool>);
+
+impl Whole {
+    /// How hyper ended the connection. A head that did not come in time ends it between two answers.
+    pub(super) fn judge(&self, ended: &Result<(), hyper::Error>) {
+        if ended.as_ref().is_err_and(hyper::Error::is_timeout) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// A stream that takes its leave. Where all went well, hyper has shut it down itself.
+#[derive(Debug)]
+pub(super) struct Parting {
+    /// There until it is dropped.
+    stream: Option<TlsStream<TcpStream>>,
+    whole: Whole,
+}
+
+impl Parting {
+    pub(super) fn new(stream: TlsStream<TcpStream>, whole: Whole) -> Self {
+        Self { stream: Some(stream), whole }
+    }
+
+    fn inner(&mut self) -> Pin<&mut TlsStream<TcpStream>> {
+        Pin::new(self.stream.as_mut().expect("it is taken out by drop alone"))
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        let whole = self.whole.0.load(Ordering::Acquire);
+        if let (Some(mut stream), true, Ok(runtime)) =
+            (self.stream.take(), whole, tokio::runtime::Handle::try_current())
+        {
+            runtime
+                .spawn(async move { tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, stream.shutdown()).await });
+        }
+    }
+}
+
+impl AsyncRead for Parting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.inner().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Parting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+}
