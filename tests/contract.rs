@@ -1,6 +1,8 @@
 //! What Barge promises to any HTTP client: kvDB's contract through `curl -L`, conditions, ranges,
 //! metadata, listing, the ways to start it, and the starts it refuses.
 
+#[path = "contract/first_start.rs"]
+mod first_start;
 #[path = "contract/listing.rs"]
 mod listing;
 #[path = "contract/methods.rs"]

@@ -77,7 +77,7 @@ pub async fn become_voter(master: Arc<Master>) {
         if taken_out && config.is_empty() {
             return;
         }
-        config.extend(group.addresses().into_iter().map(|p| p.address));
+        config.extend(group.others().into_iter().map(|p| p.address));
         if let Err(error) = step(group, &master.peers, &config, Some(master.cluster.id())).await {
             tracing::debug!(error, "no step towards a vote");
         }

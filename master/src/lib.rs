@@ -30,8 +30,8 @@ mod told;
 mod work;
 mod write;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
@@ -42,7 +42,7 @@ use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 
 use crate::auth::Policy;
 use crate::auth::browser::Hosts;
@@ -260,7 +260,7 @@ impl Faces {
         };
         let calls = Calls::new(config.secret.clone(), config.clock.clone(), &metrics);
         let s3 = Arc::new(s3::Face::noting(audit.clone()));
-        let native = http::Face { desk, calls, master: OnceLock::new(), metrics, audit };
+        let native = http::Face { desk, calls, master: SetOnce::new(), metrics, audit };
         Self { native: Arc::new(native), s3 }
     }
 }

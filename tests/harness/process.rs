@@ -188,6 +188,21 @@ impl Server {
         }
     }
 
+    /// What `barge server` says behind its first line: all of how to get in.
+    ///
+    /// # Panics
+    /// When it does not say it.
+    pub async fn banner(&mut self) -> String {
+        let lines = self.lines.as_mut().expect("it was begun");
+        let mut said = String::new();
+        while !said.contains("S3 clients") || !said.ends_with("\n\n") {
+            let line = tokio::time::timeout(START, lines.next_line()).await.expect("a line in time");
+            said.push_str(&line.expect("its output").expect("one more line"));
+            said.push('\n');
+        }
+        said
+    }
+
     /// Asks it to end, and does not wait for that.
     pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);

@@ -103,6 +103,13 @@ impl Heartbeat {
         {
             self.refusal = Some(detail.message.clone());
         }
+        // A master that waits to be taken in, or for the others, is no fault of anybody's.
+        if let CallError::Refused { detail, .. } = error
+            && detail.code == ErrorCode::NotJoined
+        {
+            tracing::debug!(master, "the master belongs to no cluster yet; trying again each second");
+            return;
+        }
         if self.silent.insert(master.to_owned()) {
             tracing::warn!(master, %error, "no contact with the master; trying again each second");
         }

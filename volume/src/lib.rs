@@ -106,7 +106,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         public_url,
         config,
     });
-    tracing::info!(volume = %volume.identity.volume(), address = volume.address, "volume started");
+    let OpenReport { segments, blobs, bytes, indexes_rebuilt, records_recovered, torn_bytes, .. } = report;
+    tracing::info!(
+        volume = %volume.identity.volume(), address = volume.address, segments, blobs, bytes, indexes_rebuilt,
+        records_recovered, torn_bytes, "volume started"
+    );
     let (misplaced, mut told) = watch::channel(None);
     let workers = start_workers(&volume, misplaced, &shutdown);
     let calls = Calls::new(volume.config.secret.clone(), volume.config.clock.clone(), &metrics);
@@ -150,10 +154,8 @@ async fn open(config: &Config) -> Result<(Identity, Store, Tombstones, OpenRepor
     .await
 }
 
-/// What opening found: once in the log, loudly where somebody should look.
+/// What opening found that somebody should look at.
 fn say(report: &OpenReport) {
-    let OpenReport { segments, blobs, bytes, indexes_rebuilt, records_recovered, torn_bytes, .. } = report;
-    tracing::info!(segments, blobs, bytes, indexes_rebuilt, records_recovered, torn_bytes, "segments opened");
     if report.quarantined > 0 {
         tracing::warn!(
             ranges = report.quarantined,

@@ -12,14 +12,16 @@ use anyhow::{Context, bail};
 use master::audit::Audit;
 use master::config::Replication;
 use master::s3::auth::OPEN_SECRET;
+use shared::clock::Clock;
 use shared::http::body::collect_answer;
-use shared::http::client::{HttpClient, base_url_by};
+use shared::http::client::{HttpClient, PeerClient, base_url_by};
 use shared::http::exposure;
 use shared::http::tls::{Tls, scheme};
 use shared::http::trust::Trust;
 use shared::limits::{CALL_TIMEOUT, MASTERS_MAX};
 use shared::secret::ClusterSecret;
-use shared::wire::routes::HEALTH;
+use shared::wire::access::{AccessKeysPage, ListAccessKeys};
+use shared::wire::routes::{HEALTH, KEYS};
 use shared::work::{Shutdown, ShutdownTrigger};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -84,15 +86,33 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
         let (ending, what) = (shutdown.clone(), format!("volume{n} stopped"));
         servers.spawn(async move { volume::run(config, listener, ending).await.context(what) });
     }
-    let (http, master_url) = (HttpClient::new(setup.trust.clone()), &master_urls[0]);
+    let peers = PeerClient::new(setup.secret.clone(), Clock::System).trusting(setup.trust.clone());
+    let master_url = &master_urls[0];
     let public = setup.public_url().unwrap_or_else(|| master_url.clone());
+    let opening = async {
+        ready(peers.http(), master_url).await;
+        let known = &ListAccessKeys { after: None };
+        peers.call::<_, AccessKeysPage>(master_url, KEYS, known).await.map(|page| !page.keys.is_empty())
+    };
     tokio::select! {
-        () = ready(&http, master_url) => invite(&public, s3_url.as_deref())?,
+        // When it is not known whether there are keys, nothing is said that might be wrong.
+        keys = opening => invite(&public, s3_url.as_deref(), setup.let_in(keys.unwrap_or(true)))?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
     }
     wait(servers, &signals, &trigger).await
+}
+
+/// Whom the masters let in.
+#[derive(Clone, Copy, Debug)]
+enum LetIn {
+    /// Whoever shows an access key.
+    Keys,
+    /// Everybody, for there is no key.
+    Everybody,
+    /// Nobody: there is no key, and others can reach them.
+    Nobody,
 }
 
 /// What all servers of the process are made of.
@@ -120,6 +140,15 @@ impl Setup<'_> {
     fn own_url(&self, listener: &TcpListener) -> Option<String> {
         let address = reachable(listener.local_addr().ok()?);
         Some(format!("{}://{address}", self.scheme()))
+    }
+
+    /// Whom the masters let in, as there are access keys or none.
+    fn let_in(&self, keys: bool) -> LetIn {
+        match exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth) {
+            _ if keys => LetIn::Keys,
+            true => LetIn::Everybody,
+            false => LetIn::Nobody,
+        }
     }
 
     fn public_url(&self) -> Option<String> {
@@ -279,19 +308,22 @@ async fn ready(http: &HttpClient, master_url: &str) {
     }
 }
 
-/// Three lines to copy and paste.
-fn invite(url: &str, s3: Option<&str>) -> anyhow::Result<()> {
+/// Three lines to copy and paste, and how S3 clients get in.
+fn invite(url: &str, s3: Option<&str>, let_in: LetIn) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Barge is ready on {url}\n")?;
     writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
     writeln!(out, "  curl -L {url}/KEY -o FILE          # fetch it")?;
     writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
     if let Some(s3) = s3 {
-        writeln!(
-            out,
-            "  S3 clients: endpoint {s3}; while there are no keys (`barge key create`) any access key id, and the"
-        )?;
-        writeln!(out, "  secret {OPEN_SECRET}\n")?;
+        let shown = match let_in {
+            LetIn::Keys => "with an access key (`barge key list`)".to_owned(),
+            LetIn::Nobody => "with an access key: make the first one with `barge key create`".to_owned(),
+            LetIn::Everybody => format!(
+                "while there are no keys (`barge key create`) any access key id, and the\n  secret {OPEN_SECRET}"
+            ),
+        };
+        writeln!(out, "  S3 clients: endpoint {s3}; {shown}\n")?;
     }
     out.flush()?;
     Ok(())

@@ -100,6 +100,9 @@ impl Cluster {
         let mut view = self.view_mut();
         let (compares, mut new) = (view.compares, Vec::new());
         for (volume, seat) in &mut view.seats {
+            if seat.is_awaited(self.times) {
+                continue;
+            }
             let (to, reason) = seat.state(self.times, compares);
             let from = seat.shown.replace(to);
             if from != Some(to) {
@@ -264,10 +267,19 @@ impl Seat {
         }
     }
 
+    /// Whether it has had no time yet to be heard of since this master started: that it is silent is no news.
+    fn is_awaited(&self, times: Times) -> bool {
+        self.heard.is_none() && !self.is_gone() && self.silent_for(times) < times.down_after
+    }
+
     fn silence(&self, times: Times) -> (VolumeState, Option<String>) {
         let (silent, secs) = (self.silent_for(times), self.silent_for(times).as_secs());
         if self.heard.is_some() && silent < times.down_after {
             return (VolumeState::Suspect, Some("a call to it failed".into()));
+        }
+        if self.is_awaited(times) {
+            let reason = format!("not heard of since this master started, {secs} s ago");
+            return (VolumeState::Suspect, Some(reason));
         }
         let heard = if self.heard.is_some() { "silent" } else { "not heard of since this master started," };
         let reason = match times.repair_after.checked_sub(silent) {

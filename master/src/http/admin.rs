@@ -122,7 +122,7 @@ pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorR
         )
     })?;
     if volume::read(&master.database.tree(), heard.volume)?.as_ref() != Some(&heard) {
-        tracing::info!(volume = %heard.volume, address = heard.address, "volume joined");
+        tracing::debug!(volume = %heard.volume, address = heard.address, "volume joined");
         master.sequencer.propose(Command::Volume(heard)).await?;
         master.reclaim.notify_one();
     }
@@ -131,8 +131,7 @@ pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorR
 
 /// Where volumes find the masters, this one first.
 pub fn addresses(master: &Master) -> Vec<String> {
-    let others =
-        master.group.addresses().into_iter().map(|peer| peer.address).filter(|a| *a != master.address);
+    let others = master.group.others().into_iter().map(|peer| peer.address);
     std::iter::once(master.address.clone()).chain(others).collect()
 }
 

@@ -10,17 +10,19 @@ mod keys;
 pub mod masters;
 pub mod objects;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
-use shared::http::signed::{Calls, read_signed};
+use shared::http::signed::{Calls, is_signed, read_signed};
 use shared::http::unrouted;
+use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::Metrics;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes;
+use tokio::sync::SetOnce;
 
 use crate::audit::Audit;
 use crate::master::Master;
@@ -32,7 +34,7 @@ pub struct Face {
     /// Proves who calls.
     pub calls: Arc<Calls>,
     /// Everything else, as soon as this master belongs to a cluster.
-    pub master: OnceLock<Arc<Master>>,
+    pub master: SetOnce<Arc<Master>>,
     /// Shown at `/_/metrics`.
     pub metrics: Metrics,
     /// Where requests are noted, if they are.
@@ -78,7 +80,7 @@ impl Face {
             return Ok(greeting());
         }
         let ours = path.starts_with("/_/") || path == "/_";
-        let Some(master) = self.master.get() else {
+        let Some(master) = self.opened(&request).await else {
             let health = path == routes::HEALTH;
             let (head, body) = request.into_parts();
             body::drain_unless_waiting(&head.headers, body);
@@ -118,6 +120,16 @@ impl Face {
                 Err(unrouted::unrouted(request, allowed))
             }
         }
+    }
+
+    /// This master, if it belongs to a cluster. A volume that was started beside it waits for a moment with its registration,
+    /// and is woken: else it would try again a second later.
+    async fn opened(&self, request: &Request<Incoming>) -> Option<&Arc<Master>> {
+        let opened = self.master.get();
+        if opened.is_none() && request.uri().path() == routes::HEARTBEAT && is_signed(request) {
+            return tokio::time::timeout(HEARTBEAT_INTERVAL, self.master.wait()).await.ok();
+        }
+        opened
     }
 
     /// What the cluster is made of, and what became of it.

@@ -103,6 +103,8 @@ impl Group {
             .await
             .map_err(|e| StartError::Consensus(e.to_string()))?;
         let metrics = raft.metrics();
+        // Until its task has reported once, nobody is known to belong to the group, and no master to be alone in it.
+        let _ = metrics.clone().changed().await;
         let receiver = Arc::new(receiver);
         let installer = Installer {
             raft: raft.clone(),

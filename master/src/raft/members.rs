@@ -68,9 +68,11 @@ impl Group {
         members.nodes().map(summary).collect()
     }
 
-    /// Where volumes and clients find the masters.
-    pub fn addresses(&self) -> Vec<Peer> {
-        self.metrics().membership_config.membership().nodes().map(|(_, peer)| peer.clone()).collect()
+    /// Where the other masters are. What is written of this one may be where it was before its last start.
+    pub fn others(&self) -> Vec<Peer> {
+        let metrics = self.metrics();
+        let nodes = metrics.membership_config.membership().nodes();
+        nodes.filter(|(id, _)| **id != self.id()).map(|(_, peer)| peer.clone()).collect()
     }
 
     /// Whether a master has a vote, and no change of who votes is half made: then two majorities are needed, with and

@@ -31,7 +31,7 @@ pub enum AcceptSse {
 /// How the S3 face is set up.
 #[derive(Clone, Debug, Args)]
 pub struct S3Args {
-    /// Where S3 clients are answered
+    /// Where S3 clients are answered [default: port 9000 beside --listen for `barge server`, nowhere for `master`]
     #[arg(long, value_name = "ADDR")]
     pub s3_listen: Option<SocketAddr>,
     /// The only region that S3 signatures may name [default: any]

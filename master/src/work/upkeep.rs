@@ -29,7 +29,12 @@ pub fn observe(master: &Master) {
         let (volume, address, reason) = (event.volume, &event.address, &event.reason);
         let (from, to) = (event.from.map_or("unknown", VolumeState::name), event.to.name());
         master.metrics.volume_became(event.to);
+        let starts = matches!(event.from, None | Some(VolumeState::Joining));
         match event.to {
+            // The volume has said so itself.
+            VolumeState::Joining | VolumeState::Up if starts => {
+                tracing::debug!(%volume, address, from, to, reason, "volume");
+            }
             VolumeState::Down => tracing::warn!(%volume, address, from, to, reason, "volume"),
             _ => tracing::info!(%volume, address, from, to, reason, "volume"),
         }
