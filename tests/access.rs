@@ -7,6 +7,8 @@ mod administrators;
 mod audit;
 #[path = "access/browser.rs"]
 mod browser;
+#[path = "access/cors.rs"]
+mod cors;
 #[path = "access/guesses.rs"]
 mod guesses;
 #[path = "access/strangers.rs"]

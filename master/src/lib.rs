@@ -10,6 +10,7 @@ mod care;
 mod change;
 pub mod cluster;
 pub mod config;
+mod cors;
 pub mod db;
 pub mod http;
 mod join;

@@ -49,7 +49,7 @@ struct Upload {
     hops: u8,
 }
 
-/// `POST /key` and `PUT /key`.
+/// `POST /key` and `PUT /key`. `here`: not with a redirect, unless it is asked for.
 ///
 /// # Errors
 /// Each with what the client has to do.
@@ -58,6 +58,7 @@ pub async fn upload(
     request: Request<Incoming>,
     key: Key,
     hops: u8,
+    here: bool,
 ) -> Result<Response<Body>, ErrorReply> {
     let (head, incoming) = request.into_parts();
     let asked = |name| query_value(head.uri.query(), name);
@@ -65,7 +66,7 @@ pub async fn upload(
     // Some clients say `Expect` and do not wait. What one of them has sent is missing from the body that it sends to the volume;
     // a length that it declared shows that, a chunked body does not.
     let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
-    let may = waits && bound && !master.streams(&head.headers);
+    let may = waits && bound && !here;
     let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
     let current = master.group.current().await.map_err(|e| ErrorReply::from(e).for_key(&key));

@@ -128,6 +128,7 @@ pub fn kind(method: &Method, path: &str, query: Option<&str>) -> Kind {
         Method::HEAD => "HeadObject",
         Method::PUT | Method::POST => "PutObject",
         Method::DELETE => "DeleteObject",
+        Method::OPTIONS => "PreflightRequest",
         _ => "Unknown",
     })
 }

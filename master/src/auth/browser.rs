@@ -140,7 +140,7 @@ impl NotForPages {
                  master with --insecure-no-auth, which accepts any host"
             }
             Self::Site => {
-                "create an access key with `barge key create`; for S3, the bucket's CORS rules may permit the page's origin"
+                "create an access key with `barge key create`; or let the bucket's CORS rules permit the page's origin"
             }
             Self::Remembered => "send Authorization: Bearer ID:SECRET, which no browser adds by itself",
         }

@@ -237,20 +237,33 @@ impl Keys {
         }
     }
 
+    /// Lets a question pass whether a page may ask something: a browser shows no key with it. `Hosts::admit` holds all the same.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn admit_question(&self, sender: Sender<'_>) -> Result<(), ErrorReply> {
+        match self.nobody()? {
+            Caller::Open => Ok(self.if_open(sender, false)?),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets a request of the native face pass, or refuses it: 401 for whoever has to show a key, 403 for whoever has.
+    /// `permitted`: a bucket's own rules let the page in that has made it.
     ///
     /// # Errors
     /// The refusal.
     pub fn admit(
         &self,
         sender: Sender<'_>,
+        permitted: bool,
         action: Action,
         bucket: Option<&str>,
         key: Option<&str>,
     ) -> Result<(), ErrorReply> {
         let any = self.any()?;
         if self.policy.open.is_some() && !any {
-            return Ok(self.if_open(sender, false)?);
+            return Ok(self.if_open(sender, permitted)?);
         }
         let caller = match header::credentials(sender.headers) {
             None => Caller::Anonymous,

@@ -119,7 +119,7 @@ fn a_native_request_shows_its_key() {
     let keys = |open: bool| Keys::new((*db).clone(), &policy(&cluster, open));
     let answer = |open: bool, headers: &HeaderMap, action, key| {
         let (bucket, key) = split(key);
-        keys(open).admit(sender(headers), action, bucket, key).map_err(|e| e.code)
+        keys(open).admit(sender(headers), false, action, bucket, key).map_err(|e| e.code)
     };
     let none = HeaderMap::new();
     assert_eq!(answer(true, &none, Action::Write, "b/k"), Ok(()));
@@ -169,7 +169,7 @@ fn a_native_request_shows_its_key() {
     ];
     for bad in bad {
         let refusal =
-            keys(true).admit(sender(&headers(bad)), Action::Read, Some("b"), Some("k")).unwrap_err();
+            keys(true).admit(sender(&headers(bad)), false, Action::Read, Some("b"), Some("k")).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::Unauthorized, "{bad}");
         assert_eq!(refusal.headers["www-authenticate"], "Basic realm=\"barge\"");
     }
@@ -178,5 +178,5 @@ fn a_native_request_shows_its_key() {
     assert_eq!(answer(true, &twice, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
     // Of another cluster: refused, whatever is shown.
     let stranger = Keys::new((*db).clone(), &policy(&ClusterSecret::from_bytes(b"another cluster!"), false));
-    assert!(stranger.admit(sender(&headers(&good[0])), Action::Read, Some("b"), Some("k")).is_err());
+    assert!(stranger.admit(sender(&headers(&good[0])), false, Action::Read, Some("b"), Some("k")).is_err());
 }

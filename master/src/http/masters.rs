@@ -134,7 +134,7 @@ impl Desk {
         let sender = Sender { method: request.method(), headers: request.headers(), peer };
         let keys = self.keys();
         keys.pace_sender(sender).await?;
-        let admitted = keys.admit(sender, Action::Read, None, None);
+        let admitted = keys.admit(sender, false, Action::Read, None, None);
         admitted.map_err(|refusal| ErrorReply { hint: WHO_MAY_LOOK, ..refusal })
     }
 

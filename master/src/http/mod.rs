@@ -9,6 +9,7 @@ mod explain;
 mod keys;
 pub mod masters;
 pub mod objects;
+mod page;
 
 use std::sync::Arc;
 

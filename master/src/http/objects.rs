@@ -14,6 +14,7 @@ use shared::wire::master::Deleted;
 use shared::wire::routes::{HOPS, LIST, STALE, STALE_HEADER, STREAM, query_value};
 use shared::work::blocking;
 
+use super::page::Page;
 use crate::auth::Sender;
 use crate::auth::place::{asked, split};
 use crate::list::{ListQuery, page};
@@ -29,12 +30,24 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, ErrorReply> {
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     let stale = reads && query_value(request.uri().query(), STALE).is_some();
-    if let Err(refusal) = admit(master, &request, peer, stale).await {
-        let (head, body) = request.into_parts();
-        body::drain_unless_waiting(&head.headers, body);
-        return if stale { marked(Err(refusal)) } else { Err(refusal) };
-    }
-    if stale { marked(answer(master, request).await) } else { answer(master, request).await }
+    let page = match Page::of(master, &request) {
+        Ok(page) => page,
+        Err(refusal) => return Err(refused(request, refusal)),
+    };
+    let mut answered = match admit(master, &request, peer, stale, &page).await {
+        Err(refusal) => Err(refused(request, refusal)),
+        Ok(()) if page.is_question() => page.answer().map_err(|refusal| refused(request, refusal)),
+        Ok(()) => answer(master, request, page.is_permitted()).await,
+    };
+    page.mark(&mut answered);
+    if stale { marked(answered) } else { answered }
+}
+
+/// The body of a request that is refused is passed over.
+fn refused(request: Request<Incoming>, refusal: ErrorReply) -> ErrorReply {
+    let (head, body) = request.into_parts();
+    body::drain_unless_waiting(&head.headers, body);
+    refusal
 }
 
 /// Whether this master knows the present, and who asks may do so. A key that was revoked a moment ago on another master
@@ -44,15 +57,19 @@ async fn admit(
     request: &Request<Incoming>,
     peer: IpAddr,
     stale: bool,
+    page: &Page,
 ) -> Result<(), ErrorReply> {
     let sender = Sender { method: request.method(), headers: request.headers(), peer };
     master.keys().pace_sender(sender).await?;
     if !stale {
         master.group.current().await?;
     }
+    if page.is_question() {
+        return master.keys().admit_question(sender);
+    }
     let (action, of) = asked(request);
     let (bucket, key) = of.as_deref().map_or((None, None), split);
-    master.keys().admit(sender, action, bucket, key)
+    master.keys().admit(sender, page.is_permitted(), action, bucket, key)
 }
 
 /// A no may be as old as a value.
@@ -65,37 +82,38 @@ fn marked(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Bod
     answer
 }
 
-async fn answer(master: &Arc<Master>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+/// `here`: never with a redirect, unless it is asked for.
+async fn answer(
+    master: &Arc<Master>,
+    request: Request<Incoming>,
+    here: bool,
+) -> Result<Response<Body>, ErrorReply> {
     let query = request.uri().query();
     if request.method() == Method::GET && query_value(query, LIST).is_some() {
         return list(master, &request).await;
     }
     let key = match Key::from_path(request.uri().path()) {
         Ok(key) => key,
-        Err(e) => {
-            let (head, body) = request.into_parts();
-            body::drain_unless_waiting(&head.headers, body);
-            return Err(e.into());
-        }
+        Err(e) => return Err(refused(request, e.into())),
     };
+    let here = here || master.streams(request.headers());
     let hops = query_value(query, HOPS).and_then(|h| h.parse().ok()).unwrap_or(0);
     match *request.method() {
-        Method::POST | Method::PUT => write::upload(master, request, key, hops).await,
-        Method::GET if query_value(query, STREAM).is_some() || master.streams(request.headers()) => {
+        Method::POST | Method::PUT => write::upload(master, request, key, hops, here).await,
+        Method::GET if here || query_value(query, STREAM).is_some() => {
             read::streamed(master, &key, request.headers()).await
         }
         Method::GET => read::redirected(master, &key, request.headers(), hops).await,
         Method::HEAD => read::head(master, &key, request.headers()).await,
         Method::DELETE => delete(master, &request, key).await,
         _ => {
-            let (head, body) = request.into_parts();
-            body::drain_unless_waiting(&head.headers, body);
-            Err(ErrorReply::new(
+            let refusal = ErrorReply::new(
                 ErrorCode::MethodNotAllowed,
                 "a key takes GET, HEAD, PUT, POST and DELETE",
                 "use one of those",
-            )
-            .with_header(ALLOW, HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE")))
+            );
+            let allowed = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE");
+            Err(refused(request, refusal.with_header(ALLOW, allowed)))
         }
     }
 }
