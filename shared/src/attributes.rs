@@ -46,6 +46,16 @@ pub enum Algorithm {
     Sha1,
     /// SHA-256.
     Sha256,
+    /// SHA-512.
+    Sha512,
+    /// MD5.
+    Md5,
+    /// XXH64.
+    Xxhash64,
+    /// XXH3 of 64 bits.
+    Xxhash3,
+    /// XXH3 of 128 bits.
+    Xxhash128,
 }
 
 /// A checksum.

@@ -1,24 +1,45 @@
 //! The checksums that S3 clients compute (S3 user guide, "Checking object integrity"): their names, sums of bytes as they come,
 //! and of pieces that are joined.
 
+use std::hash::Hasher as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use md5::Md5;
 use sha1::{Digest as _, Sha1};
-use sha2::Sha256;
+use sha2::{Sha256, Sha512};
 use shared::attributes::{Algorithm, Checksum};
+use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
 use super::combine::Combiner;
 
 /// All algorithms, and the header of each.
-pub const ALGORITHMS: [(Algorithm, &str, &str); 5] = [
+pub const ALGORITHMS: [(Algorithm, &str, &str); 10] = [
     (Algorithm::Crc32, "x-amz-checksum-crc32", "CRC32"),
     (Algorithm::Crc32c, "x-amz-checksum-crc32c", "CRC32C"),
     (Algorithm::Crc64Nvme, "x-amz-checksum-crc64nvme", "CRC64NVME"),
     (Algorithm::Sha1, "x-amz-checksum-sha1", "SHA1"),
     (Algorithm::Sha256, "x-amz-checksum-sha256", "SHA256"),
+    (Algorithm::Sha512, "x-amz-checksum-sha512", "SHA512"),
+    (Algorithm::Md5, "x-amz-checksum-md5", "MD5"),
+    (Algorithm::Xxhash64, "x-amz-checksum-xxhash64", "XXHASH64"),
+    (Algorithm::Xxhash3, "x-amz-checksum-xxhash3", "XXHASH3"),
+    (Algorithm::Xxhash128, "x-amz-checksum-xxhash128", "XXHASH128"),
 ];
+
+/// Whether the library has no field for it, so that it is known in headers alone: not of uploads in parts.
+pub fn only_in_headers(algorithm: Algorithm) -> bool {
+    use Algorithm::{Md5, Sha512, Xxhash3, Xxhash64, Xxhash128};
+    matches!(algorithm, Sha512 | Md5 | Xxhash64 | Xxhash3 | Xxhash128)
+}
+
+/// Whether it is computed more slowly than it would be handed over to another thread.
+pub fn is_slow(algorithm: Algorithm) -> bool {
+    use Algorithm::{Md5, Sha1, Sha256, Sha512};
+    matches!(algorithm, Sha1 | Sha256 | Sha512 | Md5)
+}
 
 /// As S3 calls it.
 pub fn name(algorithm: Algorithm) -> &'static str {
@@ -34,9 +55,11 @@ pub fn named(name: &str) -> Option<Algorithm> {
 pub fn sum_bytes(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::Crc32 | Algorithm::Crc32c => 4,
-        Algorithm::Crc64Nvme => 8,
+        Algorithm::Crc64Nvme | Algorithm::Xxhash64 | Algorithm::Xxhash3 => 8,
+        Algorithm::Md5 | Algorithm::Xxhash128 => 16,
         Algorithm::Sha1 => 20,
         Algorithm::Sha256 => 32,
+        Algorithm::Sha512 => 64,
     }
 }
 
@@ -48,6 +71,16 @@ pub enum Hasher {
     Sha1(Sha1),
     /// SHA-256.
     Sha256(Sha256),
+    /// SHA-512.
+    Sha512(Box<Sha512>),
+    /// MD5.
+    Md5(Md5),
+    /// XXH64 with the seed 0, as the others of its kind.
+    Xxhash64(Box<XxHash64>),
+    /// XXH3 of 64 bits.
+    Xxhash3(Box<XxHash3_64>),
+    /// XXH3 of 128 bits.
+    Xxhash128(Box<XxHash3_128>),
 }
 
 impl Hasher {
@@ -60,6 +93,11 @@ impl Hasher {
             Algorithm::Crc64Nvme => crc(CrcAlgorithm::Crc64Nvme),
             Algorithm::Sha1 => Self::Sha1(Sha1::new()),
             Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(Box::default()),
+            Algorithm::Md5 => Self::Md5(Md5::new()),
+            Algorithm::Xxhash64 => Self::Xxhash64(Box::new(XxHash64::with_seed(0))),
+            Algorithm::Xxhash3 => Self::Xxhash3(Box::new(XxHash3_64::with_seed(0))),
+            Algorithm::Xxhash128 => Self::Xxhash128(Box::new(XxHash3_128::with_seed(0))),
         }
     }
 
@@ -69,6 +107,11 @@ impl Hasher {
             Self::Crc(_, crc) => crc.update(bytes),
             Self::Sha1(sha) => sha.update(bytes),
             Self::Sha256(sha) => sha.update(bytes),
+            Self::Sha512(sha) => sha.update(bytes),
+            Self::Md5(md5) => md5.update(bytes),
+            Self::Xxhash64(hash) => hash.write(bytes),
+            Self::Xxhash3(hash) => hash.write(bytes),
+            Self::Xxhash128(hash) => hash.write(bytes),
         }
     }
 
@@ -78,6 +121,11 @@ impl Hasher {
             Self::Crc(algorithm, crc) => crc.finalize().to_be_bytes()[8 - sum_bytes(algorithm)..].to_vec(),
             Self::Sha1(sha) => sha.finalize().to_vec(),
             Self::Sha256(sha) => sha.finalize().to_vec(),
+            Self::Sha512(sha) => sha.finalize().to_vec(),
+            Self::Md5(md5) => md5.finalize().to_vec(),
+            Self::Xxhash64(hash) => hash.finish().to_be_bytes().to_vec(),
+            Self::Xxhash3(hash) => hash.finish().to_be_bytes().to_vec(),
+            Self::Xxhash128(hash) => hash.finish_128().to_be_bytes().to_vec(),
         }
     }
 }
@@ -98,7 +146,7 @@ pub fn combiner(algorithm: Algorithm) -> Option<Combiner> {
         Algorithm::Crc32 => Some(Combiner::new(0xedb8_8320, 32)),
         Algorithm::Crc32c => Some(Combiner::new(0x82f6_3b78, 32)),
         Algorithm::Crc64Nvme => Some(Combiner::new(0x9a6c_9329_ac4b_c9b5, 64)),
-        Algorithm::Sha1 | Algorithm::Sha256 => None,
+        _ => None,
     }
 }
 
@@ -131,5 +179,38 @@ pub fn show(found: &Checksum, headers: &mut HeaderMap) {
     if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(&text)) {
         headers.insert(HeaderName::from_static(name), value);
         headers.insert("x-amz-checksum-type", HeaderValue::from_static(kind));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of "abc": FIPS 180-4, RFC 1321, and the test of xxHash's own repository.
+    const OF_ABC: [(Algorithm, &str); 6] = [
+        (Algorithm::Sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (
+            Algorithm::Sha512,
+            "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        ),
+        (Algorithm::Md5, "900150983cd24fb0d6963f7d28e17f72"),
+        (Algorithm::Xxhash64, "44bc2cf5ad770999"),
+        (Algorithm::Xxhash3, "78af5f94892f3950"),
+        (Algorithm::Xxhash128, "06b05ab6733a618578af5f94892f3950"),
+    ];
+
+    #[test]
+    fn sums_of_what_is_known() {
+        for (algorithm, wanted) in OF_ABC {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(b"a");
+            hasher.update(b"bc");
+            let sum = hasher.finish();
+            assert_eq!(
+                (sum.len(), &*shared::attributes::hex(&sum)),
+                (sum_bytes(algorithm), wanted),
+                "{algorithm:?}"
+            );
+        }
     }
 }

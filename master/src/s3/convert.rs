@@ -72,6 +72,8 @@ pub fn checksum(checksum: Option<&Checksum>) -> dto::Checksum {
         Algorithm::Crc64Nvme => shown.checksum_crc64nvme = text,
         Algorithm::Sha1 => shown.checksum_sha1 = text,
         Algorithm::Sha256 => shown.checksum_sha256 = text,
+        // The library has no fields for the others: they are in headers.
+        _ => {}
     }
     shown.checksum_type = Some(checksum_type(found.composite.is_some()));
     shown

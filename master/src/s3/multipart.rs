@@ -12,9 +12,9 @@ use shared::limits::PARTS_MAX;
 use shared::manifest::Part;
 
 use super::Ops;
-use super::algorithms::named;
+use super::algorithms::{named, only_in_headers};
 use super::convert::{self, checksum, checksum_type, described, key_of, tags_of_header};
-use super::error::{from_propose, from_reply, from_tables};
+use super::error::{from_propose, from_reply, from_tables, not_implemented};
 use super::lenient::{came, trailers};
 use super::objects::length;
 use super::sums::Declared;
@@ -55,6 +55,12 @@ fn asked(
     let known = named(algorithm.as_str());
     let known =
         known.ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
+    if only_in_headers(known) {
+        return Err(not_implemented(format!(
+            "{} is computed of objects in one piece; of uploads in parts CRC32, CRC32C, CRC64NVME, SHA1 and SHA256 are",
+            algorithm.as_str()
+        )));
+    }
     let composite = match (known, wanted) {
         (Algorithm::Crc64Nvme, Some("COMPOSITE"))
         | (Algorithm::Sha1 | Algorithm::Sha256, Some("FULL_OBJECT")) => {

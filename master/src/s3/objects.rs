@@ -16,6 +16,7 @@ use shared::limits::HOPS_MAX;
 use shared::wire::master::CommitOutcome;
 
 use super::Ops;
+use super::algorithms::{only_in_headers, show};
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
 use super::error::{from_interrupted, from_propose, from_reply, from_tables};
 use super::lenient::{came, trailers};
@@ -141,7 +142,9 @@ impl Ops {
             checksum_type: sum.checksum_type,
             ..Default::default()
         };
-        Ok(S3Response::new(output))
+        let mut answer = S3Response::new(output);
+        show_beyond(&attributes, &mut answer.headers);
+        Ok(answer)
     }
 
     /// What was computed of a body, as the object has it.
@@ -266,6 +269,12 @@ pub fn refused(condition: &WriteCondition, exists: bool) -> S3Error {
 /// The entity tag of what was just stored.
 pub fn tag_of(attributes: &Attributes, durable: &Durable) -> String {
     attributes.etag.map_or_else(|| durable.proof.digest.to_string(), |etag| etag.to_string())
+}
+
+/// A checksum that the library has no field for.
+pub fn show_beyond(attributes: &Attributes, headers: &mut HeaderMap) {
+    let sum = attributes.checksum.as_ref().filter(|sum| only_in_headers(sum.algorithm));
+    sum.iter().for_each(|sum| show(sum, headers));
 }
 
 /// Length of a body.

@@ -32,16 +32,25 @@ pub enum Refusal {
     Classes,
     /// And temporary credentials.
     Tokens,
-    /// Algorithms of checksums.
-    Algorithms,
 }
 
 use Answer::{By, Done, Holds, Only, Refused};
-use Refusal::{AccessLists, Algorithms, Classes, Missing, Tokens};
+use Refusal::{AccessLists, Classes, Missing, Tokens};
 
 const BEGINS: &[&str] = &["CopyObject", "CreateMultipartUpload"];
 const PARTS: &[&str] = &["CompleteMultipartUpload", "CreateMultipartUpload"];
 const COPIES: &[&str] = &["CopyObject", "UploadPartCopy"];
+/// What comes in one piece, and documents.
+const PIECES: &[&str] = &[
+    "DeleteObjects",
+    "PutBucketAcl",
+    "PutBucketCors",
+    "PutBucketLifecycleConfiguration",
+    "PutBucketTagging",
+    "PutObject",
+    "PutObjectAcl",
+    "PutObjectTagging",
+];
 const LOOKS: &[&str] = &["GetObjectAttributes"];
 const TAGS: &[&str] = &["CopyObject", "CreateMultipartUpload", "PutObject"];
 const LOCKS: Answer = Refused(Missing("object locks"));
@@ -49,7 +58,6 @@ const ENCRYPTION: Answer = Refused(Missing("encryption by the server"));
 const ON_ARRIVAL: Answer = Refused(Missing("Object Lambda"));
 const RENAMES: Answer = Refused(Missing("renaming in directory buckets"));
 const GRANTS: Answer = Refused(AccessLists);
-const SUMS: Answer = Refused(Algorithms);
 
 /// Headers of requests that begin with `x-amz-`, besides user metadata.
 const HEADERS: [(&str, Answer); 85] = [
@@ -64,15 +72,15 @@ const HEADERS: [(&str, Answer); 85] = [
     ("x-amz-checksum-crc32", Done),
     ("x-amz-checksum-crc32c", Done),
     ("x-amz-checksum-crc64nvme", Done),
-    ("x-amz-checksum-md5", SUMS),
+    ("x-amz-checksum-md5", By(PIECES)),
     ("x-amz-checksum-mode", Done),
     ("x-amz-checksum-sha1", Done),
     ("x-amz-checksum-sha256", Done),
-    ("x-amz-checksum-sha512", SUMS),
+    ("x-amz-checksum-sha512", By(PIECES)),
     ("x-amz-checksum-type", By(PARTS)),
-    ("x-amz-checksum-xxhash128", SUMS),
-    ("x-amz-checksum-xxhash3", SUMS),
-    ("x-amz-checksum-xxhash64", SUMS),
+    ("x-amz-checksum-xxhash128", By(PIECES)),
+    ("x-amz-checksum-xxhash3", By(PIECES)),
+    ("x-amz-checksum-xxhash64", By(PIECES)),
     ("x-amz-confirm-remove-self-bucket-access", Holds),
     ("x-amz-content-sha256", Done),
     ("x-amz-copy-source", By(COPIES)),

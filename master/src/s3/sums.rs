@@ -16,7 +16,7 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::work::blocking;
 use tokio::task::JoinHandle;
 
-use super::algorithms::{ALGORITHMS, Hasher, decoded, named, sum_bytes};
+use super::algorithms::{ALGORITHMS, Hasher, decoded, is_slow, named, sum_bytes};
 use super::error::custom;
 
 /// What a body must be.
@@ -182,7 +182,7 @@ impl Hashing {
         }
         let mut later = self.md5.is_some();
         match &mut self.checksum {
-            Some((Algorithm::Sha1 | Algorithm::Sha256, _)) => later = true,
+            Some((algorithm, _)) if is_slow(*algorithm) => later = true,
             Some((_, Summing::Here(hasher))) => hasher.update(bytes),
             _ => {}
         }
@@ -197,7 +197,7 @@ impl Hashing {
     async fn hand_over(&mut self, last: bool) -> S3Result<()> {
         self.bytes = 0;
         let gathered = std::mem::take(&mut self.gathered);
-        let slow = self.checksum.take_if(|(a, _)| matches!(a, Algorithm::Sha1 | Algorithm::Sha256));
+        let slow = self.checksum.take_if(|(a, _)| is_slow(*a));
         if let Some((algorithm, summing)) = slow {
             let (mut hasher, gathered) = (summing.wait().await?, gathered.clone());
             let elsewhere = tokio::spawn(blocking(move || {

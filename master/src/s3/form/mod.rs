@@ -27,9 +27,9 @@ use super::convert::{Tagged, described, key_of, tags_of_set};
 use super::error::{custom, from_reply, from_tables, invalid, not_implemented};
 use super::finish::About;
 use super::guard::SIGNING;
-use super::guard::known::field;
+use super::guard::known::{field, is_sum};
 use super::hoisted;
-use super::objects::tag_of;
+use super::objects::{show_beyond, tag_of};
 use super::reference::{Answer, header};
 use super::sums::{Declared, checked};
 use super::xml::escaped;
@@ -121,9 +121,9 @@ impl Form {
         let asking = self.fields.iter().filter(|(name, _)| name.starts_with(hoisted::PREFIX));
         let mut asking = asking.filter(|(name, _)| !SIGNING.iter().any(|n| n.eq_ignore_ascii_case(name)));
         asking.try_for_each(|(name, value)| {
-            let taken = ["x-amz-meta-", "x-amz-checksum-c", "x-amz-checksum-s"];
+            let taken = name.starts_with("x-amz-meta-") || is_sum(name);
             let asks = matches!(header(name, settings.noop), Some(Answer::Done | Answer::By(_)));
-            if asks && !taken.iter().any(|t| name.starts_with(t)) {
+            if asks && !taken {
                 return Err(not_implemented(format!("{name} is a header of S3, and no field of a form")));
             }
             field(settings, name, value)
@@ -134,9 +134,7 @@ impl Form {
     fn headers(&self) -> S3Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.fields {
-            let wanted = HEADERS.contains(&name.as_str())
-                || name.starts_with("x-amz-meta-")
-                || name.starts_with("x-amz-checksum-");
+            let wanted = HEADERS.contains(&name.as_str()) || name.starts_with("x-amz-meta-") || is_sum(name);
             if wanted {
                 let header: HeaderName = name.parse().map_err(|_| invalid("A field's name is no header"))?;
                 let value = HeaderValue::from_bytes(value.as_bytes());
@@ -211,7 +209,10 @@ pub async fn receive(ops: &Ops, request: Request<Incoming>, about: &About) -> S3
     let commit = durable.commit(&wanted, &described);
     ops.commit(Store { commit, attributes: attributes.clone() }).await?;
     let location = ops.location(&head.headers, &wanted.key);
-    Ok(answer(&fields, bucket, &key, &format!("\"{}\"", tag_of(&attributes, &durable)), &location))
+    let mut answer =
+        answer(&fields, bucket, &key, &format!("\"{}\"", tag_of(&attributes, &durable)), &location);
+    show_beyond(&attributes, answer.headers_mut());
+    Ok(answer)
 }
 
 /// The name of a file that a browser may have sent with its folders.

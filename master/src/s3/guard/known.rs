@@ -7,6 +7,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
 use super::super::Settings;
+use super::super::algorithms::ALGORITHMS;
 use super::super::asked::{Place, asked_for};
 use super::super::error::{invalid, not_implemented};
 use super::super::finish::About;
@@ -106,9 +107,6 @@ fn refused(name: &str, refusal: Refusal) -> S3Error {
         Refusal::Tokens => {
             s3_error!(InvalidToken, "There are no temporary credentials here: send no x-amz-security-token")
         }
-        Refusal::Algorithms => not_implemented(format!(
-            "{name} is a checksum that is not computed here; CRC32, CRC32C, CRC64NVME, SHA1 and SHA256 are"
-        )),
     }
 }
 
@@ -124,12 +122,17 @@ fn trailers(headers: &HeaderMap) -> S3Result<()> {
     }
     for name in announced.iter().flat_map(|names| names.split(',')).map(str::trim) {
         match header(name, false) {
-            Some(Answer::Done) if name.starts_with("x-amz-checksum-") => {}
+            Some(Answer::Done | Answer::By(_)) if is_sum(name) => {}
             Some(Answer::Refused(refusal)) => return Err(refused(name, refusal)),
             _ => return Err(not_implemented(format!("{name} cannot come behind the body; leave it out"))),
         }
     }
     Ok(())
+}
+
+/// Whether a header or field is a checksum.
+pub fn is_sum(name: &str) -> bool {
+    ALGORITHMS.iter().any(|(_, header, _)| *header == name)
 }
 
 /// Looks at the queries.
