@@ -245,3 +245,29 @@ def test_regions_of_listed_buckets(s3, bucket):
     assert other.text("Buckets/Bucket/Name") is None
     same = wire.signed("GET", "/", query=[("prefix", bucket), ("bucket-region", region)])
     assert same.text("Buckets/Bucket/Name") == bucket
+
+
+@pytest.mark.parametrize(
+    "document, refusal",
+    [
+        ("<Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>", (501, "NotImplemented")),
+        ("<Location><Name>use1-az1</Name><Type>AvailabilityZone</Type></Location>", (501, "NotImplemented")),
+    ],
+)
+def test_what_a_new_bucket_cannot_have(s3, document, refusal):
+    name = new_name()
+    body = f"<CreateBucketConfiguration>{document}</CreateBucketConfiguration>".encode()
+    assert wire.signed("PUT", f"/{name}", body=body).verdict == refusal
+    refused(404, "404", s3.head_bucket, Bucket=name)
+
+
+@pytest.mark.parametrize("ownership, status", [("BucketOwnerEnforced", 200), ("ObjectWriter", 400)])
+def test_who_owns_what_is_in_a_new_bucket(s3, ownership, status):
+    name = new_name()
+    answer = wire.signed("PUT", f"/{name}", headers=[("x-amz-object-ownership", ownership)])
+    assert answer.status == status, answer
+    if status == 200:
+        s3.delete_bucket(Bucket=name)
+    else:
+        assert answer.code == "AccessControlListNotSupported" and ownership in answer.text("Message"), answer
+        refused(404, "404", s3.head_bucket, Bucket=name)

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::DOCUMENT_BYTES_MAX;
 use super::algorithms::{ALGORITHMS, Hasher};
 use super::body::{Cut, StdError, fault, sized};
-use super::error::custom;
+use super::error::{custom, not_implemented};
 use super::finish::About;
 use super::sums::Declared;
 use places::{Place, Places};
@@ -97,6 +97,7 @@ pub fn guarded(head: &Parts, body: s3s::Body, places: &Arc<Places>, peer: IpAddr
         frames: body.into_data_stream().boxed(),
         length: length.exact(),
         sums: Some(Sums::declared(head)),
+        elements: Elements::default(),
         seen: 0,
         began: Instant::now(),
         places: Arc::clone(places),
@@ -125,6 +126,7 @@ struct Reading {
     /// Its bytes, where its head says so.
     length: Option<u64>,
     sums: Option<S3Result<Sums>>,
+    elements: Elements,
     seen: u64,
     began: Instant,
     places: Arc<Places>,
@@ -167,6 +169,9 @@ impl Reading {
         if let Some(Ok(sums)) = &mut self.sums {
             sums.update(&bytes);
         }
+        if let Some((_, asks)) = self.elements.unknown(&bytes) {
+            return Err(not_implemented(*asks));
+        }
         // The library looks at its own sum of the last bytes, and would say less of what is wrong.
         if self.length == Some(self.seen) {
             self.end()?;
@@ -187,6 +192,48 @@ impl Reading {
             let earned = Duration::from_secs((self.seen - held.before) / PLACED_RATE_MIN);
             last.min(held.since + PLACED_GRACE + earned)
         })
+    }
+}
+
+/// Elements that S3's reference knows, and the library passes over.
+const PASSED_OVER: [(&str, &str); 6] = [
+    ("ChecksumMD5", "ChecksumMD5 is of objects in one piece; leave it out of the list of parts"),
+    ("ChecksumSHA512", "ChecksumSHA512 is of objects in one piece; leave it out of the list of parts"),
+    ("ChecksumXXHASH128", "ChecksumXXHASH128 is of objects in one piece; leave it out of the list of parts"),
+    ("ChecksumXXHASH3", "ChecksumXXHASH3 is of objects in one piece; leave it out of the list of parts"),
+    ("ChecksumXXHASH64", "ChecksumXXHASH64 is of objects in one piece; leave it out of the list of parts"),
+    ("Tags", "Tags of a new bucket are not set; create the bucket without, then send PutBucketTagging"),
+];
+/// Longer than any of them, with a prefix.
+const ELEMENT_BYTES_MAX: usize = 64;
+
+/// The names of elements, as a document comes by.
+#[derive(Debug, Default)]
+struct Elements {
+    /// The one that has begun.
+    name: Option<Vec<u8>>,
+}
+
+impl Elements {
+    /// The first of `PASSED_OVER` that ends in these bytes, and what is to be said.
+    fn unknown(&mut self, bytes: &[u8]) -> Option<&'static (&'static str, &'static str)> {
+        for byte in bytes {
+            let ends = byte.is_ascii_whitespace() || [b'>', b'/'].contains(byte);
+            match &mut self.name {
+                _ if *byte == b'<' => self.name = Some(Vec::new()),
+                Some(_) if ends => {
+                    let name = self.name.take().unwrap_or_default();
+                    let bare = name.rsplit(|b| *b == b':').next().unwrap_or_default();
+                    let found = PASSED_OVER.iter().find(|(known, _)| known.as_bytes() == bare);
+                    if found.is_some() {
+                        return found;
+                    }
+                }
+                Some(name) if name.len() < ELEMENT_BYTES_MAX => name.push(*byte),
+                _ => self.name = None,
+            }
+        }
+        None
     }
 }
 
@@ -247,5 +294,28 @@ impl Sums {
             return Err(s3_error!(BadDigest, "{}", message));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_found_wherever_the_document_is_cut() {
+        let found = |document: &str, cut: usize| {
+            let mut elements = Elements::default();
+            let (before, after) = document.as_bytes().split_at(cut);
+            elements.unknown(before).or_else(|| elements.unknown(after)).map(|(name, _)| *name)
+        };
+        let document = "<?xml version=\"1.0\"?><A xmlns='x'><!-- > --><s3:Tags a='b'><Tag/></s3:Tags></A>";
+        for cut in 0..document.len() {
+            assert_eq!(found(document, cut), Some("Tags"), "{cut}");
+        }
+        for other in
+            ["<Tagging><TagSet><Tag>Tags</Tag></TagSet></Tagging>", "</Tags>", "<TagsOf/>", "Tags", ""]
+        {
+            assert_eq!(found(other, 0), None, "{other}");
+        }
     }
 }

@@ -167,6 +167,29 @@ fn queries_that_are_headers() {
     assert_eq!(respelled.as_deref(), Some("AuthorizationQueryParametersError"));
 }
 
+#[test]
+fn encryption_and_classes_are_taken_for_nothing_only_where_that_was_said() {
+    let noop = Settings { noop: true, ..Settings::default() };
+    let asked = |settings: &Settings, name: &str, value: &str| {
+        code_of(Request::put("/b/k").header("content-length", "0"), settings, &[(name, value)])
+    };
+    for (name, value, refusal) in [
+        ("x-amz-server-side-encryption", "AES256", "NotImplemented"),
+        ("x-amz-storage-class", "GLACIER", "InvalidStorageClass"),
+    ] {
+        assert_eq!(asked(&Settings::default(), name, value).as_deref(), Some(refusal), "{name}");
+        assert_eq!(asked(&noop, name, value), None, "{name}");
+    }
+    // What would be kept by another key, or in no class that there is, is not.
+    for (name, value) in [
+        ("x-amz-server-side-encryption", "aws:kms"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+        ("x-amz-storage-class", "COLDER"),
+    ] {
+        assert!(asked(&noop, name, value).is_some(), "{name}: {value}");
+    }
+}
+
 fn verdict(request: http::request::Builder) -> String {
     let request = request.body(()).unwrap();
     let about = About::of(&request, None, PEER, String::new());
