@@ -108,7 +108,11 @@ impl Readers {
     /// A request that was proved is no longer when a header of S3, or its host, is another one.
     async fn covered(&self, draft: &Draft, read: &Read) -> Result<(), String> {
         let presigned = draft.query.iter().any(|p| p.starts_with("X-Amz-Signature="));
-        let free = |name: &str| presigned && name == "x-amz-content-sha256";
+        // What stands in the query as well is covered there, and so without the header.
+        let queried = |name: &str| {
+            draft.query.iter().any(|p| p.split('=').next().is_some_and(|n| n.eq_ignore_ascii_case(name)))
+        };
+        let free = |name: &str| presigned && name == "x-amz-content-sha256" || queried(name);
         let names: BTreeSet<_> = draft
             .headers
             .iter()
