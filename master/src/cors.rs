@@ -7,6 +7,8 @@ use http::header::{
     HeaderName, HeaderValue, VARY,
 };
 
+use shared::limits::HTTP_HEADERS_MAX;
+
 use crate::tables::bucket::CorsRule;
 
 /// What an answer depends on where a bucket has rules.
@@ -29,6 +31,9 @@ pub fn rule<'r>(
     method: &str,
     headers: &[String],
 ) -> Option<&'r CorsRule> {
+    if headers.len() > HTTP_HEADERS_MAX {
+        return None;
+    }
     rules.iter().find(|rule| {
         rule.origins.iter().any(|p| fits(p, origin))
             && rule.methods.iter().any(|m| m == method)
@@ -41,9 +46,10 @@ pub fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-/// The names in a list of headers, in lower case.
+/// The names in a list of headers, in lower case: so many, and one more where there are more, as no request may have.
 pub fn names(list: &str) -> Vec<String> {
-    list.split(',').map(|h| h.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect()
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.take(HTTP_HEADERS_MAX + 1).map(str::to_ascii_lowercase).collect()
 }
 
 /// The headers that permit it.
@@ -114,6 +120,10 @@ mod tests {
         assert_eq!(found("http://a.example.org", "PUT", &["authorization"]), None);
         assert_eq!(found("https://a.example.org", "PUT", &[]), None);
         assert_eq!(found("null", "GET", &[]).as_deref(), Some("GET"));
+        let many: Vec<_> = (0..=HTTP_HEADERS_MAX).map(|n| format!("x-amz-{n}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert_eq!(found("http://a.example.org", "PUT", &many), None);
+        assert_eq!(names(&many.join(",").repeat(9)).len(), HTTP_HEADERS_MAX + 1);
         assert!(!fits("ab*ba", "aba") && fits("ab*ba", "abba"));
     }
 }

@@ -74,14 +74,28 @@ async fn the_rules_of_a_bucket_hold_for_native_requests() {
     let got = ask(&native, "GET /plain/k", &[&here, APP], "");
     assert_eq!((got.status, got.header("vary")), (307, None));
 
-    // With keys the question needs none, and a refusal can be read by the page.
+    let question = [&here[..], APP, &put, header];
+    with_keys(&site, &question).await;
+}
+
+/// With keys the question needs none, and a refusal can be read by the page.
+async fn with_keys(site: &Site, question: &[&str]) {
+    let native = site.server.address().to_owned();
+    let here = format!("Host: {native}");
     site.signed(&["key", "create", "--id", "BKONE", "--secret", "0123456789abcdef"]).await;
-    assert_eq!(ask(&native, "OPTIONS /box/k", &[&here, APP, &put, header], "").status, 204);
+    assert_eq!(ask(&native, "OPTIONS /box/k", question, "").status, 204);
     let stranger = ask(&native, "GET /box/k", &[&here, APP], "");
     assert_eq!(
         (stranger.status, stranger.header("access-control-allow-origin")),
         (401, Some("http://app.example"))
     );
     let bearer = "Authorization: Bearer BKONE:0123456789abcdef";
-    assert_eq!(ask(&native, "GET /box/k", &[&here, APP, bearer], "").body, b"value");
+    let got = ask(&native, "GET /box/k", &[&here, APP, bearer], "");
+    assert_eq!((got.body.as_slice(), got.header("access-control-allow-credentials")), (&b"value"[..], None));
+    // The key that a browser remembers of its visitor is for no page, even where it says nothing of sites: over plain HTTP.
+    let basic = "Authorization: Basic QktPTkU6MDEyMzQ1Njc4OWFiY2RlZg==";
+    for line in ["GET /box/k", "GET /box/?list", "HEAD /box/k"] {
+        assert_eq!(ask(&native, line, &[&here, APP, basic], "").status, 403, "{line}");
+    }
+    assert_eq!(ask(&native, "GET /box/k?stream", &[&here, basic], "").body, b"value");
 }

@@ -96,7 +96,7 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     };
     tokio::select! {
         // When it is not known whether there are keys, nothing is said that might be wrong.
-        keys = opening => invite(&public, s3_url.as_deref(), setup.let_in(keys.unwrap_or(true)))?,
+        keys = opening => invite(&public, s3_url.as_deref(), keys.ok().map(|keys| setup.let_in(keys)))?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
@@ -309,7 +309,7 @@ async fn ready(http: &HttpClient, master_url: &str) {
 }
 
 /// Three lines to copy and paste, and how S3 clients get in.
-fn invite(url: &str, s3: Option<&str>, let_in: LetIn) -> anyhow::Result<()> {
+fn invite(url: &str, s3: Option<&str>, let_in: Option<LetIn>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Barge is ready on {url}\n")?;
     writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
@@ -317,9 +317,12 @@ fn invite(url: &str, s3: Option<&str>, let_in: LetIn) -> anyhow::Result<()> {
     writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
     if let Some(s3) = s3 {
         let shown = match let_in {
-            LetIn::Keys => "with an access key (`barge key list`)".to_owned(),
-            LetIn::Nobody => "with an access key: make the first one with `barge key create`".to_owned(),
-            LetIn::Everybody => format!(
+            None => "see docs/access.md".to_owned(),
+            Some(LetIn::Keys) => "with an access key (`barge key list`)".to_owned(),
+            Some(LetIn::Nobody) => {
+                "with an access key: make the first one with `barge key create`".to_owned()
+            }
+            Some(LetIn::Everybody) => format!(
                 "while there are no keys (`barge key create`) any access key id, and the\n  secret {OPEN_SECRET}"
             ),
         };

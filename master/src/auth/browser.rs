@@ -87,6 +87,13 @@ fn is_loopback(name: &str) -> bool {
     }
 }
 
+/// Whether a browser says that the page comes from elsewhere. It says so of reads as well where a page wants to see the answer,
+/// and over plain HTTP, where it says nothing of sites.
+pub fn has_foreign_origin(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(|o| is_origin_of(o, host)))
+}
+
 /// Whether a browser says that a page of another site has made a request which changes something, or whose answer becomes a
 /// part of that page: a script, say, that is a value of ours. To follow a link is neither.
 pub fn is_of_another_site(method: &Method, headers: &HeaderMap) -> bool {
@@ -100,9 +107,8 @@ pub fn is_of_another_site(method: &Method, headers: &HeaderMap) -> bool {
             && part
             && headers.get_all(SEC_FETCH_SITE).iter().any(|site| of_another(site.as_bytes()));
     }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     headers.get_all(SEC_FETCH_SITE).iter().any(|site| of_another(site.as_bytes()))
-        || headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(|o| is_origin_of(o, host)))
+        || has_foreign_origin(headers)
 }
 
 /// Whether a page of `origin` was served by `host`. The origin `null` is nobody's.

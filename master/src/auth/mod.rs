@@ -272,7 +272,9 @@ impl Keys {
                     self.wrong(&shown.id, sender.peer, wrong);
                     header::wrong()
                 })?;
-                if shown.remembered && browser::is_of_another_site(sender.method, sender.headers) {
+                let elsewhere = browser::is_of_another_site(sender.method, sender.headers)
+                    || browser::has_foreign_origin(sender.headers);
+                if shown.remembered && elsewhere {
                     return Err(NotForPages::Remembered.into());
                 }
                 caller

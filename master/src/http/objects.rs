@@ -30,11 +30,13 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, ErrorReply> {
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     let stale = reads && query_value(request.uri().query(), STALE).is_some();
+    let known = present(master, &request, peer, stale).await;
+    // By the rules of the present; of what is refused by those that are known.
     let page = match Page::of(master, &request) {
         Ok(page) => page,
         Err(refusal) => return Err(refused(request, refusal)),
     };
-    let mut answered = match admit(master, &request, peer, stale, &page).await {
+    let mut answered = match known.and_then(|()| admit(master, &request, peer, &page)) {
         Err(refusal) => Err(refused(request, refusal)),
         Ok(()) if page.is_question() => page.answer().map_err(|refusal| refused(request, refusal)),
         Ok(()) => answer(master, request, page.is_permitted()).await,
@@ -50,20 +52,29 @@ fn refused(request: Request<Incoming>, refusal: ErrorReply) -> ErrorReply {
     refusal
 }
 
-/// Whether this master knows the present, and who asks may do so. A key that was revoked a moment ago on another master
-/// is revoked here.
-async fn admit(
+/// This master knows the present, if it is asked for. A key that was revoked a moment ago on another master is revoked here.
+async fn present(
     master: &Arc<Master>,
     request: &Request<Incoming>,
     peer: IpAddr,
     stale: bool,
-    page: &Page,
 ) -> Result<(), ErrorReply> {
     let sender = Sender { method: request.method(), headers: request.headers(), peer };
     master.keys().pace_sender(sender).await?;
     if !stale {
         master.group.current().await?;
     }
+    Ok(())
+}
+
+/// Whether who asks may do so.
+fn admit(
+    master: &Arc<Master>,
+    request: &Request<Incoming>,
+    peer: IpAddr,
+    page: &Page,
+) -> Result<(), ErrorReply> {
+    let sender = Sender { method: request.method(), headers: request.headers(), peer };
     if page.is_question() {
         return master.keys().admit_question(sender);
     }

@@ -1,7 +1,10 @@
 //! Pages of other origins on the native face: what the rules of the bucket of a key let them see. The rules are those that S3's
 //! `PutBucketCors` has set.
 
-use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
+    HeaderMap, ORIGIN,
+};
 use http::{Method, Request, Response, StatusCode};
 use shared::http::body::{self, Body};
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -46,13 +49,15 @@ impl Page {
         } else {
             rule(&rules, origin, request.method().as_str(), &[]).map(|rule| permission(rule, origin))
         };
-        if let Some(permits) = permits {
+        if let Some(mut permits) = permits {
+            // A page shows a key by itself. The one that a browser remembers from its visitor is for no page.
+            permits.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
             (page.marks, page.permitted) = (permits, true);
         }
         Ok(page)
     }
 
-    /// Whether a rule of the bucket lets the page in. It is answered by the master itself then: the volume behind a redirect
+    /// Whether a rule of the bucket lets the page in. It is answered by the master itself then, unless it asks for a redirect: the volume behind a redirect
     /// knows no rules, and a browser would show its answer to no page.
     pub(super) fn is_permitted(&self) -> bool {
         self.permitted

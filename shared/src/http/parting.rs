@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 
 use crate::limits::TLS_HANDSHAKE_TIMEOUT;
@@ -33,11 +34,20 @@ pub(super) struct Parting {
     /// There until it is dropped.
     stream: Option<TlsStream<TcpStream>>,
     whole: Whole,
+    /// The client takes no more for now: something of an answer is left.
+    stuck: bool,
+    /// The connection's place among all, until the client has been told.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Parting {
-    pub(super) fn new(stream: TlsStream<TcpStream>, whole: Whole) -> Self {
-        Self { stream: Some(stream), whole }
+    pub(super) fn new(stream: TlsStream<TcpStream>, whole: Whole, place: OwnedSemaphorePermit) -> Self {
+        Self { stream: Some(stream), whole, stuck: false, place: Some(place) }
+    }
+
+    fn written<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+        self.stuck = polled.is_pending();
+        polled
     }
 
     fn inner(&mut self) -> Pin<&mut TlsStream<TcpStream>> {
@@ -47,12 +57,15 @@ impl Parting {
 
 impl Drop for Parting {
     fn drop(&mut self) {
-        let whole = self.whole.0.load(Ordering::Acquire);
+        let whole = self.whole.0.load(Ordering::Acquire) && !self.stuck;
+        let place = self.place.take();
         if let (Some(mut stream), true, Ok(runtime)) =
             (self.stream.take(), whole, tokio::runtime::Handle::try_current())
         {
-            runtime
-                .spawn(async move { tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, stream.shutdown()).await });
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, stream.shutdown()).await;
+                drop(place);
+            });
         }
     }
 }
@@ -69,7 +82,8 @@ impl AsyncRead for Parting {
 
 impl AsyncWrite for Parting {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner().poll_write(cx, buf)
+        let polled = self.inner().poll_write(cx, buf);
+        self.written(polled)
     }
 
     fn poll_write_vectored(
@@ -77,7 +91,8 @@ impl AsyncWrite for Parting {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.inner().poll_write_vectored(cx, bufs)
+        let polled = self.inner().poll_write_vectored(cx, bufs);
+        self.written(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -85,7 +100,8 @@ impl AsyncWrite for Parting {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_flush(cx)
+        let polled = self.inner().poll_flush(cx);
+        self.written(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -98,14 +98,13 @@ pub async fn run<S: Service>(
             tokio::spawn(async move {
                 if let Some(stream) = handshake(&tls, stream, peer, &shutdown).await {
                     let whole = Whole::default();
-                    let stream = Parting::new(stream, whole.clone());
+                    let stream = Parting::new(stream, whole.clone(), place);
                     // Judged before the stream is dropped.
                     let mut connection = pin!(watcher.watch(connection(stream, peer, service, metrics)));
                     let ended = connection.as_mut().await;
                     whole.judge(&ended);
                     end(ended, peer);
                 }
-                drop(place);
             });
         } else {
             let connection = graceful.watch(connection(stream, peer, service, metrics));
