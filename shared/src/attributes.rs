@@ -46,11 +46,11 @@ pub enum Algorithm {
     Sha1,
     /// SHA-256.
     Sha256,
-    /// SHA-512.
+    /// SHA-512, and what follows: of objects in one piece only.
     Sha512,
-    /// MD5.
+    /// MD5 as a checksum, beside the entity tag.
     Md5,
-    /// XXH64.
+    /// XXH64 with the seed 0.
     Xxhash64,
     /// XXH3 of 64 bits.
     Xxhash3,

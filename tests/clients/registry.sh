@@ -99,7 +99,7 @@ docker-registry garbage-collect --delete-untagged registry.yml >garbage.log 2>&1
 found -F 'eligible for deletion' garbage.log || fail "no garbage was found: $(<garbage.log)"
 copy "$(there first/image:2)" oci:kept
 same two/blobs kept/blobs
-# The large layer was of the image that nothing names any more.
+# The large layer belongs to the image that was deleted.
 PYTHONPATH=$here python3 - "$bucket" <<'END'
 import sys
 import store

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-/// The authority.
+/// Signs certificates of servers, for clients that are told to believe it.
 pub struct Authority(Issuer<'static, KeyPair>);
 
 impl Authority {

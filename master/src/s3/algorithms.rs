@@ -71,9 +71,9 @@ pub enum Hasher {
     Sha1(Sha1),
     /// SHA-256.
     Sha256(Sha256),
-    /// SHA-512.
+    /// SHA-512; boxed, for its state is the largest.
     Sha512(Box<Sha512>),
-    /// MD5.
+    /// MD5, of one body at a time: few ask for it.
     Md5(Md5),
     /// XXH64 with the seed 0, as the others of its kind.
     Xxhash64(Box<XxHash64>),

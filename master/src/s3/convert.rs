@@ -161,9 +161,9 @@ pub fn tags_of_set(set: dto::TagSet, of: Tagged) -> S3Result<Vec<(String, String
 /// What has tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tagged {
-    /// An object.
+    /// An object, which may have `TAGS_MAX`.
     Object,
-    /// A bucket.
+    /// A bucket, which may have `BUCKET_TAGS_MAX`.
     Bucket,
 }
 

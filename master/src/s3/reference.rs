@@ -203,7 +203,7 @@ pub enum Query {
 /// Of which requests a query says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Is {
-    /// Reads alone.
+    /// GET and HEAD; a write would pass it over.
     Read,
     /// Parts: of an upload, or of an object that is read.
     Part,
