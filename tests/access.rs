@@ -1,19 +1,12 @@
 //! Who gets in, and who does not, over the wire: pages in a browser beside an open master, clients that guess secrets, strangers who
 //! ask what a cluster is made of; and what is written down of all of them.
 
-#[path = "access/administrators.rs"]
 mod administrators;
-#[path = "access/audit.rs"]
 mod audit;
-#[path = "access/browser.rs"]
 mod browser;
-#[path = "access/cors.rs"]
 mod cors;
-#[path = "access/guesses.rs"]
 mod guesses;
-#[path = "access/strangers.rs"]
 mod strangers;
-#[path = "access/unseen.rs"]
 mod unseen;
 
 use std::ffi::OsString;

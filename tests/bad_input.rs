@@ -1,19 +1,12 @@
 //! What clients and strangers may send that no well-meant client does. After each of them: an error
 //! with its code, nothing kept, no lane busy, the server alive, and no secret in any log.
 
-#[path = "bad_input/calls.rs"]
 mod calls;
-#[path = "bad_input/digests.rs"]
 mod digests;
-#[path = "bad_input/framing.rs"]
 mod framing;
-#[path = "bad_input/keys.rs"]
 mod keys;
-#[path = "bad_input/rogue.rs"]
 mod rogue;
-#[path = "bad_input/space.rs"]
 mod space;
-#[path = "bad_input/tickets.rs"]
 mod tickets;
 
 use tests::{Cluster, Footprint, Options};

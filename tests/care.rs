@@ -1,15 +1,10 @@
 //! A cluster that looks after itself: copies that are lost are made again, what is one too many goes, volumes are emptied, filled and
 //! retired, records that nobody refers to are found; and while all of that happens no value is lost, stale or below its copies.
 
-#[path = "care/chaos.rs"]
 mod chaos;
-#[path = "care/modes.rs"]
 mod modes;
-#[path = "care/moving.rs"]
 mod moving;
-#[path = "care/repair.rs"]
 mod repair;
-#[path = "care/strays.rs"]
 mod strays;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use tests::load::{Load, Shape, audit};
 use tests::tamper::Library;
 use tests::wait::moment;
 use tests::{
-    Change, Client, Cluster, Dice, Folder, Options, Oracle, eventually, rot, say, setting, space, value,
+    Change, Client, Cluster, Dice, Folder, Options, Oracle, amount, eventually, rot, say, space, value,
 };
 
 /// Many small values: what is left of them when they are deleted is mostly headers, for compactions to clear away.
@@ -25,7 +25,7 @@ const STILL_BYTES: usize = 400_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_rounds() {
-    let rounds = setting("BARGE_ROUNDS", 25);
+    let rounds = amount("BARGE_ROUNDS", 8, 250);
     let mut dice = Dice::of_run();
     let folder = Folder::new("crash-library");
     let library = Library::new(&folder, "crash_rounds: the volume without holes").await;

@@ -1,13 +1,9 @@
 //! With servers dead, frozen or coming back: what works goes on, what cannot says so in time, and
 //! nothing that was acknowledged is missed.
 
-#[path = "degraded/downloads.rs"]
 mod downloads;
-#[path = "degraded/outages.rs"]
 mod outages;
-#[path = "degraded/overwrites.rs"]
 mod overwrites;
-#[path = "degraded/uploads.rs"]
 mod uploads;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use reqwest::Method;
 use shared::digest::Digest;
 use shared::wire::error::ErrorCode;
 use shared::wire::volume::VolumeStatus;
-use tests::{Answer, Client, Cluster, Options, eventually, rot, say, setting, value};
+use tests::{Answer, Client, Cluster, Options, amount, eventually, rot, say, value};
 
 const HEALED: Duration = Duration::from_secs(60);
 
@@ -19,7 +19,7 @@ const HEALED: Duration = Duration::from_secs(60);
 async fn two(name: &str) -> (Cluster, Vec<u8>) {
     let options = Options { volumes: 2, replicas: 2, min_replicas: 2, ..Options::default() };
     let cluster = Cluster::start(name, options).await;
-    let mib = usize::try_from(setting("BARGE_VALUE_MIB", 24)).unwrap();
+    let mib = usize::try_from(amount("BARGE_VALUE_MIB", 24, 240)).unwrap();
     // Not a whole number of blocks.
     let bytes = value(7, (mib << 20) - 12_345);
     assert_eq!(cluster.client().put("data/value", bytes.clone()).await.unwrap().status, 201);

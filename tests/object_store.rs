@@ -17,10 +17,7 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStoreExt};
 use tests::tool::must;
 
-#[path = "s3/store.rs"]
-mod store;
-
-use store::Store;
+use super::s3::store::Store;
 
 /// A store and a client of a bucket in it.
 async fn bucket(name: &str) -> (Store, AmazonS3) {

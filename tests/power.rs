@@ -5,11 +5,8 @@
 //!
 //! `BARGE_POWER_ROUNDS` says how often. That cuts find what they look for is proved beside it.
 
-#[path = "power/order.rs"]
 mod order;
-#[path = "power/proof.rs"]
 mod proof;
-#[path = "power/site.rs"]
 mod site;
 
 use std::path::Path;
@@ -20,7 +17,7 @@ use tests::disk::{Disk, FileSystem, available, cutter};
 use tests::load::{Load, Shape, audit_after_restart};
 use tests::tamper::Library;
 use tests::wait::moment;
-use tests::{Client, Dice, Folder, Oracle, eventually, say, setting};
+use tests::{Client, Dice, Folder, Oracle, amount, eventually, say};
 
 use site::{Plan, Site};
 
@@ -78,7 +75,7 @@ async fn power_cuts_lose_nothing(test: &str, file_system: FileSystem, masters: u
     let library = Library::new(&folder, "power cuts of a volume without holes").await;
     // The second volume gets nothing back but by copying: its compactions are hit as well.
     let volume_env = vec![vec![], library.as_ref().map(Library::without_holes).unwrap_or_default()];
-    let rounds = setting("BARGE_POWER_ROUNDS", 4);
+    let rounds = amount("BARGE_POWER_ROUNDS", 2, 40);
     let mut dice = Dice::of_run();
     // On the other file system the log keeps as much as it does in life, and the tables are seldom durable.
     let log_entries_kept = (file_system == FileSystem::Xfs).then_some(16);

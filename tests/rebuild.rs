@@ -3,11 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
-#[path = "rebuild/comparing.rs"]
 mod comparing;
-#[path = "rebuild/history.rs"]
 mod history;
-#[path = "rebuild/refusing.rs"]
 mod refusing;
 
 use std::fs;

@@ -3,10 +3,9 @@
 //! volume and one copy, so that nothing heals what is lost.
 //!
 //! Each cycle makes two faults, one under a fixed workload and one at the start after it; then the server starts
-//! without any, and everything is audited. `BARGE_SWEEP=1` goes through all positions; else `BARGE_ROUNDS` of them,
-//! spread over all, `BARGE_SEED` choosing the first.
+//! without any, and everything is audited. The long run goes through all positions; else
+//! `BARGE_ROUNDS` of them, spread over all, `BARGE_SEED` choosing the first.
 
-#[path = "syscalls/names.rs"]
 mod names;
 
 use std::collections::BTreeMap;
@@ -20,9 +19,7 @@ use tests::oracle::Intent;
 use tests::raw::Raw;
 use tests::tamper::{Action, Call, Fault, Library, Tamper};
 use tests::wait::moment;
-use tests::{
-    Change, Cluster, Dice, Folder, Options, Oracle, Server, eventually, say, setting, space, told, value,
-};
+use tests::{Change, Cluster, Dice, Folder, Options, Oracle, Server, amount, eventually, say, space, value};
 
 /// Small: a large value seals its segment.
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -306,7 +303,7 @@ async fn sweep(test: &str, victim: Victim) {
     say(format_args!("calls under the workload: {serving:?}, at the start: {opening:?}, of {:?}", Call::ALL));
     let (serving, opening) = (faults(serving), faults_at_start(victim, opening));
     let all = serving.len().max(opening.len()) as u64;
-    let cycles = if told("BARGE_SWEEP") { all } else { setting("BARGE_ROUNDS", 12).min(all) };
+    let cycles = amount("BARGE_ROUNDS", 6, all).min(all);
     let started = Instant::now();
     for n in 0..cycles {
         let pick = |faults: &[Fault]| {
@@ -373,14 +370,10 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
 }
 
 /// After some errors sled waits for ever: a master whose metadata does not come back says so and stops, and no client
-/// waits longer. With `BARGE_SWEEP=1` only: it takes as long as the master is patient.
+/// waits longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn syscalls_a_master_that_hangs_stops() {
     let test = "syscalls_a_master_that_hangs_stops";
-    if !told("BARGE_SWEEP") {
-        say(format_args!("SKIPPED: {test} runs with BARGE_SWEEP=1 only"));
-        return;
-    }
     let Some(mut site) = Site::new(test, Victim::Master, Dice::new(1)).await else { return };
     site.workload().await;
     let fault = Fault { call: Call::SyncData, at: 2, action: Action::Stall };

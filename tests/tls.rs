@@ -1,7 +1,6 @@
 //! A cluster over TLS: values by redirect and through the master, certificates that are replaced while it runs, and
 //! nothing for those who do not verify or do not encrypt.
 
-#[path = "tls/ending.rs"]
 mod ending;
 
 use std::fs::Permissions;

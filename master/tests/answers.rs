@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
-#[path = "answers/site.rs"]
 mod site;
 
-#[path = "answers/carrying.rs"]
 mod carrying;
-#[path = "answers/orphans.rs"]
 mod orphans;

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use crate::Site;
+use super::Site;
 
 /// Commands at once; more than a few tries of one of them.
 const AT_ONCE: usize = 8;

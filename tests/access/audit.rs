@@ -11,7 +11,7 @@ use tests::eventually;
 use tests::raw::RawAnswer;
 use tests::tool::{curl, must};
 
-use crate::{Site, ask};
+use super::{Site, ask};
 
 const ID: &str = "BKAUDITED00000000001";
 const SECRET: &str = "the-right-secret-0123456789";

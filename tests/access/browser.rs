@@ -3,7 +3,7 @@
 
 use shared::wire::error::ErrorCode;
 
-use crate::{Site, ask, text};
+use super::{Site, ask, text};
 
 const EVIL: &str = "Host: evil.example";
 const OTHER_PAGE: &str = "Origin: http://evil.example";
@@ -151,7 +151,7 @@ async fn a_master_that_serves_everybody_has_any_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loopback_has_a_sixth_version() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        tests::say("SKIPPED: this machine has no IPv6, and [::1] was not asked");
+        tests::skip("loopback_has_a_sixth_version", "this machine has no IPv6");
         return;
     }
     let site = Site::start("loopback6", "[::1]", &[]).await;

@@ -2,7 +2,7 @@
 
 use tests::raw::RawAnswer;
 
-use crate::{Site, ask, text};
+use super::{Site, ask, text};
 
 const APP: &str = "Origin: http://app.example";
 const OTHER: &str = "Origin: http://other.example";

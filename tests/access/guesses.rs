@@ -10,7 +10,7 @@ use tests::client::metric;
 use tests::raw::{Raw, RawAnswer};
 use tests::tool::{curl, must};
 
-use crate::{Site, ask, text};
+use super::{Site, ask, text};
 
 const ID: &str = "BKGUESSED00000000001";
 const SECRET: &str = "the-right-secret-0123456789";

@@ -9,7 +9,7 @@ use shared::wire::master::ClusterStatus;
 use tests::cluster::add;
 use tests::{Client, Cluster, Options, Server, eventually, value};
 
-use crate::{Site, ask, text};
+use super::{Site, ask, text};
 
 const ID: &str = "BKSTRANGERS000000001";
 const SECRET: &str = "the-right-secret-0123456789";

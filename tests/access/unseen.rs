@@ -2,7 +2,7 @@
 
 use tests::raw::Raw;
 
-use crate::{Site, text};
+use super::{Site, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_s3_refuses_unseen_is_xml() {

@@ -1,7 +1,7 @@
 //! Six volumes, three copies, and whatever can happen to volumes: killed, frozen, cut off, wiped, full, two added, one drained; under a
 //! load with an oracle. At the end all is as it was acknowledged, and everything has its three copies.
 //!
-//! Half a minute as a rule; `BARGE_CHAOS_SECONDS=1200` for as long as it takes to believe it.
+//! A quarter of a minute in every run; `BARGE_CHAOS_SECONDS=1200` for as long as it takes to believe it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use shared::wire::master::{ClusterStatus, VolumeState};
 use tests::load::{Load, Shape, audit};
 use tests::network::{Cut, Network};
 use tests::wait::moment;
-use tests::{Cluster, Dice, Options, Oracle, eventually, say, setting};
+use tests::{Cluster, Dice, Options, Oracle, amount, eventually, say};
 
 use super::zones;
 
@@ -151,14 +151,14 @@ async fn full_again(cluster: &mut Cluster, victim: usize) -> (Duration, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_whatever_happens_to_volumes() {
-    let length = Duration::from_secs(setting("BARGE_CHAOS_SECONDS", 40));
+    let length = Duration::from_secs(amount("BARGE_CHAOS_SECONDS", 15, 400));
     let network = Network::new(9, "nothing_is_lost_whatever_happens_to_volumes").map(Arc::new);
     let options = Options { volume_sites: network.is_some(), network, ..zones(6, 3) };
     let mut cluster = Cluster::start("chaos", options).await;
     let mut dice = Dice::of_run();
     let oracle = Oracle::with_journal(&cluster.folder().join("journal"));
-    let bytes_max = setting("BARGE_CHAOS_VALUE_MIB", 4) << 20;
-    let keys = setting("BARGE_CHAOS_KEYS", 40);
+    let bytes_max = amount("BARGE_CHAOS_VALUE_MIB", 4, 4) << 20;
+    let keys = amount("BARGE_CHAOS_KEYS", 40, 40);
     let shape = Shape { writers: 4, hot_keys: 2, readers: 2, keys, bytes_min: 64 << 10, bytes_max };
     let load = Load::start(&cluster, &oracle, shape, &mut dice).await;
     let mut chaos = Chaos { dice: dice.split(), counts: BTreeMap::new(), spared: Vec::new() };

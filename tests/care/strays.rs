@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use shared::wire::routes::CHAIN_HEADER;
 use tests::forge::Forge;
-use tests::{Client, Cluster, eventually, setting, value};
+use tests::{Client, Cluster, amount, eventually, value};
 
 use super::{PAID, settled, store, zones};
 
@@ -13,7 +13,7 @@ use super::{PAID, settled, store, zones};
 async fn exactly_the_orphans_go() {
     let grace = Duration::from_secs(8);
     let cluster = Cluster::start("orphans", tests::Options { orphan_grace: grace, ..zones(3, 2) }).await;
-    let (kept, planted) = (setting("BARGE_ORPHAN_VALUES", 200), setting("BARGE_ORPHANS", 60));
+    let (kept, planted) = (amount("BARGE_ORPHAN_VALUES", 200, 2000), amount("BARGE_ORPHANS", 60, 600));
     store(&cluster, kept).await;
     let mut forge = Forge::new(&cluster).await;
     // As a volume keeps it whose master was lost between the receipts and the commit.
@@ -26,7 +26,7 @@ async fn exactly_the_orphans_go() {
         assert_eq!(put.unwrap().status, 201);
     }
     // The same, and committed a little later: nobody may take these for orphans.
-    let under_way = slow_uploads(&cluster, setting("BARGE_UPLOADS", 30)).await;
+    let under_way = slow_uploads(&cluster, amount("BARGE_UPLOADS", 30, 30)).await;
     let found = cluster.strays().await;
     assert!(found.orphans >= planted && found.young == found.orphans, "{found:?}");
     eventually(PAID, "the orphans go", async || {
@@ -39,7 +39,7 @@ async fn exactly_the_orphans_go() {
         assert!(upload.await.unwrap(), "upload {n} was taken for an orphan");
     }
     let client = cluster.client();
-    for n in 0..setting("BARGE_UPLOADS", 30) {
+    for n in 0..amount("BARGE_UPLOADS", 30, 30) {
         assert!(client.get(&format!("slow/{n}")).await.unwrap().body == value(n, 40_000));
         assert!(client.delete(&format!("slow/{n}")).await.unwrap().is_success());
     }

@@ -37,23 +37,43 @@ pub use process::{Server, Spec};
 pub use value::{Dice, value};
 pub use wait::eventually;
 
-/// A number from the environment, for tests that can run longer than usual.
+/// How much of something a test does: `gate` in every run, `long` in `tests/run --long`, and what the variable `name` says
+/// where it is set.
 ///
 /// # Panics
-/// When it is no number.
-pub fn setting(name: &str, default: u64) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "tests have no arguments; this is the one place that asks")]
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
-        Err(_) => default,
+/// When the variable is no number.
+pub fn amount(name: &str, gate: u64, long: u64) -> u64 {
+    match variable(name) {
+        Some(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        None if told("BARGE_LONG") => long,
+        None => gate,
     }
 }
 
 /// Whether a variable is set to something like yes.
 pub fn told(name: &str) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "tests have no arguments; `setting` and this ask")]
-    let said = std::env::var(name).unwrap_or_default();
-    !matches!(said.as_str(), "" | "0" | "false")
+    !matches!(variable(name).as_deref(), None | Some("" | "0" | "false"))
+}
+
+/// Says that something is not tested on this machine: to the person who runs the tests, and to `tests/run`, whose summary
+/// repeats it.
+///
+/// # Panics
+/// Where CI=true, because a test that has not run must not pass there.
+pub fn skip(what: impl std::fmt::Display, why: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let line = format!("{what}: {why}").replace('\n', " ");
+    say(format_args!("SKIPPED: {line}"));
+    assert!(!told("CI"), "with CI=true nothing may be skipped: {line}");
+    if let Some(list) = variable("BARGE_SKIPPED") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(list);
+        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests have no arguments; this is the one place that asks")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Tells the person who runs the tests.

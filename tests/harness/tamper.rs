@@ -118,8 +118,7 @@ impl Library {
         probe.env("LD_PRELOAD", &library);
         let ran = run_command(probe, None).await;
         if ran.code != 0 {
-            crate::say(format_args!("SKIPPED: {test} needs seccomp, and has not run: {}", ran.err.trim()));
-            assert!(!crate::told("CI"), "CI must run {test}");
+            crate::skip(test, format_args!("it needs seccomp: {}", ran.err.trim()));
             return None;
         }
         Some(Self(library))

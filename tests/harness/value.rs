@@ -23,7 +23,7 @@ impl Dice {
     pub fn of_run() -> Self {
         let fresh =
             u64::from_le_bytes(blake3::hash(&run_mark()).as_bytes()[..8].try_into().expect("eight bytes"));
-        let seed = crate::setting("BARGE_SEED", fresh);
+        let seed = crate::amount("BARGE_SEED", fresh, fresh);
         crate::say(format_args!("BARGE_SEED={seed}"));
         Self(seed)
     }

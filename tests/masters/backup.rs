@@ -7,7 +7,7 @@ use tests::folder::binary;
 use tests::tool::{must, run};
 use tests::{Cluster, Options, say};
 
-use crate::writers::{Writers, all_there};
+use super::writers::{Writers, all_there};
 
 const WRITERS: usize = 4;
 

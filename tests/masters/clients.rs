@@ -17,7 +17,7 @@ use tests::history::{Call, NEVER, Operation, Outcome};
 use tests::wait::moment;
 use tests::{Client, Dice};
 
-use crate::book::{Book, Page, bytes_of, etag_of};
+use super::book::{Book, Page, bytes_of, etag_of};
 
 /// A read is given up after this.
 const READ: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use shared::wire::error::ErrorCode;
 use tests::wait::moment;
 use tests::{Client, Cluster, Options, eventually, say, value};
 
-use crate::writers::{Writers, all_there};
+use super::writers::{Writers, all_there};
 
 const ROUNDS: usize = 5;
 const RESTARTS: u64 = 5;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use tests::clock::ShiftedClock;
 use tests::cluster::SETTLED;
 use tests::network::{Cut, Network};
-use tests::{Client, Cluster, Dice, Folder, Options, eventually, say, setting};
+use tests::{Client, Cluster, Dice, Folder, Options, amount, eventually, say};
 
-use crate::book::Book;
-use crate::clients::{Ways, Worker, start};
-use crate::nemesis::Nemesis;
+use super::book::Book;
+use super::clients::{Ways, Worker, start};
+use super::nemesis::Nemesis;
 
 const CLIENTS: usize = 20;
 /// Hot keys at a time.
@@ -38,7 +38,7 @@ async fn start_cluster(name: &str, folder: &Folder) -> (Cluster, Vec<ShiftedCloc
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_masters_keep_histories_linearizable() {
-    let torment = Duration::from_secs(setting("BARGE_NEMESIS_SECONDS", 25));
+    let torment = Duration::from_secs(amount("BARGE_NEMESIS_SECONDS", 12, 250));
     let mut dice = Dice::of_run();
     let folder = Folder::new("masters-clocks");
     let (mut cluster, clocks) = start_cluster("masters_histories", &folder).await;

@@ -10,7 +10,7 @@ use tests::place::Place;
 use tests::tool::must;
 use tests::{Client, Cluster, Folder, Options, Server, Spec, eventually, say, value};
 
-use crate::writers::{Writers, all_there};
+use super::writers::{Writers, all_there};
 
 /// After the death of a master writes go on within this.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use shared::limits::TOLD_TIMEOUT;
 use shared::wire::master::{Deleted, Stored};
 use tests::load::{Load, Shape, audit};
 use tests::wait::moment;
-use tests::{Change, Client, Cluster, Dice, Options, Oracle, Server, eventually, say, setting, value};
+use tests::{Change, Client, Cluster, Dice, Options, Oracle, Server, amount, eventually, say, value};
 
 use super::{lose_master, metadata, rebuild, recover, three};
 
@@ -17,7 +17,7 @@ const SHAPE: Shape =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_comes_back() {
-    let rounds = setting("BARGE_ROUNDS", 3);
+    let rounds = amount("BARGE_ROUNDS", 1, 30);
     let mut dice = Dice::of_run();
     let mut cluster = three("rebuild").await;
     let oracle = Oracle::with_journal(&cluster.folder().join("journal"));

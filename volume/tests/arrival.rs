@@ -3,16 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
-#[path = "arrival/site.rs"]
 mod site;
 
-#[path = "arrival/copies.rs"]
 mod copies;
-#[path = "arrival/deletes.rs"]
 mod deletes;
-#[path = "arrival/notes.rs"]
 mod notes;
-#[path = "arrival/questions.rs"]
 mod questions;
-#[path = "arrival/source.rs"]
 mod source;

@@ -3,16 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
-#[path = "store/kit.rs"]
-#[expect(dead_code, reason = "most of it is for the other tests of the store")]
-mod kit;
-
 use std::error::Error;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use volume::store::{OpenError, Store};
 
-use kit::{Kit, get, put};
+use super::store::kit::{Kit, get, put};
 
 const SEGMENTS: u64 = 150;
 /// What else a process has open: its runtime, its output, the directory.

@@ -3,7 +3,7 @@
 
 use shared::clock::Clock;
 
-use crate::site::{Asked, LENGTH, Says, Site, blob};
+use super::site::{Asked, LENGTH, Says, Site, blob};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::clock::{Clock, Timestamp};
 
-use crate::site::{Asked, Site, blob};
+use super::site::{Asked, Site, blob};
 
 /// All inventories are compared four times as often: what is seen once waits for about two seconds.
 const GRACE: Duration = Duration::from_secs(8);

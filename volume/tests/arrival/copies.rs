@@ -10,8 +10,8 @@ use shared::wire::error::ErrorCode;
 use shared::wire::replicas::CopyRequest;
 use shared::wire::routes::COPY;
 
-use crate::site::{Gate, Known, MIB, Site, blob, value, within};
-use crate::source::Source;
+use super::site::{Gate, Known, MIB, Site, blob, value, within};
+use super::source::Source;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_of_any_size_arrive_and_an_answer_that_was_lost_is_given_again() {

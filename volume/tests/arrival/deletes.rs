@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use shared::wire::error::ErrorCode;
 
-use crate::site::{Gate, Known, MIB, Site, blob, value};
-use crate::source::Source;
+use super::site::{Gate, Known, MIB, Site, blob, value};
+use super::source::Source;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_forgotten_before_or_meanwhile_is_not_kept() {

@@ -5,7 +5,7 @@ use shared::limits::INVENTORY_PAGE;
 use shared::wire::routes::{MANIFEST_NOTE, PART_NOTE, RECORDS};
 use shared::wire::volume::{RecordsPage, RecordsRequest};
 
-use crate::site::{Site, blob, value};
+use super::site::{Site, blob, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_servers_say_is_kept_when_the_ticket_permits_it() {

@@ -8,7 +8,7 @@ use shared::wire::replicas::{DigestsRequest, DigestsResponse, Examination, Exami
 use shared::wire::routes::{DIGESTS, EXAMINE, INVENTORY, LOOK};
 use shared::wire::volume::{InventoryPage, InventoryRequest};
 
-use crate::site::{Site, Volume, blob, value};
+use super::site::{Site, Volume, blob, value};
 
 async fn filled(site: &Site, count: usize) -> (Volume, Vec<BlobId>) {
     let volume = site.volume().await;

@@ -5,7 +5,7 @@ use shared::digest::Digest;
 use shared::limits::RESERVE_FIRST_BYTES;
 use volume::store::WriteError;
 
-use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
+use super::kit::{Kit, MIB, blob, body, get, put, put_as, record};
 
 const CAPACITY: u64 = 4 << 20;
 

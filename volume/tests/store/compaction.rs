@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use shared::ids::BlobId;
 use volume::store::{Disk, ReadError, RealDisk, Store, Throttle};
 
-use crate::kit::*;
+use super::kit::*;
 
 fn unpunched(kit: &Kit) -> Arc<dyn Disk> {
     Arc::new(RealDisk::open(kit.dir.path()).unwrap().without_punching())

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use volume::store::{FormatError, ReadError, Refusal};
 
-use crate::kit::{MIB, PAGE, body, get, put};
-use crate::spoil::{all_there, cut, filled, flip, overwrite};
+use super::kit::{MIB, PAGE, body, get, put};
+use super::spoil::{all_there, cut, filled, flip, overwrite};
 
 #[tokio::test]
 async fn an_index_that_is_lost_torn_stale_or_another_s_is_made_anew() {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use shared::limits::RESERVE_FIRST_BYTES;
 use volume::store::{Access, DeleteError, Disk, DiskFile, Punched, WriteError};
 
-use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
+use super::kit::{Kit, MIB, blob, body, get, put, put_as, record};
 
 /// The steps that can be made to fail, on files whose names end so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use shared::ids::{BlobId, VolumeId};
 use volume::store::inspect::{Closed, Closeness, Flaw, Inspection, Inspector, RecordState};
 use volume::store::{Damage, FormatError, IndexState, Refusal};
 
-use crate::kit::{Kit, PAGE, body, put};
-use crate::spoil::{cut, flip};
+use super::kit::{Kit, PAGE, body, put};
+use super::spoil::{cut, flip};
 
 /// Three records, of which the second has 300,000 bytes, and one that was deleted before them.
 struct Filled {

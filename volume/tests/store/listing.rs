@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::inventory::digests;
 use volume::store::{Damage, ReadError, Throttle};
 
-use crate::kit::{Kit, blob, body, put, put_as};
+use super::kit::{Kit, blob, body, put, put_as};
 
 #[tokio::test]
 async fn blobs_of_a_range_come_in_order_whatever_the_pages() {
@@ -61,7 +61,7 @@ async fn a_record_is_verified_from_the_disk_itself() {
     let stored = put_as(&store, blob, &value).await.unwrap();
     let free = Throttle::new(0);
     assert_eq!(store.verify(blob, &free).await.unwrap(), stored);
-    crate::spoil::flip(&kit.seg(0), 4096 + 4096 + 5 * 65536);
+    super::spoil::flip(&kit.seg(0), 4096 + 4096 + 5 * 65536);
     let bad = store.verify(blob, &free).await.unwrap_err();
     assert!(matches!(bad, ReadError::Damaged { what: Damage::Block(5), .. }), "{bad}");
     store.delete(vec![blob]).await.unwrap();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use volume::store::{Access, InventoryEntry, OpenReport, RealDisk, Store};
 
-use crate::kit::{Kit, PAGE, blob, body, get, put, put_as};
+use super::kit::{Kit, PAGE, blob, body, get, put, put_as};
 
 /// What can be done to one segment or its index.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use volume::store::ReadError;
 
-use crate::kit::{Kit, MIB, blob, body, get, put};
+use super::kit::{Kit, MIB, blob, body, get, put};
 
 #[tokio::test]
 async fn a_delete_gives_the_space_back_and_stays_done() {
@@ -60,7 +60,7 @@ async fn deleted_records_of_unknown_length_are_no_rot_either() {
     let mut ids = Vec::new();
     for n in 0..6 {
         let id = blob();
-        let mut upload = store.begin(crate::kit::record(id, None)).await.unwrap();
+        let mut upload = store.begin(super::kit::record(id, None)).await.unwrap();
         upload.write(&body(n * 30_000, 1)).await.unwrap();
         upload.finish().await.unwrap();
         ids.push(id);

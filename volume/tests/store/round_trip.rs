@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shared::limits::WRITE_BUFFERS;
 use volume::store::{ReadError, Store, Upload, WriteError};
 
-use crate::kit::{Kit, MIB, blob, body, get, put, put_as, record};
+use super::kit::{Kit, MIB, blob, body, get, put, put_as, record};
 
 /// For what comes in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);

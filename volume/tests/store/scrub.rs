@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::ids::BlobId;
 use volume::store::{Damage, ReadError, Store, Throttle};
 
-use crate::kit::*;
+use super::kit::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use shared::ids::BlobId;
 use volume::store::Store;
 
-use crate::kit::{Kit, PAGE, body, get, put};
+use super::kit::{Kit, PAGE, body, get, put};
 
 pub fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     std::fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();

@@ -3,8 +3,8 @@
 
 use volume::store::{FormatError, ReadError, Refusal};
 
-use crate::kit::{Kit, PAGE, blob, body, get, put, put_as};
-use crate::spoil::{all_there, filled, flip, overwrite};
+use super::kit::{Kit, PAGE, blob, body, get, put, put_as};
+use super::spoil::{all_there, filled, flip, overwrite};
 
 #[tokio::test]
 async fn a_record_copied_elsewhere_is_refused() {

@@ -1,0 +1,22 @@
+//! The whole-system tests, in one program: it is compiled and linked once. What each module holds is in tests/README.md.
+
+mod access;
+mod bad_input;
+mod care;
+mod contract;
+mod crash;
+mod degraded;
+mod fixture;
+mod full_disk;
+mod healing;
+mod keys;
+mod masters;
+mod matrix;
+mod object_store;
+mod parts;
+mod power;
+mod rebuild;
+mod s3;
+mod syscalls;
+mod tidy;
+mod tls;
