@@ -18,6 +18,7 @@ pub mod list;
 mod master;
 mod metrics;
 pub mod plan;
+pub mod program;
 pub mod raft;
 mod read;
 pub mod rebuild;
