@@ -315,3 +315,6 @@ impl http_body::Body for Counted {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;
