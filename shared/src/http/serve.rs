@@ -140,7 +140,8 @@ async fn handshake(
     accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS handshake")).ok()
 }
 
-fn connection<S: Service>(
+/// Speaks HTTP on `stream` until it ends, with all limits that a connection has.
+pub fn connection<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     service: Arc<S>,
