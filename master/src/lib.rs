@@ -29,6 +29,8 @@ pub mod snapshot;
 pub mod state;
 pub mod tables;
 mod told;
+#[cfg(test)]
+mod trickle;
 mod work;
 mod write;
 
