@@ -2,12 +2,13 @@
 
 BARGE_S3_ENDPOINT, BARGE_S3_KEY and BARGE_S3_SECRET name the store and a key that may do everything; the keys that may
 do less are BARGE_S3_READ_KEY/SECRET and BARGE_S3_PREFIX_KEY/SECRET with BARGE_S3_PREFIX (bucket/prefix);
-BARGE_S3_DOMAIN is where buckets may stand in front. A bucket lives as long as its test, and nothing outside it is
-touched, so any number of tests may run beside each other.
+BARGE_S3_DOMAIN is where buckets may stand in front. A bucket is of one test, and nothing outside it is touched, so any
+number of tests may run beside each other.
 """
 
+import functools
+import itertools
 import os
-import uuid
 
 import boto3
 import pytest
@@ -15,10 +16,26 @@ from botocore.config import Config
 
 import sigv4
 import wire
+from buckets import TOGETHER, Buckets
 
 
+def addresses():
+    """Addresses of this machine that no other process of this run has."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + 1
+    return (f"127.{process}.{n >> 8 & 255}.{n & 255}" for n in itertools.count(1))
+
+
+ADDRESSES = addresses()
+
+
+def pytest_runtest_setup():
+    """Each test is a peer of its own: a store slows down peers that show many wrong secrets, and those with much open."""
+    wire.here = next(ADDRESSES)
+
+
+@functools.cache
 def connect(key=wire.ADMIN, **settings):
-    """A boto3 client that never sends anything twice."""
+    """A boto3 client that never sends anything twice; one for each key: making one costs more than most tests."""
     settings = {
         "retries": {"total_max_attempts": 1},
         "s3": {"addressing_style": "path"},
@@ -46,24 +63,6 @@ def key_of(name):
     return key
 
 
-def new_name():
-    """A bucket name that nobody else has."""
-    return f"t-{uuid.uuid4().hex[:20]}"
-
-
-def empty(s3, name):
-    """Removes everything from a bucket, what was not finished included."""
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
-        entries = [{"Key": v["Key"], "VersionId": v["VersionId"]} for v in page.get("Versions", [])]
-        entries += [{"Key": v["Key"], "VersionId": v["VersionId"]} for v in page.get("DeleteMarkers", [])]
-        if entries:
-            answer = s3.delete_objects(Bucket=name, Delete={"Objects": entries, "Quiet": True})
-            assert not answer.get("Errors"), answer["Errors"]
-    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=name):
-        for upload in page.get("Uploads", []):
-            s3.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
-
-
 @pytest.fixture(scope="session")
 def s3():
     """A client as boto3 makes it, with the key that may do everything."""
@@ -83,39 +82,39 @@ def reader():
 
 
 @pytest.fixture(scope="session")
-def make_bucket(s3):
-    """Makes a bucket; the caller sees to its removal."""
+def buckets(request):
+    """Where tests have their buckets from."""
+    buckets = Buckets(min(TOGETHER, len(request.session.items)))
+    yield buckets
+    buckets.close()
 
-    def make():
-        name = new_name()
-        s3.create_bucket(Bucket=name)
-        return name
 
-    return make
+def one_of(buckets, request):
+    """A bucket until the test, or the module, has ended."""
+    name = buckets.take()
+    yield name
+    buckets.give_back(name, request.node.nodeid)
 
 
 @pytest.fixture
-def bucket(s3, make_bucket):
+def bucket(buckets, request):
     """A bucket that is there for one test."""
-    name = make_bucket()
-    yield name
-    empty(s3, name)
-    s3.delete_bucket(Bucket=name)
+    yield from one_of(buckets, request)
 
 
 @pytest.fixture(scope="module")
-def shelf(s3, make_bucket):
+def shelf(buckets, request):
     """A bucket for a module's tests that only read it or keep to keys of their own."""
-    name = make_bucket()
-    yield name
-    empty(s3, name)
-    s3.delete_bucket(Bucket=name)
+    yield from one_of(buckets, request)
+
+
+@pytest.fixture(scope="module")
+def other_shelf(buckets, request):
+    """A second bucket beside `shelf`."""
+    yield from one_of(buckets, request)
 
 
 @pytest.fixture
-def other_bucket(s3, make_bucket):
+def other_bucket(buckets, request):
     """A second bucket beside `bucket`."""
-    name = make_bucket()
-    yield name
-    empty(s3, name)
-    s3.delete_bucket(Bucket=name)
+    yield from one_of(buckets, request)

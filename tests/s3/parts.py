@@ -21,7 +21,7 @@ class Upload:
     def __init__(self, s3, bucket, key="k", **how):
         self.s3, self.bucket, self.key = s3, bucket, key
         self.id = s3.create_multipart_upload(Bucket=bucket, Key=key, **how)["UploadId"]
-        self.done = {}
+        self.done, self.contents = {}, {}
 
     @property
     def place(self):
@@ -32,11 +32,16 @@ class Upload:
         """Uploads a part; what completes the upload with it is remembered."""
         answer = self.s3.upload_part(PartNumber=number, Body=content, **self.place, **how)
         self.done[number] = {"PartNumber": number, "ETag": answer["ETag"]}
+        self.contents[number] = content
         return answer
 
     def parts(self):
         """The list that completes it."""
         return {"Parts": [self.done[number] for number in sorted(self.done)]}
+
+    def content(self):
+        """The bytes of all parts, in order."""
+        return b"".join(self.contents[number] for number in sorted(self.contents))
 
     def complete(self, **how):
         """Completes it with all parts, in order."""

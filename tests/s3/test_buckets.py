@@ -8,7 +8,7 @@ import datetime
 import pytest
 
 import wire
-from conftest import new_name
+from buckets import new_name
 from expect import absent, body, keys, refused
 from test_permissions import ask_natively
 

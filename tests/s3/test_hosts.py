@@ -9,7 +9,7 @@ import pytest
 
 import sigv4
 import wire
-from conftest import new_name
+from buckets import new_name
 from expect import absent, body, keys, refused
 
 

@@ -9,7 +9,8 @@ import uuid
 import pytest
 
 import wire
-from conftest import connect, key_of, new_name
+from buckets import new_name
+from conftest import connect, key_of
 from expect import absent, body, keys, nothing_in, refused
 from parts import Upload
 

@@ -8,15 +8,15 @@ from urllib.parse import unquote_plus
 import pytest
 
 import wire
+from buckets import fill
 from expect import keys, prefixes, refused
 from listings import CASES, KEYS, NAMES, in_order
 
 
 @pytest.fixture(scope="module")
-def full(s3, shelf):
+def full(shelf):
     """A bucket with the keys of the table."""
-    for key in KEYS:
-        s3.put_object(Bucket=shelf, Key=key, Body=key.encode())
+    fill(shelf, KEYS)
     return shelf
 
 

@@ -3,21 +3,20 @@
 The table of prefixes and delimiters is in `listings`, for both versions of the operation.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_plus
 
 import pytest
 
 import wire
+from buckets import fill
 from expect import keys, prefixes, refused
 from listings import CASES, KEYS, NAMES, in_order
 
 
 @pytest.fixture(scope="module")
-def full(s3, shelf):
+def full(shelf):
     """A bucket with the keys of the table."""
-    for key in KEYS:
-        s3.put_object(Bucket=shelf, Key=key, Body=key.encode())
+    fill(shelf, KEYS)
     return shelf
 
 
@@ -149,8 +148,7 @@ def test_max_keys_that_are_no_number(full, number):
 
 def test_a_thousand_at_most(s3, bucket):
     names = [f"k{n:04}" for n in range(1005)]
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda n: s3.put_object(Bucket=bucket, Key=n, Body=b""), names))
+    fill(bucket, names)
     for asked in [{}, {"MaxKeys": 1000}, {"MaxKeys": 5000}]:
         page = s3.list_objects_v2(Bucket=bucket, **asked)
         assert (keys(page), page["IsTruncated"], page["MaxKeys"]) == (names[:1000], True, 1000)
@@ -219,8 +217,7 @@ def test_order_is_that_of_utf8(s3, bucket):
 
 
 def test_a_folder_of_many_is_one_entry(s3, bucket):
-    for key in ["a", *(f"f/{n}" for n in range(30)), "g", *(f"h/{n}" for n in range(30))]:
-        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    fill(bucket, ["a", *(f"f/{n}" for n in range(30)), "g", *(f"h/{n}" for n in range(30))])
     page = s3.list_objects_v2(Bucket=bucket, Delimiter="/", MaxKeys=3)
     assert (keys(page), prefixes(page), page["IsTruncated"]) == (["a", "g"], ["f/"], True)
     rest = s3.list_objects_v2(Bucket=bucket, Delimiter="/", ContinuationToken=page["NextContinuationToken"])

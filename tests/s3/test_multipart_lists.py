@@ -10,10 +10,10 @@ from expect import prefixes, refused
 from parts import Upload
 
 
-@pytest.fixture
-def upload(s3, bucket):
+@pytest.fixture(scope="module")
+def upload(s3, other_shelf):
     """An upload of five parts, sent in no order."""
-    upload = Upload(s3, bucket)
+    upload = Upload(s3, other_shelf)
     for number in [7, 1, 3, 10000, 20]:
         upload.part(number, bytes(number % 11))
     return upload
@@ -73,20 +73,20 @@ def test_parts_by_what_is_no_number(upload, name, value):
 NAMES = ["a", "b/1", "b/2", "b/2", "b/deep/3", "c", "z ä+漢"]
 
 
-@pytest.fixture
-def uploads(s3, bucket):
+@pytest.fixture(scope="module")
+def uploads(s3, shelf):
     """Begun uploads, two of them to one key: key and id, in the order of a listing."""
-    return [(name, Upload(s3, bucket, name).id) for name in NAMES]
+    return [(name, Upload(s3, shelf, name).id) for name in NAMES]
 
 
 def shown(answer):
     return [(upload["Key"], upload["UploadId"]) for upload in answer.get("Uploads", [])]
 
 
-def test_uploads(s3, bucket, uploads):
-    answer = s3.list_multipart_uploads(Bucket=bucket)
+def test_uploads(s3, shelf, uploads):
+    answer = s3.list_multipart_uploads(Bucket=shelf)
     assert shown(answer) == uploads
-    assert (answer["Bucket"], answer["MaxUploads"], answer["IsTruncated"]) == (bucket, 1000, False)
+    assert (answer["Bucket"], answer["MaxUploads"], answer["IsTruncated"]) == (shelf, 1000, False)
     for upload in answer["Uploads"]:
         assert upload["Initiated"] and upload["Owner"]["ID"] and upload["Initiator"]["ID"]
         assert upload["StorageClass"] == "STANDARD"
@@ -99,28 +99,28 @@ def test_no_uploads(s3, bucket):
 
 
 @pytest.mark.parametrize("prefix", ["", "b/", "b/2", "b/d", "c", "nobody", "z ä+"])
-def test_uploads_by_prefix(s3, bucket, uploads, prefix):
-    answer = s3.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
+def test_uploads_by_prefix(s3, shelf, uploads, prefix):
+    answer = s3.list_multipart_uploads(Bucket=shelf, Prefix=prefix)
     assert shown(answer) == [u for u in uploads if u[0].startswith(prefix)]
     assert answer.get("Prefix", "") == prefix
 
 
-def test_uploads_by_delimiter(s3, bucket, uploads):
-    answer = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/")
+def test_uploads_by_delimiter(s3, shelf, uploads):
+    answer = s3.list_multipart_uploads(Bucket=shelf, Delimiter="/")
     assert shown(answer) == [uploads[0], uploads[5], uploads[6]]
     assert prefixes(answer) == ["b/"]
 
 
-def test_uploads_by_prefix_and_delimiter(s3, bucket, uploads):
-    answer = s3.list_multipart_uploads(Bucket=bucket, Prefix="b/", Delimiter="/")
+def test_uploads_by_prefix_and_delimiter(s3, shelf, uploads):
+    answer = s3.list_multipart_uploads(Bucket=shelf, Prefix="b/", Delimiter="/")
     assert (shown(answer), prefixes(answer)) == (uploads[1:4], ["b/deep/"])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_uploads_in_pages(s3, bucket, uploads, size):
+def test_uploads_in_pages(s3, shelf, uploads, size):
     seen, markers = [], {}
     for _ in range(20):
-        page = s3.list_multipart_uploads(Bucket=bucket, MaxUploads=size, **markers)
+        page = s3.list_multipart_uploads(Bucket=shelf, MaxUploads=size, **markers)
         seen += shown(page)
         assert len(shown(page)) <= size == page["MaxUploads"]
         if not page["IsTruncated"]:
@@ -130,19 +130,19 @@ def test_uploads_in_pages(s3, bucket, uploads, size):
     assert seen == uploads
 
 
-def test_uploads_after_a_key(s3, bucket, uploads):
-    assert shown(s3.list_multipart_uploads(Bucket=bucket, KeyMarker="b/2")) == uploads[4:]
-    assert shown(s3.list_multipart_uploads(Bucket=bucket, KeyMarker="b/20")) == uploads[4:]
+def test_uploads_after_a_key(s3, shelf, uploads):
+    assert shown(s3.list_multipart_uploads(Bucket=shelf, KeyMarker="b/2")) == uploads[4:]
+    assert shown(s3.list_multipart_uploads(Bucket=shelf, KeyMarker="b/20")) == uploads[4:]
 
 
-def test_uploads_after_one_of_two_to_a_key(s3, bucket, uploads):
+def test_uploads_after_one_of_two_to_a_key(s3, shelf, uploads):
     marker = {"KeyMarker": "b/2", "UploadIdMarker": uploads[2][1]}
-    assert shown(s3.list_multipart_uploads(Bucket=bucket, **marker)) == uploads[3:]
+    assert shown(s3.list_multipart_uploads(Bucket=shelf, **marker)) == uploads[3:]
 
 
-def test_uploads_encoded(bucket, uploads):
+def test_uploads_encoded(shelf, uploads):
     query = [("uploads", ""), ("encoding-type", "url"), ("prefix", "z ")]
-    answer = wire.signed("GET", f"/{bucket}", query=query)
+    answer = wire.signed("GET", f"/{shelf}", query=query)
     assert answer.text("EncodingType") == "url"
     assert answer.text("Upload/Key") in ("z%20%C3%A4%2B%E6%BC%A2", "z+%C3%A4%2B%E6%BC%A2")
 

@@ -7,18 +7,16 @@ BARGE_SECRET_FILE; where they are not told it is skipped.
 
 import base64
 import hashlib
-import http.client
 import json
 import os
 import subprocess
-from urllib.parse import urlsplit
 
 import pytest
 
 import permissions
 import sigv4
 import wire
-from conftest import empty, new_name
+from buckets import new_name, remove
 from test_post import Form
 
 DENIED = (403, "AccessDenied")
@@ -81,8 +79,7 @@ def places(s3):
         barge("key", "revoke", key)
     for name in names:
         ask_natively(f"loose-{name}", "DELETE", "", b"", wire.ADMIN)
-        empty(s3, name)
-        s3.delete_bucket(Bucket=name)
+        remove(name)
 
 
 def judged(row, good, caller, place, verdict, refusals):
@@ -168,8 +165,7 @@ def test_many_deletes_are_permitted_one_by_one(places, s3):
 
 def ask_natively(path, method, query, body, key):
     """Asks by the native face; status and code."""
-    parts = urlsplit(os.environ["BARGE_URL"])
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=wire.PATIENCE)
+    connection = wire.connect(os.environ["BARGE_URL"])
     headers = {"Authorization": f"Bearer {key.id}:{key.secret}"} if key else {}
     try:
         connection.request(method, f"/{path}" + (f"?{query}" if query else ""), body or None, headers)

@@ -1,16 +1,13 @@
 """Documents that never end: connections that hold what others need, with keys that are good and with some that are not.
 
 Each test holds more connections open than there are places, and asks for something while they are open. The endpoint has
-to be on this machine: another peer is another address of loopback, and each test that needs one has its own.
+to be on this machine: another peer is another address of loopback.
 """
 
 import base64
 import hashlib
-import http.client
 import select
-import socket
 from contextlib import ExitStack, contextmanager
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,7 +18,7 @@ from conftest import key_of
 # More than there are places for all peers together.
 MANY = 20
 # More than a connection may buffer: from here on a document needs a place.
-LONG = 400 << 10
+LONG = 200 << 10
 
 
 def document(names):
@@ -29,19 +26,13 @@ def document(names):
     return ("<Delete>" + "".join(f"<Object><Key>{n}</Key></Object>" for n in names) + "</Delete>").encode()
 
 
-def connection(source="127.0.0.1"):
-    """A connection from an address of this machine."""
-    parts = urlsplit(wire.ENDPOINT)
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=wire.PATIENCE, source_address=(source, 0))
-
-
 @contextmanager
-def begun(bucket, sent, length, key=wire.ADMIN, source="127.0.0.1", extra=()):
+def begun(bucket, sent, length, key=wire.ADMIN, source=None, extra=()):
     """A DeleteObjects that announces `length` bytes, of which `sent` have come."""
     headers = [("host", wire.HOST), ("content-length", str(length)), *extra]
     signer = sigv4.Signer(key, region=wire.REGION)
     query = [("delete", "")]
-    asked = connection(source)
+    asked = wire.connect(source=source)
     try:
         asked.putrequest("POST", wire.target(f"/{bucket}", query), skip_host=True, skip_accept_encoding=True)
         for name, value in signer.headers("POST", f"/{bucket}", query, headers, sigv4.UNSIGNED):
@@ -53,7 +44,7 @@ def begun(bucket, sent, length, key=wire.ADMIN, source="127.0.0.1", extra=()):
         asked.close()
 
 
-def delete(bucket, names, source="127.0.0.1"):
+def delete(bucket, names, source=None):
     """A DeleteObjects that is whole."""
     body = document(names)
     digest = base64.b64encode(hashlib.md5(body).digest()).decode()
@@ -107,14 +98,14 @@ def test_long_documents_of_one_peer_leave_places_for_another(full, s3):
     names = ["a", *(f"{n:04}" + "x" * 400 for n in range(999))]
     assert len(document(names)) > LONG
     with ExitStack() as stack:
-        held = [stack.enter_context(begun(full, LONG, 2 * LONG, source="127.0.0.3")) for _ in range(MANY)]
+        held = [stack.enter_context(begun(full, LONG, 2 * LONG)) for _ in range(MANY)]
         assert delete(full, names, source="127.0.0.2").status == 200
         assert "Contents" not in s3.list_objects_v2(Bucket=full)
         assert not answered(held), "the others are still at it"
 
 
 def test_a_long_document_that_comes_too_slowly_loses_its_place(full):
-    with begun(full, LONG, 2 * LONG, source="127.0.0.4") as asked:
+    with begun(full, LONG, 2 * LONG) as asked:
         assert wire.Answer(asked.getresponse()).verdict == (400, "RequestTimeout")
 
 
@@ -131,8 +122,9 @@ def test_a_document_is_called_for_when_its_key_was_looked_at(full):
         signer = sigv4.Signer(key, region=wire.REGION)
         all_headers = signer.headers("POST", f"/{full}", [("delete", "")], headers, sigv4.sha256(body))
         lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers)
-        parts = urlsplit(wire.ENDPOINT)
-        with socket.create_connection((parts.hostname, parts.port), timeout=wire.PATIENCE) as asked:
-            asked.sendall(f"POST /{full}?delete= HTTP/1.1\r\n{lines}\r\n".encode())
-            line = asked.makefile("rb").readline()
+        asked = wire.connect()
+        asked.connect()
+        with asked.sock as socket:
+            socket.sendall(f"POST /{full}?delete= HTTP/1.1\r\n{lines}\r\n".encode())
+            line = socket.makefile("rb").readline()
             assert status in line, line

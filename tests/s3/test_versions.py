@@ -6,16 +6,23 @@ Never turns versions on; that it cannot be done is in `test_not_there`.
 import pytest
 
 import wire
+from buckets import fill
 from expect import absent, body, prefixes, refused
 
 KEYS = ["a", "b/1", "b/2", "c", "d e/ü"]
 
 
+@pytest.fixture(scope="module")
+def full(shelf):
+    """A bucket with a few objects, for tests that change none of them."""
+    fill(shelf, KEYS)
+    return shelf
+
+
 @pytest.fixture
-def full(s3, bucket):
-    """A bucket with a few objects."""
-    for key in KEYS:
-        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+def own(bucket):
+    """A bucket with the same, for one test."""
+    fill(bucket, KEYS)
     return bucket
 
 
@@ -41,15 +48,15 @@ def test_an_empty_bucket(s3, bucket):
     assert (shown(answer), answer["IsTruncated"]) == ([], False)
 
 
-def test_deleted_is_gone(s3, full):
-    s3.delete_object(Bucket=full, Key="a")
-    answer = s3.list_object_versions(Bucket=full)
+def test_deleted_is_gone(s3, own):
+    s3.delete_object(Bucket=own, Key="a")
+    answer = s3.list_object_versions(Bucket=own)
     assert shown(answer) == KEYS[1:] and "DeleteMarkers" not in answer
 
 
-def test_replaced_is_one(s3, full):
-    s3.put_object(Bucket=full, Key="a", Body=b"newer")
-    versions = s3.list_object_versions(Bucket=full, Prefix="a")["Versions"]
+def test_replaced_is_one(s3, own):
+    s3.put_object(Bucket=own, Key="a", Body=b"newer")
+    versions = s3.list_object_versions(Bucket=own, Prefix="a")["Versions"]
     assert [(v["Key"], v["Size"]) for v in versions] == [("a", 5)]
 
 
@@ -105,9 +112,9 @@ def test_read_by_its_version(s3, full):
     assert s3.head_object(Bucket=full, Key="a", VersionId="null")["ContentLength"] == 1
 
 
-def test_no_version_is_named_where_none_are_kept(s3, full):
-    assert "VersionId" not in s3.put_object(Bucket=full, Key="a", Body=b"x")
-    assert wire.signed("GET", f"/{full}/a").headers["x-amz-version-id"] is None
+def test_no_version_is_named_where_none_are_kept(s3, own):
+    assert "VersionId" not in s3.put_object(Bucket=own, Key="a", Body=b"x")
+    assert wire.signed("GET", f"/{own}/a").headers["x-amz-version-id"] is None
 
 
 OTHER = "3HL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY"
@@ -125,10 +132,10 @@ def test_the_version_of_what_is_not_there(s3, bucket):
     assert answer.verdict in [(404, "NoSuchVersion"), (404, "NoSuchKey")], answer
 
 
-def test_delete_by_its_version(s3, full):
-    answer = s3.delete_object(Bucket=full, Key="a", VersionId="null")
+def test_delete_by_its_version(s3, own):
+    answer = s3.delete_object(Bucket=own, Key="a", VersionId="null")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204 and not answer.get("DeleteMarker")
-    absent(s3, full, "a")
+    absent(s3, own, "a")
 
 
 def test_delete_of_a_version_that_nobody_made(s3, full):
@@ -137,10 +144,10 @@ def test_delete_of_a_version_that_nobody_made(s3, full):
     assert body(s3, full, "a") == b"a"
 
 
-def test_copy_of_a_version(s3, full):
-    source = {"Bucket": full, "Key": "a", "VersionId": "null"}
-    s3.copy_object(Bucket=full, Key="copy", CopySource=source)
-    assert body(s3, full, "copy") == b"a"
+def test_copy_of_a_version(s3, own):
+    source = {"Bucket": own, "Key": "a", "VersionId": "null"}
+    s3.copy_object(Bucket=own, Key="copy", CopySource=source)
+    assert body(s3, own, "copy") == b"a"
 
 
 def test_copy_of_a_version_that_nobody_made(s3, full):
@@ -150,10 +157,10 @@ def test_copy_of_a_version_that_nobody_made(s3, full):
     absent(s3, full, "copy")
 
 
-def test_tags_of_a_version(s3, full):
+def test_tags_of_a_version(s3, own):
     tags = {"TagSet": [{"Key": "a", "Value": "1"}]}
-    s3.put_object_tagging(Bucket=full, Key="a", VersionId="null", Tagging=tags)
-    assert s3.get_object_tagging(Bucket=full, Key="a", VersionId="null")["TagSet"] == tags["TagSet"]
+    s3.put_object_tagging(Bucket=own, Key="a", VersionId="null", Tagging=tags)
+    assert s3.get_object_tagging(Bucket=own, Key="a", VersionId="null")["TagSet"] == tags["TagSet"]
 
 
 def test_missing_bucket(s3, bucket):

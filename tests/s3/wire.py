@@ -18,6 +18,8 @@ REGION = os.environ.get("BARGE_S3_REGION", "us-east-1")
 ADMIN = sigv4.Key(os.environ.get("BARGE_S3_KEY", "test"), os.environ.get("BARGE_S3_SECRET", "test"))
 HOST = urlsplit(ENDPOINT).netloc
 PATIENCE = 20
+# Where connections to a store on this machine come from: `conftest` gives each test an address of its own.
+here = "127.0.0.1"
 
 
 class Answer:
@@ -53,13 +55,16 @@ class Answer:
         return f"{self.status} {dict(self.headers)} {self.body[:600]!r}"
 
 
-def connect():
-    """A connection to the endpoint."""
-    parts = urlsplit(ENDPOINT)
+def connect(url=ENDPOINT, source=None):
+    """A connection to the endpoint, or to another URL."""
+    parts = urlsplit(url)
+    how = {"timeout": PATIENCE}
+    if parts.hostname.startswith("127."):
+        how["source_address"] = (source or here, 0)
     if parts.scheme == "https":
         context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=PATIENCE, context=context)
-    return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=PATIENCE)
+        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, context=context, **how)
+    return http.client.HTTPConnection(parts.hostname, parts.port or 80, **how)
 
 
 def target(path, query):
