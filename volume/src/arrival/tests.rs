@@ -19,12 +19,12 @@ use crate::spent::Spent;
 use crate::store::{NewRecord, Options, RealDisk, Store};
 use crate::tombstones::Tombstones;
 
-fn blob(n: u64) -> BlobId {
+pub(crate) fn blob(n: u64) -> BlobId {
     BlobId::next(None, Timestamp::from_unix_ms(n), [7; 10])
 }
 
 /// A volume that nobody serves.
-fn volume() -> (TempDir, Arc<Volume>) {
+pub(crate) fn volume() -> (TempDir, Arc<Volume>) {
     let folder = tempfile::tempdir().unwrap();
     let config = Config::new(folder.path().to_owned(), ClusterSecret::from_bytes(b"the secret of this test"));
     let identity = Identity::open(&config.data).unwrap();
@@ -59,7 +59,7 @@ fn volume() -> (TempDir, Arc<Volume>) {
     (folder, Arc::new(volume))
 }
 
-async fn upload(volume: &Volume, blob: BlobId, value: &[u8]) -> Upload {
+pub(crate) async fn upload(volume: &Volume, blob: BlobId, value: &[u8]) -> Upload {
     let record = NewRecord {
         blob,
         key: Key::new("a/key").unwrap(),
