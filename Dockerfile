@@ -1,7 +1,7 @@
-# One image with the three programs, statically linked, and nothing else; each container chooses its
-# program with --entrypoint. The build context is target/barge-bins: `./docker.sh build` fills it.
+# One program, statically linked, by the names barge, master and volume, and nothing else; each container chooses one
+# with --entrypoint. The build context is target/barge-bins: `./docker.sh build` fills it.
 FROM scratch
-COPY master volume barge /
+COPY . /
 ENV BARGE_URL=http://localhost:3000
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/barge"]

@@ -2,7 +2,7 @@
 # A Barge cluster on this machine: one master or three, and N volumes, each in a container of its own, on
 # a network of their own. Reached from this machine only: http://localhost:3000, and http://localhost:9000 for S3.
 #
-# The containers share one image that holds three static binaries, built here from these sources.
+# The containers share one image that holds one static binary by its three names, built here from these sources.
 # Values and metadata are kept in named docker volumes; `down` removes them.
 set -euo pipefail
 
@@ -18,6 +18,7 @@ readonly S3_PORT=${S3_PORT:-9000}
 readonly MORE_S3_PORT=9100
 readonly MASTERS_MAX=7
 readonly STATE=.docker
+readonly PROFILE=${BARGE_PROFILE:-release}
 readonly BINS=target/barge-bins
 readonly VOLUMES_MAX=64
 readonly DOCKERD_DEADLINE_SECONDS=60
@@ -92,24 +93,23 @@ Start it, or join its group: sudo systemctl start docker; sudo usermod -aG docke
 
 build() {
   command -v cargo >/dev/null || die "cargo is needed to build the binaries: https://rustup.rs"
-  local host program release log=$STATE/build.log
-  host=$(rustc -vV | sed -n 's/^host: //p')
-  release=target/$host/release
+  local made log=$STATE/build.log
   mkdir -p "$STATE" "$BINS"
   # Nothing in here is for git, whatever the repository's own list says.
   echo '*' >"$STATE/.gitignore"
 
-  echo "building static binaries for $host (minutes at first, seconds afterwards)"
-  # Static all through: an image from scratch has no libc to load.
-  RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --target-dir target --target "$host" \
-    --release --package cli --package master --package volume
-  for program in master volume barge; do
-    # A copy that is as new as the original keeps docker's layer cache; debug lines stay at home.
-    if [[ ! -e $BINS/$program || $release/$program -nt $BINS/$program ]]; then
-      strip --strip-debug -o "$BINS/$program" "$release/$program" 2>/dev/null ||
-        cp "$release/$program" "$BINS/$program"
-    fi
-  done
+  echo "building a static binary with the profile $PROFILE (minutes at first, seconds afterwards)"
+  # Static all through: an image from scratch has no libc to load. Only the last step differs from what `cargo build`
+  # does, so that everything before it is shared with that.
+  made=$(cargo rustc --quiet --profile "$PROFILE" --package cli --bin barge --message-format json-render-diagnostics \
+    -- -C target-feature=+crt-static | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+  # A copy that is as new as the original keeps docker's layer cache; debug lines stay at home.
+  if [[ ! -e $BINS/barge || $made -nt $BINS/barge ]]; then
+    strip --strip-debug -o "$BINS/barge" "$made" 2>/dev/null || cp "$made" "$BINS/barge"
+  fi
+  # It is the server by whose name it is started.
+  ln -sf barge "$BINS/master"
+  ln -sf barge "$BINS/volume"
   docker build --quiet --tag "$IMAGE" --file Dockerfile "$BINS" >"$log" 2>&1 ||
     { cat "$log" >&2; die "the image could not be built"; }
 

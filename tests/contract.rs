@@ -4,6 +4,7 @@
 mod first_start;
 mod listing;
 mod methods;
+mod metrics;
 mod names;
 mod reading;
 mod starting;

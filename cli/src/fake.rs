@@ -40,6 +40,8 @@ pub(crate) struct Faults {
     pub(crate) then_replace: Option<Vec<u8>>,
     /// Uploads that store something else.
     pub(crate) spoil_uploads: u32,
+    /// What an upload is answered after, when all of it has come.
+    pub(crate) late: Duration,
 }
 
 /// A cluster in one process.
@@ -159,7 +161,7 @@ impl Fake {
     }
 
     async fn upload(&self, key: &Key, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
-        let (silent, spoil) = {
+        let (silent, spoil, late) = {
             let mut faults = self.faults.lock().unwrap();
             if faults.refuse_uploads > 0 {
                 faults.refuse_uploads -= 1;
@@ -168,7 +170,7 @@ impl Fake {
             let (silent, spoil) = (faults.silent_uploads > 0, faults.spoil_uploads > 0);
             faults.silent_uploads = faults.silent_uploads.saturating_sub(1);
             faults.spoil_uploads = faults.spoil_uploads.saturating_sub(1);
-            (silent, spoil)
+            (silent, spoil, faults.late)
         };
         let mut value = Vec::new();
         let mut incoming = request.into_body();
@@ -182,6 +184,7 @@ impl Fake {
             value.push(0);
         }
         self.set(key, &value);
+        tokio::time::sleep(late).await;
         if silent {
             return Err(ErrorReply::new(ErrorCode::OutcomeUnknown, "no answer of the master", "try again"));
         }

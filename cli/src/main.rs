@@ -1,6 +1,7 @@
 //! The `barge` command: reads arguments, runs one verb, turns its end into an exit code.
 //!
-//! It has no logic of its own about storage or placement: servers decide, verbs ask.
+//! It has no logic of its own about storage or placement: servers decide, verbs ask. Started by the name of a server, as the
+//! image of docker.sh does, it is that server.
 
 mod args;
 mod client;
@@ -14,6 +15,8 @@ mod progress;
 mod signed;
 mod upload;
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +28,16 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<ExitCode> {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    match program.as_deref().and_then(Path::file_name).and_then(OsStr::to_str) {
+        Some("master") => master::program::main().map(|()| ExitCode::SUCCESS),
+        Some("volume") => volume::program::main().map(|()| ExitCode::SUCCESS),
+        _ => Ok(command()),
+    }
+}
+
+fn command() -> ExitCode {
     let args = Args::parse();
     let output = Output::new(args.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

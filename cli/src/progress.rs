@@ -6,7 +6,12 @@ use crate::output::Output;
 
 /// The bar of one transfer; cheap to clone, silent when nobody is watching.
 #[derive(Clone, Debug)]
-pub(crate) struct Meter(ProgressBar);
+pub(crate) struct Meter {
+    bar: ProgressBar,
+    /// All places it has stood at.
+    #[cfg(test)]
+    places: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
+}
 
 impl Meter {
     /// For `name`, of so many bytes if that is known.
@@ -22,7 +27,7 @@ impl Meter {
         let style = ProgressStyle::with_template(template).expect("the templates above are sound");
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(name.to_owned());
-        Self(bar)
+        Self::of(bar)
     }
 
     /// For `name`, of things that are counted.
@@ -34,32 +39,72 @@ impl Meter {
         let style = ProgressStyle::with_template("{msg} [{bar:30}] {human_pos}/{human_len} {eta}");
         bar.set_style(style.expect("the template is sound").progress_chars("=> "));
         bar.set_message(name.to_owned());
-        Self(bar)
+        Self::of(bar)
+    }
+
+    fn of(bar: ProgressBar) -> Self {
+        Self {
+            bar,
+            #[cfg(test)]
+            places: std::sync::Arc::default(),
+        }
+    }
+
+    /// All places it has stood at, and how long it is.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> (Vec<u64>, Option<u64>) {
+        (self.places.lock().expect("no test panics in between").clone(), self.bar.length())
     }
 
     /// So many of so many.
     pub(crate) fn count(&self, done: u64, all: u64) {
-        self.0.set_length(all.max(done));
-        self.0.set_position(done);
+        self.bar.set_length(all.max(done));
+        self.at(done);
     }
 
     /// One that shows nothing.
     pub(crate) fn silent() -> Self {
-        Self(ProgressBar::hidden())
+        Self::of(ProgressBar::hidden())
     }
 
     /// So many bytes in all have been moved.
     pub(crate) fn at(&self, bytes: u64) {
-        self.0.set_position(bytes);
+        self.bar.set_position(bytes);
+        #[cfg(test)]
+        self.places.lock().expect("no test panics in between").push(self.bar.position());
     }
 
     /// Does something that writes lines; the bar is out of their way meanwhile.
     pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.0.suspend(write)
+        self.bar.suspend(write)
     }
 
     /// Takes the bar away.
     pub(crate) fn done(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_what_is_to_be_moved() {
+        for (total, json, length) in [(Some(7), false, Some(7)), (None, false, None), (Some(7), true, None)] {
+            let meter = Meter::new("name", total, Output::new(json));
+            meter.at(3);
+            meter.at(7);
+            assert_eq!(meter.places(), (vec![3, 7], length));
+        }
+    }
+
+    #[test]
+    fn a_bar_that_counts_is_never_shorter_than_what_is_done() {
+        let meter = Meter::counting("records", Output::new(false));
+        meter.count(2, 10);
+        assert_eq!(meter.places(), (vec![2], Some(10)));
+        meter.count(12, 10);
+        assert_eq!(meter.places(), (vec![2, 12], Some(12)));
     }
 }

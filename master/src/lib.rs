@@ -18,6 +18,7 @@ pub mod list;
 mod master;
 mod metrics;
 pub mod plan;
+pub mod program;
 pub mod raft;
 mod read;
 pub mod rebuild;
@@ -28,6 +29,8 @@ pub mod snapshot;
 pub mod state;
 pub mod tables;
 mod told;
+#[cfg(test)]
+mod trickle;
 mod work;
 mod write;
 

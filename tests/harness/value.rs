@@ -9,7 +9,7 @@ pub fn value(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Choices: `SplitMix64`.
+/// Choices: `SplitMix64`. Inlined where it is used: this crate is built without optimisation, the simulator is not.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -29,6 +29,7 @@ impl Dice {
     }
 
     /// The next number.
+    #[inline]
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -41,6 +42,7 @@ impl Dice {
     ///
     /// # Panics
     /// When `n` is 0.
+    #[inline]
     pub fn below(&mut self, n: u64) -> u64 {
         self.roll() % n
     }
@@ -49,17 +51,20 @@ impl Dice {
     ///
     /// # Panics
     /// When `n` is 0.
+    #[inline]
     pub fn index(&mut self, n: usize) -> usize {
         usize::try_from(self.below(n as u64)).expect("below a usize")
     }
 
     /// True once in `n` times.
+    #[inline]
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
     /// A die of its own for somebody else.
     #[must_use]
+    #[inline]
     pub fn split(&mut self) -> Self {
         Self(self.roll())
     }

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use shared::http::body;
 use shared::ids::BlobId;
 use shared::limits::{BODY_RATE_GRACE, BODY_RATE_MIN, CHAIN_STALL_TIMEOUT, COPIES_IN_MAX};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::copies::{Copies, NoCopies, SourceError};
 use crate::server::Volume;

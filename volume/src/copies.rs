@@ -121,7 +121,12 @@ impl Copies {
         if known.sources.is_empty() {
             return Err(NoCopies::None);
         }
-        Ok(Self { http: volume.peers.http().clone(), blob, known, best: AtomicUsize::new(0) })
+        Ok(Self::of(volume, blob, known))
+    }
+
+    /// Those that are known: one at least.
+    pub fn of(volume: &Volume, blob: BlobId, known: CopiesResponse) -> Self {
+        Self { http: volume.peers.http().clone(), blob, known, best: AtomicUsize::new(0) }
     }
 
     /// What the master knows of the blob.

@@ -14,6 +14,7 @@ pub mod http;
 pub mod identity;
 mod masters;
 mod metrics;
+pub mod program;
 mod server;
 mod spent;
 pub mod store;

@@ -1,5 +1,8 @@
 //! One volume, assembled: what its routes and workers share, and what it tells of itself.
 
+#[cfg(test)]
+pub mod alone;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::statvfs;

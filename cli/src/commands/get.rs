@@ -140,3 +140,33 @@ fn cannot_write(path: &Path, e: &io::Error) -> Failure {
         _ => failure,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::digest::Digest;
+
+    use super::*;
+    use crate::commands::tests::Dir;
+    use crate::fake::{Fake, Faults};
+
+    /// Also where it was broken off before, by an earlier run and by the server.
+    #[tokio::test]
+    async fn the_bar_goes_with_the_bytes_to_their_end() {
+        let (key, value) = ("a/key".parse().unwrap(), vec![7u8; 1_000_000]);
+        let target = Target { blake3: Digest::of(&value), size: 1_000_000 };
+        for (left, cuts) in [(0, vec![]), (400_000, vec![]), (0, vec![300_000]), (400_000, vec![300_000])] {
+            let fake = Fake::start(Faults { cut_downloads: cuts, ..Faults::default() }).await;
+            fake.set(&key, &value);
+            let (dir, client) = (Dir::new(), Client::new(fake.url()).unwrap());
+            let path = dir.file("f");
+            if left > 0 {
+                std::fs::write(download::part_of(&path, target), &value[..left]).unwrap();
+            }
+            let meter = Meter::new("f", Some(target.size), Output::new(false));
+            assert!(fetch_version(&client, &key, &path, target, &meter).await.unwrap());
+            let (places, length) = meter.places();
+            assert_eq!((places.last().copied(), length), (Some(target.size), Some(target.size)));
+            assert!(places.is_sorted() && places[0] > left as u64, "from {left}: {places:?}");
+        }
+    }
+}

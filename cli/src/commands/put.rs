@@ -171,3 +171,32 @@ fn headers(args: &PutArgs) -> Result<HeaderMap, Failure> {
     }
     Ok(headers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::tests::Dir;
+    use crate::fake::{Fake, Faults};
+
+    #[tokio::test]
+    async fn the_bar_goes_with_the_bytes_to_their_end() {
+        let fake = Fake::start(Faults { late: Duration::from_millis(500), ..Faults::default() }).await;
+        let (dir, value) = (Dir::new(), vec![7u8; 3_000_000]);
+        std::fs::write(dir.file("f"), &value).unwrap();
+        let args = PutArgs {
+            file: dir.file("f"),
+            key: "a/key".parse().unwrap(),
+            content_type: None,
+            meta: Vec::new(),
+            if_absent: false,
+            if_match: None,
+        };
+        let (client, source) = (Client::new(fake.url()).unwrap(), Source::new(&args.file).unwrap());
+        let meter = Meter::new("f", source.length(), Output::new(false));
+        let put = Put { client: &client, args: &args, headers: headers(&args).unwrap(), meter: &meter };
+        assert_eq!(put.patiently(source).await.unwrap().size, 3_000_000);
+        let (places, length) = meter.places();
+        assert_eq!((places.last().copied(), length), (Some(3_000_000), Some(3_000_000)));
+        assert!(places.is_sorted(), "it goes back: {places:?}");
+    }
+}

@@ -45,25 +45,7 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     for listen in listening(&args) {
         exposure::say(listen, args.insecure_no_auth);
     }
-    if args.volumes == 0 || args.volumes > VOLUMES_MAX {
-        bail!("--volumes must be between 1 and {VOLUMES_MAX}");
-    }
-    let replication = Replication::new(args.replicas, args.min_replicas)?;
-    if replication.min() > args.volumes {
-        bail!(
-            "{} volumes cannot hold {} copies: say --volumes or --replicas",
-            args.volumes,
-            replication.min()
-        );
-    }
-    if args.masters == 0 || args.masters > MASTERS_MAX {
-        bail!("--masters must be between 1 and {MASTERS_MAX}");
-    }
-    let tls = Tls::from_options(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
-    none_left_out(&args.data, args.masters)?;
-    let secret = args.secret.find()?;
-    let audit = args.audit_log.as_deref().map(Audit::open).transpose()?;
-    let setup = Setup { args: &args, replication, secret, tls, trust, audit };
+    let setup = Setup::new(&args, trust)?;
     let signals = Shutdown::on_signals()?;
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
@@ -125,7 +107,30 @@ struct Setup<'a> {
     audit: Option<Audit>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// Of arguments that go together.
+    fn new(args: &'a ServerArgs, trust: Trust) -> anyhow::Result<Self> {
+        if args.volumes == 0 || args.volumes > VOLUMES_MAX {
+            bail!("--volumes must be between 1 and {VOLUMES_MAX}");
+        }
+        let replication = Replication::new(args.replicas, args.min_replicas)?;
+        if replication.min() > args.volumes {
+            bail!(
+                "{} volumes cannot hold {} copies: say --volumes or --replicas",
+                args.volumes,
+                replication.min()
+            );
+        }
+        if args.masters == 0 || args.masters > MASTERS_MAX {
+            bail!("--masters must be between 1 and {MASTERS_MAX}");
+        }
+        let tls = Tls::from_options(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
+        none_left_out(&args.data, args.masters)?;
+        let secret = args.secret.find()?;
+        let audit = args.audit_log.as_deref().map(Audit::open).transpose()?;
+        Ok(Self { args, replication, secret, tls, trust, audit })
+    }
+
     /// A listener on the n-th port after the first master's, and how the servers of this process reach it.
     fn listen(&self, n: usize) -> anyhow::Result<(TcpListener, SocketAddr)> {
         let listener = bind(port_after(self.args.listen, n)?)?;
@@ -331,3 +336,6 @@ fn invite(url: &str, s3: Option<&str>, let_in: Option<LetIn>) -> anyhow::Result<
     out.flush()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,3 +228,28 @@ impl http_body::Body for Outgoing {
         self.0.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::error::ErrorReply;
+
+    use super::*;
+    use crate::trickle;
+
+    async fn read(request: Request<Incoming>) -> Result<(), ErrorReply> {
+        let (head, body) = request.into_parts();
+        let mut body = std::pin::pin!(incoming(&head, body));
+        while let Some(frame) = body.next().await {
+            if let Err(error) = frame {
+                assert_eq!(fault(&error).code().as_str(), "RequestTimeout");
+                return Err(trickle::refused());
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_or_too_slow_is_given_up() {
+        trickle::check(read).await;
+    }
+}

@@ -282,3 +282,39 @@ impl Answer {
         (!self.status.is_success()).then(error).flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream::unfold;
+    use shared::limits::BODY_RATE_GRACE;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::trickle::{self, FOREVER, GAP};
+
+    async fn read(mut source: Source) -> Result<(), ErrorReply> {
+        while source.next().await?.is_some() {}
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_or_too_slow_is_given_up() {
+        trickle::check(|request| read(Source::new(Frames::Client(request.into_body())))).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn anything_else_that_is_too_slow_is_given_up() {
+        let frames = unfold((), |()| async {
+            sleep(GAP).await;
+            Some((Ok(Bytes::from_static(b"x")), ()))
+        });
+        let began = Instant::now();
+        let source = Source::new(Frames::Stream(frames.boxed()));
+        let refused = timeout(FOREVER, read(source)).await.expect("it is never given up").unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Timeout);
+        let took = began.elapsed();
+        assert!(took > BODY_RATE_GRACE && took < BODY_RATE_GRACE + GAP + Duration::from_secs(1), "{took:?}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, TRANSFER_ENCODING};
@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::limits::{
     BODY_RATE_GRACE, BODY_RATE_MIN, CALL_TIMEOUT, DRAIN_BYTES_MAX, DRAIN_TIME_MAX, IDLE_TIMEOUT,
@@ -241,4 +242,37 @@ pub fn drain_later(mut body: Incoming) {
         // What the kernel still holds would turn our close into a reset: a last moment for the client.
         tokio::time::sleep(Duration::from_millis(50)).await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_too_slow_when_its_average_is_and_not_at_first() {
+        let rate = usize::try_from(BODY_RATE_MIN).unwrap();
+        let mut slow = Pace::default();
+        advance(BODY_RATE_GRACE).await;
+        slow.came(1).unwrap();
+        advance(SECOND).await;
+        assert!(matches!(slow.came(0), Err(ReadError::TooSlow)));
+
+        let mut steady = Pace::default();
+        for _ in 0..10 * BODY_RATE_GRACE.as_secs() {
+            advance(SECOND).await;
+            steady.came(rate).unwrap();
+        }
+
+        // What came at once is used up.
+        let mut burst = Pace::default();
+        burst.came(1000 * rate).unwrap();
+        advance(1000 * SECOND).await;
+        burst.came(0).unwrap();
+        advance(10 * SECOND).await;
+        assert!(matches!(burst.came(0), Err(ReadError::TooSlow)));
+    }
 }

@@ -140,7 +140,8 @@ async fn handshake(
     accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS handshake")).ok()
 }
 
-fn connection<S: Service>(
+/// Speaks HTTP on `stream` until it ends, with all limits that a connection has.
+pub fn connection<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     service: Arc<S>,
@@ -315,3 +316,6 @@ impl http_body::Body for Counted {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

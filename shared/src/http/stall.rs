@@ -81,3 +81,87 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         self.watch(cx, polled)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+    const SECOND: Duration = Duration::from_secs(1);
+    const WAYS: [&str; 4] = ["write", "write_vectored", "flush", "shutdown"];
+
+    /// A peer that takes nothing while it is stuck.
+    struct Peer {
+        stuck: bool,
+    }
+
+    impl Peer {
+        fn answer<T>(&self, taken: T) -> Poll<io::Result<T>> {
+            if self.stuck { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+        }
+    }
+
+    impl AsyncWrite for Peer {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.answer(buf.len())
+        }
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.answer(bufs.len())
+        }
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.answer(())
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.answer(())
+        }
+    }
+
+    async fn go(stream: &mut Unstalled<Peer>, way: &str) -> io::Result<()> {
+        let going = poll_fn(|cx| {
+            let stream = Pin::new(&mut *stream);
+            match way {
+                "write" => stream.poll_write(cx, b"x").map_ok(|_| ()),
+                "write_vectored" => stream.poll_write_vectored(cx, &[IoSlice::new(b"x")]).map_ok(|_| ()),
+                "flush" => stream.poll_flush(cx),
+                _ => stream.poll_shutdown(cx),
+            }
+        });
+        tokio::time::timeout(100 * LIMIT, going).await.unwrap_or_else(|_| panic!("{way} waits for ever"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_waits_too_long_is_given_up() {
+        for way in WAYS {
+            let mut stream = Unstalled::new(Peer { stuck: true }, LIMIT);
+            tokio::time::sleep(10 * LIMIT).await;
+            let began = Instant::now();
+            assert_eq!(go(&mut stream, way).await.unwrap_err().kind(), io::ErrorKind::TimedOut, "{way}");
+            let took = began.elapsed();
+            assert!(took >= LIMIT && took < LIMIT + SECOND, "{way}: {took:?}");
+        }
+    }
+
+    /// What was waited before something was taken does not count.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_begins_the_wait_anew() {
+        for way in WAYS {
+            let mut stream = Unstalled::new(Peer { stuck: true }, LIMIT);
+            for _ in 0..3 {
+                stream.stream.stuck = true;
+                let waited = tokio::time::timeout(LIMIT - SECOND, go(&mut stream, way)).await;
+                assert!(waited.is_err(), "{way}");
+                stream.stream.stuck = false;
+                go(&mut stream, way).await.unwrap();
+            }
+        }
+    }
+}

@@ -229,3 +229,6 @@ impl ResolvesServerCert for Reloading {
         Some(Arc::clone(&state.current))
     }
 }
+
+#[cfg(test)]
+mod tests;

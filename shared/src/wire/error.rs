@@ -183,3 +183,72 @@ pub struct ErrorDetail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+    use crate::http::serve::render;
+    use crate::ids::RequestId;
+
+    /// Each code as clients read it, its status, and the `Retry-After` it is sent with. Programs depend on all three.
+    const CODES: [(&str, u16, Option<&str>); 36] = [
+        ("bad_request", 400, None),
+        ("bad_key", 400, None),
+        ("bad_header", 400, None),
+        ("bad_body", 400, None),
+        ("wrong_length", 400, None),
+        ("wrong_digest", 400, None),
+        ("bad_ticket", 403, None),
+        ("ticket_expired", 403, None),
+        ("ticket_used", 409, None),
+        ("not_signed", 403, None),
+        ("not_found", 404, None),
+        ("no_such_route", 404, None),
+        ("method_not_allowed", 405, None),
+        ("not_implemented", 501, None),
+        ("timeout", 408, None),
+        ("exists", 409, None),
+        ("wrong_cluster", 409, None),
+        ("wrong_volume", 409, None),
+        ("wrong_master", 409, None),
+        ("wrong_recipient", 421, None),
+        ("length_required", 411, None),
+        ("precondition_failed", 412, None),
+        ("too_large", 413, None),
+        ("range_not_satisfiable", 416, None),
+        ("damaged", 500, None),
+        ("internal", 500, None),
+        ("too_busy", 503, Some("1")),
+        ("unavailable", 503, Some("1")),
+        ("outcome_unknown", 503, Some("1")),
+        ("not_leader", 503, Some("1")),
+        ("not_joined", 503, Some("1")),
+        ("read_only", 503, Some("1")),
+        ("no_space", 507, None),
+        ("unauthorized", 401, None),
+        ("forbidden", 403, None),
+        ("outdated", 409, None),
+    ];
+
+    #[test]
+    fn each_code_has_its_name_its_status_and_its_retry_after() {
+        for (name, status, retry) in CODES {
+            let code: ErrorCode = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            let answer = render(ErrorReply::new(code, "what", "next"), RequestId::random());
+            assert_eq!(answer.status().as_u16(), status, "{name}");
+            let sent = answer.headers().get(RETRY_AFTER).map(|v| v.to_str().unwrap());
+            assert_eq!(sent, retry, "{name}");
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{name}\""));
+        }
+    }
+
+    #[test]
+    fn there_are_no_other_codes() {
+        // The message names all that would have been read.
+        let refused = serde_json::from_str::<ErrorCode>("\"?\"").unwrap_err().to_string();
+        let known: Vec<_> = refused.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, CODES.map(|(name, ..)| name), "{refused}");
+    }
+}

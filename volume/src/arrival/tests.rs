@@ -1,62 +1,19 @@
 //! Deletes that meet an arrival: whatever comes first, nothing is left and nobody gets a receipt.
 
-use std::sync::RwLock;
-
 use shared::clock::Timestamp;
 use shared::digest::Digest;
-use shared::http::client::PeerClient;
 use shared::key::Key;
-use shared::secret::ClusterSecret;
-use shared::telemetry::{HttpMetrics, Metrics};
-use tempfile::TempDir;
+use shared::wire::master::CopiesResponse;
+use shared::work::Inline;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::Config;
-use crate::heal::Healer;
-use crate::identity::Identity;
-use crate::masters::Masters;
-use crate::spent::Spent;
-use crate::store::{NewRecord, Options, RealDisk, Store};
-use crate::tombstones::Tombstones;
+use crate::server::alone::volume;
+use crate::store::NewRecord;
 
 pub(crate) fn blob(n: u64) -> BlobId {
     BlobId::next(None, Timestamp::from_unix_ms(n), [7; 10])
-}
-
-/// A volume that nobody serves.
-pub(crate) fn volume() -> (TempDir, Arc<Volume>) {
-    let folder = tempfile::tempdir().unwrap();
-    let config = Config::new(folder.path().to_owned(), ClusterSecret::from_bytes(b"the secret of this test"));
-    let identity = Identity::open(&config.data).unwrap();
-    let options = Options {
-        volume: identity.volume(),
-        segment_bytes: config.segment_bytes,
-        segment_age: config.segment_age,
-        reserve_bytes: 0,
-        capacity_bytes: None,
-        clock: config.clock.clone(),
-        open_threads: 1,
-    };
-    let (store, _) = Store::open(Arc::new(RealDisk::open(&config.data).unwrap()), options).unwrap();
-    let now = config.clock.now();
-    let volume = Volume {
-        incarnation: 1,
-        tombstones: Tombstones::open(&config.data, identity.volume(), now).unwrap(),
-        identity,
-        store,
-        segments_refused: 0,
-        address: String::new(),
-        listed: RwLock::default(),
-        public_url: String::new(),
-        peers: PeerClient::new(config.secret.clone(), config.clock.clone()),
-        http_metrics: HttpMetrics::new(&Metrics::default()),
-        spent: Spent::default(),
-        healer: Healer::default(),
-        arrivals: Arc::default(),
-        masters: Masters::new(Vec::new()),
-        config,
-    };
-    (folder, Arc::new(volume))
 }
 
 pub(crate) async fn upload(volume: &Volume, blob: BlobId, value: &[u8]) -> Upload {
@@ -152,4 +109,68 @@ async fn what_nobody_deletes_stays_and_what_does_not_come_back_from_the_disk_doe
     let settled = settle(&volume, &arriving, stored, true).await;
     assert!(matches!(settled, Err(ArrivalError::Read(ReadError::Damaged { .. }))), "{settled:?}");
     assert!(!volume.store.has(blob(2)) && volume.store.has(blob(1)));
+}
+
+/// A source that gives this value in pieces, one each `gap`.
+async fn trickling(value: Vec<u8>, piece: usize, gap: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") && socket.read_buf(&mut request).await.unwrap() > 0 {}
+        let (length, etag) = (value.len(), Digest::of(&value).etag());
+        let head = format!("HTTP/1.1 200 OK\r\netag: {etag}\r\ncontent-length: {length}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        for piece in value.chunks(piece) {
+            if socket.write_all(piece).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(gap).await;
+        }
+    });
+    url
+}
+
+/// The clock stands still while there is something to do and jumps when there is not.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_stalls_or_is_too_slow_is_given_up_and_no_other() {
+    let _inline = Inline::enter();
+    let second = Duration::from_secs(1);
+    let (often, seldom) = (CHAIN_STALL_TIMEOUT - second, CHAIN_STALL_TIMEOUT + second);
+    let enough = usize::try_from(8 * BODY_RATE_MIN * often.as_secs()).unwrap();
+    for (number, piece, gap, ends) in [
+        (1, 1, seldom, Some(CHAIN_STALL_TIMEOUT)),
+        (2, 1, often, Some(BODY_RATE_GRACE)),
+        (3, enough, often, None),
+    ] {
+        let (_folder, volume) = volume();
+        let value = vec![b'x'; 40 * enough];
+        let known = CopiesResponse {
+            key: Key::new("a/key").unwrap(),
+            length: value.len() as u64,
+            blake3: Digest::of(&value),
+            content_type: None,
+            metadata: Vec::new(),
+            sources: vec![trickling(value, piece, gap).await],
+        };
+        let copies = Copies::of(&volume, blob(number), known);
+        let mut upload = volume.store.begin(copies.record()).await.unwrap();
+        let began = Instant::now();
+        let pace = Throttle::new(0);
+        let poured = pour(&copies, 0, &mut upload, &pace);
+        let poured = tokio::time::timeout(Duration::from_secs(24 * 3600), poured).await;
+        let (broke, took) = (poured.expect("it is never given up").unwrap(), began.elapsed());
+        match ends {
+            Some(limit) => {
+                assert!(matches!(broke, Some(SourceError::Stalled)), "{number}: {broke:?}");
+                assert!(took >= limit && took <= limit + 2 * often, "{number}: {took:?}");
+            }
+            None => {
+                assert!(broke.is_none(), "{number}: {broke:?}");
+                assert!(took > BODY_RATE_GRACE, "{number}: {took:?}");
+            }
+        }
+        upload.abort().await;
+    }
 }

@@ -149,7 +149,8 @@ mod tests {
     use shared::tombstone::Tombstone;
 
     use super::*;
-    use crate::arrival::tests::{blob, upload, volume};
+    use crate::arrival::tests::{blob, upload};
+    use crate::server::alone::volume;
 
     #[tokio::test]
     async fn what_the_tombstone_of_cannot_be_kept_is_not_deleted() {

@@ -294,3 +294,6 @@ fn upload_length(headers: &HeaderMap, grant: &WriteGrant) -> Option<u64> {
         _ => grant.length,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! both: what the guard lets through, the library must take for the same operation, bucket, key, source and prefix, shown by
 //! the same key or by none, and hold for signed what the guard holds for signed; or refuse.
 //!
-//! `BARGE_SEED` repeats one request and shows it; `BARGE_REQUESTS` says how many there are.
+//! `BARGE_SEED` repeats one request and shows it; `BARGE_REQUESTS` says how many there are. A long run has others each time.
 
 mod changes;
 mod draft;
@@ -227,10 +227,13 @@ fn the_library_reads_what_we_read() {
         run(both(seed).one(seed, true)).unwrap();
         return;
     }
-    let count = number("BARGE_REQUESTS").unwrap_or(REQUESTS);
+    let long = number("BARGE_LONG").is_some();
+    let count = number("BARGE_REQUESTS").unwrap_or(if long { 100_000 } else { REQUESTS });
+    let first = if long { rand::random::<u32>().into() } else { 0 };
+    println!("{count} requests from {first}");
     let (mut refused, mut late, mut same, mut proved) = (0, 0, 0, 0);
     run(async {
-        for seed in 0..count {
+        for seed in first..first + count {
             match both(seed).one(seed, false).await {
                 Err(what) => panic!("{what}"),
                 Ok(Outcome::Refused) => refused += 1,

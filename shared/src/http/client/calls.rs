@@ -148,3 +148,6 @@ pub(super) fn told(
     let refused: ErrorBody = serde_json::from_slice(&bytes).map_err(|_| strange())?;
     Err(CallError::Refused { address: address.to_owned(), status, detail: Box::new(refused.error) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::store::planted::{Bug, plant};
 
-/// Where the seeds of every run begin, so that a run can be repeated.
+/// Where the seeds of every run begin, so that a run can be repeated. A long run begins elsewhere each time, and says where.
 const FIRST_SEED: u64 = 1;
+/// Seeds of long runs that found something: part of every run since.
+const FOUND: &[(Profile, u64)] = &[];
 
 #[expect(clippy::disallowed_methods, reason = "it says which seeds a test runs, and nothing else")]
 fn number(name: &str) -> Option<u64> {
@@ -23,12 +25,16 @@ fn explore(profile: Profile, usual: u64) {
         assert!(outcome.violation.is_none(), "seed {seed}, {profile:?}: {:?}", outcome.violation);
         return;
     }
-    let count = number("BARGE_SEEDS").unwrap_or(usual);
+    let long = number("BARGE_LONG").is_some();
+    let count = number("BARGE_SEEDS").unwrap_or(if long { usual * 10 } else { usual });
     let count = if count == 0 { u64::MAX } else { count };
+    let first = if long { rand::random::<u32>().into() } else { FIRST_SEED };
+    println!("{profile:?}: {count} seeds from {first}");
+    let found = FOUND.iter().filter(|(of, _)| *of == profile).map(|(_, seed)| *seed);
     let began = Instant::now();
     let (mut schedules, mut met) = (0, Met::new());
     let watch = Watch::new(profile);
-    for seed in (FIRST_SEED..).take(usize::try_from(count).unwrap()) {
+    for seed in found.chain((first..).take(usize::try_from(count).unwrap())) {
         watch.seed(seed);
         let outcome = run(seed, profile, false);
         schedules += outcome.schedules;

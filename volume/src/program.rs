@@ -1,0 +1,30 @@
+//! The program `volume`: arguments in, server out.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Parser;
+use shared::work::Shutdown;
+
+use crate::args::Args;
+
+/// Runs a volume by the arguments of this process until a signal ends it.
+///
+/// # Errors
+/// When it cannot start, or cannot go on.
+#[tokio::main]
+pub async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    shared::telemetry::init_logs(args.log_format);
+    shared::descriptors::raise_limit();
+    shared::private::keep_private();
+    let (config, listen) = args.into_config()?;
+    let scheme = shared::http::tls::scheme(config.tls.as_ref());
+    let shutdown = Shutdown::on_signals()?;
+    let listener =
+        shared::http::socket::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    // The one line on standard output: who started us with port 0 learns the port from it.
+    writeln!(std::io::stdout(), "volume listening on {scheme}://{address}")?;
+    Ok(crate::run(config, listener, shutdown).await?)
+}
