@@ -179,6 +179,34 @@ async fn the_scrub_finds_what_nobody_reads_and_has_it_healed() {
 }
 
 #[tokio::test]
+async fn what_clients_get_unverified_is_verified_for_the_healer_and_for_other_volumes() {
+    let zero_copy = vec!["--reads".to_owned(), "zero-copy".to_owned()];
+    let options = Options {
+        volumes: 2,
+        replicas: 2,
+        min_replicas: 2,
+        volume_args: vec![zero_copy.clone(), zero_copy],
+        scrub_every: Some(Duration::from_secs(1)),
+        ..Options::default()
+    };
+    let mut cluster = Cluster::start("healing-zero-copy", options).await;
+    let bytes = value(11, 12_345_678);
+    assert_eq!(cluster.client().put("data/value", bytes.clone()).await.unwrap().status, 201);
+    // What is bad in the one is good in the other.
+    flip(cluster.volume_folder(0), &bytes, 3_000_000);
+    flip(cluster.volume_folder(1), &bytes, 9_000_000);
+    for place in 0..2 {
+        let after = healed(&cluster, place).await;
+        assert!(after.blocks_from_replicas >= 1 && after.lost_records == 0, "{place}: {after:?}");
+    }
+    // Nothing would stop a bad block on its way to the client now.
+    is_good_alone(&mut cluster, 0, &bytes).await;
+    cluster.volumes[1].restart().await.unwrap();
+    cluster.settled().await;
+    is_good_alone(&mut cluster, 1, &bytes).await;
+}
+
+#[tokio::test]
 async fn without_a_good_copy_the_client_sees_an_error() {
     let options = Options { volumes: 1, replicas: 1, min_replicas: 1, ..Options::default() };
     let cluster = Cluster::start("healing-alone", options).await;

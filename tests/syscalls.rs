@@ -381,7 +381,10 @@ async fn syscalls_a_master_that_hangs_stops() {
     site.tamper.arm(fault);
     site.workload().await;
     assert!(site.tamper.happened());
-    eventually(METADATA_STUCK + Duration::from_secs(20), "it stops", async || (!site.server().runs()).then_some(())).await;
+    eventually(METADATA_STUCK + Duration::from_secs(20), "it stops", async || {
+        (!site.server().runs()).then_some(())
+    })
+    .await;
     site.disarm(Some(fault));
     site.server().kill().await;
     site.server().restart().await.expect("it listens");

@@ -42,6 +42,7 @@ use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_ur
 use shared::http::serve;
 use shared::http::signed::Calls;
 use shared::http::tls::scheme;
+use shared::ids::ClusterId;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
@@ -280,9 +281,32 @@ async fn belong(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let cluster = join::cluster(&config, &group, &peers).await?;
+    let master = assemble(config, cluster, group, peers, metrics, policy)?;
+    tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
+    let mut workers = start_workers(&master, &shutdown);
+    faces.s3.open(&master)?;
+    let _ = faces.native.master.set(Arc::clone(&master));
+    workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
+    shutdown.wait().await;
+    for worker in workers {
+        worker.abort();
+    }
+    // Whoever runs this ends with the listener, not with us.
+    std::future::pending().await
+}
+
+/// A master of a cluster whose workers have not been started.
+fn assemble(
+    config: Config,
+    cluster: ClusterId,
+    group: Arc<Group>,
+    peers: PeerClient,
+    metrics: MasterMetrics,
+    policy: Arc<Policy>,
+) -> Result<Arc<Master>, TableError> {
     let database = Arc::clone(group.machine().database());
     let known = volume::all(&database.tree())?;
-    let master = Arc::new(Master {
+    Ok(Arc::new(Master {
         sequencer: Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone()),
         cluster: Cluster::new(cluster, config.down_after, config.repair_after, known),
         peers,
@@ -298,18 +322,7 @@ async fn belong(
         database,
         group,
         config,
-    });
-    tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
-    let mut workers = start_workers(&master, &shutdown);
-    faces.s3.open(&master)?;
-    let _ = faces.native.master.set(Arc::clone(&master));
-    workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
-    shutdown.wait().await;
-    for worker in workers {
-        worker.abort();
-    }
-    // Whoever runs this ends with the listener, not with us.
-    std::future::pending().await
+    }))
 }
 
 /// Has this master look after its tables, from its start on.

@@ -172,29 +172,55 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
         fn pages_together_are_the_listing(
             keys in prop::collection::btree_set("[ab/]{1,5}", 0..40),
             prefix in "[ab/]{0,2}",
             delimiter in prop::option::of("[b/]{1,2}"),
+            start in prop::option::of("[ab/]{0,5}"),
             limit in 1usize..7,
         ) {
             let db = tree_of(&keys);
-            let mut query = ListQuery { prefix: prefix.clone(), start: None, limit, delimiter: delimiter.clone() };
+            let mut query = ListQuery { prefix: prefix.clone(), start: start.clone(), limit, delimiter: delimiter.clone() };
             let mut seen = Vec::new();
             loop {
                 let page = page(&db, &query).unwrap();
                 let mut names: Vec<String> = page.keys.iter().map(|k| k.key.to_string()).chain(page.prefixes).collect();
                 names.sort();
                 prop_assert!(names.len() <= limit);
+                prop_assert!(query.start == start || !names.is_empty(), "a page was announced, and is empty");
                 seen.extend(names);
                 match page.next {
                     None => break,
                     next => query.start = next,
                 }
             }
-            prop_assert_eq!(seen, expected(&keys, &prefix, delimiter.as_deref()));
+            // A start that is itself what keys share stands for all of them; within it, those behind it remain.
+            let after = keys.into_iter().filter(|key| start.as_ref().is_none_or(|start| key > start)).collect();
+            let mut wanted = expected(&after, &prefix, delimiter.as_deref());
+            wanted.retain(|name| Some(name) != start.as_ref());
+            prop_assert_eq!(seen, wanted);
+        }
+    }
+
+    #[test]
+    fn a_start_within_what_keys_share_leaves_those_behind_it() {
+        let keys = ["a", "b/1", "b/2", "b/3", "c"].map(str::to_owned).into();
+        let db = tree_of(&keys);
+        for (start, wanted) in [
+            ("a", &["c", "b/"][..]),
+            ("b", &["c", "b/"]),
+            ("b/", &["c"]),
+            ("b/2", &["c", "b/"]),
+            ("b/3", &["c"]),
+            ("b0", &["c"]),
+        ] {
+            let start = Some(start.to_owned());
+            let query = ListQuery { prefix: String::new(), start, limit: 10, delimiter: Some("/".into()) };
+            let page = page(&db, &query).unwrap();
+            let names: Vec<_> = page.keys.iter().map(|k| k.key.to_string()).chain(page.prefixes).collect();
+            assert_eq!(names, wanted, "after {:?}", query.start);
         }
     }
 }

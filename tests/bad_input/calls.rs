@@ -6,8 +6,11 @@ use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::limits::CALL_LIFETIME;
 use shared::secret::ClusterSecret;
 use shared::wire::error::ErrorCode;
-use shared::wire::master::CommitRequest;
-use shared::wire::routes::{COMMIT, DELETE, HEARTBEAT, IDENTIFY, INVENTORY, RECORDS, TOMBSTONES};
+use shared::wire::master::{CommitRequest, Masters};
+use shared::wire::routes::{
+    COMMIT, DELETE, HEARTBEAT, IDENTIFY, INVENTORY, MASTERS, MASTERS_INIT, PROPOSE, READ_INDEX, RECORDS,
+    TABLES_COMPARE, TOMBSTONES,
+};
 use shared::wire::volume::{
     DeleteRequest, IdentifyRequest, InventoryRequest, RecordsRequest, TombstonesRequest,
 };
@@ -185,4 +188,33 @@ async fn calls_meant_for_another_volume() {
         assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongVolume)), "{path}");
     }
     victim.unharmed("calls for another volume").await;
+}
+
+/// As above, of masters. What they say of the log to each other is packed; that is tried in the master's own tests.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_meant_for_another_master() {
+    let victim = Victim::new().await;
+    let forge = Forge::new(&victim.cluster).await;
+    let address = victim.cluster.master.address();
+    let known: Masters = victim.cluster.shown(victim.cluster.url(), MASTERS).await.unwrap();
+    let delete = |key: &str| serde_json::json!({ "Delete": { "key": key, "condition": "None" } });
+    let send = |path: &str, to: u64, message: &serde_json::Value| {
+        let body = serde_json::json!({ "to": to, "message": message }).to_string().into_bytes();
+        call(address, path, Some(&forge.sign(address, path, &body)), &body)
+    };
+    let nothing = serde_json::Value::Null;
+    let (places, kept) = (serde_json::json!([1, 2, 3]), delete("kept"));
+    for (path, message) in
+        [(READ_INDEX, &nothing), (TABLES_COMPARE, &places), (MASTERS_INIT, &nothing), (PROPOSE, &kept)]
+    {
+        let answer = send(path, known.me ^ 1, message);
+        assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongMaster)), "{path}");
+        victim.unharmed(path).await;
+    }
+    // The same calls are carried out by whom they are meant for.
+    let nobody = delete("nobody");
+    for (path, message) in [(READ_INDEX, &nothing), (TABLES_COMPARE, &places), (PROPOSE, &nobody)] {
+        assert_eq!(send(path, known.me, message).status, 200, "{path}");
+    }
+    victim.unharmed("calls for this master").await;
 }

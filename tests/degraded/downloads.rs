@@ -148,3 +148,30 @@ async fn barge_get_says_when_the_bytes_or_the_name_are_not_synced() {
     }
     assert_eq!(named, [false, true], "the bytes are synced before they have their name, and then the name");
 }
+
+/// As a value that was fetched: a back-up may be all that is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn barge_backup_says_when_the_bytes_or_the_name_are_not_synced() {
+    let folder = Folder::new("backup-synced");
+    let Some(library) = Library::new(&folder, "barge_backup_says_when").await else { return };
+    let cluster = three("backup-syncs").await;
+    let mut failed = 0;
+    for at in 1.. {
+        let to = folder.join(format!("backup{at}"));
+        let tamper = library.control(&folder.join("control"));
+        tamper.arm(Fault { call: Call::Sync, at, action: Action::Fail(Errno::IO) });
+        let mut backup = Command::new(binary("barge"));
+        backup.args(["--url", cluster.url(), "cluster", "backup"]).arg(&to);
+        backup.arg("--secret-file").arg(cluster.folder().join("secret")).envs(tamper.env());
+        let ran = run_command(backup, None).await;
+        if !tamper.happened() {
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert!(to.exists());
+            break;
+        }
+        assert!(ran.code != 0 && ran.err.contains("cannot write"), "sync {at}: {}: {}", ran.code, ran.err);
+        assert!(!to.exists(), "what may not last is no back-up");
+        failed += 1;
+    }
+    assert_eq!(failed, 2, "the bytes are synced, and the name");
+}

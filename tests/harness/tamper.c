@@ -9,7 +9,9 @@
  * From the environment, for as long as the process lives:
  *   TAMPER_WITHOUT_HOLES   there are no holes: fallocate is not supported
  *   TAMPER_UNSYNCED=.seg   syncs of files whose names end so do nothing and succeed
- *   TAMPER_NAMES=FILE      each name that comes or goes, and each sync that succeeds, is a line there
+ *   TAMPER_NAMES=FILE      each name that comes or goes, and each sync that succeeds, is a line there, with its thread:
+ *                          "rename 4711 /the/path". The first of a process is "start 4711 /"; calls that make or remove
+ *                          directories are noted, and no faults
  * From the file TAMPER_CONTROL, shared with the test: one fault, see `struct control`.
  */
 #define _GNU_SOURCE
@@ -107,9 +109,14 @@ static size_t resolve(char *line, size_t at, size_t room, long fd, const char *p
 }
 
 static void note(const char *what, long fd, const char *path) {
-    char line[1200];
+    char line[1200], digits[24];
     size_t at = 0;
     while (*what) line[at++] = *what++;
+    line[at++] = ' ';
+    long thread = syscall(SYS_gettid);
+    int n = 0;
+    do digits[n++] = '0' + thread % 10; while (thread /= 10);
+    while (n) line[at++] = digits[--n];
     line[at++] = ' ';
     at = resolve(line, at, sizeof line - 1, fd, path);
     line[at++] = '\n';
@@ -120,6 +127,8 @@ static void note(const char *what, long fd, const char *path) {
 static void note_names(long number, const long *a, int there) {
     switch (number) {
     case SYS_fsync: note("sync", a[0], NULL); break;
+    case SYS_fdatasync: note("data", a[0], NULL); break;
+    case SYS_mkdirat: note("mkdir", a[0], (const char *)a[1]); break;
     case SYS_openat: if (!there) note("create", a[0], (const char *)a[1]); break;
     case SYS_unlinkat: note("remove", a[0], (const char *)a[1]); break;
     case SYS_renameat:
@@ -128,6 +137,8 @@ static void note_names(long number, const long *a, int there) {
         note("rename", a[2], (const char *)a[3]);
         break;
 #ifdef SYS_rename
+    case SYS_mkdir: note("mkdir", -1, (const char *)a[0]); break;
+    case SYS_rmdir:
     case SYS_unlink: note("remove", -1, (const char *)a[0]); break;
     case SYS_rename:
         note("rename", -1, (const char *)a[0]);
@@ -139,10 +150,17 @@ static void note_names(long number, const long *a, int there) {
 
 static long tamper(long number, long *a);
 
+static int is_of_directories(long number) {
+#ifdef SYS_rename
+    if (number == SYS_mkdir || number == SYS_rmdir) return 1;
+#endif
+    return number == SYS_mkdirat;
+}
+
 static long decide(long number, long *a) {
-    if (names < 0) return tamper(number, a);
+    if (names < 0) return is_of_directories(number) ? pass(number, a) : tamper(number, a);
     int there = number == SYS_openat && faccessat((int)a[0], (const char *)a[1], F_OK, 0) == 0;
-    long result = tamper(number, a);
+    long result = is_of_directories(number) ? pass(number, a) : tamper(number, a);
     if (result >= 0) note_names(number, a, there);
     return result;
 }
@@ -209,6 +227,7 @@ __attribute__((constructor)) static void begin(void) {
     if (list) {
         names = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         if (names < 0) fail("tamper: no list of names\n");
+        note("start", -1, "/");
     }
     if (path) {
         int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -223,9 +242,9 @@ __attribute__((constructor)) static void begin(void) {
         FIELD(args[5]), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MARK, 0, 1), ALLOW, FIELD(nr),
         TRAP_IF(SYS_pwrite64), TRAP_IF(SYS_fdatasync), TRAP_IF(SYS_fsync), TRAP_IF(SYS_ftruncate),
         TRAP_IF(SYS_fallocate), TRAP_IF(SYS_unlinkat), TRAP_IF(SYS_renameat), TRAP_IF(SYS_renameat2),
-        TRAP_IF(SYS_sync_file_range), TRAP_IF(SYS_pread64),
+        TRAP_IF(SYS_sync_file_range), TRAP_IF(SYS_pread64), TRAP_IF(SYS_mkdirat),
 #ifdef SYS_rename
-        TRAP_IF(SYS_rename), TRAP_IF(SYS_unlink),
+        TRAP_IF(SYS_rename), TRAP_IF(SYS_unlink), TRAP_IF(SYS_mkdir), TRAP_IF(SYS_rmdir),
 #endif
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0), ALLOW, FIELD(args[2]),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP), ALLOW,

@@ -118,3 +118,38 @@ def other_shelf(buckets, request):
 def other_bucket(buckets, request):
     """A second bucket beside `bucket`."""
     yield from one_of(buckets, request)
+
+
+def told(name):
+    """Whether a variable is set to something like yes, as the other tests read it."""
+    return os.environ.get(name, "") not in ("", "0", "false")
+
+
+def not_skipped(report):
+    """What has not run must not pass on CI; elsewhere the summary of the run repeats it."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    line = f"{report.nodeid}: {why}".replace("\n", " ")
+    if told("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"with CI=true nothing may be skipped: {line}"
+    elif "BARGE_SKIPPED" in os.environ:
+        with open(os.environ["BARGE_SKIPPED"], "a", encoding="utf-8") as skipped:
+            skipped.write(f"{line}\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Looks at each test."""
+    report = yield
+    not_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    """Looks at each module: one may be skipped as a whole."""
+    report = yield
+    not_skipped(report)
+    return report

@@ -17,6 +17,8 @@ ADMIN = "admin"
 KEYS = "read write admin elsewhere bucket prefix"
 # An object of a public bucket, by itself.
 ANYBODY = "nobody read write admin elsewhere bucket prefix"
+# Whoever shows whatever.
+EVERYBODY = " ".join(CALLERS)
 
 TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
 CORS = (
@@ -69,6 +71,16 @@ OPERATIONS = {
     "CopyObject from outside": ("PUT", "in/copy", "", {"x-amz-copy-source": "{bucket}/out"}, b"", 200, WRITE_OUT),
     "CopyObject to outside": ("PUT", "copy", "", {"x-amz-copy-source": "{bucket}/in/k"}, b"", 200, WRITE_OUT),
     "CopyObject from elsewhere": ("PUT", "in/copy", "", {"x-amz-copy-source": "{other}/k"}, b"", 200, "write admin"),
+    # That anybody may read an object does not let a key copy it whose scope it is not in.
+    "CopyObject from a public bucket": (
+        "PUT",
+        "in/copy",
+        "",
+        {"x-amz-copy-source": "{open}/k"},
+        b"",
+        200,
+        "write admin",
+    ),
     "CopyObject, escaped": ("PUT", "in/copy", "", {"x-amz-copy-source": "{bucket}/in%2F..%2Fout"}, b"", 400, WRITE_IN),
     "UploadPartCopy": (
         "PUT",
@@ -84,6 +96,15 @@ OPERATIONS = {
         "in/k",
         "partNumber=1&uploadId=none",
         {"x-amz-copy-source": "{other}/k"},
+        b"",
+        404,
+        "write admin",
+    ),
+    "UploadPartCopy from a public bucket": (
+        "PUT",
+        "in/k",
+        "partNumber=1&uploadId=none",
+        {"x-amz-copy-source": "{open}/k"},
         b"",
         404,
         "write admin",
@@ -143,8 +164,67 @@ OPERATIONS = {
     "PutObject outside, expired": ("PUT", "new", "", {"expires": "0"}, b"x", 200, WRITE_OUT),
 }
 
+# By a presigned link, which signs no body and no header: the same cells.
+LINKS = [name for name, row in OPERATIONS.items() if not row[3]]
+
+# What is not done here, or not with such a document: that it is not says who may ask for it. By the operation: method, path in
+# the bucket, query, what is answered, and to whom.
+NOT_DONE = {
+    "CreateBucketMetadataTableConfiguration": ("POST", "", "metadataTable", 400, ADMIN),
+    "CreateSession": ("GET", "", "session", 200, ""),
+    "DeleteBucketAnalyticsConfiguration": ("DELETE", "", "analytics", 400, ADMIN),
+    "DeleteBucketEncryption": ("DELETE", "", "encryption", 204, ADMIN),
+    "DeleteBucketIntelligentTieringConfiguration": ("DELETE", "", "intelligent-tiering", 400, ADMIN),
+    "DeleteBucketInventoryConfiguration": ("DELETE", "", "inventory", 400, ADMIN),
+    "DeleteBucketMetadataTableConfiguration": ("DELETE", "", "metadataTable", 501, ADMIN),
+    "DeleteBucketMetricsConfiguration": ("DELETE", "", "metrics", 400, ADMIN),
+    "DeleteBucketOwnershipControls": ("DELETE", "", "ownershipControls", 204, ADMIN),
+    "DeleteBucketReplication": ("DELETE", "", "replication", 204, ADMIN),
+    "DeleteBucketWebsite": ("DELETE", "", "website", 204, ADMIN),
+    "GetBucketAccelerateConfiguration": ("GET", "", "accelerate", 200, SEES),
+    "GetBucketAnalyticsConfiguration": ("GET", "", "analytics&id=x", 404, SEES),
+    "GetBucketIntelligentTieringConfiguration": ("GET", "", "intelligent-tiering&id=x", 404, SEES),
+    "GetBucketInventoryConfiguration": ("GET", "", "inventory&id=x", 404, SEES),
+    "GetBucketMetadataTableConfiguration": ("GET", "", "metadataTable", 501, SEES),
+    "GetBucketMetricsConfiguration": ("GET", "", "metrics&id=x", 404, SEES),
+    "GetBucketNotificationConfiguration": ("GET", "", "notification", 200, SEES),
+    "GetBucketRequestPayment": ("GET", "", "requestPayment", 200, SEES),
+    "GetObjectTorrent": ("GET", "in/k", "torrent", 501, READ_IN),
+    "GetObjectTorrent outside": ("GET", "out", "torrent", 501, READ_OUT),
+    "ListBucketAnalyticsConfigurations": ("GET", "", "analytics", 200, SEES),
+    "ListBucketIntelligentTieringConfigurations": ("GET", "", "intelligent-tiering", 200, SEES),
+    "ListBucketInventoryConfigurations": ("GET", "", "inventory", 200, SEES),
+    "ListBucketMetricsConfigurations": ("GET", "", "metrics", 200, SEES),
+    "PutBucketAccelerateConfiguration": ("PUT", "", "accelerate", 400, ADMIN),
+    "PutBucketAnalyticsConfiguration": ("PUT", "", "analytics&id=x", 400, ADMIN),
+    "PutBucketEncryption": ("PUT", "", "encryption", 400, ADMIN),
+    "PutBucketIntelligentTieringConfiguration": ("PUT", "", "intelligent-tiering&id=x", 400, ADMIN),
+    "PutBucketInventoryConfiguration": ("PUT", "", "inventory&id=x", 400, ADMIN),
+    "PutBucketMetricsConfiguration": ("PUT", "", "metrics&id=x", 400, ADMIN),
+    "PutBucketNotificationConfiguration": ("PUT", "", "notification", 400, ADMIN),
+    "PutBucketReplication": ("PUT", "", "replication", 400, ADMIN),
+    "PutBucketRequestPayment": ("PUT", "", "requestPayment", 400, ADMIN),
+    "PutBucketWebsite": ("PUT", "", "website", 400, ADMIN),
+    "PutObjectLegalHold": ("PUT", "in/k", "legal-hold", 400, WRITE_IN),
+    "PutObjectLegalHold outside": ("PUT", "out", "legal-hold", 400, WRITE_OUT),
+    "PutObjectLockConfiguration": ("PUT", "", "object-lock", 400, ADMIN),
+    "PutObjectRetention": ("PUT", "in/k", "retention", 400, WRITE_IN),
+    "PutObjectRetention outside": ("PUT", "out", "retention", 400, WRITE_OUT),
+    "PutPublicAccessBlock": ("PUT", "", "publicAccessBlock", 400, ADMIN),
+    "RestoreObject": ("POST", "in/k", "restore", 400, WRITE_IN),
+    "RestoreObject outside": ("POST", "out", "restore", 400, WRITE_OUT),
+    "SelectObjectContent": ("POST", "in/k", "select&select-type=2", 400, READ_IN),
+    "SelectObjectContent outside": ("POST", "out", "select&select-type=2", 400, READ_OUT),
+}
+for name, (method, path, query, status, callers) in NOT_DONE.items():
+    document = b"<x/>" if method in ("PUT", "POST") else b""
+    OPERATIONS[name] = (method, path, query, {}, document, status, callers)
+
 # Of the store itself.
-OF_THE_STORE = {"ListBuckets": ("GET", "", "", {}, b"", 200, KEYS)}
+OF_THE_STORE = {
+    "ListBuckets": ("GET", "", "", {}, b"", 200, KEYS),
+    "ListDirectoryBuckets": ("GET", "", "x-id=ListDirectoryBuckets", {}, b"", 200, ""),
+}
 
 # A form for a key of the bucket, signed by the caller: to whom it is permitted.
 FORMS = {"in/form": WRITE_IN, "form": WRITE_OUT}
@@ -168,9 +248,27 @@ NATIVE = {
     "list beside": ("GET", "{bucket}", "list", b"", 200, "read write admin"),
     "list everything": ("GET", "", "list", b"", 200, "read write admin"),
     "a key in no bucket": ("PUT", "loose-{bucket}", "", b"x", (200, 201), "write admin"),
-    # No access key does what takes the cluster's secret.
-    "keys": ("POST", "_/keys", "", b"{}", 200, ""),
-    "keys, made": ("POST", "_/keys/put", "", b"{}", 200, ""),
-    "keys, revoked": ("POST", "_/keys/revoke", "", b"{}", 200, ""),
-    "keys, for anybody": ("POST", "_/keys/anonymous", "", b"{}", 200, ""),
+    # There is no head of a listing: this asks for a value of that name.
+    "look, not a list": ("HEAD", "{bucket}/", "list", b"", 404, READ_OUT, ANYBODY),
+    "look, not a list below": ("HEAD", "{bucket}/in/", "list", b"", 404, READ_IN, ANYBODY),
+    "read, both ways": ("GET", "{bucket}/in/k", "redirect&stream", b"", 200, READ_IN, ANYBODY),
+    "another method": ("PATCH", "{bucket}/in/k", "", b"", 405, WRITE_IN),
+    "another method outside": ("PATCH", "{bucket}/out", "", b"", 405, WRITE_OUT),
+    "options": ("OPTIONS", "{bucket}/in/k", "", b"", 405, WRITE_IN),
+    # Of what the cluster is made.
+    "status": ("GET", "_/status", "", b"", 200, "read write admin"),
+    "events": ("GET", "_/events", "", b"", 200, "read write admin"),
+    "masters": ("GET", "_/masters", "", b"", 200, "read write admin"),
+    "status, the head": ("HEAD", "_/status", "", b"", 200, "read write admin"),
+    "health": ("GET", "_/health", "", b"", 200, EVERYBODY),
+    "metrics": ("GET", "_/metrics", "", b"", 200, EVERYBODY),
 }
+
+# No access key does what takes the cluster's secret.
+SIGNED = """
+    backup commit copies doctor duty events examine explain heartbeat keys keys/anonymous keys/put keys/revoke masters
+    masters/add masters/init masters/remove masters/self modes modes/set orphans propose raft/append raft/install raft/offer
+    raft/part raft/vote read-index rebalance status tables/compare tables/offer tables/part
+""".split()
+for name in SIGNED:
+    NATIVE[f"called: {name}"] = ("POST", f"_/{name}", "", b"{}", 200, "")

@@ -3,6 +3,9 @@
 Whatever is wrong with one, nothing is stored. Checksums in headers are in `test_checksums`.
 """
 
+import base64
+import hashlib
+
 import pytest
 
 import sigv4
@@ -242,3 +245,15 @@ def test_broken_framing(s3, bucket, kind, how):
     codes = ("IncompleteBody", "InvalidRequest", "InvalidChunkSizeError", "MalformedTrailerError")
     assert (answer.status == 400 and answer.code in codes) or answer.verdict == (403, "SignatureDoesNotMatch"), answer
     assert body(s3, bucket, "k") == b"old"
+
+
+@pytest.mark.parametrize("form", [SIGNED_TRAILER, TRAILER], ids=["signed", "unsigned"])
+def test_a_content_md5_beside_a_trailer(s3, bucket, form):
+    def put(summed):
+        md5 = base64.b64encode(hashlib.md5(summed).digest()).decode()
+        return Request(bucket, form, algorithm="CRC32", extra=[("content-md5", md5)]).send()
+
+    assert put(b"other").verdict == (400, "BadDigest")
+    nothing_in(s3, bucket)
+    assert put(DATA).status == 200
+    assert body(s3, bucket, "k") == DATA

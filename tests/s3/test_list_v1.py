@@ -120,3 +120,13 @@ def test_trailing_slash_after_the_bucket(full):
 
 def test_missing_bucket(s3, full):
     refused(404, "NoSuchBucket", s3.list_objects, Bucket=full + "-none", Delimiter="/")
+
+
+def test_marker_within_a_common_prefix(s3, full):
+    for marker, wanted in [("b/2", ["b/", "c/", "d/", "z-漢字/"]), ("b/deeper/1", ["c/", "d/", "z-漢字/"])]:
+        assert prefixes(s3.list_objects(Bucket=full, Marker=marker, Delimiter="/")) == wanted
+
+
+def test_a_page_of_all_keys_is_the_last(s3, full):
+    answer = s3.list_objects(Bucket=full, MaxKeys=len(KEYS))
+    assert keys(answer) == KEYS and not answer["IsTruncated"]

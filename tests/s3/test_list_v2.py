@@ -231,3 +231,24 @@ def test_what_was_written_is_listed_at_once(s3, bucket):
     for n in range(10):
         s3.delete_object(Bucket=bucket, Key=f"k{n}")
         assert len(keys(s3.list_objects_v2(Bucket=bucket))) == 9 - n
+
+
+@pytest.mark.parametrize(
+    "after, prefix, wanted",
+    [
+        ("b/2", "", ["b/", "c/", "d/", "z-漢字/"]),
+        ("b/deeper/1", "", ["c/", "d/", "z-漢字/"]),
+        ("b/deep/1", "b/", ["b/deep/", "b/deeper/"]),
+        ("b/deep/2", "b/", ["b/deeper/"]),
+    ],
+)
+def test_start_after_within_a_common_prefix(s3, full, after, prefix, wanted):
+    answer = s3.list_objects_v2(Bucket=full, Prefix=prefix, Delimiter="/", StartAfter=after)
+    assert prefixes(answer) == wanted
+    assert all(key > after for key in keys(answer))
+
+
+def test_a_page_of_all_keys_and_prefixes_is_the_last(s3, full):
+    arguments, wanted, folders = CASES["delimiter"]
+    answer = s3.list_objects_v2(Bucket=full, MaxKeys=len(wanted) + len(folders), **arguments)
+    assert (keys(answer), prefixes(answer), answer["IsTruncated"]) == (wanted, folders, False)

@@ -165,3 +165,13 @@ def test_tags_of_a_version(s3, own):
 
 def test_missing_bucket(s3, bucket):
     refused(404, "NoSuchBucket", s3.list_object_versions, Bucket=f"{bucket}-none")
+
+
+def test_after_a_key_within_a_common_prefix(s3, full):
+    answer = s3.list_object_versions(Bucket=full, KeyMarker="b/1", Delimiter="/")
+    assert (shown(answer), prefixes(answer)) == (["c"], ["b/", "d e/"])
+
+
+def test_a_page_of_all_is_the_last(s3, full):
+    answer = s3.list_object_versions(Bucket=full, MaxKeys=len(KEYS))
+    assert (shown(answer), answer["IsTruncated"]) == (KEYS, False)

@@ -376,4 +376,4 @@ async fn next(body: &mut Incoming) -> Result<Option<bytes::Bytes>, SourceError> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

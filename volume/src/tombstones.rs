@@ -257,6 +257,12 @@ impl Tombstones {
         Ok(TombstonesPage { tombstones, next })
     }
 
+    /// From now on nothing can be written.
+    #[cfg(test)]
+    pub(crate) fn pretend_read_only(&self) {
+        self.state().file = Some(Arc::new(File::open(self.folder.join(FILE)).expect("it was made")));
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,12 @@
 //! `barge get`: a value into a file, by way of `FILE.<digest>.part`, which is renamed only when its
 //! bytes are verified. What an interrupted run left behind is taken up again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use shared::durable::sync_name;
 use shared::key::Key;
 use shared::private;
 use shared::size::ByteSize;
@@ -122,8 +123,7 @@ fn settle(file: &File, from: &Path, to: &Path) -> io::Result<()> {
     private::release(file)?;
     file.sync_all()?;
     std::fs::rename(from, to)?;
-    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    OpenOptions::new().read(true).open(parent)?.sync_all()
+    sync_name(to)
 }
 
 fn remove(part: &Path) -> Result<(), Failure> {

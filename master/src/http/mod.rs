@@ -188,3 +188,26 @@ fn greeting() -> Response<Body> {
     );
     Response::new(body::full(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTES: &str = include_str!("../../../shared/src/wire/routes.rs");
+    /// The table that is walked with all callers, over the wire.
+    const WALKED: &str = include_str!("../../../tests/s3/permissions.py");
+
+    #[test]
+    fn every_call_of_a_master_is_walked_with_all_callers() {
+        let paths = ROUTES.lines().filter_map(|line| line.split_once("= \"/_/")?.1.strip_suffix("\";"));
+        let called = paths
+            .filter(|path| allowed(&format!("/_/{path}")).is_some_and(|methods| methods.contains("POST")));
+        let signed = WALKED.split_once("SIGNED = \"\"\"").and_then(|(_, rest)| rest.split_once("\"\"\""));
+        let mut signed: Vec<_> = signed.expect("the list").0.split_whitespace().collect();
+        let mut called: Vec<_> = called.collect();
+        signed.sort_unstable();
+        called.sort_unstable();
+        assert!(called.len() > 30);
+        assert_eq!(signed, called, "the list of tests/s3/permissions.py, and the routes");
+    }
+}

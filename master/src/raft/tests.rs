@@ -9,11 +9,13 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use shared::clock::Clock;
 use shared::digest::Digest;
 use shared::http::client::PeerClient;
+use shared::ids::ClusterId;
 use shared::limits::RAFT_ENTRIES_KEPT;
 use shared::secret::ClusterSecret;
 
-use super::error::AnswerError;
+use super::error::{AnswerError, NoLeader};
 use super::group::Group;
+use super::heal::TablesPart;
 use super::rpc::Envelope;
 use super::transfer::{Install, Offer, Part};
 use super::{Batch, Peer};
@@ -24,14 +26,20 @@ use crate::tables::meta::Applied;
 /// A little while in which nothing is to happen.
 const WHILE: Duration = Duration::from_millis(200);
 
-async fn alone() -> (tempfile::TempDir, Group) {
+/// A master that belongs to no cluster yet.
+async fn nobody() -> (tempfile::TempDir, Group) {
     let folder = tempfile::tempdir().unwrap();
     let database = Arc::new(Database::open(&folder.path().join("meta")).unwrap());
     let me = Peer { address: "http://127.0.0.1:1".into(), public_url: "http://127.0.0.1:1".into() };
     let peers = PeerClient::new(ClusterSecret::from_bytes(b"0123456789abcdef"), Clock::System);
     let group = Group::start(database, me, peers, RAFT_ENTRIES_KEPT, Box::new(|_, _| {})).await.unwrap();
+    (folder, group)
+}
+
+async fn alone() -> (tempfile::TempDir, Group) {
+    let (folder, group) = nobody().await;
     group.found().await.unwrap();
-    group.write(Batch(vec![Command::Founded(shared::ids::ClusterId::random())])).await.unwrap();
+    group.write(Batch(vec![Command::Founded(ClusterId::random())])).await.unwrap();
     group.current().await.unwrap();
     (folder, group)
 }
@@ -76,4 +84,29 @@ async fn nothing_is_read_before_what_is_committed_is_applied() {
     assert!(tokio::time::timeout(WHILE, group.current()).await.is_err());
     group.machine().pretend_applied(applied);
     group.current().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_leads_nobody_says_of_nothing_that_it_is_committed() {
+    let (_folder, group) = nobody().await;
+    assert_eq!(group.read_index().await, Err(NoLeader));
+    let (_folder, group) = alone().await;
+    assert!(group.read_index().await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn tables_go_to_masters_of_the_same_cluster_only() {
+    let (_folder, group) = alone().await;
+    let refused = group.tables_offer(ClusterId::random()).await.unwrap_err();
+    assert!(matches!(refused, AnswerError::Stopped(_)), "{refused}");
+    assert!(group.machine().prepared.lock().await.is_none(), "nothing is written for a stranger");
+    let ours = group.machine().database().identity().unwrap().unwrap().cluster;
+    let offer = group.tables_offer(ours).await.unwrap();
+    let part = |digest| TablesPart { digest, offset: 0 };
+    let other = group.tables_part(&part(Digest::of(b"another snapshot"))).await.unwrap_err();
+    assert!(matches!(other, AnswerError::NotWhole), "{other}");
+    let bytes = group.tables_part(&part(offer.digest)).await.unwrap();
+    assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (offer.bytes, offer.digest));
+    let (_folder, group) = nobody().await;
+    assert!(group.tables_offer(ours).await.is_err(), "it has none of any cluster");
 }

@@ -214,6 +214,26 @@ mod tests {
         assert_eq!(rule("PostObject"), Some(Rule::Nobody));
     }
 
+    /// The table that is walked with all callers, over the wire.
+    const WALKED: &str = include_str!("../../../tests/s3/permissions.py");
+    /// Operations without a row in it, and why.
+    const NOT_WALKED: [(&str, &str); 2] = [
+        ("PostObject", "a form says for itself who signed it: `FORMS` in the same file"),
+        (
+            "WriteGetObjectResponse",
+            "whoever asks is told that there is no such thing, before anybody asks who it is",
+        ),
+    ];
+
+    #[test]
+    fn every_operation_is_walked_with_all_callers() {
+        let walked = |name: &str| WALKED.contains(&format!("\n    \"{name}\": ("));
+        for name in OF_THE_LIBRARY.split_whitespace() {
+            let excused = NOT_WALKED.iter().any(|(excused, _)| *excused == name);
+            assert!(walked(name) != excused, "{name} needs a row in tests/s3/permissions.py, or a reason");
+        }
+    }
+
     #[test]
     fn what_selects_an_operation_is_listed() {
         let beside = ["-", "id", "partNumber", "select-type", "x-id"];

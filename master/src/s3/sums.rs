@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use shared::attributes::{Algorithm, Checksum};
 use shared::limits::HASH_BATCH_BYTES;
@@ -104,8 +104,15 @@ impl Declared {
         Self { md5: tagged.then_some(None), checksum, trailer: None, trailed: false, length: None }
     }
 
-    /// Looks at the sums of a body that has ended.
-    fn check(&self, sums: &Sums) -> S3Result<()> {
+    /// What came behind the body, which has ended, as its checksum.
+    fn trailing(&self) -> Option<HeaderValue> {
+        let (algorithm, _) = self.checksum.as_ref()?;
+        let (_, header, _) = ALGORITHMS.iter().find(|(a, ..)| a == algorithm)?;
+        self.trailer.as_ref()?.read(|headers| headers.get(*header).cloned()).flatten()
+    }
+
+    /// Looks at the sums of a body that has ended; `trailing` is the checksum that came behind it.
+    fn check(&self, sums: &Sums, trailing: Option<&HeaderValue>) -> S3Result<()> {
         if let Some(Some(wanted)) = &self.md5
             && sums.md5 != Some(*wanted)
         {
@@ -119,9 +126,7 @@ impl Declared {
             ALGORITHMS.iter().find(|(a, ..)| a == algorithm).ok_or(S3ErrorCode::InternalError)?;
         let mut declared = declared.clone();
         if self.trailed {
-            let trailer = self.trailer.as_ref();
-            let value = trailer.and_then(|t| t.read(|headers| headers.get(*header).cloned())).flatten();
-            let value = value.ok_or_else(|| malformed_trailer(header))?;
+            let value = trailing.ok_or_else(|| malformed_trailer(header))?;
             let sum = decoded(value.as_bytes(), sum_bytes(*algorithm));
             declared = Some(sum.ok_or_else(|| {
                 s3_error!(InvalidRequest, "Value for {} trailing header is invalid.", header)
@@ -335,7 +340,7 @@ impl<S: futures_util::Stream<Item = Result<Bytes, S3Error>>> Checking<S> {
             return Err(incomplete());
         }
         let sums = self.hashing.finish().await?;
-        let checked = self.declared.check(&sums);
+        let checked = self.declared.check(&sums, self.declared.trailing().as_ref());
         self.verdict.lock().0 = Some(sums);
         self.whole = checked.is_ok();
         checked
@@ -347,4 +352,70 @@ fn incomplete() -> S3Error {
         IncompleteBody,
         "You did not provide the number of bytes specified by the Content-Length HTTP header"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::algorithms::encoded;
+    use super::*;
+
+    const BODY: &[u8] = b"the bytes that came";
+
+    /// The sum of bytes, as headers have it.
+    fn sum(algorithm: Algorithm, bytes: &[u8]) -> String {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        encoded(&hasher.finish())
+    }
+
+    /// What stands in a header: none, or the sum of the body, or that of another.
+    fn shown(algorithm: Algorithm, right: Option<bool>) -> Option<HeaderValue> {
+        let bytes = if right? { BODY } else { b"other bytes, as many" };
+        Some(HeaderValue::from_str(&sum(algorithm, bytes)).unwrap())
+    }
+
+    /// Whether the body is taken that is declared so, or the code of the refusal.
+    async fn verdict(
+        headers: &HeaderMap,
+        trailing: Option<&HeaderValue>,
+        tagged: bool,
+    ) -> Result<(), String> {
+        let code = |error: S3Error| error.code().as_str().to_owned();
+        let declared = Declared::from_headers(headers, None, tagged).map_err(code)?;
+        let mut hashing = Hashing::new(&declared, &Arc::new(Pool::default()));
+        for bytes in BODY.chunks(7) {
+            hashing.push(&Bytes::from_static(bytes)).await.unwrap();
+        }
+        declared.check(&hashing.finish().await.unwrap(), trailing).map_err(code)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_all_that_was_declared_of_it() {
+        let some = [None, Some(true), Some(false)];
+        let sums = some.iter().flat_map(|md5| some.iter().map(move |checksum| (*md5, *checksum)));
+        for (md5, checksum) in sums {
+            for (algorithm, header, _) in ALGORITHMS {
+                for (trailed, tagged) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let mut headers = HeaderMap::new();
+                    if let Some(value) = shown(Algorithm::Md5, md5) {
+                        headers.insert("content-md5", value);
+                    }
+                    let value = shown(algorithm, checksum);
+                    if trailed {
+                        headers.insert("x-amz-trailer", HeaderValue::from_static(header));
+                    } else if let Some(value) = &value {
+                        headers.insert(header, value.clone());
+                    }
+                    let expected = match (md5, checksum) {
+                        (Some(false), _) | (_, Some(false)) => Err("BadDigest".to_owned()),
+                        (_, None) if trailed => Err("MalformedTrailerError".to_owned()),
+                        _ => Ok(()),
+                    };
+                    let trailing = value.as_ref().filter(|_| trailed);
+                    let found = verdict(&headers, trailing, tagged).await;
+                    assert_eq!(found, expected, "{headers:?}, then {trailing:?}");
+                }
+            }
+        }
+    }
 }

@@ -164,7 +164,58 @@ async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use shared::clock::Clock;
+    use shared::http::client::PeerClient;
+    use shared::ids::ClusterId;
+    use shared::secret::ClusterSecret;
+    use shared::telemetry::Metrics;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::cluster::Reachable;
+    use crate::config::{Config, Replication};
+    use crate::db::Database;
+    use crate::http::masters::found;
+    use crate::metrics::MasterMetrics;
+    use crate::raft::Peer;
+    use crate::raft::group::Group;
+
+    /// A master that knows of nobody who leads: its group has not been founded.
+    async fn leaderless(folder: &Path) -> Arc<Master> {
+        let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
+        let peers = PeerClient::new(secret.clone(), Clock::System);
+        let config = Config::new(folder.to_owned(), secret, Replication::new(1, None).unwrap());
+        let database = Arc::new(Database::open(&config.data).unwrap());
+        let me = Peer { address: "http://127.0.0.1:1".into(), public_url: "http://127.0.0.1:1".into() };
+        let group = Group::start(database, me, peers.clone(), config.entries_kept, Box::new(|_, _| {}));
+        let (group, metrics) = (Arc::new(group.await.unwrap()), Metrics::default());
+        let policy = crate::policy(&config, group.me(), &metrics);
+        let counted = MasterMetrics::new(&metrics);
+        crate::assemble(config, ClusterId::random(), group, peers, counted, policy).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_may_have_been_deposed_has_nothing_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let master = leaderless(&folder.path().join("meta")).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let volume =
+            Reachable { volume: VolumeId::from_bytes([1; 16]), public_url: address.clone(), address };
+        let blobs = vec![BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [1; 10])];
+        let call = Delete { volume, blobs, tombstones: vec![], settled_before: None };
+        tokio::select! {
+            deleted = delete(&master, call.clone()) => assert_eq!(deleted, None),
+            _ = listener.accept() => panic!("a volume was called"),
+        }
+        found(&master.group).await.unwrap();
+        tokio::select! {
+            deleted = delete(&master, call) => panic!("{deleted:?}, and no volume was called"),
+            called = listener.accept() => drop(called.unwrap()),
+        }
+    }
 
     #[test]
     fn a_volume_is_called_again_before_the_list_knows_and_not_without_end() {

@@ -113,3 +113,133 @@ impl Worker for Uploads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Tables;
+    use crate::tables::bucket::{AbortRule, Bucket};
+    use crate::tables::meta::Gap;
+    use crate::tables::object::{Blob, Object};
+    use crate::tables::upload::Upload;
+    use shared::digest::Digest;
+
+    const NOW: Timestamp = Timestamp::from_unix_ms(1 << 40);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// An upload that began so many hours ago.
+    fn aged(hours: u64) -> BlobId {
+        BlobId::next(None, Timestamp::from_unix_ms(NOW.unix_ms() - hours * 3_600_000), [1; 10])
+    }
+
+    fn rule(prefix: &str, days: u32) -> AbortRule {
+        AbortRule { id: None, enabled: true, prefix: prefix.into(), days }
+    }
+
+    fn put_upload(tables: &mut Tables<'_>, key: &str, id: BlobId) {
+        let upload = Upload {
+            content_type: None,
+            metadata: vec![],
+            tags: vec![],
+            checksum: None,
+            volumes: vec![],
+            wanted: 1,
+        };
+        tables.put_upload(&key.parse().unwrap(), id, &upload);
+    }
+
+    /// The keys whose uploads are given up, in the order of the tables, where the cluster permits so many days.
+    fn given_up(days: u64, write: impl FnOnce(&mut Tables<'_>)) -> Vec<String> {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let mut tables = Tables::new(&db);
+        write(&mut tables);
+        let batch = tables.into_batch().unwrap();
+        db.apply_batch(batch).unwrap();
+        let found = expired(&db, NOW, 24 * HOUR * u32::try_from(days).unwrap()).unwrap();
+        found.into_iter().map(|(key, _)| key.to_string()).collect()
+    }
+
+    /// As `given_up`, with the rules of the bucket `b`, where the cluster permits ten days. All began so many hours ago.
+    fn by_rules(rules: &[AbortRule], hours: u64, keys: &[&str]) -> Vec<String> {
+        given_up(10, |tables| {
+            let bucket = Bucket { abort_uploads: rules.to_vec(), ..Bucket::new(NOW) };
+            tables.put_bucket("b", &bucket);
+            tables.put_bucket("c", &Bucket::new(NOW));
+            keys.iter().for_each(|key| put_upload(tables, key, aged(hours)));
+        })
+    }
+
+    #[test]
+    fn a_rule_counts_for_the_keys_of_its_bucket_that_begin_so() {
+        let keys = ["b/in", "b/in/", "b/in/k", "b/inn/k", "b/k/in/k", "b/out", "c/in/k"];
+        assert_eq!(by_rules(&[rule("in/", 1)], 48, &keys), ["b/in/", "b/in/k"]);
+        assert_eq!(by_rules(&[rule("in", 1)], 48, &keys), ["b/in", "b/in/", "b/in/k", "b/inn/k"]);
+        let all = ["b/in", "b/in/", "b/in/k", "b/inn/k", "b/k/in/k", "b/out"];
+        assert_eq!(by_rules(&[rule("", 1)], 48, &keys), all);
+        assert_eq!(by_rules(&[rule("b/in/", 1)], 48, &keys), [""; 0], "a prefix stands behind the bucket");
+        assert_eq!(by_rules(&[], 48, &keys), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_that_is_switched_off_does_not_count() {
+        let off = AbortRule { enabled: false, ..rule("", 1) };
+        assert_eq!(by_rules(std::slice::from_ref(&off), 48, &["b/k"]), [""; 0]);
+        assert_eq!(by_rules(&[off, rule("", 3)], 48, &["b/k"]), [""; 0]);
+    }
+
+    #[test]
+    fn the_shortest_of_the_rules_that_count_for_a_key_does() {
+        let rules = [rule("a/", 3), rule("", 6), rule("a/long/", 9)];
+        let keys = ["b/a/k", "b/a/long/k", "b/k"];
+        assert_eq!(by_rules(&rules, 2 * 24, &keys), [""; 0]);
+        assert_eq!(by_rules(&rules, 4 * 24, &keys), ["b/a/k", "b/a/long/k"]);
+        assert_eq!(by_rules(&rules, 7 * 24, &keys), keys);
+    }
+
+    #[test]
+    fn a_day_has_passed_when_it_is_over_and_no_rule_gives_more_time_than_the_cluster() {
+        assert_eq!(by_rules(&[rule("", 1)], 24, &["b/k"]), [""; 0]);
+        assert_eq!(by_rules(&[rule("", 1)], 25, &["b/k"]), ["b/k"]);
+        for rules in [vec![], vec![rule("", 20)], vec![rule("other", 1)]] {
+            assert_eq!(by_rules(&rules, 10 * 24, &["b/k"]), [""; 0], "{rules:?}");
+            assert_eq!(by_rules(&rules, 10 * 24 + 1, &["b/k"]), ["b/k"], "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn uploads_go_with_their_bucket_and_a_bucket_with_values_is_there() {
+        let found = given_up(10, |tables| {
+            let id = aged(1);
+            let object = Object {
+                generation: id,
+                size: 1,
+                digest: Digest::of(b"x"),
+                content_type: None,
+                metadata: vec![],
+                wanted: 1,
+                blobs: vec![Blob { id, length: 1, replicas: vec![] }],
+                attributes: Default::default(),
+                parts: None,
+            };
+            tables.put_object(&"valued/value".parse().unwrap(), &object);
+            tables.put_bucket("made", &Bucket::new(NOW));
+            // One bucket's name is the beginning of another's: what is known of the one is not the other's.
+            for key in ["gone/a", "gone/b", "made/k", "made-not/k", "valued/k"] {
+                put_upload(tables, key, aged(1));
+            }
+        });
+        assert_eq!(found, ["gone/a", "gone/b", "made-not/k"]);
+    }
+
+    #[test]
+    fn what_a_time_of_which_nothing_is_known_may_have_completed_stays() {
+        let found = given_up(1, |tables| {
+            tables.put_gap(&Gap { after: Some(aged(100)), until: aged(50).created() });
+            tables.put_bucket("b", &Bucket::new(NOW));
+            for (key, hours) in [("b/after", 49), ("b/before", 101), ("b/within", 60), ("gone/within", 60)] {
+                put_upload(tables, key, aged(hours));
+            }
+        });
+        assert_eq!(found, ["b/after", "b/before"]);
+    }
+}

@@ -12,11 +12,11 @@ use super::*;
 use crate::server::alone::volume;
 use crate::store::NewRecord;
 
-fn blob(n: u64) -> BlobId {
+pub(crate) fn blob(n: u64) -> BlobId {
     BlobId::next(None, Timestamp::from_unix_ms(n), [7; 10])
 }
 
-async fn upload(volume: &Volume, blob: BlobId, value: &[u8]) -> Upload {
+pub(crate) async fn upload(volume: &Volume, blob: BlobId, value: &[u8]) -> Upload {
     let record = NewRecord {
         blob,
         key: Key::new("a/key").unwrap(),

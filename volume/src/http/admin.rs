@@ -89,6 +89,11 @@ pub(super) async fn delete(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let message: DeleteRequest = read_signed(request).await?;
+    let deleted = delete_now(volume, message).await?;
+    Ok(body::json(StatusCode::OK, &deleted))
+}
+
+async fn delete_now(volume: &Arc<Volume>, message: DeleteRequest) -> Result<DeleteResponse, ErrorReply> {
     check_meant(volume, message.cluster, message.volume)?;
     if message.blobs.len().max(message.tombstones.len()) > RECLAIM_BATCH {
         return Err(ErrorReply::new(ErrorCode::BadBody, "too many blobs in one call", "send fewer"));
@@ -106,7 +111,7 @@ pub(super) async fn delete(
     if let Some(before) = message.settled_before {
         settle_later(volume, before).await;
     }
-    Ok(body::json(StatusCode::OK, &DeleteResponse { found: deleted.found, bytes: deleted.bytes }))
+    Ok(DeleteResponse { found: deleted.found, bytes: deleted.bytes })
 }
 
 /// Tombstones are forgotten when that is due; nobody waits for it.
@@ -137,4 +142,65 @@ pub(super) async fn inventory(
         })
         .collect();
     Ok(body::json(StatusCode::OK, &InventoryPage { entries }))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::tombstone::Tombstone;
+
+    use super::*;
+    use crate::arrival::tests::{blob, upload};
+    use crate::server::alone::volume;
+
+    #[tokio::test]
+    async fn what_the_tombstone_of_cannot_be_kept_is_not_deleted() {
+        let (_folder, volume) = volume();
+        let cluster = ClusterId::random();
+        volume.identity.join(cluster).unwrap();
+        for n in 1..=2 {
+            upload(&volume, blob(n), b"a value").await.finish().await.unwrap();
+        }
+        let call = |n, tombstones| DeleteRequest {
+            cluster,
+            volume: volume.identity.volume(),
+            blobs: vec![blob(n)],
+            tombstones,
+            settled_before: None,
+        };
+        let tombstones = vec![Tombstone::Refused { blob: blob(1) }];
+        volume.tombstones.pretend_read_only();
+        for _ in 0..2 {
+            let refused = delete_now(&volume, call(1, tombstones.clone())).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::Internal);
+            assert!(volume.store.has(blob(1)));
+        }
+        // What was written over needs none.
+        assert_eq!(delete_now(&volume, call(2, vec![])).await.unwrap().found, 1);
+        assert!(!volume.store.has(blob(2)));
+    }
+
+    #[tokio::test]
+    async fn a_delete_keeps_its_tombstones() {
+        let (_folder, volume) = volume();
+        let cluster = ClusterId::random();
+        volume.identity.join(cluster).unwrap();
+        upload(&volume, blob(1), b"a value").await.finish().await.unwrap();
+        let tombstones = vec![Tombstone::Refused { blob: blob(1) }];
+        let message = DeleteRequest {
+            cluster,
+            volume: volume.identity.volume(),
+            blobs: vec![blob(1)],
+            tombstones: tombstones.clone(),
+            settled_before: None,
+        };
+        assert_eq!(delete_now(&volume, message.clone()).await.unwrap().found, 1);
+        assert_eq!(volume.tombstones.page(None).unwrap().tombstones, tombstones);
+        // Another volume's, and another cluster's, change nothing.
+        let elsewhere = DeleteRequest { volume: VolumeId::random(), ..message.clone() };
+        let of_others = DeleteRequest { cluster: ClusterId::random(), ..message };
+        for (message, code) in [(elsewhere, ErrorCode::WrongVolume), (of_others, ErrorCode::WrongCluster)] {
+            assert_eq!(delete_now(&volume, message).await.unwrap_err().code, code);
+        }
+        assert_eq!(volume.tombstones.page(None).unwrap().tombstones, tombstones);
+    }
 }

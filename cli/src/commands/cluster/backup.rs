@@ -4,6 +4,7 @@ use std::io::{Seek, Write};
 use std::time::Duration;
 
 use serde::Serialize;
+use shared::durable::sync_name;
 use shared::limits::CALL_TIMEOUT;
 use shared::size::ByteSize;
 use shared::wire::routes::BACKUP;
@@ -31,7 +32,10 @@ pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Re
         std::fs::File::options().write(true).create_new(true).open(&args.file).map_err(|e| local(&e))?;
     let fetched = fetch(client, &caller, &mut file).await;
     let checked = match fetched {
-        Ok(bytes) => file.sync_all().map_err(|e| local(&e)).map(|()| bytes),
+        Ok(bytes) => {
+            let synced = file.sync_all().and_then(|()| sync_name(&args.file));
+            synced.map_err(|e| local(&e)).map(|()| bytes)
+        }
         Err(failure) => Err(failure),
     };
     let path = args.file.clone();

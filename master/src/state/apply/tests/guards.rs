@@ -1,6 +1,7 @@
 //! Checks that `apply` repeats: a command was checked when it was proposed, and may have become wrong since.
 
 use crate::state::command::Drop;
+use crate::tables::reclaim;
 use crate::tables::standing::{Duty, Standing};
 
 use super::*;
@@ -79,4 +80,35 @@ fn what_a_commit_named_meanwhile_is_no_orphan() {
     validate(&db);
     run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(9), 1)] });
     assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 1);
+}
+
+#[test]
+fn no_copy_is_expected_where_it_may_be_deleted_once_more() {
+    let db = database();
+    let arriving = || unsettled::arriving(&db).map(|item| item.unwrap().1).collect::<Vec<_>>();
+    let expect = |n| run(&db, &Command::Expect { volume: volume(n), blobs: vec![(blob(1), spot(1))] });
+    run(&db, &commit(1, 1, &[0, 1, 2], WriteCondition::None));
+    expect(0);
+    assert_eq!(arriving(), [], "it has one");
+    let keep = vec![volume(0), volume(1)];
+    run(&db, &Command::Drop(Drop { volume: volume(2), blob: blob(1), spot: spot(1), keep }));
+    expect(2);
+    assert_eq!(arriving(), [], "its copy is on the reclaim list");
+    let at = Timestamp::from_unix_ms(1000);
+    run(&db, &Command::Reclaimed { volume: volume(2), blobs: vec![blob(1)], at });
+    expect(2);
+    assert_eq!(arriving(), [], "its copy was deleted a moment ago, and the call may come again");
+    for duty in [Duty::Leave, Duty::Gone] {
+        assert_eq!(
+            run(&db, &Command::SetDuty { volume: volume(3), standing: standing(duty) }),
+            Outcome::Done
+        );
+    }
+    expect(3);
+    assert_eq!(arriving(), [], "it has left");
+    let graves = reclaim::graves(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
+    run(&db, &Command::Purge { graves });
+    expect(2);
+    assert_eq!(arriving(), [volume(2)]);
+    validate(&db);
 }

@@ -46,6 +46,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn part(number: u16, blob: BlobId, replicas: &[u8]) -> PartRecord {
+    let digest = Digest::of(blob.as_bytes());
+    let part = Part { number, blob, length: 10, digest, etag: None, checksum: None };
+    PartRecord { part, replicas: replicas.iter().map(|v| volume(*v)).collect() }
+}
+
 /// The tables, and a clock that gives out ids.
 struct World {
     db: sled::Db,
@@ -73,7 +79,22 @@ impl World {
         upload::parts(&self.db, id, 0).map(Result::unwrap).collect()
     }
 
-    fn complete(&mut self, n: u8, without: u16, stale: bool, condition: WriteCondition) -> Outcome {
+    /// The last id that was given out.
+    fn last(&self) -> BlobId {
+        BlobId::next(None, Timestamp::from_unix_ms(self.next), [0; 10])
+    }
+
+    /// Whether the volumes are told that nothing became of a blob.
+    fn is_refused(&self, blob: BlobId) -> bool {
+        tombstones(&self.db).contains(&Tombstone::Refused { blob })
+    }
+
+    fn put(&self, n: u8, part: PartRecord, min_replicas: u8) -> Outcome {
+        let upload = self.uploads[usize::from(n)];
+        run(&self.db, &Command::PutPart { key: key(n % 2), upload, part, min_replicas })
+    }
+
+    fn completion(&mut self, n: u8, without: u16, stale: bool, condition: WriteCondition) -> Command {
         let (upload, blob) = (self.uploads[usize::from(n)], self.id());
         let mut parts: Vec<Part> = self.parts(upload).into_iter().map(|r| r.part).collect();
         parts.retain(|p| p.number != without);
@@ -96,7 +117,7 @@ impl World {
             condition,
         };
         let store = Box::new(Store { commit, attributes });
-        run(&self.db, &Command::Complete { upload, numbers, store })
+        Command::Complete { upload, numbers, store }
     }
 
     fn carry_out(&mut self, step: &Step) {
@@ -119,24 +140,18 @@ impl World {
             }
             Step::Part(n, number, replicas) => {
                 let blob = self.id();
-                let part = Part {
-                    number: *number,
-                    blob,
-                    length: 10,
-                    digest: Digest::of(blob.as_bytes()),
-                    etag: None,
-                    checksum: None,
-                };
-                let replicas = replicas.iter().map(|v| volume(*v)).collect();
-                let upload = self.uploads[usize::from(*n)];
-                let part = PartRecord { part, replicas };
-                run(&self.db, &Command::PutPart { key: key(n % 2), upload, part, min_replicas: 1 });
+                let outcome = self.put(*n, part(*number, blob, replicas), 1);
+                assert_eq!(self.is_refused(blob), outcome != Outcome::Done, "{outcome:?}");
             }
             Step::Complete { upload, without, stale, condition } => {
                 let (id, k) = (self.uploads[usize::from(*upload)], key(upload % 2));
                 let open = upload::read(&self.db, &k, id).unwrap().is_some();
                 let some = self.parts(id).iter().any(|r| r.part.number != *without);
-                let outcome = self.complete(*upload, *without, *stale, condition.clone());
+                let completion = self.completion(*upload, *without, *stale, condition.clone());
+                let outcome = run(&self.db, &completion);
+                let made =
+                    matches!(outcome, Outcome::Commit(CommitOutcome::Created | CommitOutcome::Replaced, _));
+                assert_eq!(self.is_refused(self.last()), !made, "{outcome:?}");
                 if open && some && *stale {
                     assert_eq!(outcome, Outcome::PartsChanged);
                 }
@@ -244,4 +259,107 @@ fn a_bucket_with_values_stays() {
     let Command::Commit(newer) = commit(1, 20, &[0, 1], WriteCondition::None) else { unreachable!() };
     apply(&mut tables, &Command::Commit(Commit { key: key(1), ..newer })).unwrap();
     assert_eq!(apply(&mut tables, &remove).unwrap(), Outcome::BucketNotEmpty);
+}
+
+/// The last blob was refused, and both of its volumes are to keep that. They have heard of it now.
+fn assert_refused(world: &World, why: &str) {
+    let blob = world.last();
+    assert_eq!(tombstones(&world.db), vec![Tombstone::Refused { blob }; 2], "{why}");
+    for n in 0..2 {
+        let at = Timestamp::from_unix_ms(7);
+        run(&world.db, &Command::Reclaimed { volume: volume(n), blobs: vec![blob], at });
+    }
+    assert_eq!(tombstones(&world.db), vec![], "{why}");
+    world.validate();
+}
+
+#[test]
+fn a_refused_commit_of_an_s3_client_leaves_tombstones() {
+    let mut world = World::new();
+    let Command::Commit(native) = commit(1, 1, &[0, 1], WriteCondition::None) else { unreachable!() };
+    let commit = Commit { key: "none/k".parse().unwrap(), blob: world.id(), ..native };
+    let store = Box::new(Store { commit, attributes: Attributes::default() });
+    assert_eq!(run(&world.db, &Command::Store(store)), Outcome::NoBucket);
+    assert_refused(&world, "there is no such bucket");
+}
+
+#[test]
+fn a_refused_completion_leaves_tombstones() {
+    let mut world = World::new();
+    world.carry_out(&Step::Begin(0));
+    world.carry_out(&Step::Part(0, 1, vec![0, 1]));
+    let completion = |world: &mut World, n| world.completion(n, 0, false, WriteCondition::None);
+    let stale = world.completion(0, 0, true, WriteCondition::None);
+    assert_eq!(run(&world.db, &stale), Outcome::PartsChanged);
+    assert_refused(&world, "a part was put again");
+    let mut more = completion(&mut world, 0);
+    if let Command::Complete { numbers, .. } = &mut more {
+        numbers.push(9);
+    }
+    assert_eq!(run(&world.db, &more), Outcome::PartsChanged);
+    assert_refused(&world, "a part is not there");
+    let conditional = world.completion(0, 0, false, WriteCondition::AnyPresent);
+    let failed = Outcome::Commit(CommitOutcome::ConditionFailed, 2);
+    assert_eq!(run(&world.db, &conditional), failed);
+    assert_refused(&world, "the condition does not hold");
+    run(&world.db, &Command::DeleteBucket { name: "b".into() });
+    let homeless = completion(&mut world, 0);
+    assert_eq!(run(&world.db, &homeless), Outcome::NoBucket);
+    assert_refused(&world, "its bucket was removed");
+    let bucket = Bucket::new(Timestamp::from_unix_ms(1));
+    run(&world.db, &Command::CreateBucket { name: "b".into(), bucket });
+    let good = completion(&mut world, 0);
+    assert_eq!(run(&world.db, &good), Outcome::Commit(CommitOutcome::Created, 2));
+    assert!(matches!(run(&world.db, &good), Outcome::CompletedBefore(_)), "the first answer was lost");
+    assert_eq!(tombstones(&world.db), vec![], "it is the value of its key");
+    let late = completion(&mut world, 0);
+    assert!(matches!(run(&world.db, &late), Outcome::CompletedBefore(_)));
+    assert_refused(&world, "another completion was first");
+    world.carry_out(&Step::Begin(1));
+    world.carry_out(&Step::Abort(1));
+    let aborted = completion(&mut world, 1);
+    assert_eq!(run(&world.db, &aborted), Outcome::NoUpload);
+    assert_refused(&world, "the upload was given up");
+}
+
+#[test]
+fn a_refused_part_leaves_tombstones_and_the_one_before_it() {
+    let mut world = World::new();
+    world.carry_out(&Step::Begin(0));
+    let (kept, leaving, alone) = (world.id(), world.id(), world.id());
+    assert_eq!(world.put(0, part(1, kept, &[0, 1]), 2), Outcome::Done);
+    run(&world.db, &Command::Orphaned { volume: volume(0), blobs: vec![(leaving, 10)] });
+    let put = |world: &World| world.put(0, part(1, leaving, &[0, 1]), 1);
+    assert_eq!(put(&world), Outcome::PartsChanged, "one of its copies is on its way out");
+    assert_eq!(tombstones(&world.db), vec![Tombstone::Refused { blob: leaving }], "for the other one");
+    let at = Timestamp::from_unix_ms(7);
+    run(&world.db, &Command::Reclaimed { volume: volume(0), blobs: vec![leaving], at });
+    assert_eq!(put(&world), Outcome::PartsChanged, "one of its copies is gone");
+    run(&world.db, &Command::Reclaimed { volume: volume(1), blobs: vec![leaving], at });
+    assert_eq!(world.put(0, part(1, alone, &[2]), 2), Outcome::PartsChanged, "it has too few copies");
+    assert_eq!(tombstones(&world.db), vec![Tombstone::Refused { blob: alone }]);
+    assert_eq!(world.parts(world.uploads[0]), vec![part(1, kept, &[0, 1])]);
+    world.validate();
+    world.carry_out(&Step::Abort(0));
+    world.carry_out(&Step::Part(0, 2, vec![0, 1]));
+    assert!(world.is_refused(world.last()), "there is no such upload any more");
+}
+
+#[test]
+fn only_what_is_condemned_is_scrapped() {
+    let mut world = World::new();
+    world.carry_out(&Step::Begin(0));
+    world.carry_out(&Step::Part(0, 1, vec![0, 1]));
+    let upload = world.uploads[0];
+    let scrap = |world: &World| {
+        run(&world.db, &Command::Scrap { uploads: vec![upload] });
+        world.validate();
+        world.parts(upload).len()
+    };
+    assert_eq!(scrap(&world), 1, "it is under way");
+    let completion = world.completion(0, 0, false, WriteCondition::None);
+    assert_eq!(run(&world.db, &completion), Outcome::Commit(CommitOutcome::Created, 2));
+    assert_eq!(scrap(&world), 1, "it is an object's");
+    world.carry_out(&Step::Delete(0));
+    assert_eq!(scrap(&world), 0);
 }
