@@ -19,6 +19,8 @@ readonly MORE_S3_PORT=9100
 readonly MASTERS_MAX=7
 readonly STATE=.docker
 readonly PROFILE=${BARGE_PROFILE:-release}
+# Features of dependencies, for who has them built with more than this needs.
+readonly FEATURES=${BARGE_FEATURES:-}
 readonly BINS=target/barge-bins
 readonly VOLUMES_MAX=64
 readonly DOCKERD_DEADLINE_SECONDS=60
@@ -101,8 +103,8 @@ build() {
   echo "building a static binary with the profile $PROFILE (minutes at first, seconds afterwards)"
   # Static all through: an image from scratch has no libc to load. Only the last step differs from what `cargo build`
   # does, so that everything before it is shared with that.
-  made=$(cargo rustc --quiet --profile "$PROFILE" --package cli --bin barge --message-format json-render-diagnostics \
-    -- -C target-feature=+crt-static | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+  made=$(cargo rustc --quiet --profile "$PROFILE" --features "$FEATURES" --package cli --bin barge \
+    --message-format json-render-diagnostics -- -C target-feature=+crt-static | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
   # A copy that is as new as the original keeps docker's layer cache; debug lines stay at home.
   if [[ ! -e $BINS/barge || $made -nt $BINS/barge ]]; then
     strip --strip-debug -o "$BINS/barge" "$made" 2>/dev/null || cp "$made" "$BINS/barge"

@@ -162,16 +162,13 @@ def test_what_has_ended_is_not_shown(s3, bucket):
     refused(404, "NoSuchUpload", s3.list_parts, **ended.place)
 
 
-def test_uploads_after_a_key_within_a_common_prefix(s3, bucket, uploads):
-    answer = s3.list_multipart_uploads(Bucket=bucket, KeyMarker="b/2", Delimiter="/")
+def test_uploads_after_a_key_within_a_common_prefix(s3, shelf, uploads):
+    answer = s3.list_multipart_uploads(Bucket=shelf, KeyMarker="b/2", Delimiter="/")
     assert (shown(answer), prefixes(answer)) == (uploads[5:], ["b/"])
 
 
-def test_a_page_of_all_uploads_or_parts_is_the_last(s3, bucket, uploads):
-    answer = s3.list_multipart_uploads(Bucket=bucket, MaxUploads=len(NAMES))
+def test_a_page_of_all_uploads_or_parts_is_the_last(s3, shelf, uploads, upload):
+    answer = s3.list_multipart_uploads(Bucket=shelf, MaxUploads=len(NAMES))
     assert (shown(answer), answer["IsTruncated"]) == (uploads, False)
-    upload = Upload(s3, bucket)
-    for number in NUMBERS:
-        upload.part(number, b"x")
     answer = s3.list_parts(MaxParts=len(NUMBERS), **upload.place)
     assert (numbers(answer), answer["IsTruncated"]) == (NUMBERS, False)

@@ -348,4 +348,18 @@ mod tests {
     fn openrafts_suite_passes_on_log_and_tables() {
         Suite::test_all(OnTheRealDisk).unwrap();
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_does_not_come_back_is_an_error_in_time() {
+        for limit in [METADATA_STUCK, METADATA_APPLY_STUCK, SNAPSHOT_INSTALL_TIMEOUT] {
+            let began = tokio::time::Instant::now();
+            let never = in_time(limit, std::future::pending::<Result<(), TableError>>()).await;
+            assert!(matches!(never, Err(TableError::Stuck)) && began.elapsed() == limit, "{never:?}");
+            let late = async {
+                tokio::time::sleep(limit - std::time::Duration::from_millis(1)).await;
+                Ok(1)
+            };
+            assert!(matches!(in_time(limit, late).await, Ok(1)));
+        }
+    }
 }

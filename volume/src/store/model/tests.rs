@@ -26,7 +26,7 @@ fn explore(profile: Profile, usual: u64) {
         return;
     }
     let long = number("BARGE_LONG").is_some();
-    let count = number("BARGE_SEEDS").unwrap_or(if long { usual * 10 } else { usual });
+    let count = number("BARGE_SEEDS").unwrap_or(if long { usual * 30 } else { usual });
     let count = if count == 0 { u64::MAX } else { count };
     let first = if long { rand::random::<u32>().into() } else { FIRST_SEED };
     println!("{profile:?}: {count} seeds from {first}");
@@ -87,22 +87,22 @@ fn report(seed: u64, profile: Profile, violation: &str) -> ! {
 
 #[test]
 fn model_crashes() {
-    explore(Profile::Crashes, 12_000);
+    explore(Profile::Crashes, 4_000);
 }
 
 #[test]
 fn model_faults() {
-    explore(Profile::Faults, 12_000);
+    explore(Profile::Faults, 4_000);
 }
 
 #[test]
 fn model_rot() {
-    explore(Profile::Rot, 12_000);
+    explore(Profile::Rot, 4_000);
 }
 
 #[test]
 fn model_everything() {
-    explore(Profile::Everything, 12_000);
+    explore(Profile::Everything, 4_000);
 }
 
 #[test]
