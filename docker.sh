@@ -33,7 +33,7 @@ readonly -a CURL=(curl --silent --show-error --location --retry 8 --retry-delay 
 
 usage() {
   cat <<TEXT
-usage: [S3_PORT=9000] ./docker.sh VERB
+usage: [S3_PORT=9000] [BARGE_PROFILE=release] ./docker.sh VERB
 
   up [--masters M] [--volumes N]
                      build, start M masters (1) and N volumes (3), wait until they take values

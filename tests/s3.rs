@@ -64,6 +64,8 @@ async fn conformance() {
         "no:cacheprovider",
     ]);
     command.args(["--durations", "15"]).arg(source("s3"));
+    // Compiled once, in the directory of the build, and not by each worker each time.
+    command.env_remove("PYTHONDONTWRITEBYTECODE").env("PYTHONPYCACHEPREFIX", target().join("test-pycache"));
     passes(Store::start("s3-conformance", false).await, "s3-conformance", &python, command).await;
 }
 
@@ -132,7 +134,7 @@ async fn client(script: &str, packages: &[&str], programs: &[&str]) {
         Some((_, "mjs")) => Command::new("node"),
         _ => Command::new("bash"),
     };
-    command.arg(file);
+    command.arg(file).env("PYTHONDONTWRITEBYTECODE", "1");
     if script.ends_with(".mjs") {
         let Some(folder) = node_packages().await else { return };
         command.env("BARGE_NODE_PACKAGES", folder);
@@ -146,7 +148,7 @@ async fn passes(store: Store, name: &str, python: &Path, mut command: Command) {
     let said = folder.join("said");
     let file = File::create(&said).expect("a file for what it says");
     let programs = python.parent().expect("a Python is in a directory");
-    command.current_dir(folder.path()).env("PATH", path_with(programs)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.current_dir(folder.path()).env("PATH", path_with(programs));
     for name in
         ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "AWS_CA_BUNDLE"]
     {
