@@ -19,9 +19,10 @@ readonly MORE_S3_PORT=9100
 readonly MASTERS_MAX=7
 readonly STATE=.docker
 readonly PROFILE=${BARGE_PROFILE:-release}
-# Features of dependencies, for who has them built with more than this needs.
+# Features to add to dependencies, to share builds with the tests.
 readonly FEATURES=${BARGE_FEATURES:-}
-readonly BINS=target/barge-bins
+# What goes into the image: one place for each way to build it.
+readonly BINS=target/barge-bins/$PROFILE${FEATURES:+-tests}
 readonly VOLUMES_MAX=64
 readonly DOCKERD_DEADLINE_SECONDS=60
 readonly HEALTH_DEADLINE_SECONDS=60
@@ -105,9 +106,11 @@ build() {
   # does, so that everything before it is shared with that.
   made=$(cargo rustc --quiet --profile "$PROFILE" --features "$FEATURES" --package cli --bin barge \
     --message-format json-render-diagnostics -- -C target-feature=+crt-static | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+  [[ -x $made ]] || die "cargo made no program"
   # A copy that is as new as the original keeps docker's layer cache; debug lines stay at home.
   if [[ ! -e $BINS/barge || $made -nt $BINS/barge ]]; then
-    strip --strip-debug -o "$BINS/barge" "$made" 2>/dev/null || cp "$made" "$BINS/barge"
+    strip --strip-debug -o "$STATE/barge" "$made" 2>/dev/null || cp "$made" "$STATE/barge"
+    mv "$STATE/barge" "$BINS/barge"
   fi
   # It is the server by whose name it is started.
   ln -sf barge "$BINS/master"

@@ -64,7 +64,7 @@ where
     (String::from_utf8_lossy(&status).into_owned(), began.elapsed())
 }
 
-/// Checks that whoever reads bodies with `read` refuses those that are silent or too slow, and no others.
+/// Checks that `read` refuses bodies that are silent or too slow, and no others.
 pub async fn check<R, F>(read: R)
 where
     R: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! Directories that are there after a power cut: creating one is durable only when its parent was synced.
+//! Names of directories and files that are there after a power cut: one is durable only when the directory it stands in was
+//! synced.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,7 +19,7 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    File::open(parent)?.sync_all()
+    sync_name(path)
 }
 
 /// Makes durable that a file or directory is known by this name, or no more: its bytes are another matter.

@@ -37,16 +37,16 @@ pub use process::{Server, Spec};
 pub use value::{Dice, value};
 pub use wait::eventually;
 
-/// How much of something a test does: `gate` in every run, `long` in `tests/run --long`, and what the variable `name` says
+/// How much of something a test does: `usual` in every run, `long` in `tests/run --long`, and what the variable `name` says
 /// where it is set.
 ///
 /// # Panics
 /// When the variable is no number.
-pub fn amount(name: &str, gate: u64, long: u64) -> u64 {
+pub fn amount(name: &str, usual: u64, long: u64) -> u64 {
     match variable(name) {
         Some(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
         None if told("BARGE_LONG") => long,
-        None => gate,
+        None => usual,
     }
 }
 

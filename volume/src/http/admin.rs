@@ -153,7 +153,7 @@ mod tests {
     use crate::server::alone::volume;
 
     #[tokio::test]
-    async fn what_the_tombstone_of_cannot_be_kept_is_not_deleted() {
+    async fn a_value_whose_tombstone_cannot_be_kept_is_not_deleted() {
         let (_folder, volume) = volume();
         let cluster = ClusterId::random();
         volume.identity.join(cluster).unwrap();

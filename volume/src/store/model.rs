@@ -8,7 +8,7 @@
 //! - without faults the store is never read-only, and when nothing is under way nothing is held back.
 //!
 //! `step` is what may happen, `deeds` does it to a `world`, `check` says what must hold, `rot` what a turned bit excuses.
-//! A violation prints its seed and its last steps; `BARGE_SEED=<n> cargo test -p volume --lib model_` runs that seed
+//! A violation prints its seed and its last steps; `BARGE_SEED=<n> cargo nextest run -p volume --lib model_` runs that seed
 //! alone, `BARGE_SEEDS=<count>` more of them than usual (0: until stopped).
 
 mod check;

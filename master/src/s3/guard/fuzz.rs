@@ -227,7 +227,7 @@ fn the_library_reads_what_we_read() {
         run(both(seed).one(seed, true)).unwrap();
         return;
     }
-    let long = number("BARGE_LONG").is_some();
+    let long = number("BARGE_LONG").is_some_and(|n| n > 0);
     let count = number("BARGE_REQUESTS").unwrap_or(if long { 100_000 } else { REQUESTS });
     let first = if long { rand::random::<u32>().into() } else { 0 };
     println!("{count} requests from {first}");

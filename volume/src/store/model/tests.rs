@@ -25,7 +25,7 @@ fn explore(profile: Profile, usual: u64) {
         assert!(outcome.violation.is_none(), "seed {seed}, {profile:?}: {:?}", outcome.violation);
         return;
     }
-    let long = number("BARGE_LONG").is_some();
+    let long = number("BARGE_LONG").is_some_and(|n| n > 0);
     let count = number("BARGE_SEEDS").unwrap_or(if long { usual * 30 } else { usual });
     let count = if count == 0 { u64::MAX } else { count };
     let first = if long { rand::random::<u32>().into() } else { FIRST_SEED };
@@ -81,7 +81,7 @@ fn report(seed: u64, profile: Profile, violation: &str) -> ! {
     let last = trace.len().saturating_sub(120);
     trace[last..].iter().for_each(|line| println!("{line}"));
     panic!(
-        "{violation}\nagain: BARGE_SEED={seed} cargo test -p volume --lib model_ -- --nocapture ({profile:?})"
+        "{violation}\nagain: BARGE_SEED={seed} cargo nextest run -p volume --lib model_ --no-capture ({profile:?})"
     );
 }
 
