@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use shared::wire::error::ErrorCode;
 use shared::wire::master::{Stored, VolumeState};
+use tests::cluster::SETTLED;
 use tests::disk::{Disk, available};
 use tests::{Answer, Client, Cluster, Folder, Options, eventually, say, value};
 
@@ -68,7 +69,7 @@ async fn power_full_disk_refuses_deletes_and_recovers() {
             "round {round}: {stored} deletes in {deleted:?}, all space back after {:?}: {before} bytes free before, {free} after, {empty} at the start",
             started.elapsed()
         ));
-        eventually(Duration::from_secs(10), "writes go on", async || {
+        eventually(SETTLED, "writes go on", async || {
             client.put("again", value(1, VALUE)).await.ok().filter(tests::Answer::is_success)
         })
         .await;
@@ -125,14 +126,11 @@ async fn power_full_disk_deletes_without_a_free_byte() {
     for n in 0..4 {
         assert_eq!(client.delete(&format!("k{n}")).await.unwrap().status, 200);
     }
-    eventually(Duration::from_secs(10), "the volume has deleted all of them", async || {
+    eventually(SETTLED, "the volume has deleted all of them", async || {
         (cluster.footprint().await.blobs == [0]).then_some(())
     })
     .await;
-    eventually(Duration::from_secs(10), "their space is back", async || {
-        (disk.free_bytes() >= 31 << 20).then_some(())
-    })
-    .await;
+    eventually(SETTLED, "their space is back", async || (disk.free_bytes() >= 31 << 20).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +159,7 @@ async fn power_full_disk_of_one_volume_stops_nobody() {
     let filler = std::fs::File::create(disks[0].path().join("filler")).unwrap();
     rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, free - RESERVE - (1 << 20))
         .unwrap();
-    eventually(Duration::from_secs(10), "the master knows that the volume has little room", async || {
+    eventually(SETTLED, "the master knows that the volume has little room", async || {
         let status = cluster.status().await?;
         let small = status.volumes.iter().find(|v| v.volume == cluster.ids[0])?;
         (small.available_bytes <= 2 << 20).then_some(())
@@ -179,7 +177,7 @@ async fn power_full_disk_of_one_volume_stops_nobody() {
     }
     drop(filler);
     std::fs::remove_file(disks[0].path().join("filler")).unwrap();
-    eventually(Duration::from_secs(10), "the volume takes part again", async || {
+    eventually(SETTLED, "the volume takes part again", async || {
         let status = cluster.status().await?;
         let small = status.volumes.iter().find(|v| v.volume == cluster.ids[0])?;
         (small.state == VolumeState::Up && small.available_bytes > 64 << 20).then_some(())

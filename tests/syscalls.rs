@@ -15,6 +15,7 @@ use reqwest::Method;
 use rustix::io::Errno;
 use shared::limits::METADATA_APPLY_STUCK;
 use tests::client::{Answer, Broken};
+use tests::cluster::SETTLED;
 use tests::load::{audit_after_restart, is_refusal};
 use tests::oracle::Intent;
 use tests::raw::Raw;
@@ -356,10 +357,8 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
         site.tamper.arm(fault);
         // It says where it listens before it opens anything.
         let _ = site.cluster.master.restart().await;
-        eventually(Duration::from_secs(10), "it refuses to start", async || {
-            (!site.cluster.master.runs()).then_some(())
-        })
-        .await;
+        eventually(SETTLED, "it refuses to start", async || (!site.cluster.master.runs()).then_some(()))
+            .await;
         assert!(site.tamper.happened(), "it does not read through its metadata first");
         site.disarm(Some(fault));
         site.cluster.master.restart().await.expect("it listens");

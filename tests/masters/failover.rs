@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream;
 use shared::digest::Digest;
 use shared::wire::error::ErrorCode;
+use tests::cluster::SETTLED;
 use tests::wait::moment;
 use tests::{Client, Cluster, Options, eventually, say, value};
 
@@ -16,7 +17,7 @@ const WRITERS: usize = 8;
 /// What we promise; said beside the figures, for a test that is timed must not be flaky.
 const BAR: Duration = Duration::from_secs(3);
 /// What must hold on any machine.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = SETTLED;
 /// A slow upload, in pieces.
 const PIECES: u64 = 20;
 const PIECE_BYTES: usize = 20_000;

@@ -13,7 +13,7 @@ use tests::{Client, Cluster, Folder, Options, Server, Spec, eventually, say, val
 use super::writers::{Writers, all_there};
 
 /// After the death of a master writes go on within this.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = SETTLED;
 /// Entries that a master keeps for others: few, so that they need a snapshot soon.
 const KEPT: u64 = 20;
 const WRITERS: usize = 4;

@@ -89,7 +89,7 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
             expected -= 1;
         }
         // The volume has said that they are deleted.
-        eventually(Duration::from_secs(10), "the volume has deleted", async || {
+        eventually(SETTLED, "the volume has deleted", async || {
             let pending = site.cluster.status().await?.reclaim_pending;
             (pending == 0 && site.cluster.footprint().await.blobs[0] == expected).then_some(())
         })
