@@ -227,6 +227,29 @@ mod tests {
         assert_eq!(failure.to_json()["error"]["code"], "damaged");
     }
 
+    /// A golden table: who changes it breaks the scripts of others.
+    #[test]
+    fn every_status_has_its_exit_code_and_whether_to_try_again() {
+        for (status, exit, again) in [
+            (400, Exit::Failure, Retry::Never),
+            (401, Exit::Failure, Retry::Never),
+            (403, Exit::Failure, Retry::Never),
+            (404, Exit::NotFound, Retry::Never),
+            (409, Exit::Conflict, Retry::Never),
+            (412, Exit::Conflict, Retry::Never),
+            (413, Exit::Failure, Retry::Never),
+            (429, Exit::Unavailable, Retry::After(None)),
+            (500, Exit::Failure, Retry::Never),
+            (502, Exit::Unavailable, Retry::Unknown),
+            (503, Exit::Unavailable, Retry::After(None)),
+            (504, Exit::Unavailable, Retry::Unknown),
+            (507, Exit::Unavailable, Retry::Never),
+        ] {
+            let failure = Failure::from_answer(StatusCode::from_u16(status).unwrap(), b"", None);
+            assert_eq!((failure.exit, failure.retry), (exit, again), "{status}");
+        }
+    }
+
     #[test]
     fn what_may_be_tried_again() {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;

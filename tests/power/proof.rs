@@ -4,7 +4,6 @@
 //! honest one find nothing.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use shared::clock::Clock;
 use shared::http::client::PeerClient;

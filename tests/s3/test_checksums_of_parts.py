@@ -121,6 +121,14 @@ def test_a_list_without_the_checksums(s3, bucket):
     absent(s3, bucket, "k")
 
 
+def test_a_list_with_a_checksum_by_another_algorithm(s3, bucket):
+    upload = Upload(s3, bucket, ChecksumAlgorithm="SHA256")
+    part(upload, 1, b"content", "SHA256")
+    upload.done[1]["ChecksumCRC32"] = checksum("CRC32", b"content")
+    refused(400, ("InvalidPart", "BadDigest"), upload.complete)
+    absent(s3, bucket, "k")
+
+
 def test_a_list_with_another_checksum(s3, bucket):
     upload = Upload(s3, bucket, ChecksumAlgorithm="SHA256")
     part(upload, 1, b"content", "SHA256")

@@ -115,6 +115,22 @@ async fn a_later_run_takes_up_what_is_left_and_verifies_it() {
 }
 
 #[tokio::test]
+async fn a_part_file_that_is_too_long_is_begun_anew() {
+    let value = bytes(1_000, 8);
+    let fake = Fake::start(Faults::default()).await;
+    fake.set(&key(), &value);
+    let dir = Dir::new();
+    let part = part_of(&dir.file("f"), Target { blake3: Digest::of(&value), size: 1_000 });
+    for length in [1_001, 2_000] {
+        std::fs::write(&part, bytes(length, 9)).unwrap();
+        fetch(&fake, &dir.file("f")).await.unwrap();
+        assert_eq!(std::fs::read(dir.file("f")).unwrap(), value, "beside {length} bytes");
+        assert_eq!(dir.names(), ["f"]);
+    }
+    assert_eq!(fake.ranges(), [None, None], "from the beginning");
+}
+
+#[tokio::test]
 async fn a_link_in_the_place_of_the_part_file_is_not_followed() {
     let value = bytes(1_000, 7);
     let fake = Fake::start(Faults::default()).await;

@@ -10,12 +10,14 @@ use shared::clock::Clock;
 use shared::digest::Digest;
 use shared::http::client::PeerClient;
 use shared::ids::ClusterId;
-use shared::limits::RAFT_ENTRIES_KEPT;
+use shared::limits::{MASTERS_MAX, RAFT_ENTRIES_KEPT};
 use shared::secret::ClusterSecret;
+use shared::wire::master::Standing;
 
 use super::error::{AnswerError, NoLeader};
 use super::group::Group;
 use super::heal::TablesPart;
+use super::members::MemberError;
 use super::rpc::Envelope;
 use super::transfer::{Install, Offer, Part};
 use super::{Batch, Peer};
@@ -109,4 +111,22 @@ async fn tables_go_to_masters_of_the_same_cluster_only() {
     assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (offer.bytes, offer.digest));
     let (_folder, group) = nobody().await;
     assert!(group.tables_offer(ours).await.is_err(), "it has none of any cluster");
+}
+
+#[tokio::test]
+async fn there_are_no_more_masters_than_may_be() {
+    let (_folder, group) = alone().await;
+    let add = async |id: u64, port: usize| {
+        let address = format!("http://127.0.0.1:{port}");
+        let peer = Peer { public_url: address.clone(), address };
+        group.add(group.id().wrapping_add(id), peer).await
+    };
+    for n in 2..=MASTERS_MAX {
+        assert_eq!(add(n as u64, n).await.unwrap(), Standing::Learner { behind: None });
+    }
+    let refused = add(100, 100).await.unwrap_err();
+    assert!(matches!(refused, MemberError::TooMany), "{refused}");
+    // Who comes back under a new id takes its own place.
+    assert_eq!(add(100, 2).await.unwrap(), Standing::Learner { behind: None });
+    assert_eq!(group.masters().len(), MASTERS_MAX);
 }

@@ -164,3 +164,32 @@ impl From<ReadError> for ErrorReply {
         Self::new(code, e.to_string(), hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::clock::Timestamp;
+    use shared::ids::{BlobId, ClusterId, VolumeId};
+    use shared::ticket::Operation;
+
+    use super::*;
+
+    #[test]
+    fn who_is_sent_back_to_the_master_has_come_further() {
+        let mut ticket = Ticket {
+            cluster: ClusterId::from_bytes([9; 16]),
+            blob: BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [3; 10]),
+            expires: Timestamp::from_unix_ms(1 << 41),
+            hops: 0,
+            master: "http://master.internal:3000".into(),
+            master_public: "http://localhost:3000".into(),
+            operation: Operation::Read(VolumeId::from_bytes([1; 16])),
+        };
+        for (hops, next) in [(0, 1), (3, 4), (u8::MAX, u8::MAX)] {
+            ticket.hops = hops;
+            let answer = back_to_master(&Key::new("a/b").unwrap(), &ticket);
+            assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
+            let to = answer.headers()[LOCATION].to_str().unwrap();
+            assert_eq!(to, format!("http://localhost:3000/a/b?{HOPS}={next}"));
+        }
+    }
+}

@@ -213,6 +213,7 @@ async fn a_sealed_segment_holds_one_descriptor_and_its_deletes_give_space_back()
     store.delete(vec![ids[0]]).await.unwrap();
     store.punched().await;
     assert!(kit.allocated() + 600_000 <= before);
+    assert_eq!(descriptors(&kit.idx(0).canonicalize().unwrap()), 0, "its index was open for the delete only");
     // What is read past the page cache is what was written through it.
     let file = kit.disk().open("0000000000.seg", Access::Cached).unwrap();
     let mut pages = vec![0; 4 * 4096];

@@ -156,3 +156,17 @@ fn what_is_even_stays() {
     let balance = Balance::of(&world.topology(), 1);
     assert!(!balance.is_even() && balance.bytes() > 1 << 30 && balance.bytes() < 2 << 30);
 }
+
+#[test]
+fn nothing_moves_to_a_volume_that_was_just_told_to_delete_it() {
+    let mut world = World::new(&[(100, 0), (100, 0), (100, 0)], 1, 1);
+    let topology = world.topology();
+    let mut balance = Balance::of(&topology, 1);
+    let held = &mut world.blobs[0];
+    held.barred = vec![volume(2)];
+    assert_eq!(balance.take(volume(0), held, &topology), Some(volume(1)));
+    held.barred.push(volume(1));
+    assert_eq!(balance.take(volume(0), held, &topology), None);
+    held.barred.clear();
+    assert_eq!(balance.take(volume(0), held, &topology), Some(volume(2)));
+}
