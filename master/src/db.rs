@@ -265,6 +265,26 @@ mod tests {
         assert_eq!(Database::open(&path).unwrap().identity().unwrap().unwrap().cluster, cluster);
     }
 
+    /// sled makes one when it is opened, and a process may be killed just then.
+    #[test]
+    fn a_snapshot_of_sled_that_was_not_finished_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta");
+        let mut cluster = None;
+        for unfinished in [None, Some(""), Some("a part of one"), None] {
+            let db = Database::open(&path).unwrap();
+            match cluster {
+                None => cluster = Some(found(&db, FORMAT_VERSION)),
+                some => assert_eq!(db.identity().unwrap().map(|i| i.cluster), some),
+            }
+            db.close().unwrap();
+            if let Some(bytes) = unfinished {
+                let name = path.join(CURRENT).join("snap.7FFFFFFFFFFFFFFF.generating");
+                std::fs::write(name, bytes).unwrap();
+            }
+        }
+    }
+
     #[test]
     fn damage_and_other_versions_are_messages() {
         let dir = tempfile::tempdir().unwrap();

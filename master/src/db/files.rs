@@ -125,8 +125,27 @@ pub(crate) fn released(folder: &Path) -> io::Result<()> {
     file.unlock()
 }
 
+/// Removes what a process that was killed had not finished: sled would take that for its newest snapshot, and refuse to open.
+/// The one before is there until the new one has its name.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Opens sled; it panics on some damage, which is a message like any other to us.
 pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, FilesError> {
+    remove_unfinished(path).map_err(|e| FilesError::Io(path.to_owned(), e))?;
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(SLED_CACHE_BYTES)
