@@ -1,5 +1,4 @@
-//! Names of directories and files that are there after a power cut: one is durable only when the directory it stands in was
-//! synced.
+//! Names of directories and files that are there after a power cut: one is durable only when its directory was synced.
 
 use std::fs::{self, File};
 use std::io;

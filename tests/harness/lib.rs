@@ -55,8 +55,7 @@ pub fn told(name: &str) -> bool {
     !matches!(variable(name).as_deref(), None | Some("" | "0" | "false"))
 }
 
-/// Says that something is not tested on this machine: to the person who runs the tests, and to `tests/run`, whose summary
-/// repeats it.
+/// Says that something is not tested on this machine: to the person who runs the tests, and in the summary of `tests/run`.
 ///
 /// # Panics
 /// Where CI=true, because a test that has not run must not pass there.

@@ -58,7 +58,7 @@ impl Judged {
 
     fn note(&mut self, what: &str, thread: &str, path: &Path, root: &Path) {
         if what == "start" {
-            // Those of the process before owe nothing any more.
+            // The process before has ended: its threads sync nothing more.
             self.owing.clear();
             return;
         }
@@ -127,7 +127,7 @@ fn checkpoints(list: &Path) -> usize {
     text.lines().filter(|l| l.starts_with("sync ") && l.ends_with("/sled/db")).count()
 }
 
-/// Gives a volume more tombstones than it keeps, none of which is of use to anybody, until it has written its file anew.
+/// Gives a volume more tombstones than it keeps, none of them needed, until it has rewritten its file.
 async fn rewrite_tombstones(cluster: &Cluster, place: usize, list: &Path) {
     let (known, volume) = (cluster.status().await.expect("a leader").cluster, cluster.ids[place]);
     let peers = PeerClient::new(cluster.secret(), Clock::System);
@@ -139,7 +139,7 @@ async fn rewrite_tombstones(cluster: &Cluster, place: usize, list: &Path) {
     let (before, mut next) = (files(), 1);
     while files() == before {
         // Each takes more than a byte.
-        assert!(next < TOMBSTONES_BYTES, "they are never written anew");
+        assert!(next < TOMBSTONES_BYTES, "they are never rewritten");
         let tombstones = (0..RECLAIM_BATCH as u64).map(|n| Tombstone::Refused { blob: blob(next + n) });
         let message = DeleteRequest {
             cluster: known,
@@ -191,7 +191,7 @@ async fn every_directory_is_synced_after_names_came_or_went() {
     })
     .await;
     all_synced(&lists, "deletes").await;
-    // More was applied than the log keeps: without its tables a master could not start any more.
+    // More was applied than the log keeps: without its tables a master could not start.
     eventually(SETTLED, "every master has synced its tables", async || {
         tables.iter().all(|(list, before)| checkpoints(list) > *before).then_some(())
     })

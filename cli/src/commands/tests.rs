@@ -115,7 +115,7 @@ async fn a_later_run_takes_up_what_is_left_and_verifies_it() {
 }
 
 #[tokio::test]
-async fn a_part_file_that_is_too_long_is_begun_anew() {
+async fn a_part_file_that_is_too_long_is_fetched_from_the_beginning() {
     let value = bytes(1_000, 8);
     let fake = Fake::start(Faults::default()).await;
     fake.set(&key(), &value);

@@ -221,7 +221,7 @@ mod tests {
         ("PostObject", "a form says for itself who signed it: `FORMS` in the same file"),
         (
             "WriteGetObjectResponse",
-            "whoever asks is told that there is no such thing, before anybody asks who it is",
+            "not implemented: refused before the key is looked at",
         ),
     ];
 

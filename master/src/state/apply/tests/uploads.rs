@@ -342,7 +342,7 @@ fn a_refused_part_leaves_tombstones_and_the_one_before_it() {
     world.validate();
     world.carry_out(&Step::Abort(0));
     world.carry_out(&Step::Part(0, 2, vec![0, 1]));
-    assert!(world.is_refused(world.last()), "there is no such upload any more");
+    assert!(world.is_refused(world.last()), "the upload is gone");
 }
 
 #[test]

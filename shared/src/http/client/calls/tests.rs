@@ -21,7 +21,7 @@ const CALL: &str = "/_/test/call";
 /// A server that counts what it is asked and what it does.
 struct Peer {
     calls: Mutex<Arc<Calls>>,
-    /// It has started anew before each call.
+    /// The server is restarted before each call.
     restless: AtomicBool,
     asked: AtomicUsize,
     done: AtomicUsize,
