@@ -219,10 +219,7 @@ mod tests {
     /// Operations without a row in it, and why.
     const NOT_WALKED: [(&str, &str); 2] = [
         ("PostObject", "a form says for itself who signed it: `FORMS` in the same file"),
-        (
-            "WriteGetObjectResponse",
-            "not implemented: refused before the key is looked at",
-        ),
+        ("WriteGetObjectResponse", "not implemented: refused before the key is looked at"),
     ];
 
     #[test]
