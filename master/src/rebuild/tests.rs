@@ -8,11 +8,13 @@ use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
+use shared::manifest::{Manifest, Part};
 use shared::tombstone::Tombstone;
 use shared::wire::volume::{RecordEntry, RecordedValue, VolumeReport};
 
 use super::ask::Volumes;
 use super::collect::Collected;
+use super::parts::{self, Whole};
 use super::write::write;
 use super::{Progress, Report};
 use crate::db::Database;
@@ -296,4 +298,31 @@ fn damage_and_differences_are_told() {
     assert!(gap.covers(blob(59)));
     assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(gap.end()));
     assert_eq!(new.identity().unwrap().unwrap().cluster, ClusterId::from_bytes([5; 16]));
+}
+
+#[test]
+fn a_damaged_record_is_a_copy_of_a_part_of_its_length_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let collected = Collected::open(dir.path()).unwrap();
+    let damaged = |n, length| RecordEntry { blob: blob(n), length, value: None };
+    let part = |n: u8| Part {
+        number: n.into(),
+        blob: blob(n),
+        length: 7,
+        digest: Digest::of(&[n]),
+        etag: None,
+        checksum: None,
+    };
+    let manifest = |n| Manifest { upload: blob(99), attributes: Default::default(), parts: vec![part(n)] };
+    for (at, n, length) in [(0, 1, 7), (1, 1, 6), (2, 1, 8), (0, 2, 6), (1, 2, 8), (2, 2, 0)] {
+        collected.add_records(volume(at), vec![damaged(n, length)]).unwrap();
+    }
+    for (whole, n) in [(50, 1), (51, 2)] {
+        collected.add_manifest(blob(whole), &manifest(n).encode()).unwrap();
+    }
+    let found = parts::find(&collected, &key(1), blob(50), true).unwrap();
+    let Whole::Parts(_, records) = found else { panic!("one copy is to be healed") };
+    assert_eq!(records[0].replicas, [volume(0)]);
+    let found = parts::find(&collected, &key(1), blob(51), true).unwrap();
+    assert!(matches!(found, Whole::Lost), "no copy can be healed from records of other lengths");
 }

@@ -388,3 +388,6 @@ pub(super) fn overhead(length: u64) -> u64 {
     let padding = pages_of(length) * PAGE - length;
     super::format::HEADER_PAGES_MAX as u64 * PAGE + padding + trailer_pages(length) * PAGE
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,6 +251,3 @@ fn sync(store: &Inner, segment: &Segment) -> Result<(), WriteError> {
         WriteError::Io(e)
     })
 }
-
-#[cfg(test)]
-mod tests;
