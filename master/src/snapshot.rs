@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crc_fast::{CrcAlgorithm, Digest as Crc};
+use shared::crc32c::crc32c_of;
 use shared::digest::Digest;
 
 use crate::tables::TableError;
@@ -170,11 +170,7 @@ fn length(bytes: &[u8]) -> u32 {
 }
 
 fn crc(number: u64, records: &[u8]) -> [u8; 4] {
-    let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
-    crc.update(&number.to_le_bytes());
-    crc.update(&(records.len() as u64).to_le_bytes());
-    crc.update(records);
-    u32::try_from(crc.finalize()).expect("a CRC32 has 32 bits").to_le_bytes()
+    crc32c_of(&[&number.to_le_bytes(), &(records.len() as u64).to_le_bytes(), records]).to_le_bytes()
 }
 
 /// Paths with their new values, or none.

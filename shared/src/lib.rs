@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod call;
 pub mod clock;
 pub mod condition;
+pub mod crc32c;
 pub mod descriptors;
 pub mod digest;
 pub mod durable;

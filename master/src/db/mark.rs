@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use shared::crc32c::crc32c;
+
 const BYTES: usize = 16;
 /// The same bytes in a file of this name: the master ended after all was durable. It is synced, and goes at the next start.
 const CLOSED: &str = "closed";
@@ -71,7 +73,7 @@ fn decode(bytes: [u8; BYTES]) -> Option<u64> {
 fn encode(applied: u64) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(&applied.to_le_bytes());
-    let sum = crc_fast::crc32_iscsi(&bytes[..8]);
+    let sum = crc32c(&bytes[..8]);
     bytes[8..12].copy_from_slice(&sum.to_le_bytes());
     bytes
 }

@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crc_fast::{CrcAlgorithm, Digest as Crc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shared::crc32c::Crc32c;
 
 use self::content::Content;
 
@@ -157,12 +157,12 @@ const VERSION: u8 = 1;
 const PREFIX_BYTES: usize = 5;
 
 fn crc(kind: Kind, key: &[u8], body: &[u8]) -> [u8; 4] {
-    let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
+    let mut crc = Crc32c::default();
     for part in [&[kind as u8][..], key, body] {
         crc.update(&(part.len() as u64).to_le_bytes());
         crc.update(part);
     }
-    u32::try_from(crc.finalize()).expect("a CRC32 has 32 bits").to_le_bytes()
+    crc.finish().to_le_bytes()
 }
 
 /// `version (1) · CRC32C (4, little endian) · postcard`.

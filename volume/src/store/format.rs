@@ -25,6 +25,7 @@
 mod trailer;
 
 use shared::clock::Timestamp;
+use shared::crc32c::{Crc32c, crc32c};
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
@@ -83,32 +84,10 @@ pub enum FormatError {
     Number,
 }
 
-/// CRC32C of some bytes.
-pub(super) fn crc(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
-/// CRC32C of pieces, one after the other.
-pub(super) fn crc_of(pieces: &[&[u8]]) -> u32 {
-    let mut crc = Crc::new();
-    pieces.iter().for_each(|p| crc.update(p));
-    crc.finish()
-}
-
-/// A CRC32C under way.
-#[derive(Debug)]
-pub(super) struct Crc(crc_fast::Digest);
-
-impl Crc {
-    pub(super) fn new() -> Self {
-        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
-    }
-    pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-    pub(super) fn finish(&self) -> u32 {
-        u32::try_from(self.0.finalize()).expect("a CRC32 has 32 bits")
-    }
+/// Whether there are only zeros.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+    bytes.chunks(PAGE_BYTES).all(|piece| *piece == ZEROS[..piece.len()])
 }
 
 /// A length or offset as an index into memory.
@@ -162,7 +141,7 @@ impl SegmentHeader {
         put(&mut page, 32, &u64::from(self.number.0).to_le_bytes());
         put(&mut page, 40, &self.created.unix_ms().to_le_bytes());
         put(&mut page, 48, &self.salt);
-        let sum = crc(&page[..CRC_AT]);
+        let sum = crc32c(&page[..CRC_AT]);
         put(&mut page, CRC_AT, &sum.to_le_bytes());
         page
     }
@@ -178,7 +157,7 @@ impl SegmentHeader {
         if &page[..8] != MAGIC {
             return Err(FormatError::Magic);
         }
-        if u32_at(page, CRC_AT) != crc(&page[..CRC_AT]) {
+        if u32_at(page, CRC_AT) != crc32c(&page[..CRC_AT]) {
             return Err(FormatError::Checksum);
         }
         if u32_at(page, 8) != VERSION {
@@ -216,7 +195,7 @@ impl SegmentHeader {
 
     /// CRC of pages that stand at `offset` of this segment of this volume.
     fn crc_at(&self, offset: u64, pieces: &[&[u8]]) -> u32 {
-        let mut crc = Crc::new();
+        let mut crc = Crc32c::default();
         crc.update(self.volume.as_bytes());
         crc.update(&u64::from(self.number.0).to_le_bytes());
         crc.update(&offset.to_le_bytes());
@@ -357,7 +336,7 @@ pub(super) mod tombstone {
 
 /// The first block that does not have its checksum, or has none: its place among those given.
 pub(super) fn bad_block(bytes: &[u8], sums: &[u32]) -> Option<u64> {
-    let bad = |(n, block): (usize, &[u8])| sums.get(n) != Some(&crc(block));
+    let bad = |(n, block): (usize, &[u8])| sums.get(n) != Some(&crc32c(block));
     bytes.chunks(BLOCK_BYTES).enumerate().position(bad).map(|n| n as u64)
 }
 

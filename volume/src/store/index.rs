@@ -20,11 +20,12 @@ use std::io;
 use std::sync::Arc;
 
 use shared::clock::Timestamp;
+use shared::crc32c::{Crc32c, crc32c, crc32c_of};
 use shared::ids::{BlobId, VolumeId};
 use shared::limits::INDEX_ROOM_BYTES;
 
 use super::disk::{Access, Disk, DiskFile};
-use super::format::{FormatError, PAGE, SegmentHeader, VERSION, crc, crc_of, field, index, u32_at, u64_at};
+use super::format::{FormatError, PAGE, SegmentHeader, VERSION, field, index, u32_at, u64_at};
 use super::segment::{Extent, SegmentNumber};
 
 const MAGIC: &[u8; 8] = b"BARGEIDX";
@@ -74,7 +75,7 @@ impl Entry {
     }
 
     fn crc(fingerprint: &[u8; 16], number: u64, entry: &[u8]) -> u32 {
-        crc_of(&[fingerprint, &number.to_le_bytes(), &entry[..4], &entry[8..]])
+        crc32c_of(&[fingerprint, &number.to_le_bytes(), &entry[..4], &entry[8..]])
     }
 
     /// `None`: torn, rotten, or from elsewhere.
@@ -119,7 +120,7 @@ fn encode_header(segment: &SegmentHeader) -> [u8; HEADER_BYTES] {
     out[16..32].copy_from_slice(segment.volume.as_bytes());
     out[32..40].copy_from_slice(&u64::from(segment.number.0).to_le_bytes());
     out[40..56].copy_from_slice(&segment.fingerprint());
-    let sum = crc(&out[..60]);
+    let sum = crc32c(&out[..60]);
     out[60..].copy_from_slice(&sum.to_le_bytes());
     out
 }
@@ -128,7 +129,7 @@ fn check_header(bytes: &[u8], segment: &SegmentHeader) -> Result<(), FormatError
     if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
         return Err(FormatError::Magic);
     }
-    if u32_at(bytes, 60) != crc(&bytes[..60]) {
+    if u32_at(bytes, 60) != crc32c(&bytes[..60]) {
         return Err(FormatError::Checksum);
     }
     if u32_at(bytes, 8) != VERSION {
@@ -162,7 +163,7 @@ pub(super) fn decode(bytes: &[u8], segment: &SegmentHeader) -> Result<Contents, 
     let fingerprint = segment.fingerprint();
     let entries = Vec::with_capacity((bytes.len() - HEADER_BYTES) / ENTRY_BYTES);
     let mut contents = Contents { entries, good_bytes: HEADER_BYTES as u64, ..Contents::default() };
-    let mut before = super::format::Crc::new();
+    let mut before = Crc32c::default();
     let mut gap = false;
     for (number, raw) in (0..).zip(bytes[HEADER_BYTES..].chunks_exact(ENTRY_BYTES)) {
         let Some(entry) = Entry::decode(&fingerprint, number, segment.number, raw) else {
@@ -343,7 +344,7 @@ pub(super) fn sealed(segment: &SegmentHeader, mut entries: Vec<Entry>, end: u64)
         Entry::Seal { .. } => (3, [0; 16], 0),
     });
     let bytes = encode(&entries, segment);
-    let crc = crc(&bytes[HEADER_BYTES..]);
+    let crc = crc32c(&bytes[HEADER_BYTES..]);
     entries.push(Entry::Seal { end, count: entries.len() as u64, crc });
     entries
 }

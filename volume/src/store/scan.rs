@@ -14,7 +14,7 @@ use super::disk::DiskFile;
 use super::error::Damage;
 use super::format::{
     FormatError, HEADER_PAGES_MAX, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index,
-    pages_of, sums_page, tombstone, trailer_pages,
+    is_zero, pages_of, sums_page, tombstone, trailer_pages,
 };
 use super::read::check_ends;
 use super::segment::Extent;
@@ -113,8 +113,14 @@ impl<'a> Scanner<'a> {
         Ok(scanned)
     }
 
+    fn take_memory(&mut self) {
+        if self.memory.is_empty() {
+            self.memory = vec![0; WINDOW];
+        }
+    }
+
     fn examine(&mut self, at: u64) -> io::Result<Examined> {
-        self.memory.resize(WINDOW, 0);
+        self.take_memory();
         let (header, head) = match self.header(at)? {
             Ok(found) => found,
             Err(e) => return Ok(Examined::Bad(Damage::Header(e), None)),
@@ -194,7 +200,7 @@ impl<'a> Scanner<'a> {
         blob: BlobId,
         extent: &Extent,
     ) -> io::Result<(Option<RecordHeader>, Option<Damage>)> {
-        self.memory.resize(WINDOW, 0);
+        self.take_memory();
         let mut pages = vec![0; extent.header_bytes() + PAGE_BYTES];
         let (head, tail) = pages.split_at_mut(extent.header_bytes());
         if self.file.read_at(head, extent.offset())? < head.len() {
@@ -263,7 +269,7 @@ impl<'a> Scanner<'a> {
         while at < to {
             let want = index((to - at).min(WINDOW as u64));
             let read = self.file.read_at(&mut self.memory[..want], at)?;
-            if read < want || self.memory[..read].iter().any(|b| *b != 0) {
+            if read < want || !is_zero(&self.memory[..read]) {
                 return Ok(false);
             }
             at += read as u64;

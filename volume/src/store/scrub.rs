@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::clock::Timestamp;
+use shared::crc32c::crc32c;
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::limits::{PAGE_BYTES, READ_BUFFER_BYTES};
@@ -26,7 +27,7 @@ use shared::work::blocking;
 use super::buffer::Aligned;
 use super::disk::{Access, Disk};
 use super::error::{Damage, ReadError};
-use super::format::{SegmentHeader, crc, index, u32_at, u64_at};
+use super::format::{SegmentHeader, index, u32_at, u64_at};
 use super::segment::{Extent, Segment, SegmentNumber};
 use super::throttle::Throttle;
 use super::write::Stored;
@@ -292,7 +293,7 @@ impl Scrub {
             .filter(|p| !p.bad)
             .map(|p| [u64::from(p.segment.0), p.began.unix_ms(), p.next]);
         pass.unwrap_or([u64::MAX, 0, 0]).iter().for_each(|n| out.extend(n.to_le_bytes()));
-        let sum = crc(&out);
+        let sum = crc32c(&out);
         out.extend(sum.to_le_bytes());
         out
     }
@@ -301,7 +302,7 @@ impl Scrub {
         let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
         let ours = body.len() >= 16 && &body[..8] == MAGIC && u32_at(body, 8) == VERSION;
         let count = if ours { index(u64::from(u32_at(body, 12))) } else { return None };
-        if u32_at(sum, 0) != crc(body) || body.len() != 16 + 16 * count + 24 {
+        if u32_at(sum, 0) != crc32c(body) || body.len() != 16 + 16 * count + 24 {
             return None;
         }
         let number = |n: u64| u32::try_from(n).ok().map(SegmentNumber);

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use shared::clock::Timestamp;
+use shared::crc32c::crc32c_of;
 use shared::ids::{BlobId, VolumeId};
 use shared::tombstone::{KeyHash, Tombstone};
 
@@ -27,9 +28,7 @@ pub(super) const ENTRY: u64 = ENTRY_BYTES as u64;
 pub(super) const READ_ENTRIES: u64 = 4096;
 
 pub(super) fn crc(pieces: &[&[u8]]) -> [u8; 4] {
-    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    pieces.iter().for_each(|piece| crc.update(piece));
-    u32::try_from(crc.finalize()).expect("a CRC32 has 32 bits").to_le_bytes()
+    crc32c_of(pieces).to_le_bytes()
 }
 
 pub(super) fn header(volume: VolumeId, edition: u64) -> Vec<u8> {

@@ -15,6 +15,7 @@
 use openraft::{LogId, NodeId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shared::crc32c::crc32c_of;
 use shared::limits::RAFT_LOG_ENTRY_BYTES_MAX;
 
 use super::error::Damage;
@@ -107,7 +108,7 @@ impl Frame {
             Kind::Entry => 1,
             Kind::Truncate => 2,
         };
-        let crc = crc_of(&[salt, &offset.to_le_bytes(), &header[..4], &header[8..], body]);
+        let crc = crc32c_of(&[salt, &offset.to_le_bytes(), &header[..4], &header[8..], body]);
         header[4..8].copy_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&header);
         out.extend_from_slice(body);
@@ -123,7 +124,7 @@ impl Frame {
         };
         let length = usize::try_from(u32_at(header, 0)).ok().filter(|l| *l <= RAFT_LOG_ENTRY_BYTES_MAX)?;
         let body = bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length)?;
-        if crc_of(&[salt, &offset.to_le_bytes(), &header[..4], &header[8..], body]) != u32_at(header, 4) {
+        if crc32c_of(&[salt, &offset.to_le_bytes(), &header[..4], &header[8..], body]) != u32_at(header, 4) {
             return None;
         }
         let frame =
@@ -183,25 +184,19 @@ fn preamble(magic: &[u8; 8]) -> Vec<u8> {
 }
 
 fn seal(file: &mut [u8]) {
-    let crc = crc_of(&[&file[..12], &file[16..]]);
+    let crc = crc32c_of(&[&file[..12], &file[16..]]);
     file[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// The checksum comes before the version: a version that is said by rot is no version.
 fn check(file: &[u8]) -> Result<(), FileError> {
-    if crc_of(&[&file[..12], &file[16..]]) != u32_at(file, 12) {
+    if crc32c_of(&[&file[..12], &file[16..]]) != u32_at(file, 12) {
         return Err(FileError::Damaged(0, Damage::Checksum));
     }
     match u32_at(file, 8) {
         VERSION => Ok(()),
         other => Err(FileError::OtherVersion(other)),
     }
-}
-
-fn crc_of(pieces: &[&[u8]]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    pieces.iter().for_each(|p| digest.update(p));
-    u32::try_from(digest.finalize()).expect("this CRC has 32 bits")
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

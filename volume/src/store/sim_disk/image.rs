@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use shared::limits::PAGE_BYTES;
 
+use crate::store::format::is_zero;
+
 const PAGE: u64 = PAGE_BYTES as u64;
 const SECTOR: usize = 512;
 /// All sectors of a page.
@@ -173,7 +175,7 @@ impl Image {
         let (last, within) = (self.length / PAGE, at(self.length % PAGE));
         for (n, page) in self.pages.range_mut(last..) {
             let from = if *n == last { within } else { 0 };
-            if page[from..].iter().any(|b| *b != 0) {
+            if !is_zero(&page[from..]) {
                 Arc::make_mut(page)[from..].fill(0);
             }
         }

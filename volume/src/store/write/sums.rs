@@ -3,20 +3,20 @@
 use shared::digest::Digest;
 use shared::limits::BLOCK_BYTES;
 
-use crate::store::format::Crc;
+use shared::crc32c::Crc32c;
 
 /// Digest of the body and checksums of its blocks, so far.
 #[derive(Debug)]
 pub(super) struct Sums {
     hasher: blake3::Hasher,
-    block: Crc,
+    block: Crc32c,
     in_block: usize,
     blocks: Vec<u32>,
 }
 
 impl Sums {
     pub(super) fn new() -> Self {
-        Self { hasher: blake3::Hasher::new(), block: Crc::new(), in_block: 0, blocks: Vec::new() }
+        Self { hasher: blake3::Hasher::new(), block: Crc32c::default(), in_block: 0, blocks: Vec::new() }
     }
 
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
@@ -33,7 +33,7 @@ impl Sums {
     }
 
     fn end_block(&mut self) {
-        self.blocks.push(std::mem::replace(&mut self.block, Crc::new()).finish());
+        self.blocks.push(std::mem::replace(&mut self.block, Crc32c::default()).finish());
         self.in_block = 0;
     }
 
