@@ -25,7 +25,7 @@ const STILL_BYTES: usize = 400_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_rounds() {
-    let rounds = amount("BARGE_ROUNDS", 8, 250);
+    let rounds = amount("BARGE_ROUNDS", 6, 250);
     let mut dice = Dice::of_run();
     let folder = Folder::new("crash-library");
     let library = Library::new(&folder, "crash_rounds: the volume without holes").await;

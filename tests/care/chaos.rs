@@ -1,7 +1,7 @@
 //! Six volumes, three copies, and whatever can happen to volumes: killed, frozen, cut off, wiped, full, two added, one drained; under a
 //! load with an oracle. At the end all is as it was acknowledged, and everything has its three copies.
 //!
-//! A quarter of a minute in every run; `BARGE_CHAOS_SECONDS=1200` for as long as it takes to believe it.
+//! Every fault at least once in every run; `BARGE_CHAOS_SECONDS=1200` for as long as it takes to believe it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +20,46 @@ use super::zones;
 /// What is owed is paid within this time when all is well again, however much it is.
 const PAID: Duration = Duration::from_secs(600);
 
+/// What happens to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Kill,
+    Freeze,
+    Wipe,
+    Fill,
+    Partition,
+}
+
+/// Milliseconds of silence, at most: in every run longer than it takes until a volume is called down.
+fn longest() -> u64 {
+    amount("BARGE_CHAOS_SILENCE_MS", 5_000, 9_000)
+}
+
 struct Chaos {
     dice: Dice,
-    counts: BTreeMap<&'static str, u32>,
+    /// Those that have yet to come before all may come again.
+    deck: Vec<Fault>,
+    counts: BTreeMap<Fault, u32>,
     /// Volumes that are none of the chaos's business: they are drained.
     spared: Vec<usize>,
 }
 
 impl Chaos {
-    fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
+    fn count(&mut self, fault: Fault) {
+        *self.counts.entry(fault).or_default() += 1;
+    }
+
+    fn faults(cluster: &Cluster) -> Vec<Fault> {
+        use Fault::{Fill, Freeze, Kill, Partition, Wipe};
+        let partition = cluster.network().is_some().then_some(Partition);
+        [Kill, Freeze, Wipe, Fill].into_iter().chain(partition).collect()
+    }
+
+    fn draw(&mut self, cluster: &Cluster) -> Fault {
+        if self.deck.is_empty() {
+            self.deck = Self::faults(cluster);
+        }
+        self.deck.swap_remove(self.dice.index(self.deck.len()))
     }
 
     fn victim(&mut self, cluster: &Cluster) -> usize {
@@ -43,18 +73,18 @@ impl Chaos {
 
     async fn strike(&mut self, cluster: &mut Cluster) {
         let victim = self.victim(cluster);
-        match self.dice.below(if cluster.network().is_some() { 12 } else { 9 }) {
-            0..3 => self.kill(cluster, victim).await,
-            3..5 => self.freeze(cluster, victim).await,
-            5..7 => self.wipe(cluster, victim).await,
-            7..9 => self.fill(cluster, victim).await,
-            _ => self.partition(cluster, victim).await,
+        match self.draw(cluster) {
+            Fault::Kill => self.kill(cluster, victim).await,
+            Fault::Freeze => self.freeze(cluster, victim).await,
+            Fault::Wipe => self.wipe(cluster, victim).await,
+            Fault::Fill => self.fill(cluster, victim).await,
+            Fault::Partition => self.partition(cluster, victim).await,
         }
         moment(Duration::from_millis(self.dice.below(2000))).await;
     }
 
     async fn kill(&mut self, cluster: &mut Cluster, victim: usize) {
-        self.count("kill");
+        self.count(Fault::Kill);
         cluster.volumes[victim].kill().await;
         // Sometimes for so long that its copies are made anew.
         let longest = if self.dice.once_in(3) { 12_000 } else { 2_000 };
@@ -63,9 +93,9 @@ impl Chaos {
     }
 
     async fn freeze(&mut self, cluster: &Cluster, victim: usize) {
-        self.count("freeze");
+        self.count(Fault::Freeze);
         cluster.volumes[victim].freeze();
-        moment(Duration::from_millis(200 + self.dice.below(9_000))).await;
+        moment(Duration::from_millis(200 + self.dice.below(longest()))).await;
         cluster.volumes[victim].thaw();
     }
 
@@ -73,9 +103,10 @@ impl Chaos {
     /// the last ones may be there.
     async fn wipe(&mut self, cluster: &mut Cluster, victim: usize) {
         if !almost_paid(cluster).await {
-            return;
+            // Another time.
+            return self.deck.push(Fault::Wipe);
         }
-        self.count("wipe");
+        self.count(Fault::Wipe);
         cluster.volumes[victim].kill().await;
         std::fs::remove_dir_all(cluster.volume_folder(victim).join("segments")).expect("segments");
         moment(Duration::from_millis(self.dice.below(6_000))).await;
@@ -84,7 +115,7 @@ impl Chaos {
 
     /// It has room for nothing more; what it holds stays.
     async fn fill(&mut self, cluster: &mut Cluster, victim: usize) {
-        self.count("fill");
+        self.count(Fault::Fill);
         cluster.volumes[victim].kill().await;
         let args = cluster.volumes[victim].spec_mut().args.clone();
         cluster.volumes[victim].spec_mut().args.extend(["--capacity", "1000000"].map(Into::into));
@@ -97,7 +128,7 @@ impl Chaos {
 
     /// It hears nobody, or the masters do not hear it.
     async fn partition(&mut self, cluster: &Cluster, victim: usize) {
-        self.count("partition");
+        self.count(Fault::Partition);
         let network = cluster.network().expect("a network");
         let (site, others) = (1 + victim, 1 + cluster.volumes.len());
         match self.dice.below(3) {
@@ -105,7 +136,7 @@ impl Chaos {
             1 => network.cut(site, 0, Cut::Everything),
             _ => network.cut(0, site, Cut::Everything),
         }
-        moment(Duration::from_millis(500 + self.dice.below(9_000))).await;
+        moment(Duration::from_millis(500 + self.dice.below(longest()))).await;
         network.heal();
     }
 }
@@ -151,7 +182,7 @@ async fn full_again(cluster: &mut Cluster, victim: usize) -> (Duration, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_whatever_happens_to_volumes() {
-    let length = Duration::from_secs(amount("BARGE_CHAOS_SECONDS", 15, 400));
+    let length = Duration::from_secs(amount("BARGE_CHAOS_SECONDS", 10, 400));
     let network = Network::new(9, "nothing_is_lost_whatever_happens_to_volumes").map(Arc::new);
     let options = Options { volume_sites: network.is_some(), network, ..zones(6, 3) };
     let mut cluster = Cluster::start("chaos", options).await;
@@ -161,9 +192,11 @@ async fn nothing_is_lost_whatever_happens_to_volumes() {
     let keys = amount("BARGE_CHAOS_KEYS", 40, 40);
     let shape = Shape { writers: 4, hot_keys: 2, readers: 2, keys, bytes_min: 64 << 10, bytes_max };
     let load = Load::start(&cluster, &oracle, shape, &mut dice).await;
-    let mut chaos = Chaos { dice: dice.split(), counts: BTreeMap::new(), spared: Vec::new() };
+    let mut chaos =
+        Chaos { dice: dice.split(), deck: Vec::new(), counts: BTreeMap::new(), spared: Vec::new() };
+    let faults = Chaos::faults(&cluster);
     let began = Instant::now();
-    while began.elapsed() < length && !load.failed() {
+    while (began.elapsed() < length || chaos.counts.len() < faults.len()) && !load.failed() {
         if cluster.volumes.len() < 8 && began.elapsed() > length / 3 {
             cluster.add_volume().await;
             cluster.add_volume().await;

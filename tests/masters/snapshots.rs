@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use tests::cluster::{SETTLED, add};
 use tests::wait::moment;
-use tests::{Client, Cluster, Dice, Options, eventually, say, value};
+use tests::{Client, Cluster, Dice, Options, amount, eventually, say, value};
 
 /// Few, so that who has nothing needs a snapshot; many enough that it is not replaced by a newer one meanwhile.
 const KEPT: u64 = 100;
@@ -16,8 +16,7 @@ const KEYS: usize = 800;
 const METADATA_BYTES: usize = 7000;
 /// A snapshot that gets through before it is interrupted is tried again.
 const TRIES: usize = 10;
-/// Deaths while a snapshot is installed, and how long after its beginning at most.
-const DEATHS: usize = 6;
+/// How long after the beginning of an installation a master dies, at most.
 const INSTALLING_MS: u64 = 400;
 
 fn metadata(n: usize) -> String {
@@ -127,7 +126,7 @@ async fn crash_masters_an_interrupted_snapshot_goes_on() {
 async fn crash_masters_a_death_while_a_snapshot_is_installed() {
     let mut dice = Dice::of_run();
     let mut cluster = cluster("masters_installing").await;
-    for _ in 0..DEATHS {
+    for _ in 0..amount("BARGE_DEATHS", 3, 30) {
         let late = Late::begin(&mut cluster).await;
         let installs = |cluster: &Cluster| {
             let log = cluster.masters().nth(late.place).expect("three").log();
