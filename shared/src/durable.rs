@@ -4,13 +4,24 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Makes a directory and those above it that are missing, each durably.
+/// Makes a directory and those above it that are missing, each durably. One that is there may have been made by a process
+/// that died before it was synced: it is synced now, unless the directory above is not ours to open or cannot change.
 ///
 /// # Errors
 /// When one cannot be made or synced.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
-        return Ok(());
+        return match sync_name(path) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        };
     }
     let parent = parent_of(path);
     create_dir_all(parent)?;

@@ -127,6 +127,13 @@ fn checkpoints(list: &Path) -> usize {
     text.lines().filter(|l| l.starts_with("sync ") && l.ends_with("/sled/db")).count()
 }
 
+/// How often the directory was synced in which that of a server is.
+fn syncs_above(list: &Path, root: &Path) -> usize {
+    let above = format!(" {}", root.parent().expect("a directory").display());
+    let text = std::fs::read_to_string(list).unwrap_or_default();
+    text.lines().filter(|l| l.starts_with("sync ") && l.ends_with(&above)).count()
+}
+
 /// Gives a volume more tombstones than it keeps, none of them needed, until it has rewritten its file.
 async fn rewrite_tombstones(cluster: &Cluster, place: usize, list: &Path) {
     let (known, volume) = (cluster.status().await.expect("a leader").cluster, cluster.ids[place]);
@@ -210,9 +217,15 @@ async fn every_directory_is_synced_after_names_came_or_went() {
     cluster.settled().await;
     all_synced(&lists, "a snapshot").await;
     for n in 0..5 {
+        let (list, root) = &lists[3 + n % 2];
+        let before = syncs_above(list, root);
         cluster.volumes[n % 2].terminate().await;
         cluster.volumes[n % 2].restart().await.expect("it starts");
         all_synced(&lists, "a restart").await;
+        assert!(
+            syncs_above(list, root) > before,
+            "the process before may have died when it had made {root:?}"
+        );
     }
     cluster.settled().await;
     let client = Client::new(cluster.masters().next().expect("three").url());

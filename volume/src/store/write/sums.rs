@@ -33,7 +33,7 @@ impl Sums {
     }
 
     fn end_block(&mut self) {
-        self.blocks.push(std::mem::replace(&mut self.block, Crc32c::default()).finish());
+        self.blocks.push(std::mem::take(&mut self.block).finish());
         self.in_block = 0;
     }
 
