@@ -195,9 +195,9 @@ async fn give_up(aborted: bool) {
     });
     let ended = async {
         if aborted {
-            upload.abort().await
+            upload.abort().await;
         } else {
-            drop(upload)
+            drop(upload);
         }
         store.close().await;
     };
