@@ -322,7 +322,7 @@ fn invite(url: &str, s3: Option<&str>, let_in: Option<LetIn>) -> anyhow::Result<
     writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
     if let Some(s3) = s3 {
         let shown = match let_in {
-            None => "see docs/access.md".to_owned(),
+            None => "see docs/access-keys.md".to_owned(),
             Some(LetIn::Keys) => "with an access key (`barge key list`)".to_owned(),
             Some(LetIn::Nobody) => {
                 "with an access key: make the first one with `barge key create`".to_owned()
