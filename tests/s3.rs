@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(480);
 const TAIL: usize = 150;
 
 /// What pytest and most clients need. DuckDB takes the extension of its own version alone.
-const PACKAGES: &[&str] = &[
+pub const PACKAGES: &[&str] = &[
     "awscli",
     "boto3",
     "duckdb==1.5.5",
@@ -171,7 +171,7 @@ async fn passes(store: Store, name: &str, python: &Path, mut command: Command) {
 
 /// A Python with packages, in a directory of the build; made at the first use, by one test while the others wait. None,
 /// loudly, when it cannot be made.
-async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
+pub async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
     const CHECK: &str = "import sys; from importlib.metadata import version
 for name, _, wanted in (p.partition('==') for p in sys.argv[1:]): assert version(name) == (wanted or version(name))";
     let folder = target().join(venv);
@@ -227,7 +227,7 @@ fn source(folder: &str) -> PathBuf {
 }
 
 /// The search path, with one directory in front.
-fn path_with(first: &Path) -> OsString {
+pub fn path_with(first: &Path) -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(first.to_owned()).chain(std::env::split_paths(&path));
     std::env::join_paths(all).expect("no directory has a colon in its name")

@@ -13,6 +13,7 @@ mod keys;
 mod masters;
 mod matrix;
 mod object_store;
+mod pages;
 mod parts;
 mod power;
 mod rebuild;

@@ -445,7 +445,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// Our files with one of these extensions, from the root, in order.
-fn files(extensions: &[&str]) -> impl Iterator<Item = String> {
+pub fn files(extensions: &[&str]) -> impl Iterator<Item = String> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> = vec![root().to_owned()];
     while let Some(folder) = folders.pop() {
@@ -463,6 +463,6 @@ fn files(extensions: &[&str]) -> impl Iterator<Item = String> {
     found.into_iter()
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in the repository")
 }

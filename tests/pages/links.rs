@@ -1,0 +1,68 @@
+//! The links of our pages: each leads to a file of the repository, and to a heading where it names one.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::read;
+use crate::tidy::{files, root};
+
+#[test]
+fn links_lead_somewhere() {
+    let pages: Vec<String> = files(&["md"]).collect();
+    let broken: Vec<String> = pages.iter().flat_map(|page| broken(page, &read(page))).collect();
+    assert!(pages.iter().any(|page| page == "docs/s3/README.md"), "{pages:?}");
+    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn planted_broken_links_are_found() {
+    let text = "# Some `code` & more\n[a](missing.md) `[b](no-link.md)` [c](https://example.com)
+[`d`](../README.md#documentation) [e](../README.md#missing) [f](#some-code--more) [g](#missing)
+```sh\n[h](no-link.md)\n```\n[i](s3)\n";
+    let expected = ["missing.md", "../README.md#missing", "#missing"].map(|to| format!("docs/page.md: {to}"));
+    assert_eq!(broken("docs/page.md", text), expected);
+}
+
+/// The links of a page that lead nowhere.
+fn broken(page: &str, text: &str) -> Vec<String> {
+    let there = |target: &str| {
+        let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+        if file.is_empty() {
+            return anchors(text).any(|anchor| anchor == heading);
+        }
+        let path = beside(page, file);
+        let exists = root().join(&path).exists();
+        exists && (heading.is_empty() || anchors(&read(&path.to_string_lossy())).any(|a| a == heading))
+    };
+    let prose = prose(text);
+    let targets = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let ours = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+    ours.filter(|target| !there(target)).map(|target| format!("{page}: {target}")).collect()
+}
+
+/// A page without what stands in it as code.
+fn prose(text: &str) -> String {
+    let outside = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
+    outside.split('`').step_by(2).collect()
+}
+
+/// A path from the root, of a link in a page.
+fn beside(page: &str, file: &str) -> PathBuf {
+    let mut path = Path::new(page).parent().map(Path::to_owned).unwrap_or_default();
+    for part in Path::new(file).components() {
+        match part {
+            Component::ParentDir => _ = path.pop(),
+            part => path.push(part),
+        }
+    }
+    path
+}
+
+/// The names under which the headings of a page can be linked to, as GitHub makes them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|heading| {
+        let name = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = name.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
