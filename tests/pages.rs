@@ -30,6 +30,16 @@ const SHOWN: usize = 6000;
 const WAIT: &str = "until curl -sf localhost:3000/_/health; do sleep 0.2; done";
 /// What stops them.
 const STOP: &str = "kill $(jobs -p) && wait";
+/// Left to itself `wait` succeeds however servers end. By a signal is well.
+const WAITING: &str = "wait() {
+  (($# == 0)) || { builtin wait \"$@\"; return; }
+  local pid ended=0
+  for pid in $(jobs -p); do
+    builtin wait \"$pid\" || case $? in 137 | 143) ;; *) ended=1 ;; esac
+  done
+  return $ended
+}
+";
 /// What comments say that a command prints: a status, or a value.
 const PROMISED: &[&str] = &["201", "examplevalue"];
 /// A status that is none of success ends the page, and every status is printed.
@@ -108,6 +118,7 @@ async fn planted_mistakes_are_found() {
         ("curl localhost:3000", 2),
         ("echo 500   # 201: created", 2),
         ("true\nsleep 1000 &", 3),
+        ("(exit 101) &\nwait", 3),
         (asked.as_str(), 4),
     ];
     let Some(unshare) = namespace("mistakes").await else { return };
@@ -222,7 +233,7 @@ async fn walk(
 
 /// The commands as a script that says which one it has come to, and ends with the first that fails.
 fn script(page: &str, steps: &[Step]) -> String {
-    let mut script = String::from("set -eu\nip link set lo up\n");
+    let mut script = format!("set -eu\nip link set lo up\n{WAITING}");
     for Step { line, text } in steps {
         // With -e alone `a && b` may fail.
         let _ = write!(script, "printf '\\n== %s\\n' {page}:{line}\n{text}\n(($? == 0))\n");

@@ -32,7 +32,7 @@ Exit codes:
   1  failed in another way than these
   2  the command line is wrong
   3  there is no such key
-  4  the key exists, or is not the version that was expected
+  4  the key exists, is not the version that was expected, or the state of the cluster forbids it
   5  the cluster is out of reach, busy or full: try again
   6  the bytes are not the ones that were stored";
 
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// The access key to show to the masters; better in the environment, where other users do not see it
     #[arg(long, global = true, env = "BARGE_ACCESS_KEY", hide_env_values = true, value_name = "ID:SECRET")]
     pub(crate) access_key: Option<Shown>,
-    /// Believe servers whose certificates are signed by one in this PEM file [default: the system's authorities]
+    /// Trust servers whose certificates are signed by one in this PEM file [default: the system's authorities]
     #[arg(long, global = true, env = "BARGE_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
     #[command(subcommand)]

@@ -81,7 +81,7 @@ pub struct Args {
     /// The key of that certificate, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Believe other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
+    /// Trust other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// Note every request in this file, as lines of JSON; it is opened again at SIGHUP.
@@ -101,7 +101,7 @@ pub struct Args {
 /// How a cluster looks after its copies; the same for `master` and `barge server`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CareArgs {
-    /// The copies of a volume that is silent for so long are made anew on others
+    /// Silence after which the replicas of a volume are re-created on others
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
     repair_after: Duration,
     /// Bytes a second of copies that each volume takes in while values are repaired or moved; 0 is no limit
@@ -110,7 +110,7 @@ pub struct CareArgs {
     /// When an upload is acknowledged: sync, when all copies are durable; quorum, when the majority is; async, when one is
     #[arg(long, value_name = "MODE", default_value_t = Mode::Sync)]
     replication: Mode,
-    /// What is owed under async replication is paid so often
+    /// How often the missing replicas of async uploads are made
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
     async_every: Duration,
 }

@@ -2,24 +2,19 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
 use std::path::Path;
 
 /// Makes a directory and those above it that are missing, each durably. One that is there may have been made by a process
-/// that died before it was synced: it is synced now, unless the directory above is not ours to open or cannot change.
+/// that died before it was synced: it is synced now, unless the directory above is not ours to open, cannot change, or is
+/// of a file system that syncs no directories.
 ///
 /// # Errors
 /// When one cannot be made or synced.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return match sync_name(path) {
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                Ok(())
-            }
+            Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput) => Ok(()),
             synced => synced,
         };
     }

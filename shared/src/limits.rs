@@ -115,7 +115,7 @@ pub const HTTP_BUFFER_BYTES: usize = 128 * 1024;
 /// single uploads stand still for 10 s. Measured with 64 uploads and 64 downloads through a master on one machine: 1.7 GB
 /// and 37,000 dropped segments in one run without, 1,900 in two runs with it (the clients' own sockets are not bounded).
 pub const SOCKET_WINDOW_BYTES: u32 = 1 << 20;
-/// Connections that wait to be accepted. More are refused by the system.
+/// Connections that wait to be accepted. The system leaves further ones unanswered.
 pub const ACCEPT_BACKLOG: u32 = 1024;
 /// Header block of one request: a key of 1024 bytes percent-encoded, a ticket, metadata.
 pub const HTTP_HEADERS_MAX: usize = 128;

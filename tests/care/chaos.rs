@@ -30,7 +30,7 @@ enum Fault {
     Partition,
 }
 
-/// Milliseconds of silence, at most: in every run longer than it takes until a volume is called down.
+/// Milliseconds of silence, at most: longer than it takes until a volume is called down, so that some are.
 fn longest() -> u64 {
     amount("BARGE_CHAOS_SILENCE_MS", 5_000, 9_000)
 }

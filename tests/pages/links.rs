@@ -16,9 +16,10 @@ fn links_lead_somewhere() {
 #[test]
 fn planted_broken_links_are_found() {
     let text = "# Some `code` & more\n[a](missing.md) `[b](no-link.md)` [c](https://example.com)
-[`d`](../README.md#documentation) [e](../README.md#missing) [f](#some-code--more) [g](#missing)
-```sh\n[h](no-link.md)\n```\n[i](s3)\n";
-    let expected = ["missing.md", "../README.md#missing", "#missing"].map(|to| format!("docs/page.md: {to}"));
+[`d`](../README.md#documentation) [e](../README.md#missing) [f](#some-code--more) [g](#missing) [j](#a-comment)
+```sh\n# A comment\n[h](no-link.md)\n```\n[i](s3)\n";
+    let expected = ["missing.md", "../README.md#missing", "#missing", "#a-comment"]
+        .map(|to| format!("docs/page.md: {to}"));
     assert_eq!(broken("docs/page.md", text), expected);
 }
 
@@ -59,7 +60,9 @@ fn beside(page: &str, file: &str) -> PathBuf {
 
 /// The names under which the headings of a page can be linked to, as GitHub makes them.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
-    let headings = text.lines().filter(|line| line.starts_with('#'));
+    // A line of a block that begins like one is a comment.
+    let outside = text.split("\n```").step_by(2);
+    let headings = outside.flat_map(str::lines).filter(|line| line.starts_with('#'));
     headings.map(|heading| {
         let name = heading.trim_start_matches('#').trim().to_lowercase();
         let kept = name.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));

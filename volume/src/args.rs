@@ -78,7 +78,7 @@ pub struct Args {
     /// The key of that certificate, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Believe other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
+    /// Trust other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// text or json.
