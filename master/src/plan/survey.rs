@@ -372,3 +372,6 @@ impl Surveyor<'_> {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;
