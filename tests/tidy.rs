@@ -1,7 +1,9 @@
-//! The walls of the house: what the compiler and clippy cannot see, checked over the sources themselves.
+//! Rules that the compiler and clippy cannot check, checked over the sources themselves.
 //!
 //! Every finding says where, what, and what to do. `cargo nextest run -p tests -E 'test(tidy::)' --no-capture` also
 //! shows the size of each crate and the longest files and functions.
+
+mod layers;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;

@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use master::args::CareArgs;
-use master::s3::args::S3Args;
+use master::{CareArgs, S3Args};
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};

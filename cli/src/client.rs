@@ -78,7 +78,6 @@ impl Client {
         self.shown.as_ref()
     }
 
-    /// The masters.
     pub(crate) fn bases(&self) -> &[String] {
         &self.bases
     }

@@ -92,7 +92,6 @@ impl Sink {
         self.at == target.size && Digest::from(self.hash.finalize()) == target.blake3
     }
 
-    /// The file.
     pub(crate) fn into_file(self) -> File {
         self.out
     }
@@ -126,7 +125,6 @@ pub(crate) enum Attempt {
     Complete,
     /// The key has another value now.
     Changed,
-    /// Broken off.
     Broken(Failure),
 }
 

@@ -13,7 +13,6 @@ use crate::output::shown;
 /// The exit codes; the help text lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
-    /// Done.
     Ok = 0,
     /// Failed in another way than the following.
     Failure = 1,

@@ -75,7 +75,6 @@ impl Fake {
         new
     }
 
-    /// Its URL.
     pub(crate) fn url(&self) -> &str {
         &self.base
     }

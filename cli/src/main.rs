@@ -31,8 +31,8 @@ use crate::output::Output;
 fn main() -> anyhow::Result<ExitCode> {
     let program = std::env::args_os().next().map(PathBuf::from);
     match program.as_deref().and_then(Path::file_name).and_then(OsStr::to_str) {
-        Some("master") => master::program::main().map(|()| ExitCode::SUCCESS),
-        Some("volume") => volume::program::main().map(|()| ExitCode::SUCCESS),
+        Some("master") => master::main().map(|()| ExitCode::SUCCESS),
+        Some("volume") => volume::main().map(|()| ExitCode::SUCCESS),
         _ => Ok(command()),
     }
 }

@@ -15,12 +15,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use master::db::Database;
-use master::list::{ListQuery, page};
-use master::raft::group::Group;
-use master::raft::{Batch, Peer};
-use master::state::command::{Command, Commit};
-use master::tables::Tables;
+use master::internals::{Batch, Command, Commit, Group, Peer, read_object};
+use master::offline::{Database, ListQuery, page};
 use shared::clock::{Clock, Timestamp};
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
@@ -145,7 +141,7 @@ async fn check(args: &Args, round: u64, acknowledged: u64) -> Result<()> {
     let tree = group.machine().database().tree();
     for turn in 0..acknowledged {
         let Command::Commit(wanted) = commit(nth(turn, args.objects), turn, round) else { continue };
-        let object = Tables::new(&tree).object(&wanted.key)?;
+        let object = read_object(&tree, &wanted.key)?;
         ensure!(object.is_some_and(|o| o.generation == wanted.blob), "{} is lost", wanted.key);
     }
     group.stop().await;

@@ -200,7 +200,6 @@ impl Drop for Watched {
     }
 }
 
-/// The thread's own.
 struct Writer<W: Write> {
     file: BufWriter<W>,
     dropped: Counter,

@@ -47,7 +47,6 @@ struct Ledger {
 
 /// A blob that failed rests for so long, and twice as long each time, up to ...
 const REST_MIN: Duration = Duration::from_secs(2);
-/// ... this.
 const REST_MAX: Duration = Duration::from_secs(300);
 /// Blobs that failed of which a master remembers it.
 const FAILED_MAX: usize = 100_000;
@@ -90,7 +89,6 @@ impl Care {
         }
     }
 
-    /// It could.
     pub fn succeeded(&self, blob: BlobId) {
         locked(&self.failed).remove(&blob);
     }

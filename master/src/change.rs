@@ -1,6 +1,8 @@
 //! A change of the metadata, carried to its end: decided by the leader, and whoever asked is answered when what it left over
 //! is known where it must be. Every face and worker of a master that changes something for a client comes through here.
 
+mod deletes;
+
 use shared::key::Key;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::CommitOutcome;
@@ -9,7 +11,7 @@ use crate::master::Master;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;
-use crate::told::{told, told_again};
+use deletes::{acknowledged, acknowledged_again};
 
 /// What a command may leave over.
 #[derive(Debug)]
@@ -53,9 +55,9 @@ impl Left {
         // The parts of what was replaced or deleted go, too.
         master.scrap.notify_one();
         match (outcome, self.blob, self.key) {
-            (Outcome::Deleted(object), ..) => told(master, &object.blobs).await,
-            (Outcome::NotFound, _, Some(key)) => told_again(master, &key).await,
-            (_, Some(blob), _) if refused => told(master, &[blob]).await,
+            (Outcome::Deleted(object), ..) => acknowledged(master, &object.blobs).await,
+            (Outcome::NotFound, _, Some(key)) => acknowledged_again(master, &key).await,
+            (_, Some(blob), _) if refused => acknowledged(master, &[blob]).await,
             (Outcome::Commit(CommitOutcome::Created, _), ..) => {}
             // Something may be on the reclaim list.
             _ => master.reclaim.notify_one(),
@@ -89,5 +91,36 @@ impl Master {
         let outcome = self.sequencer.propose(command).await?;
         left.settle(self, &outcome).await;
         Ok(outcome)
+    }
+}
+
+/// The error of a command whose outcome is none of those that its caller has an answer for.
+pub fn unexpected(outcome: &Outcome) -> ErrorReply {
+    match outcome {
+        Outcome::Damaged => ErrorReply::new(
+            ErrorCode::Internal,
+            "a metadata record of this key is damaged; nothing was changed",
+            "see the master's log; the values on the volumes are not affected",
+        ),
+        Outcome::Commit(..)
+        | Outcome::Deleted(_)
+        | Outcome::NotFound
+        | Outcome::ConditionFailed
+        | Outcome::Done
+        | Outcome::NoBucket
+        | Outcome::BucketExists
+        | Outcome::BucketNotEmpty
+        | Outcome::NoUpload
+        | Outcome::CompletedBefore(_)
+        | Outcome::PartsChanged
+        | Outcome::LastCopies
+        | Outcome::Outdated => {
+            tracing::error!(?outcome, "a command has an outcome that it cannot have");
+            ErrorReply::new(
+                ErrorCode::Internal,
+                "the change has an outcome that it cannot have: this is a bug in the master",
+                "check whether the change was made; please report the line of the master's log",
+            )
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! live copy. Fed by heartbeats; lost with the process and rebuilt within a heartbeat.
 
 mod life;
+pub mod topology;
 mod twin;
 
 use std::collections::{HashMap, VecDeque};
@@ -41,7 +42,6 @@ struct View {
 /// A volume that can be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reachable {
-    /// Which.
     pub volume: VolumeId,
     /// Where peers reach it.
     pub address: String,

@@ -14,13 +14,11 @@ use shared::limits::{
 use shared::secret::ClusterSecret;
 
 use crate::audit::Audit;
-use crate::s3::Settings;
 use crate::tables::mode::Mode;
 
 /// Everything a master needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The metadata directory.
     pub data: PathBuf,
     /// Volumes to ask who they are, as base URLs; those that register themselves need not be named.
     pub volumes: Vec<String>,
@@ -64,11 +62,23 @@ pub struct Config {
     /// What servers of the cluster sign with.
     pub secret: ClusterSecret,
     /// How the S3 face is set up.
-    pub s3: Settings,
+    pub s3: S3Settings,
     /// An upload in parts that was not completed goes when it is this old.
     pub upload_expiry: Duration,
-    /// The clock.
     pub clock: Clock,
+}
+
+/// How the S3 API is set up.
+#[derive(Clone, Debug, Default)]
+pub struct S3Settings {
+    /// The only region that signatures may name; none: any.
+    pub region: Option<String>,
+    /// Buckets may stand in front of this domain.
+    pub domain: Option<String>,
+    /// Entity tags are made of BLAKE3, which is computed anyway, and not of MD5.
+    pub blake3_etags: bool,
+    /// Encryption by the server and other classes of storage may be asked for, and nothing is done.
+    pub noop: bool,
 }
 
 /// How many copies.
@@ -97,7 +107,6 @@ impl Replication {
         Ok(Self { wanted: small(wanted)?, min: small(min)? })
     }
 
-    /// Copies wanted.
     pub fn wanted(self) -> usize {
         usize::from(self.wanted)
     }
@@ -146,7 +155,7 @@ impl Config {
             tls: None,
             trust: Trust::default(),
             secret,
-            s3: Settings::default(),
+            s3: S3Settings::default(),
             upload_expiry: UPLOAD_EXPIRY,
             clock: Clock::System,
         }

@@ -41,7 +41,6 @@ pub fn rule<'r>(
     })
 }
 
-/// A header's text.
 pub fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }

@@ -6,6 +6,7 @@
 pub(crate) mod files;
 
 pub(crate) mod mark;
+pub(crate) mod other_masters;
 
 mod error;
 
@@ -25,9 +26,9 @@ pub use self::error::OpenError;
 use self::files::Files;
 pub(crate) use self::files::FilesError;
 use self::mark::Mark;
+use self::other_masters::OtherMasters;
 use self::replace::finish_replacing;
 use self::walk::Walks;
-use crate::raft::neighbours::Neighbours;
 use crate::snapshot::SnapshotError;
 use crate::tables::content::{self, Content};
 use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity};
@@ -48,7 +49,6 @@ pub(crate) const REBUILDING: &str = "rebuilding";
 /// Is in a directory whose tables are not those of the other masters, until they are replaced.
 const DISTRUSTED: &str = "distrusted";
 
-/// The metadata directory.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
@@ -92,7 +92,6 @@ impl Database {
         })
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -231,7 +230,7 @@ fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     if closed != Some(applied) || content::read(&files.db).map_err(damaged)?.is_none() {
         match caught(|| content::prove(&files.db)) {
             // To a master that is alone it is an error for those who ask for that record, and for nobody else.
-            Err(error @ TableError::Damaged { .. }) if Neighbours::read(path).is_none() => {
+            Err(error @ TableError::Damaged { .. }) if OtherMasters::read(path).is_none() => {
                 tracing::error!(%error, "a record of the metadata is damaged");
             }
             proved => proved.map_err(damaged)?,
@@ -307,7 +306,7 @@ mod tests {
     }
 
     fn get(db: &Database, name: &str) -> Option<u64> {
-        Tables::new(&db.tree()).get(crate::tables::Kind::Meta, name.as_bytes()).unwrap()
+        crate::tables::Read::get(&db.tree(), crate::tables::Kind::Meta, name.as_bytes()).unwrap()
     }
 
     #[test]

@@ -8,15 +8,16 @@ use serde::Deserialize;
 use shared::http::client::{CallError, PeerClient};
 use shared::ids::ClusterId;
 use shared::limits::{HEARTBEAT_INTERVAL, PROPOSE_TIMEOUT};
-use shared::wire::error::ErrorCode;
+use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{AddMaster, MasterSelf, Masters, Standing};
 use shared::wire::routes::{MASTERS, MASTERS_ADD};
 
 use crate::RunError;
 use crate::config::Config;
 use crate::master::Master;
-use crate::raft::Peer;
 use crate::raft::group::Group;
+use crate::raft::{Batch, Peer};
+use crate::state::command::Command;
 
 /// A step of joining takes two changes of membership at most.
 const STEP_TIMEOUT: Duration = PROPOSE_TIMEOUT.saturating_mul(2);
@@ -30,7 +31,7 @@ pub async fn cluster(config: &Config, group: &Group, peers: &PeerClient) -> Resu
     let mut applied = group.machine().applied();
     let begins = config.join.is_empty() && !config.wait;
     if database.identity()?.is_none() && begins {
-        match crate::http::masters::found(group).await {
+        match create_cluster(group).await {
             Ok(()) => {}
             // The tables were not durable yet; the log has everything since the first entry.
             Err(e) if e.code == ErrorCode::WrongCluster => {
@@ -59,6 +60,16 @@ pub async fn cluster(config: &Config, group: &Group, peers: &PeerClient) -> Resu
         }
         let _ = tokio::time::timeout(HEARTBEAT_INTERVAL, applied.changed()).await;
     }
+}
+
+/// Makes a master that knows nothing yet the first of a new cluster.
+pub(crate) async fn create_cluster(group: &Group) -> Result<(), ErrorReply> {
+    group.found().await?;
+    let founded = Batch(vec![Command::Founded(ClusterId::random())]);
+    group.write(founded).await?;
+    // So that whoever starts on these tables sees whose they are.
+    group.machine().checkpoint().await?;
+    Ok(())
 }
 
 /// Sees to it that this master has a vote, and that the others know where it is now.

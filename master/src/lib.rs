@@ -3,32 +3,34 @@
 //! `run(config, listener, shutdown)` is the whole server; the caller owns address and signal. No value
 //! byte touches this crate's disk.
 
-pub mod args;
-pub mod audit;
-pub mod auth;
+mod args;
+mod audit;
+mod auth;
 mod care;
 mod change;
-pub mod cluster;
-pub mod config;
+mod cluster;
+mod config;
 mod cors;
-pub mod db;
-pub mod http;
+mod db;
+mod delete_acks;
+mod http;
 mod join;
-pub mod list;
+mod list;
 mod master;
 mod metrics;
-pub mod plan;
-pub mod program;
-pub mod raft;
+mod plan;
+mod program;
+mod raft;
 mod read;
-pub mod rebuild;
-pub mod restore;
-pub mod s3;
-pub mod sequencer;
-pub mod snapshot;
-pub mod state;
-pub mod tables;
-mod told;
+mod rebuild;
+mod redirect;
+mod registration;
+mod restore;
+mod s3;
+mod sequencer;
+mod snapshot;
+mod state;
+mod tables;
 #[cfg(test)]
 mod trickle;
 mod work;
@@ -43,7 +45,6 @@ use shared::http::serve;
 use shared::http::signed::Calls;
 use shared::http::tls::scheme;
 use shared::ids::ClusterId;
-use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
@@ -53,22 +54,50 @@ use crate::auth::Policy;
 use crate::auth::browser::Hosts;
 use crate::auth::guesses::Guesses;
 use crate::cluster::Cluster;
-use crate::config::Config;
 use crate::db::Database;
+use crate::db::other_masters::OtherMasters;
 use crate::master::Master;
 use crate::metrics::MasterMetrics;
 use crate::raft::Peer;
 use crate::raft::content::{Comparing, Proving};
-pub use crate::raft::genesis::StartError;
 use crate::raft::group::Group;
-use crate::raft::neighbours::Neighbours;
 use crate::sequencer::Sequencer;
 use crate::tables::{TableError, volume};
 
-/// What is left on the reclaim list is tried again so often, besides at every commit and delete.
-const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
-/// Whether inventories are to be compared, copies made or values moved is looked at so often, besides when somebody knows.
-const CARE_INTERVAL: Duration = Duration::from_millis(250);
+pub use crate::args::CareArgs;
+pub use crate::audit::Audit;
+pub use crate::config::{Config, Replication, ReplicationError, S3Settings};
+pub use crate::program::main;
+pub use crate::raft::genesis::StartError;
+pub use crate::raft::rpc::Envelope;
+pub use crate::s3::args::S3Args;
+pub use crate::s3::auth::OPEN_SECRET;
+
+/// What works on the metadata directory of a master that is stopped.
+pub mod offline {
+    pub use crate::db::{Database, OpenError};
+    pub use crate::list::{ListQuery, page};
+    pub use crate::rebuild::{Options, Progress, RebuildError, Report, rebuild};
+    pub use crate::restore::{check, restore};
+}
+
+/// For the simulator, benchmarks and tests of the tables. Not an interface: it changes as they do.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::cluster::topology::{Condition, Seat, Topology};
+    pub use crate::plan::rebalance::Balance;
+    pub use crate::plan::repair::{Held, Verdict, judge};
+    pub use crate::plan::survey::{Action, Question, survey};
+    pub use crate::raft::group::Group;
+    pub use crate::raft::{Batch, Peer};
+    pub use crate::state::apply::apply;
+    pub use crate::state::command::{Command, Commit};
+    pub use crate::tables::mode::Mode;
+    pub use crate::tables::object::{Blob, Object, read as read_object};
+    pub use crate::tables::replica::read as read_replica;
+    pub use crate::tables::unsettled::Spot;
+    pub use crate::tables::{Kind, Tables, encode, scan};
+}
 
 /// Whether the tables are to be proved or compared is looked at so often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,16 +105,13 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a master stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Its directory.
     #[error(transparent)]
     Open(#[from] db::OpenError),
-    /// Its tables.
     #[error(transparent)]
     Tables(#[from] TableError),
     /// The addresses it would give to others.
     #[error(transparent)]
     Nowhere(#[from] Nowhere),
-    /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[from] std::io::Error),
     /// Log and tables do not go together, or cannot be read.
@@ -121,7 +147,7 @@ impl RunError {
 
     /// Whether a master on this directory, started again, gets its metadata from the others.
     pub fn heals(&self, data: &std::path::Path) -> bool {
-        self.is_damage() && Neighbours::read(data).is_some()
+        self.is_damage() && OtherMasters::read(data).is_some()
     }
 }
 
@@ -215,7 +241,7 @@ async fn start_group(
             Err(error) if error.is_damage() => error,
             other => return other,
         };
-        let Some(others) = Neighbours::read(&config.data) else { return Err(error) };
+        let Some(others) = OtherMasters::read(&config.data) else { return Err(error) };
         tracing::error!(%error, "the metadata is damaged; this master asks the others for theirs");
         raft::heal::heal(&config.data, &others, &peers).await;
         metrics.healed.inc();
@@ -283,7 +309,7 @@ async fn belong(
     let cluster = join::cluster(&config, &group, &peers).await?;
     let master = assemble(config, cluster, group, peers, metrics, policy)?;
     tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
-    let mut workers = start_workers(&master, &shutdown);
+    let mut workers = work::start(&master, &shutdown);
     faces.s3.open(&master)?;
     let _ = faces.native.master.set(Arc::clone(&master));
     workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
@@ -316,7 +342,7 @@ fn assemble(
         metrics,
         reclaim: Arc::new(Notify::new()),
         scrap: Arc::new(Notify::new()),
-        told: told::Told::default(),
+        delete_acks: delete_acks::DeleteAcks::default(),
         care: care::Care::default(),
         turn: AtomicUsize::new(0),
         database,
@@ -333,51 +359,4 @@ fn check_tables(group: &Arc<Group>, shutdown: &Shutdown) -> [tokio::task::JoinHa
         tokio::spawn(run_worker(proving, CHECK_INTERVAL, nudge(), shutdown.clone())),
         tokio::spawn(run_worker(comparing, CHECK_INTERVAL, nudge(), shutdown.clone())),
     ]
-}
-
-fn start_workers(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<tokio::task::JoinHandle<()>> {
-    let alone = || Arc::new(Notify::new());
-    let mut started = vec![
-        tokio::spawn(run_worker(
-            work::reclaim::Reclaim::new(Arc::clone(master)),
-            RECLAIM_INTERVAL,
-            Arc::clone(&master.reclaim),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            work::orphans::Orphans::new(Arc::clone(master)),
-            CARE_INTERVAL,
-            Arc::clone(&master.care.compare),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            work::repair::Repair::new(Arc::clone(master)),
-            CARE_INTERVAL,
-            Arc::clone(&master.care.repair),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            work::rebalance::Rebalancing::new(Arc::clone(master)),
-            CARE_INTERVAL,
-            Arc::clone(&master.care.rebalance),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            work::uploads::Uploads::new(Arc::clone(master)),
-            RECLAIM_INTERVAL,
-            Arc::clone(&master.scrap),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            work::upkeep::Upkeep(Arc::clone(master)),
-            HEARTBEAT_INTERVAL,
-            alone(),
-            shutdown.clone(),
-        )),
-    ];
-    for address in &master.config.volumes {
-        let poll = work::poll::Poll::new(Arc::clone(master), address.clone());
-        started.push(tokio::spawn(run_worker(poll, HEARTBEAT_INTERVAL, alone(), shutdown.clone())));
-    }
-    started
 }

@@ -13,7 +13,6 @@ use crate::tables::{Kind, TableError, scan};
 /// Above every byte of UTF-8: a key with a prefix sorts before the prefix and this.
 const AFTER_ALL: u8 = 0xff;
 
-/// What to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
     /// Keys that begin so.

@@ -1,5 +1,5 @@
 //! `master`, as a program of its own.
 
 fn main() -> anyhow::Result<()> {
-    master::program::main()
+    master::main()
 }

@@ -17,12 +17,12 @@ use crate::care::Care;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
+use crate::delete_acks::DeleteAcks;
 use crate::metrics::MasterMetrics;
 use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
 use crate::tables::mode::{self, Mode};
 use crate::tables::{TableError, bucket};
-use crate::told::Told;
 
 /// The parts of a master.
 #[derive(Debug)]
@@ -41,18 +41,16 @@ pub struct Master {
     pub group: Arc<Group>,
     /// The metadata, for changes.
     pub sequencer: Sequencer,
-    /// The volumes.
     pub cluster: Cluster,
     /// Calls to volumes.
     pub peers: PeerClient,
-    /// What it counts.
     pub metrics: MasterMetrics,
     /// Wakes the reclaim worker.
     pub reclaim: Arc<Notify>,
     /// Wakes the worker that takes deleted parts out of the tables.
     pub scrap: Arc<Notify>,
     /// Requests that wait until volumes have been told.
-    pub told: Told,
+    pub delete_acks: DeleteAcks,
     /// Work on copies.
     pub care: Care,
     /// Spreads reads over replicas.

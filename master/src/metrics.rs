@@ -19,7 +19,6 @@ struct Became {
     state: &'static str,
 }
 
-/// The counters.
 #[derive(Debug)]
 pub struct MasterMetrics {
     /// Uploads answered with a redirect to a volume.

@@ -27,10 +27,10 @@ use uuid::Uuid;
 
 use crate::cluster::Reachable;
 use crate::master::Master;
+use crate::redirect::redirect;
 use crate::tables::TableError;
 use crate::tables::object::{self, Blob, Object};
 use crate::tables::upload::{self, PartRecord};
-use crate::write::redirect;
 use whole::Whole;
 
 /// The value of a key as its answers describe it.
@@ -367,7 +367,6 @@ struct Span {
     base: u64,
     at: u64,
     end: u64,
-    /// Of the blob.
     length: u64,
 }
 

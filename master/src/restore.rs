@@ -15,10 +15,8 @@ use crate::tables::meta::{self, Progress};
 /// A back-up could not be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The directory.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The back-up.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// What is in it.
@@ -29,7 +27,6 @@ pub enum RestoreError {
         "{directory} is not empty, it holds {found}: name a directory that is new, or move this one away"
     )]
     NotEmpty {
-        /// Where.
         directory: String,
         /// What, for one.
         found: String,

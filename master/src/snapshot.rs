@@ -32,9 +32,7 @@ pub enum SnapshotError {
     /// The file says no.
     #[error("the snapshot {path}: {source}")]
     Io {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -50,7 +48,6 @@ pub enum SnapshotError {
     /// It is not what was written.
     #[error("{path} is no whole snapshot of Barge's metadata: {why}. Take another one; nothing was changed")]
     Damaged {
-        /// Which.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
@@ -65,17 +62,6 @@ impl SnapshotError {
     }
 }
 
-impl From<crate::db::FilesError> for SnapshotError {
-    fn from(e: crate::db::FilesError) -> Self {
-        match e {
-            crate::db::FilesError::Io(path, source) => Self::Io { path, source },
-            crate::db::FilesError::Sled(reason) | crate::db::FilesError::Failed(reason) => {
-                Self::Unwritable(reason)
-            }
-        }
-    }
-}
-
 /// What a finished snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -85,7 +71,6 @@ pub struct Summary {
     pub digest: Digest,
 }
 
-/// Writes one.
 #[derive(Debug)]
 pub struct Writer {
     file: BufWriter<File>,

@@ -11,11 +11,8 @@ pub mod store;
 
 use std::sync::Arc;
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
-    LOCATION,
-};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
@@ -28,8 +25,10 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::Stored;
 use shared::wire::routes::{BLAKE3_HEADER, LENGTH, REDIRECT, STREAM, query_value};
 
-use crate::http::objects;
+use crate::change::unexpected;
 use crate::master::Master;
+use crate::redirect::redirect;
+use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{bucket, object};
 use feed::{Frames, Granted, Source, Wanted, grant};
@@ -69,9 +68,7 @@ pub async fn upload(
     let may = waits && bound && !here;
     let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
-    let current = master.group.current().await.map_err(|e| ErrorReply::from(e).for_key(&key));
-    let checked =
-        current.and_then(|()| check(master, head.method, head.headers, key, declared, redirect, hops));
+    let checked = check(master, head.method, head.headers, key, declared, redirect, hops);
     let outcome = match checked {
         Ok(upload) if redirect => send_on(master, &upload, !waits),
         Ok(upload) => return stream(master, upload, incoming).await,
@@ -173,7 +170,7 @@ async fn stream(master: &Arc<Master>, upload: Upload, body: Incoming) -> Result<
     // From here on the client may go: what is durable is brought to its commit.
     let master = Arc::clone(master);
     let ended = tokio::spawn(async move { finish(&master, &upload, &durable).await });
-    ended.await.unwrap_or_else(|_| Err(objects::damaged()))
+    ended.await.unwrap_or_else(|_| Err(ProposeError::OutcomeUnknown.into()))
 }
 
 /// Makes what is durable the value of its key.
@@ -182,8 +179,9 @@ async fn finish(master: &Master, upload: &Upload, durable: &Durable) -> Result<R
     let commit = durable.commit(&upload.wanted(), &described);
     let outcome = master.change(Command::Commit(commit)).await;
     let outcome = outcome.map_err(|e| ErrorReply::from(e).for_key(&upload.key))?;
-    let Outcome::Commit(outcome, replicas) = outcome else {
-        return Err(objects::damaged().for_key(&upload.key));
+    let (outcome, replicas) = match outcome {
+        Outcome::Commit(outcome, replicas) => (outcome, replicas),
+        other => return Err(unexpected(&other).for_key(&upload.key)),
     };
     let told = Stored {
         key: upload.key.clone(),
@@ -220,18 +218,6 @@ fn send_on(master: &Master, upload: &Upload, asked: bool) -> Result<Response<Bod
         &format!("{}{target}", chain[0].public_url),
         "nothing is stored yet: send the value to the Location of this answer (curl -L does)",
     ))
-}
-
-/// 307 and nothing else: after the others clients change the method or drop the body.
-pub fn redirect(location: &str, hint: &'static str) -> Response<Body> {
-    let mut answer =
-        body::json(StatusCode::TEMPORARY_REDIRECT, &serde_json::json!({ "redirect": { "hint": hint } }));
-    let headers = answer.headers_mut();
-    if let Ok(location) = HeaderValue::from_str(location) {
-        headers.insert(LOCATION, location);
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }
 
 /// The headers of an upload that concern the value and its conditions.

@@ -10,11 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use master::db::Database;
-use master::state::apply::apply;
-use master::state::command::{Command, Commit};
-use master::tables::object::Object;
-use master::tables::{Kind, Tables, scan};
+use master::internals::{Command, Commit, Kind, Object, Tables, apply, scan};
+use master::offline::Database;
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;

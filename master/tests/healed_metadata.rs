@@ -4,8 +4,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use master::db::Database;
-use master::tables::Tables;
+use master::internals::Tables;
+use master::offline::Database;
 use reqwest::Method;
 use tests::cluster::SETTLED;
 use tests::{Client, Cluster, Options, eventually, say, value};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use master::config::{Config, Replication};
+use master::{Config, Replication};
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::secret::ClusterSecret;
 use shared::work::Shutdown;

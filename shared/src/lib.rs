@@ -3,6 +3,8 @@
 //!
 //! Nothing in here has an opinion on how bytes are stored.
 
+#![warn(missing_docs)]
+
 pub mod access;
 pub mod attributes;
 pub mod call;

@@ -1,7 +1,9 @@
-//! Byte sizes as people write and read them.
+//! Byte sizes as people write and read them, and the size of a record on disk.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::limits::BLOCK_BYTES;
 
 /// A number of bytes; `16MiB` is 2^24, `16MB` is 16 million, `16M` is 2^24 as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,16 @@ pub struct ByteSizeError;
 /// When the text is no size.
 pub fn bytes(text: &str) -> Result<u64, ByteSizeError> {
     text.parse().map(|size: ByteSize| size.0)
+}
+
+/// Bytes that a record takes on a volume, at most, for a value of `length` bytes: with header, padding, checksums and trailer.
+/// Placement asks for so many; the volume sets aside what its format says, which is less.
+pub fn record_bytes_max(length: u64) -> u64 {
+    /// Header, padding and trailer.
+    const FIXED: u64 = 1 << 20;
+    /// A block has a checksum of 4 bytes, and some pages of them are not full.
+    const SUM: u64 = 8;
+    length + length / BLOCK_BYTES as u64 * SUM + FIXED
 }
 
 const BINARY: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

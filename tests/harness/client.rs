@@ -21,14 +21,10 @@ pub struct Client {
     base: String,
 }
 
-/// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its status.
     pub status: u16,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: Vec<u8>,
     /// Redirects on the way to it.
     pub hops: usize,
@@ -40,12 +36,7 @@ pub enum Broken {
     /// Of the transport: refused, reset, cut, too slow.
     Transport(reqwest::Error),
     /// The body ended cleanly and is not as long as was announced. Never allowed.
-    Short {
-        /// As announced.
-        announced: u64,
-        /// As came.
-        came: u64,
-    },
+    Short { announced: u64, came: u64 },
     /// Sent round and round.
     TooManyHops,
 }
@@ -207,7 +198,6 @@ impl Client {
 }
 
 impl Answer {
-    /// A header's value.
     pub fn header(&self, name: &str) -> Option<String> {
         Some(String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned())
     }

@@ -28,11 +28,9 @@ pub const SETTLED: Duration = Duration::from_secs(60);
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Masters.
     pub masters: usize,
     /// Entries of the log that a master keeps for others; the product's own setting when there is none.
     pub log_entries_kept: Option<u64>,
-    /// Volumes.
     pub volumes: usize,
     /// Copies of each value.
     pub replicas: usize,
@@ -50,7 +48,6 @@ pub struct Options {
     pub master_folder: Option<PathBuf>,
     /// Of the other masters; see `master_folder`.
     pub more_master_folders: Vec<PathBuf>,
-    /// See `master_folder`.
     pub volume_folders: Vec<PathBuf>,
     /// Variables of the master, of each of several: the first one's where there are no others.
     pub master_env: Vec<(String, OsString)>,
@@ -98,14 +95,11 @@ impl Default for Options {
     }
 }
 
-/// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
     /// The master; the first of several.
     pub master: Server,
-    /// The others.
     pub more_masters: Vec<Server>,
-    /// The volumes.
     pub volumes: Vec<Server>,
     /// The volumes' ids, in the same order.
     pub ids: Vec<VolumeId>,
@@ -207,7 +201,6 @@ impl Cluster {
         self.network.as_deref()
     }
 
-    /// The test's directory.
     pub fn folder(&self) -> &Folder {
         &self.folder
     }

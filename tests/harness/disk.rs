@@ -23,7 +23,6 @@ int main(int argc, char **argv) {
 /// What is on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSystem {
-    /// ext4.
     Ext4,
     /// XFS; of 300 MiB at least.
     Xfs,

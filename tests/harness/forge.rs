@@ -18,9 +18,7 @@ use crate::value::value;
 /// Makes what only a master or a volume may make.
 #[derive(Clone, Debug)]
 pub struct Forge {
-    /// The cluster's secret.
     pub secret: ClusterSecret,
-    /// The cluster.
     pub cluster: ClusterId,
     master: String,
     links: Vec<Link>,

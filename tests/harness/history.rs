@@ -21,14 +21,12 @@ pub enum Call {
     Put(ValueId),
     /// `If-None-Match: *`, or POST.
     PutIfAbsent(ValueId),
-    /// `If-Match`.
     PutIfMatch {
         /// The value that must be there.
         expected: ValueId,
         /// The value that takes its place.
         value: ValueId,
     },
-    /// DELETE.
     Delete,
     /// GET or HEAD.
     Read,
@@ -53,16 +51,13 @@ pub enum Outcome {
     Refused,
     /// What a read found.
     Saw(Option<ValueId>),
-    /// Nobody knows.
     Unknown,
 }
 
 /// One operation on the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Whose.
     pub client: usize,
-    /// What.
     pub call: Call,
     /// How it ended.
     pub outcome: Outcome,

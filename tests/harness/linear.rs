@@ -15,7 +15,6 @@ use crate::history::{self, Call, NEVER, Operation, Outcome, ValueId};
 /// Candidates at one moment: a history that has more is too hard.
 const CANDIDATES_MAX: usize = 100_000;
 
-/// What is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// There is an order.

@@ -16,14 +16,12 @@ use shared::digest::Digest;
 /// What a change makes of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A value.
     Put {
         /// Its length in bytes.
         length: u64,
         /// BLAKE3 of its bytes.
         digest: Digest,
     },
-    /// No value.
     Delete,
 }
 
@@ -31,7 +29,6 @@ pub enum Change {
 pub type Seen = Change;
 
 impl Change {
-    /// Of these bytes.
     pub fn put(bytes: &[u8]) -> Self {
         Self::Put { length: bytes.len() as u64, digest: Digest::of(bytes) }
     }
@@ -212,7 +209,6 @@ impl Intent {
         self.end(Outcome::Error);
     }
 
-    /// Nobody knows.
     pub fn unknown(self) {
         self.end(Outcome::Unknown);
     }

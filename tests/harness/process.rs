@@ -17,14 +17,12 @@ const START: Duration = Duration::from_secs(60);
 /// Log lines shown of a test that failed.
 const TAIL: usize = 40;
 
-/// What to start.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Its name in logs and messages.
     pub name: String,
     /// `master`, `volume` or `barge`.
     pub program: &'static str,
-    /// Its arguments.
     pub args: Vec<OsString>,
     /// Variables besides the usual ones.
     pub env: Vec<(String, OsString)>,
@@ -155,7 +153,6 @@ impl Server {
         Ok(())
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.spec.name
     }
@@ -165,7 +162,6 @@ impl Server {
         &self.url
     }
 
-    /// `HOST:PORT`.
     pub fn address(&self) -> &str {
         self.url.split_once("://").map_or(&*self.url, |(_, address)| address)
     }
@@ -224,7 +220,6 @@ impl Server {
         self.signal(Signal::STOP);
     }
 
-    /// `kill -CONT`.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }

@@ -9,7 +9,6 @@ use shared::wire::error::{ErrorBody, ErrorCode};
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// A connection.
 #[derive(Debug)]
 pub struct Raw(TcpStream);
 
@@ -20,7 +19,6 @@ pub struct RawAnswer {
     pub status: u16,
     /// Header lines, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
     /// Whether the body is as long as its framing says.
     pub whole: bool,
@@ -32,7 +30,6 @@ impl RawAnswer {
         serde_json::from_slice::<ErrorBody>(&self.body).ok().map(|b| b.error.code)
     }
 
-    /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use crate::folder::Folder;
 use crate::tool::{compile, run_command};
 
-/// The library.
 const SOURCE: &str = include_str!("tamper.c");
 /// Fields of its control: see there.
 const FIELDS: usize = 17;
@@ -23,7 +22,6 @@ const ALL: usize = 8;
 /// Calls that change or read a file, in the library's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// pwrite64.
     Write,
     /// fdatasync, and `sync_file_range`, which sled takes for one.
     SyncData,
@@ -31,20 +29,16 @@ pub enum Call {
     Sync,
     /// rename, renameat, renameat2.
     Rename,
-    /// ftruncate.
     Truncate,
     /// fallocate: room set aside, holes punched.
     Allocate,
-    /// unlink, unlinkat.
     Remove,
     /// openat with `O_CREAT`.
     Create,
-    /// pread64.
     Read,
 }
 
 impl Call {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Write,
         Self::SyncData,
@@ -69,7 +63,6 @@ pub enum Action {
     Fail(rustix::io::Errno),
     /// It fails, and so does every later one.
     FailFromThen(rustix::io::Errno),
-    /// It never returns.
     Stall,
     /// From then on every other one does only the first half, and says so.
     Halve,
@@ -84,14 +77,11 @@ impl Action {
     }
 }
 
-/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Which calls count.
     pub call: Call,
     /// At the how many-th of them, from 1.
     pub at: u64,
-    /// What happens.
     pub action: Action,
 }
 

@@ -18,9 +18,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub struct Ran {
     /// Its exit code; -1 after a signal.
     pub code: i32,
-    /// Its output.
     pub out: Vec<u8>,
-    /// Its complaints.
     pub err: String,
 }
 
@@ -93,7 +91,6 @@ pub struct Curled {
     pub body: Vec<u8>,
     /// All heads, one after the other.
     pub heads: String,
-    /// Its complaints.
     pub err: String,
 }
 

@@ -28,10 +28,8 @@ pub struct Book {
     counts: Mutex<BTreeMap<String, u64>>,
 }
 
-/// One key.
 #[derive(Debug)]
 pub struct Page {
-    /// Its name.
     pub key: String,
     operations: Mutex<Vec<Operation>>,
     /// The values that were sent to it, by their ETags.
@@ -46,7 +44,6 @@ pub struct Findings {
     pub violations: Vec<String>,
     /// Keys that were too hard.
     pub undecided: usize,
-    /// Keys judged.
     pub keys: usize,
 }
 
@@ -117,7 +114,6 @@ impl Book {
         *lock(&self.counts).entry(what.into()).or_default() += 1;
     }
 
-    /// What was counted.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         lock(&self.counts).clone()
     }

@@ -42,7 +42,6 @@ enum Told {
     Unknown,
 }
 
-/// One client.
 pub struct Worker {
     pub number: usize,
     pub book: Arc<Book>,

@@ -92,7 +92,6 @@ impl Writers {
         (self.tally.failed.load(Ordering::Relaxed), self.tally.unknown.load(Ordering::Relaxed))
     }
 
-    /// Ends them.
     pub async fn stop(self) -> Vec<Ack> {
         self.tally.stop.store(true, Ordering::Relaxed);
         let acks = self.tally;

@@ -16,22 +16,17 @@ const DISK_MIB: u64 = 512;
 pub struct Plan {
     /// On all disks.
     pub file_system: FileSystem,
-    /// Masters.
     pub masters: usize,
     /// Volumes, and copies of each value.
     pub volumes: usize,
     /// Whether the masters' power can be cut as well.
     pub master_disk: bool,
-    /// See `Options`.
     pub log_entries_kept: Option<u64>,
     /// Whether the master's log is on another disk, which is spared: then nothing but its own syncs make the
     /// tables durable. On the same one a sync of the log commits the file system's journal for both.
     pub log_elsewhere: bool,
-    /// See `Options`.
     pub orphan_grace: Duration,
-    /// See `Options`.
     pub master_env: Vec<(String, OsString)>,
-    /// See `Options`.
     pub volume_env: Vec<Vec<(String, OsString)>>,
 }
 
@@ -60,7 +55,6 @@ impl Plan {
     }
 }
 
-/// The cluster.
 pub struct Site {
     pub cluster: Cluster,
     /// The masters' first, as its servers.

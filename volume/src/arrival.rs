@@ -50,27 +50,19 @@ pub enum ArrivalError {
     TooMany,
     /// Another call or an upload is writing it.
     #[error("blob {blob} is being written already")]
-    UnderWay {
-        /// Which.
-        blob: BlobId,
-    },
+    UnderWay { blob: BlobId },
     /// It was deleted meanwhile.
     #[error("blob {blob} is no longer expected here")]
-    Gone {
-        /// Which.
-        blob: BlobId,
-    },
+    Gone { blob: BlobId },
     /// What the masters say.
     #[error(transparent)]
     NoCopies(#[from] NoCopies),
     /// No source goes on.
     #[error("{came} of {length} bytes of blob {blob} came, and no source goes on: {last}")]
     Broken {
-        /// Which.
         blob: BlobId,
         /// Bytes that came.
         came: u64,
-        /// Its length.
         length: u64,
         /// What the source said that was asked last.
         #[source]
@@ -78,10 +70,7 @@ pub enum ArrivalError {
     },
     /// Whatever source was asked first: the bytes are others.
     #[error("the bytes that came of blob {blob} do not have its digest")]
-    OtherBytes {
-        /// Which.
-        blob: BlobId,
-    },
+    OtherBytes { blob: BlobId },
     /// It could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -93,10 +82,7 @@ pub enum ArrivalError {
     Delete(#[from] DeleteError),
     /// The task that made it durable is gone.
     #[error("the volume failed while it made blob {blob} durable")]
-    Failed {
-        /// Which.
-        blob: BlobId,
-    },
+    Failed { blob: BlobId },
 }
 
 impl Default for Arrivals {

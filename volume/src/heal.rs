@@ -294,7 +294,6 @@ async fn fill(volume: &Arc<Volume>, blob: BlobId, upload: &mut Upload, length: u
     Ok(())
 }
 
-/// The worker.
 pub struct Healing(pub Arc<Volume>);
 
 impl Worker for Healing {

@@ -14,7 +14,6 @@ use shared::ids::{ClusterId, VolumeId};
 pub const FORMAT_VERSION: u32 = 1;
 const FILE: &str = "volume.json";
 
-/// What `volume.json` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     format_version: u32,
@@ -37,9 +36,7 @@ pub enum IdentityError {
     /// A file or folder says no.
     #[error("the volume's directory {path}: {source}")]
     Io {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -52,12 +49,7 @@ pub enum IdentityError {
     #[error(
         "the volume's directory {path} has format version {found}; this volume reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
     )]
-    OtherVersion {
-        /// Where.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
+    OtherVersion { path: PathBuf, found: u32 },
     /// Not what we wrote.
     #[error(
         "{0} is not a volume's description. If this directory holds segments, put back the file from a copy: its volume id is the one in their headers"
@@ -68,16 +60,10 @@ pub enum IdentityError {
         "{0} is missing, and there are segments beside it: put it back from a copy, or use another directory"
     )]
     Missing(PathBuf),
-    /// Of another cluster.
     #[error(
         "the volume belongs to cluster {ours}, the master to cluster {theirs}: point the volume at its own master, or give it another directory"
     )]
-    OtherCluster {
-        /// The volume's.
-        ours: ClusterId,
-        /// The master's.
-        theirs: ClusterId,
-    },
+    OtherCluster { ours: ClusterId, theirs: ClusterId },
 }
 
 impl Identity {

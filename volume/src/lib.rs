@@ -3,23 +3,23 @@
 //! `run(config, listener, shutdown)` is the whole server; the caller owns address and signal. It knows
 //! neither placement nor metadata: what it may do, a ticket says.
 
-pub mod args;
+mod args;
 mod arrival;
 mod assembly;
-pub mod config;
+mod config;
 mod copies;
 mod heal;
 mod heartbeat;
-pub mod http;
-pub mod identity;
+mod http;
+mod identity;
 mod masters;
 mod metrics;
-pub mod program;
+mod program;
 mod server;
 mod spent;
 pub mod store;
 mod supply;
-pub mod tombstones;
+mod tombstones;
 mod upkeep;
 
 use std::sync::{Arc, RwLock};
@@ -39,33 +39,31 @@ use shared::work::{Shutdown, blocking, run_worker};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
-use crate::config::Config;
-use crate::identity::{Identity, IdentityError};
 use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
 use crate::store::{OpenError, OpenReport, Options, RealDisk, Store};
 use crate::tombstones::{TombstoneError, Tombstones};
 use crate::upkeep::{Compacting, Scrubbing, Sealing};
 
+pub use crate::config::Config;
+pub use crate::identity::{Glimpse, Identity, IdentityError};
+pub use crate::program::main;
+
 /// Why a volume stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Its directory.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Its segments.
     #[error("the segments cannot be opened: {0}")]
     Open(#[from] OpenError),
     /// What it knows to be deleted.
     #[error(transparent)]
     Tombstones(#[from] TombstoneError),
-    /// Its disk.
     #[error("the volume's directory: {0}")]
     Disk(#[source] std::io::Error),
     /// The addresses it would give to others.
     #[error(transparent)]
     Nowhere(#[from] Nowhere),
-    /// Its address.
     #[error("cannot tell its own address: {0}")]
     Address(#[source] std::io::Error),
     /// It does not belong to that master.

@@ -1,5 +1,5 @@
 //! `volume`, as a program of its own.
 
 fn main() -> anyhow::Result<()> {
-    volume::program::main()
+    volume::main()
 }

@@ -22,7 +22,6 @@ struct Figures {
     copies: (u64, u64),
 }
 
-/// The gauges.
 #[derive(Debug)]
 pub struct VolumeMetrics {
     metrics: Metrics,

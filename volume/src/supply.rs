@@ -28,10 +28,8 @@ pub struct Supply {
     asker: Asker,
 }
 
-/// Who reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A client.
     Client,
     /// A volume whose own copy is bad: only what is on this disk counts.
     Peer,
@@ -76,7 +74,6 @@ impl Supply {
         Ok(supply)
     }
 
-    /// Which.
     pub fn blob(&self) -> BlobId {
         self.blob
     }

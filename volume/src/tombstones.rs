@@ -28,7 +28,6 @@ use draft::Draft;
 use format::{ENTRY, HEADER, READ_ENTRIES, VERSION, check_header, each, encode};
 
 const FILE: &str = "tombstones";
-/// A volume's tombstones.
 #[derive(Debug)]
 pub struct Tombstones {
     folder: PathBuf,
@@ -61,9 +60,7 @@ pub enum TombstoneError {
     /// The disk says no.
     #[error("the tombstones in {path}: {source}")]
     Io {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -76,13 +73,7 @@ pub enum TombstoneError {
     #[error(
         "the tombstones in {path} have format version {found}; this volume reads version {VERSION}: use the version of Barge that wrote them"
     )]
-    OtherVersion {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// Of another volume.
+    OtherVersion { path: PathBuf, found: u32 },
     #[error(
         "the tombstones in {0} are another volume's: put back the file that belongs there, or move this one away"
     )]
@@ -230,11 +221,6 @@ impl Tombstones {
         state.take(draft, &self.folder)
     }
 
-    /// Whether anything may be added.
-    pub fn failed(&self) -> bool {
-        self.state().failed.is_some()
-    }
-
     /// A page of them. Blocks.
     ///
     /// # Errors
@@ -283,7 +269,6 @@ impl State {
         self.failed.is_none() && self.count > limit_entries() && (all || self.count >= self.look_at)
     }
 
-    /// The first file.
     fn begin(&mut self, folder: &Path, volume: VolumeId, now: Timestamp) -> Result<(), TombstoneError> {
         let write = || {
             let mut draft = Draft::create(folder, volume, now.unix_ms())?;

@@ -67,7 +67,6 @@ pub struct Compacting {
 }
 
 impl Compacting {
-    /// At `COMPACTION_RATE`.
     pub fn new(volume: Arc<Volume>) -> Self {
         Self { volume, gently: Throttle::new(COMPACTION_RATE), at_once: Throttle::new(0) }
     }

@@ -21,7 +21,7 @@ use shared::work::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
-use volume::config::Config;
+use volume::Config;
 
 /// A master that says yes to everything: its address, and a word for each heartbeat.
 struct Good {

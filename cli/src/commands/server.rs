@@ -9,9 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use master::audit::Audit;
-use master::config::Replication;
-use master::s3::auth::OPEN_SECRET;
+use master::{Audit, OPEN_SECRET, Replication};
 use shared::clock::Clock;
 use shared::http::body::collect_answer;
 use shared::http::client::{HttpClient, PeerClient, base_url_by};
@@ -170,10 +168,10 @@ impl<'a> Setup<'a> {
         (public.clone().filter(|_| self.tls.is_some()).unwrap_or(own), public)
     }
 
-    fn master(&self, n: usize, address: SocketAddr, others: &[String]) -> (master::config::Config, String) {
+    fn master(&self, n: usize, address: SocketAddr, others: &[String]) -> (master::Config, String) {
         let name = if n == 1 { "master".to_owned() } else { format!("master{n}") };
         let data = self.args.data.join(name);
-        let mut config = master::config::Config::new(data, self.secret.clone(), self.replication);
+        let mut config = master::Config::new(data, self.secret.clone(), self.replication);
         let (url, public) = self.urls(n == 1, address);
         config.join = others.to_vec();
         config.open = exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth);
@@ -189,9 +187,9 @@ impl<'a> Setup<'a> {
         (config, url)
     }
 
-    fn volume(&self, n: usize, address: SocketAddr, masters: &[String]) -> volume::config::Config {
+    fn volume(&self, n: usize, address: SocketAddr, masters: &[String]) -> volume::Config {
         let data = self.args.data.join(format!("volume{n}"));
-        let mut config = volume::config::Config::new(data, self.secret.clone());
+        let mut config = volume::Config::new(data, self.secret.clone());
         let (url, public) = self.urls(false, address);
         config.masters = masters.to_vec();
         config.tls.clone_from(&self.tls);

@@ -26,7 +26,6 @@ pub struct Line {
     pub cluster_secret: bool,
     /// What it asks for: the name of the operation of S3, or of ours.
     pub operation: &'static str,
-    /// Of which bucket.
     pub bucket: Option<String>,
     /// Of which key in it; all of the key, where it is in none.
     pub key: Option<String>,

@@ -47,7 +47,6 @@ struct Refused {
     reason: &'static str,
 }
 
-/// All of them.
 #[derive(Debug)]
 pub struct Guesses {
     table: Mutex<Table>,

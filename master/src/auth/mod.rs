@@ -22,7 +22,6 @@ use crate::tables::{Kind, TableError};
 use browser::{Hosts, NotForPages};
 use guesses::{Guesses, Wrong};
 
-/// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Of a value, or of what is known of a key or bucket.
@@ -31,7 +30,6 @@ pub enum Action {
     Write,
     /// The keys that begin with something.
     List,
-    /// To configure.
     Admin,
 }
 
@@ -45,18 +43,15 @@ impl Action {
     }
 }
 
-/// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Anybody: no key was shown, and keys are needed.
     Anonymous,
     /// The holder of an access key, who has proved it.
     Key {
-        /// Which key.
         id: AccessKeyId,
         /// How much it permits.
         permission: Permission,
-        /// Where.
         scope: Option<Scope>,
     },
     /// Anybody, where no key is configured at all: they may do anything.

@@ -13,7 +13,7 @@ use shared::wire::volume::VolumeReport;
 
 use super::twin::Twins;
 use super::{Cluster, Reachable};
-use crate::plan::topology::{self, Condition, Topology};
+use crate::cluster::topology::{self, Condition, Topology};
 use crate::tables::standing::{Duty, Standing};
 use crate::tables::volume::VolumeRecord;
 
@@ -26,7 +26,6 @@ pub(super) struct Times {
     pub(super) began: Instant,
 }
 
-/// One volume.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) record: VolumeRecord,
@@ -142,13 +141,6 @@ impl Cluster {
         let topology =
             Topology::on(view.ring.clone(), seats.map(|(id, seat)| (*id, seat.planned(self.times))));
         topology.with_bad(bad)
-    }
-
-    /// Volumes whose blobs are to be looked through: their copies count no more.
-    pub fn forsaken(&self) -> Vec<VolumeId> {
-        let gone = |condition| matches!(condition, Condition::Lost | Condition::Leaving { .. });
-        let topology = self.topology();
-        topology.seats().filter(|(_, seat)| gone(seat.condition)).map(|(id, _)| id).collect()
     }
 }
 

@@ -30,19 +30,13 @@ pub enum OpenError {
          HOST:PORT,HOST:PORT,...`. Do not start a master on an older copy of it: to that one all newer values \
          look like leftovers"
     )]
-    Unreadable {
-        /// The metadata directory.
-        path: PathBuf,
-        /// What sled said.
-        reason: String,
-    },
+    Unreadable { path: PathBuf, reason: String },
     /// The disk says no to sled.
     #[error(
         "the metadata in {path} cannot be opened: {reason}. That is the disk, and not what is on it: see whether it is full or \
          fails, then start the master again"
     )]
     Failed {
-        /// The metadata directory.
         path: PathBuf,
         /// What the disk said.
         reason: String,
@@ -58,7 +52,6 @@ pub enum OpenError {
         "the metadata in {path} has format version {found}; this master reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
     )]
     OtherVersion {
-        /// The metadata directory.
         path: PathBuf,
         /// The format version that its identity names.
         found: u32,

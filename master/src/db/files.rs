@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
 
+use crate::snapshot::SnapshotError;
 use crate::tables::TableError;
 
 /// So much is read at a time to see whether it can be read.
@@ -42,6 +43,15 @@ impl FilesError {
             // Its own errors of this kind have no number of the system.
             sled::Error::Io(e) if e.raw_os_error().is_some() => Self::Failed(error.to_string()),
             _ => Self::Sled(error.to_string()),
+        }
+    }
+}
+
+impl From<FilesError> for SnapshotError {
+    fn from(e: FilesError) -> Self {
+        match e {
+            FilesError::Io(path, source) => Self::Io { path, source },
+            FilesError::Sled(reason) | FilesError::Failed(reason) => Self::Unwritable(reason),
         }
     }
 }

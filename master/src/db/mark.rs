@@ -18,7 +18,6 @@ const CLOSED: &str = "closed";
 /// Its name in the metadata directory.
 pub(crate) const FILE: &str = "applied";
 
-/// The file.
 #[derive(Debug)]
 pub(super) struct Mark(File);
 

@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn get(db: &Database, name: &str) -> Option<u64> {
-        Tables::new(&db.tree()).get(Kind::Meta, name.as_bytes()).unwrap()
+        crate::tables::Read::get(&db.tree(), Kind::Meta, name.as_bytes()).unwrap()
     }
 
     #[test]

@@ -53,7 +53,6 @@ impl Walks {
 /// How far it is.
 #[derive(Debug, Default)]
 struct Walk {
-    /// Whose it is.
     owner: Arc<()>,
     /// The last path that was read.
     after: Option<Vec<u8>>,

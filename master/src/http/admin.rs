@@ -22,16 +22,16 @@ use shared::wire::master::{
 use shared::wire::volume::VolumeReport;
 use shared::work::blocking;
 
-use crate::change::Left;
+use crate::change::{Left, unexpected};
 use crate::cluster::Reachable;
 use crate::master::Master;
 use crate::raft::error::AnswerError;
 use crate::raft::rpc::Envelope;
+use crate::registration::{addresses, register};
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;
-use crate::tables::standing::Duty;
 use crate::tables::upload::{PartRecord, manifest_note, part_note};
-use crate::tables::{TableError, Tables, meta, object, replica, unsettled, upload, volume};
+use crate::tables::{TableError, meta, object, replica, unsettled, upload};
 use crate::write::proof::prove;
 
 /// This master belongs to no cluster yet.
@@ -95,44 +95,11 @@ pub(super) async fn heartbeat(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let report: VolumeReport = read_signed(request).await?;
-    welcome(master, report).await?;
+    register(master, report).await?;
     Ok(body::json(
         StatusCode::OK,
         &HeartbeatResponse { cluster: master.cluster.id(), masters: addresses(master) },
     ))
-}
-
-/// A volume was heard of: takes it into the cluster when it is new, and keeps what is new of it.
-///
-/// # Errors
-/// 409 when it belongs to another cluster.
-pub async fn welcome(master: &Master, report: VolumeReport) -> Result<(), ErrorReply> {
-    if Tables::new(&master.database.tree()).standing(report.volume)?.is_some_and(|s| s.duty == Duty::Gone) {
-        return Err(ErrorReply::new(
-            ErrorCode::WrongCluster,
-            format!("volume {} was retired: it has left the cluster for good", report.volume),
-            "give the disk an empty directory: it joins as a new volume",
-        ));
-    }
-    let heard = master.cluster.heard(report).map_err(|e| {
-        ErrorReply::new(
-            ErrorCode::WrongCluster,
-            e.to_string(),
-            "give the volume a directory of its own, or point it at its own master; of two with one id stop one",
-        )
-    })?;
-    if volume::read(&master.database.tree(), heard.volume)?.as_ref() != Some(&heard) {
-        tracing::debug!(volume = %heard.volume, address = heard.address, "volume joined");
-        master.sequencer.propose(Command::Volume(heard)).await?;
-        master.reclaim.notify_one();
-    }
-    Ok(())
-}
-
-/// Where volumes find the masters, this one first.
-pub fn addresses(master: &Master) -> Vec<String> {
-    let others = master.group.others().into_iter().map(|peer| peer.address);
-    std::iter::once(master.address.clone()).chain(others).collect()
 }
 
 /// A command that another master was asked for.
@@ -249,7 +216,7 @@ pub(super) async fn commit(
         Outcome::Commit(outcome, replicas) => {
             Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
         }
-        _ => Err(super::objects::damaged().for_key(&key)),
+        other => Err(unexpected(&other).for_key(&key)),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::plan::survey::{Finder, held};
 use crate::state::command::Command;
 use crate::tables::meta::{self, Rebalance};
 use crate::tables::standing::{Duty, Standing};
-use crate::tables::{TableError, bucket, mode, reclaim, replica};
+use crate::tables::{TableError, bucket, mode, reclaim, replica, standing};
 use crate::work::leave::leave;
 use crate::work::strays::look;
 use crate::work::upkeep::{duties, observe};
@@ -78,7 +78,7 @@ pub(super) async fn duty(
     let SetDuty { volume, duty } = of_leader(master, request).await?;
     let volume = find(master, &volume)?;
     let tables = master.database.tree();
-    let before = crate::tables::Tables::new(&tables).standing(volume)?.map_or(Duty::Serve, |s| s.duty);
+    let before = standing::read(&tables, volume)?.map_or(Duty::Serve, |s| s.duty);
     let wish = match duty {
         DutyWish::Serve => Duty::Serve,
         // One that is to leave is emptied anyway.

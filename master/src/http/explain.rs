@@ -16,10 +16,10 @@ use shared::wire::replicas::{LookRequest, LookResponse};
 use shared::wire::routes::LOOK;
 use shared::work::blocking;
 
+use crate::cluster::topology::{Condition, Topology};
 use crate::master::Master;
 use crate::plan::repair::{Held, Stuck, Verdict};
 use crate::plan::survey::{held, judge_now};
-use crate::plan::topology::{Condition, Topology};
 use crate::read;
 use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, upload};

@@ -13,6 +13,7 @@ use shared::wire::access::{
 };
 use shared::wire::error::{ErrorCode, ErrorReply};
 
+use crate::change::unexpected;
 use crate::master::Master;
 use crate::state::command::{Command, Outcome, Setting};
 use crate::tables::access_key::{self, AccessKey};
@@ -43,7 +44,7 @@ pub(super) async fn put(
             tracing::info!(%id, %permission, "an access key was made");
             Ok(body::json(StatusCode::OK, &summary))
         }
-        _ => Err(super::objects::damaged()),
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn revoke(
             format!("there is no access key {id}"),
             "`barge key list` shows them",
         )),
-        _ => Err(super::objects::damaged()),
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn anonymous(
             format!("there is no bucket {}", message.bucket),
             "store a value under BUCKET/… first, or create the bucket by S3",
         )),
-        _ => Err(super::objects::damaged()),
+        other => Err(unexpected(&other)),
     }
 }
 

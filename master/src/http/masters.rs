@@ -12,7 +12,6 @@ use shared::http::body::{self, Body};
 use shared::http::client::{PeerClient, base_url};
 use shared::http::signed::{read_signed, read_signed_bytes};
 use shared::http::unrouted;
-use shared::ids::ClusterId;
 use shared::limits::RAFT_MESSAGE_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{AddMaster, MasterSelf, Masters, RemoveMaster, Standing};
@@ -22,10 +21,10 @@ use shared::wire::routes::{
 };
 
 use crate::auth::{Action, Keys, Policy, Sender};
+use crate::join::create_cluster;
 use crate::raft::group::Group;
 use crate::raft::rpc::Envelope;
 use crate::raft::{MasterId, Peer};
-use crate::state::command::Command;
 
 /// Of what a cluster is made, strangers are not told.
 const WHO_MAY_LOOK: &str = "ask by `barge cluster` with --secret-file; or send Authorization: Bearer ID:SECRET of an access key without a scope";
@@ -50,7 +49,6 @@ pub(super) const ROUTES: [&str; 13] = [
 /// What these routes work with.
 #[derive(Clone, Debug)]
 pub struct Desk {
-    /// The masters.
     pub group: Arc<Group>,
     /// Calls to them.
     pub peers: PeerClient,
@@ -121,7 +119,7 @@ impl Desk {
             MASTERS_INIT => {
                 let call: Envelope<()> = self.read(request).await?;
                 group.meant(call).map_err(crate::raft::error::AnswerError::from)?;
-                found(group).await?;
+                create_cluster(group).await?;
                 body::json(StatusCode::OK, &self.who()?)
             }
             _ => return Err(Unhandled::NotOurs(request)),
@@ -233,22 +231,11 @@ impl Desk {
     }
 }
 
-/// Makes a master that knows nothing yet the first of a new cluster.
-pub(crate) async fn found(group: &Group) -> Result<(), ErrorReply> {
-    group.found().await?;
-    let founded = crate::raft::Batch(vec![Command::Founded(ClusterId::random())]);
-    group.write(founded).await?;
-    // So that whoever starts on these tables sees whose they are.
-    group.machine().checkpoint().await?;
-    Ok(())
-}
-
 /// Not answered here.
 #[derive(Debug)]
 pub(super) enum Unhandled {
     /// It is for other routes.
     NotOurs(Request<Incoming>),
-    /// It is refused.
     Refused(ErrorReply),
 }
 

@@ -17,6 +17,7 @@ use shared::work::blocking;
 use super::page::Page;
 use crate::auth::Sender;
 use crate::auth::place::{asked, split};
+use crate::change::unexpected;
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
@@ -145,19 +146,12 @@ async fn delete(
         Outcome::ConditionFailed => {
             Err(ErrorReply::condition_failed(request.method(), request.headers(), &key))
         }
-        Outcome::Damaged => Err(damaged().for_key(&key)),
-        _ => Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
-            .for_key(&key)),
+        Outcome::NotFound => {
+            Err(ErrorReply::new(ErrorCode::NotFound, "the key has no value", "nothing is left to do")
+                .for_key(&key))
+        }
+        other => Err(unexpected(&other).for_key(&key)),
     }
-}
-
-/// A record of the metadata that a change depends on cannot be read.
-pub fn damaged() -> ErrorReply {
-    ErrorReply::new(
-        ErrorCode::Internal,
-        "a metadata record of this key is damaged; nothing was changed",
-        "see the master's log; the values on the volumes are not affected",
-    )
 }
 
 async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Response<Body>, ErrorReply> {

@@ -4,7 +4,7 @@
 use shared::ids::VolumeId;
 
 use super::repair::Held;
-use super::topology::Topology;
+use crate::cluster::topology::Topology;
 
 /// Whether `volume` holds the last copy of a blob that can be had: no other volume that is up has one.
 pub fn is_last(volume: VolumeId, held: &Held, topology: &Topology) -> bool {

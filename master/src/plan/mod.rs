@@ -6,4 +6,3 @@ pub mod rebalance;
 pub mod reclaim;
 pub mod repair;
 pub mod survey;
-pub mod topology;

@@ -8,9 +8,9 @@ use shared::ids::{BlobId, VolumeId};
 use shared::wire::volume::InventoryEntry;
 
 use super::survey::{Finder, held};
-use super::topology::Topology;
+use crate::cluster::topology::Topology;
 use crate::tables::unsettled::{self, Spot};
-use crate::tables::{TableError, Tables, meta, replica};
+use crate::tables::{TableError, Tables, meta, reclaim, replica};
 
 /// What becomes of records that the tables did not name when they were compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,9 @@ pub fn choose(
     let (gap, tables) = (meta::gap(tree)?, Tables::new(tree));
     for entry in extra {
         let blob = entry.blob;
-        let expected = replica::is_referenced(tree, volume, blob)? || tables.arriving(blob, volume)?;
-        if expected || tables.reclaiming(volume, blob)? {
+        let expected = replica::is_referenced(tree, volume, blob)?
+            || unsettled::is_arriving(&tables, blob, volume)?.is_some();
+        if expected || reclaim::contains(&tables, volume, blob)? {
             continue;
         }
         let old = Duration::from_millis(entry.age_ms) > grace && now.since(blob.created()) > grace;
@@ -90,7 +91,7 @@ fn named_elsewhere(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::topology::{Condition, Seat};
+    use crate::cluster::topology::{Condition, Seat};
     use crate::tables::object::{Blob, Object};
     use shared::attributes::Attributes;
     use shared::digest::Digest;

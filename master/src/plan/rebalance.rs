@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use shared::ids::VolumeId;
 use shared::ring::Zone;
+use shared::size::record_bytes_max;
 
 use super::repair::Held;
-use super::topology::{Condition, Seat, Topology};
+use crate::cluster::topology::{Condition, Seat, Topology};
 
 /// A volume that holds what it should to this part is as full as the others: less than half of the 5 % that users are promised,
 /// because values are moved whole, and written meanwhile.
@@ -91,7 +92,8 @@ impl Balance {
             return None;
         }
         let fits = |(to, left): &(&VolumeId, &u64)| {
-            let room = || topology.seat(**to).is_some_and(|s| s.available_bytes > held.length + (2 << 20));
+            let room =
+                || topology.seat(**to).is_some_and(|s| s.available_bytes >= record_bytes_max(held.length));
             helps(**left)
                 && !held.replicas.contains(to)
                 && !held.barred.contains(to)

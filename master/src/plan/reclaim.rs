@@ -11,7 +11,7 @@ use shared::tombstone::Tombstone;
 
 use crate::cluster::Reachable;
 use crate::tables::meta::Gap;
-use crate::tables::{TableError, Tables, reclaim, tombstone};
+use crate::tables::{TableError, reclaim, tombstone};
 
 /// One call to one volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ fn call(
     let oldest = reclaim::page(tree, volume.volume, batch + 1 + told.len())?;
     let mut chosen = BTreeSet::new();
     for blob in awaited.iter().filter(|b| !told.contains(b)).take(batch) {
-        if Tables::new(tree).reclaiming(volume.volume, *blob)? {
+        if reclaim::contains(tree, volume.volume, *blob)? {
             chosen.insert(*blob);
         }
     }
@@ -97,6 +97,7 @@ fn call(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Tables;
     use shared::clock::Timestamp;
 
     #[test]

@@ -6,17 +6,16 @@
 
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
+use shared::size::record_bytes_max;
 
-use super::topology::{Condition, Topology};
+use crate::cluster::topology::{Condition, Topology};
 
 /// A blob as the tables name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Which.
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,
-    /// Copies wanted.
     pub wanted: usize,
     /// The volumes that hold it.
     pub replicas: Vec<VolumeId>,
@@ -29,32 +28,26 @@ pub struct Held {
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing.
     Settled,
     /// One more copy.
     Copy {
-        /// Where.
         to: VolumeId,
         /// Copies that count now: the fewer, the sooner.
         live: usize,
     },
-    /// One less.
     Drop {
-        /// Where.
         from: VolumeId,
         /// Who holds good ones: as many as are wanted. They are asked before.
         keep: Vec<VolumeId>,
     },
     /// A copy that is on its way is not needed.
     Forgo {
-        /// To where.
         to: VolumeId,
     },
     /// A copy is owed and cannot be made now.
     Stuck(Stuck),
 }
 
-/// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stuck {
     /// No volume that is up holds it.
@@ -87,8 +80,9 @@ fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
     // What was begun is brought to its end, even where nobody else has it: it may be there already. A volume that has gone
     // meanwhile, or cannot take it any more, is not waited for.
     let given = held.replicas.iter().any(|v| topology.gives(*v));
-    let has_room =
-        |v: VolumeId| topology.seat(v).is_some_and(|seat| seat.available_bytes >= room(held.length));
+    let has_room = |v: VolumeId| {
+        topology.seat(v).is_some_and(|seat| seat.available_bytes >= record_bytes_max(held.length))
+    };
     let begun = held.arriving.iter().find(|v| topology.takes(**v, held.blob) && (has_room(**v) || !given));
     if let Some(to) = begun {
         return Verdict::Copy { to: *to, live };
@@ -100,18 +94,13 @@ fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
     // Copies that count no more do not crowd a zone, but their volumes have the blob.
     taken.extend(&held.arriving);
     let place = (key, held.blob);
-    match topology.destination(place, room(held.length), &taken, &held.barred) {
+    match topology.destination(place, record_bytes_max(held.length), &taken, &held.barred) {
         Some(to) => Verdict::Copy { to, live },
-        None if topology.destination(place, room(held.length), &taken, &[]).is_some() => {
+        None if topology.destination(place, record_bytes_max(held.length), &taken, &[]).is_some() => {
             Verdict::Stuck(Stuck::Deleting)
         }
         None => Verdict::Stuck(Stuck::NoDestination),
     }
-}
-
-/// Bytes a volume must have for a value: with its checksums, header, trailer, padding.
-fn room(length: u64) -> u64 {
-    length + length / 4096 + (1 << 20)
 }
 
 fn surplus(held: &Held, topology: &Topology) -> Verdict {
@@ -137,7 +126,7 @@ fn surplus(held: &Held, topology: &Topology) -> Verdict {
 /// Of volumes that all hold a blob the one that should not: in the zone with most of them, and there the fullest.
 fn one_too_many(keepers: &[VolumeId], topology: &Topology) -> Option<VolumeId> {
     let crowd = |v: VolumeId| keepers.iter().filter(|k| topology.zone(**k) == topology.zone(v)).count();
-    let fullness = |v: VolumeId| topology.seat(v).map_or(0.0, super::topology::Seat::fullness);
+    let fullness = |v: VolumeId| topology.seat(v).map_or(0.0, crate::cluster::topology::Seat::fullness);
     let worse = |a: &VolumeId, b: &VolumeId| {
         crowd(*a).cmp(&crowd(*b)).then(fullness(*a).total_cmp(&fullness(*b))).then(a.cmp(b))
     };

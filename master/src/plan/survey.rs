@@ -11,21 +11,20 @@ use shared::key::Key;
 use shared::limits::REPAIR_PLAN;
 
 use super::repair::{Held, Stuck, Verdict, judge};
-use super::topology::{Condition, Topology};
+use crate::cluster::topology::{Condition, Topology};
+use crate::tables::listed::Listed;
 use crate::tables::mode::{self, Mode};
-use crate::tables::object::{self, Object};
+use crate::tables::object;
 use crate::tables::unsettled::{self, Spot};
 use crate::tables::upload::{self, PartRecord};
-use crate::tables::{TableError, Tables, bucket, replica};
+use crate::tables::{TableError, bucket, listed, reclaim, replica};
 
 /// One thing to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// Where the blob is named.
     pub spot: Spot,
-    /// The blob.
     pub held: Held,
-    /// What.
     pub verdict: Verdict,
 }
 
@@ -49,7 +48,6 @@ pub struct Survey {
 /// What a survey needs to know besides the tables.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The volumes.
     pub topology: Topology,
     /// When uploads are acknowledged where their bucket does not say it.
     pub mode: Mode,
@@ -62,23 +60,8 @@ pub struct Question {
 /// # Errors
 /// When the tables cannot be read.
 pub fn held(tree: &sled::Tree, blob: BlobId, spot: &Spot) -> Result<Option<Held>, TableError> {
-    let object = object::read(tree, &spot.key)?;
-    let found = match spot.part {
-        None => object.and_then(|o| {
-            let held = o.blobs.into_iter().find(|b| b.id == blob)?;
-            Some((held.length, o.wanted, held.replicas))
-        }),
-        Some((upload, number)) => {
-            let record = upload::part(tree, upload, number)?.filter(|record| record.part.blob == blob);
-            match record {
-                Some(record) => wanted_of(tree, &spot.key, upload, object.as_ref())?
-                    .map(|wanted| (record.part.length, wanted, record.replicas)),
-                None => None,
-            }
-        }
-    };
-    let Some((length, wanted, replicas)) = found else { return Ok(None) };
-    let arriving = Tables::new(tree).arrivals(blob)?;
+    let Some(Listed { length, replicas, wanted }) = listed::read(tree, blob, spot)? else { return Ok(None) };
+    let arriving = unsettled::arrivals(tree, blob)?;
     let (wanted, barred) = (usize::from(wanted), Vec::new());
     Ok(Some(Held { blob, length, wanted, replicas, arriving, barred }))
 }
@@ -92,9 +75,9 @@ pub fn barred(
     blob: BlobId,
     volumes: impl IntoIterator<Item = VolumeId>,
 ) -> Result<Vec<VolumeId>, TableError> {
-    let (tables, mut barred) = (Tables::new(tree), Vec::new());
+    let mut barred = Vec::new();
     for volume in volumes {
-        if tables.reclaiming(volume, blob)? || tables.buried(volume, blob)? {
+        if reclaim::contains(tree, volume, blob)? || reclaim::was_reclaimed(tree, volume, blob)? {
             barred.push(volume);
         }
     }
@@ -124,19 +107,6 @@ pub fn judge_now(
             _ => return Ok(verdict),
         }
     }
-}
-
-/// Copies wanted of the parts of an upload; none when it is neither under way nor a value.
-fn wanted_of(
-    tree: &sled::Tree,
-    key: &Key,
-    upload: BlobId,
-    object: Option<&Object>,
-) -> Result<Option<u8>, TableError> {
-    if let Some(object) = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload)) {
-        return Ok(Some(object.wanted));
-    }
-    Ok(upload::read(tree, key, upload)?.map(|begun| begun.wanted))
 }
 
 /// Finds where blobs are named whose keys are known. Remembers the parts of the keys it met last: they come one after the other,
@@ -256,7 +226,7 @@ impl Surveyor<'_> {
             for item in replica::after(self.tree, *volume, None) {
                 let Some((blob, key)) = readable(item)? else { continue };
                 let listed = readable(unsettled::read(self.tree, blob))?.flatten().is_some();
-                if listed || !self.tables().arrivals(blob)?.is_empty() {
+                if listed || !unsettled::arrivals(self.tree, blob)?.is_empty() {
                     continue;
                 }
                 let Some(Some(spot)) = readable(finder.spot(self.tree, &key, blob))? else { continue };
@@ -278,7 +248,7 @@ impl Surveyor<'_> {
         for (volume, blob) in topology.bad() {
             let Some(Some(key)) = readable(replica::read(self.tree, volume, blob))? else { continue };
             let listed = readable(unsettled::read(self.tree, blob))?.flatten().is_some();
-            if !seen.insert(blob) || listed || !self.tables().arrivals(blob)?.is_empty() {
+            if !seen.insert(blob) || listed || !unsettled::arrivals(self.tree, blob)?.is_empty() {
                 continue;
             }
             let Some(Some(spot)) = readable(finder.spot(self.tree, &key, blob))? else { continue };
@@ -289,10 +259,6 @@ impl Surveyor<'_> {
             }
         }
         Ok(())
-    }
-
-    fn tables(&self) -> Tables<'_> {
-        Tables::new(self.tree)
     }
 
     fn look(&mut self, blob: BlobId, spot: &Spot) -> Result<(), TableError> {

@@ -131,7 +131,6 @@ pub struct Comparing {
 }
 
 impl Comparing {
-    /// Of this master.
     pub fn new(group: Arc<Group>) -> Self {
         Self { group, compared: None }
     }

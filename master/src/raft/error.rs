@@ -28,13 +28,10 @@ pub struct Misdirected(pub MasterId);
 /// A message of the consensus could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// Not ours.
     #[error(transparent)]
     Misdirected(#[from] Misdirected),
-    /// It has stopped.
     #[error("the consensus has stopped: {0}")]
     Stopped(String),
-    /// The disk.
     #[error("a snapshot cannot be received: {0}")]
     Io(#[from] io::Error),
     /// The tables that it is to become.

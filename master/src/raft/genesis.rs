@@ -26,9 +26,7 @@ pub enum StartError {
     /// The master's file, or the folder of snapshots.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -37,10 +35,8 @@ pub enum StartError {
         "{0} is not a master's description: put it back from a copy, or let this master join its cluster with an empty directory"
     )]
     Unreadable(PathBuf),
-    /// The log.
     #[error(transparent)]
     Log(#[from] OpenError),
-    /// The tables.
     #[error(transparent)]
     Tables(#[from] TableError),
     /// Either, when openraft asked.
@@ -53,7 +49,6 @@ pub enum StartError {
          others; with one master alone, `barge cluster rebuild` makes the metadata anew from the volumes, and no value is lost"
     )]
     Gap {
-        /// The directory.
         path: PathBuf,
         /// Last entry applied.
         tables: u64,
@@ -75,10 +70,7 @@ pub enum StartError {
          elect a second leader. Put it back; or remove the directory and start the master with --join; with one master alone, \
          remove {path}/master.json as well to begin a new log"
     )]
-    NoLog {
-        /// The directory.
-        path: PathBuf,
-    },
+    NoLog { path: PathBuf },
     /// openraft does not start.
     #[error("the consensus of the masters does not start: {0}")]
     Consensus(String),

@@ -26,10 +26,10 @@ use super::genesis::{StartError, master_id, match_up};
 use super::lease::{Lease, Shared};
 use super::log::LogStore;
 use super::machine::{Machine, Observe};
-use super::neighbours::Neighbours;
 use super::rpc::{Dialer, Envelope};
 use super::transfer::{Install, Installer, Offer, Part, Receiver};
 use super::{Batch, MasterId, Outcomes, Peer, Raft, TypeConfig};
+use crate::db::other_masters::OtherMasters;
 use crate::db::{Database, LOG};
 
 /// Entries in one message to another master, each at most a batch.
@@ -52,7 +52,7 @@ pub struct Group {
     receiver: Arc<Receiver>,
     installer: Installer,
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
-    pub(super) neighbours: Mutex<Option<Neighbours>>,
+    pub(super) other_masters: Mutex<Option<OtherMasters>>,
     metrics: watch::Receiver<RaftMetrics<MasterId, Peer>>,
 }
 
@@ -126,7 +126,7 @@ impl Group {
             receiver,
             installer,
             changing: Arc::default(),
-            neighbours: Mutex::default(),
+            other_masters: Mutex::default(),
             metrics,
         };
         group.stand_alone().await;
@@ -151,7 +151,6 @@ impl Group {
         self.metrics.borrow().membership_config.voter_ids().count() <= 3
     }
 
-    /// This master.
     pub fn id(&self) -> MasterId {
         self.id
     }
@@ -161,12 +160,10 @@ impl Group {
         &self.me
     }
 
-    /// The tables.
     pub fn machine(&self) -> &Arc<Machine> {
         &self.machine
     }
 
-    /// The consensus.
     pub(super) fn raft(&self) -> &Raft {
         &self.raft
     }
@@ -186,7 +183,6 @@ impl Group {
         self.log.disk_bytes()
     }
 
-    /// The log.
     pub(super) fn log(&self) -> &LogStore<TypeConfig> {
         &self.log
     }

@@ -21,7 +21,7 @@ use super::TypeConfig;
 use super::error::AnswerError;
 use super::group::Group;
 use super::log::LogStore;
-use super::neighbours::Neighbours;
+use crate::db::other_masters::OtherMasters;
 use crate::db::{Database, LOG};
 use crate::snapshot::SnapshotError;
 
@@ -46,7 +46,6 @@ pub struct TablesOffer {
 /// "Which bytes are there from this place on?"
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TablesPart {
-    /// Of which snapshot.
     pub digest: Digest,
     /// From where on.
     pub offset: u64,
@@ -99,7 +98,7 @@ enum HealError {
 
 /// Puts the tables of another master in the place of those in `folder`. Returns when that is done: as long as no other master
 /// has whole tables, it waits.
-pub(crate) async fn heal(folder: &Path, others: &Neighbours, peers: &PeerClient) {
+pub(crate) async fn heal(folder: &Path, others: &OtherMasters, peers: &PeerClient) {
     let mut said: Option<Instant> = None;
     let needed = dropped(folder).await;
     loop {

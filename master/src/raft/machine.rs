@@ -84,7 +84,6 @@ impl Machine {
         })
     }
 
-    /// The tables.
     pub fn database(&self) -> &Arc<Database> {
         &self.database
     }

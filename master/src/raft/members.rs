@@ -38,7 +38,6 @@ pub enum MemberError {
     /// As it says.
     #[error("another change of the masters is under way")]
     Underway,
-    /// What openraft says.
     #[error("the masters cannot be changed now: {0}")]
     Refused(String),
 }

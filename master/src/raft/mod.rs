@@ -12,38 +12,19 @@ mod lease;
 pub mod log;
 pub mod machine;
 pub mod members;
-pub(crate) mod neighbours;
 pub mod rpc;
 #[cfg(test)]
 mod tests;
 mod transfer;
 mod upkeep;
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use self::machine::Machine;
 use crate::state::command::{Command, Outcome};
-
-/// A master. Random, and never used again by another directory: one that was wiped comes back as somebody else.
-pub type MasterId = u64;
-
-/// Where a master is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Where masters and volumes reach it, as a base URL.
-    pub address: String,
-    /// Where clients reach it, as a base URL.
-    pub public_url: String,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
-    }
-}
+pub use crate::tables::peer::{MasterId, Peer};
 
 /// The commands of one entry of the log: applied together, acknowledged together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +55,6 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft::TokioRuntime,
 );
 
-/// The running consensus.
 pub type Raft = openraft::Raft<TypeConfig>;
 /// A place in the log.
 pub type LogId = openraft::LogId<MasterId>;

@@ -29,9 +29,7 @@ use super::{MasterId, Peer, SnapshotData, TypeConfig};
 /// A message and whom it is meant for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Envelope<T> {
-    /// Whom.
     pub to: MasterId,
-    /// What.
     pub message: T,
 }
 

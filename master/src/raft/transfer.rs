@@ -30,7 +30,6 @@ pub struct Prepared {
     path: PathBuf,
     /// When somebody last read from it.
     used: Mutex<Instant>,
-    /// What it covers.
     pub applied: Applied,
     /// What the file is.
     pub summary: Summary,
@@ -43,7 +42,6 @@ impl Drop for Prepared {
 }
 
 impl Prepared {
-    /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -124,7 +122,6 @@ pub struct Received {
 }
 
 impl Received {
-    /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -148,22 +145,17 @@ pub struct Offer {
 /// Some bytes of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Part {
-    /// Of which.
     pub digest: Digest,
     /// Where they belong.
     pub offset: u64,
-    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
-/// "Use it."
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Install {
     /// Whose word it is.
     pub vote: Vote<MasterId>,
-    /// Which.
     pub offer: Offer,
-    /// What it covers.
     pub applied: Applied,
 }
 

@@ -1,12 +1,15 @@
 //! What a master does for its part in the group from time to time: the log is kept short in bytes, a change of the masters
 //! that was interrupted is finished, and a disk that hangs is noticed.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::limits::{METADATA_STUCK, RAFT_CHECKPOINT_BYTES, RAFT_LOG_HELD_BYTES, RAFT_LOG_KEPT_BYTES};
 
+use super::Peer;
 use super::group::Group;
+use crate::db::other_masters::OtherMasters;
 
 /// A disk that hangs is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -15,10 +18,27 @@ impl Group {
     /// One look, once a second or so.
     pub async fn tend(&self) {
         self.machine().drop_unused();
-        self.note_neighbours();
+        self.write_other_masters();
         self.shorten_log().await;
         if let Err(error) = self.finish_change().await {
             tracing::debug!(%error, "an interrupted change of the masters is not finished yet");
+        }
+    }
+
+    /// Writes the other masters down when they have changed.
+    fn write_other_masters(&self) {
+        let database = self.machine().database();
+        let Ok(Some(identity)) = database.identity() else { return };
+        let masters = self.masters().into_iter().filter(|m| m.master != self.id());
+        let masters = masters.map(|m| Peer { address: m.address, public_url: m.public_url }).collect();
+        let now = OtherMasters { cluster: identity.cluster, masters };
+        let mut noted = self.other_masters.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.as_ref() == Some(&now) {
+            return;
+        }
+        match now.write(database.path()) {
+            Ok(()) => *noted = Some(now),
+            Err(error) => tracing::warn!(%error, "the other masters could not be noted beside the metadata"),
         }
     }
 

@@ -36,7 +36,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The volumes of one cluster.
 #[derive(Clone, Debug)]
 pub struct Volumes {
-    /// Which cluster.
     pub cluster: ClusterId,
     /// What each says of itself, and where it was asked.
     pub all: Vec<(String, VolumeReport)>,
@@ -79,7 +78,6 @@ pub async fn who(peers: &PeerClient, addresses: &[String]) -> Result<Volumes, Re
     Ok(Volumes { cluster, all })
 }
 
-/// Collects everything.
 pub async fn all(
     peers: &PeerClient,
     volumes: &Volumes,

@@ -20,7 +20,6 @@ use crate::db::OpenError;
 use crate::db::files::open_sled;
 use crate::tables::{Kind, TableError};
 
-/// What was collected.
 #[derive(Debug)]
 pub struct Collected {
     records: sled::Tree,
@@ -211,7 +210,6 @@ impl Collected {
         self.deleted.get(key.as_bytes())?.map(|bytes| generation(&bytes)).transpose()
     }
 
-    /// All deleted keys.
     pub fn all_deleted(&self) -> impl Iterator<Item = Result<(KeyHash, BlobId), RebuildError>> + use<> {
         self.deleted.iter().map(|item| {
             let (key, bytes) = item?;

@@ -35,7 +35,6 @@ use crate::tables::TableError;
 use collect::Collected;
 use place::Place;
 
-/// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the metadata is to be.
@@ -50,7 +49,6 @@ pub struct Options {
     pub trust: Trust,
     /// Goes on although a volume does not serve all it has.
     pub without_damaged: bool,
-    /// The clock.
     pub clock: Clock,
 }
 
@@ -68,15 +66,12 @@ pub struct Progress {
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// The cluster.
     pub cluster: Option<ClusterId>,
-    /// Volumes asked.
     pub volumes: u64,
     /// Keys with a value.
     pub objects: u64,
     /// Bytes of their values, each counted once.
     pub bytes: u64,
-    /// Records read.
     pub blobs: u64,
     /// Objects with fewer copies than wanted.
     pub degraded: u64,
@@ -120,24 +115,10 @@ pub enum RebuildError {
     #[error(
         "the volume at {address} belongs to cluster {theirs}, the others to {ours}: name only the volumes of one cluster"
     )]
-    OtherCluster {
-        /// The one.
-        address: String,
-        /// Its cluster.
-        theirs: ClusterId,
-        /// The others'.
-        ours: ClusterId,
-    },
+    OtherCluster { address: String, theirs: ClusterId, ours: ClusterId },
     /// Two names of one volume.
     #[error("{address} and {other} are the same volume, {volume}: name each once")]
-    Same {
-        /// The one.
-        address: String,
-        /// The other.
-        other: String,
-        /// Which volume.
-        volume: VolumeId,
-    },
+    Same { address: String, other: String, volume: VolumeId },
     /// A volume with holes in what it tells.
     #[error(
         "the volume at {address} does not serve all it has: {segments} segments, and {ranges} damaged ranges; see its log and \
@@ -145,7 +126,6 @@ pub enum RebuildError {
          found then, and what they had replaced or deleted may be back"
     )]
     NotServed {
-        /// Where.
         address: String,
         /// Segments that it refused.
         segments: u64,
@@ -155,7 +135,6 @@ pub enum RebuildError {
     /// The directory is not empty.
     #[error("{path} holds {found}: move that directory away (and keep it), then run this again")]
     InTheWay {
-        /// The directory.
         path: PathBuf,
         /// What is in it.
         found: String,
@@ -163,13 +142,10 @@ pub enum RebuildError {
     /// A file or folder says no.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The new directory.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// Its tables, or what was collected.

@@ -15,7 +15,6 @@ use crate::tables::upload::PartRecord;
 
 /// What a version is, besides what its record says.
 pub enum Whole {
-    /// One blob.
     One,
     /// Parts, all of which are there.
     Parts(Manifest, Vec<PartRecord>),

@@ -23,9 +23,7 @@ pub struct Value {
 /// A version of a key, with all its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// The key.
     pub key: Key,
-    /// The version.
     pub blob: BlobId,
     /// Who holds it, and what each says of it; at least one.
     pub copies: Vec<(VolumeId, Value)>,
@@ -49,7 +47,6 @@ pub enum Fate {
     Current(Value, Vec<VolumeId>),
     /// A newer one is.
     Superseded,
-    /// It was deleted.
     Deleted(Tombstone),
     /// It never was a value.
     Refused(Tombstone),
@@ -65,7 +62,6 @@ impl Fate {
     }
 }
 
-/// Decides.
 pub fn decide(version: &Version, against: Against) -> Fate {
     if against.refused {
         return Fate::Refused(Tombstone::Refused { blob: version.blob });

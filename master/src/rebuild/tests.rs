@@ -21,7 +21,7 @@ use crate::db::Database;
 use crate::state::apply::apply;
 use crate::state::command::{Command, Commit};
 use crate::tables::object::Object;
-use crate::tables::{Kind, Tables, meta, reclaim, replica, scan, tombstone};
+use crate::tables::{Kind, Tables, meta, object, reclaim, replica, scan, tombstone};
 
 mod asked;
 mod restored;
@@ -286,12 +286,12 @@ fn damage_and_differences_are_told() {
         (report.objects, report.superseded, report.conflicts, report.damaged, report.lost),
         (2, 1, 1, 3, 1)
     );
-    let one = Tables::new(&new.tree()).object(&key(1)).unwrap().unwrap();
+    let one = object::read(&new.tree(), &key(1)).unwrap().unwrap();
     let mut replicas = one.blobs[0].replicas.clone();
     replicas.sort_unstable();
     assert_eq!((one.generation, replicas), (blob(5), of_five), "the damaged copy is one to be healed");
     assert!(of_one.iter().all(|v| reclaim::page(&new.tree(), *v, 9).unwrap().contains(&blob(1))));
-    let three = Tables::new(&new.tree()).object(&key(3)).unwrap().unwrap();
+    let three = object::read(&new.tree(), &key(3)).unwrap().unwrap();
     assert_eq!(three.blobs[0].replicas, vec![of_three[0]]);
     assert!(!replica::is_referenced(&new.tree(), volume(0), blob(59)).unwrap());
     let gap = meta::gap(&new.tree()).unwrap().unwrap();

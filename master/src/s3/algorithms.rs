@@ -67,9 +67,7 @@ pub fn sum_bytes(algorithm: Algorithm) -> usize {
 pub enum Hasher {
     /// One of the three CRCs.
     Crc(Algorithm, Box<Crc>),
-    /// SHA-1.
     Sha1(Sha1),
-    /// SHA-256.
     Sha256(Sha256),
     /// SHA-512; boxed, for its state is the largest.
     Sha512(Box<Sha512>),
@@ -84,7 +82,6 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// Of nothing yet.
     pub fn new(algorithm: Algorithm) -> Self {
         let crc = |kind| Self::Crc(algorithm, Box::new(Crc::new(kind)));
         match algorithm {

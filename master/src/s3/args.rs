@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::Settings;
 use crate::config::Config;
+use crate::config::S3Settings;
 
 /// What entity tags are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -54,7 +54,7 @@ pub struct S3Args {
 impl S3Args {
     /// Puts it into a configuration.
     pub fn apply(&self, config: &mut Config) {
-        config.s3 = Settings {
+        config.s3 = S3Settings {
             region: self.s3_region.clone(),
             domain: self.s3_domain.clone(),
             blake3_etags: self.s3_etag == EtagKind::Blake3,

@@ -19,7 +19,6 @@ const FORM: &str = "PostObject";
 pub enum Place {
     /// All buckets of an account.
     Root,
-    /// One bucket.
     Bucket,
     /// A key in a bucket.
     Object,

@@ -7,7 +7,7 @@ use shared::limits::LIST_LIMIT;
 use super::Ops;
 use super::convert::{STANDARD, Tagged, checksum, etag, key_of, modified, owner, tag_set, tags_of_set};
 use super::error::{from_propose, from_reply, from_tables, invalid};
-use crate::http::objects::damaged;
+use crate::change::unexpected;
 use crate::state::command::{Command, Outcome};
 use crate::tables::object::Object;
 use crate::tables::upload;
@@ -120,7 +120,7 @@ impl Ops {
             match self.master.change(command).await.map_err(from_propose)? {
                 Outcome::Done => return Ok(()),
                 Outcome::NotFound => {}
-                _ => return Err(from_reply(damaged())),
+                other => return Err(from_reply(unexpected(&other))),
             }
         }
         Err(s3_error!(OperationAborted, "The object was replaced again and again meanwhile"))

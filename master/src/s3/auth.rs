@@ -3,7 +3,6 @@
 //! The library checks signatures; what it lets through that we do not want is refused in `guard`, before it looks.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use s3s::access::{S3Access, S3AccessContext};
@@ -22,25 +21,14 @@ use crate::master::Master;
 /// While there are no access keys, a client of this machine may sign with any id and this secret: it says nothing.
 pub const OPEN_SECRET: &str = "bargebarge";
 
-/// Whether a request was let through: set by `Gate::check`, and by nobody else.
+/// The operation that the library found in a request, for the one who handed it the request.
 #[derive(Clone, Debug, Default)]
-pub struct Admitted(Arc<Seen>);
+pub struct FoundOperation(Arc<OnceLock<&'static str>>);
 
-#[derive(Debug, Default)]
-struct Seen {
-    admitted: AtomicBool,
-    operation: OnceLock<&'static str>,
-}
-
-impl Admitted {
-    /// Whether it was.
-    pub fn is_so(&self) -> bool {
-        self.0.admitted.load(Ordering::Acquire)
-    }
-
-    /// Which operation the library found, when it came so far.
-    pub fn operation(&self) -> Option<&'static str> {
-        self.0.operation.get().copied()
+impl FoundOperation {
+    /// None when the library did not come so far.
+    pub fn get(&self) -> Option<&'static str> {
+        self.0.get().copied()
     }
 }
 
@@ -69,8 +57,8 @@ impl S3Auth for Gate {
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let operation = name(cx.s3_op().name());
-        if let (Some(operation), Some(seen)) = (operation, cx.extensions_mut().get::<Admitted>()) {
-            let _ = seen.0.operation.set(operation);
+        if let (Some(operation), Some(seen)) = (operation, cx.extensions_mut().get::<FoundOperation>()) {
+            let _ = seen.0.set(operation);
         }
         // Who shows no key is judged by the present as well.
         self.0.group.current().await.map_err(|e| from_reply(e.into()))?;
@@ -115,9 +103,6 @@ impl S3Access for Gate {
         };
         if !allowed {
             return Err(denied());
-        }
-        if let Some(admitted) = cx.extensions_mut().get::<Admitted>() {
-            admitted.0.admitted.store(true, Ordering::Release);
         }
         cx.extensions_mut().insert(caller);
         Ok(())

@@ -10,7 +10,7 @@ use super::auth::caller;
 use super::convert::{Tagged, owner, tag_set, tags_of_set, time};
 use super::error::{custom, from_propose, from_reply, from_tables, not_implemented};
 use crate::auth::Action;
-use crate::http::objects::damaged;
+use crate::change::unexpected;
 use crate::state::command::{Command, Outcome, Setting};
 use crate::tables::bucket::{self, AbortRule, Bucket, CorsRule};
 use crate::tables::meta;
@@ -45,7 +45,7 @@ impl Ops {
             // In S3's first region that is no error, and clients of all kinds rely on it.
             Outcome::BucketExists if self.region_is_default() => {}
             Outcome::BucketExists => return Err(S3ErrorCode::BucketAlreadyOwnedByYou.into()),
-            _ => return Err(from_reply(damaged())),
+            other => return Err(from_reply(unexpected(&other))),
         }
         let location = Some(format!("/{}", input.bucket));
         Ok(S3Response::new(dto::CreateBucketOutput { location }))
@@ -86,7 +86,7 @@ impl Ops {
                 Err(s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"))
             }
             Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
-            _ => Err(from_reply(damaged())),
+            other => Err(from_reply(unexpected(&other))),
         }
     }
 
@@ -136,7 +136,7 @@ impl Ops {
         match self.change(change).await? {
             Outcome::Done => Ok(()),
             Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
-            _ => Err(from_reply(damaged())),
+            other => Err(from_reply(unexpected(&other))),
         }
     }
 

@@ -7,7 +7,6 @@ pub struct Combiner {
     /// Coefficients of the polynomial below x^width, that of x⁰ in the highest of `width` bits.
     polynomial: u64,
     width: u32,
-    /// `x^(2ⁿ)`.
     powers: [u64; 64],
 }
 

@@ -37,7 +37,6 @@ pub fn in_bucket(key: &Key) -> &str {
     key.as_str().split_once('/').map_or("", |(_, rest)| rest)
 }
 
-/// A moment.
 pub fn time(at: Timestamp) -> dto::Timestamp {
     (UNIX_EPOCH + Duration::from_millis(at.unix_ms())).into()
 }
@@ -158,7 +157,6 @@ pub fn tags_of_set(set: dto::TagSet, of: Tagged) -> S3Result<Vec<(String, String
     Ok(tags)
 }
 
-/// What has tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tagged {
     /// An object, which may have `TAGS_MAX`.

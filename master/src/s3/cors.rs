@@ -17,7 +17,6 @@ use crate::tables::bucket::{self, CorsRule};
 pub enum Asked {
     /// A question, and its answer.
     Preflight(Box<Response<Body>>),
-    /// A request.
     Request(Origin),
 }
 

@@ -70,7 +70,6 @@ struct Kept {
 }
 
 impl Fault {
-    /// The reason, once.
     pub fn take(&self) -> Option<S3Error> {
         self.kept().error.take()
     }
@@ -245,7 +244,6 @@ fn too_large() -> S3Error {
 struct Sums {
     md5: Option<(Md5, [u8; 16])>,
     checksum: Option<(Hasher, Vec<u8>)>,
-    /// Of the signature.
     sha256: Option<(Sha256, String)>,
 }
 

@@ -38,7 +38,6 @@ pub struct About {
 }
 
 impl About {
-    /// A request.
     pub fn of<B>(request: &Request<B>, domain: Option<&str>, peer: IpAddr, request_id: String) -> Self {
         let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         let host = text(http::header::HOST).unwrap_or_default();
@@ -87,7 +86,6 @@ impl About {
         let _ = self.claimed.set(id.to_owned());
     }
 
-    /// The answer, finished.
     pub async fn finish(&self, answer: Response<Body>) -> Response<Body> {
         let error = answer.status().is_client_error() || answer.status().is_server_error();
         if self.head || answer.status() == StatusCode::NOT_MODIFIED {

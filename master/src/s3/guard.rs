@@ -9,13 +9,13 @@ use http::{Method, Request, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
-use super::Settings;
 use super::asked::Place;
 use super::document;
 use super::error::{custom, invalid};
 use super::finish::About;
 use super::hoisted;
 use super::operations::SELECTING;
+use crate::config::S3Settings;
 pub use signed::region_is_ours;
 use signed::{Authorization, covered, dated, scope};
 
@@ -47,7 +47,7 @@ pub enum Kind {
 }
 
 /// Looks at a request, and says what it is.
-pub fn sort<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<Kind> {
+pub fn sort<B>(settings: &S3Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<Kind> {
     once(request)?;
     match kind(request, about)? {
         Kind::Form => {
@@ -139,7 +139,7 @@ fn owned<B>(owner: &str, request: &Request<B>) -> S3Result<()> {
 }
 
 /// Looks at a request that is no form.
-fn check<B>(settings: &Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<()> {
+fn check<B>(settings: &S3Settings, owner: &str, request: &Request<B>, about: &About) -> S3Result<()> {
     let (query, headers) = (request.uri().query(), request.headers());
     let authorization = text(headers, AUTHORIZATION.as_str());
     let old = ["AWSAccessKeyId", "Signature"].iter().any(|name| query_value(query, name).is_some());

@@ -4,7 +4,6 @@
 use s3s::S3Result;
 use s3s::host::{S3Host, VirtualHost};
 
-/// The domain.
 #[derive(Clone, Debug)]
 pub struct Domain(pub String);
 

@@ -164,7 +164,6 @@ pub fn date(at: &dto::Timestamp) -> S3Result<HeaderValue> {
 pub struct Look {
     /// A part, by number.
     pub part: Option<i32>,
-    /// Its checksums.
     pub sums: bool,
 }
 
@@ -172,6 +171,5 @@ pub struct Look {
 pub struct Looked {
     /// Status, and what the body is made of.
     pub plan: Plan,
-    /// The headers.
     pub headers: HeaderMap,
 }

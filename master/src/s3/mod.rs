@@ -68,19 +68,6 @@ const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 /// The region that clients are told where they ask and none was configured: S3's first.
 const REGION: &str = "us-east-1";
 
-/// How the S3 face is set up.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The only region that signatures may name; none: any.
-    pub region: Option<String>,
-    /// Buckets may stand in front of this domain.
-    pub domain: Option<String>,
-    /// Entity tags are made of BLAKE3, which is computed anyway, and not of MD5.
-    pub blake3_etags: bool,
-    /// Encryption by the server and other classes of storage may be asked for, and nothing is done.
-    pub noop: bool,
-}
-
 /// The operations, over a master.
 #[derive(Clone)]
 pub(crate) struct Ops {
@@ -90,7 +77,6 @@ pub(crate) struct Ops {
     region: String,
     /// Whether entity tags are MD5.
     md5: bool,
-    /// What computes it.
     md5s: Arc<Pool>,
 }
 
@@ -314,23 +300,22 @@ impl Inside {
         if document::is_one(&head.method, &head.uri, about) {
             (body, fault) = document::guarded(&head, body, &self.places, about.peer);
         }
-        let admitted = auth::Admitted::default();
-        head.extensions.insert(admitted.clone());
+        let found = auth::FoundOperation::default();
+        head.extensions.insert(found.clone());
         let answer = self.call(Request::from_parts(head, body)).await;
-        if let Some(operation) = admitted.operation() {
+        if let Some(operation) = found.get() {
             about.found(operation);
         }
         if let Some(error) = fault.take() {
             return refusal(error);
         }
         if answer.status() == http::StatusCode::NOT_IMPLEMENTED
-            && let Some((operation, needs)) =
-                admitted.operation().and_then(|o| Some((o, reference::needs(o)?)))
+            && let Some((operation, needs)) = found.get().and_then(|o| Some((o, reference::needs(o)?)))
         {
             // The library says no more than that.
             return refusal(error::not_implemented(settings::message(operation, needs)));
         }
-        xml::readable(admitted.operation(), answer).await
+        xml::readable(found.get(), answer).await
     }
 
     async fn call(&self, request: Request<s3s::Body>) -> Response<Body> {

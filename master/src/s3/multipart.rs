@@ -18,7 +18,7 @@ use super::error::{from_propose, from_reply, from_tables, not_implemented};
 use super::lenient::{came, trailers};
 use super::objects::length;
 use super::sums::Declared;
-use crate::http::objects::damaged;
+use crate::change::unexpected;
 use crate::state::command::{Command, Outcome};
 use crate::tables::upload::{self, PartRecord, Upload, part_note};
 use crate::write::feed::{Wanted, grant};
@@ -105,7 +105,7 @@ impl Ops {
         match self.master.change(Command::BeginUpload { key, id, upload }).await.map_err(from_propose)? {
             Outcome::Done => {}
             Outcome::NoBucket => return Err(S3ErrorCode::NoSuchBucket.into()),
-            _ => return Err(from_reply(damaged())),
+            other => return Err(from_reply(unexpected(&other))),
         }
         Ok(S3Response::new(dto::CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
@@ -192,7 +192,7 @@ impl Ops {
             Outcome::Done => Ok(part),
             Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
             Outcome::PartsChanged => Err(s3_error!(ServiceUnavailable, "Too few copies became durable")),
-            _ => Err(from_reply(damaged())),
+            other => Err(from_reply(unexpected(&other))),
         }
     }
 
@@ -205,7 +205,7 @@ impl Ops {
         match self.master.change(Command::Abort { key, upload }).await.map_err(from_propose)? {
             Outcome::Done => Ok(S3Response::with_status(Default::default(), StatusCode::NO_CONTENT)),
             Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
-            _ => Err(from_reply(damaged())),
+            other => Err(from_reply(unexpected(&other))),
         }
     }
 }
@@ -214,14 +214,11 @@ impl Ops {
 pub struct Place {
     /// The key of the object to be.
     pub key: Key,
-    /// The upload.
     pub id: BlobId,
-    /// The part.
     pub number: u16,
 }
 
 impl Place {
-    /// Checked.
     pub fn new(key: Key, id: BlobId, number: i32) -> S3Result<Self> {
         Ok(Self { key, id, number: number_of(number)? })
     }

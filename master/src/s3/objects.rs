@@ -22,7 +22,7 @@ use super::error::{from_interrupted, from_propose, from_reply, from_tables};
 use super::lenient::{came, trailers};
 use super::look::{Look, Looked, date, overridden, overridden_by, range_of};
 use super::sums::{Declared, Sums, checked};
-use crate::http::objects::damaged;
+use crate::change::unexpected;
 use crate::read::{self, Interrupted};
 use crate::state::command::{Command, Outcome, Store};
 use crate::tables::bucket;
@@ -236,7 +236,7 @@ impl Ops {
             Outcome::NotFound if [WriteCondition::None, WriteCondition::Absent].contains(&stated) => Ok(()),
             Outcome::NotFound => Err(S3ErrorCode::NoSuchKey.into()),
             Outcome::ConditionFailed => Err(refused(&stated, true)),
-            _ => Err(from_reply(damaged())),
+            other => Err(from_reply(unexpected(&other))),
         }
     }
 }
@@ -254,7 +254,7 @@ pub fn judge(outcome: &Outcome, condition: &WriteCondition) -> S3Result<CommitOu
         }
         Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
         Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
-        _ => Err(from_reply(damaged())),
+        other => Err(from_reply(unexpected(other))),
     }
 }
 

@@ -154,7 +154,6 @@ fn malformed_trailer(header: &str) -> S3Error {
 pub struct Sums {
     /// Where it was wanted.
     pub md5: Option<[u8; 16]>,
-    /// Of the bytes.
     pub checksum: Option<Checksum>,
 }
 

@@ -25,7 +25,7 @@ use crate::tables::bucket;
 use crate::tables::meta::{FORMAT_VERSION, Identity, Progress};
 use crate::tables::object::{Blob, Object, Parts, holds};
 use crate::tables::unsettled::Spot;
-use crate::tables::{TableError, Tables};
+use crate::tables::{TableError, Tables, meta, object, reclaim, replica, standing, tombstone, unsettled};
 
 /// Applies one command.
 ///
@@ -35,7 +35,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
     if let Command::InSequence { sequence, change } = command {
         return access_keys::in_sequence(tables, *sequence, change);
     }
-    let mut progress = tables.progress()?;
+    let mut progress = meta::progress(tables)?;
     progress.applied += 1;
     let outcome = match command {
         Command::Commit(commit) => apply_commit(tables, &mut progress, commit, &Attributes::default(), None)?,
@@ -54,7 +54,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         }
         Command::Orphaned { volume, blobs } => apply_orphaned(tables, &mut progress, *volume, blobs)?,
         Command::Founded(cluster) => {
-            if tables.identity()?.is_none() {
+            if meta::identity(tables)?.is_none() {
                 tables.put_identity(&Identity { cluster: *cluster, format_version: FORMAT_VERSION });
                 tables.put_listed();
             }
@@ -115,7 +115,7 @@ fn apply_store(
 }
 
 fn in_bucket(tables: &Tables<'_>, key: &Key) -> Result<bool, TableError> {
-    bucket::of(key).map_or(Ok(false), |name| tables.bucket_exists(name))
+    bucket::of(key).map_or(Ok(false), |name| bucket::exists(tables, name))
 }
 
 /// Nothing becomes of what is to be committed, and nothing ever will.
@@ -130,8 +130,11 @@ fn refuse(tables: &mut Tables<'_>, progress: &mut Progress, commit: &Commit) -> 
 fn counted(tables: &Tables<'_>, blob: BlobId, volumes: &[VolumeId]) -> Result<Vec<VolumeId>, TableError> {
     let mut replicas = Vec::with_capacity(volumes.len());
     for volume in volumes {
-        let here = !tables.has_left(*volume)?;
-        if here && !tables.reclaiming(*volume, blob)? && !tables.buried(*volume, blob)? {
+        let here = !standing::has_left(tables, *volume)?;
+        if here
+            && !reclaim::contains(tables, *volume, blob)?
+            && !reclaim::was_reclaimed(tables, *volume, blob)?
+        {
             replicas.push(*volume);
         }
     }
@@ -146,7 +149,7 @@ fn apply_commit(
     parts: Option<(Parts, u64)>,
 ) -> Result<Outcome, TableError> {
     progress.last_blob = progress.last_blob.max(Some(commit.blob));
-    let current = tables.object(&commit.key)?;
+    let current = object::read(tables, &commit.key)?;
     if let Some(same) = current.as_ref().filter(|o| o.generation == commit.blob) {
         // Sent again: the first answer was lost.
         return Ok(Outcome::Commit(
@@ -206,12 +209,12 @@ fn apply_commit(
 /// seen the other; or was there and is deleted: whoever deleted it was told what, and may have had a condition.
 fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> Result<bool, TableError> {
     let Some(newer) = current else {
-        return Ok(tables.deleted(KeyHash::of(&commit.key))? >= Some(commit.blob));
+        return Ok(tombstone::deleted(tables, KeyHash::of(&commit.key))? >= Some(commit.blob));
     };
     if newer.generation < commit.blob {
         return Ok(false);
     }
-    Ok(commit.condition != WriteCondition::None || tables.conditional(&commit.key, newer)?)
+    Ok(commit.condition != WriteCondition::None || object::is_conditional(tables, &commit.key, newer)?)
 }
 
 fn apply_delete(
@@ -220,7 +223,7 @@ fn apply_delete(
     key: &Key,
     condition: &WriteCondition,
 ) -> Result<Outcome, TableError> {
-    let Some(object) = tables.object(key)? else { return Ok(Outcome::NotFound) };
+    let Some(object) = object::read(tables, key)? else { return Ok(Outcome::NotFound) };
     if !holds(condition, Some(&object)) {
         return Ok(Outcome::ConditionFailed);
     }
@@ -234,7 +237,7 @@ fn apply_delete(
 
 /// Up to which generation a key is gone with this object: a time of which nothing is known may have brought a newer one.
 fn buries(tables: &Tables<'_>, object: &Object) -> Result<BlobId, TableError> {
-    let unknown = tables.gap()?.map(|gap| gap.end());
+    let unknown = meta::gap(tables)?.map(|gap| gap.end());
     Ok(unknown.map_or(object.generation, |end| end.max(object.generation)))
 }
 
@@ -246,7 +249,7 @@ fn apply_reclaimed(
     at: Timestamp,
 ) -> Result<Outcome, TableError> {
     for blob in blobs {
-        if tables.reclaiming(volume, *blob)? {
+        if reclaim::contains(tables, volume, *blob)? {
             tables.remove_reclaim(volume, *blob);
             tables.remove_tombstone(volume, *blob);
             tables.put_grave(volume, *blob, at);
@@ -264,7 +267,9 @@ fn apply_orphaned(
 ) -> Result<Outcome, TableError> {
     for (blob, length) in blobs {
         // The second look: what the worker saw may have changed since.
-        if tables.replica(volume, *blob)?.is_none() && !tables.arriving(*blob, volume)? {
+        if replica::read(tables, volume, *blob)?.is_none()
+            && unsettled::is_arriving(tables, *blob, volume)?.is_none()
+        {
             discard_copy(tables, progress, volume, *blob, *length)?;
         }
     }
@@ -273,7 +278,7 @@ fn apply_orphaned(
 
 fn apply_forget(tables: &mut Tables<'_>, keys: &[(KeyHash, BlobId)]) -> Result<Outcome, TableError> {
     for (key, generation) in keys {
-        if tables.deleted(*key)? == Some(*generation) {
+        if tombstone::deleted(tables, *key)? == Some(*generation) {
             tables.remove_deleted(*key);
         }
     }
@@ -326,7 +331,7 @@ fn recall(
     blob: &Blob,
     tombstone: Option<&Tombstone>,
 ) -> Result<(), TableError> {
-    let replicas = tables.arrivals(blob.id)?;
+    let replicas = unsettled::arrivals(tables, blob.id)?;
     replicas.iter().for_each(|volume| tables.remove_arriving(blob.id, *volume));
     discard(tables, progress, &[Blob { id: blob.id, length: blob.length, replicas }], tombstone)
 }
@@ -346,7 +351,7 @@ fn apply_tag(
     generation: BlobId,
     tags: &[(String, String)],
 ) -> Result<Outcome, TableError> {
-    let Some(mut object) = tables.object(key)?.filter(|o| o.generation == generation) else {
+    let Some(mut object) = object::read(tables, key)?.filter(|o| o.generation == generation) else {
         return Ok(Outcome::NotFound);
     };
     object.attributes.tags = tags.to_vec();
@@ -365,7 +370,7 @@ fn discard(
     for blob in blobs {
         for volume in &blob.replicas {
             // Nobody tells a volume that has left.
-            if !tables.has_left(*volume)? && !tables.reclaiming(*volume, blob.id)? {
+            if !standing::has_left(tables, *volume)? && !reclaim::contains(tables, *volume, blob.id)? {
                 tables.put_reclaim(*volume, blob.id, blob.length);
                 progress.reclaim_pending += 1;
                 if let Some(tombstone) = tombstone {

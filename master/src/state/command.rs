@@ -30,7 +30,6 @@ pub enum Command {
     Commit(Commit),
     /// Removes a key.
     Delete {
-        /// Which.
         key: Key,
         /// What must hold of its value.
         condition: WriteCondition,
@@ -39,21 +38,15 @@ pub enum Command {
     Volume(VolumeRecord),
     /// A volume has durably deleted blobs.
     Reclaimed {
-        /// Which volume.
         volume: VolumeId,
-        /// Which blobs.
         blobs: Vec<BlobId>,
         /// When, by the proposing master's clock.
         at: Timestamp,
     },
     /// Graves that no commit can come for any more.
-    Purge {
-        /// Which.
-        graves: Vec<(VolumeId, BlobId)>,
-    },
+    Purge { graves: Vec<(VolumeId, BlobId)> },
     /// A volume holds blobs that no object refers to, and whose tickets and receipts have long expired.
     Orphaned {
-        /// Which volume.
         volume: VolumeId,
         /// Which blobs, with their lengths.
         blobs: Vec<(BlobId, u64)>,
@@ -61,26 +54,14 @@ pub enum Command {
     /// A new cluster begins; the first of these counts.
     Founded(ClusterId),
     /// Deleted keys that no upload can come for any more, each with the generation that was deleted.
-    Forget {
-        /// Which.
-        keys: Vec<(KeyHash, BlobId)>,
-    },
+    Forget { keys: Vec<(KeyHash, BlobId)> },
     /// As `Commit`, with what S3 adds.
     Store(Box<Store>),
     /// Begins an upload in parts.
-    BeginUpload {
-        /// Of which key.
-        key: Key,
-        /// Its id.
-        id: BlobId,
-        /// What was said.
-        upload: Upload,
-    },
+    BeginUpload { key: Key, id: BlobId, upload: Upload },
     /// A part is durable.
     PutPart {
-        /// Of which key.
         key: Key,
-        /// Of which upload.
         upload: BlobId,
         /// What it is, and whose receipts were good.
         part: PartRecord,
@@ -89,28 +70,17 @@ pub enum Command {
     },
     /// Makes one value of parts.
     Complete {
-        /// Which upload.
         upload: BlobId,
         /// The parts, in order. The manifest, whose digest the commit has, must be theirs at that moment.
         numbers: Vec<u16>,
-        /// Of the manifest.
         store: Box<Store>,
     },
     /// Gives an upload up.
-    Abort {
-        /// Of which key.
-        key: Key,
-        /// Which.
-        upload: BlobId,
-    },
+    Abort { key: Key, upload: BlobId },
     /// Takes some of the parts of condemned uploads out of the tables.
-    Scrap {
-        /// Which uploads.
-        uploads: Vec<BlobId>,
-    },
+    Scrap { uploads: Vec<BlobId> },
     /// Changes the tags of an object.
     Tag {
-        /// Which.
         key: Key,
         /// Its generation when it was looked at.
         generation: BlobId,
@@ -118,46 +88,23 @@ pub enum Command {
         tags: Vec<(String, String)>,
     },
     /// Creates a bucket.
-    CreateBucket {
-        /// Its name.
-        name: String,
-        /// Without settings.
-        bucket: Bucket,
-    },
+    CreateBucket { name: String, bucket: Bucket },
     /// Sets a bucket up anew.
-    SetBucket {
-        /// Its name.
-        name: String,
-        /// What changes.
-        setting: Setting,
-    },
+    SetBucket { name: String, setting: Setting },
     /// Removes a bucket without values.
-    DeleteBucket {
-        /// Its name.
-        name: String,
-    },
+    DeleteBucket { name: String },
     /// An access key is made; another one of that id is replaced.
-    PutAccessKey {
-        /// Which.
-        id: AccessKeyId,
-        /// What it is.
-        key: Box<AccessKey>,
-    },
+    PutAccessKey { id: AccessKeyId, key: Box<AccessKey> },
     /// An access key is good no more.
-    RevokeAccessKey {
-        /// Which.
-        id: AccessKeyId,
-    },
+    RevokeAccessKey { id: AccessKeyId },
     /// Copies of blobs are about to be taken in by a volume.
     Expect {
-        /// Which volume.
         volume: VolumeId,
         /// Which blobs, and where they are named.
         blobs: Vec<(BlobId, Spot)>,
     },
     /// A volume has taken copies in, by its receipts.
     Arrived {
-        /// Which volume.
         volume: VolumeId,
         /// Which blobs, with their lengths, and where they are named.
         blobs: Vec<(BlobId, u64, Spot)>,
@@ -173,21 +120,14 @@ pub enum Command {
     Drop(Drop),
     /// A volume does not have what it should.
     Missing {
-        /// Which volume.
         volume: VolumeId,
         /// Which blobs, and where they are named.
         blobs: Vec<(BlobId, Spot)>,
     },
     /// Looks again where all of a value in parts is.
-    Weigh {
-        /// Of which key.
-        key: Key,
-        /// Its parts.
-        upload: BlobId,
-    },
+    Weigh { key: Key, upload: BlobId },
     /// What is to become of a volume.
     SetDuty {
-        /// Which volume.
         volume: VolumeId,
         /// What, and since when.
         standing: Standing,
@@ -222,7 +162,6 @@ pub enum Command {
 pub struct Drop {
     /// From which volume.
     pub volume: VolumeId,
-    /// Which blob.
     pub blob: BlobId,
     /// Where it is named.
     pub spot: Spot,
@@ -235,7 +174,6 @@ pub struct Drop {
 pub struct Store {
     /// What every commit has.
     pub commit: Commit,
-    /// What S3 adds.
     pub attributes: Attributes,
 }
 
@@ -329,7 +267,6 @@ impl Setting {
 /// What is committed: everything the receipts and the client said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// The key.
     pub key: Key,
     /// The blob, which becomes its generation.
     pub blob: BlobId,
@@ -339,11 +276,9 @@ pub struct Commit {
     pub digest: Digest,
     /// Content type, where one was given.
     pub content_type: Option<String>,
-    /// User metadata.
     pub metadata: Vec<(String, String)>,
     /// The volumes whose receipts were good.
     pub replicas: Vec<VolumeId>,
-    /// Copies wanted.
     pub wanted: u8,
     /// Copies without which it fails.
     pub min_replicas: u8,
@@ -364,7 +299,6 @@ pub enum Outcome {
     ConditionFailed,
     /// Of any: a record it depends on is damaged; nothing was changed.
     Damaged,
-    /// Of the others.
     Done,
     /// The bucket is not there.
     NoBucket,

@@ -4,12 +4,11 @@ use serde::{Deserialize, Serialize};
 use shared::access::{AccessKeyId, Permission, Scope, Sealed};
 use shared::clock::Timestamp;
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// What is kept of an access key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKey {
-    /// Its secret, sealed.
     pub secret: Sealed,
     /// How much it permits.
     pub permission: Permission,
@@ -32,9 +31,9 @@ impl AccessKey {
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, id: &str) -> Result<Option<AccessKey>, TableError> {
+pub fn read(records: &impl Read, id: &str) -> Result<Option<AccessKey>, TableError> {
     let key = id.as_bytes();
-    tree.get(super::path(Kind::AccessKey, key))?.map(|b| decode(Kind::AccessKey, key, &b)).transpose()
+    records.get(Kind::AccessKey, key)
 }
 
 /// Whether there is any, damaged ones included.
@@ -65,14 +64,6 @@ fn named((key, record): (Vec<u8>, AccessKey)) -> Result<(AccessKeyId, AccessKey)
 }
 
 impl Tables<'_> {
-    /// The key of that id.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn access_key(&self, id: &AccessKeyId) -> Result<Option<AccessKey>, TableError> {
-        self.get(Kind::AccessKey, id.as_str().as_bytes())
-    }
-
     /// Writes a key.
     pub fn put_access_key(&mut self, id: &AccessKeyId, key: &AccessKey) {
         self.put(Kind::AccessKey, id.as_str().as_bytes(), key);

@@ -7,7 +7,7 @@ use shared::key::Key;
 use shared::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 
 use super::object::Object;
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// What stands behind a bucket in a key of S3 has so many bytes at most.
 const REST_BYTES_MAX: usize = KEY_BYTES_MAX - BUCKET_BYTES_MAX - 1;
@@ -34,7 +34,6 @@ pub struct CorsRule {
     pub id: Option<String>,
     /// Origins, each with at most one `*`.
     pub origins: Vec<String>,
-    /// Methods.
     pub methods: Vec<String>,
     /// Request headers, each with at most one `*`.
     pub headers: Vec<String>,
@@ -109,9 +108,9 @@ fn prefix(name: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn record(tree: &sled::Tree, name: &str) -> Result<Option<Bucket>, TableError> {
+pub fn record(records: &impl Read, name: &str) -> Result<Option<Bucket>, TableError> {
     let key = name.as_bytes();
-    tree.get(super::path(Kind::Bucket, key))?.map(|b| decode(Kind::Bucket, key, &b)).transpose()
+    records.get(Kind::Bucket, key)
 }
 
 /// A bucket that was created or has values, as a reader sees it.
@@ -150,31 +149,23 @@ pub fn all(tree: &sled::Tree) -> Result<Vec<(String, Bucket)>, TableError> {
     Ok(all.into_iter().collect())
 }
 
+/// Whether a bucket was created or has values.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn exists(records: &impl Read, name: &str) -> Result<bool, TableError> {
+    Ok(record(records, name)?.is_some() || has_values(records, name)?)
+}
+
+/// Whether a value's key begins with this bucket.
+///
+/// # Errors
+/// When sled fails.
+pub fn has_values(records: &impl Read, name: &str) -> Result<bool, TableError> {
+    records.any(Kind::Object, &prefix(name))
+}
+
 impl Tables<'_> {
-    /// The record of a bucket.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn bucket_record(&self, name: &str) -> Result<Option<Bucket>, TableError> {
-        self.get(Kind::Bucket, name.as_bytes())
-    }
-
-    /// Whether a bucket was created or has values.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn bucket_exists(&self, name: &str) -> Result<bool, TableError> {
-        Ok(self.bucket_record(name)?.is_some() || self.bucket_has_values(name)?)
-    }
-
-    /// Whether a value's key begins with this bucket.
-    ///
-    /// # Errors
-    /// When sled fails.
-    pub fn bucket_has_values(&self, name: &str) -> Result<bool, TableError> {
-        self.any(Kind::Object, &prefix(name))
-    }
-
     /// Writes the record of a bucket.
     pub fn put_bucket(&mut self, name: &str, bucket: &Bucket) {
         self.put(Kind::Bucket, name.as_bytes(), bucket);

@@ -6,8 +6,8 @@ use shared::clock::{Timestamp, millis};
 use shared::ids::{BlobId, ClusterId};
 use shared::limits::{CLOCK_SKEW_MAX, UPLOAD_TIME_MAX};
 
-use super::{Kind, TableError, Tables, decode};
-use crate::raft::{MasterId, Peer};
+use super::peer::{MasterId, Peer};
+use super::{Kind, Read, TableError, Tables};
 
 const IDENTITY: &[u8] = b"identity";
 const PROGRESS: &[u8] = b"progress";
@@ -26,7 +26,6 @@ pub const FIRST_VERSION: u32 = 1;
 /// Written when the directory is made, never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Which cluster.
     pub cluster: ClusterId,
     /// In which format.
     pub format_version: u32,
@@ -35,7 +34,6 @@ pub struct Identity {
 /// Written with every batch of commands, in the same atomic write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Commands applied.
     pub applied: u64,
     /// The newest blob any command named: new ids come after it.
     pub last_blob: Option<BlobId>,
@@ -102,7 +100,6 @@ impl Gap {
 /// Values are being moved so that all volumes are about equally full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rebalance {
-    /// Since when.
     pub since: Timestamp,
     /// Whether it rests.
     pub paused: bool,
@@ -110,16 +107,16 @@ pub struct Rebalance {
     pub planned_bytes: u64,
 }
 
-fn read<T: serde::de::DeserializeOwned>(tree: &sled::Tree, name: &[u8]) -> Result<Option<T>, TableError> {
-    tree.get(super::path(Kind::Meta, name))?.map(|b| decode(Kind::Meta, name, &b)).transpose()
+fn read<T: serde::de::DeserializeOwned>(records: &impl Read, name: &[u8]) -> Result<Option<T>, TableError> {
+    records.get(Kind::Meta, name)
 }
 
 /// The identity; none in a new directory.
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn identity(tree: &sled::Tree) -> Result<Option<Identity>, TableError> {
-    read(tree, IDENTITY)
+pub fn identity(records: &impl Read) -> Result<Option<Identity>, TableError> {
+    read(records, IDENTITY)
 }
 
 /// The record of the identity: path and value.
@@ -142,59 +139,51 @@ pub fn write_identity(tree: &sled::Tree, identity: &Identity) -> Result<(), Tabl
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn progress(tree: &sled::Tree) -> Result<Progress, TableError> {
-    Ok(read(tree, PROGRESS)?.unwrap_or_default())
+pub fn progress(records: &impl Read) -> Result<Progress, TableError> {
+    Ok(read(records, PROGRESS)?.unwrap_or_default())
 }
 
 /// How far the tables have come in the log; none in tables without a log.
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn applied(tree: &sled::Tree) -> Result<Option<Applied>, TableError> {
-    read(tree, APPLIED)
+pub fn applied(records: &impl Read) -> Result<Option<Applied>, TableError> {
+    read(records, APPLIED)
 }
 
 /// The time of which nothing is known, where there is one.
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn gap(tree: &sled::Tree) -> Result<Option<Gap>, TableError> {
-    read(tree, GAP)
+pub fn gap(records: &impl Read) -> Result<Option<Gap>, TableError> {
+    read(records, GAP)
 }
 
 /// Whether all blobs with too few or too many copies are listed: tables of an older version, and rebuilt ones, are looked through once.
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn is_listed(tree: &sled::Tree) -> Result<bool, TableError> {
-    Ok(read::<()>(tree, LISTED)?.is_some())
+pub fn is_listed(records: &impl Read) -> Result<bool, TableError> {
+    Ok(read::<()>(records, LISTED)?.is_some())
 }
 
 /// The moving of values between volumes, where it is under way.
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn rebalance(tree: &sled::Tree) -> Result<Option<Rebalance>, TableError> {
-    read(tree, REBALANCE)
+pub fn rebalance(records: &impl Read) -> Result<Option<Rebalance>, TableError> {
+    read(records, REBALANCE)
 }
 
 /// Changes of access keys and of what buckets permit so far.
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn sequence(tree: &sled::Tree) -> Result<u64, TableError> {
-    Ok(read(tree, SEQUENCE)?.unwrap_or_default())
+pub fn sequence(records: &impl Read) -> Result<u64, TableError> {
+    Ok(read(records, SEQUENCE)?.unwrap_or_default())
 }
 
 impl Tables<'_> {
-    /// The number that the next change has to name, with the changes of this batch.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn sequence(&self) -> Result<u64, TableError> {
-        Ok(self.get(Kind::Meta, SEQUENCE)?.unwrap_or_default())
-    }
-
     /// Counts a change.
     pub fn put_sequence(&mut self, sequence: u64) {
         self.put(Kind::Meta, SEQUENCE, &sequence);
@@ -219,21 +208,13 @@ impl Tables<'_> {
     /// # Errors
     /// When sled fails or a record is damaged.
     pub fn begin_again(&mut self, now: Timestamp) -> Result<(), TableError> {
-        let mut progress = self.progress()?;
-        let gap = Gap::since(progress.last_blob, now);
-        let gap = self.gap()?.map_or(gap, |earlier| gap.with(earlier));
+        let mut progress = progress(self)?;
+        let new = Gap::since(progress.last_blob, now);
+        let gap = gap(self)?.map_or(new, |earlier| new.with(earlier));
         progress.last_blob = progress.last_blob.max(Some(gap.end()));
         self.put_gap(&gap);
         self.put_progress(&progress);
         Ok(())
-    }
-
-    /// The time of which nothing is known, where there is one.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn gap(&self) -> Result<Option<Gap>, TableError> {
-        self.get(Kind::Meta, GAP)
     }
 
     /// Writes of which time nothing is known.
@@ -251,25 +232,9 @@ impl Tables<'_> {
         self.put(Kind::Meta, IDENTITY, identity);
     }
 
-    /// Whose they are.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn identity(&self) -> Result<Option<Identity>, TableError> {
-        self.get(Kind::Meta, IDENTITY)
-    }
-
     /// Writes how far they have come in the log.
     pub fn put_applied(&mut self, applied: &Applied) {
         self.put(Kind::Meta, APPLIED, applied);
-    }
-
-    /// How far the commands have come.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn progress(&self) -> Result<Progress, TableError> {
-        Ok(self.get(Kind::Meta, PROGRESS)?.unwrap_or_default())
     }
 
     /// Writes how far they have come.

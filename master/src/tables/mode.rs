@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// When an upload is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,9 +52,9 @@ impl fmt::Display for Mode {
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, bucket: &str) -> Result<Option<Mode>, TableError> {
+pub fn read(records: &impl Read, bucket: &str) -> Result<Option<Mode>, TableError> {
     let key = bucket.as_bytes();
-    tree.get(super::path(Kind::Mode, key))?.map(|b| decode(Kind::Mode, key, &b)).transpose()
+    records.get(Kind::Mode, key)
 }
 
 /// All buckets that have a mode of their own.

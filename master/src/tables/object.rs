@@ -7,7 +7,7 @@ use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// What the master knows of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,6 @@ pub struct Object {
 pub struct Parts {
     /// Under which upload.
     pub upload: BlobId,
-    /// How many.
     pub count: u16,
     /// Whether one of them lacks a copy.
     pub degraded: bool,
@@ -56,7 +55,6 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) ->
 /// One blob of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
-    /// Which.
     pub id: BlobId,
     /// Its length in bytes.
     pub length: u64,
@@ -93,9 +91,9 @@ pub fn holds(condition: &WriteCondition, current: Option<&Object>) -> bool {
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, key: &Key) -> Result<Option<Object>, TableError> {
+pub fn read(records: &impl Read, key: &Key) -> Result<Option<Object>, TableError> {
     let key = key.as_str().as_bytes();
-    tree.get(super::path(Kind::Object, key))?.map(|b| decode(Kind::Object, key, &b)).transpose()
+    records.get(Kind::Object, key)
 }
 
 /// Objects after this key, in order.
@@ -114,15 +112,15 @@ pub fn after(
     })
 }
 
-impl Tables<'_> {
-    /// The object of a key.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn object(&self, key: &Key) -> Result<Option<Object>, TableError> {
-        self.get(Kind::Object, key.as_str().as_bytes())
-    }
+/// Whether this object of a key was written under a condition.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn is_conditional(records: &impl Read, key: &Key, object: &Object) -> Result<bool, TableError> {
+    Ok(records.get(Kind::Conditional, key.as_str().as_bytes())? == Some(object.generation))
+}
 
+impl Tables<'_> {
     /// Writes the object of a key.
     pub fn put_object(&mut self, key: &Key, object: &Object) {
         self.put(Kind::Object, key.as_str().as_bytes(), object);
@@ -139,14 +137,6 @@ impl Tables<'_> {
             self.remove(Kind::Conditional, key);
         }
         Ok(())
-    }
-
-    /// Whether this object of a key was written under a condition.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn conditional(&self, key: &Key, object: &Object) -> Result<bool, TableError> {
-        Ok(self.get(Kind::Conditional, key.as_str().as_bytes())? == Some(object.generation))
     }
 
     /// Remembers that this generation of a key was written under a condition. What an older generation left says

@@ -8,7 +8,7 @@ use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 
 use super::replica::{blob_of, is_referenced, place, volume_of};
-use super::{Kind, TableError, Tables, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// At most `limit` blobs that wait to be reclaimed on `volume`.
 ///
@@ -85,7 +85,7 @@ pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
         for other in &volumes {
             if is_referenced(tree, other.volume, blob)? {
                 let mut tables = Tables::new(tree);
-                let mut progress = tables.progress()?;
+                let mut progress = super::meta::progress(&tables)?;
                 progress.reclaim_pending -= 1;
                 tables.put_progress(&progress);
                 tables.remove_reclaim(volume, blob);
@@ -97,31 +97,30 @@ pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
     Ok(())
 }
 
-impl Tables<'_> {
-    /// Whether `blob` was reclaimed on `volume` a moment ago.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn buried(&self, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
-        Ok(self.get::<u64>(Kind::Grave, &place(volume, blob))?.is_some())
-    }
+/// Whether `blob` was reclaimed on `volume` a moment ago.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn was_reclaimed(records: &impl Read, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
+    Ok(records.get::<u64>(Kind::Grave, &place(volume, blob))?.is_some())
+}
 
+/// Whether `blob` waits to be reclaimed on `volume`.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn contains(records: &impl Read, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
+    Ok(records.get::<u64>(Kind::Reclaim, &place(volume, blob))?.is_some())
+}
+
+impl Tables<'_> {
     /// Remembers that `blob` was reclaimed on `volume`.
     pub fn put_grave(&mut self, volume: VolumeId, blob: BlobId, at: Timestamp) {
         self.put(Kind::Grave, &place(volume, blob), &at.unix_ms());
     }
 
-    /// Forgets it.
     pub fn remove_grave(&mut self, volume: VolumeId, blob: BlobId) {
         self.remove(Kind::Grave, &place(volume, blob));
-    }
-
-    /// Whether `blob` waits to be reclaimed on `volume`.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn reclaiming(&self, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
-        Ok(self.get::<u64>(Kind::Reclaim, &place(volume, blob))?.is_some())
     }
 
     /// Puts `blob` of `bytes` length on the list of `volume`.

@@ -4,7 +4,7 @@
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 pub(super) fn place(volume: VolumeId, blob: BlobId) -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -35,9 +35,9 @@ pub fn is_referenced(tree: &sled::Tree, volume: VolumeId, blob: BlobId) -> Resul
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, volume: VolumeId, blob: BlobId) -> Result<Option<Key>, TableError> {
+pub fn read(records: &impl Read, volume: VolumeId, blob: BlobId) -> Result<Option<Key>, TableError> {
     let place = place(volume, blob);
-    tree.get(super::path(Kind::Replica, &place))?.map(|b| decode(Kind::Replica, &place, &b)).transpose()
+    records.get(Kind::Replica, &place)
 }
 
 /// How many blobs objects refer to on `volume`: a scan.
@@ -80,14 +80,6 @@ pub fn after(
 }
 
 impl Tables<'_> {
-    /// The key whose object refers to `blob` on `volume`.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn replica(&self, volume: VolumeId, blob: BlobId) -> Result<Option<Key>, TableError> {
-        self.get(Kind::Replica, &place(volume, blob))
-    }
-
     /// Notes that `key`'s object refers to `blob` on `volume`.
     pub fn put_replica(&mut self, volume: VolumeId, blob: BlobId, key: &Key) {
         self.put(Kind::Replica, &place(volume, blob), key);

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::ids::VolumeId;
 
-use super::{Kind, TableError, Tables, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
-/// What somebody decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Duty {
     /// It takes and serves values. Not kept: that is what every volume does.
@@ -38,36 +37,36 @@ pub fn all(tree: &sled::Tree) -> Result<Vec<(VolumeId, Standing)>, TableError> {
         .collect()
 }
 
+/// What a volume is to do; none: to serve.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn read(records: &impl Read, volume: VolumeId) -> Result<Option<Standing>, TableError> {
+    records.get(Kind::Standing, volume.as_bytes())
+}
+
+/// Whether a volume has left for good.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn has_left(records: &impl Read, volume: VolumeId) -> Result<bool, TableError> {
+    Ok(read(records, volume)?.is_some_and(|standing| standing.duty == Duty::Gone))
+}
+
+/// Whether an object refers to any blob on a volume.
+///
+/// # Errors
+/// When sled fails.
+pub fn holds_any(records: &impl Read, volume: VolumeId) -> Result<bool, TableError> {
+    records.any(Kind::Replica, volume.as_bytes())
+}
+
 impl Tables<'_> {
-    /// What a volume is to do; none: to serve.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn standing(&self, volume: VolumeId) -> Result<Option<Standing>, TableError> {
-        self.get(Kind::Standing, volume.as_bytes())
-    }
-
-    /// Whether a volume has left for good.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn has_left(&self, volume: VolumeId) -> Result<bool, TableError> {
-        Ok(self.standing(volume)?.is_some_and(|standing| standing.duty == Duty::Gone))
-    }
-
     /// Writes what a volume is to do.
     pub fn put_standing(&mut self, volume: VolumeId, standing: Standing) {
         match standing.duty {
             Duty::Serve => self.remove(Kind::Standing, volume.as_bytes()),
             _ => self.put(Kind::Standing, volume.as_bytes(), &standing),
         }
-    }
-
-    /// Whether an object refers to any blob on a volume.
-    ///
-    /// # Errors
-    /// When sled fails.
-    pub fn holds_any(&self, volume: VolumeId) -> Result<bool, TableError> {
-        self.any(Kind::Replica, volume.as_bytes())
     }
 }

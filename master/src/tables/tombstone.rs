@@ -8,7 +8,7 @@ use shared::ids::{BlobId, VolumeId};
 use shared::tombstone::{KeyHash, Tombstone};
 
 use super::replica::place;
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, decode, scan};
 
 /// What `volume` is to be told of `blobs`.
 ///
@@ -49,23 +49,22 @@ pub fn forgettable(
     Ok(old)
 }
 
+/// The generation of this key that was deleted last, as far as that is still known.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn deleted(records: &impl Read, key: KeyHash) -> Result<Option<BlobId>, TableError> {
+    records.get(Kind::Deleted, key.as_bytes())
+}
+
 impl Tables<'_> {
     /// Notes what `volume` is to be told of `blob`.
     pub fn put_tombstone(&mut self, volume: VolumeId, blob: BlobId, tombstone: &Tombstone) {
         self.put(Kind::Tombstone, &place(volume, blob), tombstone);
     }
 
-    /// It was told.
     pub fn remove_tombstone(&mut self, volume: VolumeId, blob: BlobId) {
         self.remove(Kind::Tombstone, &place(volume, blob));
-    }
-
-    /// The generation of this key that was deleted last, as far as that is still known.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn deleted(&self, key: KeyHash) -> Result<Option<BlobId>, TableError> {
-        self.get(Kind::Deleted, key.as_bytes())
     }
 
     /// Notes that all generations of a key up to this one were deleted.
@@ -73,7 +72,6 @@ impl Tables<'_> {
         self.put(Kind::Deleted, key.as_bytes(), &generation);
     }
 
-    /// Forgets it.
     pub fn remove_deleted(&mut self, key: KeyHash) {
         self.remove(Kind::Deleted, key.as_bytes());
     }
@@ -116,7 +114,7 @@ mod tests {
         let key = |n: u8| KeyHash::from_bytes([n; 16]);
         let mut tables = Tables::new(&db);
         (1..6).for_each(|n| tables.put_deleted(key(n), blob(u64::from(n) * 100)));
-        assert_eq!(tables.deleted(key(2)).unwrap(), Some(blob(200)));
+        assert_eq!(deleted(&tables, key(2)).unwrap(), Some(blob(200)));
         db.apply_batch(tables.into_batch().unwrap()).unwrap();
         let before = Timestamp::from_unix_ms(300);
         assert_eq!(forgettable(&db, before, 9).unwrap(), vec![(key(1), blob(100)), (key(2), blob(200))]);

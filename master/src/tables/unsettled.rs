@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// Where a blob is named: by the object of a key, or as a part of an upload of that key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spot {
-    /// The key.
     pub key: Key,
     /// Of a part: under which upload, and its number.
     pub part: Option<(BlobId, u16)>,
@@ -28,7 +27,6 @@ impl Spot {
         Self { key: key.clone(), part: None }
     }
 
-    /// A part.
     pub fn part(key: &Key, upload: BlobId, number: u16) -> Self {
         Self { key: key.clone(), part: Some((upload, number)) }
     }
@@ -63,9 +61,9 @@ pub fn after(
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, blob: BlobId) -> Result<Option<Spot>, TableError> {
+pub fn read(records: &impl Read, blob: BlobId) -> Result<Option<Spot>, TableError> {
     let path = blob.as_bytes();
-    tree.get(super::path(Kind::Unsettled, path))?.map(|b| decode(Kind::Unsettled, path, &b)).transpose()
+    records.get(Kind::Unsettled, path)
 }
 
 /// All copies on their way, by blob.
@@ -83,9 +81,9 @@ pub fn arriving(
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn is_arriving(tree: &sled::Tree, blob: BlobId, volume: VolumeId) -> Result<Option<Spot>, TableError> {
+pub fn is_arriving(records: &impl Read, blob: BlobId, volume: VolumeId) -> Result<Option<Spot>, TableError> {
     let path = arriving_path(blob, volume);
-    tree.get(super::path(Kind::Arriving, &path))?.map(|b| decode(Kind::Arriving, &path, &b)).transpose()
+    records.get(Kind::Arriving, &path)
 }
 
 /// Values in parts that are to be weighed, at most `limit`.
@@ -99,6 +97,30 @@ pub fn unweighed(tree: &sled::Tree, limit: usize) -> Result<Vec<(BlobId, Key)>, 
         .collect()
 }
 
+/// Whether a copy of anything is on its way to a volume: a scan of all that are.
+///
+/// # Errors
+/// When sled fails.
+pub fn awaits(records: &impl Read, volume: VolumeId) -> Result<bool, TableError> {
+    for path in records.paths(Kind::Arriving, b"") {
+        if volume_of(&path?[1..]) == Some(volume) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// To which volumes copies of a blob are on their way.
+///
+/// # Errors
+/// When sled fails.
+pub fn arrivals(records: &impl Read, blob: BlobId) -> Result<Vec<VolumeId>, TableError> {
+    records
+        .paths(Kind::Arriving, blob.as_bytes())
+        .filter_map(|path| path.map(|path| volume_of(&path[1..])).transpose())
+        .collect()
+}
+
 impl Tables<'_> {
     /// The parts of a key's value, or their list, are elsewhere now.
     pub fn put_unweighed(&mut self, upload: BlobId, key: &Key) {
@@ -108,19 +130,6 @@ impl Tables<'_> {
     /// Where all of them are was looked at.
     pub fn remove_unweighed(&mut self, upload: BlobId) {
         self.remove(Kind::Unweighed, upload.as_bytes());
-    }
-
-    /// Whether a copy of anything is on its way to a volume: a scan of all that are.
-    ///
-    /// # Errors
-    /// When sled fails.
-    pub fn awaits(&self, volume: VolumeId) -> Result<bool, TableError> {
-        for path in self.paths(Kind::Arriving, b"") {
-            if volume_of(&path?[1..]) == Some(volume) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Notes whether a blob has as many copies as are wanted.
@@ -137,14 +146,6 @@ impl Tables<'_> {
         self.remove(Kind::Unsettled, blob.as_bytes());
     }
 
-    /// Whether a copy of a blob is on its way to a volume.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn arriving(&self, blob: BlobId, volume: VolumeId) -> Result<bool, TableError> {
-        Ok(self.get::<Spot>(Kind::Arriving, &arriving_path(blob, volume))?.is_some())
-    }
-
     /// A copy is on its way.
     pub fn put_arriving(&mut self, blob: BlobId, volume: VolumeId, spot: &Spot) {
         self.put(Kind::Arriving, &arriving_path(blob, volume), spot);
@@ -153,15 +154,5 @@ impl Tables<'_> {
     /// It has come, or is not needed any more.
     pub fn remove_arriving(&mut self, blob: BlobId, volume: VolumeId) {
         self.remove(Kind::Arriving, &arriving_path(blob, volume));
-    }
-
-    /// To which volumes copies of a blob are on their way.
-    ///
-    /// # Errors
-    /// When sled fails.
-    pub fn arrivals(&self, blob: BlobId) -> Result<Vec<VolumeId>, TableError> {
-        self.paths(Kind::Arriving, blob.as_bytes())
-            .filter_map(|path| path.map(|path| volume_of(&path[1..])).transpose())
-            .collect()
     }
 }

@@ -10,7 +10,7 @@ use shared::key::Key;
 use shared::manifest::Part;
 use shared::wire::routes::{MANIFEST_NOTE, PART_NOTE};
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// What was said when an upload began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,14 +25,12 @@ pub struct Upload {
     pub checksum: Option<(Algorithm, bool)>,
     /// The volumes its parts go to while they can: those of the ring when it began.
     pub volumes: Vec<VolumeId>,
-    /// Copies wanted.
     pub wanted: u8,
 }
 
 /// A part, and who holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRecord {
-    /// What it is.
     pub part: Part,
     /// The volumes that hold it.
     pub replicas: Vec<VolumeId>,
@@ -67,9 +65,9 @@ fn parse(path: &[u8]) -> Option<(Key, BlobId)> {
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, key: &Key, upload: BlobId) -> Result<Option<Upload>, TableError> {
+pub fn read(records: &impl Read, key: &Key, upload: BlobId) -> Result<Option<Upload>, TableError> {
     let path = upload_path(key, upload);
-    tree.get(super::path(Kind::Upload, &path))?.map(|b| decode(Kind::Upload, &path, &b)).transpose()
+    records.get(Kind::Upload, &path)
 }
 
 /// Uploads of keys that begin with `prefix`, by key and then by id, after this one.
@@ -110,9 +108,9 @@ pub fn parts(
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn part(tree: &sled::Tree, upload: BlobId, number: u16) -> Result<Option<PartRecord>, TableError> {
+pub fn part(records: &impl Read, upload: BlobId, number: u16) -> Result<Option<PartRecord>, TableError> {
     let path = part_path(upload, number);
-    tree.get(super::path(Kind::Part, &path))?.map(|b| decode(Kind::Part, &path, &b)).transpose()
+    records.get(Kind::Part, &path)
 }
 
 /// The part of `key`'s object, or of an upload of that key, whose bytes are this blob: with the upload it belongs to.
@@ -162,15 +160,23 @@ pub fn condemned(tree: &sled::Tree, limit: usize) -> Result<Vec<BlobId>, TableEr
         .collect()
 }
 
-impl Tables<'_> {
-    /// An upload.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn upload(&self, key: &Key, upload: BlobId) -> Result<Option<Upload>, TableError> {
-        self.get(Kind::Upload, &upload_path(key, upload))
-    }
+/// All parts of an upload, with what this batch has changed, at most `limit`.
+///
+/// # Errors
+/// When sled fails or a record is damaged.
+pub fn first_parts(records: &impl Read, upload: BlobId, limit: usize) -> Result<Vec<PartRecord>, TableError> {
+    records.first(Kind::Part, upload.as_bytes(), limit)
+}
 
+/// Whether the parts of an upload are to go.
+///
+/// # Errors
+/// When sled fails or the record is damaged.
+pub fn is_condemned(records: &impl Read, upload: BlobId) -> Result<bool, TableError> {
+    Ok(records.get::<()>(Kind::Condemned, upload.as_bytes())?.is_some())
+}
+
+impl Tables<'_> {
     /// Writes an upload.
     pub fn put_upload(&mut self, key: &Key, id: BlobId, upload: &Upload) {
         self.put(Kind::Upload, &upload_path(key, id), upload);
@@ -179,14 +185,6 @@ impl Tables<'_> {
     /// Removes an upload; its parts stay.
     pub fn remove_upload(&mut self, key: &Key, id: BlobId) {
         self.remove(Kind::Upload, &upload_path(key, id));
-    }
-
-    /// A part.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn part(&self, upload: BlobId, number: u16) -> Result<Option<PartRecord>, TableError> {
-        self.get(Kind::Part, &part_path(upload, number))
     }
 
     /// Writes a part.
@@ -199,25 +197,9 @@ impl Tables<'_> {
         self.remove(Kind::Part, &part_path(upload, number));
     }
 
-    /// All parts of an upload, with what this batch has changed, at most `limit`.
-    ///
-    /// # Errors
-    /// When sled fails or a record is damaged.
-    pub fn parts(&self, upload: BlobId, limit: usize) -> Result<Vec<PartRecord>, TableError> {
-        self.scan(Kind::Part, upload.as_bytes(), limit)
-    }
-
     /// The parts of an upload are to go.
     pub fn put_condemned(&mut self, upload: BlobId) {
         self.put(Kind::Condemned, upload.as_bytes(), &());
-    }
-
-    /// Whether the parts of an upload are to go.
-    ///
-    /// # Errors
-    /// When sled fails or the record is damaged.
-    pub fn is_condemned(&self, upload: BlobId) -> Result<bool, TableError> {
-        Ok(self.get::<()>(Kind::Condemned, upload.as_bytes())?.is_some())
     }
 
     /// They are gone.

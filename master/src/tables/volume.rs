@@ -4,12 +4,11 @@ use serde::{Deserialize, Serialize};
 use shared::ids::VolumeId;
 use shared::ring::Zone;
 
-use super::{Kind, TableError, Tables, decode, scan};
+use super::{Kind, Read, TableError, Tables, scan};
 
 /// What is kept of a volume over restarts of the master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeRecord {
-    /// Which.
     pub volume: VolumeId,
     /// Where peers reach it, as a base URL.
     pub address: String,
@@ -33,9 +32,9 @@ pub fn all(tree: &sled::Tree) -> Result<Vec<VolumeRecord>, TableError> {
 ///
 /// # Errors
 /// When sled fails or the record is damaged.
-pub fn read(tree: &sled::Tree, volume: VolumeId) -> Result<Option<VolumeRecord>, TableError> {
+pub fn read(records: &impl Read, volume: VolumeId) -> Result<Option<VolumeRecord>, TableError> {
     let key = volume.as_bytes();
-    tree.get(super::path(Kind::Volume, key))?.map(|b| decode(Kind::Volume, key, &b)).transpose()
+    records.get(Kind::Volume, key)
 }
 
 impl Tables<'_> {

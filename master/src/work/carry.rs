@@ -33,7 +33,6 @@ pub enum CarryError {
     /// The volume did not do it.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// It fell silent.
     #[error("volume {0} fell silent while it took in a copy")]
     Silent(VolumeId),
     /// What it gave is no receipt for that.

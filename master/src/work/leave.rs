@@ -7,7 +7,7 @@ use crate::master::Master;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Outcome};
 use crate::tables::standing::{self, Duty, Standing};
-use crate::tables::{TableError, Tables, reclaim};
+use crate::tables::{TableError, reclaim};
 
 /// It is tried again later.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum LeaveError {
 pub async fn leave_all(master: &Master) -> Result<(), LeaveError> {
     let tree = master.database.tree();
     for (volume, standing) in standing::all(&tree)? {
-        if standing.duty == Duty::Leave && !Tables::new(&tree).holds_any(volume)? {
+        if standing.duty == Duty::Leave && !standing::holds_any(&tree, volume)? {
             leave(master, volume).await?;
         }
     }

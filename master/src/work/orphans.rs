@@ -29,7 +29,6 @@ const DELETING_MAX: Duration = Duration::from_secs(30);
 /// A volume that could not be compared is asked again after so long.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The worker.
 pub struct Orphans {
     master: Arc<Master>,
     seen: Seen,

@@ -8,8 +8,8 @@ use shared::wire::routes::IDENTIFY;
 use shared::wire::volume::{IdentifyRequest, VolumeReport};
 use shared::work::{Progress, Worker};
 
-use crate::http::admin::{addresses, welcome};
 use crate::master::Master;
+use crate::registration::{addresses, register};
 
 /// The worker, one for each address so that a host that is dead costs the others nothing; with what it last said: a
 /// state is logged when it changes, not each second.
@@ -34,7 +34,7 @@ impl Poll {
             master.peers.call_within(&address, IDENTIFY, &question, HEARTBEAT_TIMEOUT).await;
         let report = answer.map_err(|e| e.to_string())?;
         // We were told where it is; what it believes may hold only on its own machine. It tells other masters the same.
-        welcome(master, VolumeReport { address, ..report }).await.map_err(|e| e.message)
+        register(master, VolumeReport { address, ..report }).await.map_err(|e| e.message)
     }
 }
 

@@ -12,11 +12,11 @@ use shared::limits::{REPAIRS_AT_ONCE, SURVEY_PAGE};
 use shared::work::{Progress, Worker, blocking};
 
 use super::carry::{copy, take_away};
+use crate::cluster::topology::{Condition, Topology};
 use crate::master::Master;
 use crate::plan::rebalance::Balance;
 use crate::plan::repair::Held;
 use crate::plan::survey::{Finder, barred, held};
-use crate::plan::topology::{Condition, Topology};
 use crate::state::command::Command;
 use crate::tables::unsettled::Spot;
 use crate::tables::{TableError, meta, replica};
@@ -46,7 +46,6 @@ struct Pass {
     failed: u64,
 }
 
-/// The worker.
 pub struct Rebalancing {
     master: Arc<Master>,
     pass: Option<Pass>,

@@ -92,8 +92,8 @@ impl Worker for Reclaim {
         }
         let mut idle = self.master.cluster.all_alive();
         idle.retain(|v| locked(&self.calls).free(v.volume));
-        let (tree, told) = (self.master.database.tree(), &self.master.told);
-        let awaited = |volume| told.awaited(volume, RECLAIM_BATCH);
+        let (tree, acks) = (self.master.database.tree(), &self.master.delete_acks);
+        let awaited = |volume| acks.awaited(volume, RECLAIM_BATCH);
         // Taken before the list is read: what is noted in between is on neither.
         let unnoted: HashMap<_, _> =
             idle.iter().map(|v| (v.volume, locked(&self.calls).told(v.volume))).collect();
@@ -123,7 +123,7 @@ async fn carry_out(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) 
         return;
     };
     locked(&calls).answered(volume, blobs.clone());
-    master.told.report(volume, &blobs);
+    master.delete_acks.acknowledge(volume, &blobs);
     master.reclaim.notify_one();
     let at = master.config.clock.now();
     let reclaimed = Command::Reclaimed { volume, blobs: blobs.clone(), at };
@@ -132,7 +132,7 @@ async fn carry_out(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) 
     }
     locked(&calls).noted(volume, &blobs);
     // Again: somebody may have begun to wait when the list still had them.
-    master.told.report(volume, &blobs);
+    master.delete_acks.acknowledge(volume, &blobs);
     master.reclaim.notify_one();
 }
 
@@ -154,7 +154,7 @@ async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
         }
         Err(error) => {
             if let CallError::Unreachable { .. } = &error {
-                master.told.give_up(volume.volume);
+                master.delete_acks.cancel(volume.volume);
             }
             tracing::warn!(volume = volume.address, %error, "volume did not delete; it will be told again");
             None
@@ -177,7 +177,7 @@ mod tests {
     use crate::cluster::Reachable;
     use crate::config::{Config, Replication};
     use crate::db::Database;
-    use crate::http::masters::found;
+    use crate::join::create_cluster;
     use crate::metrics::MasterMetrics;
     use crate::raft::Peer;
     use crate::raft::group::Group;
@@ -210,7 +210,7 @@ mod tests {
             deleted = delete(&master, call.clone()) => assert_eq!(deleted, None),
             _ = listener.accept() => panic!("a volume was called"),
         }
-        found(&master.group).await.unwrap();
+        create_cluster(&master.group).await.unwrap();
         tokio::select! {
             deleted = delete(&master, call) => panic!("{deleted:?}, and no volume was called"),
             called = listener.accept() => drop(called.unwrap()),

@@ -24,12 +24,10 @@ const PLAN_TIME: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_secs(2);
 /// Where all of the values in parts is that were moved is looked at so often, for so many at once: each reads all of its parts.
 const WEIGH: Duration = Duration::from_secs(5);
-/// See `WEIGH`.
 const WEIGHED_AT_ONCE: usize = 16;
 /// Looking through takes at most this part of the time.
 const LOOKING: u32 = 10;
 
-/// The worker.
 pub struct Repair {
     master: Arc<Master>,
     leads: bool,

@@ -10,7 +10,6 @@ use crate::master::Master;
 use crate::tables::standing::{self, Standing};
 use crate::tables::{TableError, Tables};
 
-/// The worker.
 pub struct Upkeep(pub Arc<Master>);
 
 /// What volumes are to do, and whether anything refers to those that are to be emptied.
@@ -19,7 +18,7 @@ pub struct Upkeep(pub Arc<Master>);
 /// When the tables cannot be read.
 pub fn duties(tree: &sled::Tree) -> Result<Vec<(shared::ids::VolumeId, Standing, bool)>, TableError> {
     let tables = Tables::new(tree);
-    let with = |(volume, standing)| Ok((volume, standing, tables.holds_any(volume)?));
+    let with = |(volume, standing)| Ok((volume, standing, standing::holds_any(&tables, volume)?));
     standing::all(tree)?.into_iter().map(with).collect()
 }
 

@@ -18,7 +18,6 @@ const AT_ONCE: usize = 64;
 /// Uploads are looked through so often.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// The worker.
 pub struct Uploads {
     master: Arc<Master>,
     looked: Option<Timestamp>,

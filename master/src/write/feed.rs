@@ -13,18 +13,14 @@ use shared::http::body::{self, Pace};
 use shared::http::pipe::{Pipe, PipeError};
 use shared::ids::VolumeId;
 use shared::key::Key;
-use shared::limits::{
-    ATTEMPTS_MAX, BLOCK_BYTES, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT, REPLAY_FRAMES,
-};
+use shared::limits::{ATTEMPTS_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT, REPLAY_FRAMES};
+use shared::size::record_bytes_max;
 use shared::ticket::{Link, Operation, Ticket, WriteGrant};
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
 use shared::wire::routes::{CHAIN_HEADER, TICKET};
 
 use crate::cluster::Reachable;
 use crate::master::Master;
-
-/// A volume must have this much more room than the value, besides its checksums: header, trailer, padding.
-const RECORD_OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// What is to be stored, as far as placement and ticket go.
 #[derive(Clone, Debug)]
@@ -48,7 +44,6 @@ pub struct Wanted {
 pub struct Granted {
     /// The volumes, in the order in which the bytes flow.
     pub chain: Vec<Reachable>,
-    /// The permission.
     pub ticket: Ticket,
     /// Path and query for the first volume. Holds the ticket: never logged.
     pub target: String,
@@ -64,8 +59,7 @@ pub fn grant(
     avoid: &[VolumeId],
     notes: bool,
 ) -> Result<Granted, ErrorReply> {
-    let length = wanted.length.unwrap_or(0);
-    let bytes = length + length / BLOCK_BYTES as u64 * 8 + RECORD_OVERHEAD_BYTES;
+    let bytes = record_bytes_max(wanted.length.unwrap_or(0));
     let replication = master.config.replication;
     let at_once = replication.at_once(master.mode(&wanted.key)?);
     let chain = master.cluster.place(&wanted.key, bytes, at_once, &wanted.prefer, avoid)?;
@@ -265,9 +259,7 @@ async fn collect(answer: Result<Response<Incoming>, PipeError>) -> Result<Answer
 /// What a volume answered to an upload.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
     pub status: StatusCode,
-    /// JSON.
     pub body: Vec<u8>,
 }
 

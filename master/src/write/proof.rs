@@ -13,9 +13,7 @@ use crate::master::Master;
 /// What is durable, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// Bytes.
     pub length: u64,
-    /// Their BLAKE3.
     pub digest: Digest,
     /// Whose receipts are good.
     pub replicas: Vec<VolumeId>,

@@ -19,11 +19,9 @@ use crate::state::command::Commit;
 /// A blob that is durable, and not committed yet.
 #[derive(Debug)]
 pub struct Durable {
-    /// Which.
     pub blob: BlobId,
     /// What the receipts prove.
     pub proof: Proof,
-    /// Copies wanted.
     pub wanted: u8,
     /// Copies without which it fails.
     pub min_replicas: u8,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use master::config::{Config, Replication};
+use master::{Config, Replication};
 use shared::clock::{Clock, Timestamp};
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
@@ -72,7 +72,6 @@ pub enum Says {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     Digests,
-    /// What it holds.
     List,
     /// Whether it holds a blob, and this it said.
     Look(Says),

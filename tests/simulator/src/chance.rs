@@ -30,14 +30,12 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// One more.
     pub fn add(&mut self, seen: f64) {
         self.count += 1.0;
         self.sum += seen;
         self.squares += seen * seen;
     }
 
-    /// Their mean.
     pub fn mean(&self) -> f64 {
         self.sum / self.count
     }

@@ -65,7 +65,6 @@ impl Queue {
 }
 
 impl Groups {
-    /// These sets.
     pub fn new(volumes: usize, sets: Vec<Vec<u16>>) -> Self {
         let mut on = vec![Vec::new(); volumes];
         for (number, set) in sets.iter().enumerate() {

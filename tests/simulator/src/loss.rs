@@ -41,7 +41,6 @@ pub struct Risk {
 pub struct Loss {
     /// Times that a set of volumes loses blobs.
     pub events: Mean,
-    /// Blobs lost.
     pub objects: Mean,
 }
 

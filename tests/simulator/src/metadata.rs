@@ -6,13 +6,11 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
-use master::db::Database;
-use master::plan::survey::{Action, Question, survey};
-use master::plan::topology::{Condition, Topology};
-use master::tables::mode::Mode;
-use master::tables::object::{Blob, Object};
-use master::tables::unsettled::Spot;
-use master::tables::{Kind, Tables, encode};
+use master::internals::{
+    Action, Blob, Condition, Kind, Mode, Object, Question, Spot, Tables, Topology, encode, read_object,
+    read_replica, survey,
+};
+use master::offline::Database;
 use shared::attributes::{Attributes, Etag};
 use shared::digest::Digest;
 use shared::limits::{
@@ -25,11 +23,9 @@ use crate::site::{Set, Site, blob, key, mean_length};
 /// Bytes of the records of one object, paths included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Records {
-    /// The object's own.
     pub object: usize,
     /// One for each copy.
     pub replica: usize,
-    /// Copies.
     pub copies: usize,
 }
 
@@ -47,7 +43,6 @@ pub struct Measured {
 /// Bytes of memory that do not depend on objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// sled's pages.
     pub sled: u64,
     /// The newest entries of the replicated log.
     pub log: u64,
@@ -90,13 +85,11 @@ pub fn records(n: u64, site: &Site, set: &[u16]) -> Records {
 }
 
 impl Records {
-    /// All of them.
     pub fn all(&self) -> usize {
         self.object + self.copies * self.replica
     }
 }
 
-/// What bounds memory.
 pub fn bounds(volumes: usize) -> Bounds {
     let spot = Spot::object(&key(0));
     // An action's key twice (name and place), its replicas, and what it is itself.
@@ -126,11 +119,11 @@ pub fn measure(site: &Site, sets: &[Set], copies: usize, steps: u64) -> anyhow::
             {
                 let (key, object) = (key(n), object(n, site, &set[..copies]));
                 // As a commit does. Reads are also what makes sled give back the memory of what was overwritten.
-                anyhow::ensure!(tables.object(&key)?.is_none(), "every key is new");
+                anyhow::ensure!(read_object(&tables, &key)?.is_none(), "every key is new");
                 tables.put_object(&key, &object);
                 for volume in &object.blobs[0].replicas {
                     anyhow::ensure!(
-                        tables.replica(*volume, object.generation)?.is_none(),
+                        read_replica(&tables, *volume, object.generation)?.is_none(),
                         "so is every blob"
                     );
                     tables.put_replica(*volume, object.generation, &key);

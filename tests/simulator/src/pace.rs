@@ -26,7 +26,6 @@ const PLANS: u32 = 40;
 pub struct Pace {
     /// What the mean plan takes.
     pub plan_seconds: f64,
-    /// What it copies.
     pub plan_bytes: f64,
     /// What a look needs for one blob.
     pub look_seconds: f64,
@@ -41,7 +40,6 @@ pub struct Turn {
     pub seconds: f64,
     /// Until the next look.
     pub rest_seconds: f64,
-    /// Copied.
     pub bytes: f64,
 }
 

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::tests::Dice;
-use master::plan::rebalance::Balance;
-use master::plan::repair::{Held, Verdict, judge};
-use master::plan::topology::{Condition, Topology};
+use master::internals::{Balance, Condition, Held, Topology, Verdict, judge};
 use shared::ids::VolumeId;
 use shared::ring::Ring;
 
@@ -24,9 +22,7 @@ const PASSES_MAX: u32 = 20;
 
 /// A site with what the ring has put on it.
 pub struct Placed<'a> {
-    /// The volumes.
     pub site: &'a Site,
-    /// Their ring.
     pub ring: Arc<Ring>,
     /// By key: its volumes.
     pub sets: Vec<Set>,
@@ -41,7 +37,6 @@ pub struct Placed<'a> {
 pub struct Evenness {
     /// By size in TB.
     pub by_size: Vec<(u64, f64)>,
-    /// As counted.
     pub scatter: f64,
     /// What a perfect ring would scatter in a sample of this size.
     pub of_sample: f64,
@@ -65,7 +60,6 @@ pub struct Moved {
     pub planned: f64,
     /// What the passes moved.
     pub moved: f64,
-    /// Passes.
     pub passes: u32,
     /// The largest difference between a volume and its share, afterwards.
     pub farthest: f64,
@@ -82,7 +76,6 @@ pub struct Death {
     pub sources: usize,
     /// Volumes that get new ones.
     pub destinations: usize,
-    /// Other volumes.
     pub others: usize,
     /// The part of the copies that the busiest gets.
     pub busiest: f64,
@@ -112,7 +105,6 @@ impl<'a> Placed<'a> {
         bytes
     }
 
-    /// All bytes.
     pub fn all_bytes(&self) -> f64 {
         self.live_bytes().iter().sum::<u64>() as f64
     }

@@ -34,7 +34,6 @@ const CHECK: Queue =
 /// Bad spots a year on one volume that nobody sees before a scrub: an assumption.
 const ROT: f64 = 0.05;
 
-/// The whole report.
 pub fn all(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let site = Site::new(args.volumes, args.zones, args.seed);
     let ring = site.ring();

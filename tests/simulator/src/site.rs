@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ::tests::Dice;
-use master::plan::topology::{Condition, Seat, Topology};
+use master::internals::{Condition, Seat, Topology};
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
@@ -18,7 +18,6 @@ use crate::chance::whole;
 pub const COPIES_MAX: usize = 3;
 /// Sizes of volumes, in TB: what is sold today.
 pub const SIZES_TB: [u64; 4] = [8, 12, 16, 20];
-/// A TB.
 pub const TB: f64 = 1e12;
 /// The shortest and the longest value: what Barge is built for.
 const LENGTHS: (f64, f64) = (1e6, 1e9);
@@ -26,23 +25,18 @@ const LENGTHS: (f64, f64) = (1e6, 1e9);
 /// The volumes of one key, as indices into the site's.
 pub type Set = [u16; COPIES_MAX];
 
-/// One volume.
 #[derive(Clone, Debug)]
 pub struct Volume {
     /// Ends with its index.
     pub id: VolumeId,
-    /// Its zone.
     pub zone: u16,
     /// Its size in bytes.
     pub capacity: u64,
 }
 
-/// All volumes.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// By index.
     pub volumes: Vec<Volume>,
-    /// Their zones.
     pub zones: u16,
     seed: u64,
 }
@@ -125,7 +119,6 @@ pub fn index_of(id: VolumeId) -> u16 {
     u16::from_be_bytes([bytes[14], bytes[15]])
 }
 
-/// The nth key.
 pub fn key(n: u64) -> Key {
     format!("photos/2025/{:02}/{n:012}.raw", n % 97).parse().expect("a key")
 }

@@ -15,7 +15,6 @@ pub struct World {
     pub bytes: Vec<f64>,
     /// By volume: its zone.
     pub zone: Vec<u16>,
-    /// Zones.
     pub zones: u16,
     /// Failures of one volume a year.
     pub failure: f64,
@@ -27,7 +26,6 @@ pub struct World {
     pub pace: Pace,
 }
 
-/// What years brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct History {
     /// Volumes that failed.
@@ -42,7 +40,6 @@ pub struct History {
     pub owed: f64,
     /// The mean time until a volume that failed was, in hours.
     pub mean_hours: f64,
-    /// The longest.
     pub longest_hours: f64,
     /// Most volumes that were not made good at the same time.
     pub most: usize,

@@ -30,7 +30,6 @@ use crate::server::Volume;
 
 /// The routes of a volume.
 pub struct Face {
-    /// Behind them.
     pub volume: Arc<Volume>,
     /// Proves who calls.
     pub calls: Arc<Calls>,

@@ -20,7 +20,6 @@ pub(super) struct Dead {
 /// One line of an inventory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InventoryEntry {
-    /// The blob.
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,
@@ -70,7 +69,6 @@ pub(super) struct Catalog {
 
 /// A lane for an upload.
 pub(super) enum Lane {
-    /// This segment.
     Idle(Arc<Segment>),
     /// A segment of this number, to be created.
     New(SegmentNumber),

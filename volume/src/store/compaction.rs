@@ -25,7 +25,6 @@ use super::{Inner, Store, lock};
 pub struct Moved {
     /// Out of this segment.
     pub segment: SegmentNumber,
-    /// The blob.
     pub blob: BlobId,
     /// Bytes of its body.
     pub bytes: u64,
@@ -38,20 +37,16 @@ pub enum CompactError {
     /// It cannot be read.
     #[error("segment {segment} cannot be compacted: {source}")]
     Read {
-        /// Which.
         segment: SegmentNumber,
         /// The blob that is in the way.
         blob: BlobId,
-        /// Why.
         #[source]
         source: ReadError,
     },
     /// It cannot be written.
     #[error("segment {segment} cannot be compacted: {source}")]
     Write {
-        /// Which.
         segment: SegmentNumber,
-        /// Why.
         #[source]
         source: WriteError,
     },

@@ -76,7 +76,6 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     }
     /// Reads what the page cache holds, without waiting for the disk: 0 if it holds nothing.
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize;
-    /// Writes everything.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Says that nothing is appended any more: what only that needs is let go of.
     fn settle(&self) {}

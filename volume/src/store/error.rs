@@ -17,18 +17,15 @@ pub enum OpenError {
     Directory {
         /// What was being done.
         step: &'static str,
-        /// Why it failed.
         #[source]
         source: io::Error,
     },
     /// A segment or its index could not be read or written.
     #[error("segment {segment}: {step}")]
     Segment {
-        /// Which.
         segment: SegmentNumber,
         /// What was being done.
         step: &'static str,
-        /// Why it failed.
         #[source]
         source: io::Error,
     },
@@ -45,22 +42,13 @@ pub enum WriteError {
     },
     /// This blob is stored here already, or being stored.
     #[error("blob {blob} exists")]
-    Exists {
-        /// Which.
-        blob: BlobId,
-    },
+    Exists { blob: BlobId },
     /// The record that was to be replaced is not here (any more), or is being replaced already.
     #[error("blob {blob} is not here any more, or is being rewritten")]
-    Gone {
-        /// Which.
-        blob: BlobId,
-    },
+    Gone { blob: BlobId },
     /// The bytes that were to replace a record do not have its digest: the old record stays.
     #[error("the new record of blob {blob} does not hold the bytes of the old one")]
-    OtherBytes {
-        /// Which.
-        blob: BlobId,
-    },
+    OtherBytes { blob: BlobId },
     /// The disk has no room for it above the reserve.
     #[error("{needed} bytes needed, {available} available")]
     NoSpace {
@@ -77,12 +65,7 @@ pub enum WriteError {
     },
     /// The upload ended before its declared length.
     #[error("{received} of {declared} bytes came")]
-    ShortBody {
-        /// What was declared.
-        declared: u64,
-        /// What came.
-        received: u64,
-    },
+    ShortBody { declared: u64, received: u64 },
     /// Key, content type and metadata do not fit the header pages.
     #[error("the metadata does not fit a record's header")]
     Metadata,
@@ -92,30 +75,22 @@ pub enum WriteError {
     /// An earlier call on this upload failed or was given up half way.
     #[error("the upload was aborted")]
     Aborted,
-    /// The disk failed.
     #[error("the disk failed")]
     Io(#[from] io::Error),
 }
 
-/// A read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// No such blob here.
     #[error("blob {blob} is not here")]
-    NotFound {
-        /// Which.
-        blob: BlobId,
-    },
+    NotFound { blob: BlobId },
     /// The bytes on disk are not those that were written.
     #[error("blob {blob} is damaged")]
     Damaged {
-        /// Which.
         blob: BlobId,
-        /// Where.
         #[source]
         what: Damage,
     },
-    /// The disk failed.
     #[error("the disk failed")]
     Io(#[from] io::Error),
 }
@@ -123,10 +98,8 @@ pub enum ReadError {
 /// Where a record is damaged.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Damage {
-    /// Its header pages.
     #[error("header")]
     Header(#[source] FormatError),
-    /// Its trailer pages.
     #[error("trailer")]
     Trailer(#[source] FormatError),
     /// This block of its body.
@@ -148,11 +121,7 @@ pub enum Damage {
 pub enum DeleteError {
     /// The index of this segment failed before: no delete in it can be made durable.
     #[error("the index of segment {segment} failed earlier")]
-    Poisoned {
-        /// Which.
-        segment: SegmentNumber,
-    },
-    /// The disk failed.
+    Poisoned { segment: SegmentNumber },
     #[error("the disk failed")]
     Io(#[from] io::Error),
 }
@@ -162,7 +131,6 @@ pub enum DeleteError {
 pub struct ReadOnlyReason {
     /// Where it happened.
     pub segment: SegmentNumber,
-    /// What failed.
     pub step: FailedStep,
     /// With which error.
     pub kind: io::ErrorKind,

@@ -73,7 +73,6 @@ pub enum FormatError {
     /// It checks, and yet says what cannot be.
     #[error("impossible content")]
     Content,
-    /// Another blob's.
     #[error("wrong blob")]
     Blob,
     /// It belongs to another volume.

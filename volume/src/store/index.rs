@@ -30,7 +30,6 @@ use super::segment::{Extent, SegmentNumber};
 
 const MAGIC: &[u8; 8] = b"BARGEIDX";
 const HEADER_BYTES: usize = 64;
-/// One entry.
 pub(super) const ENTRY_BYTES: usize = 64;
 const ENTRY: u64 = ENTRY_BYTES as u64;
 

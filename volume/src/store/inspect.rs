@@ -40,14 +40,12 @@ pub enum Closeness {
     Index,
     /// The header of every record as well.
     Records,
-    /// Every byte.
     Bytes,
 }
 
 /// Some records, and the bytes they take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// How many.
     pub records: u64,
     /// Their bytes in the segment.
     pub bytes: u64,
@@ -70,7 +68,6 @@ pub struct Inspection {
     pub torn_bytes: u64,
     /// What its index is worth.
     pub index: IndexState,
-    /// What is damaged.
     pub bad: Vec<BadRecord>,
     /// All its records, by offset, if they were asked for.
     pub records: Vec<Record>,
@@ -90,7 +87,6 @@ pub enum Closed {
 pub struct Record {
     /// Where it begins.
     pub offset: u64,
-    /// The blob.
     pub blob: BlobId,
     /// Its key, if the header can be read.
     pub key: Option<Key>,
@@ -103,7 +99,6 @@ pub struct Record {
 /// What has become of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordState {
-    /// It is served.
     Live,
     /// It was deleted, and its space given back.
     Dead,
@@ -122,7 +117,6 @@ pub struct BadRecord {
     pub blob: Option<BlobId>,
     /// Its key, if the header can be read.
     pub key: Option<Key>,
-    /// What is wrong.
     pub flaw: Flaw,
 }
 

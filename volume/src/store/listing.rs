@@ -16,7 +16,6 @@ const PAGE: usize = 4096;
 /// Where a blob's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its segment.
     pub segment: SegmentNumber,
     /// Where it begins there, in bytes.
     pub offset: u64,

@@ -36,7 +36,6 @@ pub(super) enum Profile {
     Faults,
     /// Bits that turn round.
     Rot,
-    /// All of it.
     Everything,
 }
 

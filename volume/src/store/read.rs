@@ -158,7 +158,6 @@ impl Hold {
 }
 
 impl Reader {
-    /// The blob.
     pub fn blob(&self) -> BlobId {
         self.header.blob
     }

@@ -14,7 +14,6 @@ use super::{Inner, Store, lock};
 /// A record and what its ends say.
 #[derive(Debug)]
 pub struct Record {
-    /// The blob.
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,
@@ -25,7 +24,6 @@ pub struct Record {
 /// What header and trailer say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// The key.
     pub key: Key,
     /// BLAKE3 of the body.
     pub digest: Digest,

@@ -47,7 +47,6 @@ pub struct OpenReport {
     pub quarantined: usize,
     /// Blobs found twice; the second copy goes once the first is verified.
     pub duplicates: usize,
-    /// Which.
     #[cfg(test)]
     pub(super) twice: Vec<BlobId>,
     /// Segments left by a crash right after their creation, removed.
@@ -63,9 +62,7 @@ pub struct OpenReport {
 /// A segment that is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// Which.
     pub segment: SegmentNumber,
-    /// Why.
     pub why: Refusal,
 }
 

@@ -19,7 +19,6 @@ use super::format::{
 use super::read::check_ends;
 use super::segment::Extent;
 
-/// A whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) blob: BlobId,
@@ -56,7 +55,6 @@ enum Examined {
 pub(super) enum Depth {
     /// Header and trailer: enough to say what is where.
     Ends,
-    /// Every byte.
     Whole,
 }
 

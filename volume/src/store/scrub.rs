@@ -45,7 +45,6 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// A record that was checked.
 #[derive(Debug)]
 pub struct Scrubbed {
-    /// The blob.
     pub blob: BlobId,
     /// Bytes of its body that were read.
     pub bytes: u64,

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use super::{Inner, catalog, lock};
 
-/// What `Store::status` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
-    /// Blobs held.
     pub blobs: u64,
     /// Bytes their records take.
     pub live_bytes: u64,
@@ -28,7 +26,6 @@ pub struct StoreStatus {
     pub segments_open: u64,
     /// Segments that do not any more.
     pub segments_sealed: u64,
-    /// Lanes leased.
     pub lanes_busy: u64,
     /// Uploads under way.
     pub uploads: u64,

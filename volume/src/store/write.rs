@@ -53,7 +53,6 @@ pub struct NewRecord {
 /// A record that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The blob.
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,

@@ -31,7 +31,7 @@ use shared::work::{Shutdown, ShutdownTrigger};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use volume::config::Config;
+use volume::Config;
 
 pub const MIB: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -173,7 +173,6 @@ impl Master {
     }
 }
 
-/// A running volume.
 pub struct Volume {
     pub folder: TempDir,
     pub address: String,

@@ -15,7 +15,6 @@ use crate::output::table;
 /// How an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ErrorKind {
-    /// No connection.
     Connect,
     /// The connection closed before the answer.
     Closed,
@@ -87,7 +86,6 @@ impl Tally {
         *self.0.entry(op).or_default().errors.entry(kind).or_default() += 1;
     }
 
-    /// Another worker's.
     pub(crate) fn add(&mut self, other: &Self) {
         for (op, series) in &other.0 {
             self.0.entry(*op).or_default().add(series);
@@ -110,7 +108,6 @@ impl Tally {
     }
 }
 
-/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     op: &'static str,

@@ -62,7 +62,6 @@ pub(crate) struct ValueBody {
 }
 
 impl ValueBody {
-    /// No bytes.
     pub(crate) fn empty() -> Self {
         Self { buffer: Bytes::new(), at: 0, left: 0 }
     }

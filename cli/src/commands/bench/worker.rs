@@ -14,13 +14,11 @@ use super::connection::Connections;
 use super::report::{ErrorKind, Tally};
 use super::{Load, Task};
 
-/// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Op {
     /// Storing a value.
     Put,
-    /// Fetching one.
     Get,
 }
 
@@ -42,7 +40,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What it saw.
     pub(crate) fn into_tally(self) -> Tally {
         self.tally
     }

@@ -41,7 +41,7 @@ pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Re
     let path = args.file.clone();
     // What is not whole is no back-up: it is read back before anybody relies on it.
     let checked = match checked {
-        Ok(bytes) => blocking(move || master::restore::check(&path))
+        Ok(bytes) => blocking(move || master::offline::check(&path))
             .await
             .map(|()| bytes)
             .map_err(|e| Failure::new(Exit::Failure, e.to_string())),
@@ -97,7 +97,7 @@ struct Restored {
 
 pub(crate) async fn restore(args: RestoreArgs, output: Output) -> Result<Exit, Failure> {
     let (file, directory) = (args.file.clone(), args.directory.clone());
-    let restored = blocking(move || master::restore::restore(&file, &directory)).await;
+    let restored = blocking(move || master::offline::restore(&file, &directory)).await;
     let progress = restored.map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
     let restored = Restored { objects: progress.objects, bytes: progress.bytes };
     output.result(&restored, || {

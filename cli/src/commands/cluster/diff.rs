@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use http::Method;
 use http::header::HeaderMap;
-use master::db::Database;
-use master::list::{ListQuery, page};
+use master::offline::{Database, ListQuery, page};
 use serde::Serialize;
 use shared::ids::BlobId;
 use shared::key::encode_query;
@@ -26,7 +25,6 @@ const SHOWN: usize = 20;
 pub(super) enum Source {
     /// A metadata directory that no master runs on.
     Directory(Arc<Database>),
-    /// A running cluster.
     Cluster(Client),
 }
 
@@ -75,7 +73,6 @@ impl Diff {
         [&self.missing, &self.extra, &self.different].iter().all(|kind| kind.count == 0)
     }
 
-    /// For people.
     pub(super) fn text(&self) -> String {
         let mut out = format!("compared with {}: {} keys are the same", self.against, self.same);
         let kinds = [

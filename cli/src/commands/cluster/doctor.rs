@@ -48,9 +48,7 @@ struct Finding {
     grade: Grade,
     /// Where: an address, or the cluster.
     place: String,
-    /// What is wrong.
     what: String,
-    /// What to do.
     todo: String,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use master::raft::rpc::Envelope;
+use master::Envelope;
 use shared::http::client::base_url;
 use shared::wire::master::{
     AddMaster, MasterRole, MasterSelf, MasterSummary, Masters, RemoveMaster, Standing,

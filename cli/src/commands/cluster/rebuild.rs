@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use master::config::Replication;
-use master::db::{Database, OpenError};
-use master::rebuild::{Options, Progress, RebuildError, Report, rebuild};
+use master::Replication;
+use master::offline::{Database, OpenError, Options, Progress, RebuildError, Report, rebuild};
 use serde::Serialize;
 use shared::clock::Clock;
 use shared::http::client::base_url;

@@ -13,12 +13,12 @@ use crate::commands::tests::Dir;
 
 /// What is made of a command line: two masters and a volume.
 struct Made {
-    masters: [master::config::Config; 2],
-    volume: volume::config::Config,
+    masters: [master::Config; 2],
+    volume: volume::Config,
 }
 
 impl Made {
-    fn masters(&self, holds: impl Fn(&master::config::Config) -> bool) -> bool {
+    fn masters(&self, holds: impl Fn(&master::Config) -> bool) -> bool {
         self.masters.iter().all(holds)
     }
 

@@ -9,9 +9,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use shared::work::blocking;
-use volume::identity::{Glimpse, IdentityError};
 use volume::store::inspect::{Closed, Inspection, Inspector};
 use volume::store::{FormatError, IndexState, Refusal, SegmentNumber};
+use volume::{Glimpse, IdentityError};
 
 use crate::args::VolumeCommand;
 use crate::exit::{Exit, Failure};

@@ -10,7 +10,7 @@ use shared::clock::{Clock, Timestamp};
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use volume::identity::Identity;
+use volume::Identity;
 use volume::store::inspect::Closeness;
 use volume::store::{NewRecord, Options, RealDisk, Store};
 

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use shared::clock::Timestamp;
 
-use super::super::topology::Seat;
 use super::*;
+use crate::cluster::topology::Seat;
 
 fn volume(n: usize) -> VolumeId {
     VolumeId::from_bytes([u8::try_from(n + 1).unwrap(); 16])
@@ -185,7 +185,7 @@ fn a_copy_that_was_begun_on_a_volume_without_room_goes_elsewhere() {
     let mut topology = seats(&[(Up, "a"), (Up, "b"), (Up, "c")]);
     let mut held = Held { arriving: vec![volume(1)], ..blob(2, &[0]) };
     assert_eq!(judge(&key, &held, &topology), Verdict::Copy { to: volume(1), live: 1 });
-    topology.seats.get_mut(&volume(1)).unwrap().available_bytes = 1;
+    topology.seat_mut(volume(1)).available_bytes = 1;
     assert_eq!(judge(&key, &held, &topology), Verdict::Copy { to: volume(2), live: 1 });
     held.replicas.push(volume(2));
     assert_eq!(judge(&key, &held, &topology), Verdict::Forgo { to: volume(1) });
@@ -211,6 +211,6 @@ fn a_volume_that_has_just_come_back_frees_nobody() {
     use Condition::{Serving, Up};
     let mut topology = seats(&[(Serving, "a"), (Up, "a"), (Up, "a")]);
     assert!(matches!(judge(&Key::new("k").unwrap(), &blob(2, &[0, 1, 2]), &topology), Verdict::Drop { .. }));
-    topology.seats.get_mut(&volume(0)).unwrap().compared = false;
+    topology.seat_mut(volume(0)).compared = false;
     assert_eq!(judge(&Key::new("k").unwrap(), &blob(2, &[0, 1, 2]), &topology), Verdict::Settled);
 }

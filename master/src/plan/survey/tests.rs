@@ -6,9 +6,10 @@ use shared::condition::WriteCondition;
 use shared::digest::Digest;
 
 use super::*;
-use crate::plan::topology::Seat;
+use crate::cluster::topology::Seat;
 use crate::state::apply::apply;
 use crate::state::command::{Command, Commit};
+use crate::tables::Tables;
 
 fn volume(n: usize) -> VolumeId {
     VolumeId::from_bytes([u8::try_from(n + 1).unwrap(); 16])

@@ -32,7 +32,6 @@ pub(super) trait Disk: Debug + Send + Sync + 'static {
 pub(super) trait DiskFile: Debug + Send + Sync + 'static {
     /// Fills the buffer; an error if the file ends before.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes everything.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the file's bytes and length durable.
     fn sync(&self) -> io::Result<()>;

@@ -15,7 +15,6 @@ pub enum OpenError {
     Io {
         /// The directory or the file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -26,7 +25,6 @@ pub enum OpenError {
          `barge cluster rebuild`"
     )]
     Rotten {
-        /// The file.
         path: PathBuf,
         /// The first byte that cannot be right.
         offset: u64,
@@ -53,20 +51,12 @@ pub enum OpenError {
          for must not vote: remove its directory and let it join the group again; with one master alone: \
          `barge cluster rebuild`"
     )]
-    VoteMissing {
-        /// The directory.
-        path: PathBuf,
-    },
+    VoteMissing { path: PathBuf },
     /// Written by another version.
     #[error(
         "{path} has format version {found}; this master reads version {VERSION}: use the version of Barge that wrote it"
     )]
-    OtherVersion {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
+    OtherVersion { path: PathBuf, found: u32 },
 }
 
 /// How damage shows.

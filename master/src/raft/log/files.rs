@@ -36,7 +36,6 @@ pub(super) struct Files<N: NodeId> {
     pub(super) last: Option<LogId<N>>,
     pub(super) has_vote: bool,
     pub(super) segment_bytes_max: u64,
-    /// Of all segments.
     pub(super) bytes: Arc<AtomicU64>,
 }
 
@@ -168,7 +167,6 @@ impl<N: NodeId> Files<N> {
 }
 
 impl State {
-    /// The file's name.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Vote => "vote",

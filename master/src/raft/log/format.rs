@@ -38,7 +38,6 @@ pub(super) enum FileError {
     OtherVersion(u32),
 }
 
-/// A segment's beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SegmentHeader<N: NodeId> {
     pub(super) salt: Salt,
@@ -136,7 +135,6 @@ impl Frame {
 /// The small files that are replaced whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// The vote.
     Vote,
     /// The last purged log id.
     Purged,

@@ -46,7 +46,7 @@ use self::reader::Shared;
 use self::view::View;
 use self::writer::{Append, Change, Job, WriterHandle};
 
-pub use self::error::{Damage, OpenError};
+pub use self::error::OpenError;
 pub use self::reader::LogReader;
 
 type Failure<C> = StorageError<<C as RaftTypeConfig>::NodeId>;

@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use super::format::{FRAME_HEADER_BYTES, Frame, Salt};
 
-/// A good frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) frame: Frame,

@@ -112,7 +112,6 @@ impl SimDisk {
         (machine.syncs, machine.writes)
     }
 
-    /// All files.
     pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let machine = self.machine();
         machine.names.iter().map(|(name, i)| (name.clone(), machine.inodes[*i].shown.clone())).collect()

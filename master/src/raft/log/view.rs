@@ -28,7 +28,6 @@ pub(super) struct Segment {
 pub(super) struct Place {
     pub(super) segment: Arc<Segment>,
     pub(super) offset: u64,
-    /// Of the body.
     pub(super) length: u32,
 }
 

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::rebuild::ask::all;
+use crate::tables::object;
 
 /// The one key that is not deleted; those before it are.
 const KEPT: u8 = 3;
@@ -87,5 +88,5 @@ async fn what_is_deleted_on_the_last_page_does_not_come_back() {
     let report = write(&path, &volumes, &collected, 1, now, &progress).unwrap();
     assert_eq!((report.objects, report.deleted), (1, u64::from(KEPT)));
     let new = Database::open(&path).unwrap();
-    assert!(Tables::new(&new.tree()).object(&key(KEPT)).unwrap().is_some());
+    assert!(object::read(&new.tree(), &key(KEPT)).unwrap().is_some());
 }

@@ -8,9 +8,10 @@ use shared::wire::volume::InventoryEntry;
 
 use super::*;
 use crate::cluster::Reachable;
-use crate::plan::topology::Topology;
+use crate::cluster::topology::Topology;
 use crate::plan::{orphans, reclaim as plan};
 use crate::tables::meta::Gap;
+use crate::tables::{meta, object};
 
 const START: u64 = 1 << 41;
 
@@ -75,7 +76,7 @@ fn a_second_restoration_does_not_know_what_the_first_did_not() {
     let second = restored(&first, dir.path(), "second", 20 * DAY);
     let tree = second.tree();
     let mut tables = Tables::new(&tree);
-    let progress = tables.progress().unwrap();
+    let progress = meta::progress(&tables).unwrap();
     tables.put_progress(&meta::Progress { last_blob: Some(given_out_at(30 * DAY)), ..progress });
     second.commit(tables).unwrap();
     let third = restored(&second, dir.path(), "third", 40 * DAY);
@@ -238,7 +239,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let (new, _) = site.world.rebuild(dir.path());
         for (key, generation) in &site.acknowledged {
-            let object = Tables::new(&new.tree()).object(key).unwrap();
+            let object = object::read(&new.tree(), key).unwrap();
             prop_assert_eq!(&object.map(|o| o.generation), generation, "{}", key);
         }
     }

@@ -23,6 +23,7 @@ use shared::http::body::{self, Body};
 use shared::key::encode_query;
 use shared::limits::BLOB_BYTES_MAX;
 
+use super::Ops;
 use super::convert::{Tagged, described, key_of, tags_of_set};
 use super::error::{custom, from_reply, from_tables, invalid, not_implemented};
 use super::finish::About;
@@ -33,8 +34,8 @@ use super::objects::{show_beyond, tag_of};
 use super::reference::{Answer, header};
 use super::sums::{Declared, checked};
 use super::xml::escaped;
-use super::{Ops, Settings};
 use crate::auth::{Action, Caller};
+use crate::config::S3Settings;
 use crate::state::command::Store;
 use crate::write::feed::{Frames, Source, Wanted};
 use crate::write::store::store;
@@ -117,7 +118,7 @@ impl Form {
     }
 
     /// All that it asks for is done, or it is refused by name.
-    fn known(&self, settings: &Settings) -> S3Result<()> {
+    fn known(&self, settings: &S3Settings) -> S3Result<()> {
         let asking = self.fields.iter().filter(|(name, _)| name.starts_with(hoisted::PREFIX));
         let mut asking = asking.filter(|(name, _)| !SIGNING.iter().any(|n| n.eq_ignore_ascii_case(name)));
         asking.try_for_each(|(name, value)| {

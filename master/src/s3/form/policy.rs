@@ -8,7 +8,6 @@ use s3s::{S3Error, S3Result, s3_error};
 use serde_json::Value;
 use shared::clock::Timestamp;
 
-/// A policy.
 #[derive(Debug)]
 pub struct Policy {
     expires: Timestamp,

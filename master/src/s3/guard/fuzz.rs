@@ -39,14 +39,14 @@ enum Outcome {
     Same(Box<Read>),
 }
 struct Readers {
-    settings: Settings,
+    settings: S3Settings,
     library: Library,
 }
 
 impl Readers {
     fn new(hosted: bool) -> Self {
         let domain = hosted.then(|| DOMAIN.to_owned());
-        Self { settings: Settings { domain, ..Settings::default() }, library: Library::new(hosted) }
+        Self { settings: S3Settings { domain, ..S3Settings::default() }, library: Library::new(hosted) }
     }
 
     /// What both make of a request; what they disagree about.

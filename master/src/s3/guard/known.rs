@@ -6,13 +6,13 @@ use http::{Method, Request};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use shared::wire::routes::query_value;
 
-use super::super::Settings;
 use super::super::algorithms::ALGORITHMS;
 use super::super::asked::{Place, asked_for};
 use super::super::error::{invalid, not_implemented};
 use super::super::finish::About;
 use super::super::hoisted::{self, PREFIX, decoded};
 use super::super::reference::{Answer, Is, Query, Refusal, header, methods, query};
+use crate::config::S3Settings;
 
 /// A header whose value is a list of others that come behind the body.
 const TRAILER: &str = "x-amz-trailer";
@@ -21,7 +21,7 @@ const TRAILER: &str = "x-amz-trailer";
 const CONDITIONS: [HeaderName; 2] = [IF_MATCH, IF_NONE_MATCH];
 
 /// Looks at the headers of S3 that a request has.
-pub fn headers<B>(settings: &Settings, request: &Request<B>, about: &About) -> S3Result<()> {
+pub fn headers<B>(settings: &S3Settings, request: &Request<B>, about: &About) -> S3Result<()> {
     let headers = request.headers();
     let hoisted = hoisted::of(request);
     for (name, value) in &hoisted {
@@ -66,7 +66,7 @@ fn has_signature<B>(request: &Request<B>) -> bool {
 }
 
 /// The headers of a form: what it asks for stands in its fields.
-pub fn headers_of_form<B>(settings: &Settings, request: &Request<B>) -> S3Result<()> {
+pub fn headers_of_form<B>(settings: &S3Settings, request: &Request<B>) -> S3Result<()> {
     let headers = request.headers();
     for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with(PREFIX)) {
         if matches!(header(name.as_str(), settings.noop), Some(Answer::Done | Answer::By(_))) {
@@ -81,7 +81,7 @@ pub fn headers_of_form<B>(settings: &Settings, request: &Request<B>) -> S3Result
 }
 
 /// Looks at one of them, or at a form's field of that name.
-pub fn field(settings: &Settings, name: &str, value: &str) -> S3Result<()> {
+pub fn field(settings: &S3Settings, name: &str, value: &str) -> S3Result<()> {
     match header(name, settings.noop) {
         Some(Answer::Done | Answer::By(_) | Answer::Holds) => Ok(()),
         Some(Answer::Only(values, _)) if values.contains(&value) => Ok(()),

@@ -5,10 +5,10 @@ use http::header::{HOST, HeaderMap};
 use http::{Request, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use super::super::Settings;
 use super::super::error::{custom, invalid};
 use super::super::hoisted;
 use super::{malformed, text};
+use crate::config::S3Settings;
 
 /// How a body may be signed besides by its SHA-256.
 const PAYLOADS: [&str; 6] = [
@@ -22,7 +22,6 @@ const PAYLOADS: [&str; 6] = [
 /// An `Authorization` header.
 #[derive(Debug)]
 pub struct Authorization<'a> {
-    /// `ID/DATE/REGION/s3/aws4_request`.
     pub credential: &'a str,
     /// The names of the headers that are signed.
     pub names: &'a str,
@@ -127,8 +126,7 @@ fn parameters(message: impl Into<String>) -> S3Error {
     custom("AuthorizationQueryParametersError", StatusCode::BAD_REQUEST, message)
 }
 
-/// `ID/DATE/REGION/s3/aws4_request`.
-pub fn scope(settings: &Settings, credential: &str, presigned: bool) -> S3Result<()> {
+pub fn scope(settings: &S3Settings, credential: &str, presigned: bool) -> S3Result<()> {
     let refuse = |message: String| if presigned { parameters(message) } else { malformed(message) };
     let parts: Vec<_> = credential.split('/').collect();
     let [_, _, region, service, end] = parts[..] else {
@@ -147,7 +145,7 @@ pub fn scope(settings: &Settings, credential: &str, presigned: bool) -> S3Result
 }
 
 /// Whether signatures may name this region; what to say when not.
-pub fn region_is_ours(settings: &Settings, region: &str) -> Result<(), String> {
+pub fn region_is_ours(settings: &S3Settings, region: &str) -> Result<(), String> {
     match &settings.region {
         Some(ours) if ours != region => Err(format!(
             "The authorization header is malformed; the region '{region}' is wrong; expecting '{ours}'"

@@ -5,11 +5,15 @@ use super::*;
 const DATE: &str = "20260101T000000Z";
 const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-fn code(settings: &Settings, target: &str, headers: &[(&str, &str)]) -> Option<String> {
+fn code(settings: &S3Settings, target: &str, headers: &[(&str, &str)]) -> Option<String> {
     code_of(Request::get(target), settings, headers)
 }
 
-fn code_of(request: http::request::Builder, settings: &Settings, headers: &[(&str, &str)]) -> Option<String> {
+fn code_of(
+    request: http::request::Builder,
+    settings: &S3Settings,
+    headers: &[(&str, &str)],
+) -> Option<String> {
     let mut request = request.header("host", "h");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -34,9 +38,9 @@ fn link(secs: &str) -> String {
 
 #[test]
 fn signatures() {
-    let any = Settings::default();
-    let one = Settings { region: Some("eu-1".into()), ..Settings::default() };
-    let by_header = |settings: &Settings, region: &str, signed: &str| {
+    let any = S3Settings::default();
+    let one = S3Settings { region: Some("eu-1".into()), ..S3Settings::default() };
+    let by_header = |settings: &S3Settings, region: &str, signed: &str| {
         code(settings, "/b/k", &[("authorization", &v4(region, signed)), ("x-amz-date", DATE)])
     };
     assert_eq!(code(&any, "/b/k", &[]), None);
@@ -62,7 +66,7 @@ fn signatures() {
 
 #[test]
 fn links() {
-    let any = Settings::default();
+    let any = S3Settings::default();
     assert_eq!(
         code(&any, "/b/k?AWSAccessKeyId=BK&Signature=0&Expires=1", &[]).as_deref(),
         Some("InvalidRequest")
@@ -79,7 +83,7 @@ fn links() {
 
 #[test]
 fn names_are_what_they_say_however_they_are_written() {
-    let any = Settings::default();
+    let any = S3Settings::default();
     let hidden = link("604801").replace("X-Amz-Signature", "X%2DAmz-Signature");
     assert_eq!(code(&any, &hidden, &[]).as_deref(), Some("AuthorizationQueryParametersError"));
     assert_eq!(code(&any, "/b/k?AWSAccess%4BeyId=BK", &[]).as_deref(), Some("InvalidRequest"));
@@ -89,7 +93,7 @@ fn names_are_what_they_say_however_they_are_written() {
 
 #[test]
 fn what_is_not_there() {
-    let any = Settings::default();
+    let any = S3Settings::default();
     for (name, wanted) in [
         ("x-amz-object-lock-mode", "NotImplemented"),
         ("x-amz-server-side-encryption", "NotImplemented"),
@@ -110,7 +114,7 @@ fn queries_of_other_methods() {
         let request = Request::builder().method(method).uri(target).header("host", "h");
         let request = request.header("content-length", "0").body(()).unwrap();
         let about = About::of(&request, None, PEER, String::new());
-        let error = sort(&Settings::default(), "owner", &request, &about).err();
+        let error = sort(&S3Settings::default(), "owner", &request, &about).err();
         error.map(|e| {
             let allow = e.headers().and_then(|h| h.get("allow")).map(|v| v.to_str().unwrap().to_owned());
             (e.code().as_str().to_owned(), allow)
@@ -138,7 +142,7 @@ fn queries_of_other_methods() {
 
 #[test]
 fn queries_that_are_headers() {
-    let any = Settings::default();
+    let any = S3Settings::default();
     let asked = |target: &str, headers: &[(&str, &str)]| {
         let mut request = Request::put(target).header("host", "h").header("content-length", "0");
         for (name, value) in headers {
@@ -169,15 +173,15 @@ fn queries_that_are_headers() {
 
 #[test]
 fn encryption_and_classes_are_taken_for_nothing_only_where_that_was_said() {
-    let noop = Settings { noop: true, ..Settings::default() };
-    let asked = |settings: &Settings, name: &str, value: &str| {
+    let noop = S3Settings { noop: true, ..S3Settings::default() };
+    let asked = |settings: &S3Settings, name: &str, value: &str| {
         code_of(Request::put("/b/k").header("content-length", "0"), settings, &[(name, value)])
     };
     for (name, value, refusal) in [
         ("x-amz-server-side-encryption", "AES256", "NotImplemented"),
         ("x-amz-storage-class", "GLACIER", "InvalidStorageClass"),
     ] {
-        assert_eq!(asked(&Settings::default(), name, value).as_deref(), Some(refusal), "{name}");
+        assert_eq!(asked(&S3Settings::default(), name, value).as_deref(), Some(refusal), "{name}");
         assert_eq!(asked(&noop, name, value), None, "{name}");
     }
     // What would be kept by another key, or in no class that there is, is not.
@@ -193,7 +197,7 @@ fn encryption_and_classes_are_taken_for_nothing_only_where_that_was_said() {
 fn verdict(request: http::request::Builder) -> String {
     let request = request.body(()).unwrap();
     let about = About::of(&request, None, PEER, String::new());
-    match sort(&Settings::default(), "owner", &request, &about) {
+    match sort(&S3Settings::default(), "owner", &request, &about) {
         Ok(kind) => format!("{kind:?}"),
         Err(e) => e.code().as_str().to_owned(),
     }
@@ -220,7 +224,7 @@ fn a_form_is_one_for_us_wherever_the_library_could_read_one() {
 
 #[test]
 fn names_of_signed_headers_are_those_that_the_library_finds() {
-    let any = Settings::default();
+    let any = S3Settings::default();
     let signed = |names: &str| {
         let headers =
             [("authorization", &*v4("us-1", names)), ("x-amz-date", DATE), ("x-amz-copy-source", "/b/k")];
@@ -257,7 +261,7 @@ fn names_of_signed_headers_are_those_that_the_library_finds() {
 fn an_authorization_has_one_shape() {
     let good = v4("us-1", "host;x-amz-date");
     let ask =
-        |text: &str| code(&Settings::default(), "/b/k", &[("authorization", text), ("x-amz-date", DATE)]);
+        |text: &str| code(&S3Settings::default(), "/b/k", &[("authorization", text), ("x-amz-date", DATE)]);
     assert_eq!((ask(&good), ask(&good.replace(", ", ","))), (None, None));
     for bad in [
         good.replace(", ", ",  "),

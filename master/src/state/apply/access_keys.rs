@@ -7,7 +7,7 @@ use shared::access::AccessKeyId;
 use super::apply;
 use crate::state::command::{Command, Outcome};
 use crate::tables::access_key::AccessKey;
-use crate::tables::{TableError, Tables};
+use crate::tables::{TableError, Tables, access_key, meta};
 
 /// Carries out a change if its sequence number is the next one.
 pub(super) fn in_sequence(
@@ -15,10 +15,10 @@ pub(super) fn in_sequence(
     sequence: u64,
     change: &Command,
 ) -> Result<Outcome, TableError> {
-    let in_order = tables.sequence()? == sequence;
+    let in_order = meta::sequence(tables)? == sequence;
     // One in another one would be applied twice over.
     if !in_order || matches!(change, Command::InSequence { .. }) {
-        let mut progress = tables.progress()?;
+        let mut progress = meta::progress(tables)?;
         progress.applied += 1;
         tables.put_progress(&progress);
         return Ok(Outcome::Outdated);
@@ -34,7 +34,7 @@ pub(super) fn put(tables: &mut Tables<'_>, id: &AccessKeyId, key: &AccessKey) ->
 
 /// A damaged record can be revoked, too: so nothing of it is read but whether it is there.
 pub(super) fn revoke(tables: &mut Tables<'_>, id: &AccessKeyId) -> Result<Outcome, TableError> {
-    let there = match tables.access_key(id) {
+    let there = match access_key::read(tables, id.as_str()) {
         Ok(found) => found.is_some(),
         Err(TableError::Damaged { .. }) => true,
         Err(e) => return Err(e),

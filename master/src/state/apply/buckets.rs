@@ -4,18 +4,18 @@ use shared::clock::Timestamp;
 
 use crate::state::command::{Outcome, Setting};
 use crate::tables::bucket::Bucket;
-use crate::tables::{TableError, Tables};
+use crate::tables::{TableError, Tables, bucket};
 
 pub(super) fn apply_create(
     tables: &mut Tables<'_>,
     name: &str,
     bucket: &Bucket,
 ) -> Result<Outcome, TableError> {
-    if tables.bucket_record(name)?.is_some() {
+    if bucket::record(tables, name)?.is_some() {
         return Ok(Outcome::BucketExists);
     }
     // One that only has values becomes one that stays without them.
-    let existed = tables.bucket_has_values(name)?;
+    let existed = bucket::has_values(tables, name)?;
     tables.put_bucket(name, bucket);
     Ok(if existed { Outcome::BucketExists } else { Outcome::Done })
 }
@@ -25,9 +25,9 @@ pub(super) fn apply_set(
     name: &str,
     setting: &Setting,
 ) -> Result<Outcome, TableError> {
-    let bucket = match tables.bucket_record(name)? {
+    let bucket = match bucket::record(tables, name)? {
         Some(bucket) => Some(bucket),
-        None => tables.bucket_has_values(name)?.then(|| Bucket::new(Timestamp::from_unix_ms(0))),
+        None => bucket::has_values(tables, name)?.then(|| Bucket::new(Timestamp::from_unix_ms(0))),
     };
     let Some(mut bucket) = bucket else { return Ok(Outcome::NoBucket) };
     match setting.clone() {
@@ -41,10 +41,10 @@ pub(super) fn apply_set(
 }
 
 pub(super) fn apply_delete(tables: &mut Tables<'_>, name: &str) -> Result<Outcome, TableError> {
-    if tables.bucket_has_values(name)? {
+    if bucket::has_values(tables, name)? {
         return Ok(Outcome::BucketNotEmpty);
     }
-    if tables.bucket_record(name)?.is_none() {
+    if bucket::record(tables, name)?.is_none() {
         return Ok(Outcome::NoBucket);
     }
     tables.remove_bucket(name);

@@ -11,38 +11,12 @@ use shared::limits::PARTS_MAX;
 
 use super::{counted, discard_copy};
 use crate::state::command::{Drop, Outcome};
+use crate::tables::listed::{self, Listed};
 use crate::tables::meta::Progress;
 use crate::tables::object::Object;
 use crate::tables::standing::{Duty, Standing};
 use crate::tables::unsettled::Spot;
-use crate::tables::{TableError, Tables};
-
-/// A blob as it is named.
-struct Named {
-    length: u64,
-    replicas: Vec<VolumeId>,
-    wanted: u8,
-}
-
-/// What is named there; none when that is another blob by now, or nothing.
-fn named(tables: &Tables<'_>, blob: BlobId, spot: &Spot) -> Result<Option<Named>, TableError> {
-    let object = tables.object(&spot.key)?;
-    let Some((upload, number)) = spot.part else {
-        return Ok(object.and_then(|object| {
-            let held = object.blobs.into_iter().find(|b| b.id == blob)?;
-            Some(Named { length: held.length, replicas: held.replicas, wanted: object.wanted })
-        }));
-    };
-    let Some(record) = tables.part(upload, number)?.filter(|record| record.part.blob == blob) else {
-        return Ok(None);
-    };
-    let of_object = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload));
-    let wanted = match of_object {
-        Some(object) => Some(object.wanted),
-        None => tables.upload(&spot.key, upload)?.map(|begun| begun.wanted),
-    };
-    Ok(wanted.map(|wanted| Named { length: record.part.length, replicas: record.replicas, wanted }))
-}
+use crate::tables::{TableError, Tables, object, replica, standing, unsettled, upload};
 
 /// Writes where a blob is from now on.
 fn place(
@@ -50,10 +24,10 @@ fn place(
     progress: &mut Progress,
     blob: BlobId,
     spot: &Spot,
-    now: &Named,
+    now: &Listed,
 ) -> Result<(), TableError> {
     tables.put_settled(blob, spot, now.replicas.len(), now.wanted);
-    let object = tables.object(&spot.key)?;
+    let object = object::read(tables, &spot.key)?;
     let Some((upload, number)) = spot.part else {
         let Some(mut object) = object else { return Ok(()) };
         let before = object.degraded();
@@ -67,7 +41,7 @@ fn place(
         put(tables, progress, &spot.key, &object, before);
         return Ok(());
     };
-    if let Some(mut record) = tables.part(upload, number)? {
+    if let Some(mut record) = upload::part(tables, upload, number)? {
         record.replicas.clone_from(&now.replicas);
         tables.put_part(upload, &record);
     }
@@ -97,7 +71,7 @@ pub(super) fn apply_expect(
     blobs: &[(BlobId, Spot)],
 ) -> Result<Outcome, TableError> {
     for (blob, spot) in blobs {
-        let needed = named(tables, *blob, spot)?.is_some_and(|now| !now.replicas.contains(&volume));
+        let needed = listed::read(tables, *blob, spot)?.is_some_and(|now| !now.replicas.contains(&volume));
         // What was deleted there a moment ago may be deleted once more, by a call that comes late.
         if needed && !counted(tables, *blob, &[volume])?.is_empty() {
             tables.put_arriving(*blob, volume, spot);
@@ -113,18 +87,18 @@ pub(super) fn apply_arrived(
     blobs: &[(BlobId, u64, Spot)],
 ) -> Result<Outcome, TableError> {
     for (blob, length, spot) in blobs {
-        let expected = tables.arriving(*blob, volume)?;
+        let expected = unsettled::is_arriving(tables, *blob, volume)?.is_some();
         tables.remove_arriving(*blob, volume);
-        match named(tables, *blob, spot)? {
+        match listed::read(tables, *blob, spot)? {
             // Said twice.
             Some(now) if now.replicas.contains(&volume) => {}
-            Some(mut now) if expected && !tables.has_left(volume)? => {
+            Some(mut now) if expected && !standing::has_left(tables, volume)? => {
                 tables.put_replica(volume, *blob, &spot.key);
                 now.replicas.push(volume);
                 place(tables, progress, *blob, spot, &now)?;
             }
             // What is referred to under another name is no stray.
-            _ if tables.replica(volume, *blob)?.is_some() => {}
+            _ if replica::read(tables, volume, *blob)?.is_some() => {}
             _ => {
                 discard_copy(tables, progress, volume, *blob, *length)?;
             }
@@ -140,7 +114,7 @@ pub(super) fn apply_forgo(
     blobs: &[(BlobId, u64)],
 ) -> Result<Outcome, TableError> {
     for (blob, length) in blobs {
-        if tables.arriving(*blob, volume)? {
+        if unsettled::is_arriving(tables, *blob, volume)?.is_some() {
             tables.remove_arriving(*blob, volume);
             discard_copy(tables, progress, volume, *blob, *length)?;
         }
@@ -154,7 +128,7 @@ pub(super) fn apply_drop(
     drop: &Drop,
 ) -> Result<Outcome, TableError> {
     let Drop { volume, blob, spot, keep } = drop;
-    let Some(mut now) = named(tables, *blob, spot)?.filter(|now| now.replicas.contains(volume)) else {
+    let Some(mut now) = listed::read(tables, *blob, spot)?.filter(|now| now.replicas.contains(volume)) else {
         return Ok(Outcome::NotFound);
     };
     let mut kept = keep.clone();
@@ -178,7 +152,7 @@ pub(super) fn apply_missing(
     blobs: &[(BlobId, Spot)],
 ) -> Result<Outcome, TableError> {
     for (blob, spot) in blobs {
-        let Some(mut now) = named(tables, *blob, spot)? else { continue };
+        let Some(mut now) = listed::read(tables, *blob, spot)? else { continue };
         // The last one stays listed: that the value is lost must be seen, and the volume may have it again one day.
         if now.replicas.contains(&volume) && now.replicas.len() > 1 {
             now.replicas.retain(|v| *v != volume);
@@ -198,14 +172,14 @@ pub(super) fn apply_weigh(
 ) -> Result<Outcome, TableError> {
     tables.remove_unweighed(upload);
     let Some(mut object) =
-        tables.object(key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
+        object::read(tables, key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
     else {
         return Ok(Outcome::NotFound);
     };
     let (before, wanted) = (object.degraded(), usize::from(object.wanted));
     let mut whole = object.blobs.first().map(|manifest| manifest.replicas.clone()).unwrap_or_default();
     let mut degraded = false;
-    for record in tables.parts(upload, usize::from(PARTS_MAX))? {
+    for record in upload::first_parts(tables, upload, usize::from(PARTS_MAX))? {
         whole.retain(|volume| record.replicas.contains(volume));
         degraded |= record.replicas.len() < wanted;
     }
@@ -225,7 +199,7 @@ pub(super) fn apply_owe(
         tables.put_listed();
     }
     for (blob, spot) in blobs {
-        if let Some(now) = named(tables, *blob, spot)? {
+        if let Some(now) = listed::read(tables, *blob, spot)? {
             tables.put_settled(*blob, spot, now.replicas.len(), now.wanted);
         }
     }
@@ -238,11 +212,11 @@ pub(super) fn apply_duty(
     volume: VolumeId,
     standing: Standing,
 ) -> Result<Outcome, TableError> {
-    let before = tables.standing(volume)?.map_or(Duty::Serve, |s| s.duty);
+    let before = standing::read(tables, volume)?.map_or(Duty::Serve, |s| s.duty);
     if before == Duty::Gone {
         return Ok(if standing.duty == Duty::Gone { Outcome::Done } else { Outcome::NotFound });
     }
-    let needed = tables.holds_any(volume)? || tables.awaits(volume)?;
+    let needed = standing::holds_any(tables, volume)? || unsettled::awaits(tables, volume)?;
     if standing.duty == Duty::Gone && (before != Duty::Leave || needed) {
         return Ok(Outcome::LastCopies);
     }

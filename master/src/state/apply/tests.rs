@@ -8,7 +8,7 @@ use shared::digest::Digest;
 
 use super::*;
 use crate::tables::object::Object;
-use crate::tables::{Kind, meta, scan, unsettled};
+use crate::tables::{Kind, meta, object, scan, tombstone, unsettled};
 
 mod guards;
 mod uploads;
@@ -136,7 +136,7 @@ fn moving() -> impl Strategy<Value = Command> {
 /// A step about copies that were drawn of any blob, made one of the blob that its key has now.
 fn aimed(db: &sled::Tree, command: &Command) -> Command {
     let mut command = command.clone();
-    let now = |spot: &Spot| Tables::new(db).object(&spot.key).unwrap().map(|o| o.generation);
+    let now = |spot: &Spot| object::read(db, &spot.key).unwrap().map(|o| o.generation);
     match &mut command {
         Command::Expect { blobs, .. } | Command::Missing { blobs, .. } => {
             blobs.iter_mut().for_each(|(blob, spot)| *blob = now(spot).unwrap_or(*blob));
@@ -153,7 +153,7 @@ fn aimed(db: &sled::Tree, command: &Command) -> Command {
 /// Copies of each key's value.
 fn copies(db: &sled::Tree) -> BTreeMap<Key, (BlobId, usize)> {
     let of = |k: u8| {
-        Tables::new(db).object(&key(k)).unwrap().map(|o| (key(k), (o.generation, o.blobs[0].replicas.len())))
+        object::read(db, &key(k)).unwrap().map(|o| (key(k), (o.generation, o.blobs[0].replicas.len())))
     };
     (0..3).filter_map(of).collect()
 }
@@ -182,7 +182,7 @@ proptest! {
                 prop_assert!(copies >= fewer, "{:?} took one of {} copies", command, had);
             }
             for k in 0..3 {
-                let now = Tables::new(&db).object(&key(k)).unwrap().map(|o| o.generation);
+                let now = object::read(&db, &key(k)).unwrap().map(|o| o.generation);
                 if let (Some(before), Some(now)) = (present.get(&key(k)), now) {
                     prop_assert!(now >= *before, "a generation went back");
                 }
@@ -220,7 +220,7 @@ fn create_replace_supersede_delete() {
     // The older one comes late: acknowledged, ordered before, and not the present value.
     let late = Outcome::Commit(CommitOutcome::Replaced, 2);
     assert_eq!(run(&db, &commit(1, 4, &[0, 1], WriteCondition::None)), late);
-    assert_eq!(Tables::new(&db).object(&key(1)).unwrap().unwrap().generation, blob(7));
+    assert_eq!(object::read(&db, &key(1)).unwrap().unwrap().generation, blob(7));
     let delete = Command::Delete { key: key(1), condition: WriteCondition::None };
     assert!(matches!(run(&db, &delete), Outcome::Deleted(_)));
     assert_eq!(run(&db, &delete), Outcome::NotFound);
@@ -262,7 +262,7 @@ fn a_commit_that_comes_again_brings_nothing_back() {
         run(&db, &Command::Reclaimed { volume: volume(v), blobs: vec![blob(1)], at });
     }
     assert_eq!(run(&db, &again), refused, "when they are gone");
-    assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
+    assert_eq!(object::read(&db, &key(1)).unwrap(), None);
     let graves = crate::tables::reclaim::graves(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
     assert_eq!(graves.len(), 2);
     assert_eq!(crate::tables::reclaim::graves(&db, Timestamp::from_unix_ms(1000), 10).unwrap(), vec![]);
@@ -277,7 +277,7 @@ fn a_copy_on_its_way_out_does_not_count() {
     run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(1), 9)] });
     let outcome = run(&db, &commit(1, 1, &[0], WriteCondition::None));
     assert_eq!(outcome, Outcome::Commit(CommitOutcome::NotEnoughReceipts, 0));
-    assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
+    assert_eq!(object::read(&db, &key(1)).unwrap(), None);
     // What is referenced is no orphan, whatever the worker thought.
     run(&db, &commit(2, 2, &[0], WriteCondition::None));
     run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(2), 9)] });
@@ -314,15 +314,15 @@ fn a_commit_that_is_older_than_what_was_deleted_is_refused() {
     let (created, overtaken) =
         (Outcome::Commit(CommitOutcome::Created, 1), Outcome::Commit(CommitOutcome::Overtaken, 1));
     assert_eq!(run(&db, &commit(1, 4, &[1], WriteCondition::None)), overtaken);
-    assert_eq!(Tables::new(&db).object(&key(1)).unwrap(), None);
+    assert_eq!(object::read(&db, &key(1)).unwrap(), None);
     assert_eq!(run(&db, &commit(1, 3, &[1], WriteCondition::Absent)), overtaken);
     assert_eq!(run(&db, &commit(1, 6, &[1], WriteCondition::Absent)), created);
     run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
     // Forgotten is what was deleted, not what was deleted later.
     run(&db, &Command::Forget { keys: vec![(KeyHash::of(&key(1)), blob(5))] });
-    assert_eq!(Tables::new(&db).deleted(KeyHash::of(&key(1))).unwrap(), Some(blob(6)));
+    assert_eq!(tombstone::deleted(&db, KeyHash::of(&key(1))).unwrap(), Some(blob(6)));
     run(&db, &Command::Forget { keys: vec![(KeyHash::of(&key(1)), blob(6))] });
-    assert_eq!(Tables::new(&db).deleted(KeyHash::of(&key(1))).unwrap(), None);
+    assert_eq!(tombstone::deleted(&db, KeyHash::of(&key(1))).unwrap(), None);
     validate(&db);
 }
 
@@ -333,7 +333,7 @@ fn one_dead_copy_refuses_the_others() {
     run(&db, &commit(1, 2, &[0], WriteCondition::Absent));
     let refused = Outcome::Commit(CommitOutcome::NotEnoughReceipts, 1);
     assert_eq!(run(&db, &commit(2, 2, &[0, 1], WriteCondition::None)), refused);
-    assert_eq!(Tables::new(&db).object(&key(2)).unwrap(), None);
+    assert_eq!(object::read(&db, &key(2)).unwrap(), None);
     validate(&db);
 }
 

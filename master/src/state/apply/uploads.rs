@@ -18,7 +18,7 @@ use crate::tables::meta::Progress;
 use crate::tables::object::{Blob, Parts};
 use crate::tables::unsettled::Spot;
 use crate::tables::upload::{PartRecord, Upload};
-use crate::tables::{TableError, Tables};
+use crate::tables::{TableError, Tables, object, upload};
 
 pub(super) fn apply_begin(
     tables: &mut Tables<'_>,
@@ -32,7 +32,7 @@ pub(super) fn apply_begin(
         return Ok(Outcome::NoBucket);
     };
     // A bucket that only has values must not go with the last of them while this is under way.
-    if tables.bucket_record(name)?.is_none() {
+    if bucket::record(tables, name)?.is_none() {
         tables.put_bucket(name, &Bucket::new(id.created()));
     }
     tables.put_upload(key, id, upload);
@@ -52,13 +52,13 @@ pub(super) fn apply_part(
 ) -> Result<Outcome, TableError> {
     let id = record.part.blob;
     progress.last_blob = progress.last_blob.max(Some(id));
-    let before = tables.part(upload, record.part.number)?;
+    let before = upload::part(tables, upload, record.part.number)?;
     if before.as_ref().is_some_and(|b| b.part.blob == id) {
         // Sent again: the first answer was lost.
         return Ok(Outcome::Done);
     }
     let refused = Some(&Tombstone::Refused { blob: id });
-    let Some(begun) = tables.upload(key, upload)? else {
+    let Some(begun) = upload::read(tables, key, upload)? else {
         discard(tables, progress, &[blob_of(record)], refused)?;
         return Ok(Outcome::NoUpload);
     };
@@ -107,8 +107,9 @@ pub(super) fn apply_complete(
     store: &Store,
 ) -> Result<Outcome, TableError> {
     let key = &store.commit.key;
-    let Some(begun) = tables.upload(key, upload)? else {
-        let object = tables.object(key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload));
+    let Some(begun) = upload::read(tables, key, upload)? else {
+        let object =
+            object::read(tables, key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload));
         if object.as_ref().is_none_or(|o| o.generation != store.commit.blob) {
             refuse(tables, progress, &store.commit)?;
         }
@@ -118,7 +119,7 @@ pub(super) fn apply_complete(
         refuse(tables, progress, &store.commit)?;
         return Ok(Outcome::NoBucket);
     }
-    let all = tables.parts(upload, usize::from(PARTS_MAX))?;
+    let all = upload::first_parts(tables, upload, usize::from(PARTS_MAX))?;
     let (chosen, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|record| numbers.binary_search(&record.part.number).is_ok());
     let attributes = store.attributes.clone();
@@ -151,7 +152,7 @@ pub(super) fn apply_complete(
 }
 
 pub(super) fn apply_abort(tables: &mut Tables<'_>, key: &Key, upload: BlobId) -> Result<Outcome, TableError> {
-    if tables.upload(key, upload)?.is_none() {
+    if upload::read(tables, key, upload)?.is_none() {
         return Ok(Outcome::NoUpload);
     }
     tables.remove_upload(key, upload);
@@ -167,10 +168,10 @@ pub(super) fn apply_scrap(
     let mut left = SCRAP_PARTS;
     for upload in uploads {
         // The second look: only what is condemned has no owner.
-        if !tables.is_condemned(*upload)? {
+        if !upload::is_condemned(tables, *upload)? {
             continue;
         }
-        let parts = tables.parts(*upload, left)?;
+        let parts = upload::first_parts(tables, *upload, left)?;
         for record in &parts {
             scrap(tables, progress, *upload, record)?;
         }

@@ -13,12 +13,10 @@ use crate::store::buffer::Aligned;
 use crate::store::format::PAGE;
 use crate::store::lock;
 
-/// The file.
 pub(in crate::store) const TRIAL: &str = "examine.tmp";
 /// Syncs that are timed: an odd number, for its median.
 const SYNCS: u64 = 9;
 
-/// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskFigures {
     /// Holes can be punched.
@@ -33,7 +31,6 @@ pub struct DiskFigures {
     pub capacity_bytes: u64,
     /// Files that can still be made; none where the file system does not count them.
     pub inodes_free: Option<u64>,
-    /// The device number.
     pub device: u64,
 }
 

@@ -17,7 +17,6 @@ use crate::store::segment::{Extent, SegmentNumber};
 pub(super) enum Fate {
     /// It was never there, or failed and is gone.
     Absent,
-    /// It is there.
     Present,
     /// Its delete was acknowledged.
     Gone,
@@ -25,7 +24,6 @@ pub(super) enum Fate {
     Either(bool),
 }
 
-/// One blob.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) id: BlobId,

@@ -10,40 +10,81 @@ use super::world::World;
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// An upload from beginning to end; `again` tries a blob that is not there for a second time.
-    Put { size: usize, declared: bool, again: bool },
+    Put {
+        size: usize,
+        declared: bool,
+        again: bool,
+    },
     /// An upload begins, for the steps below to go on with.
-    Begin { size: usize, declared: bool },
+    Begin {
+        size: usize,
+        declared: bool,
+    },
     /// Bytes for an upload under way.
-    Write { upload: usize, bytes: usize },
+    Write {
+        upload: usize,
+        bytes: usize,
+    },
     /// It gives its buffer to the disk.
-    Rest { upload: usize },
-    /// It ends.
-    Finish { upload: usize },
+    Rest {
+        upload: usize,
+    },
+    Finish {
+        upload: usize,
+    },
     /// It ends before all of its bytes came, or with more than were declared.
-    FinishWrongly { upload: usize, short: bool },
+    FinishWrongly {
+        upload: usize,
+        short: bool,
+    },
     /// It is given up, or just dropped.
-    Abort { upload: usize, drop: bool },
+    Abort {
+        upload: usize,
+        drop: bool,
+    },
     /// So many blobs at once.
-    Delete { first: usize, count: usize },
+    Delete {
+        first: usize,
+        count: usize,
+    },
     /// A reader is opened and held.
-    OpenReader { blob: usize },
+    OpenReader {
+        blob: usize,
+    },
     /// It reads on; at the end it goes.
-    ReadOn { reader: usize, bytes: usize },
-    /// It goes.
-    DropReader { reader: usize },
+    ReadOn {
+        reader: usize,
+        bytes: usize,
+    },
+    DropReader {
+        reader: usize,
+    },
     /// A part of a blob.
-    ReadRange { blob: usize, from: usize, bytes: usize },
+    ReadRange {
+        blob: usize,
+        from: usize,
+        bytes: usize,
+    },
     /// Time passes, and segments that are old enough are sealed.
-    SealAged { minutes: u64 },
+    SealAged {
+        minutes: u64,
+    },
     /// Records are moved out of segments that are mostly dead.
-    Compact { records: usize },
+    Compact {
+        records: usize,
+    },
     /// Records are verified.
-    Scrub { records: usize },
+    Scrub {
+        records: usize,
+    },
     /// A blob is written anew, from good bytes.
-    Heal { blob: usize },
+    Heal {
+        blob: usize,
+    },
     /// Work in the background gets a turn, or comes to its end.
-    Background { all: bool },
-    /// All is compared.
+    Background {
+        all: bool,
+    },
     Check,
     /// All uploads and readers are given up, and nothing may be held back.
     Quiet,
@@ -88,7 +129,6 @@ pub(super) enum Ending {
     CloseAndCut,
     /// The process is killed; the machine goes on.
     Kill,
-    /// The power goes.
     PowerCut,
 }
 

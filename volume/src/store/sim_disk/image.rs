@@ -28,8 +28,10 @@ pub(super) struct Image {
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// Pages as they are afterwards, and which of their sectors were written; the end of what was written.
-    Write { pages: Vec<(u64, Page, u8)>, end: u64 },
-    /// A new length.
+    Write {
+        pages: Vec<(u64, Page, u8)>,
+        end: u64,
+    },
     Truncate(u64),
     /// Pages from, and up to, that are given back.
     Punch(u64, u64),

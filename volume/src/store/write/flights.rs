@@ -20,7 +20,6 @@ use crate::store::lock;
 /// The buffers of one upload that are on their way.
 #[derive(Debug)]
 pub(super) struct Flights {
-    /// The oldest first.
     writes: VecDeque<oneshot::Receiver<Result<(), WriteError>>>,
     queue: Arc<Mutex<Queue>>,
     sums: Hashing,

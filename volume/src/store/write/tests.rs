@@ -214,3 +214,14 @@ async fn what_is_given_up_is_cut_off_behind_its_last_write() {
     give_up(true).await;
     give_up(false).await;
 }
+
+#[test]
+fn a_record_takes_no_more_than_placement_asks_for() {
+    const MIB: u64 = 1 << 20;
+    let lengths = [0, 1, 4095, 4096, 65_535, 65_536, MIB, 70 * MIB + 1, 1 << 30, 33 << 30, BLOB_BYTES_MAX];
+    for length in lengths {
+        let (takes, asked) = (length + super::overhead(length), shared::size::record_bytes_max(length));
+        assert!(takes <= asked, "{length}: {takes} and {asked}");
+        assert!(asked - takes <= MIB + length / 16_384, "{length}: {takes} and {asked}");
+    }
+}

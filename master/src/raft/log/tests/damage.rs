@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Damage;
+use super::super::error::Damage;
 use super::*;
 
 type Files = BTreeMap<String, Vec<u8>>;

@@ -24,7 +24,6 @@ pub struct Draft {
     pub path: String,
     /// Its query, pair by pair, with escapes.
     pub query: Vec<String>,
-    /// Its other headers.
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: &'static str,
 }

@@ -25,7 +25,6 @@ pub enum Condition {
     },
 }
 
-/// One volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// What it shares its fate with.
@@ -42,10 +41,9 @@ pub struct Seat {
     pub live_bytes: u64,
 }
 
-/// All volumes.
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
-    pub(super) seats: BTreeMap<VolumeId, Seat>,
+    seats: BTreeMap<VolumeId, Seat>,
     ring: Arc<Ring>,
     zones: usize,
     /// Copies that their volumes can neither read nor write anew.
@@ -97,6 +95,11 @@ impl Topology {
     /// One of them; none that is not known.
     pub fn seat(&self, volume: VolumeId) -> Option<&Seat> {
         self.seats.get(&volume)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn seat_mut(&mut self, volume: VolumeId) -> &mut Seat {
+        self.seats.get_mut(&volume).expect("a volume of the topology")
     }
 
     /// What one of them can be used for. What is not known is lost.
