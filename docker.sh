@@ -308,7 +308,7 @@ Barge is ready on $base
 
   curl -L -T FILE $base/KEY          # store a file
   curl -L $base/KEY -o FILE          # fetch it
-  curl -L -X DELETE $base/KEY        # delete it; its space is back at once
+  curl -L -X DELETE $base/KEY        # delete it; its space is freed at once
 
 S3 is spoken on http://localhost:$S3_PORT (further masters: $((MORE_S3_PORT + 2)) …): any key id, with the secret bargebarge.
 

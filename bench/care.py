@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How fast copies are made and moved, as a share of what the disk gives to dd in the same run, and what clients notice of it.
+"""Speed of repair and rebalance relative to dd on the same disk in the same run, and the effect on clients.
 
   bench/care.py [--gib 8] [--size 16MiB] [--rounds 3] [--data target/bench-data/care]
 
-Six volumes on one disk, two copies of each value. Each of the phases runs unthrottled and at the rate that is the default:
- repair     a volume is killed; from the moment in which its copies count no more until nothing is owed;
- rebalance  two empty volumes come; from the start until all are equally full.
-Meanwhile four clients read. All servers and clients share the machine: each byte of a copy is read and written on the same disk. The table goes to
-standard output.
+Six volumes on one disk, two replicas of each value. Each of the phases runs unthrottled and at the default rate:
+ repair     a volume is killed; from the moment its replicas no longer count until the repair queue is empty;
+ rebalance  two empty volumes are added; from the start until all volumes are equally full.
+Meanwhile four clients read. All servers and clients share the machine: each byte of a replica is read and written on
+the same disk. The table goes to standard output.
 """
 
 import argparse
@@ -24,7 +24,7 @@ REPAIR_AFTER = 6
 
 
 def dd(folder, write):
-    """MB/s of one GiB past the page cache, the median of three."""
+    """Returns MB/s for one GiB past the page cache, the median of three."""
     path, speeds = folder / "dd", []
     for _ in range(3):
         if write:
@@ -38,7 +38,7 @@ def dd(folder, write):
 
 
 class Reads(threading.Thread):
-    """GETs until it is told to end; how long each took."""
+    """Sends GETs until stopped; returns how long each took."""
 
     def __init__(self, cluster, size, keys, seconds):
         super().__init__()
@@ -55,7 +55,7 @@ def p99(found):
 
 
 def beside_reads(cluster, size, keys, work):
-    """Runs `work` while clients read for as long as it takes; bytes, seconds, and the median of the p99s of each second of them."""
+    """Runs `work` while clients read; returns bytes, seconds, and the median of the p99 of each second."""
     stop, found = threading.Event(), []
 
     def read():
@@ -72,21 +72,21 @@ def beside_reads(cluster, size, keys, work):
     finally:
         stop.set()
         reader.join()
-    # Reads that were under way while copies were made.
+    # Reads in progress while replicas were written.
     return copied, ended - began, statistics.median(p99 for first, last, p99 in found if last > began and first < ended)
 
 
 def repair(cluster):
-    before = cluster.status()["repair"]["copied_bytes"]
+    before = cluster.status()["repair"]["replicated_bytes"]
     cluster.kill(0)
-    cluster.until(lambda s: s["repair"]["owed_blobs"] > 0, 60)
+    cluster.until(lambda s: s["repair"]["queued_blobs"] > 0, 60)
     began = time.monotonic()
-    after = cluster.until(lambda s: s["repair"]["owed_blobs"] == 0 and s["repair"]["copied_bytes"] > before, 1800)
-    return after["repair"]["copied_bytes"] - before, began, time.monotonic()
+    after = cluster.until(lambda s: s["repair"]["queued_blobs"] == 0 and s["repair"]["replicated_bytes"] > before, 1800)
+    return after["repair"]["replicated_bytes"] - before, began, time.monotonic()
 
 
 def rebalance(cluster):
-    before = cluster.status()["repair"]["copied_bytes"]
+    before = cluster.status()["repair"]["replicated_bytes"]
     cluster.add()
     cluster.add()
     cluster.up(7)
@@ -94,16 +94,16 @@ def rebalance(cluster):
     cluster.signed("cluster", "rebalance", "start")
     began = time.monotonic()
     copied, ended = before, began
-    # It ends when a pass finds nothing more to move, and has waited for the volumes' reports before: the last copy is what counts.
+    # It ends when a pass finds nothing to move, after the volumes' reports have arrived; the last replica counts.
     while (status := cluster.status())["rebalance"] is not None:
-        if status["repair"]["copied_bytes"] != copied:
-            copied, ended = status["repair"]["copied_bytes"], time.monotonic()
+        if status["repair"]["replicated_bytes"] != copied:
+            copied, ended = status["repair"]["replicated_bytes"], time.monotonic()
         time.sleep(0.05)
     return copied - before, began, ended
 
 
 def measure(folder, rate, size, keys):
-    """One cluster from its first value to its end: (phase, bytes, seconds, dd written, dd read, p99 before, p99 during)."""
+    """One cluster from its first value on: (phase, bytes, seconds, dd written, dd read, p99 before, p99 during)."""
     cluster, found = Cluster(folder / "cluster", 6, "--repair-after", f"{REPAIR_AFTER}s", "--repair-rate", str(rate)), []
     try:
         cluster.barge("bench", "--op", "put", "--size", size, "--count", str(keys), "--keys", str(keys), "--keep",
@@ -133,7 +133,7 @@ def main():
     keys = args.gib * 1024 // int(args.size.removesuffix("MiB"))
     table = {}
     for number in range(args.rounds):
-        # What a round did to the disk is not always to the cost of the same ones.
+        # The disk's state after a round must not always burden the same rate.
         for rate in ((0, 128 << 20), (128 << 20, 0))[number % 2]:
             for name, *row in measure(args.data, rate, args.size, keys):
                 print(f"round {number + 1}, {name}, rate {rate}: {row}", file=sys.stderr, flush=True)

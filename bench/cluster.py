@@ -1,4 +1,4 @@
-"""A cluster of processes on this machine, for what is measured of it."""
+"""A cluster of processes on this machine, for benchmarks."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def port():
 
 
 class Cluster:
-    """One master and some volumes with two copies of each value."""
+    """One master and some volumes with two replicas of each value."""
 
     def __init__(self, folder, volumes, *args):
         shutil.rmtree(folder, ignore_errors=True)
@@ -69,11 +69,11 @@ class Cluster:
             except OSError:
                 pass
             time.sleep(0.1)
-        raise SystemExit(f"waited {within} s in vain, see {self.folder}")
+        raise SystemExit(f"nothing happened within {within} s, see {self.folder}")
 
     def barge(self, *args):
         command = [str(BINARIES / "barge"), "--json", "--url", self.url, *args]
-        # Reads that meet a volume which has just died fail, and are counted: that is no end of the measurement.
+        # Reads from a volume that has just died fail and are counted: the measurement continues.
         ran = subprocess.run(command, check=False, capture_output=True, text=True)
         if not ran.stdout.strip():
             raise SystemExit(f"{' '.join(command)}: {ran.stderr}")

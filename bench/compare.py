@@ -1,9 +1,9 @@
-"""Barge, nginx, SeaweedFS and the raw disk in turns, or three S3 faces; compare.sh is how it is called.
+"""Compares Barge with nginx, SeaweedFS and the raw disk in turns, or three S3 servers; run by compare.sh.
 
 A cell is one size at one concurrency. In each round of a cell every contender starts with an empty directory
-and a fresh process, is put to, is read from with a warm page cache, and is taken away; Barge is also read from with an
-empty page cache, and then again with --reads zero-copy. The disk is synced
-between them, so that none pays for another's dirty pages. What is reported is the median over the rounds;
+and a fresh process, gets PUTs, then GETs with a warm page cache, and is removed; Barge also gets GETs with an
+empty page cache, and then with --reads zero-copy. The disk is synced
+between contenders, so that none pays for another's dirty pages. The result is the median over the rounds;
 a ratio is the median of the ratios within each round.
 """
 
@@ -34,20 +34,20 @@ START_DEADLINE_SECONDS = 30
 SAMPLE_SECONDS = 0.05
 PUT_BYTES = GIB
 GET_BYTES = 4 * GIB
-# Of S3 faces: the slowest of them would take most of the hour.
+# For S3 servers: the slowest of them would take most of the hour.
 S3_GET_BYTES = 2 * GIB
 S3_VALUES_MAX = 256
-# What one contender may write in one cell: with its warm pages it must fit into memory and onto the disk.
+# Bytes one contender may write in one cell: with its warm pages they must fit into memory and onto the disk.
 CELL_BYTES_MAX = 12 * GIB
 RESULTS = pathlib.Path("bench/results.md")
 HEADER = """# Results
 
-Written by `bench/compare.sh`, which says how it measures; the newest run stands first. MB is 10^6 bytes, MiB is 2^20.
+Written by `bench/compare.sh`, which says how it measures; the newest run comes first. MB is 10^6 bytes, MiB is 2^20.
 """
 
 
 class Failure(Exception):
-    """The benchmark cannot go on."""
+    """The benchmark cannot continue."""
 
 
 def parse_size(text):
@@ -68,7 +68,7 @@ def free_port():
 
 
 def die_with_parent():
-    """In a server before it starts: it ends when this program does, however this program ends."""
+    """Runs in a server before it starts: it ends when this program does, however this program ends."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
@@ -107,7 +107,7 @@ def anonymous_kib(pid):
 
 
 class Watch:
-    """What server processes cost while it is open: processor time, and the peak of anonymous memory."""
+    """The cost of server processes while it is open: CPU time, and the peak of anonymous memory."""
 
     def __init__(self, pids):
         self.pids = pids
@@ -150,7 +150,7 @@ class Server:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
-            # The terminal's ctrl-C comes to us; we end them.
+            # The terminal's ctrl-C is for this program, which then stops the servers.
             start_new_session=True,
         )
         log.close()
@@ -185,7 +185,7 @@ class Server:
 
 
 def fetch(url):
-    """The body of an answer, None while there is none."""
+    """Returns the body of an answer, or None."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return answer.read()
@@ -225,7 +225,7 @@ class Nginx(Server):
     """Plain files."""
 
     name = "nginx"
-    copies = 1
+    replicas = 1
     plain = True
     prefix = None
     size_max = math.inf
@@ -242,12 +242,12 @@ class Nginx(Server):
 
 
 class Seaweed(Server):
-    """SeaweedFS's volume server, asked directly: what its clients do once its master has told them where."""
+    """SeaweedFS's volume server, accessed directly, as its clients do once its master has told them the address."""
 
     name = "seaweedfs"
-    copies = 1
+    replicas = 1
     plain = True
-    # Its volume server takes no larger piece unless told otherwise, and keeps each in memory.
+    # By default its volume server takes no larger piece, and it keeps each in memory.
     size_max = 256 * MIB - 1
 
     def start(self, args):
@@ -255,19 +255,19 @@ class Seaweed(Server):
         master, volume = free_port(), free_port()
         where = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}/data"]
         ports = [f"-master.port={master}", f"-volume.port={volume}", "-volume.max=8"]
-        # gRPC ports are these and 10000, unless said.
+        # gRPC ports are these plus 10000 by default.
         ports += [f"-master.port.grpc={free_port()}", f"-volume.port.grpc={free_port()}"]
         self.spawn("weed", args.weed, "server", *where, *ports, "-filer=false", "-s3=false")
         assign = f"http://127.0.0.1:{master}/dir/assign"
         self.wait(lambda: b"fid" in (fetch(assign) or b""))
         number = json.loads(fetch(assign))["fid"].partition(",")[0]
         self.url = f"http://127.0.0.1:{volume}"
-        # A file id, and "_1", "_2" … for those that follow it.
+        # A file id, with "_1", "_2" … for those that follow it.
         self.prefix = f"{number},0101637037d6_"
 
 
 class Barge(Server):
-    """A master and as many volumes as copies."""
+    """A master and one volume per replica."""
 
     plain = False
     prefix = None
@@ -278,21 +278,21 @@ class Barge(Server):
         master_port = free_port()
         self.url = f"http://127.0.0.1:{master_port}"
         secret = ["--secret-file", self.folder / "secret"]
-        copies = ["--replicas", self.copies, "--min-replicas", self.copies]
-        more = [*copies, *getattr(self, "s3", []), "--port", master_port]
+        replicas = ["--replicas", self.replicas, "--min-replicas", self.replicas]
+        more = [*replicas, *getattr(self, "s3", []), "--port", master_port]
         self.spawn("master", binaries / "master", *secret, *more, self.folder / "master")
         self.wait(lambda: (self.folder / "secret").exists())
-        for n in range(1, self.copies + 1):
+        for n in range(1, self.replicas + 1):
             port = free_port()
             where = ["--port", port, "--master", self.url]
             self.volume = [f"volume{n}", binaries / "volume", *secret, *where, self.folder / f"volume{n}"]
             self.spawn(*self.volume)
-        # 200 when as many volumes as --min-replicas take writes: all of them.
+        # 200 once --min-replicas volumes take writes: all of them.
         self.wait(lambda: fetch(f"{self.url}/_/health") is not None)
 
 
     def restart_volume(self, *more):
-        """The last volume again, with further arguments."""
+        """Restarts the last volume with more arguments."""
         process = self.processes.pop()
         process.terminate()
         process.wait(timeout=20)
@@ -303,23 +303,23 @@ class Barge(Server):
 
 class BargeOne(Barge):
     name = "barge"
-    copies = 1
+    replicas = 1
 
 
 class BargeThree(Barge):
     name = "barge ×3"
-    copies = 3
+    replicas = 3
 
 
 CONTENDERS = [Nginx, Seaweed, BargeOne, BargeThree]
 
-# ---------------------------------------------------------------- S3 faces: without keys they take plain requests
+# ---------------------------------------------------------------- S3 servers: without keys they accept plain requests
 
 BUCKET = "bench"
 
 
 def make_bucket(url):
-    """Creates the bucket; true when it is there."""
+    """Creates the bucket; returns whether it exists."""
     request = urllib.request.Request(f"{url}/{BUCKET}", method="PUT", data=b"")
     try:
         with urllib.request.urlopen(request, timeout=5):
@@ -331,16 +331,16 @@ def make_bucket(url):
 
 
 class S3Face:
-    """What they have in common."""
+    """The common part of the S3 servers."""
 
-    copies = 1
+    replicas = 1
     plain = True
     prefix = None
     size_max = math.inf
 
 
 class BargeS3(S3Face, Barge):
-    """A master that answers S3, and one volume."""
+    """A master that serves S3, and one volume."""
 
     name = "barge"
     more = []
@@ -362,13 +362,13 @@ class BargeBlake3(BargeS3):
 
 
 class BargeRedirected(BargeOne):
-    """The native face: what streaming through the master is compared with."""
+    """The native API: the reference for streaming through the master."""
 
     name = "redirected"
 
 
 class SeaweedS3(S3Face, Server):
-    """SeaweedFS's S3 face, with its filer, master and volume server in one process."""
+    """SeaweedFS's S3 API, with its filer, master and volume server in one process."""
 
     name = "seaweedfs"
 
@@ -385,7 +385,7 @@ class SeaweedS3(S3Face, Server):
 
 
 class S3sFs(S3Face, Server):
-    """s3s-fs: files, by the library that Barge uses."""
+    """s3s-fs: files, served with the library that Barge uses."""
 
     name = "s3s-fs"
 
@@ -405,7 +405,7 @@ S3_CONTENDERS = [SeaweedS3, S3sFs, BargeS3, BargeBlake3, BargeRedirected]
 
 
 class Cell:
-    """A size at a concurrency, and what was seen of it: figures[operation][contender] is a list, one a round."""
+    """A size at a concurrency, and its results: figures[operation][contender] is a list, one entry per round."""
 
     def __init__(self, size, concurrency, s3):
         self.size = size
@@ -418,7 +418,7 @@ class Cell:
         self.figures = {"put": {}, "get": {}, "cold": {}}
 
     def fits(self, contender):
-        fits = self.values * self.size * contender.copies <= CELL_BYTES_MAX
+        fits = self.values * self.size * contender.replicas <= CELL_BYTES_MAX
         return fits and self.size <= contender.size_max
 
     def record(self, operation, contender, figures):
@@ -426,7 +426,7 @@ class Cell:
 
 
 def bench(args, server, cell, operation, *more):
-    """Runs the load; what it reports."""
+    """Runs the load; returns its report."""
     command = [args.binaries / "barge", "--json", "--url", server.url, "bench", "--op", operation]
     command += ["--size", cell.size, "--concurrency", cell.concurrency, "--keep", "--op-timeout", "600s", *more]
     command += ["--plain"] if server.plain else []
@@ -456,7 +456,7 @@ def files(folder):
 
 
 def forget(folder):
-    """Takes every file out of the page cache."""
+    """Drops every file from the page cache."""
     os.sync()
     for path in files(folder):
         with open(path, "rb") as f:
@@ -464,7 +464,7 @@ def forget(folder):
 
 
 def warm(folder):
-    """Reads every file, so that what is measured afterwards is not the disk. What is cached already goes first:
+    """Reads every file, so that the disk is not what is measured afterwards. Cached pages are dropped first:
     pages that were written one by one are served more slowly than those that were read in."""
     forget(folder)
     buffer = bytearray(4 * MIB)
@@ -488,7 +488,7 @@ def get_cold(args, server, cell):
 
 
 def round_of(args, cell, contender):
-    """Everything that is measured of one contender in one round."""
+    """All measurements of one contender in one round."""
     folder = args.data / "server"
     folder.mkdir(parents=True)
     server = contender(folder)
@@ -520,7 +520,7 @@ def dd(*operands):
 
 
 def run_all(commands, at_once):
-    """Runs shell commands, so many at once; how long it took."""
+    """Runs shell commands with this concurrency; returns how long it took."""
     begun = time.monotonic()
     feed = "\n".join(commands).encode()
     subprocess.run(["xargs", "-d", "\n", "-P", str(at_once), "-I", "{}", "sh", "-c", "{}"], input=feed, check=True)
@@ -528,7 +528,7 @@ def run_all(commands, at_once):
 
 
 def raw_disk(args, cell):
-    """dd: one file, synced at its end; a file for each value, each synced, so many at once; and from the disk."""
+    """dd: one file, synced at its end; one file per value, each synced, with this concurrency; and from the disk."""
     folder = args.data / "raw"
     folder.mkdir(parents=True, exist_ok=True)
     mib = max(PUT_BYTES, cell.size) // MIB
@@ -640,7 +640,7 @@ def describe_s3(args, cells, seconds):
 machine. Requests are not signed: none of the three has keys.
 
 `MB/s · server CPU s per GB · peak anonymous memory in MiB, largest process/all of them`, each the median; a ratio is the median of the ratios within each round
-(least–greatest). *barge*: a master and one volume, one copy, PUT synced when it is answered; *seaweedfs* and *s3s-fs* sync nothing. *redirected*: the native face, where the
+(least–greatest). *barge*: a master and one volume, one replica, PUT synced when it is answered; *seaweedfs* and *s3s-fs* sync nothing. *redirected*: the native API, where the
 bytes do not go through the master. GET with a warm page cache. PUT: 1 GiB and at most {S3_VALUES_MAX} values, GET: twice that.
 
 {s3_tables(cells)}
@@ -676,7 +676,7 @@ def describe(args, cells, seconds):
 the median of the ratios within each round (least–greatest). PUT with Barge is synced when it is answered; with nginx it is
 not, and what the kernel writes later is not in its CPU time: *nginx, then sync* adds the sync to the time. *dd*: `conv=fdatasync`, one file
 of at least 1 GiB; *dd, each*: one dd and one file a value, each synced, as many at once as there are uploads. *seaweedfs*: its volume server, asked directly
-(it syncs nothing either). *barge*: one volume, one copy. *barge ×3*: three volumes, three copies, all on this one disk, so it writes three times the
+(it syncs nothing either). *barge*: one volume, one replica. *barge ×3*: three volumes, three replicas, all on this one disk, so it writes three times the
 bytes. GET with a warm page cache, every block verified; *zero-copy*: with `--reads zero-copy`. Cold GET: each value once, from the disk.
 –: not measured (it would not fit into {CELL_BYTES_MAX // GIB} GiB, or SeaweedFS's 256 MiB).
 
@@ -685,7 +685,7 @@ bytes. GET with a warm page cache, every block verified; *zero-copy*: with `--re
 
 
 def write_results(section):
-    """Puts the section first; one of the same heading is replaced."""
+    """Puts the section first; one with the same heading is replaced."""
     heading = section.partition("\n")[0]
     text = RESULTS.read_text() if RESULTS.exists() else ""
     older = [f"## {part.strip()}\n" for part in text.split("\n## ")[1:]]
@@ -707,7 +707,7 @@ def parse_arguments():
     parser.add_argument("--nginx", default="")
     parser.add_argument("--weed", required=True)
     parser.add_argument("--binaries", type=pathlib.Path, required=True)
-    parser.add_argument("--s3s-fs", default="", help="measure S3 faces, this one among them")
+    parser.add_argument("--s3s-fs", default="", help="measure S3 servers, this one among them")
     parser.add_argument("--s3s-fs-version", default="")
     parser.add_argument("--rounds", type=int, default=default("ROUNDS", "1" if quick else "5"))
     parser.add_argument("--sizes", default=default("SIZES", "1MiB 16MiB" if quick else "1MiB 16MiB 256MiB 1GiB"))
@@ -715,7 +715,7 @@ def parse_arguments():
     parser.add_argument("--data", type=pathlib.Path, default=default("DATA", "target/bench-data"))
     args = parser.parse_args()
     args.quick = quick
-    # Its contents are removed: it must be ours, so it is a folder of our own in the one that is named.
+    # Its contents are removed, so it must be ours: a separate folder inside the given one.
     args.data = args.data.resolve() / "barge-compare"
     return args
 

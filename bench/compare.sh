@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Measures Barge beside nginx, SeaweedFS and the raw disk, in one run, with one load program, in turns.
+# Compares Barge with nginx, SeaweedFS and the raw disk, in one run, with one load program, in turns.
 #
-#   bench/compare.sh                 everything: below 40 minutes, up to 20 GB under target/bench-data
-#   bench/compare.sh s3              the S3 face beside SeaweedFS's and s3s-fs: about half an hour
-#   QUICK=1 bench/compare.sh         a minute, to see that it works; writes no results
+#   bench/compare.sh                 everything: less than 40 minutes, up to 20 GB under target/bench-data
+#   bench/compare.sh s3              the S3 API beside SeaweedFS's and s3s-fs: about half an hour
+#   QUICK=1 bench/compare.sh         one minute, to see that it works; writes no results
 #
 #   ROUNDS=5 SIZES="1MiB 16MiB 256MiB 1GiB" CONCURRENCY="1 8" DATA=target/bench-data
 #
-# nginx (Debian's: sendfile, DAV) is what plain files give, and it syncs nothing before it answers; Barge
+# nginx (Debian's: sendfile, DAV) shows what plain files achieve; it syncs nothing before it answers. Barge
 # has every byte checksummed, hashed and on the disk by then. The table goes to standard output and
-# into bench/results.md.
+# to bench/results.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Two builds of Barge beside each other, in turns: what a change costs.
+"""Two builds of Barge side by side, in turns: what a change costs.
 
   bench/pair.py OLD NEW [--sizes 1MiB 16MiB] [--bytes 512MiB] [--rounds 5] [--data target/bench-data/pair]
 
-OLD and NEW are folders with the binaries `master` and `volume`. In each round each build starts on empty disks, with two volumes and two
-copies, takes so many bytes in values of one size from four clients, redirected and streamed through the master, and gives them
-back. What is printed is the median of the rounds, and the median of the ratios of each round: above 1 the new one is faster.
+OLD and NEW are folders with the binaries `master` and `volume`. In each round each build starts on empty disks, with
+two volumes and two replicas, stores this many bytes in values of one size from four clients, redirected and streamed
+through the master, and reads them. Prints the median of the rounds and of their ratios: above 1, NEW is faster.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Client:
 
     @staticmethod
     def wait(connection, target, body):
-        """Asks where an upload is to go. What is not sent ends the connection."""
+        """Requests the target of an upload. Not sending the body ends the connection."""
         connection.putrequest("PUT", target)
         connection.putheader("Content-Length", str(len(body)))
         connection.putheader("Expect", "100-continue")
@@ -69,7 +69,7 @@ class Client:
 
 
 def timed(url, keys, method, value, stream):
-    """Seconds for all keys, by some clients."""
+    """Returns the seconds for all keys, with this many clients."""
     failures = []
 
     def work(mine):
@@ -78,7 +78,7 @@ def timed(url, keys, method, value, stream):
             for key in mine:
                 answer = client.ask(method, key, value, stream)
                 assert method == "PUT" or len(answer) == length, key
-        except Exception as e:  # said below: a thread's is lost
+        except Exception as e:  # reported below: a thread's exception is lost
             failures.append(e)
 
     length = len(value) if value else measured

@@ -1,4 +1,4 @@
-"""Barge under strain: a memory limit, slow clients, a scrub. Each is measured with and without, in one run.
+"""Barge under strain: a memory limit, slow clients, a scrub. Each is measured with and without it, in one run.
 
   bench/compare.sh builds and installs what this needs; then
   python3 bench/strain.py --binaries target/release memory|slow|scrub … [--data DIR] [--scale GIB]
@@ -29,11 +29,11 @@ PIECE = 256 * 1024
 
 
 class Strained(BargeOne):
-    """A master and a volume, each in a memory cgroup when there is a limit, the volume with further arguments."""
+    """A master and a volume, each in a memory cgroup if there is a limit; the volume may have more arguments."""
 
-    def __init__(self, folder, binaries, limit=None, volume=(), copies=1):
+    def __init__(self, folder, binaries, limit=None, volume=(), replicas=1):
         super().__init__(folder)
-        self.copies = copies
+        self.replicas = replicas
         self.binaries = binaries.resolve()
         self.limit = limit
         self.more = list(volume)
@@ -90,7 +90,7 @@ def latencies(report):
 
 
 class Pattern:
-    """Bytes that are cheap to make and to check: a piece of noise, again and again, each time marked with its place."""
+    """Bytes that are cheap to generate and to check: a repeated block of noise, each marked with its position."""
 
     def __init__(self, seed):
         self.noise = bytearray(hashlib.shake_128(str(seed).encode()).digest(PIECE))
@@ -125,7 +125,7 @@ def upload(url, key, size, seed):
     head = f"PUT /{key} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
     pattern = Pattern(seed)
     with request(url, head) as connection:
-        # A server that refuses says why, and then reads no more.
+        # A server that refuses sends the reason and then stops reading.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for number in range(size // PIECE):
                 connection.sendall(pattern.piece(number))
@@ -156,7 +156,7 @@ def download(url, key, size, seed):
 
 
 def at_once(jobs):
-    """Runs all jobs at once, each on a thread; the seconds they took. The first failure is raised."""
+    """Runs all jobs at once, each on a thread; returns the seconds they took. The first failure is raised."""
     failures = []
 
     def run(job):
@@ -198,7 +198,7 @@ def memory(args):
 
 
 def location(url, path, head):
-    """Where a request is sent on to."""
+    """Returns the target of a redirect."""
     with request(url, f"{head}\r\n") as connection:
         got = b""
         while b"\r\n\r\n" not in got:
@@ -210,7 +210,7 @@ def location(url, path, head):
 
 
 class SlowClients:
-    """Half of them send, half of them read, a kilobyte each second; a quarter of each through the master."""
+    """Half of them send, half of them read, one kilobyte each second; a quarter of each through the master."""
 
     def __init__(self, server, count):
         self.ended = threading.Event()
@@ -256,7 +256,7 @@ class SlowClients:
 
 
 def slow(args):
-    """500 connections at a kilobyte a second beside normal traffic."""
+    """500 connections at one kilobyte a second beside normal traffic."""
     print("**Slow clients.** 500 connections that send or read 1 KB/s; normal traffic: 8 at once, 1 MiB and 16 MiB, for 15 s.")
     with Strained(args.data / "server", args.binaries) as server:
         upload(server.url, "warm", 64 * MIB, 1)
@@ -298,7 +298,7 @@ def scrub(args):
             verified = server.metric("barge_scrub_verified_bytes") - before
             cpu = cpu_seconds(server.pids()) - cpu
             print(f"scrub {name}: verified {verified / 1e6 / took:.0f} MB/s; GET {report['mb_per_s']:.0f} MB/s, {latencies(report)}; server CPU {cpu / took:.2f} s/s", flush=True)
-        # Everything is due.
+        # All records are due for scrubbing.
         server.more = ["--scrub-rate", str(1 << 40), "--scrub-every", "1s"]
         server.restart_volume()
         begun, cpu = time.monotonic(), cpu_seconds(server.pids())

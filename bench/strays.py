@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""What a cluster does about what it should not hold, among a million values: what is found, what it costs to find, and what goes.
+"""Reconciliation among a million values: which orphans and missing replicas are found and deleted, at what cost.
 
   bench/strays.py [--values 1000000] [--offline 3600] [--rate 20] [--orphans 1000] [--uploads 1000] [--data target/bench-data/strays]
 
-Three volumes, two copies of each value of 512 bytes.
+Three volumes, two replicas of each value of 512 bytes.
  even      all volumes hold what they should: bytes exchanged to find that out;
- returned  one of them is away while values are overwritten and deleted; it returns, and nothing old is served by anyone, nothing
-           that was deleted comes back, and what it holds too much goes; bytes exchanged until it counts again;
- orphans   records are planted as a volume keeps them whose master was lost before the commit, and uploads are under way that end
-           when the orphans have gone: exactly the orphans go.
-The process ends with 1 when anything that was acknowledged is not as it should be.
+ returned  one of them is down while values are overwritten and deleted; when it returns, nothing old is served,
+           nothing deleted comes back, and excess replicas are removed; bytes exchanged until it counts again;
+ orphans   records are planted as if their master died before the commit, and uploads are in progress that end
+           when the orphans are deleted: exactly the orphans are deleted.
+Exits with 1 if anything acknowledged is missing or wrong.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from cluster import Cluster
 
 SIZE = 512
 READERS = 8
-# Values that are not changed and that are read, too.
+# Values that are not changed, but read as well.
 KNOWN = 20_000
-# A request body of which no byte comes for a minute is cut off.
+# A request body is cut off after a minute without a byte.
 DRIP = 15
 
 
@@ -37,7 +37,7 @@ def say(name, **figures):
 
 
 class Client:
-    """One connection to the master, and those to volumes that it leads to."""
+    """One connection to the master, and those to the volumes that it redirects to."""
 
     def __init__(self, url):
         self.host = urllib.parse.urlparse(url).netloc
@@ -53,7 +53,7 @@ class Client:
                 found = answer.status, answer.read()
                 break
             except (OSError, http.client.HTTPException):
-                # Kept alive for longer than the other side did; a second refusal is an answer.
+                # The other side may have closed a kept connection; a second refusal is an answer.
                 self.connections.pop(host).close()
                 if attempt == 2:
                     return 0, b""
@@ -64,8 +64,8 @@ class Client:
 
 
 class Oracle:
-    """What was acknowledged of keys that were changed, and what others had from the beginning; none: deleted. A change that was not
-    answered may have happened."""
+    """What was acknowledged for changed keys, and the initial values of others; None: deleted. An unanswered change
+    may have happened."""
 
     def __init__(self):
         self.known, self.unsure, self.wrong, self.reads = {}, set(), [], 0
@@ -100,7 +100,7 @@ class Oracle:
         expected = self.known[number]
         good = status == 404 if expected is None else (status, body) == (200, expected)
         self.reads += 1
-        # A volume that dies or returns in this moment may refuse: that is not stale.
+        # A volume that dies or returns at this moment may refuse: that is not stale.
         if not good and status not in (0, 502, 503):
             self.wrong.append((number, status))
 
@@ -135,9 +135,9 @@ def blobs(status):
 
 
 def compared(cluster):
-    """Bytes that were exchanged to compare inventories since the master began."""
+    """Returns the bytes exchanged to compare inventories since the master started."""
     _, text = Client(cluster.url).ask("GET", "/_/metrics")
-    return next(int(float(line.split()[1])) for line in text.decode().splitlines() if line.startswith("barge_compared_bytes"))
+    return next(int(float(line.split()[1])) for line in text.decode().splitlines() if line.startswith("barge_reconciliation_bytes"))
 
 
 def disk(cluster, number):
@@ -161,26 +161,26 @@ def returned(cluster, args):
     say("offline", seconds=args.offline, changes=serial, deleted=deleted, unanswered=len(oracle.unsure))
     cluster.again(2)
     began = time.monotonic()
-    # From its first moment on it is asked for what it has old.
+    # From its first moment on, reads check it for old versions.
     reader = threading.Thread(target=oracle.check_all, args=(cluster.url,))
     reader.start()
     live = args.values - deleted
     cluster.until(lambda s: sum(v["state"] == "up" for v in s["volumes"]) == 3, 600)
     up, exchanged = time.monotonic() - began, compared(cluster) - spent
-    cluster.until(lambda s: blobs(s) <= (live + len(oracle.unsure)) * 2 and s["repair"]["owed_blobs"] == 0, 1800)
+    cluster.until(lambda s: blobs(s) <= (live + len(oracle.unsure)) * 2 and s["repair"]["queued_blobs"] == 0, 1800)
     even = time.monotonic() - began
     reader.join()
     oracle.check_all(cluster.url, 3)
     found, _ = dry_run(cluster)
     say("returned", up_after=f"{up:.1f} s", without_surplus_after=f"{even:.1f} s", reads=oracle.reads, wrong=len(oracle.wrong),
         bytes_exchanged=exchanged, orphans_left=found["orphans"], missing=found["missing"],
-        copies=f"{blobs(cluster.status())} of {live * 2}", disk_before=before, disk_after=disk(cluster, 2))
+        replicas=f"{blobs(cluster.status())} of {live * 2}", disk_before=before, disk_after=disk(cluster, 2))
     good = found["orphans"] == found["missing"] == 0 and (oracle.unsure or blobs(cluster.status()) == live * 2)
     return oracle, good
 
 
 class Upload:
-    """An upload whose last bytes come when it is told to end."""
+    """An upload whose last bytes are sent on request."""
 
     def __init__(self, url, number):
         self.body = f"slow {number} ".encode().ljust(4096, b".")
@@ -201,7 +201,7 @@ class Upload:
 
 
 def plant(cluster, number):
-    """A value of which its volumes give receipts that nobody commits."""
+    """A value for which the volumes give receipts that are never committed."""
     client, body = Client(cluster.url), f"orphan {number} ".encode().ljust(SIZE, b".")
     status, where = client.ask("PUT", f"/orphan/{number}", b"", {"expect": "100-continue", "content-length": str(SIZE)}, follow=False)
     if status != 307:
@@ -238,7 +238,7 @@ def orphans(cluster, args, grace):
     good = sum(client.ask("GET", f"/slow/{n}") == (200, u.body) for n, u in enumerate(uploads))
     now = cluster.until(lambda s: blobs(s) == before + 2 * args.uploads, 60)
     say("collected", records=planted, gone_after=f"{gone:.1f} s (grace {grace} s)", uploads_answered=ended, uploads_read=good,
-        copies=f"{blobs(now)} of {before + 2 * args.uploads}")
+        replicas=f"{blobs(now)} of {before + 2 * args.uploads}")
     return planted == 2 * args.orphans and ended == good == args.uploads
 
 
@@ -253,7 +253,7 @@ def main():
     args = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
     grace = 45
-    # Away for longer than after which repair begins, its copies would be made elsewhere, and all of its own dropped.
+    # Otherwise repair would re-create its replicas elsewhere, and all of its own would be removed.
     cluster = Cluster(args.data, 3, "--repair-after", f"{args.offline * 2 + 600}s", "--orphan-grace", f"{grace}s")
     try:
         began = time.monotonic()
@@ -268,7 +268,7 @@ def main():
         oracle.check_all(cluster.url)
         say("at the end", reads=oracle.reads, wrong=len(oracle.wrong))
         if oracle.wrong or not good:
-            raise SystemExit(f"not as it should be: {oracle.wrong[:10]}")
+            raise SystemExit(f"wrong reads: {oracle.wrong[:10]}")
     finally:
         cluster.end()
 

@@ -1,5 +1,5 @@
-//! Who gets in, and who does not, over the wire: pages in a browser beside an open master, clients that guess secrets, strangers who
-//! ask what a cluster is made of; and what is written down of all of them.
+//! Access over the wire: browser pages on the machine of an open master, clients that guess secrets, clients without
+//! a key that ask about the cluster; and what the audit log records about all of them.
 
 mod administrators;
 mod audit;
@@ -17,17 +17,17 @@ use tests::raw::{Raw, RawAnswer};
 use tests::tool::{Ran, run_command};
 use tests::{Folder, Server, Spec};
 
-/// A master with both faces and one volume, in one process.
+/// A master with both APIs and one volume, in one process.
 struct Site {
     server: Server,
-    /// `HOST:PORT` of the S3 face.
+    /// `HOST:PORT` of the S3 API.
     s3: String,
-    // Last: the directory goes when the process is gone.
+    // Last: the directory is removed after the process has ended.
     folder: Folder,
 }
 
 impl Site {
-    /// Starts it on this address of the loopback, with further arguments.
+    /// Starts the site on this loopback address, with more arguments.
     async fn start(name: &str, host: &str, more: &[&str]) -> Self {
         let folder = Folder::new(name);
         let s3 = format!("{host}:{}", free_port());
@@ -43,20 +43,20 @@ impl Site {
         Self { server, s3, folder }
     }
 
-    /// `barge` with the cluster's secret, which has to succeed.
+    /// Runs `barge` with the cluster's secret; it must succeed.
     async fn signed(&self, args: &[&str]) -> Ran {
         let ran = self.barge(args).await;
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
         ran
     }
 
-    /// `barge` with the cluster's secret.
+    /// Runs `barge` with the cluster's secret.
     async fn barge(&self, args: &[&str]) -> Ran {
         let secret = self.folder.join("secret").display().to_string();
         self.run(&[args, &["--secret-file", &secret]].concat(), &[]).await
     }
 
-    /// `barge` of somebody who has nothing but these variables.
+    /// Runs `barge` with nothing but these environment variables.
     async fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
         let mut command = tokio::process::Command::new(binary("barge"));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
@@ -68,7 +68,7 @@ impl Site {
     }
 }
 
-/// Sends one request with exactly these header lines to `HOST:PORT`, and reads the answer.
+/// Sends one request with exactly these header lines to `HOST:PORT` and reads the answer.
 fn ask(address: &str, line: &str, headers: &[&str], body: &str) -> RawAnswer {
     let mut raw = Raw::connect(address);
     let fields: String = headers.iter().map(|h| format!("{h}\r\n")).collect();

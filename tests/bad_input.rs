@@ -1,5 +1,5 @@
-//! What clients and strangers may send that no well-meant client does. After each of them: an error
-//! with its code, nothing kept, no lane busy, the server alive, and no secret in any log.
+//! Input that no correct client sends. After each of them: an error with its code, nothing stored, no append lane
+//! in use, the server alive, and no secret in any log.
 
 mod calls;
 mod digests;
@@ -11,7 +11,7 @@ mod tickets;
 
 use tests::{Cluster, Footprint, Options};
 
-/// A cluster that is attacked, and what it held before.
+/// A cluster under attack, and what it held before.
 struct Victim {
     cluster: Cluster,
     before: Footprint,
@@ -26,10 +26,10 @@ impl Victim {
         Self { cluster, before }
     }
 
-    /// As it was: nothing more, nothing less, alive, discreet.
+    /// Checks that nothing was added or removed, that the servers are alive, and that no log holds a secret.
     async fn unharmed(&self, after_what: &str) {
         self.cluster.back_to(&self.before, after_what).await;
-        let kept = self.cluster.client().get("kept").await.expect("a server that is alive");
+        let kept = self.cluster.client().get("kept").await.expect("the server is alive");
         assert_eq!((kept.status, kept.body.as_slice()), (200, &b"as it was"[..]), "after {after_what}");
         self.cluster.assert_no_secrets_in_logs();
     }

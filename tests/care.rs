@@ -1,5 +1,5 @@
-//! A cluster that looks after itself: copies that are lost are made again, what is one too many goes, volumes are emptied, filled and
-//! retired, records that nobody refers to are found; and while all of that happens no value is lost, stale or below its copies.
+//! Repair, drain, rebalance and reconciliation: lost replicas are re-created, excess ones removed, volumes drained,
+//! filled and decommissioned, orphans found; and meanwhile no value is lost, stale or under-replicated.
 
 mod chaos;
 mod modes;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use tests::{Client, Cluster, Options, value};
 
-/// All that is owed is paid within this time, in tests with little data.
+/// The repair queue is empty within this time, in tests with little data.
 const PAID: Duration = Duration::from_secs(60);
 
-/// Volumes in three zones, whose copies are made anew soon after they fall silent.
+/// Volumes in three zones; their replicas are re-created soon after they fall silent.
 fn zones(volumes: usize, replicas: usize) -> Options {
     let zone = |n: usize| vec!["--zone".to_owned(), format!("z{}", n % 3)];
     Options {
@@ -45,7 +45,7 @@ async fn store(cluster: &Cluster, count: u64) {
     }
 }
 
-/// All values are as they were stored, from whichever volumes.
+/// Checks that all values are as stored, whichever volumes serve them.
 async fn whole(cluster: &Cluster, count: u64) {
     for n in 0..count {
         let got = cluster.client().get(&format!("data/{n}")).await.expect("an answer");
@@ -53,7 +53,7 @@ async fn whole(cluster: &Cluster, count: u64) {
     }
 }
 
-/// Each value has exactly its copies, no volume holds anything else, and every byte on disk is good.
+/// Checks that each value has exactly its replicas, that no volume holds anything else, and that every byte is valid.
 async fn settled(mut cluster: Cluster, count: u64, copies: u64) {
     cluster.paid(PAID).await;
     whole(&cluster, count).await;

@@ -1,6 +1,6 @@
-//! kill -9 of any process at any moment, again and again, under load, with the oracle watching.
+//! kill -9 of any process at any moment, repeatedly, under load, with the oracle watching.
 //!
-//! `BARGE_ROUNDS` says how often, `BARGE_SEED` repeats the choices of a run.
+//! `BARGE_ROUNDS` sets the number of rounds; `BARGE_SEED` repeats the choices of a run.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use tests::{
     Change, Client, Cluster, Dice, Folder, Options, Oracle, amount, eventually, rot, say, space, value,
 };
 
-/// Many small values: what is left of them when they are deleted is mostly headers, for compactions to clear away.
+/// Many small values: deleted, they leave mostly headers for compactions to remove.
 const SHAPE: Shape =
     Shape { writers: 4, hot_keys: 2, readers: 3, keys: 10, bytes_min: 4 << 10, bytes_max: 8 << 20 };
-/// A record that nobody committed is collected after this.
+/// An uncommitted record is collected after this.
 const GRACE: Duration = Duration::from_secs(4);
-/// Values that rot.
+/// Values that get bit rot.
 const STILL: u64 = 6;
 const STILL_BYTES: usize = 400_000;
 
@@ -33,12 +33,12 @@ async fn crash_rounds() {
         volumes: 3,
         replicas: 2,
         min_replicas: 2,
-        // Small: sealing and compaction are to be hit as well, and the scrub never rests.
+        // Small, so that seals and compactions are hit as well; the scrub never rests.
         segment_bytes: 8 << 20,
         scrub_every: Some(Duration::from_secs(1)),
         orphan_grace: GRACE,
         down_after: Duration::from_secs(2),
-        // One of them gets nothing back but by copying.
+        // One of them frees space only by compaction.
         volume_env: vec![vec![], vec![], library.as_ref().map(Library::without_holes).unwrap_or_default()],
         ..Options::default()
     };
@@ -53,12 +53,12 @@ async fn crash_rounds() {
         cluster.settled().await;
         upkeep.look(&cluster).await;
         if load.failed() {
-            say(format_args!("somebody saw a violation in round {round}"));
+            say(format_args!("a violation was found in round {round}"));
             break;
         }
         let counts = load.counts();
         let acknowledged = counts.acknowledged.load(Ordering::Relaxed);
-        eventually(Duration::from_secs(60), "writes go on after a crash", async || {
+        eventually(Duration::from_secs(60), "writes continue after a crash", async || {
             (load.failed() || counts.acknowledged.load(Ordering::Relaxed) > acknowledged + 3).then_some(())
         })
         .await;
@@ -66,16 +66,16 @@ async fn crash_rounds() {
     let counts = load.end().await;
     say(format_args!("{rounds} rounds in {:?}: {counts:?}", started.elapsed()));
     cluster.settled().await;
-    // What a volume still brings to its commit is decided by then.
+    // By then every commit that a volume still delivers is decided.
     moment(COMMIT_TIMEOUT.min(GRACE)).await;
     let keys = audit(&cluster.client(), &oracle).await.unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
-    say(format_args!("{keys} keys are what they may be"));
+    say(format_args!("all {keys} keys have an allowed value"));
     space::is_back(&cluster, &oracle, 2, GRACE, &[true, true, library.is_none()]).await;
     upkeep.end(&mut cluster).await;
     cluster.assert_no_secrets_in_logs();
 }
 
-/// The audit is proved on lies, told behind the oracle's back to a real cluster.
+/// The audit is proved on planted lies: changes to a real cluster that the oracle does not know of.
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_audit_catches_planted_lies() {
     let cluster = Cluster::start("lies", Options { volumes: 2, ..Options::default() }).await;
@@ -97,14 +97,14 @@ async fn crash_audit_catches_planted_lies() {
     }
     let wrong = audit(&client, &oracle).await.unwrap_err();
     for (key, why) in
-        [("lost", "gone"), ("changed", "never written"), ("back", "over"), ("cut", "never written")]
+        [("lost", "gone"), ("changed", "never written"), ("back", "stale"), ("cut", "never written")]
     {
         let caught = wrong.lines().filter(|l| l.starts_with(&format!("{key}:")) && l.contains(why)).count();
-        assert_eq!(caught, 2, "{key} is to be caught both ways: {wrong}");
+        assert_eq!(caught, 2, "{key} must be caught both ways: {wrong}");
     }
 }
 
-/// One crash: one process or two, sometimes one more while they start again.
+/// One crash: one process or two, sometimes one more during their restart.
 async fn crash_once(cluster: &mut Cluster, dice: &mut Dice) {
     moment(Duration::from_millis(100 + dice.below(900))).await;
     let first = dice.index(4);
@@ -120,20 +120,21 @@ async fn crash_once(cluster: &mut Cluster, dice: &mut Dice) {
         let again = dice.once_in(4);
         let mut servers = cluster.servers_mut();
         let server = &mut *servers[*victim];
-        server.restart().await.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+        server.restart().await.unwrap_or_else(|why| panic!("it does not restart without help: {why}"));
         if again {
             moment(Duration::from_millis(dice.below(80))).await;
             server.kill().await;
-            server.restart().await.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+            server.restart().await.unwrap_or_else(|why| panic!("it does not restart without help: {why}"));
         }
     }
 }
 
-/// What the volumes do by themselves while they are killed: compactions, scrubs, and the healing of values whose copies
-/// on the first volume rot. Nobody changes those values, so that another copy is good whoever is down.
+/// The background work of the volumes while they are killed: compactions, scrubs, and healing of values whose
+/// replicas on the first volume rot. Those values never change, so the other replica is valid whichever volume is
+/// down.
 struct Upkeep {
     values: Vec<Vec<u8>>,
-    /// Counters of the volumes, which begin anew with each start: healed records, moved bytes, scrubbed bytes.
+    /// Counters of the volumes, which restart at 0: healed records, moved bytes, scrubbed bytes.
     last: Vec<[u64; 3]>,
     done: [u64; 3],
     flips: u64,
@@ -157,7 +158,7 @@ impl Upkeep {
 
     fn rot(&mut self, cluster: &Cluster, dice: &mut Dice) {
         let value = &self.values[dice.index(self.values.len())];
-        // Behind what the copy is found by.
+        // After the bytes by which the record is found.
         let offset = (64 + dice.below(STILL_BYTES as u64 - 64)).cast_signed();
         self.flips += u64::from(rot::flip(cluster.volume_folder(0), value, offset));
         self.flipped = Instant::now();
@@ -175,9 +176,9 @@ impl Upkeep {
         }
     }
 
-    /// All that rotted is healed, and no disk holds a bad byte any more.
+    /// Waits until all rot is healed and no disk holds a corrupt byte.
     async fn end(mut self, cluster: &mut Cluster) {
-        eventually(Duration::from_secs(60), "what has rotted is healed", async || {
+        eventually(Duration::from_secs(60), "all rot is healed", async || {
             let first = &cluster.volumes[0];
             let text = Client::new(first.url()).get_text("/_/metrics").await?;
             let scrubbed = Duration::from_secs(metric(&text, "barge_scrub_oldest_seconds")? + 1);
@@ -191,7 +192,7 @@ impl Upkeep {
         say(format_args!(
             "{flips} bits flipped, {healed} records healed, {moved} bytes moved, {scrubbed} scrubbed"
         ));
-        assert!(self.done.iter().all(|done| *done > 0), "not everything was at work: {:?}", self.done);
+        assert!(self.done.iter().all(|done| *done > 0), "some background work did not run: {:?}", self.done);
         cluster.check_offline().await;
     }
 }

@@ -1,5 +1,5 @@
-//! With servers dead, frozen or coming back: what works goes on, what cannot says so in time, and
-//! nothing that was acknowledged is missed.
+//! With servers dead, frozen or coming back: what can work works, what cannot fails in time, and
+//! nothing acknowledged is lost.
 
 mod downloads;
 mod outages;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use shared::limits::{CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_TIMEOUT};
 use tests::{Cluster, Options};
 
-/// The longest that an upload's answer may take after the last fault, by the limits of the product:
-/// the master waits for a chain of three, its last frame pushed and its receipts and commit awaited.
+/// The longest time to an upload's answer after the last fault, by the product's limits: the master waits
+/// for a chain of three, the last frame, the receipts and the commit.
 const UPLOAD_ANSWER: Duration = CHAIN_STALL_TIMEOUT
     .saturating_mul(4)
     .saturating_add(RECEIPT_TIMEOUT.saturating_mul(4))

@@ -1,6 +1,6 @@
-//! Directories that released versions wrote must open in every later one: one master and one volume
-//! each, packed when the version was made (`fixtures/`: a sealed segment, a value that was replaced, one that was deleted, an
-//! empty one). Of version 2 on the master has a log; of version 3 on its tables have a digest.
+//! Directories written by released versions must open in every later one: one master and one volume
+//! each, packed when the version was released (`fixtures/`: a sealed segment; a replaced, a deleted and an
+//! empty value). From version 2 on the master has a log; from version 3 on its tables have a digest.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use shared::digest::Digest;
 use tests::cluster::{add, free_port};
 use tests::{Client, Folder, Server, Spec, eventually};
 
-/// Key, length and BLAKE3 of what the fixture holds.
+/// Key, length and BLAKE3 of the fixture's values.
 const VALUES: [(&str, u64, &str); 3] = [
     ("fixture/big", 200_000, "5df421bf2d8943df8626963d25a4bfa7555aa4c0b801928ab6d4bdb9143e59bd"),
     ("fixture/empty", 0, "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
@@ -59,5 +59,5 @@ async fn opens(version: u32) {
         assert_eq!(Digest::of(&answer.body).to_string(), digest, "{key}");
     }
     let gone = client.get("fixture/gone").await.expect("an answer");
-    assert_eq!(gone.status, 404, "what was deleted stays deleted");
+    assert_eq!(gone.status, 404, "a deleted value stays deleted");
 }

@@ -1,10 +1,10 @@
-//! Disks that are full: 507 with the numbers, deletes that work, space that is back at once, and other
-//! volumes that are used instead. Named `power_` as they need disks of their own, one test at a time.
+//! Full disks: 507 with the numbers, deletes that work, space that is free again at once, and writes that go to
+//! other volumes. The tests are named `power_` because they need private disks, one test at a time.
 
 use std::time::{Duration, Instant};
 
 use shared::wire::error::ErrorCode;
-use shared::wire::master::{Stored, VolumeState};
+use shared::wire::master::{StoredObject, VolumeState};
 use tests::cluster::SETTLED;
 use tests::disk::{Disk, available};
 use tests::{Answer, Client, Cluster, Folder, Options, eventually, say, value};
@@ -45,7 +45,7 @@ async fn power_full_disk_refuses_deletes_and_recovers() {
         assert_eq!(
             client.get(&format!("k{stored}")).await.unwrap().status,
             404,
-            "nothing is kept of what was refused"
+            "a refused value leaves nothing"
         );
         say(format_args!("round {round}: full with {stored} values; {}", refused.text().trim()));
         for n in 0..stored {
@@ -59,17 +59,18 @@ async fn power_full_disk_refuses_deletes_and_recovers() {
             assert_eq!(client.delete(&format!("k{n}")).await.unwrap().status, 200, "a delete on a full disk");
         }
         let deleted = started.elapsed();
-        // All but the header page of each record, and what the file system keeps for its maps.
+        // All but the header page of each record, and the file system's own maps.
         let all = before + stored * (VALUE as u64) * 99 / 100;
-        let free = eventually(Duration::from_secs(30), "the space of what was deleted is back", async || {
-            Some(disk.free_bytes()).filter(|free| *free >= all)
-        })
-        .await;
+        let free =
+            eventually(Duration::from_secs(30), "the space of the deleted values is free", async || {
+                Some(disk.free_bytes()).filter(|free| *free >= all)
+            })
+            .await;
         say(format_args!(
-            "round {round}: {stored} deletes in {deleted:?}, all space back after {:?}: {before} bytes free before, {free} after, {empty} at the start",
+            "round {round}: {stored} deletes in {deleted:?}, all space free after {:?}: {before} bytes free before, {free} after, {empty} at the start",
             started.elapsed()
         ));
-        eventually(SETTLED, "writes go on", async || {
+        eventually(SETTLED, "writes continue", async || {
             client.put("again", value(1, VALUE)).await.ok().filter(tests::Answer::is_success)
         })
         .await;
@@ -82,7 +83,7 @@ async fn power_full_disk_refuses_deletes_and_recovers() {
     }
 }
 
-/// Puts values until one is refused: how many were stored, and the refusal.
+/// Puts values until one is refused; returns how many were stored, and the refusal.
 async fn fill(client: &Client) -> (u64, Answer) {
     let mut stored = 0;
     loop {
@@ -91,11 +92,11 @@ async fn fill(client: &Client) -> (u64, Answer) {
             return (stored, put);
         }
         stored += 1;
-        assert!(stored * (VALUE as u64) < DISK_MIB << 20, "more is stored than the disk holds");
+        assert!(stored * (VALUE as u64) < DISK_MIB << 20, "more is stored than the disk can hold");
     }
 }
 
-/// Somebody else's files take every byte, the reserve included: what frees space must need none.
+/// Other files take every byte, the reserve included: freeing space must need none.
 #[tokio::test(flavor = "multi_thread")]
 async fn power_full_disk_deletes_without_a_free_byte() {
     if !available("power_full_disk_deletes_without_a_free_byte") {
@@ -130,7 +131,7 @@ async fn power_full_disk_deletes_without_a_free_byte() {
         (cluster.footprint().await.blobs == [0]).then_some(())
     })
     .await;
-    eventually(SETTLED, "their space is back", async || (disk.free_bytes() >= 31 << 20).then_some(())).await;
+    eventually(SETTLED, "their space is free", async || (disk.free_bytes() >= 31 << 20).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +155,7 @@ async fn power_full_disk_of_one_volume_stops_nobody() {
     };
     let cluster = Cluster::start("one-full", options).await;
     let client = cluster.client();
-    // Fills the small disk from outside, as other people's files do.
+    // Fills the small disk from outside, as other programs' files do.
     let free = disks[0].free_bytes();
     let filler = std::fs::File::create(disks[0].path().join("filler")).unwrap();
     rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, free - RESERVE - (1 << 20))
@@ -168,16 +169,16 @@ async fn power_full_disk_of_one_volume_stops_nobody() {
     for n in 0..12 {
         let put = client.put(&format!("k{n}"), value(n, 8 << 20)).await.unwrap();
         assert_eq!(put.status, 201, "{}", put.text());
-        let stored: Stored = serde_json::from_slice(&put.body).unwrap();
+        let stored: StoredObject = serde_json::from_slice(&put.body).unwrap();
         assert_eq!((stored.replicas, stored.wanted), (2, 2), "k{n}");
     }
-    assert_eq!(cluster.footprint().await.blobs, [0, 12, 12], "the full volume was passed over");
+    assert_eq!(cluster.footprint().await.blobs, [0, 12, 12], "the full volume was skipped");
     for n in 0..12 {
         assert!(client.get(&format!("k{n}")).await.unwrap().body == value(n, 8 << 20), "k{n}");
     }
     drop(filler);
     std::fs::remove_file(disks[0].path().join("filler")).unwrap();
-    eventually(SETTLED, "the volume takes part again", async || {
+    eventually(SETTLED, "the volume takes writes again", async || {
         let status = cluster.status().await?;
         let small = status.volumes.iter().find(|v| v.volume == cluster.ids[0])?;
         (small.state == VolumeState::Up && small.available_bytes > 64 << 20).then_some(())

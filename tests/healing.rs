@@ -1,5 +1,5 @@
-//! Rot under running servers: what is bad on one disk comes from another in the middle of the same answer,
-//! and is written anew; with no good copy left nobody gets anything that could pass for the value.
+//! Bit rot under running servers (read repair): corrupt blocks come from another replica within the same answer and
+//! are rewritten; with no valid replica left, no client gets anything that could pass for the value.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
@@ -20,18 +20,18 @@ async fn two(name: &str) -> (Cluster, Vec<u8>) {
     let options = Options { volumes: 2, replicas: 2, min_replicas: 2, ..Options::default() };
     let cluster = Cluster::start(name, options).await;
     let mib = usize::try_from(amount("BARGE_VALUE_MIB", 24, 240)).unwrap();
-    // Not a whole number of blocks.
+    // Not a multiple of the block size.
     let bytes = value(7, (mib << 20) - 12_345);
     assert_eq!(cluster.client().put("data/value", bytes.clone()).await.unwrap().status, 201);
     (cluster, bytes)
 }
 
-/// Flips a bit of the copy in a volume, `offset` bytes from the beginning of its body.
+/// Flips a bit of a volume's replica, `offset` bytes from the start of its body.
 fn flip(folder: &Path, value: &[u8], offset: i64) {
     assert!(rot::flip(folder, value, offset), "the value is not in {}", folder.display());
 }
 
-/// Reads of a value from this volume's copy alone: asks the master until it sends there.
+/// Reads a value from this volume's replica only: asks the master until it redirects there.
 async fn get_from(
     cluster: &Cluster,
     place: usize,
@@ -46,11 +46,11 @@ async fn get_from(
             return client.once(Method::GET, &location, headers, None).await;
         }
     }
-    panic!("the master never sends to volume {place}");
+    panic!("the master never redirects to volume {place}");
 }
 
 async fn status(cluster: &Cluster, place: usize) -> VolumeStatus {
-    cluster.volume_status(place).await.expect("a volume that is up")
+    cluster.volume_status(place).await.expect("the volume is up")
 }
 
 async fn healed(cluster: &Cluster, place: usize) -> VolumeStatus {
@@ -61,13 +61,13 @@ async fn healed(cluster: &Cluster, place: usize) -> VolumeStatus {
     .await
 }
 
-/// The copy of this volume is good: it is served with the other one down.
+/// Checks that this volume's replica is valid: it is served with the other one down.
 async fn is_good_alone(cluster: &mut Cluster, place: usize, bytes: &[u8]) {
     cluster.volumes[1 - place].kill().await;
     let before = status(cluster, place).await.damaged_blocks;
     let answer = get_from(cluster, place, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(bytes)));
-    assert_eq!(status(cluster, place).await.damaged_blocks, before, "nothing bad was met");
+    assert_eq!(status(cluster, place).await.damaged_blocks, before, "no corrupt block was found");
 }
 
 #[tokio::test]
@@ -81,16 +81,16 @@ async fn one_bit_in_a_body_costs_nobody_anything() {
     let answer = get_from(&cluster, 0, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(&bytes)));
     let after = healed(&cluster, 0).await;
-    assert!(after.damaged_blocks >= 1 && after.blocks_from_replicas >= 1, "{after:?}");
-    assert_eq!((after.healed_records, after.records_from_replicas, after.lost_records), (1, 0, 0));
+    assert!(after.damaged_blocks >= 1 && after.read_repaired_blocks >= 1, "{after:?}");
+    assert_eq!((after.healed_records, after.read_repaired_records, after.lost_records), (1, 0, 0));
     say(format_args!(
         "{} damaged blocks met, {} served from the other replica, {} record healed",
-        after.damaged_blocks, after.blocks_from_replicas, after.healed_records
+        after.damaged_blocks, after.read_repaired_blocks, after.healed_records
     ));
     let text = Client::new(cluster.volumes[0].url()).get_text("/_/metrics").await.unwrap();
     assert_eq!(tests::client::metric(&text, "barge_records_healed"), Some(1));
     let log = cluster.volumes[0].log();
-    assert_eq!(log.matches("a damaged record was met").count(), 1, "logged once");
+    assert_eq!(log.matches("a damaged record was met").count(), 1, "the log has one line");
     cluster.volumes[0].kill().await;
     cluster.volumes[0].restart().await.unwrap();
     cluster.settled().await;
@@ -100,19 +100,19 @@ async fn one_bit_in_a_body_costs_nobody_anything() {
 #[tokio::test]
 async fn a_record_without_its_header_or_trailer_comes_from_the_other_volume() {
     let (mut cluster, bytes) = two("healing-record").await;
-    // The header page stands before the body, the trailer behind it.
+    // The header page is before the body, the trailer after it.
     flip(cluster.volume_folder(0), &bytes, -4096 + 70);
     flip(cluster.volume_folder(1), &bytes, i64::try_from(bytes.len().next_multiple_of(4096) + 50).unwrap());
-    // Each is healed from the other, whose body is whole; but only one after the other.
+    // Each is healed from the other, whose body is intact; but only one after the other.
     let answer = get_from(&cluster, 0, &[]).await;
-    assert!(answer.is_err() || answer.unwrap().status == 500, "the other copy cannot be opened either");
+    assert!(answer.is_err() || answer.unwrap().status == 500, "the other replica cannot be opened either");
     let listed = eventually(HEALED, "the value is listed as damaged", async || {
         let status = cluster.status().await?;
         (!status.damaged.is_empty()).then_some(status.damaged)
     })
     .await;
     assert_eq!(listed[0].key.as_ref().unwrap().as_str(), "data/value");
-    // The bit of the other copy flips back.
+    // Flip the other replica's bit back.
     flip(cluster.volume_folder(1), &bytes, i64::try_from(bytes.len().next_multiple_of(4096) + 50).unwrap());
     let answer = get_from(&cluster, 0, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(&bytes)));
@@ -122,8 +122,8 @@ async fn a_record_without_its_header_or_trailer_comes_from_the_other_volume() {
         (status.healed_records > 0).then_some(status)
     })
     .await;
-    assert!(after.records_from_replicas >= 1);
-    eventually(HEALED, "nothing is listed any more", async || {
+    assert!(after.read_repaired_records >= 1);
+    eventually(HEALED, "nothing is listed", async || {
         cluster.status().await?.damaged.is_empty().then_some(())
     })
     .await;
@@ -148,14 +148,14 @@ async fn a_record_that_recovery_set_aside_is_written_anew() {
     }
     cluster.volumes[0].restart().await.unwrap();
     cluster.settled().await;
-    // The comparison of inventories may have brought it back by now: recovery's own word stays.
-    assert!(status(&cluster, 0).await.quarantined >= 1, "it was set aside");
+    // Reconciliation may have restored it by now; recovery's own count remains.
+    assert!(status(&cluster, 0).await.quarantined >= 1, "the range was quarantined");
     let answer = get_from(&cluster, 0, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(&bytes)));
-    // By its healer, or because the comparison of inventories was faster.
-    eventually(HEALED, "the record is back, and the master counts it again", async || {
+    // By its healer, or by reconciliation if that was faster.
+    eventually(HEALED, "the record is re-created, and the master counts it again", async || {
         let status = cluster.volume_status(0).await?;
-        let owed = cluster.status().await?.degraded;
+        let owed = cluster.status().await?.under_replicated;
         (status.report.blobs == 2 && status.damaged_records == 0 && owed == 0).then_some(())
     })
     .await;
@@ -167,14 +167,18 @@ async fn the_scrub_finds_what_nobody_reads_and_has_it_healed() {
     let (mut cluster, bytes) = two("healing-scrub").await;
     flip(cluster.volume_folder(0), &bytes, 3_000_000);
     let text = Client::new(cluster.volumes[0].url()).get_text("/_/metrics").await.unwrap();
-    assert_eq!(tests::client::metric(&text, "barge_scrub_verified_bytes"), Some(0), "it is too young");
+    assert_eq!(
+        tests::client::metric(&text, "barge_scrub_verified_bytes"),
+        Some(0),
+        "too young to be scrubbed"
+    );
     cluster.volumes[0].kill().await;
     tests::cluster::add(cluster.volumes[0].spec_mut(), "--scrub-every", "1s");
     tests::cluster::add(cluster.volumes[0].spec_mut(), "--scrub-rate", "1000000000");
     cluster.volumes[0].restart().await.unwrap();
     cluster.settled().await;
     let after = healed(&cluster, 0).await;
-    assert_eq!(after.blocks_from_replicas, 1);
+    assert_eq!(after.read_repaired_blocks, 1);
     is_good_alone(&mut cluster, 0, &bytes).await;
 }
 
@@ -192,14 +196,14 @@ async fn what_clients_get_unverified_is_verified_for_the_healer_and_for_other_vo
     let mut cluster = Cluster::start("healing-zero-copy", options).await;
     let bytes = value(11, 12_345_678);
     assert_eq!(cluster.client().put("data/value", bytes.clone()).await.unwrap().status, 201);
-    // What is bad in the one is good in the other.
+    // The same block is corrupt in both replicas.
     flip(cluster.volume_folder(0), &bytes, 3_000_000);
     flip(cluster.volume_folder(1), &bytes, 9_000_000);
     for place in 0..2 {
         let after = healed(&cluster, place).await;
-        assert!(after.blocks_from_replicas >= 1 && after.lost_records == 0, "{place}: {after:?}");
+        assert!(after.read_repaired_blocks >= 1 && after.lost_records == 0, "{place}: {after:?}");
     }
-    // Nothing would stop a bad block on its way to the client now.
+    // From here on, nothing but the checks would stop a corrupt block on its way to the client.
     is_good_alone(&mut cluster, 0, &bytes).await;
     cluster.volumes[1].restart().await.unwrap();
     cluster.settled().await;
@@ -221,7 +225,7 @@ async fn without_a_good_copy_the_client_sees_an_error() {
     assert_eq!((answer.status, answer.code()), (500, Some(ErrorCode::Damaged)));
     let range = [("range", "bytes=0-100")];
     let answer = client.send(Method::GET, "data/value", &range, None).await.unwrap();
-    assert_eq!((answer.status, &answer.body[..]), (206, &bytes[..=100]), "what is whole is served");
+    assert_eq!((answer.status, &answer.body[..]), (206, &bytes[..=100]), "intact blocks are served");
     let listed = eventually(HEALED, "the value is listed as damaged", async || {
         let status = cluster.status().await?;
         (!status.damaged.is_empty()).then_some(status.damaged)
@@ -229,10 +233,10 @@ async fn without_a_good_copy_the_client_sees_an_error() {
     .await;
     assert_eq!(listed[0].key.as_ref().unwrap().as_str(), "data/value");
     assert_eq!(status(&cluster, 0).await.lost_records, 1);
-    // Written again it is whole, and off the list.
+    // After an overwrite it is intact and no longer listed.
     assert_eq!(client.put("data/value", bytes.clone()).await.unwrap().status, 200);
     assert_eq!(client.get("data/value").await.unwrap().digest(), Digest::of(&bytes));
-    eventually(HEALED, "nothing is listed any more", async || {
+    eventually(HEALED, "nothing is listed", async || {
         cluster.status().await?.damaged.is_empty().then_some(())
     })
     .await;

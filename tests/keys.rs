@@ -1,5 +1,5 @@
-//! Access keys, as clients see them: shown as Bearer and as Basic, with permissions and scopes, gone on all masters at
-//! once, there again after a restart, and secret wherever one may look.
+//! Access keys as clients see them: sent as Bearer and as Basic, with permissions and scopes, revoked on all masters
+//! at once, still there after a restart, and never readable anywhere.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tests::folder::binary;
 use tests::tool::{Ran, curl, run_command};
 use tests::{Client, Cluster, Folder, Options, Server, Spec, eventually, value};
 
-/// A key that was made.
+/// A created key.
 struct Key {
     id: String,
     secret: String,
@@ -34,7 +34,7 @@ impl Key {
     }
 }
 
-/// `barge` with a secret, at these masters.
+/// Runs `barge` with a secret against these masters.
 struct Barge {
     urls: String,
     secret: std::path::PathBuf,
@@ -43,7 +43,7 @@ struct Barge {
 
 impl Barge {
     fn of(cluster: &Cluster) -> Self {
-        // The first one leads: a follower is asked first.
+        // The first master leads: the command asks a follower first.
         let mut urls: Vec<_> = cluster.masters().map(Server::url).collect();
         urls.reverse();
         let home = cluster.folder().path().to_owned();
@@ -95,7 +95,11 @@ async fn crash_keys_permit_what_they_say_until_they_are_revoked() {
     let mut cluster = Cluster::start("keys", options).await;
     let barge = Barge::of(&cluster);
     let urls: Vec<String> = cluster.masters().map(|m| m.url().to_owned()).collect();
-    assert_eq!(ask(&urls[0], Method::PUT, "data/open", None).await.0, 201, "no key, no check");
+    assert_eq!(
+        ask(&urls[0], Method::PUT, "data/open", None).await.0,
+        201,
+        "without access keys there is no check"
+    );
 
     let admin = barge.create(&["--permission", "admin", "--note", "all"]).await;
     let reader = barge.create(&["--permission", "read", "--scope", "data"]).await;
@@ -111,7 +115,7 @@ async fn crash_keys_permit_what_they_say_until_they_are_revoked() {
         assert!(listed.contains(&key.id) && !listed.contains(&key.secret));
     }
 
-    // Revoked by one master, at once refused by all; the others go on.
+    // Revoked on one master, refused at once by all; the other keys still work.
     barge.signed(&["key", "revoke", &writer.id]).await;
     for url in &urls {
         assert_eq!(ask(url, Method::HEAD, "data/in/a", Some(&writer.bearer())).await, UNAUTHORIZED_HEAD);
@@ -126,7 +130,7 @@ async fn crash_keys_permit_what_they_say_until_they_are_revoked() {
         cluster.master_mut(n).kill().await;
     }
     for n in 0..3 {
-        cluster.master_mut(n).restart().await.expect("it comes back");
+        cluster.master_mut(n).restart().await.expect("the master restarts");
     }
     cluster.settled().await;
     for url in &urls {
@@ -141,7 +145,7 @@ async fn crash_keys_permit_what_they_say_until_they_are_revoked() {
         assert_nowhere(cluster.folder().path(), STANDARD.encode(key.pair()).as_bytes());
     }
 
-    // Without any key it is as before.
+    // Without any key the cluster is open again.
     for key in [&admin, &reader] {
         barge.signed(&["key", "revoke", &key.id]).await;
     }
@@ -150,10 +154,10 @@ async fn crash_keys_permit_what_they_say_until_they_are_revoked() {
     }
 }
 
-/// A HEAD has no body to say it with.
+/// A HEAD answer has no body for an error code.
 const UNAUTHORIZED_HEAD: (u16, Option<ErrorCode>) = (401, None);
 
-/// Without a key, and with what is none.
+/// Without a key, and with an invalid one.
 async fn nobody_passes(url: &str) {
     for path in ["data/open", "data/open?stream", "data/open?stale", "data/none", "?list", "data/?list"] {
         assert_eq!(ask(url, Method::GET, path, None).await, UNAUTHORIZED, "{path}");
@@ -178,7 +182,7 @@ async fn nobody_passes(url: &str) {
     }
 }
 
-/// Each key does what it says, and nothing else.
+/// Each key permits what it says and nothing else.
 async fn permitted(url: &str, admin: &Key, reader: &Key, writer: &Key) {
     for shown in [admin.bearer(), admin.basic()] {
         let may = async |method, path| ask(url, method, path, Some(&shown)).await.0;
@@ -189,7 +193,7 @@ async fn permitted(url: &str, admin: &Key, reader: &Key, writer: &Key) {
         }
         assert!([200, 201].contains(&may(Method::PUT, "elsewhere/k").await));
         assert_eq!(may(Method::DELETE, "elsewhere/k").await, 200);
-        assert_eq!(may(Method::GET, "data/%00x").await, 400, "who may do all is told what is wrong");
+        assert_eq!(may(Method::GET, "data/%00x").await, 400, "a full key gets the specific error");
     }
     for shown in [reader.bearer(), reader.basic()] {
         let may = async |method, path| ask(url, method, path, Some(&shown)).await;
@@ -228,7 +232,7 @@ async fn permitted(url: &str, admin: &Key, reader: &Key, writer: &Key) {
     assert_eq!(ask(url, Method::GET, "data/open", Some(&mixed)).await, UNAUTHORIZED);
 }
 
-/// curl waits with its body, is redirected with the ticket alone, and sends none to a wrong door.
+/// curl waits with its body, is redirected with the ticket only, and sends no body to a server that refuses.
 async fn with_curl(cluster: &Cluster, url: &str, writer: &Key) {
     let (folder, bytes) = (cluster.folder(), value(7, 3 << 20));
     let file = folder.join("sent");
@@ -243,7 +247,7 @@ async fn with_curl(cluster: &Cluster, url: &str, writer: &Key) {
     let bearer = format!("Authorization: {}", writer.bearer());
     let got = curl(folder, ["-L", "-H", &bearer, &url]).await;
     assert!(got.status == 200 && got.body == bytes);
-    std::fs::remove_file(file).expect("it is there");
+    std::fs::remove_file(file).expect("the file exists");
 }
 
 async fn with_barge(cluster: &Cluster, barge: &Barge, reader: &Key, writer: &Key) {
@@ -267,7 +271,7 @@ async fn with_barge(cluster: &Cluster, barge: &Barge, reader: &Key, writer: &Key
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
-/// No file below `folder` has these bytes.
+/// Checks that no file below `folder` contains these bytes.
 fn assert_nowhere(folder: &Path, bytes: &[u8]) {
     for entry in std::fs::read_dir(folder).expect("a directory").flatten() {
         let path = entry.path();

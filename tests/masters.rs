@@ -1,7 +1,7 @@
-//! Several masters as one: histories of concurrent clients are linearizable whatever happens to the masters, writes go on
-//! when one of them dies, and masters come and go.
+//! Several masters as one: histories of concurrent clients are linearizable whatever happens to the masters, writes
+//! continue after failover, and masters join and leave.
 //!
-//! `BARGE_NEMESIS_SECONDS` says how long the masters are tormented, `BARGE_SEED` repeats the choices of a run.
+//! `BARGE_NEMESIS_SECONDS` sets how long faults are injected; `BARGE_SEED` repeats the choices of a run.
 
 mod backup;
 mod book;

@@ -1,5 +1,5 @@
 //! The client matrix: what people really upload with. Each client either stores exactly the right bytes
-//! or fails loudly and stores nothing: never a short or an empty value with a success.
+//! or fails loudly and stores nothing: never a short or empty value with a success.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,15 @@ use shared::http::trust::Trust;
 use tests::tool::{curl, curl_fed, python, run};
 use tests::{Cluster, Options, say, value};
 
-/// What a client believes.
+/// What a client reports.
 struct Believes {
-    /// It saw a success.
+    /// Whether it saw a success.
     success: bool,
-    /// What it said.
+    /// Its output.
     said: String,
 }
 
-/// A value to upload, and where to.
+/// A value to upload, and its URL.
 struct Job<'a> {
     cluster: &'a Cluster,
     file: PathBuf,
@@ -35,7 +35,7 @@ const PYTHON: &[&str] = &[
     "aiohttp_file",
     "aiohttp_generator",
 ];
-/// These say `Expect: 100-continue`, whether or not they wait for it, and are redirected unless they ask for `?stream`.
+/// These send `Expect: 100-continue`, whether or not they wait for it, and are redirected unless they use `?stream`.
 const EXPECT: &[&str] = &[
     "requests_file_expect",
     "requests_generator_expect",
@@ -72,7 +72,7 @@ async fn matrix_of_70_mib() {
     matrix(70 << 20, &[CURL, PYTHON, OTHERS]).await;
 }
 
-/// More than the buffers between client and server hold: part of it is sent when the redirect comes, and part is not.
+/// More than the buffers between client and server hold: part of it is sent when the redirect arrives, part is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn matrix_of_those_that_expect_of_32_mib() {
     matrix(32 << 20, &[EXPECT]).await;
@@ -101,7 +101,7 @@ async fn matrix(size: usize, clients: &[&[&str]]) {
             }
             name => with_other(&job, name).await,
         };
-        let stored = cluster.client().get_streamed(&key).await.expect("a whole answer");
+        let stored = cluster.client().get_streamed(&key).await.expect("a complete response");
         let verdict = match (believes.success, stored.status) {
             (true, 200) if stored.body == bytes => "stored",
             (false, 404) => "refused loudly",
@@ -110,7 +110,7 @@ async fn matrix(size: usize, clients: &[&[&str]]) {
         say(format_args!("{size:>9} bytes  {client:<26}{query} {verdict}: {}", believes.said.trim()));
         if verdict == "WRONG" {
             wrong.push(format!(
-                "{client}{query}: believes {}, and {} bytes are there",
+                "{client}{query}: reports {}, but {} bytes are stored",
                 believes.said,
                 stored.body.len()
             ));

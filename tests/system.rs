@@ -1,4 +1,4 @@
-//! The whole-system tests, in one program: it is compiled and linked once. What each module holds is in tests/README.md.
+//! The whole-system tests in one program, compiled and linked once. tests/README.md describes each module.
 
 mod access;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! Rules that the compiler and clippy cannot check, checked over the sources themselves.
+//! Rules that the compiler and clippy cannot check, checked on the sources.
 //!
 //! Every finding says where, what, and what to do. `cargo nextest run -p tests -E 'test(tidy::)' --no-capture` also
 //! shows the size of each crate and the longest files and functions.
@@ -15,18 +15,18 @@ use std::{fs, iter};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-/// A file's lines before its tests.
+/// Maximum lines of a file before its tests.
 const FILE_LINES_MAX: usize = 400;
-/// A function's lines, signature and braces included.
+/// Maximum lines of a function, with signature and braces.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Files above the limit, with the size they have today. A ratchet: the numbers may only fall, and a line
-/// goes when its file is short enough.
+/// Files above the limit, with their current size. A ratchet: the numbers may only fall, and a line is
+/// removed when its file is short enough.
 const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions above the limit, in the same way: `file: function`.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 
-/// A file that is kept: whatever is larger is what a run left behind.
+/// Maximum size of a committed file: anything larger is left behind by a run.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Which of our crates a crate may depend on.
@@ -38,11 +38,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tests", &["shared"]),
     ("tests/simulator", &["master", "shared", "tests"]),
 ];
-/// Which a crate may depend on besides in its tests.
+/// Additional dependencies of a crate's tests.
 const IN_TESTS: &[(&str, &str)] = &[("master", "tests")];
-/// Names that say nothing about what is inside.
+/// Names that say nothing about the contents.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc"];
-/// What the store of a volume knows nothing of.
+/// What a volume's store must not know.
 const NOT_IN_STORE: &[&str] =
     &["axum", "http", "http_body", "http_body_util", "hyper", "hyper_util", "reqwest", "serde_json"];
 
@@ -65,7 +65,7 @@ fn crates_depend_in_one_direction() {
     findings.none();
 }
 
-/// Else `cargo run -- server` builds its dependencies a second time after the tests, or the tests after it.
+/// Otherwise `cargo run -- server` rebuilds its dependencies after the tests, or the tests rebuild theirs after it.
 #[test]
 fn the_program_is_built_of_the_crates_that_are_tested() {
     let tree = |of: &[&str]| -> BTreeSet<String> {
@@ -211,7 +211,7 @@ fn exceptions_have_reasons_and_nobody_sleeps_on_a_thread() {
     findings.none();
 }
 
-/// What is wrong, one line each.
+/// The findings, one line each.
 #[derive(Default)]
 struct Findings(Vec<String>);
 
@@ -226,7 +226,7 @@ impl Findings {
     }
 }
 
-/// Holds something to a limit, or to its own size where it is an exception; takes that off the list.
+/// Checks a size against the limit, or against the recorded size of an exception, which it takes off the list.
 fn ratchet(
     findings: &mut Findings,
     exceptions: &mut Vec<(&str, usize)>,
@@ -252,21 +252,21 @@ fn ratchet(
 
 /// One of our Rust files.
 struct Source {
-    /// From the root of the repository.
+    /// Path from the root of the repository.
     path: String,
     text: String,
     syntax: OnceCell<syn::File>,
 }
 
 impl Source {
-    /// Parsed when it is asked for: all of them take seconds.
+    /// Parsed on demand: parsing all files takes seconds.
     fn syntax(&self) -> &syn::File {
         let parse =
             || syn::parse_file(&self.text).unwrap_or_else(|e| panic!("{} is no Rust: {e}", self.path));
         self.syntax.get_or_init(parse)
     }
 
-    /// Lines before the tests that a file has within it; none in a file of tests.
+    /// Lines before the tests within a file; 0 for a file of tests.
     fn code_lines(&self) -> usize {
         if self.is_test() {
             return 0;
@@ -288,12 +288,12 @@ impl Source {
 }
 
 struct Function {
-    /// With its type, where it is a method.
+    /// With its type, for methods.
     name: String,
     lines: usize,
 }
 
-/// Gathers functions, those within others included.
+/// Collects functions, including nested ones.
 #[derive(Default)]
 struct Functions {
     within: Vec<String>,
@@ -339,7 +339,7 @@ impl<'a> Visit<'a> for Functions {
     }
 }
 
-/// Gathers the names through which a file reaches others: what is used, and what stands before `::`.
+/// Collects the names through which a file reaches others: what it uses, and what is before `::`.
 #[derive(Default)]
 struct Names(Vec<(String, usize)>);
 
@@ -370,7 +370,7 @@ impl<'a> Visit<'a> for Names {
     }
 }
 
-/// Gathers what is allowed without a reason, and sleeping threads.
+/// Collects lints allowed without a reason, and sleeping threads.
 #[derive(Default)]
 struct Exceptions {
     bare: Vec<usize>,
@@ -396,7 +396,7 @@ impl<'a> Visit<'a> for Exceptions {
     }
 }
 
-/// The size of each crate, and the longest of all.
+/// The size of each crate, and the longest files and functions.
 fn sizes(sources: &[Source]) -> String {
     let mut text = String::new();
     let mut product = 0;
@@ -419,8 +419,8 @@ fn sizes(sources: &[Source]) -> String {
     text
 }
 
-/// The crates of ours that a manifest names in any of its dependency tables, `x.workspace` and `x = …` alike, and whether
-/// that is a table of its tests.
+/// Returns our crates in a manifest's dependency tables, `x.workspace` and `x = …` alike, and whether the table is
+/// for tests.
 fn our_dependencies(manifest: &str) -> impl Iterator<Item = (&str, bool)> {
     let (mut within, mut of_tests) = (false, false);
     let mut found = Vec::new();
@@ -440,13 +440,13 @@ fn our_dependencies(manifest: &str) -> impl Iterator<Item = (&str, bool)> {
 
 fn sources() -> Vec<Source> {
     let read = |path: String| {
-        let text = fs::read_to_string(root().join(&path)).expect("our files can be read");
+        let text = fs::read_to_string(root().join(&path)).expect("the file can be read");
         Source { path, text, syntax: OnceCell::new() }
     };
     files(&["rs"]).map(read).collect()
 }
 
-/// Our files with one of these extensions, from the root, in order.
+/// Returns our files with one of these extensions, from the root, in order.
 pub fn files(extensions: &[&str]) -> impl Iterator<Item = String> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> = vec![root().to_owned()];
@@ -466,5 +466,5 @@ pub fn files(extensions: &[&str]) -> impl Iterator<Item = String> {
 }
 
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the repository")
 }

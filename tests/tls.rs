@@ -1,5 +1,5 @@
-//! A cluster over TLS: values by redirect and through the master, certificates that are replaced while it runs, and
-//! nothing for those who do not verify or do not encrypt.
+//! A cluster over TLS: values by redirect and through the master, certificates that are replaced at run time, and
+//! refused clients that do not verify or do not encrypt.
 
 mod ending;
 
@@ -19,17 +19,17 @@ use tests::tool::{Ran, curl, run_command};
 use tests::{Client, Folder, Server, Spec, eventually, value};
 
 const UP: Duration = Duration::from_secs(60);
-/// Servers look for a new certificate once a second.
+/// Servers check for a new certificate once a second.
 const RELOADED: Duration = Duration::from_secs(20);
 
-/// Certificates, and where they are.
+/// Certificates and their paths.
 struct Site {
     folder: Folder,
     authority: Authority,
     ca: PathBuf,
     chain: PathBuf,
     key: PathBuf,
-    /// What servers show at first.
+    /// The certificate that servers show at first.
     first: Vec<u8>,
 }
 
@@ -93,7 +93,7 @@ impl Site {
         run_command(command, None).await
     }
 
-    /// The certificate that a server shows to somebody new.
+    /// Returns the certificate that a server shows to a new connection.
     async fn shown(&self, url: &str) -> Option<Vec<u8>> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -122,7 +122,7 @@ async fn values_go_in_and_out_verified() {
         assert!(volume.address.starts_with("https://") && volume.public_url.starts_with("https://"));
     }
 
-    // curl waits and is redirected; this library is streamed.
+    // curl waits and is redirected; reqwest is streamed.
     let bytes = value(1, 5 << 20);
     let (file, ca) = (site.folder.file("sent", &bytes).display().to_string(), site.ca.display().to_string());
     let url = format!("{}/a/curl", master.url());
@@ -138,7 +138,7 @@ async fn values_go_in_and_out_verified() {
     let redirect = client.once(Method::GET, &url, &[], None).await.expect("an answer");
     assert!(redirect.header("location").expect("a redirect").starts_with("https://"));
 
-    // Who does not believe the authority gets nothing; who does not speak TLS neither.
+    // A client that does not trust the authority gets nothing, nor does one without TLS.
     assert_eq!(curl(&site.folder, ["-L", &url]).await.code, 60);
     assert!(Client::new(master.url()).get("a/curl").await.is_err());
     for server in std::iter::once(&master).chain(&volumes) {
@@ -170,13 +170,13 @@ async fn certificates_are_replaced_while_servers_run() {
     for server in servers() {
         assert_eq!(site.shown(server.url()).await.expect("a certificate"), site.first);
     }
-    // A new certificate without its key is none: the old one goes on.
+    // A new certificate without its key is invalid: the old one stays in use.
     let (chain, key, second) = site.authority.issue();
     std::fs::write(&site.chain, chain).expect("a file");
     for server in servers() {
         eventually(RELOADED, "the change is seen", async || {
             assert_eq!(site.shown(server.url()).await.expect("a certificate"), site.first);
-            server.log().contains("the old one goes on").then_some(())
+            server.log().contains("the old one stays in use").then_some(())
         })
         .await;
     }
@@ -184,7 +184,7 @@ async fn certificates_are_replaced_while_servers_run() {
     for server in servers() {
         site.shows(server.url(), &second).await;
     }
-    // By a rename, as most tools do it; with connections that were there before.
+    // By a rename, as most tools do it; with connections that are already open.
     assert_eq!(client.put("k", value(2, 100_000)).await.expect("an answer").status, 201);
     let (chain, key, third) = site.authority.issue();
     for (path, text) in [(&site.key, key), (&site.chain, chain)] {
@@ -204,7 +204,7 @@ async fn certificates_are_replaced_while_servers_run() {
 async fn a_key_that_others_can_read_is_warned_of() {
     for (mode, warned) in [(0o644, true), (0o640, true), (0o604, true), (0o600, false)] {
         let site = Site::new("tls_mode");
-        std::fs::set_permissions(&site.key, Permissions::from_mode(mode)).expect("our own file");
+        std::fs::set_permissions(&site.key, Permissions::from_mode(mode)).expect("the file is ours");
         let server = site.start("volume", "volume", &["data", "--master", "https://127.0.0.1:1"]).await;
         let todo = format!("chmod 600 {}", site.key.display());
         let said = server.log().lines().any(|line| line.contains("WARN") && line.contains(&todo));
@@ -234,7 +234,7 @@ async fn three_masters_in_one_process_speak_tls() {
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
-/// Waits until all masters have a vote and are where they say, by the word of this one; the addresses they have.
+/// Waits until this master sees all masters as voters at their own addresses; returns the addresses.
 async fn agreed(client: &Client, secure: usize) {
     eventually(UP, "three masters at their new addresses", async || {
         let known: Masters = client.json("/_/masters").await?;
@@ -277,7 +277,7 @@ async fn crash_a_cluster_is_switched_one_server_at_a_time() {
         assert!(server.terminate().await.success());
         add(server.spec_mut(), "--tls-cert", &site.chain);
         add(server.spec_mut(), "--tls-key", &site.key);
-        server.restart().await.expect("it comes back");
+        server.restart().await.expect("the master restarts");
         site.healthy(server.url()).await;
     };
     for n in 0..3 {
@@ -327,6 +327,6 @@ async fn what_does_not_go_together_does_not_start() {
     let (_, other, _) = site.authority.issue();
     std::fs::write(&site.key, other).expect("a file");
     refused(site.spec("unfit", "master", &["meta"]), "does not go with").await;
-    std::fs::remove_file(&site.chain).expect("it was there");
+    std::fs::remove_file(&site.chain).expect("the file exists");
     refused(site.spec("gone", "master", &["meta"]), "chain.pem").await;
 }

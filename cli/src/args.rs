@@ -1,4 +1,4 @@
-//! What the command line may say. Environment variables are read here and nowhere else.
+//! The command line: all arguments and their help texts. Environment variables are read here and nowhere else.
 
 mod bench;
 mod cluster;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use master::{CareArgs, S3Args};
+use master::{RepairArgs, S3Args};
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};
@@ -17,38 +17,39 @@ use shared::telemetry::LogFormat;
 
 pub(crate) use self::bench::{BenchArgs, BenchOp};
 pub(crate) use self::cluster::{
-    BackupArgs, ClusterCommand, DoctorArgs, DutyArgs, InitArgs, LookArgs, MastersCommand, OrphansArgs,
-    RebalanceArgs, RebuildArgs, ReplicationArgs, RestoreArgs, StatusArgs, Steer, WatchArgs,
+    BackupArgs, ClusterCommand, DoctorArgs, DrainArgs, InitArgs, MastersCommand, OrphansArgs, QueryArgs,
+    RebalanceArgs, RebalanceVerb, RebuildArgs, ReplicationArgs, RestoreArgs, StatusArgs, WatchArgs,
 };
-use self::keys::{KeyCommand, Shown};
+use self::keys::{KeyCommand, ShownKey};
 
-/// As `shared::limits::RESERVE_BYTES`; a test holds them together.
+/// Equals `shared::limits::RESERVE_BYTES`; a test checks this.
 const RESERVE: &str = "256MiB";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed in another way than these
-  2  the command line is wrong
+  1  any other failure
+  2  invalid command line
   3  there is no such key
-  4  the key exists, is not the version that was expected, or the state of the cluster forbids it
-  5  the cluster is out of reach, busy or full: try again
-  6  the bytes are not the ones that were stored";
+  4  the key exists, is not the expected version, or the cluster's state forbids it
+  5  the cluster is unreachable, busy or full: retry later
+  6  the bytes do not match what was stored";
 
 /// Barge: a blob store for large values.
 #[derive(Debug, Parser)]
 #[command(name = "barge", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Args {
-    /// The master, as a base URL; several, separated by commas, are tried in turns
+    /// The base URL of a master; several, separated by commas, are tried in turn
     #[arg(long, global = true, env = "BARGE_URL", default_value = "http://localhost:3000")]
     pub(crate) url: String,
-    /// Results and errors as JSON
+    /// Print results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The access key to show to the masters; better in the environment, where other users do not see it
+    /// The access key sent to the masters; safer in the environment, where other users cannot see it
     #[arg(long, global = true, env = "BARGE_ACCESS_KEY", hide_env_values = true, value_name = "ID:SECRET")]
-    pub(crate) access_key: Option<Shown>,
-    /// Trust servers whose certificates are signed by one in this PEM file [default: the system's authorities]
+    pub(crate) access_key: Option<ShownKey>,
+    /// Trust only servers with a certificate signed by an authority in this PEM file [default: the system's
+    /// authorities]
     #[arg(long, global = true, env = "BARGE_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
     #[command(subcommand)]
@@ -57,11 +58,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a master and volumes in this one process
+    /// Run masters and volumes in this one process
     Server(Box<ServerArgs>),
     /// Store a file, or standard input, under a key
     Put(PutArgs),
-    /// Fetch a value into a file; goes on where an interrupted download stopped
+    /// Fetch a value into a file; resumes an interrupted download
     Get(GetArgs),
     /// Write a value, or a range of it, to standard output
     Cat(CatArgs),
@@ -69,17 +70,17 @@ pub(crate) enum Command {
     Rm(RmArgs),
     /// List keys
     Ls(LsArgs),
-    /// Show what the cluster knows of a key
+    /// Show a key's metadata
     Stat(StatArgs),
-    /// Show where a value is, and why it is there
+    /// Show where a value's replicas are, and why
     Explain(ExplainArgs),
-    /// Make, list and revoke access keys
+    /// Create, list and revoke access keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Look after the cluster
+    /// Inspect and maintain the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Look at a volume's disk while the volume does not run; changes nothing
+    /// Inspect a volume's disk while the volume is stopped; changes nothing
     #[command(subcommand)]
     Volume(VolumeCommand),
     /// Generate load and measure it
@@ -88,50 +89,51 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Where master and volumes keep their directories
+    /// The directory that holds the directories of all masters and volumes
     #[arg(long, value_name = "DIR", default_value = "./barge-data")]
     pub(crate) data: PathBuf,
-    /// Masters to run: one, or three that replace each other
+    /// Masters to run: 1, or 3 for failover
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) masters: usize,
     /// Volumes to run
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) volumes: usize,
-    /// Copies of each value
+    /// Replicas of each value
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) replicas: usize,
-    /// Copies without which an upload fails [default: the majority of --replicas]
+    /// Replicas without which an upload fails [default: the majority of --replicas]
     #[arg(long, value_name = "N")]
     pub(crate) min_replicas: Option<usize>,
-    /// Where the first master listens; volumes take the ports after it, further masters those after them
+    /// The first master's address; volumes take the ports after it, further masters the ports after those
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
-    pub(crate) care: CareArgs,
+    pub(crate) repair: RepairArgs,
     #[command(flatten)]
     pub(crate) s3: S3Args,
-    /// Where clients reach the master, when that differs from --listen
+    /// The URL at which clients reach the master, if it differs from --listen
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
-    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback, for any Host
+    /// Until the first access key exists, let anyone do anything on addresses that are not loopback, with any Host
+    /// header
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
     /// Stream all values through the masters, for clients that cannot follow a redirect to a volume
     #[arg(long)]
     pub(crate) no_redirect: bool,
-    /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes
+    /// Accept TLS only, with the certificate chain in this PEM file; the file is reloaded when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// The key of that certificate, as a PEM file
+    /// The private key of that certificate, as a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Note every request in this file, as lines of JSON; it is opened again at SIGHUP
+    /// Log every request to this file, as lines of JSON; the file is reopened on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log: Option<PathBuf>,
-    /// How log lines look: text or json
+    /// The format of log lines: text or json
     #[arg(long, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// Free bytes of each volume that are never given to values
+    /// Free bytes on each volume that are never used for values
     #[arg(long, value_name = "BYTES", default_value = RESERVE)]
     pub(crate) reserve: ByteSize,
     #[command(flatten)]
@@ -144,16 +146,16 @@ pub(crate) struct PutArgs {
     pub(crate) file: PathBuf,
     /// The key
     pub(crate) key: Key,
-    /// Its media type, given back with the value
+    /// The value's media type, returned with it
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
-    /// User metadata, given back as Barge-Meta-NAME
+    /// User metadata, returned as Barge-Meta-NAME; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) meta: Vec<(String, String)>,
-    /// Only if the key has no value yet
+    /// Store only if the key has no value yet
     #[arg(long, conflicts_with = "if_match")]
     pub(crate) if_absent: bool,
-    /// Only if the value is this one (its BLAKE3, as `barge stat` shows it)
+    /// Store only if the current value has this BLAKE3 digest (shown by `barge stat`)
     #[arg(long, value_name = "ETAG")]
     pub(crate) if_match: Option<String>,
 }
@@ -162,7 +164,7 @@ pub(crate) struct PutArgs {
 pub(crate) struct GetArgs {
     /// The key
     pub(crate) key: Key,
-    /// The file, a directory, or - for standard output [default: the last segment of the key]
+    /// The file, a directory, or - for standard output [default: the last path segment of the key]
     pub(crate) file: Option<PathBuf>,
 }
 
@@ -184,33 +186,33 @@ pub(crate) struct RmArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
-    /// Keys that begin with this
+    /// List keys that begin with this
     #[arg(default_value = "")]
     pub(crate) prefix: String,
-    /// Show what keys share up to this character once, like a folder
+    /// Group keys by their prefix up to this character, like folders
     #[arg(long, value_name = "CHAR")]
     pub(crate) delimiter: Option<char>,
-    /// Keys to show at most [default: one page]
+    /// The most entries to show [default: one page]
     #[arg(long, value_name = "N", conflicts_with = "all")]
     pub(crate) limit: Option<usize>,
-    /// All of them, page by page
+    /// Show all entries, page by page
     #[arg(long)]
     pub(crate) all: bool,
-    /// Begin after this key
+    /// Start after this key
     #[arg(long, value_name = "KEY")]
     pub(crate) start: Option<String>,
-    /// Size, date and digest as well
+    /// Also show size, date and digest
     #[arg(long, short)]
     pub(crate) long: bool,
 }
 
 impl LsArgs {
-    /// How many entries in all.
+    /// The most entries to show in total.
     pub(crate) fn entries_max(&self) -> usize {
         if self.all { usize::MAX } else { self.limit.unwrap_or(LIST_LIMIT) }
     }
 
-    /// How many to ask for when so many are still wanted.
+    /// The page size to request when `wanted` more entries are to be shown.
     pub(crate) fn page(&self, wanted: usize) -> usize {
         wanted.min(if self.all { LIST_LIMIT } else { LIST_LIMIT_MAX })
     }
@@ -230,10 +232,10 @@ pub(crate) struct ExplainArgs {
     pub(crate) secret: SecretArgs,
 }
 
-/// What calls to servers are signed with.
+/// The cluster's secret, which signs calls to servers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SecretArgs {
-    /// The cluster's secret [default: the one in your configuration folder]
+    /// The file with the cluster's secret [default: barge/secret in your configuration directory]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
@@ -243,12 +245,12 @@ pub(crate) struct SecretArgs {
 }
 
 impl SecretArgs {
-    /// Whether a file was named, and not looked for.
+    /// Whether the file was named on the command line, rather than searched for.
     pub(crate) fn is_named(&self) -> bool {
         self.secret_file.is_some()
     }
 
-    /// The secret.
+    /// Reads the secret.
     pub(crate) fn find(&self) -> Result<ClusterSecret, SecretError> {
         let (config, home) = (self.xdg_config_home.as_deref(), self.home.as_deref());
         ClusterSecret::find(self.secret_file.as_deref(), config, home)
@@ -257,9 +259,9 @@ impl SecretArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeCommand {
-    /// Read every byte and verify it; exits with 6 when anything is bad
+    /// Read and verify every byte; exits with 6 if anything is corrupt
     Check(VolumeCheckArgs),
-    /// Show what is in its segments, by indexes and headers alone
+    /// Show what the segments hold, by indexes and headers alone
     Inspect(VolumeInspectArgs),
 }
 
@@ -275,16 +277,16 @@ pub(crate) struct VolumeInspectArgs {
     /// The volume's directory
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Every record, instead of every segment
+    /// Show every record instead of every segment
     #[arg(long)]
     pub(crate) records: bool,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if name.is_empty() || !name.bytes().all(token) {
-        return Err("a name has letters, digits, - and _");
+        return Err("a name consists of letters, digits, - and _");
     }
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -293,7 +295,7 @@ fn range(text: &str) -> Result<String, &'static str> {
     let number = |s: &str| s.is_empty() || s.parse::<u64>().is_ok();
     match text.split_once('-') {
         Some((first, last)) if number(first) && number(last) && text.len() > 1 => Ok(text.to_owned()),
-        _ => Err("write FIRST-LAST, FIRST- or -COUNT, in bytes"),
+        _ => Err("expected FIRST-LAST, FIRST- or -COUNT, in bytes"),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Talks HTTP to a cluster for the verbs: follows Barge's redirects by hand (the ticket is in the URL),
-//! sorts what can go wrong, and tries again where that is right.
+//! HTTP client of the verbs: follows Barge's redirects by hand (the ticket is in the URL), classifies failures,
+//! and retries where that is safe.
 //!
-//! A request that may have been carried out is repeated only when twice is the same as once.
+//! A request that may have been carried out is retried only if it is idempotent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,39 +15,39 @@ use shared::key::Key;
 use shared::limits::{CALL_TIMEOUT, CONNECT_TIMEOUT, HOPS_MAX, IDLE_TIMEOUT, POOL_IDLE_TIMEOUT};
 use shared::wire::routes::{TICKET, query_value};
 
-use crate::args::keys::Shown;
+use crate::args::keys::ShownKey;
 use crate::exit::{Exit, Failure, Retry};
 
-/// Tries of one thing that makes no progress.
+/// Attempts without progress before giving up.
 const ATTEMPTS: u32 = 6;
-/// The pause after the first failure; it doubles.
+/// The pause after the first failure; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
-/// No pause is longer, whatever a server wishes.
+/// The longest pause, whatever the server's Retry-After says.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A master answers within a second; a volume may sync first.
+/// How long to wait for an answer. A master answers within a second; a volume may sync first.
 const ANSWER_TIMEOUT: Duration = CALL_TIMEOUT.saturating_mul(3);
 
-/// The way to a cluster.
+/// A client of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// The masters, without a slash at their ends.
+    /// The masters' base URLs, without a trailing slash.
     bases: Arc<[String]>,
-    /// Which of them is asked.
+    /// Index of the master in use, modulo their number.
     turn: Arc<AtomicUsize>,
-    /// The access key they are shown.
+    /// The access key sent to masters.
     shown: Option<HeaderValue>,
     trust: Trust,
 }
 
 impl Client {
-    /// As `trusting`, with the authorities of the system.
+    /// A client that trusts the system's authorities.
     #[cfg(test)]
     pub(crate) fn new(url: &str) -> Result<Self, Failure> {
         Self::trusting(url, Trust::default())
     }
 
-    /// To the master at `url`, or to those of a list separated by commas, believing those whom `trust` names.
+    /// Creates a client of the masters at `url`, a comma-separated list, that trusts the authorities of `trust`.
     pub(crate) fn trusting(url: &str, trust: Trust) -> Result<Self, Failure> {
         let bases: Arc<[String]> = url.split(',').map(base).collect::<Result<_, _>>()?;
         let http = reqwest::Client::builder()
@@ -62,18 +62,18 @@ impl Client {
         Ok(Self { http, bases, turn: Arc::default(), shown: None, trust })
     }
 
-    /// Whom it believes.
+    /// The authorities it trusts.
     pub(crate) fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// The same, which shows the masters an access key. Nobody else sees it: a volume is shown its ticket.
-    pub(crate) fn showing(mut self, key: Option<&Shown>) -> Self {
-        self.shown = key.map(Shown::header);
+    /// Sends `key` to the masters from now on. Volumes never get it: they get tickets.
+    pub(crate) fn showing(mut self, key: Option<&ShownKey>) -> Self {
+        self.shown = key.map(ShownKey::header);
         self
     }
 
-    /// What the masters are shown.
+    /// The Authorization header for masters.
     pub(crate) fn shown(&self) -> Option<&HeaderValue> {
         self.shown.as_ref()
     }
@@ -82,17 +82,17 @@ impl Client {
         &self.bases
     }
 
-    /// The one whose turn it is.
+    /// The base URL of the master in use.
     pub(crate) fn base(&self) -> &str {
         &self.bases[self.turn.load(Ordering::Relaxed) % self.bases.len()]
     }
 
-    /// `url`, on the master whose turn it is when it is one on a master.
+    /// Rewrites a URL on any of the masters to the master in use.
     fn on_turn(&self, url: &Url) -> Url {
         let ours = |rest: &str| Url::parse(&format!("{}{rest}", self.base())).ok();
         let turned = match self.bases.iter().find_map(|base| below(base, url)) {
             Some(rest) => ours(rest),
-            // Back from a volume to a master by another name than we were given: to ours, who is shown the key.
+            // A volume redirected to a master under a name not in our list: use ours, which gets the key.
             None if self.shown.is_some() && !has_ticket(url) => {
                 let query = url.query().map_or(String::new(), |q| format!("?{q}"));
                 ours(&format!("{}{query}", url.path()))
@@ -102,7 +102,7 @@ impl Client {
         turned.unwrap_or_else(|| url.clone())
     }
 
-    /// The headers for `url`, with the access key when it is one on a master.
+    /// The headers for `url`, with the access key if `url` is on a master.
     fn headers_for(&self, url: &Url, headers: &HeaderMap) -> HeaderMap {
         let mut headers = headers.clone();
         if let Some(shown) = &self.shown
@@ -114,19 +114,19 @@ impl Client {
         headers
     }
 
-    /// The master on whose turn `url` was asked failed: the next one is asked from now on.
+    /// Switches to the next master if `url`, which failed, is on the one in use.
     pub(crate) fn pass_turn(&self, url: &Url) {
         if self.bases.len() > 1 && below(self.base(), url).is_some() {
             self.turn.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The URL of a path (and query) on the master.
+    /// The URL of a path (and query) on the master in use.
     pub(crate) fn url(&self, path: &str) -> Result<Url, Failure> {
         Url::parse(&format!("{}{path}", self.base())).map_err(|e| Failure::new(Exit::Usage, e.to_string()))
     }
 
-    /// One request without a body, following redirects. An answer that is an error becomes a `Failure`.
+    /// Sends a request without a body and follows redirects. An error status becomes a `Failure`.
     pub(crate) async fn ask(
         &self,
         method: Method,
@@ -141,10 +141,10 @@ impl Client {
                 Some(next) => url = next,
             }
         }
-        Err(Failure::new(Exit::Unavailable, "sent round between servers without end").next("try again"))
+        Err(Failure::new(Exit::Unavailable, "too many redirects between servers").next("try again"))
     }
 
-    /// One request without a body. A redirect is an answer like others.
+    /// Sends one request without a body and returns redirects as they are.
     pub(crate) async fn once(
         &self,
         method: &Method,
@@ -170,7 +170,7 @@ impl Client {
         answer
     }
 
-    /// Sends a body; who calls sees to it that it does not wait for ever.
+    /// Sends a body, without a time limit: the caller enforces one.
     pub(crate) async fn send_body(
         &self,
         url: &Url,
@@ -191,46 +191,44 @@ impl Client {
     }
 }
 
-/// A master's URL as all URLs on it begin: the port 80, capitals in a name and the like are written in one way.
+/// Normalizes a base URL (default port, upper case in host names), so that it is a prefix of all URLs on it.
 fn base(text: &str) -> Result<String, Failure> {
     let url = Url::parse(text).ok();
     let usable = url.filter(|u| u.has_host() && u.query().is_none() && u.fragment().is_none() && is_http(u));
     let url = usable.ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{text:?} is no base URL"))
+        Failure::new(Exit::Usage, format!("{text:?} is not a base URL"))
             .next("write it like http://localhost:3000")
     })?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Whether we can ask there.
 fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
 }
 
-/// Whether a URL brings a ticket, and so leads to a volume.
+/// Whether a URL holds a ticket, and so leads to a volume.
 fn has_ticket(url: &Url) -> bool {
     query_value(url.query(), TICKET).is_some()
 }
 
-/// What comes after `base` in a URL on it.
+/// The part of `url` after `base`, if `url` is on it.
 fn below<'a>(base: &str, url: &'a Url) -> Option<&'a str> {
     url.as_str().strip_prefix(base).filter(|rest| rest.starts_with('/'))
 }
 
-/// Counts failures, and waits between them.
+/// Counts failures and waits between attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     failures: u32,
 }
 
 impl Patience {
-    /// Something moved: begin counting again.
+    /// Resets the count after progress.
     pub(crate) fn renew(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits, if trying again makes sense; hands the failure back if not. `twice_is_once` says
-    /// whether something that may have been done can be done again.
+    /// Waits if a retry makes sense, else returns the failure. `twice_is_once`: whether the operation is idempotent.
     pub(crate) async fn wait(&mut self, failure: Failure, twice_is_once: bool) -> Result<(), Failure> {
         self.failures += 1;
         let told = match failure.retry {
@@ -247,7 +245,7 @@ impl Patience {
     }
 }
 
-/// Runs `attempt` until it succeeds or patience ends. Only for what may be done twice.
+/// Runs `attempt` until it succeeds or patience ends. Only for idempotent operations.
 pub(crate) async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
     let mut patience = Patience::default();
     loop {
@@ -258,35 +256,35 @@ pub(crate) async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Fai
     }
 }
 
-/// The next piece of an answer's body; nothing at its end.
+/// The next piece of an answer's body; `None` at its end.
 pub(crate) async fn piece(answer: &mut Response) -> Result<Option<bytes::Bytes>, Failure> {
     let address = authority(answer.url());
     match tokio::time::timeout(IDLE_TIMEOUT, answer.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(e)) => Err(Failure::broken(&address, root(&e))),
-        Err(_) => Err(Failure::broken(&address, "it fell silent")),
+        Err(_) => Err(Failure::broken(&address, "no data came in time")),
     }
 }
 
-/// The JSON of an answer.
+/// Parses the JSON of an answer.
 pub(crate) async fn json<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Failure> {
     let address = authority(answer.url());
     let bytes = message(answer).await?;
     serde_json::from_slice(&bytes)
-        .map_err(|e| Failure::strange(&address, format!("gave an answer that is none of Barge's: {e}")))
+        .map_err(|e| Failure::strange(&address, format!("sent an answer that Barge does not send: {e}")))
 }
 
-/// The headers that say what a value is.
+/// The value of a header, if it is text.
 pub(crate) fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
     answer.headers().get(name).and_then(|v| v.to_str().ok())
 }
 
-/// Where a redirect leads; nothing when the answer is none.
+/// The target of a redirect; `None` if the answer is not one.
 pub(crate) fn redirect(from: &Url, answer: &Response) -> Result<Option<Url>, Failure> {
     if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
         return Ok(None);
     }
-    let strange = || Failure::strange(&authority(from), "sent a redirect that leads nowhere");
+    let strange = || Failure::strange(&authority(from), "sent a redirect without a valid Location");
     let location = header(answer, LOCATION.as_str()).ok_or_else(strange)?;
     let next = from.join(location).map_err(|_| strange())?;
     if is_http(&next) && next.has_host() { Ok(Some(next)) } else { Err(strange()) }
@@ -297,7 +295,7 @@ pub(crate) fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or("?"), url.port_or_known_default().unwrap_or(0))
 }
 
-/// Keeps answers that are no errors.
+/// Turns error statuses into failures.
 async fn checked(answer: Response) -> Result<Response, Failure> {
     let status = answer.status();
     if !status.is_client_error() && !status.is_server_error() {
@@ -316,7 +314,7 @@ async fn message(answer: Response) -> Result<Vec<u8>, Failure> {
     let mut answer = answer;
     while let Some(piece) = piece(&mut answer).await? {
         if bytes.len() + piece.len() > bytes_max {
-            return Err(Failure::strange(&address, "gave an answer without end"));
+            return Err(Failure::strange(&address, "sent an answer that is too long"));
         }
         bytes.extend_from_slice(&piece);
     }
@@ -332,7 +330,7 @@ fn transport(address: &str, error: reqwest::Error) -> Failure {
     }
 }
 
-/// The innermost reason: the outer ones repeat what the message around it says.
+/// The innermost error: the outer ones repeat what the message around it says.
 fn root(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
@@ -341,7 +339,7 @@ fn root(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
-/// The URL of a key on the master.
+/// The URL of a key on the master in use.
 pub(crate) fn key_url(client: &Client, key: &Key) -> Result<Url, Failure> {
     client.url(&key.to_path())
 }
@@ -371,7 +369,7 @@ mod tests {
             let client = Client::new(&format!("{first},http://m2:3000")).unwrap();
             let url = client.url("/k").unwrap();
             assert_eq!(client.on_turn(&url).as_str(), "http://m1/k");
-            // Another server of the same host is no master.
+            // Another server on the same host is not a master.
             client.pass_turn(&Url::parse("http://m1:8080/k").unwrap());
             assert_eq!(client.on_turn(&url), url);
             client.pass_turn(&url);
@@ -394,7 +392,7 @@ mod tests {
         let same_host = "http://m1:3000/k?ticket=t";
         assert_eq!(shown(same_host), (same_host.into(), false));
         assert_eq!(shown("http://m1.example/k?hops=1"), ("http://m1:3000/k?hops=1".into(), true));
-        // Without a key nothing is led elsewhere.
+        // Without an access key, URLs are not rewritten.
         let client = Client::new("http://m1:3000").unwrap();
         assert_eq!(client.on_turn(&Url::parse("http://x/k?hops=1").unwrap()).as_str(), "http://x/k?hops=1");
     }

@@ -1,7 +1,7 @@
-//! The receiving half of get and cat: bytes from where the last attempt stopped, hashed as they come,
-//! and the comparison with the value's BLAKE3 at the end.
+//! The receiving half of get and cat: resumes where the last attempt stopped, hashes bytes as they arrive,
+//! and compares them with the value's BLAKE3 at the end.
 //!
-//! Bytes of two versions never meet: every request after the first names the version it goes on with.
+//! Bytes of two versions never mix: every request after the first names the version it resumes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,8 +12,8 @@ use http::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE}
 use http::{Method, StatusCode};
 use reqwest::Response;
 use shared::digest::Digest;
+use shared::file_permissions;
 use shared::key::Key;
-use shared::private;
 use shared::work::blocking;
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ use crate::progress::Meter;
 /// Pieces waiting for the disk.
 const PIECES: usize = 16;
 
-/// The version that is being fetched.
+/// The version being fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// BLAKE3 of the value.
@@ -33,7 +33,7 @@ pub(crate) struct Target {
     pub(crate) size: u64,
 }
 
-/// Where bytes go, and what has gone there.
+/// The output file, and the hash and length of what was written to it.
 #[derive(Debug)]
 pub(crate) struct Sink {
     out: File,
@@ -42,15 +42,15 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// One that has nothing yet.
+    /// A sink for an empty output.
     pub(crate) fn new(out: File) -> Self {
         Self { out, hash: blake3::Hasher::new(), at: 0 }
     }
 
-    /// The part file at `path`, with what an earlier run left in it, hashed anew: bytes on a disk are
-    /// verified like bytes from a socket. Another process that is at work on it is an error, and so is a link in its place.
+    /// Opens the part file at `path` and hashes what an earlier run left in it: bytes on a disk are verified like
+    /// bytes from a socket. Fails if another process holds the file, or if it is a symbolic link.
     pub(crate) fn part(path: &Path, target: Target) -> io::Result<Self> {
-        let mut out = private::own_file(path)?;
+        let mut out = file_permissions::own_file(path)?;
         out.try_lock().map_err(|e| match e {
             std::fs::TryLockError::WouldBlock => io::ErrorKind::ResourceBusy.into(),
             std::fs::TryLockError::Error(e) => e,
@@ -72,12 +72,12 @@ impl Sink {
         }
     }
 
-    /// Bytes it has.
+    /// Bytes written.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Forgets what it has; only for files.
+    /// Truncates it to nothing; only for files.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         use std::io::Seek;
         self.out.set_len(0)?;
@@ -87,7 +87,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Whether it has all of the target, and nothing else.
+    /// Whether it holds the whole target and nothing else.
     pub(crate) fn verified(&self, target: Target) -> bool {
         self.at == target.size && Digest::from(self.hash.finalize()) == target.blake3
     }
@@ -104,7 +104,7 @@ impl Sink {
     }
 }
 
-/// Asks the master what the value is now.
+/// Asks the master for the current version of the value.
 pub(crate) async fn target(client: &Client, key: &Key) -> Result<Target, Failure> {
     let answer = patiently(async || client.ask(Method::HEAD, key_url(client, key)?, &HeaderMap::new()).await);
     let answer = answer.await.map_err(|f| f.for_key(key))?;
@@ -112,23 +112,20 @@ pub(crate) async fn target(client: &Client, key: &Key) -> Result<Target, Failure
     let size = header(&answer, "content-length").and_then(|l| l.parse().ok());
     match (blake3, size) {
         (Some(blake3), Some(size)) => Ok(Target { blake3, size }),
-        _ => Err(Failure::strange(
-            &authority(answer.url()),
-            "did not say what the value is (ETag, Content-Length)",
-        )),
+        _ => Err(Failure::strange(&authority(answer.url()), "sent no valid ETag or Content-Length")),
     }
 }
 
-/// What one attempt came to. The sink comes back with what it has in any case, unless writing it failed.
+/// The outcome of one attempt. The sink is returned in any case, unless writing to it failed.
 pub(crate) enum Attempt {
-    /// It has all the bytes; whether they are the right ones is still to be seen.
+    /// All bytes have arrived; they are not verified yet.
     Complete,
     /// The key has another value now.
     Changed,
     Broken(Failure),
 }
 
-/// Fetches what the sink lacks, through the master, once.
+/// Fetches the bytes that the sink lacks, through the master, once.
 pub(crate) async fn attempt(
     client: &Client,
     key: &Key,
@@ -159,15 +156,15 @@ pub(crate) async fn attempt(
             let address = authority(answer.url());
             return Err(Failure::strange(
                 &address,
-                format!("answered {status} with other bytes than were asked for"),
+                format!("answered {status} with a different range than requested"),
             ));
         }
     };
     receive(answer, skip, target, sink, meter).await
 }
 
-/// Moves the body into the sink, which writes and hashes on the blocking pool. `skip` bytes at its
-/// beginning are there already.
+/// Moves the body into the sink, which writes and hashes on the blocking pool. The first `skip` bytes are
+/// in the sink already.
 async fn receive(
     mut answer: Response,
     mut skip: u64,
@@ -188,7 +185,7 @@ async fn receive(
         let mut bytes = match piece(&mut answer).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) if expected == 0 => break Attempt::Complete,
-            Ok(None) => break Attempt::Broken(Failure::broken(&address, "it ended early")),
+            Ok(None) => break Attempt::Broken(Failure::broken(&address, "the connection ended early")),
             Err(failure) => break Attempt::Broken(failure),
         };
         let skipped = skip.min(bytes.len() as u64);
@@ -200,7 +197,7 @@ async fn receive(
         expected -= bytes.len() as u64;
         at += bytes.len() as u64;
         if tx.send(bytes).await.is_err() {
-            // The writer has failed and says why below.
+            // The writer has failed; its error is reported below.
             break Attempt::Broken(Failure::new(Exit::Failure, "cannot write"));
         }
         meter.at(at);
@@ -214,25 +211,25 @@ async fn receive(
     Ok((sink, outcome))
 }
 
-/// The failure of bytes that are not the value's.
+/// The failure for bytes that do not match the value's digest.
 pub(crate) fn mismatch(key: &Key, sink: &Sink, target: Target) -> Failure {
     let got = Digest::from(sink.hash.finalize());
-    let what = format!("the bytes received have BLAKE3 {got}, the value has {}", target.blake3);
-    Failure::unverified(what).for_key(key).next("try again; if it stays so, look at `barge cluster status`")
+    let what = format!("the received bytes have BLAKE3 {got}, but the value has {}", target.blake3);
+    Failure::unverified(what).for_key(key).next("retry; if it fails again, see `barge cluster status`")
 }
 
-/// Part files that earlier runs left beside `path`, for whatever version.
+/// The path of the part file beside `path`; its name holds the version.
 pub(crate) fn part_of(path: &Path, target: Target) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", &target.blake3.to_string()[..8]));
     name.into()
 }
 
-/// The failure of a key that changes again and again.
+/// The failure for a key that changes again and again.
 pub(crate) fn restless(key: &Key) -> Failure {
-    Failure::new(Exit::Unavailable, "the key got a new value again and again while it was fetched")
+    Failure::new(Exit::Unavailable, "the value kept changing while it was fetched")
         .for_key(key)
-        .next("try again when it rests")
+        .next("retry when the key is no longer being written")
         .retry(Retry::Never)
 }
 

@@ -14,37 +14,37 @@ use crate::output::shown;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     Ok = 0,
-    /// Failed in another way than the following.
+    /// Any other failure.
     Failure = 1,
-    /// The command line is wrong.
+    /// Invalid command line.
     Usage = 2,
     /// There is no such key.
     NotFound = 3,
-    /// The key exists, or is not the version that was expected.
+    /// The key exists, or is not the expected version.
     Conflict = 4,
-    /// Out of reach, busy or full.
+    /// Unreachable, busy or full.
     Unavailable = 5,
-    /// The bytes are not the ones that were stored.
+    /// The bytes do not match what was stored.
     Unverified = 6,
 }
 
-/// Whether doing the same again may help.
+/// Whether a retry may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
     /// It will fail again.
     Never,
-    /// Nothing was done: again, after so long if the server said so.
+    /// Nothing was done: retry, after this time if the server named one.
     After(Option<Duration>),
-    /// It may have been done although no answer says so; again is right where twice is the same as once.
+    /// It may have been done although no answer says so; retry only if it is idempotent.
     Unknown,
 }
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The code to end with.
+    /// The exit code.
     pub(crate) exit: Exit,
-    /// Whether to try again.
+    /// Whether to retry.
     pub(crate) retry: Retry,
     detail: Box<Detail>,
 }
@@ -59,7 +59,7 @@ struct Detail {
 }
 
 impl Failure {
-    /// Something that does not go away by trying again.
+    /// A failure that a retry does not cure.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
         let detail = Detail { what: what.into(), key: None, next: None, code: None, request_id: None };
         Self { exit, retry: Retry::Never, detail: Box::new(detail) }
@@ -68,38 +68,38 @@ impl Failure {
     /// A server that cannot be reached: it has not seen the request.
     pub(crate) fn unreachable(address: &str, why: impl fmt::Display) -> Self {
         Self::new(Exit::Unavailable, format!("cannot reach {address}: {why}"))
-            .next("see that the server runs, or name another with --url")
+            .next("check that the server is running, or name another one with --url")
             .retry(Retry::After(None))
     }
 
-    /// A connection that broke, or a server that fell silent, after the request was sent.
+    /// A connection that broke, or a server that stopped answering, after the request was sent.
     pub(crate) fn broken(address: &str, why: impl fmt::Display) -> Self {
-        Self::new(Exit::Unavailable, format!("the answer of {address} broke off: {why}"))
+        Self::new(Exit::Unavailable, format!("no complete answer from {address}: {why}"))
             .next("try again")
             .retry(Retry::Unknown)
     }
 
-    /// An answer that is none of Barge's.
+    /// An answer that Barge does not send.
     pub(crate) fn strange(address: &str, what: impl fmt::Display) -> Self {
-        Self::new(Exit::Failure, format!("{address} {what}")).next("see that --url names a Barge master")
+        Self::new(Exit::Failure, format!("{address} {what}")).next("check that --url names a Barge master")
     }
 
-    /// Bytes that are not what they should be.
+    /// Bytes that do not match what was stored.
     pub(crate) fn unverified(what: impl Into<String>) -> Self {
         Self::new(Exit::Unverified, what)
     }
 
-    /// Something with a local file.
+    /// An I/O error of a local file.
     pub(crate) fn local(what: impl fmt::Display, error: &std::io::Error) -> Self {
         Self::new(Exit::Failure, format!("{what}: {error}"))
     }
 
-    /// The all-in-one server ended badly.
+    /// A failure of the all-in-one server.
     pub(crate) fn from_server(error: &anyhow::Error) -> Self {
         Self::new(Exit::Failure, format!("{error:#}"))
     }
 
-    /// An answer with a status that is an error, and its body.
+    /// An error status and its body.
     pub(crate) fn from_answer(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Self {
         let said: Option<ErrorDetail> = serde_json::from_slice::<ErrorBody>(body).ok().map(|b| b.error);
         let code = said.as_ref().map(|d| d.code);
@@ -119,39 +119,39 @@ impl Failure {
             *failure.detail = Detail { what, key, next, code, request_id };
         } else if status == StatusCode::NOT_FOUND {
             failure.detail.what = "there is no value under this key".into();
-            failure.detail.next = Some("look for it with `barge ls`".into());
+            failure.detail.next = Some("list keys with `barge ls`".into());
         }
         failure
     }
 
-    /// The same, for a key, unless it names one.
+    /// Adds the key, unless the failure names one.
     #[must_use]
     pub(crate) fn for_key(mut self, key: &Key) -> Self {
         self.detail.key.get_or_insert_with(|| key.as_str().to_owned());
         self
     }
 
-    /// The same, saying what to do next.
+    /// Adds what to do next.
     #[must_use]
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.detail.next = Some(next.into());
         self
     }
 
-    /// The same, with another opinion on trying again.
+    /// Changes whether to retry.
     #[must_use]
     pub(crate) fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Whether the server wants to see a key, another one, or a signature.
+    /// Whether the server requires an access key, another one, or a signature.
     pub(crate) fn is_refusal(&self) -> bool {
         use ErrorCode::{Forbidden, NotSigned, Unauthorized};
         matches!(self.detail.code, Some(Unauthorized | Forbidden | NotSigned))
     }
 
-    /// The server's word for what happened, if it was one of Barge's.
+    /// The error code of the server, if it is a Barge server.
     pub(crate) fn code(&self) -> Option<ErrorCode> {
         self.detail.code
     }
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(failure.to_json()["error"]["code"], "damaged");
     }
 
-    /// A golden table: who changes it breaks the scripts of others.
+    /// A golden table: a change here breaks users' scripts.
     #[test]
     fn every_status_has_its_exit_code_and_whether_to_try_again() {
         for (status, exit, again) in [

@@ -1,5 +1,5 @@
-//! A stand-in for a cluster in tests: one process that is master and volume, keeps values in memory,
-//! follows the HTTP face of the design, and misbehaves on request.
+//! A fake cluster for tests: one process is both master and volume, keeps values in memory, implements the HTTP API
+//! and misbehaves on request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -20,27 +20,27 @@ use shared::key::Key;
 use shared::range::{ByteRange, Ranges};
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::{Deleted, ListPage, ListedKey, Stored};
+use shared::wire::master::{DeletedObject, ListPage, ListedKey, StoredObject};
 use shared::wire::routes::{HEALTH, LENGTH, LIST, REDIRECT, TICKET, query_value};
 use shared::work::{Shutdown, ShutdownTrigger};
 use tokio::net::TcpListener;
 
-/// What goes wrong, each until its number is used up.
+/// Faults to inject, each until its number is used up.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// Downloads that break off after so many bytes of their body.
+    /// Downloads that break off after this many bytes of their body.
     pub(crate) cut_downloads: Vec<usize>,
     /// Uploads to a volume that are refused with 503 before a byte is read.
     pub(crate) refuse_uploads: u32,
     /// Uploads that are stored and then answered with nothing.
     pub(crate) silent_uploads: u32,
-    /// Downloads with one byte that is not the value's.
+    /// Downloads with one corrupt byte.
     pub(crate) spoil_downloads: u32,
-    /// Downloads after which the key has this value.
+    /// A download after which the key has this value.
     pub(crate) then_replace: Option<Vec<u8>>,
-    /// Uploads that store something else.
+    /// Uploads that store a different value.
     pub(crate) spoil_uploads: u32,
-    /// What an upload is answered after, when all of it has come.
+    /// Delay between an upload's last byte and its answer.
     pub(crate) late: Duration,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Faults {
 pub(crate) struct Fake {
     values: Mutex<BTreeMap<Key, Bytes>>,
     faults: Mutex<Faults>,
-    /// `Range` headers of downloads, in their order.
+    /// `Range` headers of downloads, in order of arrival.
     ranges: Mutex<Vec<Option<String>>>,
     base: String,
     _end: ShutdownTrigger,
@@ -57,7 +57,7 @@ pub(crate) struct Fake {
 const DAY: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
 
 impl Fake {
-    /// One that listens.
+    /// Starts one that listens.
     pub(crate) async fn start(faults: Faults) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -79,7 +79,7 @@ impl Fake {
         &self.base
     }
 
-    /// Gives a key a value.
+    /// Sets the value of a key.
     pub(crate) fn set(&self, key: &Key, value: &[u8]) {
         self.values.lock().unwrap().insert(key.clone(), Bytes::copy_from_slice(value));
     }
@@ -89,12 +89,12 @@ impl Fake {
         self.values.lock().unwrap().get(key).cloned()
     }
 
-    /// How many keys have one.
+    /// How many keys have a value.
     pub(crate) fn len(&self) -> usize {
         self.values.lock().unwrap().len()
     }
 
-    /// `Range` headers of the downloads there were.
+    /// `Range` headers of the downloads so far.
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         self.ranges.lock().unwrap().clone()
     }
@@ -187,7 +187,7 @@ impl Fake {
         if silent {
             return Err(ErrorReply::new(ErrorCode::OutcomeUnknown, "no answer of the master", "try again"));
         }
-        let stored = Stored {
+        let stored = StoredObject {
             key: key.clone(),
             size: value.len() as u64,
             blake3: Digest::of(&value),
@@ -261,7 +261,7 @@ impl Service for Fake {
             Method::DELETE => {
                 let value = value().map_err(|e| *e)?;
                 self.values.lock().unwrap().remove(&key);
-                let deleted = Deleted { key, size: value.len() as u64, generation: Self::blob() };
+                let deleted = DeletedObject { key, size: value.len() as u64, generation: Self::blob() };
                 Ok(body::json(StatusCode::OK, &deleted))
             }
             _ => Err(ErrorReply::new(ErrorCode::MethodNotAllowed, "not that", "something else")),

@@ -1,7 +1,7 @@
-//! The `barge` command: reads arguments, runs one verb, turns its end into an exit code.
+//! The `barge` command: parses the arguments, runs one verb and returns its exit code.
 //!
-//! It has no logic of its own about storage or placement: servers decide, verbs ask. Started by the name of a server, as the
-//! image of docker.sh does, it is that server.
+//! It has no logic of its own about storage or placement: servers decide, verbs ask. Started under the name of a
+//! server, as in the image of docker.sh, it is that server.
 
 mod args;
 mod client;

@@ -1,5 +1,5 @@
-//! What a command says: results on standard output, everything else on standard error, as text or JSON.
-//! A reader that has gone (`barge ls | head`) ends the command quietly.
+//! Output of a command: results on standard output, everything else on standard error, as text or JSON.
+//! If the reader has gone (`barge ls | head`), the command ends quietly.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 use std::process::ExitCode;
@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 
-/// Where results go, and in which form.
+/// The output format.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
 }
 
 impl Output {
-    /// Text, or JSON.
+    /// `json`: JSON instead of text.
     pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
@@ -25,7 +25,7 @@ impl Output {
         self.json
     }
 
-    /// A result: `value` on one line when JSON was asked for, else what `text` makes.
+    /// Prints a result: `value` as one line of JSON, or the text that `text` returns.
     pub(crate) fn result<T: Serialize>(
         self,
         value: &T,
@@ -46,21 +46,21 @@ impl Output {
         })
     }
 
-    /// A remark for people; nothing when JSON was asked for.
+    /// Prints a remark for people; nothing in JSON mode.
     pub(crate) fn note(self, text: &str) {
         if !self.json {
-            // Nobody is left to be told that nobody listens.
+            // If standard error is closed, nobody can be told.
             let _ = writeln!(stderr(), "barge: {text}");
         }
     }
 
-    /// Says why a command (or one of its keys) failed.
+    /// Prints why a command (or one of its keys) failed.
     pub(crate) fn failed(self, failure: &Failure) {
         let line = if self.json { failure.to_json().to_string() } else { format!("barge: {failure}") };
         let _ = writeln!(stderr(), "{line}");
     }
 
-    /// The end of the command.
+    /// Ends the command.
     pub(crate) fn end(self, result: Result<Exit, Failure>) -> ExitCode {
         let exit = result.unwrap_or_else(|failure| {
             self.failed(&failure);
@@ -70,13 +70,13 @@ impl Output {
     }
 }
 
-/// A name as a terminal may show it: control characters, which move its cursor or worse, as escapes.
+/// Escapes control characters, which could move a terminal's cursor or worse.
 pub(crate) fn shown(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
 
-/// Rows in columns, the first row being the heads.
+/// Aligns rows in columns; the first row holds the headings.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|text| shown(text)).collect()).collect();

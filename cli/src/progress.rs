@@ -1,20 +1,20 @@
-//! How far a transfer is: a bar with rate and remaining time on standard error when that is a terminal.
+//! Progress of a transfer: a bar with rate and remaining time, on standard error if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Output;
 
-/// The bar of one transfer; cheap to clone, silent when nobody is watching.
+/// The progress bar of one transfer; cheap to clone, silent if standard error is not a terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
     bar: ProgressBar,
-    /// All places it has stood at.
+    /// All positions it has had.
     #[cfg(test)]
     places: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
 }
 
 impl Meter {
-    /// For `name`, of so many bytes if that is known.
+    /// A bar for `name`, of `total` bytes if known.
     pub(crate) fn new(name: &str, total: Option<u64>, output: Output) -> Self {
         if output.is_json() {
             return Self::silent();
@@ -30,7 +30,7 @@ impl Meter {
         Self::of(bar)
     }
 
-    /// For `name`, of things that are counted.
+    /// A bar for `name` that counts items.
     pub(crate) fn counting(name: &str, output: Output) -> Self {
         if output.is_json() {
             return Self::silent();
@@ -50,36 +50,36 @@ impl Meter {
         }
     }
 
-    /// All places it has stood at, and how long it is.
+    /// All positions it has had, and its length.
     #[cfg(test)]
     pub(crate) fn places(&self) -> (Vec<u64>, Option<u64>) {
         (self.places.lock().expect("no test panics in between").clone(), self.bar.length())
     }
 
-    /// So many of so many.
+    /// Sets the position and the length.
     pub(crate) fn count(&self, done: u64, all: u64) {
         self.bar.set_length(all.max(done));
         self.at(done);
     }
 
-    /// One that shows nothing.
+    /// A bar that shows nothing.
     pub(crate) fn silent() -> Self {
         Self::of(ProgressBar::hidden())
     }
 
-    /// So many bytes in all have been moved.
+    /// Sets the number of bytes moved.
     pub(crate) fn at(&self, bytes: u64) {
         self.bar.set_position(bytes);
         #[cfg(test)]
         self.places.lock().expect("no test panics in between").push(self.bar.position());
     }
 
-    /// Does something that writes lines; the bar is out of their way meanwhile.
+    /// Hides the bar while `write` prints lines.
     pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn done(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! Calls to servers that are signed with the cluster's secret: for those who look after the cluster.
+//! Calls signed with the cluster's secret, for administration.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,7 +7,7 @@ use shared::http::client::{CallError, PeerClient};
 use shared::http::trust::Trust;
 use shared::limits::{LEADER_TIMEOUT, PROPOSE_TIMEOUT};
 use shared::secret::ClusterSecret;
-use shared::wire::access::{AccessKeysPage, Change, ListAccessKeys};
+use shared::wire::access::{AccessKeysPage, ListAccessKeys, SequencedChange};
 use shared::wire::error::ErrorCode;
 use shared::wire::routes::KEYS;
 
@@ -15,31 +15,31 @@ use crate::args::SecretArgs;
 use crate::client::{Client, Patience, patiently};
 use crate::exit::{Exit, Failure, Retry};
 
-/// How often other changes may come before one. Each time somebody's is made, so that only a crowd of administrators
-/// gets here.
+/// How often other administrators' changes may come before ours. Each time one of them succeeds, so only many
+/// concurrent administrators reach this limit.
 const OVERTAKEN_MAX: u32 = 100;
 
-/// Signs and calls.
+/// Makes signed calls.
 pub(crate) struct Caller(PeerClient, ClusterSecret);
 
 impl Caller {
-    /// With the secret that the arguments name, believing those whom `trust` names.
+    /// A caller with the secret that the arguments name, which trusts the authorities of `trust`.
     pub(crate) fn new(secret: &SecretArgs, trust: &Trust) -> Result<Self, Failure> {
         let secret: ClusterSecret = secret.find().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
         Ok(Self(PeerClient::new(secret.clone(), Clock::System).trusting(trust.clone()), secret))
     }
 
-    /// The client inside, for calls of another kind.
+    /// The client inside, for other kinds of calls.
     pub(crate) fn peers(&self) -> &PeerClient {
         &self.0
     }
 
-    /// What it signs with.
+    /// The secret that signs the calls.
     pub(crate) fn secret(&self) -> &ClusterSecret {
         &self.1
     }
 
-    /// One call to the server at `address`.
+    /// Calls the server at `address`.
     pub(crate) async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         address: &str,
@@ -50,7 +50,7 @@ impl Caller {
         self.0.call_within(address, path, message, within).await.map_err(|e| failure(address, e))
     }
 
-    /// A call to any of the masters, until one answers; only for what may be done twice.
+    /// Calls the masters in turn until one answers; only for idempotent calls.
     pub(crate) async fn ask<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         client: &Client,
@@ -60,7 +60,7 @@ impl Caller {
         patiently(async || self.ask_once(client, path, message).await).await
     }
 
-    /// A call to the master whose turn it is.
+    /// Calls the master in use.
     pub(crate) async fn ask_once<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         client: &Client,
@@ -75,10 +75,10 @@ impl Caller {
         answer
     }
 
-    /// As `ask`, for a change of access keys or of what buckets permit: after all that are known now.
+    /// Like `ask`, for a change of access keys or bucket permissions, made on top of all changes known now.
     ///
-    /// Should another administrator's change come first, nothing was changed, and this one goes after it. Not when an answer
-    /// was lost: this one may have been made then, and undone since, and must not be made again.
+    /// If another administrator's change comes first, nothing was changed and this one is retried on top of it. After
+    /// a lost answer it is not retried: it may have been applied, and undone since.
     pub(crate) async fn change<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         client: &Client,
@@ -89,7 +89,7 @@ impl Caller {
         loop {
             let known = ListAccessKeys { after: None };
             let AccessKeysPage { sequence, .. } = self.ask(client, KEYS, &known).await?;
-            let message = Change { sequence, change };
+            let message = SequencedChange { sequence, change };
             let mut patience = Patience::default();
             let mut lost = false;
             let failure = loop {
@@ -110,7 +110,7 @@ impl Caller {
     }
 }
 
-/// What a call that failed means to a user.
+/// Translates a failed call for the user.
 pub(crate) fn failure(address: &str, error: CallError) -> Failure {
     match error {
         CallError::Refused { detail, status, .. } => {

@@ -1,7 +1,7 @@
-//! The sending half of a put: a file or a pipe as a stream of pieces, hashed as they leave.
+//! The sending half of a put: streams a file or a pipe in pieces and hashes them on the way.
 //!
-//! A file is stored as long as it was when the upload began: what is appended meanwhile is not read, and
-//! one that gets shorter breaks the upload off. It never becomes a shorter value.
+//! A file is stored with the length it has when the upload begins: bytes appended later are not read, and
+//! a file that shrinks aborts the upload. It is never stored as a shorter value.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,27 +19,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::exit::Failure;
 
-/// One read. Hashing is fastest in pieces of this size, and eight of them bound the memory.
+/// Size of one read. Hashing is fastest in pieces of this size, and eight of them bound the memory.
 const PIECE_BYTES: usize = 256 * 1024;
 const PIECES: usize = 8;
 
-/// What is to be stored.
+/// The input of an upload.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A file that can be read again, and its length.
     File(PathBuf, u64),
-    /// Something that can be read once.
+    /// An input that can be read only once.
     Pipe(Pipe),
 }
 
-/// An input that can be read once, and whether it has been.
+/// An input that can be read only once, and whether it has been.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     input: Option<File>,
     begun: Arc<AtomicBool>,
 }
 
-/// What has been sent.
+/// Size and digest of the bytes sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Length in bytes.
@@ -48,28 +48,28 @@ pub(crate) struct Sent {
     pub(crate) blake3: Digest,
 }
 
-/// One upload under way.
+/// An upload in progress.
 #[derive(Debug)]
-pub(crate) struct Upload {
-    /// Its bytes; reading begins with the first poll.
+pub(crate) struct UploadBody {
+    /// The request body; reading begins with the first poll.
     pub(crate) body: reqwest::Body,
-    /// What was sent, once all was.
+    /// Resolves when all bytes have been sent.
     pub(crate) sent: oneshot::Receiver<io::Result<Sent>>,
-    /// How far it is.
+    /// Progress of the upload.
     pub(crate) gauge: Arc<Gauge>,
 }
 
-/// How far an upload is.
+/// Progress of an upload.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
-    /// Bytes that have left so far.
+    /// Bytes sent so far.
     moved: AtomicU64,
-    /// Whether the input is being waited for, not the server.
+    /// Whether the upload is waiting for its input, not for the server.
     reading: AtomicBool,
 }
 
 impl Source {
-    /// The file at `path`, or standard input for `-`. What is not a regular file is read as a pipe.
+    /// Opens the file at `path`, or standard input for `-`. Anything but a regular file is read as a pipe.
     pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
         let pipe = |input| Ok(Self::Pipe(Pipe { input: Some(input), begun: Arc::default() }));
         if path == Path::new("-") {
@@ -86,7 +86,7 @@ impl Source {
         if metadata.is_file() { Ok(Self::File(path.to_owned(), metadata.len())) } else { pipe(file) }
     }
 
-    /// Its length, where it is known.
+    /// Its length, if known.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::File(_, length) => Some(*length),
@@ -102,8 +102,8 @@ impl Source {
         }
     }
 
-    /// Begins to read it.
-    pub(crate) fn upload(&mut self) -> Result<Upload, Failure> {
+    /// Begins to read the input.
+    pub(crate) fn upload(&mut self) -> Result<UploadBody, Failure> {
         let (input, length, begun) = match self {
             Self::File(path, length) => {
                 let opened = File::open(&*path);
@@ -119,7 +119,7 @@ impl Source {
         let gauge = Arc::new(Gauge::default());
         let (done, sent) = oneshot::channel();
         let reading = Reading { input, length, begun, gauge: Arc::clone(&gauge), done };
-        Ok(Upload { body: reqwest::Body::wrap_stream(pieces(reading)), sent, gauge })
+        Ok(UploadBody { body: reqwest::Body::wrap_stream(pieces(reading)), sent, gauge })
     }
 }
 
@@ -131,23 +131,23 @@ struct Reading {
     done: oneshot::Sender<io::Result<Sent>>,
 }
 
-enum State {
+enum BodyState {
     Waiting(Reading),
     Running(mpsc::Receiver<io::Result<Bytes>>),
 }
 
-/// The pieces, read and hashed on the blocking pool ahead of the socket.
+/// Reads and hashes pieces on the blocking pool, ahead of the socket.
 fn pieces(reading: Reading) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    stream::unfold(State::Waiting(reading), |state| async {
+    stream::unfold(BodyState::Waiting(reading), |state| async {
         let mut pieces = match state {
-            State::Running(pieces) => pieces,
-            State::Waiting(reading) => {
+            BodyState::Running(pieces) => pieces,
+            BodyState::Waiting(reading) => {
                 let (tx, pieces) = mpsc::channel(PIECES);
                 tokio::spawn(blocking(move || run(reading, &tx)));
                 pieces
             }
         };
-        pieces.recv().await.map(|piece| (piece, State::Running(pieces)))
+        pieces.recv().await.map(|piece| (piece, BodyState::Running(pieces)))
     })
 }
 
@@ -155,7 +155,7 @@ fn run(mut reading: Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) {
     reading.begun.store(true, Ordering::Release);
     let result = pump(&mut reading, pieces);
     if let Err(e) = &result {
-        // The body must end with an error: a clean end would be a shorter value.
+        // End the body with an error: a clean end would store a shorter value.
         let _ = pieces.blocking_send(Err(io::Error::new(e.kind(), e.to_string())));
     }
     let _ = reading.done.send(result);
@@ -178,7 +178,7 @@ fn pump(reading: &mut Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) -> io::
             break;
         }
         if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it got shorter while it was read"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file shrank while it was read"));
         }
         size += read as u64;
         piece.truncate(read);
@@ -191,15 +191,15 @@ fn pump(reading: &mut Reading, pieces: &mpsc::Sender<io::Result<Bytes>>) -> io::
     Ok(Sent { size, blake3: hash.finalize().into() })
 }
 
-/// Returns when the server has taken nothing, or not answered after the last byte, for too long.
-/// `show` is told how far it is.
+/// Returns when the server has taken no byte, or not answered after the last one, for too long.
+/// Calls `show` with the bytes sent so far.
 pub(crate) async fn stalled(gauge: &Gauge, show: impl Fn(u64)) {
     let (mut last, mut since) = (0, Instant::now());
     while since.elapsed() < IDLE_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = gauge.moved.load(Ordering::Acquire);
         show(now);
-        // A pipe may be slow for reasons of its own; the server has its own patience with that.
+        // A pipe may be slow for its own reasons; the server limits that by its own timeout.
         if now != last || gauge.reading.load(Ordering::Acquire) {
             (last, since) = (now, Instant::now());
         }

@@ -136,7 +136,7 @@ fn crashes(args: &Args) -> Result<()> {
 async fn check(args: &Args, round: u64, acknowledged: u64) -> Result<()> {
     let began = Instant::now();
     let group = group(&args.dir).await?;
-    group.current().await?;
+    group.ensure_linearizable().await?;
     println!("{}", began.elapsed().as_secs_f64());
     let tree = group.machine().database().tree();
     for turn in 0..acknowledged {
@@ -159,10 +159,10 @@ async fn group(dir: &Path) -> Result<Group> {
 async fn fill(args: &Args, round: u64) -> Result<()> {
     let group = group(&args.dir).await?;
     if group.machine().database().identity()?.is_none() {
-        group.found().await?;
-        write(&group, vec![Command::Founded(ClusterId::random())]).await?;
+        group.initialize().await?;
+        write(&group, vec![Command::CreateCluster(ClusterId::random())]).await?;
     }
-    group.current().await?;
+    group.ensure_linearizable().await?;
     let began = Instant::now();
     let mut batch = Vec::with_capacity(COMMIT_BATCH);
     for turn in 0..args.objects {
@@ -219,7 +219,7 @@ fn commit(n: u64, turn: u64, round: u64) -> Command {
 async fn open(args: &Args) -> Result<()> {
     let began = Instant::now();
     let group = group(&args.dir).await?;
-    group.current().await?;
+    group.ensure_linearizable().await?;
     println!("  opened in {:.2} s; {}", began.elapsed().as_secs_f64(), sizes(args, &group)?);
     let tree = group.machine().database().tree();
     let list = |query: &ListQuery| -> Result<(u64, f64)> {

@@ -1,5 +1,5 @@
-//! The command line of `master`, and how it becomes a `Config`. The one place of this crate where an
-//! environment variable is read, by clap.
+//! The command line of `master`, and its conversion to a `Config`. The only place in this crate that reads
+//! environment variables (through clap).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use shared::telemetry::LogFormat;
 use crate::audit::{Audit, AuditError};
 use crate::config::{Config, Replication, ReplicationError};
 use crate::s3::args::S3Args;
-use crate::tables::mode::Mode;
+use crate::tables::replication_mode::ReplicationMode;
 
 /// Barge's master: key metadata, placement, tickets and commits.
 ///
@@ -37,59 +37,60 @@ pub struct Args {
     /// Address to listen on instead of 127.0.0.1:PORT.
     #[arg(long)]
     listen: Option<SocketAddr>,
-    /// Copies of each value.
+    /// Number of replicas of each value.
     #[arg(long, default_value_t = 2)]
     replicas: usize,
-    /// Copies without which an upload fails; the majority of --replicas by default.
+    /// Durable replicas that an upload needs to succeed; by default the majority of --replicas.
     #[arg(long)]
     min_replicas: Option<usize>,
-    /// Where volumes reach this master, as http://HOST:PORT.
+    /// URL at which volumes reach this master, as http://HOST:PORT.
     #[arg(long)]
     advertise: Option<String>,
-    /// Where clients reach this master, as http://HOST:PORT.
+    /// URL at which clients reach this master, as http://HOST:PORT.
     #[arg(long)]
     public_url: Option<String>,
-    /// A volume that is silent for so long is not used.
+    /// Silence after which a volume is considered down and is not used.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
     down_after: Duration,
     #[command(flatten)]
-    care: CareArgs,
-    /// A record that no key names is collected when it is this old.
+    repair: RepairArgs,
+    /// Age at which a record that no object references (an orphan) is deleted.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10m")]
     orphan_grace: Duration,
-    /// Masters of a cluster to join, as http://HOST:PORT separated by commas, when the directory is new.
+    /// If the directory is new: masters of the cluster to join, as http://HOST:PORT separated by commas.
     #[arg(long, value_delimiter = ',', conflicts_with = "wait")]
     join: Vec<String>,
-    /// Wait for `barge cluster init` or `barge cluster masters add` when the directory is new.
+    /// If the directory is new: wait for `barge cluster init` or `barge cluster masters add`.
     #[arg(long)]
     wait: bool,
-    /// Entries of the log that are kept for masters that were away.
+    /// Log entries kept for masters that fall behind.
     #[arg(long, default_value_t = RAFT_ENTRIES_KEPT, hide = true)]
     log_entries_kept: u64,
-    /// The cluster's secret; by default one in your configuration folder, made at the first start.
+    /// File with the cluster's secret; by default in your configuration folder, created at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
-    /// As long as there is no access key, let anybody do anything who reaches an address that is not loopback, for any Host.
+    /// While no access key exists, allow every request, also on addresses that are not loopback and for any Host.
     #[arg(long)]
     insecure_no_auth: bool,
     /// Stream all values through this master, for clients that cannot follow a redirect to a volume.
     #[arg(long)]
     no_redirect: bool,
-    /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes.
+    /// Speak only TLS, with the certificate chain in this PEM file; it is reloaded when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The key of that certificate, as a PEM file.
+    /// Private key of that certificate, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Trust other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
+    /// Trust other servers whose certificates an authority in this PEM file has signed; by default the system's
+    /// authorities.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// Note every request in this file, as lines of JSON; it is opened again at SIGHUP.
+    /// Log every request to this file, one line of JSON each; SIGHUP reopens it.
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
     #[command(flatten)]
     s3: S3Args,
-    /// text or json.
+    /// Format of the log: text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
@@ -98,25 +99,26 @@ pub struct Args {
     home: Option<String>,
 }
 
-/// How a cluster looks after its copies; the same for `master` and `barge server`.
+/// How a cluster maintains its replicas; shared by `master` and `barge server`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct CareArgs {
+pub struct RepairArgs {
     /// Silence after which the replicas of a volume are re-created on others
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
     repair_after: Duration,
-    /// Bytes a second of copies that each volume takes in while values are repaired or moved; 0 is no limit
+    /// Bytes per second that each volume receives for repair and rebalancing; 0 means no limit
     #[arg(long, value_name = "BYTES", default_value_t = REPAIR_RATE, value_parser = size::bytes)]
     repair_rate: u64,
-    /// When an upload is acknowledged: sync, when all copies are durable; quorum, when the majority is; async, when one is
-    #[arg(long, value_name = "MODE", default_value_t = Mode::Sync)]
-    replication: Mode,
-    /// How often the missing replicas of async uploads are made
+    /// When an upload is acknowledged: sync, once all replicas are durable; quorum, once a majority is; async, once
+    /// one is
+    #[arg(long, value_name = "MODE", default_value_t = ReplicationMode::Sync)]
+    replication: ReplicationMode,
+    /// Interval at which the missing replicas of async uploads are added
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
     async_every: Duration,
 }
 
-impl CareArgs {
-    /// Puts them where a master finds them.
+impl RepairArgs {
+    /// Copies these settings into `config`.
     pub fn apply(&self, config: &mut Config) {
         config.repair_after = self.repair_after;
         config.repair_rate = self.repair_rate;
@@ -125,37 +127,33 @@ impl CareArgs {
     }
 }
 
-/// The arguments do not go together.
+/// Arguments that conflict or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgsError {
-    /// Copies.
     #[error(transparent)]
     Replication(#[from] ReplicationError),
-    /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
 }
 
 impl Args {
-    /// Where S3 clients are answered, if they are.
+    /// Returns the address of the S3 API, if it is enabled.
     pub fn s3_listen(&self) -> Option<SocketAddr> {
         self.s3.s3_listen
     }
 
-    /// Checks them. The second part is where to listen.
+    /// Validates the arguments; returns the configuration and the address to listen on.
     ///
     /// # Errors
-    /// When they do not go together, or the secret cannot be read.
+    /// When arguments conflict, or a file that they name cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
         for listen in [Some(listen), self.s3.s3_listen].into_iter().flatten() {
-            exposure::say(listen, self.insecure_no_auth);
+            exposure::log_exposure(listen, self.insecure_no_auth);
         }
         let secret = ClusterSecret::find(
             self.secret_file.as_deref(),
@@ -182,7 +180,7 @@ impl Args {
         config.entries_kept = self.log_entries_kept;
         config.down_after = self.down_after;
         config.orphan_grace = self.orphan_grace;
-        self.care.apply(&mut config);
+        self.repair.apply(&mut config);
         self.s3.apply(&mut config);
         let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
         config.open = exposure::open_without_keys(listening, self.insecure_no_auth);

@@ -1,6 +1,6 @@
-//! The audit log: a line of JSON for each request on both faces, refused ones included. One thread writes it, from a bounded
-//! queue: a request never waits for it, and what finds the queue full is counted and said. It holds no secret, no signature
-//! and no query.
+//! The audit log: a line of JSON for each request on both APIs, refused ones included. One thread writes it, from a
+//! bounded queue: a request never waits for it, and lines dropped because the queue is full are reported. It holds no
+//! secret, no signature and no query.
 
 pub mod line;
 
@@ -27,10 +27,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use line::Line;
 
-/// The end waits so long for what is in the queue. A disk that hangs must not keep the process.
+/// How long shutdown waits for the queue to drain. A disk that hangs must not keep the process alive.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// The file cannot be written.
+/// The audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the audit log {path} cannot be opened: {source}. Choose another file with --audit-log, or make this one writable"
@@ -41,16 +41,16 @@ pub struct AuditError {
     source: io::Error,
 }
 
-/// What the writer is told.
+/// A message to the writer thread.
 enum Message {
     Line(Box<Line>),
-    /// The file was moved away.
+    /// Reopen the file: it was moved away.
     Reopen,
-    /// Tell when all before this is in the file.
+    /// Flush, then confirm that everything queued before this is in the file.
     Flush(SyncSender<()>),
 }
 
-/// Takes lines. All clones write into the same file.
+/// Handle of the audit log. All clones write to the same file.
 #[derive(Clone, Debug)]
 pub struct Audit {
     queue: SyncSender<Message>,
@@ -59,7 +59,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Appends to the file at `path`, which is made for its user alone when there is none.
+    /// Appends to the file at `path`; creates it with mode 0600 if it does not exist.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -68,7 +68,11 @@ impl Audit {
         let open = move || append_to(&path).map_err(|source| AuditError { path: path.clone(), source });
         let first = open()?;
         Ok(Self::writing(first, move || {
-            open().map_err(|e| tracing::warn!(error = %e, "the old file goes on")).ok()
+            open()
+                .map_err(
+                    |e| tracing::warn!(error = %e, "cannot reopen the audit log; the old file stays in use"),
+                )
+                .ok()
         }))
     }
 
@@ -80,26 +84,26 @@ impl Audit {
         Self { queue, dropped, clock: Clock::System }
     }
 
-    /// What its lines are dated by.
+    /// The time with which lines are stamped.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Shows with a server's metrics what was dropped.
+    /// Registers the count of dropped lines with the server's metrics.
     pub fn register(&self, metrics: &Metrics) {
         metrics.register(|r| {
-            r.register("barge_audit_dropped", "Lines that the audit log lacks", self.dropped.clone());
+            r.register("barge_audit_dropped", "Lines dropped from the audit log", self.dropped.clone());
         });
     }
 
-    /// Opens the file again at each SIGHUP, until `shutdown`, so that it can be moved away.
+    /// Reopens the file at each SIGHUP until `shutdown`, so that log rotation can move it away.
     pub async fn reopen_on_hangup(self, shutdown: Shutdown) {
         let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
         loop {
             tokio::select! {
                 Some(()) = hangups.recv() => {
                     let queue = self.queue.clone();
-                    // Waits where a line would be dropped.
+                    // Waits for room in the queue; a line would be dropped.
                     let _ = blocking(move || queue.send(Message::Reopen)).await;
                 }
                 () = shutdown.wait() => return,
@@ -107,7 +111,7 @@ impl Audit {
         }
     }
 
-    /// Returns when what was noted before is in the file.
+    /// Returns when every line queued before is in the file, at the latest after `LAST_MOMENT`.
     pub async fn flush(&self) {
         let queue = self.queue.clone();
         let flushed = blocking(move || {
@@ -117,13 +121,13 @@ impl Audit {
         let _ = tokio::time::timeout(LAST_MOMENT, flushed).await;
     }
 
-    /// Notes a request when the last byte of its answer has gone, or when nobody takes more of it.
+    /// Logs a request when the last byte of its response is sent, or when the client stops reading it.
     pub fn watch(&self, line: Line, answer: Response<Body>) -> Response<Body> {
         answer.map(|inner| Watched { inner, line: Some((Box::new(line), self.clone())) }.boxed_unsync())
     }
 
-    /// The line of a request that is being answered. Should nobody answer it, because its client goes or this server ends, it
-    /// says so with status 0, unless `answered` lines alone count.
+    /// Begins the line of a request in progress. If it is never answered, because its client disconnects or this
+    /// server stops, the line is logged with status 0, unless only `answered` requests are to be logged.
     pub fn begin(&self, line: Line, answered: bool) -> Underway {
         Underway { line: Some(line), answered, audit: self.clone() }
     }
@@ -139,8 +143,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// An answer whose bytes are counted.
-/// A request that is being answered.
+/// A request in progress; logs itself on drop unless it was answered.
 #[derive(Debug)]
 pub struct Underway {
     line: Option<Line>,
@@ -149,7 +152,7 @@ pub struct Underway {
 }
 
 impl Underway {
-    /// It has an answer; its line, to be completed.
+    /// Ends a request that has its response; returns the line to be completed.
     pub fn end(mut self) -> Option<Line> {
         self.line.take()
     }
@@ -163,6 +166,7 @@ impl Drop for Underway {
     }
 }
 
+/// A response body whose bytes are counted.
 struct Watched {
     inner: Body,
     line: Option<(Box<Line>, Audit)>,
@@ -203,9 +207,9 @@ impl Drop for Watched {
 struct Writer<W: Write> {
     file: BufWriter<W>,
     dropped: Counter,
-    /// How many dropped lines were spoken of.
+    /// Dropped lines reported so far.
     told: u64,
-    /// When a failure was spoken of.
+    /// When a write failure was last logged.
     failed: Option<Instant>,
 }
 
@@ -256,12 +260,12 @@ impl<W: Write> Writer<W> {
     fn lost(&mut self, error: &io::Error) {
         self.dropped.inc();
         if self.failed.is_none_or(|at| at.elapsed() >= AUDIT_TROUBLE_LOGGED) {
-            tracing::error!(%error, "the audit log cannot be written: lines are lost; make room on its disk");
+            tracing::error!(%error, "the audit log cannot be written: lines are lost. Free space on its disk");
             self.failed = Some(Instant::now());
         }
     }
 
-    /// Says in the file and in the log that lines are missing here.
+    /// Reports dropped lines in the file, at the place where they are missing, and in the log.
     fn tell(&mut self) {
         let (dropped, told) = (self.dropped.get(), self.told);
         if dropped > told {

@@ -1,5 +1,6 @@
-//! A change of the metadata, carried to its end: decided by the leader, and whoever asked is answered when what it left over
-//! is known where it must be. Every face and worker of a master that changes something for a client comes through here.
+//! Metadata changes for clients, from proposal to follow-up. The leader decides a command; the caller gets the answer
+//! once the volumes have acknowledged its deletes. Both APIs and all workers that change something for a client use
+//! this.
 
 mod deletes;
 
@@ -11,17 +12,17 @@ use crate::master::Master;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::tables::object::Blob;
-use deletes::{acknowledged, acknowledged_again};
+use deletes::{wait_for_acks, wait_for_acks_of_key};
 
-/// What a command may leave over.
+/// What remains to be done after a command: deletes that volumes must acknowledge.
 #[derive(Debug)]
-pub struct Left {
+pub struct FollowUp {
     blob: Option<Blob>,
     key: Option<Key>,
 }
 
-impl Left {
-    /// Of a command that is about to be proposed.
+impl FollowUp {
+    /// Returns the follow-up of a command that is about to be proposed.
     pub fn of(command: &Command) -> Self {
         let blob_of = |commit: &Commit| {
             let (id, length) = (commit.blob, commit.size);
@@ -29,7 +30,9 @@ impl Left {
         };
         let (blob, key) = match command {
             Command::Commit(commit) => (blob_of(commit), None),
-            Command::Store(store) | Command::Complete { store, .. } => (blob_of(&store.commit), None),
+            Command::CommitS3(store) | Command::CompleteMultipartUpload { store, .. } => {
+                (blob_of(&store.commit), None)
+            }
             Command::PutPart { part, .. } => {
                 let (id, length) = (part.part.blob, part.part.length);
                 (Some(Blob { id, length, replicas: part.replicas.clone() }), None)
@@ -40,9 +43,9 @@ impl Left {
         Self { blob, key }
     }
 
-    /// Returns when what is left over is known where it must be; on another master than the leader at once, since the
-    /// leader has waited.
-    pub async fn settle(self, master: &Master, outcome: &Outcome) {
+    /// Returns when the volumes have acknowledged the deletes that `outcome` causes. On a follower it returns at
+    /// once, since the leader has waited.
+    pub async fn complete(self, master: &Master, outcome: &Outcome) {
         let refused = matches!(
             outcome,
             Outcome::Commit(
@@ -51,50 +54,51 @@ impl Left {
             ) | Outcome::NoBucket
                 | Outcome::NoUpload
                 | Outcome::PartsChanged
+                | Outcome::NotEnoughReceipts
         );
-        // The parts of what was replaced or deleted go, too.
-        master.scrap.notify_one();
+        // The parts of a replaced or deleted object are removed, too.
+        master.wake_part_removal.notify_one();
         match (outcome, self.blob, self.key) {
-            (Outcome::Deleted(object), ..) => acknowledged(master, &object.blobs).await,
-            (Outcome::NotFound, _, Some(key)) => acknowledged_again(master, &key).await,
-            (_, Some(blob), _) if refused => acknowledged(master, &[blob]).await,
+            (Outcome::Deleted(object), ..) => wait_for_acks(master, &object.blobs).await,
+            (Outcome::NotFound, _, Some(key)) => wait_for_acks_of_key(master, &key).await,
+            (_, Some(blob), _) if refused => wait_for_acks(master, &[blob]).await,
             (Outcome::Commit(CommitOutcome::Created, _), ..) => {}
-            // Something may be on the reclaim list.
-            _ => master.reclaim.notify_one(),
+            // There may be a new entry on the reclaim list.
+            _ => master.wake_reclaim.notify_one(),
         }
     }
 }
 
 impl Master {
-    /// Has a change of access keys, or of what buckets permit, carried out if it is the next one after `sequence`.
+    /// Applies a change of access keys or bucket permissions if it is the next one after `sequence`.
     ///
     /// # Errors
-    /// `Outdated` when another one came before it; when that is not known to have happened.
+    /// `Outdated` if another change came first; otherwise if the outcome is unknown.
     pub async fn change_in_sequence(&self, sequence: u64, change: Command) -> Result<Outcome, ErrorReply> {
         let change = Box::new(change);
         match self.change(Command::InSequence { sequence, change }).await? {
             Outcome::Outdated => Err(ErrorReply::new(
                 ErrorCode::Outdated,
-                "access keys or settings of buckets have changed since they were read; nothing was changed",
-                "look at them again, then repeat what is still wanted",
+                "access keys or bucket settings have changed since they were read; nothing was changed",
+                "read them again, then repeat the change if it is still wanted",
             )),
             outcome => Ok(outcome),
         }
     }
 
-    /// Has a command carried out.
+    /// Proposes a command and waits for its outcome and its follow-up.
     ///
     /// # Errors
-    /// When that is not known to have happened.
+    /// When there is no leader, or the outcome is unknown.
     pub async fn change(&self, command: Command) -> Result<Outcome, ProposeError> {
-        let left = Left::of(&command);
+        let left = FollowUp::of(&command);
         let outcome = self.sequencer.propose(command).await?;
-        left.settle(self, &outcome).await;
+        left.complete(self, &outcome).await;
         Ok(outcome)
     }
 }
 
-/// The error of a command whose outcome is none of those that its caller has an answer for.
+/// Returns the error for an outcome that the caller of a command does not expect.
 pub fn unexpected(outcome: &Outcome) -> ErrorReply {
     match outcome {
         Outcome::Damaged => ErrorReply::new(
@@ -113,13 +117,14 @@ pub fn unexpected(outcome: &Outcome) -> ErrorReply {
         | Outcome::NoUpload
         | Outcome::CompletedBefore(_)
         | Outcome::PartsChanged
-        | Outcome::LastCopies
+        | Outcome::NotEnoughReceipts
+        | Outcome::LastReplicas
         | Outcome::Outdated => {
-            tracing::error!(?outcome, "a command has an outcome that it cannot have");
+            tracing::error!(?outcome, "unexpected outcome of a command");
             ErrorReply::new(
                 ErrorCode::Internal,
-                "the change has an outcome that it cannot have: this is a bug in the master",
-                "check whether the change was made; please report the line of the master's log",
+                "the change had an unexpected outcome: this is a bug in the master",
+                "check whether the change was made; please report the line in the master's log",
             )
         }
     }

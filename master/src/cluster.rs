@@ -1,9 +1,9 @@
-//! The volumes as this master sees them now: who was heard of when, who can take a write, who holds a
-//! live copy. Fed by heartbeats; lost with the process and rebuilt within a heartbeat.
+//! This master's live view of the volumes (liveness, placement): when each last sent a heartbeat, which accept
+//! writes, which can serve a replica. In memory only; heartbeats rebuild it after a restart.
 
-mod life;
+mod duplicate_id;
+mod liveness;
 pub mod topology;
-mod twin;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -19,29 +19,29 @@ use shared::wire::volume::VolumeReport;
 
 use crate::config::Replication;
 use crate::tables::volume::VolumeRecord;
-use life::{Seat, Times};
+use liveness::{LivenessTimeouts, VolumeEntry};
 
 /// The live view of all volumes.
 #[derive(Debug)]
 pub struct Cluster {
     id: ClusterId,
-    times: Times,
+    times: LivenessTimeouts,
     view: RwLock<View>,
 }
 
 #[derive(Debug, Default)]
 struct View {
-    seats: HashMap<VolumeId, Seat>,
+    volumes: HashMap<VolumeId, VolumeEntry>,
     ring: Arc<Ring>,
-    /// What became of them, the newest last.
+    /// State transitions, the newest last.
     events: VecDeque<Event>,
-    /// Whether this master compares what volumes hold: the leader does.
+    /// Whether this master runs reconciliation: only the leader does.
     compares: bool,
 }
 
-/// A volume that can be called.
+/// The addresses of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reachable {
+pub struct VolumeAddress {
     pub volume: VolumeId,
     /// Where peers reach it.
     pub address: String,
@@ -49,73 +49,71 @@ pub struct Reachable {
     pub public_url: String,
 }
 
-/// No place for a value now.
+/// Why no volumes can be chosen for a value.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NoPlace {
-    /// Too few volumes take writes.
+pub enum PlacementError {
     #[error("{usable} of {known} volumes take writes, and {needed} are needed ({why})")]
     TooFewVolumes {
-        /// That take writes.
+        /// Volumes that take writes.
         usable: usize,
-        /// That there are.
+        /// Volumes that have ever joined.
         known: usize,
-        /// That are needed.
+        /// Minimum of replicas.
         needed: usize,
-        /// What is wrong with the others.
+        /// Why the others do not take writes.
         why: String,
     },
-    /// Enough volumes, none with the room.
+    /// Enough volumes take writes, but too few have room.
     #[error(
-        "the value needs {needed_bytes} bytes on {copies} volumes; the roomiest have {available_bytes:?} bytes left for values"
+        "the value needs {needed_bytes} bytes on each of {copies} volumes; free bytes on the emptiest volumes: \
+         {available_bytes:?}"
     )]
     NoSpace {
-        /// Bytes a volume must have.
+        /// Free bytes needed on each volume.
         needed_bytes: u64,
-        /// Volumes that must have them.
+        /// Volumes needed.
         copies: usize,
-        /// What the volumes have, most first.
+        /// Free bytes of the volumes, most first.
         available_bytes: Vec<u64>,
     },
 }
 
-/// A volume may not join.
+/// Why the heartbeat of a volume is refused.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum HeardError {
-    /// It has another master.
+pub enum HeartbeatError {
     #[error("the volume belongs to cluster {theirs}, this master to cluster {ours}")]
-    OtherCluster {
-        /// Whose the volume is.
-        theirs: ClusterId,
-        /// Whose the master is.
-        ours: ClusterId,
-    },
-    /// There is one with its id.
+    OtherCluster { theirs: ClusterId, ours: ClusterId },
+    /// Another live volume has the same id.
     #[error(
-        "volume {volume} is at {known} and is heard of there; another one with the same id is at {address}"
+        "volume {volume} is already running at {known}; another volume with the same id reports from {address}"
     )]
-    Twin {
-        /// The id that both report.
+    DuplicateId {
         volume: VolumeId,
-        /// Where it is.
+        /// Address of the volume that was there first.
         known: String,
-        /// Where the other is.
+        /// Address of the refused one.
         address: String,
     },
 }
 
 impl Cluster {
-    /// A view of the volumes that `records` name, none of them heard of yet. One that has been silent for `down_after` is not
-    /// used; for `repair_after`, and its copies count no more.
+    /// Returns a view of the volumes in `records`, none of which has sent a heartbeat yet. A volume that is silent
+    /// for
+    /// `down_after` is not used; after `repair_after` its replicas no longer count.
     pub fn new(
         id: ClusterId,
         down_after: Duration,
         repair_after: Duration,
         records: Vec<VolumeRecord>,
     ) -> Self {
-        let seats = records.into_iter().map(|record| (record.volume, Seat::new(record))).collect();
-        let mut view = View { seats, ..View::default() };
+        let entries = records.into_iter().map(|record| (record.volume, VolumeEntry::new(record))).collect();
+        let mut view = View { volumes: entries, ..View::default() };
         view.rebuild_ring();
-        Self { id, times: Times { down_after, repair_after, began: Instant::now() }, view: RwLock::new(view) }
+        Self {
+            id,
+            times: LivenessTimeouts { down_after, repair_after, began: Instant::now() },
+            view: RwLock::new(view),
+        }
     }
 
     fn view(&self) -> RwLockReadGuard<'_, View> {
@@ -126,18 +124,17 @@ impl Cluster {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose master this is.
     pub fn id(&self) -> ClusterId {
         self.id
     }
 
-    /// A volume was heard of. Returns what is to be kept of it.
+    /// Records a heartbeat. Returns the volume's record to be stored in the tables.
     ///
     /// # Errors
-    /// When it belongs to another cluster, or has the id of one that is heard of elsewhere.
-    pub fn heard(&self, report: VolumeReport) -> Result<VolumeRecord, HeardError> {
+    /// When the volume belongs to another cluster, or has the id of a live volume at another address.
+    pub fn record_heartbeat(&self, report: VolumeReport) -> Result<VolumeRecord, HeartbeatError> {
         if let Some(theirs) = report.cluster.filter(|c| *c != self.id) {
-            return Err(HeardError::OtherCluster { theirs, ours: self.id });
+            return Err(HeartbeatError::OtherCluster { theirs, ours: self.id });
         }
         let record = VolumeRecord {
             volume: report.volume,
@@ -147,44 +144,45 @@ impl Cluster {
             capacity_bytes: report.capacity_bytes,
         };
         let mut view = self.view_mut();
-        let seat = view.seats.entry(record.volume).or_insert_with(|| Seat::new(record.clone()));
-        seat.same(&report, self.times)?;
-        let known = std::mem::replace(&mut seat.record, record.clone());
-        let new = seat.report.is_none();
-        seat.hear(report, self.times);
+        let entry = view.volumes.entry(record.volume).or_insert_with(|| VolumeEntry::new(record.clone()));
+        entry.same(&report, self.times)?;
+        let known = std::mem::replace(&mut entry.record, record.clone());
+        let new = entry.report.is_none();
+        entry.record_heartbeat(report, self.times);
         if new || known != record {
             view.rebuild_ring();
         }
         Ok(record)
     }
 
-    /// A call to the volume failed: it is passed over until it is heard of again.
+    /// Marks a volume to which a call failed as suspect: it is not used until its next heartbeat.
     pub fn suspect(&self, volume: VolumeId) {
         let mut view = self.view_mut();
-        if let Some(seat) = view.seats.get_mut(&volume)
-            && seat.suspect()
+        if let Some(entry) = view.volumes.get_mut(&volume)
+            && entry.suspect()
         {
-            tracing::warn!(%volume, address = seat.record.address, "volume does not answer");
+            tracing::warn!(%volume, address = entry.record.address, "a call failed; the volume is suspect");
         }
     }
 
-    /// The volumes for a new value of `key`, those of `prefer` first: as many as wanted, fewer when fewer are usable, never fewer than the minimum.
+    /// Returns the volumes for a new value of `key`, those of `prefer` first: as many as wanted, or fewer if fewer
+    /// are usable, but never fewer than the minimum.
     ///
     /// # Errors
     /// When there are not enough, with the reason.
-    pub fn place(
+    pub fn choose_volumes(
         &self,
         key: &Key,
         bytes: u64,
         replication: Replication,
         prefer: &[VolumeId],
         avoid: &[VolumeId],
-    ) -> Result<Vec<Reachable>, NoPlace> {
+    ) -> Result<Vec<VolumeAddress>, PlacementError> {
         let view = self.view();
         let up = |v: VolumeId| {
-            !avoid.contains(&v) && view.seats.get(&v).is_some_and(|s| s.takes_writes(self.times))
+            !avoid.contains(&v) && view.volumes.get(&v).is_some_and(|s| s.is_writable(self.times))
         };
-        let takes = |v: VolumeId| up(v) && view.seats[&v].available() >= bytes;
+        let takes = |v: VolumeId| up(v) && view.volumes[&v].available() >= bytes;
         let mut chosen: Vec<_> = prefer.iter().copied().filter(|v| takes(*v)).collect();
         if chosen.len() < replication.wanted() {
             let proposed = view.ring.place(key, replication.wanted(), takes);
@@ -193,18 +191,22 @@ impl Cluster {
         }
         chosen.truncate(replication.wanted());
         if chosen.len() >= replication.min() {
-            return Ok(chosen.into_iter().filter_map(|v| view.seats.get(&v)).map(Seat::reachable).collect());
+            return Ok(chosen
+                .into_iter()
+                .filter_map(|v| view.volumes.get(&v))
+                .map(VolumeEntry::address)
+                .collect());
         }
         let mut available: Vec<u64> =
-            view.seats.iter().filter(|(v, _)| up(**v)).map(|(_, s)| s.available()).collect();
+            view.volumes.iter().filter(|(v, _)| up(**v)).map(|(_, s)| s.available()).collect();
         if available.len() >= replication.min() {
             available.sort_unstable_by(|a, b| b.cmp(a));
             available.truncate(replication.wanted());
             let copies = replication.min();
-            return Err(NoPlace::NoSpace { needed_bytes: bytes, copies, available_bytes: available });
+            return Err(PlacementError::NoSpace { needed_bytes: bytes, copies, available_bytes: available });
         }
         let why = view
-            .seats
+            .volumes
             .values()
             .filter_map(|s| {
                 let (_, reason) = s.state(self.times, view.compares);
@@ -212,72 +214,70 @@ impl Cluster {
             })
             .collect::<Vec<_>>()
             .join("; ");
-        Err(NoPlace::TooFewVolumes {
+        Err(PlacementError::TooFewVolumes {
             usable: available.len(),
-            known: view.seats.len(),
+            known: view.volumes.len(),
             needed: replication.min(),
             why: if why.is_empty() { "no volume has joined".to_owned() } else { why },
         })
     }
 
-    /// Those of `replicas` that are alive, in their order.
-    pub fn alive(&self, replicas: &[VolumeId]) -> Vec<Reachable> {
+    /// Returns the live volumes among `replicas`, in their order.
+    pub fn alive(&self, replicas: &[VolumeId]) -> Vec<VolumeAddress> {
         let view = self.view();
         replicas
             .iter()
-            .filter_map(|v| view.seats.get(v).filter(|s| s.is_up(self.times)))
-            .map(Seat::reachable)
+            .filter_map(|v| view.volumes.get(v).filter(|s| s.is_up(self.times)))
+            .map(VolumeEntry::address)
             .collect()
     }
 
-    /// Where peers reach a volume, whether or not it is up; none when it is not known.
+    /// Returns the peer address of a volume, whether or not it is up.
     pub fn address_of(&self, volume: VolumeId) -> Option<String> {
-        self.view().seats.get(&volume).map(|seat| seat.record.address.clone())
+        self.view().volumes.get(&volume).map(|entry| entry.record.address.clone())
     }
 
-    /// All volumes that are alive.
-    pub fn all_alive(&self) -> Vec<Reachable> {
+    pub fn all_alive(&self) -> Vec<VolumeAddress> {
         let view = self.view();
-        view.seats.values().filter(|s| s.is_up(self.times)).map(Seat::reachable).collect()
+        view.volumes.values().filter(|s| s.is_up(self.times)).map(VolumeEntry::address).collect()
     }
 
-    /// Whether all volumes that ever joined are alive.
+    /// Whether all volumes that ever joined, except decommissioned ones, are alive.
     pub fn is_complete(&self) -> bool {
         let view = self.view();
-        view.seats.values().all(|s| s.is_up(self.times) || s.is_gone())
+        view.volumes.values().all(|s| s.is_up(self.times) || s.is_decommissioned())
     }
 
-    /// All volumes as the status shows them, by id.
+    /// Returns all volumes as the status shows them, ordered by id.
     pub fn summaries(&self) -> Vec<VolumeSummary> {
         let view = self.view();
-        let mut all: Vec<_> = view.seats.values().map(|s| s.summary(self.times, view.compares)).collect();
+        let mut all: Vec<_> = view.volumes.values().map(|s| s.summary(self.times, view.compares)).collect();
         all.sort_by_key(|s| s.volume);
         all
     }
 
-    /// What the volumes can neither read nor heal.
+    /// Returns the corrupt records that volumes report, at most `DAMAGED_SHOWN` per volume.
     pub fn damaged(&self) -> Vec<(VolumeId, BlobId)> {
         let view = self.view();
-        let of_seat = |(volume, seat): (&VolumeId, &Seat)| {
-            let blobs = seat.report.iter().flat_map(|r| r.damaged.iter().take(DAMAGED_SHOWN));
+        let of_seat = |(volume, entry): (&VolumeId, &VolumeEntry)| {
+            let blobs = entry.report.iter().flat_map(|r| r.damaged.iter().take(DAMAGED_SHOWN));
             blobs.map(|blob| (*volume, *blob)).collect::<Vec<_>>()
         };
-        view.seats.iter().flat_map(of_seat).collect()
+        view.volumes.iter().flat_map(of_seat).collect()
     }
 
-    /// How many volumes take writes.
     pub fn writable(&self) -> usize {
         let view = self.view();
-        view.seats.values().filter(|s| s.takes_writes(self.times)).count()
+        view.volumes.values().filter(|s| s.is_writable(self.times)).count()
     }
 }
 
 impl View {
     fn rebuild_ring(&mut self) {
         let members: Vec<Member> = self
-            .seats
+            .volumes
             .values()
-            .filter(|s| !s.is_gone())
+            .filter(|s| !s.is_decommissioned())
             .map(|s| Member {
                 id: s.record.volume,
                 weight: s.record.capacity_bytes,

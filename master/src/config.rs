@@ -1,5 +1,5 @@
-//! What a master is told before it starts. Arguments become a `Config` once, in `main` or in the
-//! all-in-one server; nothing below reads an argument or an environment variable.
+//! The configuration of a master. Arguments become a `Config` once, in `main` or in the all-in-one server; nothing
+//! below that reads an argument or an environment variable.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,90 +14,87 @@ use shared::limits::{
 use shared::secret::ClusterSecret;
 
 use crate::audit::Audit;
-use crate::tables::mode::Mode;
+use crate::tables::replication_mode::ReplicationMode;
 
-/// Everything a master needs to know.
+/// All settings of a master.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub data: PathBuf,
-    /// Volumes to ask who they are, as base URLs; those that register themselves need not be named.
+    /// Base URLs of volumes to poll; volumes that register themselves need not be listed.
     pub volumes: Vec<String>,
-    /// Copies wanted of each value, and without which an upload fails.
     pub replication: Replication,
-    /// Where volumes reach this master, as a base URL; its own listening address when none is given.
+    /// Base URL at which volumes reach this master; by default its listening address.
     pub advertise: Option<String>,
-    /// Where clients reach it, as a base URL; as `advertise` when none is given.
+    /// Base URL at which clients reach it; by default `advertise`.
     pub public_url: Option<String>,
-    /// A volume that has been silent for so long is not used.
+    /// Silence after which a volume is down and not used.
     pub down_after: Duration,
-    /// The copies of a volume that has been silent for so long are made anew on others.
+    /// Silence after which a volume is lost: its replicas are re-created on others.
     pub repair_after: Duration,
-    /// Bytes a second of copies that each volume takes in; 0 is no limit.
+    /// Bytes per second that each volume receives for repair and rebalancing; 0 means no limit.
     pub repair_rate: u64,
-    /// When an upload is acknowledged, where its bucket does not say it.
-    pub mode: Mode,
-    /// What is owed of asynchronous uploads is paid so often.
+    /// Replication mode of buckets without a mode of their own.
+    pub mode: ReplicationMode,
+    /// Interval at which the missing replicas of `async` uploads are added.
     pub async_every: Duration,
-    /// A record that no object names is collected when it is this old.
+    /// Age at which a record that no object references is deleted as an orphan.
     pub orphan_grace: Duration,
-    /// Masters to join; a new directory begins a cluster of its own when there are none.
+    /// Masters to join. If empty, a master with a new directory creates a cluster of its own, unless `wait`.
     pub join: Vec<String>,
-    /// Whether a new directory waits to be taken into a cluster.
+    /// Whether a master with a new directory waits until it is added to a cluster.
     pub wait: bool,
-    /// Entries of the log that are kept for masters that were away.
+    /// Log entries kept for masters that fall behind.
     pub entries_kept: u64,
-    /// Whether anybody may do anything as long as there is no access key; else nobody may.
+    /// Whether every request is allowed while no access key exists; otherwise none is.
     pub open: bool,
-    /// Whether they may for any `Host` then; else for this machine and this master's own names, so that a browser cannot be
-    /// made to ask in their place.
+    /// With `open`: whether for any `Host`. Otherwise only for this machine's and this master's own names, as a
+    /// defence against DNS rebinding in a browser.
     pub any_host: bool,
-    /// Whether values go through this master, for clients that cannot follow a redirect.
+    /// Whether all values are streamed through this master, for clients that cannot follow a redirect.
     pub no_redirect: bool,
-    /// Where requests are noted, if they are.
     pub audit: Option<Audit>,
-    /// What it shows to clients, where it speaks TLS.
+    /// Certificate and key, if this master speaks TLS.
     pub tls: Option<Tls>,
-    /// Whom it believes where others do.
+    /// Authorities whose certificates it accepts from other servers.
     pub trust: Trust,
-    /// What servers of the cluster sign with.
+    /// Key with which the cluster's servers sign calls, tickets and receipts.
     pub secret: ClusterSecret,
-    /// How the S3 face is set up.
     pub s3: S3Settings,
-    /// An upload in parts that was not completed goes when it is this old.
+    /// Age at which an unfinished multipart upload expires.
     pub upload_expiry: Duration,
     pub clock: Clock,
 }
 
-/// How the S3 API is set up.
+/// Settings of the S3 API.
 #[derive(Clone, Debug, Default)]
 pub struct S3Settings {
-    /// The only region that signatures may name; none: any.
+    /// The only region that signatures may name; `None` accepts any.
     pub region: Option<String>,
-    /// Buckets may stand in front of this domain.
+    /// Domain for virtual-host addressing: `BUCKET.DOMAIN`.
     pub domain: Option<String>,
-    /// Entity tags are made of BLAKE3, which is computed anyway, and not of MD5.
+    /// Whether entity tags are BLAKE3, which is computed anyway, instead of MD5.
     pub blake3_etags: bool,
-    /// Encryption by the server and other classes of storage may be asked for, and nothing is done.
+    /// Whether requests for server-side encryption or another storage class are accepted without effect.
     pub noop: bool,
 }
 
-/// How many copies.
+/// Replication factor, and the minimum of replicas that an upload needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replication {
     wanted: u8,
     min: u8,
 }
 
-/// The two numbers do not go together.
+/// The two numbers of a `Replication` are out of range.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("replicas must be between 1 and {REPLICAS_MAX}, and min-replicas between 1 and replicas")]
+#[error("--replicas must be between 1 and {REPLICAS_MAX}, and --min-replicas between 1 and --replicas")]
 pub struct ReplicationError;
 
 impl Replication {
-    /// `min` is the majority of `wanted` when none is given.
+    /// `min` defaults to the majority of `wanted`.
     ///
     /// # Errors
-    /// Unless 1 ≤ min ≤ wanted ≤ `REPLICAS_MAX`.
+    /// Unless 1 ≤ `min` ≤ `wanted` ≤ `REPLICAS_MAX`.
     pub fn new(wanted: usize, min: Option<usize>) -> Result<Self, ReplicationError> {
         let min = min.unwrap_or(wanted / 2 + 1);
         if min < 1 || min > wanted || wanted > REPLICAS_MAX {
@@ -111,27 +108,28 @@ impl Replication {
         usize::from(self.wanted)
     }
 
-    /// Copies without which an upload fails.
+    /// Durable replicas without which an upload fails.
     pub fn min(self) -> usize {
         usize::from(self.min)
     }
 
-    /// How many copies are made before an upload is acknowledged, and without which it fails. The others are owed.
+    /// Returns the replicas written before an upload is acknowledged, and the minimum of them. The repair queue holds
+    /// the rest.
     #[must_use]
-    pub fn at_once(self, mode: Mode) -> Self {
+    pub fn at_once(self, mode: ReplicationMode) -> Self {
         match mode {
-            Mode::Sync => self,
-            Mode::Quorum => {
+            ReplicationMode::Sync => self,
+            ReplicationMode::Quorum => {
                 let majority = self.wanted / 2 + 1;
                 Self { wanted: majority, min: majority }
             }
-            Mode::Async => Self { wanted: 1, min: 1 },
+            ReplicationMode::Async => Self { wanted: 1, min: 1 },
         }
     }
 }
 
 impl Config {
-    /// The usual settings for a metadata directory.
+    /// Returns the default settings for a metadata directory.
     pub fn new(data: PathBuf, secret: ClusterSecret, replication: Replication) -> Self {
         Self {
             data,
@@ -145,7 +143,7 @@ impl Config {
             down_after: DOWN_AFTER,
             repair_after: REPAIR_AFTER,
             repair_rate: REPAIR_RATE,
-            mode: Mode::default(),
+            mode: ReplicationMode::default(),
             async_every: ASYNC_EVERY,
             orphan_grace: ORPHAN_GRACE,
             open: true,
@@ -161,8 +159,8 @@ impl Config {
         }
     }
 
-    /// A receipt is good for a commit this long: never as long as it takes until its record may be
-    /// collected as an orphan, so that no commit can name a record that is on its way out.
+    /// How long a receipt is valid for a commit: always less than the orphan grace, so that no commit can name a
+    /// record that is about to be deleted as an orphan.
     pub fn receipt_lifetime(&self) -> Duration {
         (self.orphan_grace / 2).min(2 * (COMMIT_TIMEOUT + CLOCK_SKEW_MAX))
     }
@@ -179,7 +177,7 @@ mod tests {
         assert_eq!(min(3, Some(1)), Ok(1));
         let now = |mode| Replication::new(5, Some(4)).map(|r| r.at_once(mode)).map(|r| (r.wanted(), r.min()));
         assert_eq!(
-            [Mode::Sync, Mode::Quorum, Mode::Async].map(|m| now(m).unwrap()),
+            [ReplicationMode::Sync, ReplicationMode::Quorum, ReplicationMode::Async].map(|m| now(m).unwrap()),
             [(5, 4), (3, 3), (1, 1)]
         );
         for (w, m) in [(0, None), (2, Some(3)), (2, Some(0)), (9, None)] {

@@ -1,5 +1,5 @@
-//! What a bucket's CORS rules let pages of other origins see (S3 user guide, "Using cross-origin resource sharing"): one
-//! judgement for both faces. It knows rules and headers and nothing else; who says no says it in its own words.
+//! Evaluates a bucket's CORS rules (S3 user guide, "Using cross-origin resource sharing"), for both APIs. It knows
+//! only rules and headers; each API words its own refusals.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -11,10 +11,10 @@ use shared::limits::HTTP_HEADERS_MAX;
 
 use crate::tables::bucket::CorsRule;
 
-/// What an answer depends on where a bucket has rules.
+/// Value of `Vary` for a bucket with rules.
 const VARIES: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 
-/// A text with at most one `*`.
+/// Whether `text` matches `pattern`, which has at most one `*`.
 fn fits(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -24,7 +24,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// The first rule that permits it.
+/// Returns the first rule that permits a request.
 pub fn rule<'r>(
     rules: &'r [CorsRule],
     origin: &str,
@@ -45,13 +45,13 @@ pub fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-/// The names in a list of headers, in lower case: so many, and one more where there are more, as no request may have.
+/// Returns the names in a list of headers, in lower case. Stops one past `HTTP_HEADERS_MAX`, which no rule permits.
 pub fn names(list: &str) -> Vec<String> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
     names.take(HTTP_HEADERS_MAX + 1).map(str::to_ascii_lowercase).collect()
 }
 
-/// The headers that permit it.
+/// Returns the response headers by which `rule` permits `origin`.
 pub fn permission(rule: &CorsRule, origin: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut put = |name: HeaderName, value: String| {
@@ -76,13 +76,14 @@ pub fn permission(rule: &CorsRule, origin: &str) -> HeaderMap {
     headers
 }
 
-/// What an answer is marked with where no page is let in, and others might be: a cache must not give one the answer of another.
+/// Returns `Vary` for a response that permits no origin, if others could be permitted: a cache must not serve it to
+/// them.
 pub fn varies(rules: &[CorsRule]) -> HeaderMap {
     let varies = (VARY, HeaderValue::from_static(VARIES));
     (!rules.is_empty()).then_some(varies).into_iter().collect()
 }
 
-/// As `permission`, for a question that asked about these headers.
+/// Like `permission`, for a preflight request that names the headers `asked`.
 pub fn permission_of(rule: &CorsRule, origin: &str, asked: &[String]) -> HeaderMap {
     let mut headers = permission(rule, origin);
     if !asked.is_empty()

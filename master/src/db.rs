@@ -1,7 +1,7 @@
-//! The metadata directory: the tables in sled, who may use it, and how all of it is replaced at once.
+//! The metadata directory: the tables in sled, the lock of the directory, and atomic replacement of all tables.
 //!
-//! The replicated log stands in front of the tables: what is applied is durable already, and a checkpoint makes the
-//! tables durable before the log is cut. After a crash the log is applied over what the tables have.
+//! The replicated log precedes the tables: whatever is applied is already durable there. A checkpoint makes the
+//! tables durable before the log is truncated. After a crash the log is replayed onto the tables.
 
 pub(crate) mod files;
 
@@ -34,37 +34,37 @@ use crate::tables::content::{self, Content};
 use crate::tables::meta::{self, FIRST_VERSION, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables, batch, caught, reclaim};
 
-/// The tables in use.
+/// Directory of the current tables.
 const CURRENT: &str = "sled";
 
-/// Says who uses the directory.
+/// Locks the directory.
 pub(crate) const LOCK: &str = "lock";
 
-/// The log beside the tables.
+/// Directory of the Raft log.
 pub(crate) const LOG: &str = "raft";
 
-/// Is in a directory as long as a rebuild of its metadata is not finished.
+/// Marks a directory whose rebuild is not finished.
 pub(crate) const REBUILDING: &str = "rebuilding";
 
-/// Is in a directory whose tables are not those of the other masters, until they are replaced.
+/// Marks a directory whose tables differ from those of the other masters, until they are replaced.
 const DISTRUSTED: &str = "distrusted";
 
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     files: RwLock<Arc<Files>>,
-    /// Snapshots and proofs under way: they follow what is committed.
+    /// Snapshots and proofs in progress; each commit is passed to them.
     walks: Mutex<Walks>,
-    /// One snapshot at a time.
+    /// Allows one snapshot at a time.
     snapshotting: Mutex<()>,
-    /// How far the tables were at the last checkpoint.
+    /// The applied index of the last checkpoint.
     mark: Mark,
-    // Held for as long as the database is open; the operating system lets go of it with the process.
+    // Held while the database is open; the operating system releases it with the process.
     _lock: File,
 }
 
 impl Database {
-    /// Opens or makes the metadata directory at `path`.
+    /// Opens the metadata directory at `path`, or creates it.
     ///
     /// # Errors
     /// When it is in use, unreadable or of another version. Nothing is changed then.
@@ -96,7 +96,7 @@ impl Database {
         &self.path
     }
 
-    /// The tree of all tables, for readers. Who keeps it over a replacement goes on reading the old one.
+    /// Returns the tree of all tables, for readers. One kept across a replacement still reads the old tables.
     pub fn tree(&self) -> sled::Tree {
         (*self.files().db).clone()
     }
@@ -105,7 +105,7 @@ impl Database {
         Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whose directory it is; none before it belongs to a cluster.
+    /// Returns the cluster of this directory; `None` before it belongs to one.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -113,15 +113,15 @@ impl Database {
         meta::identity(&self.tree())
     }
 
-    /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.files().db.size_on_disk().unwrap_or(0)
     }
 
-    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint. Returns the digest of the tables.
+    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint. Returns the tables'
+    /// digest.
     ///
     /// # Errors
-    /// After an error nothing may be acknowledged by this process any more.
+    /// When sled fails. After an error this process must acknowledge nothing more.
     pub fn commit(&self, tables: Tables<'_>) -> Result<Option<Content>, TableError> {
         let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
         let (changes, content) = tables.into_changes()?;
@@ -130,69 +130,70 @@ impl Database {
         Ok(content)
     }
 
-    /// Makes everything durable that was committed before the call.
+    /// Makes everything committed before the call durable.
     ///
     /// # Errors
-    /// As `commit`.
+    /// Like `commit`.
     pub fn checkpoint(&self) -> Result<(), TableError> {
         let files = self.files();
-        let covered = meta::progress(&files.db)?.applied;
+        let covered = meta::counters(&files.db)?.applied;
         files.sync()?;
         self.mark.set(covered);
         Ok(())
     }
 
-    /// Its records are not those of the other masters: it is not opened again before they are replaced.
+    /// Marks the tables as different from those of the other masters: they are not opened again until replaced.
     ///
     /// # Errors
-    /// When that cannot be noted.
+    /// When the mark cannot be written.
     pub fn distrust(&self) -> io::Result<()> {
         File::create(self.path.join(DISTRUSTED))?.sync_all()?;
         File::open(&self.path)?.sync_all()
     }
 
-    /// Ends snapshots and proofs that are under way.
+    /// Aborts snapshots and proofs in progress.
     pub fn end_walks(&self) {
         self.walks.lock().unwrap_or_else(PoisonError::into_inner).end();
     }
 
-    /// Notes that all is durable and nothing is written after this: the next start need not read all records first.
+    /// Marks a clean shutdown: everything is durable and nothing is written after this, so the next start need not
+    /// verify all records.
     ///
     /// # Errors
-    /// When that cannot be noted; the next start reads them.
+    /// When the mark cannot be written; the next start verifies them.
     pub fn mark_closed(&self) -> io::Result<()> {
-        let applied = meta::progress(&self.tree()).map_err(io::Error::other)?.applied;
+        let applied = meta::counters(&self.tree()).map_err(io::Error::other)?.applied;
         mark::set_closed(&self.path, applied)
     }
 
-    /// Closes it, and returns when sled has let go of its file.
+    /// Closes the database; returns when sled has released its file.
     ///
     /// # Errors
-    /// When the file is gone.
+    /// When the file is missing.
     pub fn close(self) -> io::Result<()> {
         let folder = self.path.join(CURRENT);
         drop(self);
         files::released(&folder)
     }
 
-    /// As `replace`, for a directory of its own: without the place in the log of those who wrote the snapshot, and with a
-    /// note that records of a later time are not known here.
+    /// Like `replace`, for a cluster that starts from this snapshot: drops the log position of its writers, and notes
+    /// that records written after it are unknown here.
     ///
     /// # Errors
-    /// As `replace`.
+    /// Like `replace`.
     pub fn restore(&self, from: &Path, now: Timestamp) -> Result<(), SnapshotError> {
         self.put_in_place(from, |tree| {
             let mut tables = Tables::new(tree);
             tables.remove_applied();
             tables.begin_again(now)?;
             tree.apply_batch(tables.into_batch()?)?;
-            reclaim::forget_moved(tree)?;
+            reclaim::remove_still_referenced(tree)?;
             Ok(())
         })
     }
 }
 
-/// The lock of the directory, held by this process.
+/// Takes the lock of the directory.
 fn locked(path: &Path) -> Result<File, OpenError> {
     let path_of_lock = path.join(LOCK);
     let io = |source| OpenError::Io { path: path_of_lock.clone(), source };
@@ -204,7 +205,8 @@ fn locked(path: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-/// Sees whether the tables are of a version that is read here, as far as they were, and what was written.
+/// Verifies the tables: the format version, that they reach the last checkpoint, and, after an unclean stop, the
+/// digest.
 fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };
@@ -216,11 +218,11 @@ fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
         return Err(OpenError::OtherVersion { path: path.to_owned(), found });
     }
     if path.join(DISTRUSTED).exists() {
-        return Err(unreadable("its records are not those of the other masters".into()));
+        return Err(unreadable("its records differ from those of the other masters".into()));
     }
-    let applied = meta::progress(&files.db).map_err(damaged)?.applied;
+    let applied = meta::counters(&files.db).map_err(damaged)?.applied;
     let (mark, before) = Mark::open(path).map_err(io)?;
-    // Where there is a log, it makes up for what the tables lack, or finds that it cannot.
+    // If there is a log, replaying it restores what the tables lack, or fails with its own error.
     if let Some(before) = before.filter(|before| applied < *before && !path.join(LOG).exists()) {
         return Err(unreadable(format!(
             "it ends after {applied} of {before} changes: a part of it is damaged or was cut off"
@@ -229,7 +231,7 @@ fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     let closed = mark::take_closed(path).map_err(io)?;
     if closed != Some(applied) || content::read(&files.db).map_err(damaged)?.is_none() {
         match caught(|| content::prove(&files.db)) {
-            // To a master that is alone it is an error for those who ask for that record, and for nobody else.
+            // A single master has nobody to recover from: only commands that need this record fail.
             Err(error @ TableError::Damaged { .. }) if OtherMasters::read(path).is_none() => {
                 tracing::error!(%error, "a record of the metadata is damaged");
             }
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(Database::open(&path).unwrap().identity().unwrap().unwrap().cluster, cluster);
     }
 
-    /// sled makes one when it is opened, and a process may be killed just then.
+    /// sled writes one when it is opened, and the process may be killed at that moment.
     #[test]
     fn a_snapshot_of_sled_that_was_not_finished_is_none() {
         let dir = tempfile::tempdir().unwrap();
@@ -321,7 +323,7 @@ mod tests {
         let file = dir.path().join("snapshot");
         std::thread::scope(|scope| {
             let writing = scope.spawn(|| a.write_snapshot(&file).unwrap());
-            // Both ends change together, all the time: a snapshot with one and not the other is no moment.
+            // Both ends always change together: a snapshot with only one change is inconsistent.
             let mut n = 1;
             while !writing.is_finished() || n < 3 {
                 let tree = a.tree();
@@ -335,7 +337,7 @@ mod tests {
         b.replace(&file).unwrap();
         assert_eq!(get(&b, "of b alone"), None);
         assert_eq!(get(&b, "00000"), get(&b, "04999"));
-        // And the digest of them.
+        // 5000 records and their digest.
         assert_eq!(b.tree().len(), 5001);
         b.close().unwrap();
         let b = Database::open(&dir.path().join("b")).unwrap();
@@ -349,7 +351,7 @@ mod tests {
         for n in 0..3000 {
             put(&db, &format!("{n:05}"), 0);
         }
-        // Before each step a record changes that was read, one that was not, one that comes and one that goes.
+        // Before each step, change a record already read and one not yet read, insert one and remove one.
         let (proof, mut step) = (db.begin_proof(), 0);
         while proof.step().unwrap() {
             step += 1;
@@ -371,11 +373,11 @@ mod tests {
         };
         proved().unwrap();
         db.tree().insert(b"m00100", old).unwrap();
-        let differs = |e| matches!(e, SnapshotError::Tables(TableError::Differs(_)));
+        let differs = |e| matches!(e, SnapshotError::Tables(TableError::Differs { kinds: _ }));
         assert!(differs(proved().unwrap_err()));
         assert!(
             differs(db.write_snapshot(&dir.path().join("snapshot")).unwrap_err()),
-            "no back-up of damage"
+            "corrupt tables give no snapshot"
         );
     }
 }

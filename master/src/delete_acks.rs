@@ -1,20 +1,21 @@
-//! Requests that wait for volumes to acknowledge a delete: a DELETE, and the refusal of an upload. They are answered when
-//! the volumes that are up have recorded it durably. Otherwise a rebuild of the metadata could bring the value back.
+//! Requests that wait for volumes to acknowledge a delete: a DELETE, and the refusal of an upload. They are answered
+//! when the volumes that are up have recorded it durably. Otherwise a rebuild of the metadata could bring the value
+//! back.
 //!
-//! The reclaim worker tells the volumes, and reports here. There is one entry for each waiting request and volume.
+//! The reclaim worker calls the volumes and reports here. There is one entry for each waiting request and volume.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use shared::ids::{BlobId, VolumeId};
-use shared::limits::TOLD_ELSEWHERE;
+use shared::limits::TOMBSTONES_ELSEWHERE;
 use tokio::sync::oneshot;
 
 /// Requests that wait, by volume and blob.
 #[derive(Debug, Default)]
 pub struct DeleteAcks {
     waiting: Mutex<HashMap<VolumeId, Waiting>>,
-    /// Blobs whose tombstone another volume keeps, at most `TOLD_ELSEWHERE`.
+    /// Blobs whose tombstone another volume keeps, at most `TOMBSTONES_ELSEWHERE`.
     elsewhere: Mutex<HashSet<BlobId>>,
 }
 
@@ -25,7 +26,7 @@ pub struct Waiter<'a> {
     acks: &'a DeleteAcks,
     pub volume: VolumeId,
     blob: BlobId,
-    /// An error: the volume went down.
+    /// Resolves to an error if the volume goes down.
     pub acknowledged: oneshot::Receiver<()>,
 }
 
@@ -37,7 +38,7 @@ impl DeleteAcks {
         Waiter { acks: self, volume, blob, acknowledged }
     }
 
-    /// `volume` has acknowledged the delete of these blobs.
+    /// Records that `volume` has acknowledged the delete of these blobs.
     pub fn acknowledge(&self, volume: VolumeId, blobs: &[BlobId]) {
         let mut waiting = self.waiting();
         let Some(of_volume) = waiting.get_mut(&volume) else { return };
@@ -50,13 +51,13 @@ impl DeleteAcks {
         }
     }
 
-    /// At most `limit` blobs whose delete a request waits for `volume` to acknowledge.
+    /// Returns at most `limit` blobs for whose delete a request awaits an acknowledgement by `volume`.
     pub fn awaited(&self, volume: VolumeId, limit: usize) -> Vec<BlobId> {
         let waiting = self.waiting();
         waiting.get(&volume).into_iter().flat_map(|blobs| blobs.keys().copied()).take(limit).collect()
     }
 
-    /// `volume` cannot be reached: no request waits for it any longer.
+    /// Ends all waiting for `volume`, which cannot be reached.
     pub fn cancel(&self, volume: VolumeId) {
         self.waiting().remove(&volume);
     }
@@ -70,10 +71,10 @@ impl DeleteAcks {
         self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).contains(&blob)
     }
 
-    /// Another volume keeps the tombstone of `blob`.
+    /// Records that another volume keeps the tombstone of `blob`.
     pub fn put_elsewhere(&self, blob: BlobId) {
         let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
-        if elsewhere.len() >= TOLD_ELSEWHERE {
+        if elsewhere.len() >= TOMBSTONES_ELSEWHERE {
             elsewhere.clear();
         }
         elsewhere.insert(blob);
@@ -135,7 +136,7 @@ mod tests {
         let acks = DeleteAcks::default();
         acks.put_elsewhere(blob(1));
         assert!(acks.is_elsewhere(blob(1)) && !acks.is_elsewhere(blob(2)));
-        (0..TOLD_ELSEWHERE as u64).for_each(|n| acks.put_elsewhere(blob(n + 2)));
-        assert!(acks.elsewhere.lock().unwrap().len() <= TOLD_ELSEWHERE && !acks.is_elsewhere(blob(1)));
+        (0..TOMBSTONES_ELSEWHERE as u64).for_each(|n| acks.put_elsewhere(blob(n + 2)));
+        assert!(acks.elsewhere.lock().unwrap().len() <= TOMBSTONES_ELSEWHERE && !acks.is_elsewhere(blob(1)));
     }
 }

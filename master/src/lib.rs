@@ -1,12 +1,11 @@
-//! The master: what is known of every key, where its bytes are, who may write them.
+//! The master: metadata of all keys, placement of their bytes, and access control.
 //!
-//! `run(config, listener, shutdown)` is the whole server; the caller owns address and signal. No value
-//! byte touches this crate's disk.
+//! `run(config, listener, s3, shutdown)` is the whole server; the caller owns sockets and signals. This crate never
+//! writes a byte of a value to disk.
 
 mod args;
 mod audit;
 mod auth;
-mod care;
 mod change;
 mod cluster;
 mod config;
@@ -25,6 +24,7 @@ mod read;
 mod rebuild;
 mod redirect;
 mod registration;
+mod repair_tracker;
 mod restore;
 mod s3;
 mod sequencer;
@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::http::signed::Calls;
+use shared::http::signed_calls::CallVerifier;
 use shared::http::tls::scheme;
 use shared::ids::ClusterId;
 use shared::telemetry::{HttpMetrics, Metrics};
@@ -50,12 +50,13 @@ use shared::work::{Shutdown, run_worker};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, SetOnce};
 
-use crate::auth::Policy;
+use crate::auth::AuthConfig;
 use crate::auth::browser::Hosts;
-use crate::auth::guesses::Guesses;
+use crate::auth::brute_force::BruteForceGuard;
 use crate::cluster::Cluster;
 use crate::db::Database;
 use crate::db::other_masters::OtherMasters;
+use crate::join::JoinError;
 use crate::master::Master;
 use crate::metrics::MasterMetrics;
 use crate::raft::Peer;
@@ -64,42 +65,42 @@ use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
 use crate::tables::{TableError, volume};
 
-pub use crate::args::CareArgs;
+pub use crate::args::RepairArgs;
 pub use crate::audit::Audit;
 pub use crate::config::{Config, Replication, ReplicationError, S3Settings};
 pub use crate::program::main;
 pub use crate::raft::genesis::StartError;
 pub use crate::raft::rpc::Envelope;
 pub use crate::s3::args::S3Args;
-pub use crate::s3::auth::OPEN_SECRET;
+pub use crate::s3::request::auth::OPEN_SECRET;
 
-/// What works on the metadata directory of a master that is stopped.
+/// Operations on the metadata directory of a stopped master.
 pub mod offline {
     pub use crate::db::{Database, OpenError};
     pub use crate::list::{ListQuery, page};
-    pub use crate::rebuild::{Options, Progress, RebuildError, Report, rebuild};
+    pub use crate::rebuild::{Options, RebuildError, RebuildProgress, Report, rebuild};
     pub use crate::restore::{check, restore};
 }
 
-/// For the simulator, benchmarks and tests of the tables. Not an interface: it changes as they do.
+/// For the simulator, benchmarks and tests of the tables. Not a stable interface.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::cluster::topology::{Condition, Seat, Topology};
+    pub use crate::cluster::topology::{Availability, Topology, TopologyVolume};
     pub use crate::plan::rebalance::Balance;
-    pub use crate::plan::repair::{Held, Verdict, judge};
-    pub use crate::plan::survey::{Action, Question, survey};
+    pub use crate::plan::repair::{BlobReplicas, RepairStep, next_step};
+    pub use crate::plan::repair_scan::{RepairTask, ScanInput, scan_repairs};
     pub use crate::raft::group::Group;
     pub use crate::raft::{Batch, Peer};
     pub use crate::state::apply::apply;
     pub use crate::state::command::{Command, Commit};
-    pub use crate::tables::mode::Mode;
     pub use crate::tables::object::{Blob, Object, read as read_object};
+    pub use crate::tables::repair_queue::BlobRef;
     pub use crate::tables::replica::read as read_replica;
-    pub use crate::tables::unsettled::Spot;
+    pub use crate::tables::replication_mode::ReplicationMode;
     pub use crate::tables::{Kind, Tables, encode, scan};
 }
 
-/// Whether the tables are to be proved or compared is looked at so often.
+/// Interval between checks whether the tables are due for proving or comparing.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a master stopped.
@@ -109,49 +110,48 @@ pub enum RunError {
     Open(#[from] db::OpenError),
     #[error(transparent)]
     Tables(#[from] TableError),
-    /// The addresses it would give to others.
+    /// An advertised address cannot be reached by others.
     #[error(transparent)]
     Nowhere(#[from] Nowhere),
-    #[error("cannot tell its own address: {0}")]
+    #[error("cannot determine the address this master listens on: {0}")]
     Address(#[from] std::io::Error),
-    /// Log and tables do not go together, or cannot be read.
+    /// The log and the tables do not match, or cannot be read.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Its part in the group of masters.
     #[error(
-        "the consensus of the masters failed: {0}. See the log; mend the disk, then start the master again"
+        "the Raft consensus of this master failed: {reason}. See the log; fix the disk, then restart the master"
     )]
-    ConsensusFailed(String),
-    /// The domain of its buckets.
-    #[error("buckets cannot stand in front of that domain: {0}")]
+    ConsensusFailed { reason: String },
+    #[error("--s3-domain cannot be used: {0}")]
     Domain(#[from] s3::DomainError),
-    /// No cluster begins.
-    #[error("a new cluster cannot be begun: {0}")]
-    NotFounded(String),
-    /// Its disk, in the middle of work: nothing may be acknowledged after that.
-    #[error("the metadata store failed: {0}. Mend the disk, then start the master again")]
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The metadata store failed while running: nothing may be acknowledged after that.
+    #[error("the metadata store failed: {0}. Fix the disk, then restart the master")]
     MetadataFailed(Arc<TableError>),
 }
 
 impl RunError {
-    /// Whether the metadata is damaged, and other masters may have it.
+    /// Whether the metadata is corrupt or incomplete, so that other masters may have what is missing.
     fn is_damage(&self) -> bool {
         match self {
             Self::Open(error) => error.is_damage(),
-            Self::Tables(error) | Self::Start(StartError::Tables(error)) => error.is_damage(),
+            Self::Tables(error)
+            | Self::Join(JoinError::Tables(error))
+            | Self::Start(StartError::Tables(error)) => error.is_damage(),
             Self::MetadataFailed(error) => error.is_damage(),
             Self::Start(error) => matches!(error, StartError::Gap { .. }),
             _ => false,
         }
     }
 
-    /// Whether a master on this directory, started again, gets its metadata from the others.
+    /// Whether a master restarted on this directory recovers its metadata from the others.
     pub fn heals(&self, data: &std::path::Path) -> bool {
         self.is_damage() && OtherMasters::read(data).is_some()
     }
 }
 
-/// Runs a master on `listener`, and by S3 on `s3` where there is one, until `shutdown`.
+/// Runs a master on `listener`, with the S3 API on `s3` if given, until `shutdown`.
 ///
 /// # Errors
 /// When it cannot start, or its metadata store fails.
@@ -174,7 +174,7 @@ pub async fn run(
     let starting = start_group(&config, me, peers.clone(), &master_metrics);
     let group = tokio::select! {
         group = starting => Arc::new(group?),
-        // It may be waiting for other masters.
+        // Starting may take long: it may be waiting for other masters.
         () = shutdown.wait() => return Ok(()),
     };
     let checks = check_tables(&group, &shutdown);
@@ -185,15 +185,15 @@ pub async fn run(
     };
     let http_metrics = HttpMetrics::new(&metrics);
     let audit = config.audit.clone();
-    let faces = Faces::new(&config, &group, &peers, &policy, metrics, &shutdown);
-    let (native, by_s3) = (Arc::clone(&faces.native), Arc::clone(&faces.s3));
+    let apis = Apis::new(&config, &group, &peers, &policy, metrics, &shutdown);
+    let (native, by_s3) = (Arc::clone(&apis.native), Arc::clone(&apis.s3));
     let serving_s3 = s3.map(|listener| {
         serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
     });
     let belonging =
-        belong(config, Arc::clone(&group), peers, master_metrics, policy, faces, shutdown.clone());
+        join_and_serve(config, Arc::clone(&group), peers, master_metrics, policy, apis, shutdown.clone());
     let mut failed = group.machine().failure();
-    // In this order: a master that has a cluster serves it before it takes the first connection.
+    // The order matters: a master that has a cluster is ready before it accepts the first connection.
     let outcome = tokio::select! {
         biased;
         Err(error) = belonging => Err(error),
@@ -201,7 +201,7 @@ pub async fn run(
             let error = error.clone().unwrap_or_else(|| Arc::new(TableError::Panicked));
             Err(RunError::MetadataFailed(error))
         }
-        why = group.stopped() => Err(RunError::ConsensusFailed(why)),
+        why = group.stopped() => Err(RunError::ConsensusFailed { reason: why }),
         ((), _) = async {
             tokio::join!(
                 serve::run(listener, tls, native, http_metrics, shutdown),
@@ -210,7 +210,7 @@ pub async fn run(
         } => Ok(()),
     };
     if let Err(error) = &outcome {
-        tracing::error!(%error, "this master ends");
+        tracing::error!(%error, "the master stops because of an error");
     }
     probe.abort();
     checks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -223,11 +223,11 @@ pub async fn run(
     outcome
 }
 
-/// How this master judges those who show access keys, or none.
-fn policy(config: &Config, me: &Peer, metrics: &Metrics) -> Arc<Policy> {
+/// Builds the policy by which requests with an access key, or without one, are authorized.
+fn policy(config: &Config, me: &Peer, metrics: &Metrics) -> Arc<AuthConfig> {
     let own = || Hosts::own(&[&me.address, &me.public_url], config.s3.domain.as_deref());
     let open = config.open.then(|| if config.any_host { Hosts::Any } else { own() });
-    Arc::new(Policy { secret: config.secret.clone(), open, guesses: Guesses::new(metrics) })
+    Arc::new(AuthConfig { secret: config.secret.clone(), open, guesses: BruteForceGuard::new(metrics) })
 }
 
 async fn start_group(
@@ -242,8 +242,8 @@ async fn start_group(
             other => return other,
         };
         let Some(others) = OtherMasters::read(&config.data) else { return Err(error) };
-        tracing::error!(%error, "the metadata is damaged; this master asks the others for theirs");
-        raft::heal::heal(&config.data, &others, &peers).await;
+        tracing::error!(%error, "the metadata is damaged; this master fetches it from the others");
+        raft::recover_tables::recover(&config.data, &others, &peers).await;
         metrics.healed.inc();
     }
 }
@@ -264,18 +264,18 @@ async fn try_group(
     Ok(Group::start(database, me, peers, config.entries_kept, Box::new(observe)).await?)
 }
 
-/// What clients see of a master.
-struct Faces {
-    native: Arc<http::Face>,
-    s3: Arc<s3::Face>,
+/// The native API and the S3 API.
+struct Apis {
+    native: Arc<http::NativeApi>,
+    s3: Arc<s3::service::S3Api>,
 }
 
-impl Faces {
+impl Apis {
     fn new(
         config: &Config,
         group: &Arc<Group>,
         peers: &PeerClient,
-        policy: &Arc<Policy>,
+        policy: &Arc<AuthConfig>,
         metrics: Metrics,
         shutdown: &Shutdown,
     ) -> Self {
@@ -284,51 +284,51 @@ impl Faces {
             audit.register(&metrics);
             tokio::spawn(audit.clone().reopen_on_hangup(shutdown.clone()));
         }
-        let desk = http::masters::Desk {
+        let masters_api = http::masters::MastersApi {
             group: Arc::clone(group),
             peers: peers.clone(),
             policy: Arc::clone(policy),
         };
-        let calls = Calls::new(config.secret.clone(), config.clock.clone(), &metrics);
-        let s3 = Arc::new(s3::Face::noting(audit.clone()));
-        let native = http::Face { desk, calls, master: SetOnce::new(), metrics, audit };
+        let calls = CallVerifier::new(config.secret.clone(), config.clock.clone(), &metrics);
+        let s3 = Arc::new(s3::service::S3Api::with_audit(audit.clone()));
+        let native = http::NativeApi { masters_api, calls, master: SetOnce::new(), metrics, audit };
         Self { native: Arc::new(native), s3 }
     }
 }
 
-/// Finds this master's cluster, or begins one, and then serves it until the end.
-async fn belong(
+/// Joins or creates this master's cluster, then serves it until `shutdown`.
+async fn join_and_serve(
     config: Config,
     group: Arc<Group>,
     peers: PeerClient,
     metrics: MasterMetrics,
-    policy: Arc<Policy>,
-    faces: Faces,
+    policy: Arc<AuthConfig>,
+    apis: Apis,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let cluster = join::cluster(&config, &group, &peers).await?;
     let master = assemble(config, cluster, group, peers, metrics, policy)?;
     tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
     let mut workers = work::start(&master, &shutdown);
-    faces.s3.open(&master)?;
-    let _ = faces.native.master.set(Arc::clone(&master));
+    apis.s3.open(&master)?;
+    let _ = apis.native.master.set(Arc::clone(&master));
     workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
     shutdown.wait().await;
     for worker in workers {
         worker.abort();
     }
-    // Whoever runs this ends with the listener, not with us.
+    // The caller stops when its listeners end, not when this future does.
     std::future::pending().await
 }
 
-/// A master of a cluster whose workers have not been started.
+/// Assembles a master; its workers are not started.
 fn assemble(
     config: Config,
     cluster: ClusterId,
     group: Arc<Group>,
     peers: PeerClient,
     metrics: MasterMetrics,
-    policy: Arc<Policy>,
+    policy: Arc<AuthConfig>,
 ) -> Result<Arc<Master>, TableError> {
     let database = Arc::clone(group.machine().database());
     let known = volume::all(&database.tree())?;
@@ -340,10 +340,10 @@ fn assemble(
         address: group.me().address.clone(),
         public_url: group.me().public_url.clone(),
         metrics,
-        reclaim: Arc::new(Notify::new()),
-        scrap: Arc::new(Notify::new()),
+        wake_reclaim: Arc::new(Notify::new()),
+        wake_part_removal: Arc::new(Notify::new()),
         delete_acks: delete_acks::DeleteAcks::default(),
-        care: care::Care::default(),
+        repair: repair_tracker::RepairTracker::default(),
         turn: AtomicUsize::new(0),
         database,
         group,
@@ -351,7 +351,7 @@ fn assemble(
     }))
 }
 
-/// Has this master look after its tables, from its start on.
+/// Starts the background checks of the tables.
 fn check_tables(group: &Arc<Group>, shutdown: &Shutdown) -> [tokio::task::JoinHandle<()>; 2] {
     let nudge = || Arc::new(Notify::new());
     let (proving, comparing) = (Proving::new(Arc::clone(group)), Comparing::new(Arc::clone(group)));

@@ -1,5 +1,5 @@
-//! Listing: a range scan over the objects, grouped at a delimiter, with a true cursor: the page after
-//! `next` begins exactly where this one ended, whatever was written in between.
+//! Listing: a range scan over the objects, grouped by a delimiter. The cursor is a key, so the page after `next`
+//! begins exactly where this one ended, whatever was written in between.
 
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
@@ -10,26 +10,26 @@ use shared::wire::routes::query_value;
 use crate::tables::object::Object;
 use crate::tables::{Kind, TableError, scan};
 
-/// Above every byte of UTF-8: a key with a prefix sorts before the prefix and this.
+/// Above every byte of UTF-8: every key with a prefix sorts before that prefix followed by this byte.
 const AFTER_ALL: u8 = 0xff;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Keys that begin so.
+    /// List only keys that begin with this.
     pub prefix: String,
-    /// Keys after this one.
+    /// List only keys after this one.
     pub start: Option<String>,
-    /// Keys and prefixes in one page.
+    /// Maximum of keys and prefixes on one page.
     pub limit: usize,
-    /// Keys that share what stands up to it after the prefix are one entry.
+    /// Keys with the same text between the prefix and the delimiter form one entry.
     pub delimiter: Option<String>,
 }
 
 impl ListQuery {
-    /// From the query of a request.
+    /// Parses the query of a request.
     ///
     /// # Errors
-    /// When the limit is no number.
+    /// When the limit is not a number.
     pub fn parse(prefix: String, query: Option<&str>) -> Result<Self, ErrorReply> {
         let limit = match query_value(query, "limit").filter(|l| !l.is_empty()) {
             None => LIST_LIMIT,
@@ -37,7 +37,7 @@ impl ListQuery {
                 ErrorReply::new(
                     ErrorCode::BadRequest,
                     "limit= is not a number",
-                    "say limit=1000, at most 10000",
+                    "use for example limit=1000; at most 10000",
                 )
             })?,
         };
@@ -47,35 +47,35 @@ impl ListQuery {
     }
 }
 
-/// What stands on a page.
+/// One page of a listing.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Keys in byte order, and their objects.
     pub objects: Vec<(Key, Object)>,
-    /// With a delimiter: what keys share up to it, in byte order.
+    /// Common prefixes, if there is a delimiter, in byte order.
     pub prefixes: Vec<String>,
-    /// Hand this back as `start` for the next page; none at the end.
+    /// `start` of the next page; `None` at the end.
     pub next: Option<String>,
 }
 
-/// One page, as the native face has it.
+/// Returns one page in the format of the native API.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn page(tree: &sled::Tree, query: &ListQuery) -> Result<ListPage, TableError> {
     let Found { objects, prefixes, next } = find(tree, query)?;
     Ok(ListPage { keys: objects.into_iter().map(listed).collect(), prefixes, next })
 }
 
-/// One page.
+/// Returns one page.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
     let mut page = Found::default();
     let mut last: Option<String> = None;
     let mut after = query.start.as_ref().map(|start| match query.common_prefix(start) {
-        // The cursor stands on a common prefix: what it stands for has been listed.
+        // The cursor is a common prefix: skip all keys that it covers.
         Some(common) if common == start => beyond(start),
         _ => start.as_bytes().to_vec(),
     });
@@ -103,7 +103,7 @@ pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
 }
 
 impl ListQuery {
-    /// What `key` shares with others up to the delimiter, when there is one after the prefix.
+    /// Returns `key` up to and including the first delimiter after the prefix.
     fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
         let delimiter = self.delimiter.as_deref()?;
         let rest = key.strip_prefix(self.prefix.as_str())?;
@@ -159,7 +159,7 @@ mod tests {
         db
     }
 
-    /// What a listing must say, by the definition.
+    /// The expected listing, computed from its definition.
     fn expected(keys: &BTreeSet<String>, prefix: &str, delimiter: Option<&str>) -> Vec<String> {
         let mut out = BTreeSet::new();
         for key in keys.iter().filter(|k| k.starts_with(prefix)) {
@@ -188,14 +188,14 @@ mod tests {
                 let mut names: Vec<String> = page.keys.iter().map(|k| k.key.to_string()).chain(page.prefixes).collect();
                 names.sort();
                 prop_assert!(names.len() <= limit);
-                prop_assert!(query.start == start || !names.is_empty(), "a page was announced, and is empty");
+                prop_assert!(query.start == start || !names.is_empty(), "`next` was set, but the next page is empty");
                 seen.extend(names);
                 match page.next {
                     None => break,
                     next => query.start = next,
                 }
             }
-            // A start that is itself what keys share stands for all of them; within it, those behind it remain.
+            // A start that is a common prefix covers all its keys; a start within one leaves the keys after it.
             let after = keys.into_iter().filter(|key| start.as_ref().is_none_or(|start| key > start)).collect();
             let mut wanted = expected(&after, &prefix, delimiter.as_deref());
             wanted.retain(|name| Some(name) != start.as_ref());

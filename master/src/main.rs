@@ -1,4 +1,4 @@
-//! `master`, as a program of its own.
+//! The binary `master`.
 
 fn main() -> anyhow::Result<()> {
     master::main()

@@ -1,4 +1,4 @@
-//! One master, assembled: what the write path, the read path, the workers and the routes share.
+//! The state that the write path, the read path, the workers and the routes of a master share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,59 +12,58 @@ use shared::ticket::{Operation, Ticket};
 use shared::wire::routes::{NO_REDIRECT_HEADER, TICKET};
 use tokio::sync::Notify;
 
-use crate::auth::{Keys, Policy};
-use crate::care::Care;
+use crate::auth::{AuthConfig, Keys};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::db::Database;
 use crate::delete_acks::DeleteAcks;
 use crate::metrics::MasterMetrics;
 use crate::raft::group::Group;
+use crate::repair_tracker::RepairTracker;
 use crate::sequencer::Sequencer;
-use crate::tables::mode::{self, Mode};
+use crate::tables::replication_mode::{self, ReplicationMode};
 use crate::tables::{TableError, bucket};
 
-/// The parts of a master.
+/// One master.
 #[derive(Debug)]
 pub struct Master {
-    /// What it was told.
     pub config: Config,
-    /// How access keys are judged.
-    pub policy: Arc<Policy>,
-    /// Where volumes reach it, as a base URL.
+    /// Authorizes requests.
+    pub policy: Arc<AuthConfig>,
+    /// Base URL at which volumes reach it.
     pub address: String,
-    /// Where clients reach it, as a base URL.
+    /// Base URL at which clients reach it.
     pub public_url: String,
-    /// The metadata, for readers.
+    /// The metadata, for reads.
     pub database: Arc<Database>,
-    /// The masters as one.
+    /// The Raft group of the masters.
     pub group: Arc<Group>,
-    /// The metadata, for changes.
+    /// Takes all changes of the metadata.
     pub sequencer: Sequencer,
     pub cluster: Cluster,
     /// Calls to volumes.
     pub peers: PeerClient,
     pub metrics: MasterMetrics,
     /// Wakes the reclaim worker.
-    pub reclaim: Arc<Notify>,
-    /// Wakes the worker that takes deleted parts out of the tables.
-    pub scrap: Arc<Notify>,
-    /// Requests that wait until volumes have been told.
+    pub wake_reclaim: Arc<Notify>,
+    /// Wakes the worker that removes unreferenced parts from the tables.
+    pub wake_part_removal: Arc<Notify>,
+    /// Requests that wait for volumes to acknowledge deletes.
     pub delete_acks: DeleteAcks,
-    /// Work on copies.
-    pub care: Care,
+    /// Progress of repair, reconciliation and rebalancing.
+    pub repair: RepairTracker,
     /// Spreads reads over replicas.
     pub turn: AtomicUsize,
 }
 
 impl Master {
-    /// The path and query of a volume's URL for `operation` on `blob` of `key`. Holds a ticket: never logged.
+    /// Returns path and query of a volume's URL for `operation` on `blob` of `key`. Contains a ticket: never log it.
     pub fn target(&self, key: &Key, blob: BlobId, hops: u8, operation: Operation) -> String {
         let ticket = self.ticket(blob, hops, operation);
-        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.config.secret, key))
+        format!("{}?{TICKET}={}", key.to_path(), ticket.sign(&self.config.secret, key))
     }
 
-    /// Permission for `operation` on `blob`, from now on.
+    /// Returns a ticket for `operation` on `blob`, valid for `TICKET_LIFETIME`.
     pub fn ticket(&self, blob: BlobId, hops: u8, operation: Operation) -> Ticket {
         Ticket {
             cluster: self.cluster.id(),
@@ -77,27 +76,27 @@ impl Master {
         }
     }
 
-    /// The access keys, as this master knows them.
+    /// Returns the access keys as of this master's tables.
     pub fn keys(&self) -> Keys {
         Keys::new(self.database.tree(), &self.policy)
     }
 
-    /// When uploads of a key are acknowledged.
+    /// Returns the replication mode for `key`: its bucket's, or the default of the cluster.
     ///
     /// # Errors
     /// When the tables cannot be read.
-    pub fn mode(&self, key: &Key) -> Result<Mode, TableError> {
-        let of = |name| mode::read(&self.database.tree(), name);
+    pub fn mode(&self, key: &Key) -> Result<ReplicationMode, TableError> {
+        let of = |name| replication_mode::read(&self.database.tree(), name);
         Ok(bucket::of(key).map(of).transpose()?.flatten().unwrap_or(self.config.mode))
     }
 
-    /// Whether a request is answered through this master although it could be redirected: for a client that cannot follow.
+    /// Whether to stream a request through this master, for a client that cannot follow a redirect.
     pub fn streams(&self, headers: &HeaderMap) -> bool {
         let wanted = headers.get(NO_REDIRECT_HEADER).is_some_and(|said| said.as_bytes().trim_ascii() == b"1");
         wanted || self.config.no_redirect
     }
 
-    /// The next of `n` in turn.
+    /// Returns the next of `n` in round-robin order.
     pub fn next_turn(&self, n: usize) -> usize {
         self.turn.fetch_add(1, Ordering::Relaxed) % n.max(1)
     }

@@ -1,4 +1,4 @@
-//! The program `master`: arguments in, server out.
+//! The program `master`: parses arguments, binds sockets, runs the server.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use crate::RunError;
 use crate::args::Args;
 use crate::config::Config;
 
-/// What is under way on the blocking pool gets so long at the end. A disk that hangs must not keep the process.
+/// How long shutdown waits for tasks on the blocking pool. A disk that hangs must not keep the process alive.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
-/// Runs a master by the arguments of this process until a signal ends it, and again when its metadata has to be replaced.
+/// Runs a master with this process's arguments until a signal ends it; restarts it to replace corrupt metadata.
 ///
 /// # Errors
-/// When it cannot start, or cannot go on.
+/// When it cannot start or cannot continue.
 pub fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
-    shared::private::keep_private();
+    shared::file_permissions::set_private_umask();
     let shutdown = signals()?;
     let (mut sockets, mut healed) = (None, None::<Instant>);
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(serve(args.clone(), &mut sockets, shutdown.clone()));
-        // With it goes all that holds the tables.
+        // This drops every task that holds the tables.
         runtime.shutdown_timeout(LAST_MOMENT);
         let failed = ended.as_ref().err().and_then(|e| e.downcast_ref::<RunError>());
         let heals = failed.zip(sockets.as_ref()).is_some_and(|(e, sockets)| e.heals(&sockets.data));
@@ -43,7 +43,7 @@ pub fn main() -> anyhow::Result<()> {
     }
 }
 
-/// The signals that end this process, heard as long as it lives: also between the end of a master and its next start.
+/// Handles the signals that end this process, also between the end of a master and its restart.
 fn signals() -> std::io::Result<Shutdown> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shutdown = runtime.block_on(async { Shutdown::on_signals() })?;
@@ -51,7 +51,7 @@ fn signals() -> std::io::Result<Shutdown> {
     Ok(shutdown)
 }
 
-/// Where a master listens: kept while it starts again, so that nobody is refused meanwhile.
+/// A master's listening sockets: kept open while it restarts, so that no client is refused meanwhile.
 struct Sockets {
     data: PathBuf,
     native: std::net::TcpListener,
@@ -76,7 +76,7 @@ fn bind(config: &Config, listen: SocketAddr, s3: Option<SocketAddr>) -> anyhow::
         listener.with_context(|| format!("cannot listen on {at}"))
     };
     let native = bound(listen)?;
-    // One line for each on standard output: who started us with port 0 learns the port from it.
+    // One line per socket on standard output: a caller that asked for port 0 learns the port from it.
     let mut out = std::io::stdout();
     writeln!(out, "master listening on {scheme}://{}", native.local_addr()?)?;
     let s3 = s3.map(bound).transpose()?;

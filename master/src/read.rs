@@ -1,8 +1,8 @@
-//! How a value gets out: HEAD from metadata alone, GET as a redirect to a live replica, or streamed
-//! through this master when the client asks. A replica that fails in the middle of a streamed answer
-//! is replaced by another, from the byte where it stopped.
+//! How a value gets out: HEAD is answered from metadata alone; GET is redirected to a live replica, or streamed
+//! through this master on request. When a replica fails in the middle of a streamed answer, another continues from
+//! the byte where it stopped (failover).
 
-mod whole;
+mod digest_check;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,15 +25,16 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes::{NONCE_HEADER, PROOF_HEADER};
 use uuid::Uuid;
 
-use crate::cluster::Reachable;
+use crate::cluster::VolumeAddress;
+use crate::db::Database;
 use crate::master::Master;
 use crate::redirect::redirect;
 use crate::tables::TableError;
 use crate::tables::object::{self, Blob, Object};
 use crate::tables::upload::{self, PartRecord};
-use whole::Whole;
+use digest_check::DigestCheck;
 
-/// The value of a key as its answers describe it.
+/// The HTTP entity of an object: generation, size, entity tag, content type and metadata.
 pub fn entity(object: &Object) -> Entity<'_> {
     Entity {
         generation: object.generation,
@@ -44,55 +45,55 @@ pub fn entity(object: &Object) -> Entity<'_> {
     }
 }
 
-/// The object of a key.
+/// Reads the object of a key.
 ///
 /// # Errors
-/// 404 when there is none.
-pub async fn find(master: &Master, key: &Key) -> Result<Object, ErrorReply> {
-    let found = object::read(&master.database.tree(), key)?;
+/// 404 when the key has no value.
+pub async fn find(database: &Database, key: &Key) -> Result<Object, ErrorReply> {
+    let found = object::read(&database.tree(), key)?;
     found.ok_or_else(|| {
         ErrorReply::new(ErrorCode::NotFound, "the key has no value", "list keys with GET /prefix?list")
             .for_key(key)
     })
 }
 
-/// `HEAD /key`.
+/// Handles `HEAD /key`.
 ///
 /// # Errors
 /// 404 and 412.
-pub async fn head(master: &Master, key: &Key, headers: &HeaderMap) -> Result<Response<Body>, ErrorReply> {
-    let object = find(master, key).await?;
+pub async fn head(database: &Database, key: &Key, headers: &HeaderMap) -> Result<Response<Body>, ErrorReply> {
+    let object = find(database, key).await?;
     let plan = entity(&object).answer(&Method::HEAD, headers).map_err(|e| e.for_key(key))?;
     Ok(plan.head.map(|()| body::empty()))
 }
 
-/// `GET /key`, as a redirect.
+/// Handles `GET /key` with a redirect.
 ///
 /// # Errors
-/// 404, 412, and 503 when no replica is alive or the client was sent round too often.
+/// 404, 412, and 503 when no replica is up or the client was redirected too often.
 pub async fn redirected(
     master: &Arc<Master>,
     key: &Key,
     headers: &HeaderMap,
     hops: u8,
 ) -> Result<Response<Body>, ErrorReply> {
-    let object = find(master, key).await?;
-    if let Some(plan) = entity(&object).judge(headers).map_err(|e| e.for_key(key))? {
+    let object = find(&master.database, key).await?;
+    if let Some(plan) = entity(&object).evaluate(headers).map_err(|e| e.for_key(key))? {
         return Ok(plan.head.map(|()| body::empty()));
     }
     if hops > HOPS_MAX {
         return Err(ErrorReply::new(
             ErrorCode::Unavailable,
             "the value was replaced or moved each time the client reached its volume",
-            "try again, or add ?stream",
+            "retry, or add ?stream",
         )
         .for_key(key));
     }
-    let (blob, volumes) = whole(&object).ok_or_else(|| unreadable(key))?;
+    let (blob, volumes) = full_replicas(&object).ok_or_else(|| unreadable(key))?;
     let alive = master.cluster.alive(volumes);
     let Some(replica) = alive.get(master.next_turn(alive.len())) else {
         if object.parts.is_some() {
-            // Its parts may be on several volumes.
+            // No live volume has all parts, but several together may.
             return streamed(master, key, headers).await;
         }
         return Err(no_replica(volumes.len(), key));
@@ -101,77 +102,73 @@ pub async fn redirected(
     let target = master.target(key, blob, hops, Operation::Read(replica.volume));
     Ok(redirect(
         &format!("{}{target}", replica.public_url),
-        "follow the Location of this answer (curl -L does)",
+        "fetch the value from the URL in Location (curl -L does)",
     ))
 }
 
-/// The blob that stands for the whole value, and the volumes that can read all of it.
-fn whole(object: &Object) -> Option<(BlobId, &[VolumeId])> {
+/// The blob that represents the whole value, and the volumes that can read all of it.
+fn full_replicas(object: &Object) -> Option<(BlobId, &[VolumeId])> {
     let blob = object.blobs.first()?;
-    Some((blob.id, object.parts.as_ref().map_or(&blob.replicas, |parts| &parts.whole)))
+    Some((blob.id, object.parts.as_ref().map_or(&blob.replicas, |parts| &parts.full_replicas)))
 }
 
 fn unreadable(key: &Key) -> ErrorReply {
-    ErrorReply::new(ErrorCode::Internal, "the value has no blob", "see the master's log").for_key(key)
+    ErrorReply::new(ErrorCode::Internal, "the object has no blob", "see the master's log").for_key(key)
 }
 
 fn no_replica(volumes: usize, key: &Key) -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Unavailable,
         format!("none of the {volumes} volumes that hold the value is up"),
-        "see `barge cluster status`; try again when one of them is back",
+        "see `barge cluster status`; retry when one of them is back",
     )
     .for_key(key)
 }
 
-/// `GET /key?stream`.
+/// Handles `GET /key?stream`.
 ///
 /// # Errors
-/// As `redirected`, and 416.
+/// Like `redirected`, and 416.
 pub async fn streamed(
     master: &Arc<Master>,
     key: &Key,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, ErrorReply> {
     master.metrics.reads_streamed.inc();
-    // The value may be replaced between the look-up and the volume's answer: then the look-up is repeated.
+    // The value may be replaced between the lookup and the volume's answer; then the lookup is repeated.
     for _ in 0..HOPS_MAX {
-        let object = find(master, key).await?;
+        let object = find(&master.database, key).await?;
         let plan = entity(&object).answer(&Method::GET, headers).map_err(|e| e.for_key(key))?;
         match open(master, key, object, plan.pieces.into()).await {
             Ok(body) => return Ok(plan.head.map(|()| body)),
-            Err(Interrupted::Gone) => master.group.current().await?,
-            Err(Interrupted::NoReplica(volumes)) => return Err(no_replica(volumes, key)),
-            Err(e @ Interrupted::Wrong(_)) => {
-                let hint = "nothing of it was sent; try again for another replica";
+            Err(ReadError::Gone) => master.group.ensure_linearizable().await?,
+            Err(ReadError::NoReplica(volumes)) => return Err(no_replica(volumes, key)),
+            Err(e @ ReadError::Wrong(_)) => {
+                let hint = "nothing was sent; retry to read another replica";
                 return Err(ErrorReply::new(ErrorCode::Unavailable, e.to_string(), hint).for_key(key));
             }
-            Err(Interrupted::Tables(e)) => return Err(ErrorReply::from(e).for_key(key)),
+            Err(ReadError::Tables(e)) => return Err(ErrorReply::from(e).for_key(key)),
         }
     }
     Err(replaced(key))
 }
 
 fn replaced(key: &Key) -> ErrorReply {
-    ErrorReply::new(
-        ErrorCode::Unavailable,
-        "the value was replaced again and again while it was being opened",
-        "try again",
-    )
-    .for_key(key)
+    ErrorReply::new(ErrorCode::Unavailable, "the value was replaced each time it was being opened", "retry")
+        .for_key(key)
 }
 
-/// The bytes of an object: the body of an answer whose first bytes are there.
+/// Opens an object: returns a response body once its first bytes have arrived.
 ///
 /// # Errors
-/// When it is not there any more, or nobody can read it.
+/// When the value was replaced or moved, no replica can be read, or its parts cannot be found.
 pub async fn open(
     master: &Arc<Master>,
     key: &Key,
     object: Object,
     pieces: VecDeque<Piece>,
-) -> Result<Body, Interrupted> {
-    let whole = Whole::of(&object, &pieces);
+) -> Result<Body, ReadError> {
+    let whole = DigestCheck::of(&object, &pieces);
     let master = Arc::clone(master);
     let mut download = Download { master, key: key.clone(), object, pieces, open: None, parts: None, whole };
     let first = download.next().await?;
@@ -187,49 +184,49 @@ pub async fn open(
     Ok(body::stream(first.chain(rest)))
 }
 
-/// A streamed answer under way.
+/// A streamed answer in progress.
 struct Download {
     master: Arc<Master>,
     key: Key,
     object: Object,
     pieces: VecDeque<Piece>,
     open: Option<Open>,
-    /// Of a value in parts that no volume can read whole.
+    /// The parts of a multipart object; set when no volume can read all of them.
     parts: Option<Vec<Blob>>,
-    /// Of an answer that is all of a value.
-    whole: Option<Whole>,
+    /// Set when the answer is the whole value.
+    whole: Option<DigestCheck>,
 }
 
-/// A volume's answer under way: bytes `at..end` of the object are still to come from it.
+/// A volume's answer in progress: bytes `at..end` of the object are still to come from it.
 struct Open {
     body: Incoming,
     volume: VolumeId,
-    /// Where it began.
+    /// The object byte at which this answer began.
     from: u64,
     at: u64,
     end: u64,
 }
 
-/// Why a streamed answer cannot go on.
+/// Why a streamed answer cannot continue.
 #[derive(Debug, thiserror::Error)]
-pub enum Interrupted {
-    /// The look-up is to be repeated.
+pub enum ReadError {
+    /// The lookup has to be repeated.
     #[error("the value was replaced or moved")]
     Gone,
-    /// None of so many volumes is alive, or can read it.
-    #[error("no live replica can go on with the value")]
+    /// None of this many volumes is up and can read the value.
+    #[error("no live replica can serve the rest of the value")]
     NoReplica(usize),
-    /// A volume gave other bytes than were stored.
-    #[error("the bytes that came from {0} are not those of the value")]
+    /// A volume sent bytes that do not match the committed digest.
+    #[error("the bytes from volume {0} do not match the digest of the value")]
     Wrong(VolumeId),
-    /// Where its parts are is not known.
+    /// The locations of the parts cannot be read.
     #[error(transparent)]
     Tables(#[from] TableError),
 }
 
 impl Download {
-    /// The next bytes of the answer; `None` at its end.
-    async fn next(&mut self) -> Result<Option<Bytes>, Interrupted> {
+    /// Returns the next bytes of the answer; `None` at its end.
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         loop {
             if let Some(open) = &mut self.open {
                 let next = open.next().await;
@@ -237,15 +234,15 @@ impl Download {
                     if self.whole.as_mut().is_none_or(|whole| whole.passes(&bytes)) {
                         return Ok(Some(bytes));
                     }
-                    tracing::error!(key = %self.key, volume = %open.volume, "bytes that are not those of the value were not passed on");
-                    return Err(Interrupted::Wrong(open.volume));
+                    tracing::error!(key = %self.key, volume = %open.volume, "bytes from a volume do not match the digest of the value; the read was cut off");
+                    return Err(ReadError::Wrong(open.volume));
                 }
                 let (at, end, volume) = (open.at, open.end, open.volume);
                 let barren = next.is_err() || at == open.from;
                 self.open = None;
                 if at < end {
-                    // Another replica, or the same one again, from here. A connection that broke may be one bad
-                    // block's doing: only if nothing came at all is the volume passed over.
+                    // Continue from here with another replica, or the same one again: a single corrupt block can
+                    // break a connection. Only a volume that stalled or sent nothing becomes suspect.
                     if barren {
                         self.master.cluster.suspect(volume);
                     }
@@ -263,8 +260,8 @@ impl Download {
         }
     }
 
-    /// Opens bytes `at..end` of the object; what one blob does not have comes behind it.
-    async fn go_on(&mut self, at: u64, end: u64) -> Result<(), Interrupted> {
+    /// Opens bytes `at..end` of the object; what the first blob does not cover is queued as the next piece.
+    async fn go_on(&mut self, at: u64, end: u64) -> Result<(), ReadError> {
         let open = self.fetch(at, end).await?;
         if let Some(rest) = ByteRange::new(open.end, end - 1, self.object.size) {
             self.pieces.push_front(Piece::Range(rest));
@@ -273,15 +270,15 @@ impl Download {
         Ok(())
     }
 
-    /// Asks live replicas in turn for bytes `at..end` of the object, or as many of them as one blob has.
-    async fn fetch(&mut self, at: u64, end: u64) -> Result<Open, Interrupted> {
-        let (blob, volumes) = whole(&self.object).ok_or(Interrupted::Gone)?;
+    /// Asks live replicas in turn for bytes `at..end` of the object, or for as many of them as one blob covers.
+    async fn fetch(&mut self, at: u64, end: u64) -> Result<Open, ReadError> {
+        let (blob, volumes) = full_replicas(&self.object).ok_or(ReadError::Gone)?;
         if self.object.parts.is_none() || !self.master.cluster.alive(volumes).is_empty() {
             let volumes = volumes.to_vec();
             let span = Span { base: 0, at, end, length: self.object.size };
             match self.fetch_from(blob, &volumes, span).await {
-                // Its parts may be elsewhere, too.
-                Err(Interrupted::NoReplica(_)) if self.object.parts.is_some() => {}
+                // Other volumes may hold its parts.
+                Err(ReadError::NoReplica(_)) if self.object.parts.is_some() => {}
                 outcome => return outcome,
             }
         }
@@ -295,27 +292,27 @@ impl Download {
             }
             base += part.length;
         }
-        Err(Interrupted::Gone)
+        Err(ReadError::Gone)
     }
 
-    /// Where the parts are.
-    fn parts(&mut self) -> Result<&[Blob], Interrupted> {
-        let upload = self.object.parts.as_ref().map(|p| p.upload).ok_or(Interrupted::Gone)?;
+    /// Reads where the parts are, once.
+    fn parts(&mut self) -> Result<&[Blob], ReadError> {
+        let upload = self.object.parts.as_ref().map(|p| p.upload).ok_or(ReadError::Gone)?;
         if self.parts.is_none() {
             let of = |r: PartRecord| Blob { id: r.part.blob, length: r.part.length, replicas: r.replicas };
             let tree = self.master.database.tree();
             let parts: Vec<_> =
                 upload::parts(&tree, upload, 0).map(|r| r.map(of)).collect::<Result<_, _>>()?;
             if parts.iter().map(|p| p.length).sum::<u64>() != self.object.size {
-                // They are on their way out.
-                return Err(Interrupted::Gone);
+                // The object was deleted; its parts are being removed.
+                return Err(ReadError::Gone);
             }
             self.parts = Some(parts);
         }
         Ok(self.parts.as_deref().unwrap_or_default())
     }
 
-    async fn fetch_from(&self, blob: BlobId, volumes: &[VolumeId], span: Span) -> Result<Open, Interrupted> {
+    async fn fetch_from(&self, blob: BlobId, volumes: &[VolumeId], span: Span) -> Result<Open, ReadError> {
         let alive = self.master.cluster.alive(volumes);
         let turn = self.master.next_turn(alive.len());
         let mut gone = false;
@@ -332,10 +329,10 @@ impl Download {
                 None => self.master.cluster.suspect(replica.volume),
             }
         }
-        Err(if gone { Interrupted::Gone } else { Interrupted::NoReplica(volumes.len()) })
+        Err(if gone { ReadError::Gone } else { ReadError::NoReplica(volumes.len()) })
     }
 
-    async fn ask(&self, blob: BlobId, replica: &Reachable, span: Span) -> Option<Response<Incoming>> {
+    async fn ask(&self, blob: BlobId, replica: &VolumeAddress, span: Span) -> Option<Response<Incoming>> {
         let target = self.master.target(&self.key, blob, 0, Operation::Read(replica.volume));
         let nonce = Uuid::new_v4().simple().to_string();
         let mut request = Request::get(format!("{}{target}", replica.address)).header(NONCE_HEADER, &nonce);
@@ -356,12 +353,12 @@ impl Download {
             return Some(answer);
         }
         let (volume, address) = (replica.volume, &replica.address);
-        tracing::warn!(%volume, address, "an answer that is not of this cluster was not believed");
+        tracing::warn!(%volume, address, "an answer without a valid proof from this cluster was not believed");
         None
     }
 }
 
-/// Bytes `at..end` of an object, in a blob that begins at its byte `base`.
+/// Bytes `at..end` of an object, in a blob that begins at offset `base`.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     base: u64,
@@ -374,7 +371,7 @@ struct Span {
 struct Stalled;
 
 impl Open {
-    /// The next bytes; `None` when the volume has no more to give, whole or not.
+    /// Returns the next bytes; `None` when the volume's answer ends, complete or not.
     async fn next(&mut self) -> Result<Option<Bytes>, Stalled> {
         let next =
             tokio::time::timeout(CALL_TIMEOUT, body::next(&mut self.body)).await.map_err(|_| Stalled)?;

@@ -1,10 +1,10 @@
-//! The answer that sends a client to a volume.
+//! The response that redirects a client to a volume.
 
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use shared::http::body::{self, Body};
 
-/// 307 and nothing else: after the others clients change the method or drop the body.
+/// Builds a 307: with other redirect codes clients change the method or drop the body.
 pub fn redirect(location: &str, hint: &'static str) -> Response<Body> {
     let mut answer =
         body::json(StatusCode::TEMPORARY_REDIRECT, &serde_json::json!({ "redirect": { "hint": hint } }));

@@ -1,42 +1,44 @@
-//! How a volume joins its cluster: by a heartbeat of its own, or when a master asks it. Both register it here.
+//! Registration of volumes: by their own heartbeat, or when a master polls them.
 
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::volume::VolumeReport;
 
 use crate::master::Master;
 use crate::state::command::Command;
-use crate::tables::standing::Duty;
-use crate::tables::{standing, volume};
+use crate::tables::admin_state::AdminState;
+use crate::tables::{admin_state, volume};
 
-/// A volume was heard of: takes it into the cluster when it is new, and keeps what is new of it.
+/// Records the heartbeat of a volume; stores its record in the tables if it is new or has changed.
 ///
 /// # Errors
-/// 409 when it belongs to another cluster.
+/// 409 if it belongs to another cluster, was decommissioned, or has the id of another live volume.
 pub async fn register(master: &Master, report: VolumeReport) -> Result<(), ErrorReply> {
-    if standing::read(&master.database.tree(), report.volume)?.is_some_and(|s| s.duty == Duty::Gone) {
+    if admin_state::read(&master.database.tree(), report.volume)?
+        .is_some_and(|s| s.state == AdminState::Decommissioned)
+    {
         return Err(ErrorReply::new(
             ErrorCode::WrongCluster,
-            format!("volume {} was retired: it has left the cluster for good", report.volume),
-            "give the disk an empty directory: it joins as a new volume",
+            format!("volume {} is decommissioned: it has left the cluster for good", report.volume),
+            "start it with an empty directory: it joins as a new volume",
         ));
     }
-    let heard = master.cluster.heard(report).map_err(|e| {
+    let heard = master.cluster.record_heartbeat(report).map_err(|e| {
         ErrorReply::new(
             ErrorCode::WrongCluster,
             e.to_string(),
-            "give the volume a directory of its own, or point it at its own master; of two with one id stop one",
+            "give the volume a directory of its own, or point it at its own master; of two with one id, stop one",
         )
     })?;
     if volume::read(&master.database.tree(), heard.volume)?.as_ref() != Some(&heard) {
         tracing::debug!(volume = %heard.volume, address = heard.address, "volume joined");
         master.sequencer.propose(Command::Volume(heard)).await?;
-        master.reclaim.notify_one();
+        master.wake_reclaim.notify_one();
     }
     Ok(())
 }
 
-/// Where volumes find the masters, this one first.
-pub fn addresses(master: &Master) -> Vec<String> {
+/// Returns the addresses of the masters, this one first.
+pub fn master_addresses(master: &Master) -> Vec<String> {
     let others = master.group.others().into_iter().map(|peer| peer.address);
     std::iter::once(master.address.clone()).chain(others).collect()
 }

@@ -1,6 +1,6 @@
-//! A metadata directory from a back-up.
+//! Restores a metadata directory from a backup.
 //!
-//! What the volumes hold and the back-up does not know was written after it: such records are never taken for
+//! Records on the volumes that the backup does not know may have been written after it: they are never deleted as
 //! orphans, so that a rebuild can still find them.
 
 use std::path::Path;
@@ -10,39 +10,34 @@ use shared::clock::Clock;
 use crate::db::{Database, LOCK, OpenError};
 use crate::snapshot::{Reader, SnapshotError};
 use crate::tables::TableError;
-use crate::tables::meta::{self, Progress};
+use crate::tables::meta::{self, Counters};
 
-/// A back-up could not be restored.
+/// A backup could not be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// What is in it.
     #[error(transparent)]
     Tables(#[from] TableError),
-    /// There is something already.
-    #[error(
-        "{directory} is not empty, it holds {found}: name a directory that is new, or move this one away"
-    )]
+    #[error("{directory} is not empty: it contains {found}. Choose a new directory, or move this one away")]
     NotEmpty {
         directory: String,
-        /// What, for one.
+        /// One of its entries.
         found: String,
     },
-    /// It cannot be looked into.
+    /// The directory cannot be read.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
-    /// It is no cluster's.
-    #[error("{0} holds no cluster's metadata")]
-    Empty(String),
+    #[error("{path} contains no metadata of a cluster. Choose another backup")]
+    Empty { path: String },
 }
 
-/// Reads a back-up from front to end.
+/// Verifies a backup by reading all of it.
 ///
 /// # Errors
-/// When it is not whole.
+/// When it is incomplete or corrupt.
 pub fn check(file: &Path) -> Result<(), RestoreError> {
     for frame in Reader::open(file)? {
         frame?;
@@ -50,13 +45,13 @@ pub fn check(file: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Makes `directory` of the back-up `file`.
+/// Restores the backup `file` into `directory`.
 ///
 /// # Errors
-/// When the back-up is not whole, or the directory is in use. Nothing is there then.
-pub fn restore(file: &Path, directory: &Path) -> Result<Progress, RestoreError> {
+/// When the backup is incomplete or corrupt, or the directory is in use or not empty. No tables are installed then.
+pub fn restore(file: &Path, directory: &Path) -> Result<Counters, RestoreError> {
     let name = || directory.display().to_string();
-    // A log that is left of other metadata would be applied on top of the back-up.
+    // The log of other metadata would be replayed onto the backup.
     for entry in directory.read_dir().into_iter().flatten() {
         let found = entry.map_err(|e| RestoreError::Io(name(), e))?.file_name();
         if found != LOCK {
@@ -69,9 +64,9 @@ pub fn restore(file: &Path, directory: &Path) -> Result<Progress, RestoreError> 
     let database = Database::open(directory)?;
     let now = Clock::System.now();
     database.restore(file, now)?;
-    let progress = meta::progress(&database.tree())?;
+    let progress = meta::counters(&database.tree())?;
     if database.identity()?.is_none() {
-        return Err(RestoreError::Empty(file.display().to_string()));
+        return Err(RestoreError::Empty { path: file.display().to_string() });
     }
     Ok(progress)
 }

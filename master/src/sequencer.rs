@@ -1,7 +1,7 @@
-//! One order for all commands: many of them to one entry of the replicated log, one fsync on each master, and only
-//! when a majority has it and it is applied here is anybody told.
+//! Orders all commands. Commands are batched into one log entry, with one fsync on each master. Callers are answered
+//! once a majority has synced the entry and this master has applied it.
 //!
-//! A command may be proposed to any master; those that do not lead take it to the leader.
+//! Any master accepts proposals; followers forward them to the leader.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::clock::Clock;
 use shared::http::client::{CallError, PeerClient};
 use shared::ids::BlobId;
-use shared::limits::{COMMIT_BATCH, COMMIT_QUEUE, LEADER_TIMEOUT, PROPOSE_TIMEOUT, RAFT_ENTRY_BYTES};
+use shared::limits::{COMMIT_BATCH, LEADER_TIMEOUT, PROPOSE_QUEUE, PROPOSE_TIMEOUT, RAFT_ENTRY_BYTES};
 use shared::wire::error::ErrorCode;
 use shared::wire::routes::PROPOSE;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +22,7 @@ use crate::raft::rpc::Envelope;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{TableError, meta};
 
-/// Takes commands and gives out blob ids.
+/// Proposes commands and allocates blob ids.
 #[derive(Debug)]
 pub struct Sequencer {
     queue: mpsc::Sender<Proposal>,
@@ -38,34 +38,34 @@ struct Proposal {
     answer: oneshot::Sender<Result<Outcome, WriteError>>,
 }
 
-/// A command has no outcome.
+/// Why a command has no known outcome.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProposeError {
     /// Nothing was done.
     #[error(transparent)]
     NoLeader(#[from] NoLeader),
-    /// It may or may not have been carried out.
+    /// The command may or may not have been applied.
     #[error("the masters did not answer in time; whether the change was made is unknown")]
     OutcomeUnknown,
 }
 
 impl Sequencer {
-    /// Proposes for `group`; must be called inside the runtime.
+    /// Starts the batching task; must be called inside the runtime.
     pub fn start(group: Arc<Group>, peers: PeerClient, clock: Clock) -> Self {
-        let (queue, proposals) = mpsc::channel(COMMIT_QUEUE);
+        let (queue, proposals) = mpsc::channel(PROPOSE_QUEUE);
         tokio::spawn(run(Arc::clone(&group), proposals));
         Self { queue, group, peers, last_blob: Mutex::default(), clock }
     }
 
-    /// Has `command` applied and made durable by a majority of the masters.
+    /// Proposes `command`; returns its outcome once it is durable on a majority of the masters and applied.
     ///
     /// # Errors
-    /// When that is not known to have happened.
+    /// When there is no leader, or the outcome is unknown.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
         let deadline = Instant::now() + LEADER_TIMEOUT;
         loop {
             let tried = match self.group.leader() {
-                Some((id, _)) if id == self.group.id() => self.decide(command.clone()).await,
+                Some((id, _)) if id == self.group.id() => self.propose_as_leader(command.clone()).await,
                 Some((id, peer)) => self.pass_on(id, &peer.address, command.clone()).await,
                 None => Err(WriteError::NotLeader),
             };
@@ -78,17 +78,17 @@ impl Sequencer {
         }
     }
 
-    /// As `propose`, on the leader alone.
+    /// Like `propose`, but only on the leader.
     ///
     /// # Errors
     /// When this master does not lead, or the outcome is unknown.
-    pub async fn decide(&self, command: Command) -> Result<Outcome, WriteError> {
-        if !self.group.leads() {
+    pub async fn propose_as_leader(&self, command: Command) -> Result<Outcome, WriteError> {
+        if !self.group.is_leader() {
             return Err(WriteError::NotLeader);
         }
         let (answer, outcome) = oneshot::channel();
         let decided = async {
-            // The task ends with the server only.
+            // The receiving task runs as long as the server.
             self.queue.send(Proposal { command, answer }).await.map_err(|_| WriteError::Unknown)?;
             outcome.await.unwrap_or(Err(WriteError::Unknown))
         };
@@ -105,20 +105,20 @@ impl Sequencer {
                 Err(WriteError::NotLeader)
             }
             Err(error) => {
-                tracing::warn!(%error, "the leader did not answer a command");
+                tracing::warn!(%error, "forwarding a command to the leader failed; its outcome is unknown");
                 Err(WriteError::Unknown)
             }
         }
     }
 
-    /// The next blob id: after every one that was committed before the call, and every one this master gave out.
+    /// Allocates a blob id: after every one committed before the call, and every one this master has allocated.
     ///
-    /// What is committed must have been waited for (`Group::current`).
+    /// The caller must have waited until this master has applied all commits (`Group::ensure_linearizable`).
     ///
     /// # Errors
     /// When the tables cannot be read.
     pub fn next_blob(&self) -> Result<BlobId, TableError> {
-        let committed = meta::progress(&self.group.machine().database().tree())?.last_blob;
+        let committed = meta::counters(&self.group.machine().database().tree())?.last_blob;
         let random = uuid::Uuid::new_v4().into_bytes();
         let random: [u8; 10] = random[..10].try_into().expect("ten of sixteen bytes");
         let mut last = self.last_blob.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,13 +128,13 @@ impl Sequencer {
     }
 }
 
-/// Gathers what is proposed while a batch is under way into the next one.
+/// Collects the commands proposed during one batch into the next.
 async fn run(group: Arc<Group>, mut proposals: mpsc::Receiver<Proposal>) {
     while let Some(first) = proposals.recv().await {
         let (mut commands, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut next = Some(first);
         while let Some(Proposal { command, answer }) = next {
-            // Whoever asked may have gone; then it is not begun.
+            // If the caller has gone, the command is not started.
             if !answer.is_closed() {
                 bytes += command.weight();
                 commands.push(command);
@@ -146,7 +146,7 @@ async fn run(group: Arc<Group>, mut proposals: mpsc::Receiver<Proposal>) {
         if commands.is_empty() {
             continue;
         }
-        // A leader without a majority may wait for ever; those who asked have been told by then.
+        // A leader without a majority may wait forever; by then the callers have timed out.
         let written = tokio::time::timeout(PROPOSE_TIMEOUT * 2, group.write(Batch(commands))).await;
         match written.unwrap_or(Err(WriteError::Unknown)) {
             Ok(outcomes) => {

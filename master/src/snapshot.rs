@@ -1,4 +1,4 @@
-//! A snapshot of the tables in one file: what a master that lacks too much gets, what a back-up is.
+//! A snapshot of the tables in one file: a backup, and what a master too far behind the log receives.
 //!
 //! ```text
 //! magic (8) · version (4) · frames · end frame
@@ -6,8 +6,7 @@
 //! record    = path length (4) · value length (4), all ones for "removed" · path · value
 //! end frame = length 0
 //! ```
-//! Little endian. Read in order, a later record of a path takes the place of an earlier one. A file without its end
-//! frame is not whole.
+//! Little endian. A later record of a path replaces an earlier one. A file without its end frame is incomplete.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -20,52 +19,50 @@ use crate::tables::TableError;
 
 const MAGIC: &[u8; 8] = b"BARGSNAP";
 const VERSION: u32 = 1;
-/// A frame is written when it has passed this size.
+/// A frame is written once it exceeds this size.
 const FRAME_BYTES: usize = 256 << 10;
-/// No frame of ours is longer: one record above `FRAME_BYTES` has at most this.
+/// Maximum size of a frame: `FRAME_BYTES` plus one record.
 const FRAME_BYTES_MAX: usize = 4 << 20;
 const REMOVED: u32 = u32::MAX;
 
 /// A snapshot could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The file says no.
+    /// The file returned an error.
     #[error("the snapshot {path}: {source}")]
     Io {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// The tables say no.
     #[error(transparent)]
     Tables(#[from] TableError),
     /// The tables could not be opened.
-    #[error("the tables cannot be written: {0}")]
-    Unwritable(String),
-    /// It could not be written on.
-    #[error("the snapshot was given up, because a write to it failed; see the log")]
+    #[error("the tables cannot be written: {reason}")]
+    Unwritable { reason: String },
+    /// A write failed, or the tables were replaced meanwhile.
+    #[error(
+        "the snapshot was aborted: a write to it failed, or the tables were replaced. See the log, then retry"
+    )]
     Interrupted,
-    /// It is not what was written.
-    #[error("{path} is no whole snapshot of Barge's metadata: {why}. Take another one; nothing was changed")]
-    Damaged {
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    /// The file is incomplete or corrupt.
+    #[error(
+        "{path} is not a complete snapshot of Barge's metadata: {why}. Use another one; nothing was changed"
+    )]
+    Damaged { path: PathBuf, why: &'static str },
 }
 
 impl SnapshotError {
-    /// An error of the file at `path`.
+    /// Wraps an IO error of the file at `path`.
     pub fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { path: path.clone(), source }
     }
 }
 
-/// What a finished snapshot is.
+/// Size and digest of a finished snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Its length in bytes.
     pub bytes: u64,
     /// BLAKE3 of the file.
     pub digest: Digest,
@@ -82,10 +79,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the file `path`, in the place of what was there.
+    /// Creates or overwrites the file `path`.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn create(path: &Path) -> Result<Self, SnapshotError> {
         let file = BufWriter::new(File::create(path).map_err(SnapshotError::io(path))?);
         let frame = Vec::with_capacity(FRAME_BYTES * 2);
@@ -101,7 +98,7 @@ impl Writer {
         self.file.write_all(bytes).map_err(SnapshotError::io(&self.path))
     }
 
-    /// Appends new values, or none, of paths.
+    /// Appends changes: paths with their new values, `None` for removed ones.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -133,7 +130,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file, and makes it durable.
+    /// Writes the end frame and makes the file durable.
     ///
     /// # Errors
     /// When that fails.
@@ -158,10 +155,10 @@ fn crc(number: u64, records: &[u8]) -> [u8; 4] {
     crc32c_of(&[&number.to_le_bytes(), &(records.len() as u64).to_le_bytes(), records]).to_le_bytes()
 }
 
-/// Paths with their new values, or none.
+/// Paths with their new values, `None` for removed ones.
 pub type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-/// Reads one, frame by frame. After the last frame it ends; an error is the end as well.
+/// Reads a snapshot frame by frame. The iterator ends after the last frame or the first error.
 #[derive(Debug)]
 pub struct Reader {
     file: BufReader<File>,
@@ -171,19 +168,19 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the file `path`.
+    /// Opens the snapshot at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, or is none of ours.
+    /// When it cannot be read, or is not a snapshot of this version.
     pub fn open(path: &Path) -> Result<Self, SnapshotError> {
         let file = BufReader::new(File::open(path).map_err(SnapshotError::io(path))?);
         let mut reader = Self { file, path: path.to_owned(), frames: 0, ended: false };
         let head: [u8; 12] = reader.array()?;
         if head[..8] != MAGIC[..] {
-            return Err(reader.damaged("it does not begin like one"));
+            return Err(reader.damaged("its first bytes are not those of a snapshot"));
         }
         if head[8..] != VERSION.to_le_bytes() {
-            return Err(reader.damaged("it was written by another version"));
+            return Err(reader.damaged("it was written by another version of Barge"));
         }
         Ok(reader)
     }
@@ -209,25 +206,25 @@ impl Reader {
         let length = u32::from_le_bytes(self.array()?) as usize;
         let sum: [u8; 4] = self.array()?;
         if length > FRAME_BYTES_MAX {
-            return Err(self.damaged("a frame is longer than any of ours"));
+            return Err(self.damaged("a frame is longer than allowed"));
         }
         let mut records = vec![0; length];
         self.fill(&mut records)?;
         if crc(self.frames, &records) != sum {
-            return Err(self.damaged("a checksum is wrong"));
+            return Err(self.damaged("a checksum does not match"));
         }
         self.frames += 1;
         if length == 0 {
             let mut more = [0];
             return match self.file.read(&mut more).map_err(SnapshotError::io(&self.path))? {
                 0 => Ok(None),
-                _ => Err(self.damaged("something stands behind its end")),
+                _ => Err(self.damaged("there are bytes after its end")),
             };
         }
         let mut rest = records.as_slice();
         let mut changes = Changes::new();
         while !rest.is_empty() {
-            changes.push(record(&mut rest).ok_or_else(|| self.damaged("a record is cut"))?);
+            changes.push(record(&mut rest).ok_or_else(|| self.damaged("a record is truncated"))?);
         }
         Ok(Some(changes))
     }

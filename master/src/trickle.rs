@@ -1,5 +1,5 @@
-//! For unit tests of how slowly a body may come: clients that send little, or nothing more. The clock stands still while there
-//! is something to do and jumps when there is not (`start_paused`).
+//! Unit tests of the limits for slow request bodies: clients that send too little, or stop sending. The clock is
+//! paused and advances only when all tasks are idle (`start_paused`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Whatever is limited has ended long before.
+/// Longer than any limit under test.
 pub const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// Between two pieces.
+/// Interval between two pieces.
 pub const GAP: Duration = Duration::from_secs(25);
 
-/// Answers when the body was read, or was not.
+/// A service that answers once the body was read or refused.
 struct Reading<R>(R);
 
 impl<R, F> Service for Reading<R>
@@ -37,8 +37,8 @@ where
     }
 }
 
-/// Sends `pieces` pieces of `bytes` bytes, one each `GAP`, of a body that is as long as `length`; the status of the answer, and
-/// after how long it came.
+/// Sends `pieces` pieces of `bytes` bytes, one each `GAP`, of a body with a declared length of `length`; returns the
+/// status line and the time to it.
 async fn send<R, F>(read: R, length: usize, pieces: usize, bytes: usize) -> (String, Duration)
 where
     R: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -83,7 +83,7 @@ where
     assert!(took > 2 * BODY_RATE_GRACE, "a body that is fast enough: {took:?}");
 }
 
-/// What a body is refused with that is silent or too slow.
+/// Returns the error for a body that is silent or too slow.
 pub fn refused() -> ErrorReply {
     ErrorReply::new(ErrorCode::Timeout, "the body is silent or too slow", "")
 }

@@ -1,14 +1,19 @@
-//! How a value gets in. What 201 promises is kept here (what streams through) and in `http/admin.rs` (what was redirected): the client
-//! hears of success only when the volumes' receipts say durable and the commit is synced.
+//! How a value gets in. The promise of a 201 is kept here for streamed uploads and in `write/commit.rs` for
+//! redirected ones: the client hears of success only when the replicas (by their receipts) and the commit are
+//! durable.
 //!
-//! An upload is redirected only when the client has announced that it waits (`Expect:
-//! 100-continue`) and how long its value is, or asks for it; every other client is streamed, because several of them follow
-//! a redirect with an empty body, or with what is left of one, and call that success.
+//! An upload is redirected only when the client asks for it, or announces that it waits (`Expect: 100-continue`) and
+//! how long its value is. Every other upload is streamed, because several clients follow a redirect with an empty
+//! body, or with what is left of one, and call that success.
 
-pub mod feed;
-pub mod proof;
-pub mod store;
+pub mod commit;
+pub mod durable;
+pub mod pipeline;
+pub mod placement;
+pub mod receipts;
 
+use crate::db::Database;
+use crate::write::placement::{UploadSpec, WriteTarget, place_and_grant};
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
@@ -22,7 +27,7 @@ use shared::http::metadata::Described;
 use shared::key::Key;
 use shared::limits::BLOB_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::Stored;
+use shared::wire::master::StoredObject;
 use shared::wire::routes::{BLAKE3_HEADER, LENGTH, REDIRECT, STREAM, query_value};
 
 use crate::change::unexpected;
@@ -31,14 +36,14 @@ use crate::redirect::redirect;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{bucket, object};
-use feed::{Frames, Granted, Source, Wanted, grant};
-use store::{Durable, store_with};
+use durable::{DurableBlob, write_replicas_with};
+use pipeline::{Frames, Source};
 
-/// Headers of an upload that the volume judges, and the master only passes on.
+/// Headers of an upload that the volume checks and the master only forwards.
 const DIGEST_HEADERS: [&str; 4] = [BLAKE3_HEADER, "content-md5", "content-digest", "repr-digest"];
 
-/// An upload whose head has been checked.
-struct Upload {
+/// An upload whose headers have been checked.
+struct UploadRequest {
     key: Key,
     method: Method,
     headers: HeaderMap,
@@ -48,10 +53,11 @@ struct Upload {
     hops: u8,
 }
 
-/// `POST /key` and `PUT /key`. `here`: not with a redirect, unless it is asked for.
+/// Handles `POST /key` and `PUT /key`. With `here`, it redirects only a client that asks for a redirect.
+/// The caller has awaited `Group::ensure_linearizable`.
 ///
 /// # Errors
-/// Each with what the client has to do.
+/// Each error says what the client has to do.
 pub async fn upload(
     master: &Arc<Master>,
     request: Request<Incoming>,
@@ -62,47 +68,48 @@ pub async fn upload(
     let (head, incoming) = request.into_parts();
     let asked = |name| query_value(head.uri.query(), name);
     let waits = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    // Some clients say `Expect` and do not wait. What one of them has sent is missing from the body that it sends to the volume;
-    // a length that it declared shows that, a chunked body does not.
+    // Some clients send `Expect` and do not wait. The bytes they sent here are missing from the body that reaches the
+    // volume. A declared length reveals that; a chunked body does not.
     let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
     let may = waits && bound && !here;
     let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
     let declared = asked(LENGTH).filter(|_| redirect);
-    let checked = check(master, head.method, head.headers, key, declared, redirect, hops);
+    let checked = check(&master.database, head.method, head.headers, key, declared, redirect, hops);
     let outcome = match checked {
         Ok(upload) if redirect => send_on(master, &upload, !waits),
         Ok(upload) => return stream(master, upload, incoming).await,
         Err(refusal) => Err(refusal),
     };
     if !waits {
-        // The client may be sending already; one that waits for 100 must not be called for its body.
+        // The client may be sending already. One that waits for 100 must not be asked for its body.
         body::drain_later(incoming);
     }
     outcome
 }
 
-/// All that can be refused before a byte of the body is touched.
+/// Refuses what can be refused before a byte of the body is read.
 fn check(
-    master: &Master,
+    database: &Database,
     method: Method,
     headers: HeaderMap,
     key: Key,
     declared: Option<String>,
     redirect: bool,
     hops: u8,
-) -> Result<Upload, ErrorReply> {
+) -> Result<UploadRequest, ErrorReply> {
     refuse_form(&method, &headers).map_err(|e| e.for_key(&key))?;
     bucket::check(&key).map_err(|e| {
         let hint =
-            "nothing was stored; choose a key that S3 clients can say: BUCKET/ and 1 to 1024 bytes behind it";
+            "nothing was stored; choose a key that S3 clients can use: BUCKET/ followed by 1 to 1024 bytes";
         ErrorReply::new(ErrorCode::BadKey, e.to_string(), hint).for_key(&key)
     })?;
     let bad_header = |e: &dyn std::error::Error| {
-        ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again").for_key(&key)
+        ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "fix the header and retry").for_key(&key)
     };
     let length = match declared {
         Some(text) => Some(text.parse().map_err(|_| {
-            ErrorReply::new(ErrorCode::BadRequest, "length= is not a number of bytes", "say length=BYTES")
+            ErrorReply::new(ErrorCode::BadRequest, "length= is not a number of bytes", "use length=BYTES")
+                .for_key(&key)
         })?),
         None => match body::declared_length(&headers) {
             DeclaredLength::Known(0) if redirect && !headers.contains_key(EXPECT) => None,
@@ -112,7 +119,7 @@ fn check(
             DeclaredLength::Missing => {
                 return Err(ErrorReply::new(
                     ErrorCode::LengthRequired,
-                    "the upload says neither how long it is nor that it is chunked",
+                    "the upload has neither a Content-Length nor a chunked body",
                     "send Content-Length (0 for an empty value) or Transfer-Encoding: chunked",
                 )
                 .for_key(&key));
@@ -122,8 +129,8 @@ fn check(
     if length.is_some_and(|n| n > BLOB_BYTES_MAX) {
         return Err(ErrorReply::new(
             ErrorCode::TooLarge,
-            format!("one upload may have {BLOB_BYTES_MAX} bytes"),
-            "split the value over several keys",
+            format!("the value is larger than {BLOB_BYTES_MAX} bytes, the limit of one upload"),
+            "split the value over several keys, or use an S3 multipart upload",
         )
         .for_key(&key));
     }
@@ -134,19 +141,19 @@ fn check(
         .transpose()
         .map_err(|e| bad_header(&e))?;
     let stated = WriteCondition::from_headers(&headers).map_err(|e| bad_header(&e))?;
-    // POST creates (kvDB's meaning); with a condition of its own it means that one.
+    // A plain POST creates (as in kvDB). A POST with a condition uses that condition.
     let condition = match stated {
         WriteCondition::None if method == Method::POST => WriteCondition::Absent,
         other => other,
     };
-    let current = object::read(&master.database.tree(), &key)?;
-    if !object::holds(&condition, current.as_ref()) {
+    let current = object::read(&database.tree(), &key)?;
+    if !object::condition_holds(&condition, current.as_ref()) {
         return Err(ErrorReply::condition_failed(&method, &headers, &key));
     }
-    Ok(Upload { key, method, headers, length, digest, condition, hops })
+    Ok(UploadRequest { key, method, headers, length, digest, condition, hops })
 }
 
-/// A form is a file in an envelope: stored as it comes, it would be neither.
+/// Refuses a multipart form: stored as received, it would be neither the file nor a form.
 fn refuse_form(method: &Method, headers: &HeaderMap) -> Result<(), ErrorReply> {
     let is_form = |kind: &HeaderValue| {
         let kind = kind.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
@@ -157,33 +164,41 @@ fn refuse_form(method: &Method, headers: &HeaderMap) -> Result<(), ErrorReply> {
     }
     Err(ErrorReply::new(
         ErrorCode::BadBody,
-        "the body is a form (multipart/form-data), and a value is stored as it comes",
-        "nothing was stored; send the file itself: curl -L -T FILE URL, and not -F",
+        "the body is a form (multipart/form-data), but a value is stored exactly as sent",
+        "nothing was stored; send the file itself: curl -L -T FILE URL, not -F",
     ))
 }
 
-/// Streams the body through this master, which commits it on receipts that it has checked: what a volume says of the commit
-/// would not have to be true.
-async fn stream(master: &Arc<Master>, upload: Upload, body: Incoming) -> Result<Response<Body>, ErrorReply> {
+/// Streams the body through this master, which verifies the receipts and commits: it does not trust a volume's word
+/// that a commit succeeded.
+async fn stream(
+    master: &Arc<Master>,
+    upload: UploadRequest,
+    body: Incoming,
+) -> Result<Response<Body>, ErrorReply> {
     let source = Source::new(Frames::Client(body));
-    let durable = store_with(master, &upload.wanted(), forwarded(&upload.headers), source).await?;
-    // From here on the client may go: what is durable is brought to its commit.
+    let durable = write_replicas_with(master, &upload.wanted(), forwarded(&upload.headers), source).await?;
+    // From here on the client may disconnect: a durable blob is committed anyway.
     let master = Arc::clone(master);
-    let ended = tokio::spawn(async move { finish(&master, &upload, &durable).await });
+    let ended = tokio::spawn(async move { commit_streamed(&master, &upload, &durable).await });
     ended.await.unwrap_or_else(|_| Err(ProposeError::OutcomeUnknown.into()))
 }
 
-/// Makes what is durable the value of its key.
-async fn finish(master: &Master, upload: &Upload, durable: &Durable) -> Result<Response<Body>, ErrorReply> {
+/// Commits a durable blob as the value of its key.
+async fn commit_streamed(
+    master: &Master,
+    upload: &UploadRequest,
+    durable: &DurableBlob,
+) -> Result<Response<Body>, ErrorReply> {
     let described = Described::from_headers(&upload.headers).unwrap_or_default();
-    let commit = durable.commit(&upload.wanted(), &described);
+    let commit = durable.to_commit(&upload.wanted(), &described);
     let outcome = master.change(Command::Commit(commit)).await;
     let outcome = outcome.map_err(|e| ErrorReply::from(e).for_key(&upload.key))?;
     let (outcome, replicas) = match outcome {
         Outcome::Commit(outcome, replicas) => (outcome, replicas),
         other => return Err(unexpected(&other).for_key(&upload.key)),
     };
-    let told = Stored {
+    let told = StoredObject {
         key: upload.key.clone(),
         size: durable.proof.length,
         blake3: durable.proof.digest,
@@ -195,9 +210,9 @@ async fn finish(master: &Master, upload: &Upload, durable: &Durable) -> Result<R
     committed(outcome, &told, needed, (&upload.method, &upload.headers))
 }
 
-impl Upload {
-    fn wanted(&self) -> Wanted {
-        Wanted {
+impl UploadRequest {
+    fn wanted(&self) -> UploadSpec {
+        UploadSpec {
             key: self.key.clone(),
             length: self.length,
             digest: self.digest,
@@ -208,22 +223,22 @@ impl Upload {
     }
 }
 
-/// Answers with a redirect to the first volume, before any byte of the body.
-fn send_on(master: &Master, upload: &Upload, asked: bool) -> Result<Response<Body>, ErrorReply> {
-    let Granted { chain, target, .. } =
-        grant(master, &upload.wanted(), &[], false).map_err(|e| e.for_key(&upload.key))?;
+/// Redirects the client to the first volume, before any byte of the body is read.
+fn send_on(master: &Master, upload: &UploadRequest, asked: bool) -> Result<Response<Body>, ErrorReply> {
+    let WriteTarget { chain, target, .. } =
+        place_and_grant(master, &upload.wanted(), &[], false).map_err(|e| e.for_key(&upload.key))?;
     master.metrics.uploads_redirected.inc();
     tracing::debug!(key = %upload.key, volume = chain[0].address, asked, "upload redirected");
     Ok(redirect(
         &format!("{}{target}", chain[0].public_url),
-        "nothing is stored yet: send the value to the Location of this answer (curl -L does)",
+        "nothing is stored yet: send the value to the URL in Location (curl -L does)",
     ))
 }
 
-/// The headers of an upload that concern the value and its conditions.
+/// The headers of an upload that describe the value or state a condition.
 fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
-    // Checked before; what cannot be kept was refused.
+    // `check` refused metadata that cannot be stored.
     Described::from_headers(headers).unwrap_or_default().apply(&mut kept);
     let passed = DIGEST_HEADERS.map(HeaderName::from_static).into_iter().chain([IF_MATCH, IF_NONE_MATCH]);
     for name in passed {

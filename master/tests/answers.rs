@@ -1,4 +1,4 @@
-//! What becomes of copies, by what volumes say: a real master, and volumes that answer what they are told to.
+//! Repair and orphan collection against scripted volumes: a real master, and volumes that answer as the test says.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 

@@ -1,6 +1,6 @@
-//! A metadata directory with a bad bit in it, in every 4 KiB: a master says what to do, or starts with everything. It never
-//! goes on with fewer keys than there were, or with older versions of them: after a crash it sees that when it starts, and
-//! after an orderly end by the check in the background.
+//! A metadata directory with a flipped bit, in every 4 KiB: a master refuses to start and says what to do, or starts
+//! with everything. It never continues with missing keys or older versions of them: after a crash it detects that at
+//! the start, after a clean shutdown by the verification in the background.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
@@ -18,11 +18,11 @@ use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use tests::{Dice, amount};
 
-/// So much that sled has several segments, and some of them are of records that were replaced since.
+/// Enough that sled has several segments, some of them with replaced records.
 const BATCHES: u64 = 150;
 const BATCH: u64 = 10;
 const KEYS: u64 = 900;
-/// What a disk loses at once.
+/// The unit in which a disk loses data, in bytes.
 const PAGE: u64 = 4096;
 
 fn fill(path: &Path) -> BTreeMap<Vec<u8>, Object> {
@@ -66,7 +66,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// What a master makes of the directory.
+    /// Opens the directory as a master does, and classifies the result.
     fn look(&mut self, path: &Path, expected: &BTreeMap<Vec<u8>, Object>, what: &str) {
         let looked = Database::open(path).map_err(|e| e.to_string()).map(|database| {
             let database = Arc::new(database);
@@ -77,7 +77,7 @@ impl Tally {
                     ended => break ended.is_ok(),
                 }
             };
-            // sled panics on some of what it reads, and a master's own reads catch it.
+            // sled panics on some corrupt input; the reads of a master catch that.
             let found = catch_unwind(AssertUnwindSafe(|| objects(&database)));
             (found.unwrap_or_else(|_| Err("a panic".into())), proved)
         });
@@ -124,11 +124,11 @@ fn no_key_is_missed_in_silence() {
         let used =
             fs::read(entry.path()).map_or(0, |b| b.iter().rposition(|b| *b != 0).map_or(0, |n| n as u64 + 1));
         println!("{:?}: {length} bytes", entry.file_name());
-        // Each page of the disk, and some places more in small files.
+        // Each page of the disk, and more positions in small files.
         let step = (used / 40).clamp(1, PAGE);
         places.extend((0..used).step_by(usize::try_from(step).unwrap()).map(|at| (entry.file_name(), at)));
     }
-    // The long run looks at every place, the others at every fourth.
+    // The long run tests every position, the others every fourth.
     let every = usize::try_from(amount("BARGE_DAMAGE_EVERY", 4, 1)).unwrap();
     let first = Dice::of_run().index(every);
     for (n, (name, start)) in places.iter().enumerate().skip(first).step_by(every) {
@@ -152,7 +152,7 @@ fn no_key_is_missed_in_silence() {
         }
     }
     println!(
-        "{} refused, {} whole, {} seen later, {} by the check in the background, {} silent",
+        "{} refused, {} whole, {} seen later, {} by the background verification, {} silent",
         tally.refused,
         tally.whole,
         tally.seen,

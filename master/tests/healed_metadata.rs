@@ -1,5 +1,6 @@
-//! A master whose metadata is damaged, or is not what the other masters have, notices it and gets theirs, without a person:
-//! bits of its file that flip, a version of a key that comes back in silence, a record that is missing with its digest right.
+//! A master whose metadata is corrupt, or differs from that of the other masters, detects it and recovers theirs by
+//! itself: flipped bits in its file, a silent return to an older version of a key, a missing record with a matching
+//! digest.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ use tests::cluster::SETTLED;
 use tests::{Client, Cluster, Options, eventually, say, value};
 
 const KEYS: usize = 40;
-/// So few that the log alone does not make up for the tables.
+/// So few log entries that the log alone cannot restore the tables.
 const KEPT: u64 = 10;
-/// A disk loses pages.
+/// The unit in which a disk loses data, in bytes.
 const PAGE: u64 = 4096;
 const HEALED: &str = "the damaged metadata was replaced by that of another master";
 
@@ -43,16 +44,16 @@ fn folder(cluster: &Cluster, place: usize) -> PathBuf {
     cluster.folder().join(name)
 }
 
-/// Opens the metadata of a master that is not running, and closes it as an orderly end does.
+/// Opens the metadata of a stopped master, and closes it like a clean shutdown.
 fn edit(folder: &Path, edit: impl FnOnce(&Database)) {
-    let database = Database::open(folder).expect("the tables of a master that has ended");
+    let database = Database::open(folder).expect("the tables of a stopped master");
     edit(&database);
     database.checkpoint().expect("a checkpoint");
     database.mark_closed().expect("a mark");
     database.close().expect("it closes");
 }
 
-/// The raw record of a key, as the tables have it.
+/// The raw record of a key in the tables.
 fn record(folder: &Path, n: usize) -> Vec<u8> {
     let mut found = None;
     edit(folder, |database| found = database.tree().get(format!("o{}", key(n))).expect("a tree"));
@@ -63,9 +64,9 @@ fn times_healed(cluster: &Cluster, place: usize) -> usize {
     cluster.masters().nth(place).expect("three").log().matches(HEALED).count()
 }
 
-/// Waits until a master has healed, and sees that it has what the others have.
+/// Waits until a master has recovered its metadata, and checks that it equals that of the others.
 async fn heals(cluster: &mut Cluster, place: usize, times: usize, values: &[u64]) {
-    eventually(SETTLED, "it gets the metadata of another master", async || {
+    eventually(SETTLED, "it recovers the metadata of another master", async || {
         (times_healed(cluster, place) >= times).then_some(())
     })
     .await;
@@ -75,7 +76,7 @@ async fn heals(cluster: &mut Cluster, place: usize, times: usize, values: &[u64]
         let got = client.send(Method::GET, &format!("{}?stale", key(n)), &[], None).await.expect("an answer");
         assert_eq!((got.status, &got.body[..]), (200, &value(*seed, 100)[..]), "{}", key(n));
     }
-    assert!(cluster.master_mut(place).runs(), "the process that found the damage goes on");
+    assert!(cluster.master_mut(place).runs(), "the process that found the corruption continues");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +96,7 @@ async fn crash_masters_flipped_bits_are_healed_by_the_others() {
             file.write_all_at(&[byte[0] ^ 1 << (at % 8)], at).expect("a byte");
         }
         say(format_args!("round {round}: a bit flipped in each of {} pages", length.div_ceil(PAGE)));
-        // Two of three go on.
+        // Two of three masters continue.
         put(&Client::new(cluster.masters().nth((place + 1) % 3).expect("three").url()), KEYS + round, 1)
             .await;
         cluster.master_mut(place).restart().await.expect("it starts");
@@ -116,7 +117,7 @@ async fn crash_masters_an_old_version_and_a_missing_record_are_healed_by_the_oth
     values[7] = 1000;
     put(&cluster.client(), 7, 1000).await;
 
-    // As sled does when a piece of its file is damaged: the version before, without an error.
+    // As sled does when a piece of its file is corrupt: it returns the previous version, without an error.
     cluster.master_mut(place).terminate().await;
     edit(&place_folder, |database| {
         let newer = database.tree().insert(format!("o{}", key(7)), old.clone()).expect("a tree");
@@ -125,8 +126,8 @@ async fn crash_masters_an_old_version_and_a_missing_record_are_healed_by_the_oth
     cluster.master_mut(place).restart().await.expect("it starts");
     heals(&mut cluster, place, 1, &values).await;
 
-    // Tables that hold what was written to them, and still are not those of the others. This process has healed before,
-    // a moment ago: the next one may.
+    // The tables hold what was written to them, and still differ from those of the others. This process recovered a
+    // moment ago; the next one may do so again.
     cluster.master_mut(place).terminate().await;
     edit(&place_folder, |database| {
         let tree = database.tree();

@@ -1,4 +1,4 @@
-//! A static list: a volume whose host takes connections and never answers costs the others nothing.
+//! A static list of volumes: a volume that accepts connections but never answers does not delay the others.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-/// Something that is asked who it is: its address, and a word for each question.
+/// Starts a fake volume. Returns its address, and a channel that receives an item for each request.
 async fn asked() -> (String, UnboundedReceiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -26,11 +26,11 @@ async fn asked() -> (String, UnboundedReceiver<()>) {
     (address, hears)
 }
 
-/// What it answers is no matter: that it was asked in time is.
+/// Refuses all requests: only their timing matters.
 async fn refuse(mut socket: TcpStream, heard: UnboundedSender<()>) {
     let mut bytes = Vec::new();
     while socket.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {
-        // Under which name it takes calls: a question without a body.
+        // The identity request of the master has no body.
         if bytes.ends_with(b"\r\n\r\n") {
             bytes.clear();
             let _ = heard.send(());

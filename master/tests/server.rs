@@ -1,4 +1,4 @@
-//! A master and what it keeps, without the rest of a cluster unless a test says so. One program: it is compiled and linked once.
+//! Tests of a master and its metadata, mostly without the rest of a cluster. One binary, compiled and linked once.
 
 mod answers;
 mod damage;

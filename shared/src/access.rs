@@ -1,7 +1,7 @@
-//! Access keys as words: the id, the secret, what a key permits, and where.
+//! Access keys as types: the id, the secret, what a key permits, and where.
 //!
-//! A secret is shown once, to whoever made the key: nothing here prints or serialises it, and it is stored and sent
-//! sealed (`AccessSecret::seal`).
+//! A secret is shown once, to the creator of the key: nothing here prints or serialises it, and it is stored and sent
+//! encrypted (`AccessSecret::encrypt`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,43 +11,43 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{
     ACCESS_ID_CHARS_MAX, ACCESS_SECRET_CHARS_CHOSEN_MIN, ACCESS_SECRET_CHARS_MAX, KEY_BYTES_MAX,
 };
-use crate::secret::{ClusterSecret, UnsealError, random_bytes};
+use crate::secret::{ClusterSecret, DecryptError, random_bytes};
 
-/// Letters and digits of an id that is made here ...
+/// Letters and digits of a generated id.
 const ID_LETTERS: &[u8; 36] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-/// ... which begins like this ...
+/// Prefix of a generated id.
 const ID_BEGINS: &str = "BK";
-/// ... and has so many characters.
+/// Characters of a generated id, with its prefix.
 const ID_CHARS: usize = 20;
-/// Characters of a secret that is made here: 64 of them, so that each is six bits ...
+/// Characters used in a generated secret: 64, so that each carries six bits.
 const SECRET_LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// ... and so many of them.
+/// Characters of a generated secret.
 const SECRET_CHARS: usize = 40;
 /// Shorter ids are typing errors.
 const ID_CHARS_MIN: usize = 3;
-/// Shorter secrets are typing errors. Keys that were made when so many characters were enough go on.
+/// Shorter secrets are typing errors. Keys created when this length sufficed for a chosen secret stay valid.
 const SECRET_CHARS_MIN: usize = 8;
 
-/// The name of an access key: letters, digits, `-` and `_`. It is no secret.
+/// The id of an access key: letters, digits, `-` and `_`. Not secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AccessKeyId(String);
 
-/// The text cannot be an id.
+/// The text is not a valid id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("an access key's id has {ID_CHARS_MIN} to {ACCESS_ID_CHARS_MAX} letters, digits, - and _")]
+#[error("an access key's id consists of {ID_CHARS_MIN} to {ACCESS_ID_CHARS_MAX} letters, digits, - and _")]
 pub struct AccessKeyIdError;
 
 impl AccessKeyId {
-    /// A new one: `BK` and 18 upper-case letters and digits.
+    /// A new random id: `BK` and 18 upper-case letters and digits.
     pub fn random() -> Self {
-        // Each byte below 252 is one of 36 with the same chance.
+        // All 36 characters are equally likely for a byte below 252.
         let fair = random_bytes::<256>().into_iter().filter(|b| *b < 252);
         let letters = fair.map(|b| char::from(ID_LETTERS[usize::from(b % 36)]));
         Self(ID_BEGINS.chars().chain(letters).take(ID_CHARS).collect())
     }
 
-    /// As text.
+    /// The id's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -83,53 +83,53 @@ impl fmt::Display for AccessKeyId {
     }
 }
 
-/// What only the holder of an access key and its cluster know.
+/// The secret shared by the holder of an access key and its cluster.
 #[derive(Clone)]
 pub struct AccessSecret(String);
 
-/// The text cannot be a secret.
+/// The text is not a valid secret.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "an access key's secret has {SECRET_CHARS_MIN} to {ACCESS_SECRET_CHARS_MAX} printable ASCII characters and no spaces"
+    "an access key's secret consists of {SECRET_CHARS_MIN} to {ACCESS_SECRET_CHARS_MAX} printable ASCII characters and no spaces"
 )]
 pub struct AccessSecretError;
 
-/// The secret is too short to be made one.
+/// The secret is too short for a new access key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "a secret that you choose has at least {ACCESS_SECRET_CHARS_CHOSEN_MIN} characters: shorter ones are guessed"
+    "a chosen secret needs at least {ACCESS_SECRET_CHARS_CHOSEN_MIN} characters: shorter ones can be guessed"
 )]
 pub struct ShortSecretError;
 
 impl AccessSecret {
-    /// As parsed, for a key that is to be made: with the length that such a secret has to have.
+    /// Checks that the secret is long enough for a new access key.
     ///
     /// # Errors
-    /// When it is shorter.
+    /// If it is shorter.
     pub fn chosen(self) -> Result<Self, ShortSecretError> {
         if self.0.len() >= ACCESS_SECRET_CHARS_CHOSEN_MIN { Ok(self) } else { Err(ShortSecretError) }
     }
 
-    /// A new one: 40 characters, 240 bits.
+    /// A new random secret: 40 characters, 240 bits.
     pub fn random() -> Self {
         let letters = random_bytes::<SECRET_CHARS>().map(|b| char::from(SECRET_LETTERS[usize::from(b & 63)]));
         Self(letters.into_iter().collect())
     }
 
-    /// As text, for a signature or for the one time that it is shown.
+    /// The secret's text, for a signature or to be shown once.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `given` is it; how long that takes says nothing of where they differ.
+    /// Whether `given` equals it; the time this takes does not reveal where they differ.
     pub fn is(&self, given: &str) -> bool {
         // `blake3::Hash` compares in constant time.
         blake3::hash(self.0.as_bytes()) == blake3::hash(given.as_bytes())
     }
 
-    /// As it is stored and sent: of use to this cluster only, and for this id only.
-    pub fn seal(&self, secret: &ClusterSecret, id: &AccessKeyId) -> Sealed {
-        Sealed(secret.seal_bytes(id.as_str().as_bytes(), self.0.as_bytes()))
+    /// Encrypts it for storing and sending: only this cluster can decrypt it, and only for this id.
+    pub fn encrypt(&self, secret: &ClusterSecret, id: &AccessKeyId) -> EncryptedSecret {
+        EncryptedSecret(secret.encrypt(id.as_str().as_bytes(), self.0.as_bytes()))
     }
 }
 
@@ -152,28 +152,28 @@ impl fmt::Debug for AccessSecret {
     }
 }
 
-/// A secret that only the cluster can read.
+/// An access secret that only the cluster can decrypt.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sealed(Vec<u8>);
+pub struct EncryptedSecret(Vec<u8>);
 
-impl Sealed {
-    /// The secret.
+impl EncryptedSecret {
+    /// Decrypts the secret.
     ///
     /// # Errors
-    /// When it was sealed with another cluster's secret, for another id, or is damaged.
-    pub fn open(&self, secret: &ClusterSecret, id: &AccessKeyId) -> Result<AccessSecret, UnsealError> {
-        let bytes = secret.open_bytes(id.as_str().as_bytes(), &self.0)?;
-        String::from_utf8(bytes).map_err(|_| UnsealError)?.parse().map_err(|_| UnsealError)
+    /// If it was encrypted with another cluster's secret or for another id, or is corrupt.
+    pub fn decrypt(&self, secret: &ClusterSecret, id: &AccessKeyId) -> Result<AccessSecret, DecryptError> {
+        let bytes = secret.decrypt(id.as_str().as_bytes(), &self.0)?;
+        String::from_utf8(bytes).map_err(|_| DecryptError)?.parse().map_err(|_| DecryptError)
     }
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for EncryptedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealed(..)")
     }
 }
 
-/// How much a key permits; each includes those before it.
+/// What a key permits; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
@@ -195,7 +195,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// Where a key is good: one bucket, or what in it begins with a prefix. `bucket` or `bucket/prefix`.
+/// Where a key is valid: in one bucket, or for keys in it that begin with a prefix. `bucket` or `bucket/prefix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scope {
@@ -203,28 +203,28 @@ pub struct Scope {
     prefix: String,
 }
 
-/// The text is no scope.
+/// The text is not a valid scope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a scope is BUCKET or BUCKET/PREFIX, at most {KEY_BYTES_MAX} bytes, without NUL")]
 pub struct ScopeError;
 
 impl Scope {
-    /// The first segment of the keys it is good for.
+    /// The bucket of the keys it covers.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// How keys inside the bucket begin; empty for the whole bucket.
+    /// The prefix of keys within the bucket; empty for the whole bucket.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Whether it is for all of `bucket`.
+    /// Whether it covers all of `bucket`.
     pub fn is_all_of(&self, bucket: &str) -> bool {
         self.bucket == bucket && self.prefix.is_empty()
     }
 
-    /// Whether it is for all keys of `bucket` that begin with `rest`, `rest` itself included.
+    /// Whether it covers all keys of `bucket` that begin with `rest`, and `rest` itself.
     pub fn covers(&self, bucket: &str, rest: &str) -> bool {
         self.bucket == bucket && rest.starts_with(&self.prefix)
     }
@@ -287,12 +287,12 @@ mod tests {
     fn nothing_shows_a_secret() {
         let (cluster, id) = (ClusterSecret::from_bytes(b"0123456789abcdef"), AccessKeyId::random());
         let secret: AccessSecret = "open/sesame+1".parse().unwrap();
-        let sealed = secret.seal(&cluster, &id);
+        let sealed = secret.encrypt(&cluster, &id);
         assert_eq!(format!("{secret:?} {sealed:?}"), "AccessSecret(..) Sealed(..)");
         assert!(!sealed.0.windows(4).any(|w| w == b"open"));
-        assert!(sealed.open(&cluster, &id).unwrap().is("open/sesame+1"));
-        assert!(sealed.open(&cluster, &AccessKeyId::random()).is_err(), "bound to its id");
-        assert!(sealed.open(&ClusterSecret::from_bytes(b"0123456789abcdeg"), &id).is_err());
+        assert!(sealed.decrypt(&cluster, &id).unwrap().is("open/sesame+1"));
+        assert!(sealed.decrypt(&cluster, &AccessKeyId::random()).is_err(), "bound to its id");
+        assert!(sealed.decrypt(&ClusterSecret::from_bytes(b"0123456789abcdeg"), &id).is_err());
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
             assert!(bad.parse::<AccessSecret>().is_err(), "{bad}");
         }
         let old: AccessSecret = "123456789012345".parse().unwrap();
-        assert_eq!(old.chosen().unwrap_err(), ShortSecretError, "it opens, and is not made");
+        assert_eq!(old.chosen().unwrap_err(), ShortSecretError, "it still parses, but cannot be created");
         assert!("1234567890123456".parse::<AccessSecret>().unwrap().chosen().is_ok());
         for bad in ["", "/", "/a", "a\0b"] {
             assert_eq!(bad.parse::<Scope>(), Err(ScopeError), "{bad}");

@@ -1,17 +1,18 @@
-//! What an object has besides value and metadata: the entity tag and checksums that S3 clients compute too, and tags.
+//! Attributes of an object besides value and metadata: the entity tag and checksums that S3 clients compute, too, and
+//! tags.
 //!
-//! Nothing here is trusted for integrity: bytes are verified by BLAKE3 and block checksums, always.
+//! Nothing here is trusted for integrity: bytes are always verified by BLAKE3 and block checksums.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-/// Entity tag as S3 has it (`ETag` of PutObject and CompleteMultipartUpload in the S3 API reference).
+/// S3's entity tag (`ETag` of PutObject and CompleteMultipartUpload in the S3 API reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Etag {
     /// MD5 of the bytes.
     Md5([u8; 16]),
-    /// MD5 of the MD5 sums of so many parts.
+    /// MD5 of the parts' MD5 sums, and the number of parts.
     Parts([u8; 16], u16),
 }
 
@@ -25,7 +26,7 @@ impl std::fmt::Display for Etag {
     }
 }
 
-/// Small hex digits.
+/// Lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -33,20 +34,20 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Which checksum a client asked for (S3: `ChecksumAlgorithm`).
+/// The checksum algorithm that a client asked for (S3: `ChecksumAlgorithm`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
     /// CRC-32 of zlib.
     Crc32,
     /// CRC-32C of Castagnoli.
     Crc32c,
-    /// CRC-64 of NVMe: what an object has when its client named none.
+    /// CRC-64 of NVMe: S3's default, if the client names none.
     Crc64Nvme,
     /// SHA-1.
     Sha1,
     /// SHA-256.
     Sha256,
-    /// SHA-512, and what follows: of objects in one piece only.
+    /// SHA-512; this and the following are for objects in one piece only.
     Sha512,
     /// MD5 as a checksum, beside the entity tag.
     Md5,
@@ -61,21 +62,22 @@ pub enum Algorithm {
 /// A checksum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
-    /// By which algorithm.
+    /// Its algorithm.
     pub algorithm: Algorithm,
-    /// Of so many parts: then it is the checksum of their checksums (S3: `COMPOSITE`). None: of the bytes (`FULL_OBJECT`).
+    /// The number of parts, for the checksum of their checksums (S3: `COMPOSITE`). `None`: of all bytes
+    /// (`FULL_OBJECT`).
     pub composite: Option<u16>,
     /// Big endian, as the algorithm prints it.
     pub sum: Vec<u8>,
 }
 
-/// What S3 adds to an object.
+/// S3 attributes of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
-    /// None: the tag is made of the value's BLAKE3.
+    /// `None`: the entity tag is derived from the value's BLAKE3.
     pub etag: Option<Etag>,
-    /// None: it was not stored by an S3 client.
+    /// `None`: it was not stored by an S3 client.
     pub checksum: Option<Checksum>,
-    /// Names and values, in the order in which they came.
+    /// Names and values, in order of arrival.
     pub tags: Vec<(String, String)>,
 }

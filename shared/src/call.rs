@@ -1,13 +1,14 @@
-//! How a call between servers is signed, and its answer. A call is good once, for one recipient, for a short time; an answer
-//! is good for one call. Pure: `http::signed`, which takes calls, remembers what came before.
+//! Signatures of calls between servers and of their answers. A call is valid once, for one recipient, for a short
+//! time; an answer is valid for one call. Pure: `http::signed_calls`, which receives calls, remembers earlier ones.
 //!
 //! ```text
 //! Barge-Signature:  time ms . nonce . recipient . BLAKE3 of the body . MAC(method, target, all before)
 //! Barge-Answer:     recipient . MAC(MAC of the call, recipient, status, BLAKE3 of the answer's body)
 //! ```
 //!
-//! Nonce and recipient are 32 hex digits. The recipient is drawn by each server when it starts and again every few minutes,
-//! so a call needs to be remembered for that long only, whatever happens to clocks. The answer names the one to use next.
+//! Nonce and recipient are 32 hex digits. Each server draws its recipient name at random when it starts and again
+//! every few minutes, so a call must be remembered only for that long, whatever happens to clocks. The answer names
+//! the one to use next.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,17 +18,17 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::limits::CALL_LIFETIME;
-use crate::secret::{ClusterSecret, Purpose};
+use crate::secret::{ClusterSecret, KeyPurpose};
 
-/// A server, for as long as it takes calls under this name.
+/// The random name under which a server takes calls for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Recipient(Uuid);
 
 impl Recipient {
-    /// Whoever takes the call. Good for one question only: which recipient is this?
+    /// Any server. Valid for one question only: what is your recipient name?
     pub const ANY: Self = Self(Uuid::nil());
 
-    /// A new name.
+    /// A new random name.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
@@ -47,28 +48,28 @@ impl FromStr for Recipient {
     }
 }
 
-/// A signed call was refused.
+/// Why a signed call was refused.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq, Hash)]
 pub enum SignatureError {
-    /// No signature, or not in the form of one.
+    /// No signature, or a malformed or forged one.
     #[error("the call carries no valid signature of this cluster")]
     Invalid,
     /// Too old, or from the future.
     #[error("the call's signature has expired or the clocks of the two servers differ too much")]
     Expired,
-    /// It came before.
-    #[error("the call was sent before: each is good once")]
+    /// The call was received before.
+    #[error("the call was received before: each is valid once")]
     Replayed,
 }
 
 /// The signature of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSignature {
-    /// When it was signed.
+    /// When it was signed, by the caller's clock.
     pub signed: Timestamp,
-    /// Never the same twice.
+    /// Random, never the same twice.
     pub nonce: Uuid,
-    /// Who may take the call.
+    /// The server that may take the call.
     pub recipient: Recipient,
     /// BLAKE3 of the body.
     pub body: blake3::Hash,
@@ -96,11 +97,11 @@ impl CallSignature {
         call
     }
 
-    /// Reads a `Barge-Signature` and checks it, before a byte of the body is read. Whether it is in time, its recipient right
-    /// and its nonce new, the server that takes the call decides.
+    /// Parses a `Barge-Signature` and verifies it, before a byte of the body is read. The receiving server decides
+    /// whether it is in time, for this recipient, and new.
     ///
     /// # Errors
-    /// When it is missing, altered, or made with another secret.
+    /// If it is missing, altered, or made with another secret.
     pub fn check(
         secret: &ClusterSecret,
         text: Option<&str>,
@@ -112,10 +113,10 @@ impl CallSignature {
         if call.mac_of(secret, method, target) == call.mac { Ok(call) } else { Err(SignatureError::Invalid) }
     }
 
-    /// Whether it is neither old nor from the future.
+    /// Checks that the call is neither too old nor from the future.
     ///
     /// # Errors
-    /// When it is.
+    /// If it is.
     pub fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {
         let late = now.since(self.signed) > CALL_LIFETIME || self.signed.since(now) > CALL_LIFETIME;
         if late { Err(SignatureError::Expired) } else { Ok(()) }
@@ -130,10 +131,10 @@ impl CallSignature {
             self.nonce.as_bytes(),
             self.recipient.0.as_bytes(),
         ];
-        secret.mac(Purpose::Call, &parts)
+        secret.mac(KeyPurpose::Call, &parts)
     }
 
-    /// The value of `Barge-Answer` for an answer to this call. `next`: the recipient that the next call should name.
+    /// The value of `Barge-Answer` for an answer to this call. `next`: the recipient name for the next call.
     pub fn answer(
         &self,
         secret: &ClusterSecret,
@@ -144,10 +145,10 @@ impl CallSignature {
         format!("{next}.{}", self.answer_mac(secret, next, status, body).to_hex())
     }
 
-    /// Checks a `Barge-Answer`; the recipient that the next call should name.
+    /// Verifies a `Barge-Answer`; returns the recipient name for the next call.
     ///
     /// # Errors
-    /// When it is missing or altered, or the answer to another call.
+    /// If it is missing, altered, or the answer to another call.
     pub fn check_answer(
         &self,
         secret: &ClusterSecret,
@@ -170,14 +171,14 @@ impl CallSignature {
         body: &blake3::Hash,
     ) -> blake3::Hash {
         let status = status.as_u16().to_le_bytes();
-        secret.mac(Purpose::Answer, &[self.mac.as_bytes(), next.0.as_bytes(), &status, body.as_bytes()])
+        secret.mac(KeyPurpose::Answer, &[self.mac.as_bytes(), next.0.as_bytes(), &status, body.as_bytes()])
     }
 }
 
 impl CallSignature {
-    /// What stands behind an answer to this call that is a stream. `digest`: BLAKE3 of the stream.
+    /// The MAC at the end of a streamed answer to this call. `digest`: BLAKE3 of the stream.
     pub fn stream_mac(&self, secret: &ClusterSecret, digest: &blake3::Hash) -> blake3::Hash {
-        secret.mac(Purpose::Answer, &[b"stream", self.mac.as_bytes(), digest.as_bytes()])
+        secret.mac(KeyPurpose::Answer, &[b"stream", self.mac.as_bytes(), digest.as_bytes()])
     }
 }
 
@@ -209,11 +210,11 @@ impl FromStr for CallSignature {
     }
 }
 
-/// The proof in front of the answer to a ticket: its sender holds the cluster's secret and answers this request. `nonce`
-/// is the request's own, `target` its path and query.
+/// The proof sent before the answer to a ticket: its sender holds the cluster's secret and answers this request.
+/// `nonce` is the request's own, `target` its path and query.
 pub fn ticket_proof(secret: &ClusterSecret, nonce: &str, target: &str, status: StatusCode) -> blake3::Hash {
     let status = status.as_u16().to_le_bytes();
-    secret.mac(Purpose::Answer, &[b"ticket", nonce.as_bytes(), target.as_bytes(), &status])
+    secret.mac(KeyPurpose::Answer, &[b"ticket", nonce.as_bytes(), target.as_bytes(), &status])
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The clock as a parameter: wall time in milliseconds since the Unix epoch.
 //!
-//! Order never depends on it (blob ids do not go back when it does); expiry of tickets and the
-//! dates shown to people do. Durations inside one process use `std::time::Instant`.
+//! Order never depends on it (blob ids do not go back when it does); expiry of tickets and the dates shown to
+//! people do. Durations within one process use `std::time::Instant`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,15 +20,15 @@ impl Timestamp {
     pub const fn unix_ms(self) -> u64 {
         self.0
     }
-    /// The time `d` later, or the end of time.
+    /// The time `d` later, capped at the largest time.
     pub fn after(self, d: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
     }
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
-    /// As an HTTP date (RFC 9110 §5.6.7), whole seconds.
+    /// As an HTTP date (RFC 9110 §5.6.7), in whole seconds.
     pub fn http_date(self) -> String {
         httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(self.0 / 1000))
     }
@@ -39,22 +39,22 @@ pub fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where wall time comes from.
+/// A source of wall time.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine's.
+    /// The machine's clock.
     System,
-    /// A test's: milliseconds since the epoch, moved by hand.
+    /// A test's clock: milliseconds since the epoch, advanced by hand.
     Manual(Arc<AtomicU64>),
 }
 
 impl Clock {
-    /// A clock that a test moves with `advance`.
+    /// A clock that a test advances.
     pub fn manual(start: Timestamp) -> Self {
         Self::Manual(Arc::new(AtomicU64::new(start.0)))
     }
 
-    /// What time it is.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         match self {
             #[expect(clippy::disallowed_methods, reason = "the one place where the machine's clock is read")]
@@ -67,7 +67,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock; the machine's stays as it is.
+    /// Advances a manual clock; does nothing to the machine's.
     pub fn advance(&self, d: Duration) {
         if let Self::Manual(ms) = self {
             ms.fetch_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);

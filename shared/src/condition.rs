@@ -1,7 +1,7 @@
-//! Conditional requests (RFC 9110 §13): what the `If-…` headers say, and whether it holds.
+//! Conditional requests (RFC 9110 §13): parses and evaluates the `If-…` headers.
 //!
-//! Pure. Conditions of a read are judged where the read is answered. A condition of a write is only
-//! parsed here; it travels in ticket and command and is decided once, at commit, by the state machine.
+//! Pure. Conditions of a read are evaluated where the read is answered. The condition of a write is only parsed
+//! here; it travels in ticket and command and is decided once, at commit, by the state machine.
 
 use std::time::UNIX_EPOCH;
 
@@ -11,11 +11,11 @@ use http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RA
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 
-/// Entity tags of one header: a ticket carries those of a write.
+/// Most entity tags in one header: a ticket carries those of a write.
 const TAGS_MAX: usize = 16;
 
-/// Why a condition of a write cannot be followed. A condition that is not understood must never be
-/// taken for one that holds, so each of these is an answer of 400.
+/// Why the condition of a write is refused, with 400. A condition that is not understood must never count as one
+/// that holds.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum ConditionError {
     /// Not a list of entity tags.
@@ -28,10 +28,10 @@ pub enum ConditionError {
     #[error("a write has If-Match or If-None-Match, not both")]
     Both,
     /// `If-None-Match` with tags.
-    #[error("a write may say If-None-Match: * only; to replace a known value say If-Match")]
+    #[error("a write allows only If-None-Match: *; use If-Match to replace a known value")]
     NoneMatchTags,
     /// A condition on dates, which are too coarse to decide a write by.
-    #[error("{0} cannot decide a write: say If-Match with the ETag")]
+    #[error("{0} is too coarse for a write; use If-Match with the ETag")]
     ByDate(&'static str),
 }
 
@@ -45,12 +45,12 @@ enum Tags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tag {
     weak: bool,
-    /// What stands between the quotes.
+    /// The text between the quotes.
     opaque: String,
 }
 
 impl Tag {
-    /// Weak comparison (RFC 9110 §8.8.3.2) with a strong tag that is quoted.
+    /// Weak comparison (RFC 9110 §8.8.3.2) with a strong, quoted tag.
     fn is_about(&self, etag: &str) -> bool {
         etag.strip_prefix('"').and_then(|e| e.strip_suffix('"')) == Some(self.opaque.as_str())
     }
@@ -66,12 +66,12 @@ impl Tag {
 pub struct ReadConditions {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
-    /// Seconds since the epoch, as the following one.
+    /// Seconds since the epoch, as is the next field.
     if_modified_since: Option<u64>,
     if_unmodified_since: Option<u64>,
 }
 
-/// How to answer a read.
+/// How to answer a conditional read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadVerdict {
     /// As if there had been no condition.
@@ -83,13 +83,13 @@ pub enum ReadVerdict {
 }
 
 impl ReadConditions {
-    /// Of a request. What is malformed is ignored, except `If-Match`: a list that cannot be read names
-    /// no value that we have.
+    /// Parses the conditions of a request. Malformed headers are ignored, except `If-Match`: an unreadable list
+    /// matches no value.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         Self::from_named(headers, [&IF_MATCH, &IF_NONE_MATCH, &IF_MODIFIED_SINCE, &IF_UNMODIFIED_SINCE])
     }
 
-    /// As `from_headers`, from headers with these names: S3 has others for the source of a copy. In the order `If-Match`,
+    /// Like `from_headers`, with these header names: S3 has others for the source of a copy. The order is `If-Match`,
     /// `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`.
     pub fn from_named(headers: &HeaderMap, names: [&HeaderName; 4]) -> Self {
         let [matches, none_match, modified, unmodified] = names;
@@ -101,7 +101,7 @@ impl ReadConditions {
         }
     }
 
-    /// Whether the tags of headers with these names can be read: a copy must not take one that cannot for none.
+    /// Checks that the tags in headers with these names can be read: a copy must not ignore an unreadable condition.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -109,7 +109,7 @@ impl ReadConditions {
         names.into_iter().try_for_each(|name| tags(headers, name).transpose().map(drop))
     }
 
-    /// The verdict on a value with this (quoted, strong) entity tag, in the order of RFC 9110 §13.2.2.
+    /// The verdict for a value with this (quoted, strong) entity tag, in the order of RFC 9110 §13.2.2.
     pub fn evaluate(&self, etag: &str, modified: Timestamp) -> ReadVerdict {
         let modified = modified.unix_ms() / 1000;
         let precondition_fails = match &self.if_match {
@@ -129,8 +129,8 @@ impl ReadConditions {
     }
 }
 
-/// Whether `Range` counts: no `If-Range`, or one that names this very value. If it does not hold the
-/// value is answered whole. A date holds when it is the value's `Last-Modified` to the second.
+/// Whether `Range` applies: there is no `If-Range`, or it names this very value. Otherwise the whole value is
+/// returned. A date matches if it equals the value's `Last-Modified` to the second.
 pub fn if_range_holds(headers: &HeaderMap, etag: &str, modified: Timestamp) -> bool {
     let Some(value) = headers.get(IF_RANGE) else { return true };
     let Ok(text) = value.to_str() else { return false };
@@ -140,45 +140,45 @@ pub fn if_range_holds(headers: &HeaderMap, etag: &str, modified: Timestamp) -> b
     }
 }
 
-/// The condition of a write, judged against the current value of its key at commit.
+/// The condition of a write, evaluated against the key's current value at commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum WriteCondition {
-    /// None: the write happens.
+    /// No condition.
     #[default]
     None,
     /// `If-None-Match: *`: there is no value yet.
     Absent,
-    /// `If-Match: *`: there is a value, whichever.
+    /// `If-Match: *`: there is any value.
     AnyPresent,
-    /// `If-Match: "…"`: the value is one of these. Tags that no value of ours can have are left out, so the
-    /// list may be empty, and then never holds.
+    /// `If-Match: "…"`: the value is one of these. Tags that no value of ours can have are left out, so the list may
+    /// be empty, and then never matches.
     Matches(Vec<Digest>),
-    /// As `Matches`, by the entity tags that S3 clients see, without their quotes.
+    /// Like `Matches`, by the entity tags that S3 clients see, without quotes.
     Tagged(Vec<String>),
 }
 
 impl WriteCondition {
-    /// Of a PUT, POST or DELETE.
+    /// Parses the condition of a PUT, POST or DELETE.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, ConditionError> {
         for name in [IF_UNMODIFIED_SINCE, IF_MODIFIED_SINCE] {
             if headers.contains_key(&name) {
                 return Err(ConditionError::ByDate(shown(&name)));
             }
         }
-        // What is behind a dash counts the parts of a value that came in parts.
+        // The digits after a dash are the number of parts of a multipart object.
         let digest = |t: &Tag| t.opaque.split('-').next().and_then(|hex| hex.parse().ok());
         Self::decided(headers, |tags| Self::Matches(tags.filter_map(digest).collect()))
     }
 
-    /// Of a write by S3, which looks at no dates, by the entity tags that its clients see.
+    /// Parses the condition of an S3 write, by the entity tags that S3 clients see; ignores dates.
     ///
     /// # Errors
-    /// When it cannot be followed.
+    /// If it cannot be honoured.
     pub fn tagged_from_headers(headers: &HeaderMap) -> Result<Self, ConditionError> {
         Self::decided(headers, |tags| Self::Tagged(tags.map(|t| t.opaque.clone()).collect()))
     }
 
-    /// By the tags; those that are strong may be the value's.
+    /// Builds the condition from the tags; only strong ones can match.
     fn decided(
         headers: &HeaderMap,
         one_of: impl FnOnce(&mut dyn Iterator<Item = &Tag>) -> Self,
@@ -195,8 +195,8 @@ impl WriteCondition {
         }
     }
 
-    /// Whether a write may happen on top of this value, or of none. `tag` is the value's entity tag as S3 clients see it,
-    /// without quotes.
+    /// Whether a write may replace this value, or none. `tag` is the value's entity tag as S3 clients see it, without
+    /// quotes.
     pub fn holds(&self, current: Option<&Digest>, tag: impl FnOnce() -> String) -> bool {
         match self {
             Self::None => true,
@@ -208,7 +208,7 @@ impl WriteCondition {
     }
 }
 
-/// The tags of a header, all its lines together; nothing when there is no such header.
+/// The tags of a header, all its lines together; `None` if there is no such header.
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Result<Tags, ConditionError>> {
     headers.contains_key(name).then(|| {
         let malformed = ConditionError::Malformed(shown(name));
@@ -220,7 +220,7 @@ fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Result<Tags, Condition
     })
 }
 
-/// As people write it; the header's own name is in small letters.
+/// The header's name in its usual spelling; `HeaderName` is in lower case.
 fn shown(name: &HeaderName) -> &'static str {
     match *name {
         IF_MATCH => "If-Match",
@@ -231,8 +231,7 @@ fn shown(name: &HeaderName) -> &'static str {
     }
 }
 
-/// `*`, or tags with commas between them. A tag without its quotes is taken as well, since S3 clients
-/// send such.
+/// Parses `*`, or tags separated by commas. Accepts tags without quotes as well, because S3 clients send them.
 fn parse_tags<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Tags> {
     let mut tags = Vec::new();
     let mut any = false;
@@ -266,7 +265,7 @@ fn parse_tags<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Tags> {
 
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// The tag at the beginning of the text, and what follows it.
+/// Parses the tag at the beginning of the text; returns the rest, too.
 fn parse_tag(text: &str) -> Option<(Tag, &str)> {
     let (weak, text) = text.strip_prefix("W/").map_or((false, text), |t| (true, t));
     let (opaque, after) = match text.strip_prefix('"') {
@@ -278,7 +277,7 @@ fn parse_tag(text: &str) -> Option<(Tag, &str)> {
     legal.then(|| (Tag { weak, opaque: opaque.to_owned() }, after))
 }
 
-/// A date, in seconds since the epoch; nothing when there is none or it is malformed.
+/// A date in seconds since the epoch; `None` if it is missing or malformed.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     let time = httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())

@@ -1,7 +1,7 @@
-//! CRC-32C (Castagnoli; RFC 3720, section 12.1), with which the formats on disk and snapshots check their bytes.
+//! CRC-32C (Castagnoli; RFC 3720, section 12.1), the checksum of formats on disk and of snapshots.
 //!
-//! The library's code is inlined into the crate that calls it, and is as fast as that crate is optimized: so it is called
-//! here, in a crate that tests optimize too.
+//! The library's code is inlined into the calling crate, and only as fast as that crate is optimized: so it is called
+//! here, in a crate that is optimized in tests, too.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
@@ -10,31 +10,31 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// The CRC-32C of pieces, one after the other.
+/// The CRC-32C of several pieces, concatenated.
 pub fn crc32c_of(pieces: &[&[u8]]) -> u32 {
     let mut crc = Crc32c::default();
     pieces.iter().for_each(|piece| crc.update(piece));
     crc.finish()
 }
 
-/// A CRC-32C under way.
+/// A CRC-32C in progress.
 #[derive(Debug)]
 pub struct Crc32c(Digest);
 
 impl Default for Crc32c {
-    /// That of no bytes.
+    /// The checksum of no bytes.
     fn default() -> Self {
         Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
     }
 }
 
 impl Crc32c {
-    /// Takes in bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The sum of all bytes so far.
+    /// The checksum of all bytes so far.
     pub fn finish(&self) -> u32 {
         u32::try_from(self.0.finalize()).expect("a CRC32 has 32 bits")
     }

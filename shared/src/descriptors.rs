@@ -1,20 +1,20 @@
-//! File descriptors: a volume holds one for each sealed segment and two for an open one, a server one for each
-//! connection. The usual soft limit of 1024 is there for programs that use `select`; ours take what the hard limit allows.
+//! File descriptors: a volume holds one per sealed segment and two per open one, a server one per connection. The
+//! usual soft limit of 1024 exists for programs that use `select`; ours use what the hard limit allows.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit of this process to its hard limit. Where that fails, what there is has to do.
+/// Raises the soft limit of this process to its hard limit. If that fails, the current limit stays.
 pub fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the number of file descriptors could not be raised");
+            tracing::warn!(%error, "the limit of file descriptors could not be raised");
         }
     }
 }
 
-/// How many files this process may open.
+/// The number of files that this process may open.
 pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! `Digest`: the BLAKE3 hash of a whole value, 32 bytes, and the ETag made of it.
+//! `Digest`: the 32-byte BLAKE3 hash of a whole value, and its ETag.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,13 +26,13 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// The text was not 64 hex digits.
+/// The text is not 64 hex digits.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a BLAKE3 digest is 64 hex digits")]
 pub struct DigestError;
 
 impl Digest {
-    /// From the 32 bytes themselves.
+    /// Wraps an existing hash.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -40,7 +40,7 @@ impl Digest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-    /// Of bytes that are at hand.
+    /// Hashes bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }

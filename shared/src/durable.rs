@@ -1,16 +1,16 @@
-//! Names of directories and files that are there after a power cut: one is durable only when its directory was synced.
+//! Makes names of directories and files survive a power cut: a name is durable only when its directory was synced.
 
 use std::fs::{self, File};
 use std::io;
 use std::io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
 use std::path::Path;
 
-/// Makes a directory and those above it that are missing, each durably. One that is there may have been made by a process
-/// that died before it was synced: it is synced now, unless the directory above is not ours to open, cannot change, or is
-/// of a file system that syncs no directories.
+/// Creates a directory and its missing parents, each durably. An existing one may have been created by a process that
+/// died before it was synced: it is synced now, unless its parent is not ours to open, cannot change, or is on a file
+/// system that syncs no directories.
 ///
 /// # Errors
-/// When one cannot be made or synced.
+/// If one cannot be created or synced.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return match sync_name(path) {
@@ -27,10 +27,10 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
     sync_name(path)
 }
 
-/// Makes durable that a file or directory is known by this name, or no more: its bytes are another matter.
+/// Makes it durable that a file or directory has this name, or no longer has it; does not sync its contents.
 ///
 /// # Errors
-/// When the directory it stands in cannot be synced.
+/// If its directory cannot be synced.
 pub fn sync_name(path: &Path) -> io::Result<()> {
     File::open(parent_of(path))?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! Identities: blobs (whose id is also the generation of their key), volumes, clusters, requests.
+//! Ids of blobs (a blob's id is also the generation of its key), volumes, clusters and requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
-/// One immutable stored version of a value: a `UUIDv7` (RFC 9562 §5.7) given out by the leading master.
-/// Ids are ordered as they were given out, so the id is the generation of its key as well.
+/// The id of an immutable stored version of a value: a `UUIDv7` (RFC 9562 §5.7) allocated by the leader. Ids are
+/// ordered by allocation, so the id is also its key's generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobId(Uuid);
 
@@ -42,9 +42,8 @@ text_in_json!(BlobId);
 pub struct BlobIdError;
 
 impl BlobId {
-    /// The first id after `last`: its time is the larger of the clock and the last id's plus one
-    /// millisecond, so a clock that goes back does not turn the order round. `random` fills the 74
-    /// bits that are not time.
+    /// The first id after `last`: its time is the larger of the clock and the last id's plus one millisecond, so a
+    /// clock that goes back does not reverse the order. `random` fills the 74 bits that are not time.
     pub fn next(last: Option<Self>, now: Timestamp, random: [u8; 10]) -> Self {
         let ms = last.map_or(now.unix_ms(), |l| now.unix_ms().max(l.created().unix_ms() + 1));
         Self(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid())
@@ -54,7 +53,7 @@ impl BlobId {
         Self::from_bytes(bytes)
     }
 
-    /// From its 16 bytes, as they stand in a segment.
+    /// Parses the 16 bytes of an id, as stored in a segment.
     pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, BlobIdError> {
         let uuid = Uuid::from_bytes(bytes);
         if uuid.get_version_num() == 7 { Ok(Self(uuid)) } else { Err(BlobIdError) }
@@ -65,7 +64,7 @@ impl BlobId {
         self.0.as_bytes()
     }
 
-    /// When it was given out, by the master's clock.
+    /// When it was allocated, by the master's clock.
     pub fn created(self) -> Timestamp {
         let b = self.0.as_bytes();
         Timestamp::from_unix_ms(u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]))
@@ -100,14 +99,14 @@ macro_rules! random_id {
         text_in_json!($name);
 
         impl $name {
-            /// A new one, from the machine's randomness.
+            /// A new random id.
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
             fn from_stored(bytes: [u8; 16]) -> Result<Self, std::convert::Infallible> {
                 Ok(Self::from_bytes(bytes))
             }
-            /// From its 16 bytes.
+            /// Wraps its 16 bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
@@ -139,15 +138,15 @@ macro_rules! random_id {
 }
 
 random_id!(
-    /// One volume: one directory on one disk. Made when the directory is, kept in its `volume.json`.
+    /// One volume: one directory on one disk. Created with the directory, kept in its `volume.json`.
     VolumeId
 );
 random_id!(
-    /// One cluster: made by its first master, adopted by every volume that joins.
+    /// One cluster: created by its first master, adopted by every volume that joins.
     ClusterId
 );
 random_id!(
-    /// One request, in every log line and error that concerns it.
+    /// One request, in every log line and error about it.
     RequestId
 );
 

@@ -1,15 +1,15 @@
-//! What a volume holds, in a few bytes: digests over ranges of blob ids. Two that compare inventories exchange the digests of
-//! some hundred ranges, and lists of those only that differ.
+//! A compact summary of what a volume holds: digests over ranges of blob ids, for reconciliation (anti-entropy).
+//! Comparing two inventories takes the digests of a few hundred ranges, and lists of only those that differ.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::BlobId;
 
-/// The blobs of one range: how many, and the exclusive or of their hashes. Which blobs they are, not in which order they
-/// were met; 128 bits of BLAKE3, so that no two sets are taken for one by chance.
+/// The blobs of one range: their number, and the exclusive or of their hashes, which does not depend on their order;
+/// 128 bits of BLAKE3, so that no two sets have the same digest by chance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeDigest {
-    /// Blobs.
+    /// Number of blobs.
     pub count: u64,
     /// The first 16 bytes of BLAKE3 of each id, little endian, exclusive-ored.
     #[serde(with = "hex")]
@@ -17,7 +17,7 @@ pub struct RangeDigest {
 }
 
 impl RangeDigest {
-    /// Takes in a blob.
+    /// Adds a blob.
     pub fn add(&mut self, blob: BlobId) {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&blake3::hash(blob.as_bytes()).as_bytes()[..16]);
@@ -26,8 +26,8 @@ impl RangeDigest {
     }
 }
 
-/// Digests of the ranges between bounds, of blobs that come in order: `bounds.len() + 1` of them. A bound begins the range
-/// behind it.
+/// Digests of the ranges between bounds, of blobs in ascending order: `bounds.len() + 1` of them. Each bound is the
+/// first id of the range after it.
 pub fn digests(blobs: impl IntoIterator<Item = BlobId>, bounds: &[BlobId]) -> Vec<RangeDigest> {
     let mut ranges = vec![RangeDigest::default(); bounds.len() + 1];
     let mut at = 0;

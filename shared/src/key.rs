@@ -1,7 +1,7 @@
-//! `Key`: the name a client uses, parsed once, at the edge.
+//! `Key`: the name of an object, parsed once, where it enters.
 //!
-//! A key is stored exactly as sent, or refused with the rule it broke. Nothing is normalised: no
-//! `..` is resolved, no `//` folded, no Unicode form changed, so two different requests never mean one key by accident.
+//! A key is stored exactly as sent, or refused with the rule it broke. Nothing is normalised: no `..` is resolved, no
+//! `//` folded, no Unicode form changed, so two different requests never mean the same key by accident.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,14 +18,14 @@ pub struct Key(String);
 /// The rule a key broke.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum KeyError {
-    /// Nothing after the slash.
+    /// Empty.
     #[error("the key is empty: a key has 1 to {KEY_BYTES_MAX} bytes")]
     Empty,
     /// More than `KEY_BYTES_MAX` bytes after decoding.
     #[error("the key is {0} bytes long: a key has at most {KEY_BYTES_MAX} bytes of UTF-8")]
     TooLong(usize),
     /// A NUL byte.
-    #[error("the key holds a NUL byte (%00), which no key may")]
+    #[error("the key contains a NUL byte (%00), which is not allowed")]
     Nul,
     /// Not UTF-8 after decoding.
     #[error("the key is not valid UTF-8 after percent-decoding")]
@@ -33,16 +33,16 @@ pub enum KeyError {
     /// A `%` that is not followed by two hex digits.
     #[error("a % in the path is not followed by two hex digits; write %25 for a percent sign")]
     BadEscape,
-    /// The servers' own names.
-    #[error("keys beginning with _/ are Barge's own")]
+    /// Reserved for the servers' own paths.
+    #[error("keys that begin with _/ are reserved for Barge")]
     Reserved,
-    /// `.` or `..` as a path segment: most clients and proxies resolve it before we see it, so a
-    /// key that holds one could be stored under a name it cannot be fetched by.
-    #[error("a key may not hold . or .. as a path segment: clients and proxies rewrite it on the way")]
+    /// `.` or `..` as a path segment: most clients and proxies resolve it before we see it, so such a key could be
+    /// stored under a name by which it cannot be fetched.
+    #[error("a key must not contain . or .. as a path segment: clients and proxies rewrite such paths")]
     DotSegment,
 }
 
-/// What stands for itself in the path of a URL: RFC 3986's unreserved and the slash.
+/// The characters not escaped in a URL's path: RFC 3986's unreserved ones and the slash.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Key {
@@ -66,12 +66,12 @@ impl Key {
         Ok(Self(text.to_owned()))
     }
 
-    /// From the path of a request target, its leading slash included, percent-encoding resolved once.
+    /// Parses the path of a request target, with its leading slash; decodes percent-encoding once.
     pub fn from_path(path: &str) -> Result<Self, KeyError> {
         Self::new(&decode(path.strip_prefix('/').unwrap_or(path))?)
     }
 
-    /// As a path of a URL, with its leading slash; `from_path` turns it back.
+    /// The key as a URL path with a leading slash; the inverse of `from_path`.
     pub fn to_path(&self) -> String {
         format!("/{}", percent_encode(self.0.as_bytes(), PATH))
     }
@@ -82,7 +82,7 @@ impl Key {
     }
 }
 
-/// Percent-decodes, strictly: a stray `%` or bytes that are not UTF-8 are refused.
+/// Percent-decodes strictly: a stray `%` and bytes that are not UTF-8 are refused.
 pub fn decode(text: &str) -> Result<String, KeyError> {
     let bytes = text.as_bytes();
     let escapes_ok = bytes

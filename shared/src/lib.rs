@@ -1,7 +1,7 @@
-//! What masters, volumes and clients have in common: the words of the glossary as types,
-//! the ring, tickets and receipts, wire types and routes, the HTTP shells, telemetry.
+//! What masters, volumes and clients share: the glossary's terms as types, the ring, tickets and receipts, wire types
+//! and routes, HTTP, telemetry.
 //!
-//! Nothing in here has an opinion on how bytes are stored.
+//! Nothing in here knows how bytes are stored.
 
 #![warn(missing_docs)]
 
@@ -14,6 +14,7 @@ pub mod crc32c;
 pub mod descriptors;
 pub mod digest;
 pub mod durable;
+pub mod file_permissions;
 pub mod http;
 pub mod ids;
 pub mod inventory;
@@ -21,7 +22,6 @@ pub mod key;
 pub mod limits;
 pub mod manifest;
 pub mod md5;
-pub mod private;
 pub mod range;
 pub mod ring;
 pub mod secret;

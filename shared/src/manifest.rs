@@ -1,11 +1,9 @@
-//! The manifest: the bytes of the record that makes one value of parts. It is a blob like any other, written when an upload
-//! in parts is completed; no byte of the parts moves.
+//! The manifest: the record that makes several parts one value. It is a blob like any other, written when a multipart
+//! upload is completed; no byte of the parts moves.
 //!
-//! ```text
-//! 0 "BARGEMAN" 8 │ 8 version u32, little endian │ 12 postcard of `Manifest`
-//! ```
-//! It holds all that a rebuild of the metadata must know of the object and its parts, but for what stands in the record's
-//! header. The record's BLAKE3 covers it.
+//! ```text 0 "BARGEMAN" 8 │ 8 version u32, little endian │ 12 postcard of `Manifest` ``` It holds all that a rebuild
+//! of the metadata must know of the object and its parts, except what is in the record's header. The record's BLAKE3
+//! covers it.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,57 +19,57 @@ const VERSION: [u8; 4] = 1u32.to_le_bytes();
 pub struct Part {
     /// As the client numbered it, 1..=10,000.
     pub number: u16,
-    /// Its bytes.
+    /// The blob with its bytes.
     pub blob: BlobId,
-    /// Their length.
+    /// Length in bytes.
     pub length: u64,
-    /// Their BLAKE3.
+    /// BLAKE3 of its bytes.
     pub digest: Digest,
-    /// None: its tag is made of the BLAKE3.
+    /// `None`: the entity tag is derived from the BLAKE3.
     pub etag: Option<Etag>,
-    /// As asked for by the upload.
+    /// The checksum requested for the upload.
     pub checksum: Option<Checksum>,
 }
 
-/// A value in parts.
+/// The parts of a multipart object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The upload that made it.
+    /// The multipart upload that created it.
     pub upload: BlobId,
-    /// Of the whole.
+    /// Attributes of the whole object.
     pub attributes: Attributes,
     /// In the order of their bytes.
     pub parts: Vec<Part>,
 }
 
-/// The bytes are no manifest.
+/// The bytes are not a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("these bytes are no manifest of a value in parts, or one of a later version")]
+#[error("these bytes are not a manifest of a multipart object, or one of a later version")]
 pub struct NoManifest;
 
 impl Part {
-    /// What S3 clients see as its entity tag, without quotes.
+    /// The object's entity tag for S3 clients, without quotes.
     pub fn tag(&self) -> String {
         self.etag.map_or_else(|| self.digest.to_string(), |etag| etag.to_string())
     }
 }
 
 impl Manifest {
-    /// Bytes of the value.
+    /// Length of the value in bytes.
     pub fn size(&self) -> u64 {
         self.parts.iter().map(|p| p.length).sum()
     }
 
-    /// The bytes of the record.
+    /// Encodes the record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let body = postcard::to_stdvec(self).expect("a manifest holds nothing postcard refuses");
         [&MAGIC[..], &VERSION, &body].concat()
     }
 
-    /// Reads them.
+    /// Decodes the record's bytes.
     ///
     /// # Errors
-    /// When they are something else.
+    /// If they are not a manifest.
     pub fn decode(bytes: &[u8]) -> Result<Self, NoManifest> {
         let body =
             bytes.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&VERSION)).ok_or(NoManifest)?;
@@ -116,7 +114,7 @@ mod tests {
         );
     }
 
-    /// The layout is for good: a record of this version must be read by all later ones.
+    /// The layout is permanent: all later versions must read a record of this version.
     #[test]
     fn golden() {
         let digest = blake3::hash(&manifest(2).encode());

@@ -1,13 +1,13 @@
-//! Byte ranges of a value (RFC 9110 §14): what a `Range` header asks for, and the text of the answers.
+//! Byte ranges of a value (RFC 9110 §14): parses the `Range` header, and formats the answers.
 //!
-//! Pure. A header that is malformed, of another unit, or greedy is ignored, as the RFC allows, and the
-//! value is answered whole; it is never an error and never reaches beyond the value.
+//! Pure. A header that is malformed, in another unit, or greedy is ignored, as the RFC allows, and the whole value
+//! is returned; it is never an error and never reaches beyond the value.
 
 use std::fmt::Write;
 
 use crate::limits::RANGES_MAX;
 
-/// Bytes `start..=end` of a value, at least one byte, inside the value it was made for.
+/// Bytes `start..=end` of a value: at least one byte, and within the value it was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
     start: u64,
@@ -16,29 +16,29 @@ pub struct ByteRange {
 
 #[expect(clippy::len_without_is_empty, reason = "a range holds at least one byte")]
 impl ByteRange {
-    /// Bytes `start..=end` of a value of `len` bytes; an `end` beyond the value is cut to it.
-    /// Nothing when no byte of the value lies in there.
+    /// Bytes `start..=end` of a value of `len` bytes; an `end` beyond the value is cut to it. `None` if that is no
+    /// byte.
     pub fn new(start: u64, end: u64, len: u64) -> Option<Self> {
         let end = end.min(len.checked_sub(1)?);
         (start <= end).then_some(Self { start, end })
     }
 
-    /// All of a value, unless it is empty.
+    /// The whole value; `None` if it is empty.
     pub fn whole(len: u64) -> Option<Self> {
         Self::new(0, u64::MAX, len)
     }
 
-    /// The first byte.
+    /// Offset of the first byte.
     pub fn start(self) -> u64 {
         self.start
     }
 
-    /// The last byte.
+    /// Offset of the last byte.
     pub fn end(self) -> u64 {
         self.end
     }
 
-    /// How many bytes.
+    /// Number of bytes.
     pub fn len(self) -> u64 {
         self.end - self.start + 1
     }
@@ -67,19 +67,19 @@ pub enum Ranges {
     Unsatisfiable,
 }
 
-/// One range as it is written.
+/// One range as written in the header.
 enum Spec {
     From(u64, u64),
     Suffix(u64),
 }
 
 impl Ranges {
-    /// Reads a `Range` header for a value of `len` bytes. Several ranges are put in order, and those that
-    /// overlap or touch become one, so no byte is ever sent twice.
+    /// Parses a `Range` header for a value of `len` bytes. Several ranges are sorted, and those that overlap or touch
+    /// are merged, so no byte is sent twice.
     pub fn parse(header: Option<&str>, len: u64) -> Self {
         let Some(specs) = header.and_then(specs) else { return Self::Whole };
         if len == 0 && specs.iter().any(|s| matches!(s, Spec::Suffix(1..))) {
-            // The last bytes of nothing are satisfied by nothing, which no Content-Range can say.
+            // A suffix of an empty value satisfies nothing, which no Content-Range can express.
             return Self::Whole;
         }
         let resolve = |spec: &Spec| match *spec {
@@ -96,13 +96,13 @@ impl Ranges {
     }
 }
 
-/// Nothing when the header is malformed, of another unit, or has too many ranges.
+/// `None` if the header is malformed, in another unit, or has too many ranges.
 fn specs(header: &str) -> Option<Vec<Spec>> {
     let (unit, set) = header.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    // Empty elements of a list are legal and mean nothing (RFC 9110 §5.6.1.2).
+    // Empty list elements are legal and mean nothing (RFC 9110 §5.6.1.2).
     let written = set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty());
     let specs: Vec<Spec> = written.take(RANGES_MAX + 1).map(spec).collect::<Option<_>>()?;
     (1..=RANGES_MAX).contains(&specs.len()).then_some(specs)
@@ -119,7 +119,7 @@ fn spec(text: &str) -> Option<Spec> {
     }
 }
 
-/// Digits only. A number too large for 64 bits is as good as the largest: both lie beyond any value.
+/// Digits only. A number too large for 64 bits counts as the largest: both lie beyond any value.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -137,8 +137,8 @@ fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
     ranges
 }
 
-/// The framing of a `multipart/byteranges` body: for each part `part_header`, the bytes of its range,
-/// and after the last one `footer`.
+/// The framing of a `multipart/byteranges` body: for each part `part_header` and the bytes of its range, and after
+/// the last one `footer`.
 #[derive(Clone, Debug)]
 pub struct Multipart<'a> {
     boundary: [u8; 16],
@@ -148,8 +148,8 @@ pub struct Multipart<'a> {
 }
 
 impl<'a> Multipart<'a> {
-    /// For these ranges of a value. `boundary` must be random: a client that could guess it could store
-    /// a value that reads as other parts.
+    /// The framing for these ranges of a value. `boundary` must be random: a client that could guess it could store a
+    /// value that reads as other parts.
     pub fn new(boundary: [u8; 16], content_type: &'a str, value_len: u64, ranges: &'a [ByteRange]) -> Self {
         Self { boundary, content_type, value_len, ranges }
     }
@@ -159,7 +159,7 @@ impl<'a> Multipart<'a> {
         format!("multipart/byteranges; boundary={}", self.boundary())
     }
 
-    /// What stands before the bytes of this part.
+    /// The text before the bytes of this part.
     pub fn part_header(&self, part: usize) -> String {
         let line_end = if part == 0 { "" } else { "\r\n" };
         format!(
@@ -170,7 +170,7 @@ impl<'a> Multipart<'a> {
         )
     }
 
-    /// What stands after the last part.
+    /// The text after the last part.
     pub fn footer(&self) -> String {
         format!("\r\n--{}--\r\n", self.boundary())
     }

@@ -1,13 +1,12 @@
 //! Which volumes should hold a key: consistent hashing with weighted virtual nodes and zones.
 //!
-//! Every volume has `VIRTUAL_NODES` points on a circle of 2^64. A key is hashed `PROBES` times
-//! (multi-probe consistent hashing, Appleton and O'Reilly 2015), and a volume's score for it is the
-//! smallest distance from any probe to the volume's next point, divided by the volume's weight;
-//! the smallest score comes first. A score depends on nothing but key, volume and weight, so a
-//! volume that comes, goes or grows moves keys onto or off itself and never between others. With
-//! one probe the shares would scatter by 9 %, with these by 1.4 %.
+//! Every volume has `VIRTUAL_NODES` points on a circle of 2^64. A key is hashed `PROBES` times (multi-probe
+//! consistent hashing, Appleton and O'Reilly 2015), and a volume's score for it is the smallest distance from any
+//! probe to the volume's next point, divided by the volume's weight; the smallest score comes first. A score depends
+//! only on key, volume and weight, so a volume that is added, removed or grows moves keys onto or off itself and
+//! never between others. With one probe the shares would scatter by 9 %, with these by 1.4 %.
 //!
-//! Pure: proposes only. What was stored where is recorded in the object, and reads follow the record.
+//! Pure: only proposes. Where a value was stored is recorded in the object, and reads follow the record.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -18,17 +17,18 @@ use crate::ids::VolumeId;
 use crate::key::Key;
 use crate::limits::VIRTUAL_NODES;
 
-/// Hashes of a key that look for the nearest point. The paper's figure.
+/// Hashes of a key that look for the nearest point: the paper's number.
 const PROBES: usize = 21;
 /// Longest zone name in bytes.
 const ZONE_BYTES_MAX: usize = 64;
 
-/// What fails together: a rack, a room, a machine with several disks. 1..=64 letters, digits, `-`, `_`, `.`.
+/// What fails together (a failure domain): a rack, a room, a machine with several disks. 1..=64 letters, digits, `-`,
+/// `_`, `.`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Zone(String);
 
-/// The text is not a zone's name.
+/// The text is not a valid zone name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a zone is 1 to 64 letters, digits, '-', '_' or '.'")]
 pub struct ZoneError;
@@ -79,17 +79,17 @@ impl fmt::Debug for Zone {
 pub struct Member {
     /// The volume.
     pub id: VolumeId,
-    /// Its capacity in bytes; its share of the keys is its part of the sum. 0 counts as 1.
+    /// Its capacity in bytes, which sets its share of the keys. 0 counts as 1.
     pub weight: u64,
-    /// Where it stands. Volumes without a zone share one that has no name.
+    /// Its zone. Volumes without one share a zone that has no name.
     pub zone: Option<Zone>,
 }
 
-/// The circle: points of all members in order.
+/// The circle: the points of all members in order.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     /// Ordered by id, each id once.
-    seats: Vec<Seat>,
+    entries: Vec<RingVolume>,
     /// Ordered by position.
     points: Vec<Point>,
     weight_max: f64,
@@ -97,7 +97,7 @@ pub struct Ring {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seat {
+struct RingVolume {
     id: VolumeId,
     weight: f64,
     zone: usize,
@@ -106,65 +106,64 @@ struct Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Point {
     at: u64,
-    /// Index into `seats`.
-    seat: usize,
+    /// Index into `entries`.
+    entry: usize,
 }
 
 impl Ring {
-    /// The ring of these members, in whatever order they are given. An id given twice counts once.
+    /// The ring of these members, in any order. A duplicate id counts once.
     pub fn new(members: &[Member]) -> Self {
         let mut members: Vec<&Member> = members.iter().collect();
         members.sort_by(|a, b| (a.id, a.weight, &a.zone).cmp(&(b.id, b.weight, &b.zone)));
         members.dedup_by_key(|m| m.id);
         let mut zones: BTreeMap<Option<&Zone>, usize> = BTreeMap::new();
-        let mut seats = Vec::with_capacity(members.len());
+        let mut entries = Vec::with_capacity(members.len());
         for m in members {
             let next = zones.len();
             let zone = *zones.entry(m.zone.as_ref()).or_insert(next);
-            seats.push(Seat { id: m.id, weight: m.weight.max(1) as f64, zone });
+            entries.push(RingVolume { id: m.id, weight: m.weight.max(1) as f64, zone });
         }
-        let point = |seat: usize, n: u32| Point { at: point_of(seats[seat].id, n), seat };
-        let mut points: Vec<Point> = (0..seats.len())
+        let point = |entry: usize, n: u32| Point { at: point_of(entries[entry].id, n), entry };
+        let mut points: Vec<Point> = (0..entries.len())
             .flat_map(|s| (0..VIRTUAL_NODES).map(move |n| (s, n)))
             .map(|(s, n)| point(s, n))
             .collect();
         points.sort_unstable();
-        let weight_max = seats.iter().map(|s| s.weight).fold(1.0, f64::max);
-        Self { weight_max, zones: zones.len(), seats, points }
+        let weight_max = entries.iter().map(|s| s.weight).fold(1.0, f64::max);
+        Self { weight_max, zones: zones.len(), entries, points }
     }
 
-    /// Volumes on the ring.
+    /// Number of volumes on the ring.
     pub fn len(&self) -> usize {
-        self.seats.len()
+        self.entries.len()
     }
 
-    /// Whether there is no volume at all.
+    /// Whether there are no volumes.
     pub fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+        self.entries.is_empty()
     }
 
     /// All volumes, each once, the best for this key first.
     pub fn walk(&self, key: &Key) -> impl Iterator<Item = VolumeId> {
-        Walk::new(self, key).map(|seat| self.seats[seat].id)
+        Walk::new(self, key).map(|entry| self.entries[entry].id)
     }
 
-    /// Up to `n` usable volumes for this key: in the order of `walk`, except that no zone is used again
-    /// before every zone that still has a usable volume has been used as often. A smaller `n`
-    /// gives a prefix of a larger one's answer.
+    /// Up to `n` usable volumes for this key, in the order of `walk`, except that no zone is used again before every
+    /// zone with usable volumes left has been used as often. A smaller `n` gives a prefix of a larger one's answer.
     pub fn place(&self, key: &Key, n: usize, usable: impl Fn(VolumeId) -> bool) -> Vec<VolumeId> {
-        let usable: Vec<bool> = self.seats.iter().map(|s| usable(s.id)).collect();
+        let usable: Vec<bool> = self.entries.iter().map(|s| usable(s.id)).collect();
         let mut in_zone = vec![0usize; self.zones];
-        for (seat, _) in self.seats.iter().zip(&usable).filter(|(_, u)| **u) {
-            in_zone[seat.zone] += 1;
+        for (entry, _) in self.entries.iter().zip(&usable).filter(|(_, u)| **u) {
+            in_zone[entry.zone] += 1;
         }
         let (full, mut rest) = rounds(&in_zone, n);
         let mut wanted: usize = in_zone.iter().map(|have| full.min(*have)).sum::<usize>() + rest;
         let mut used = vec![0usize; self.zones];
         let mut chosen: Vec<(usize, VolumeId)> = Vec::with_capacity(wanted);
-        let mut walk = Walk::new(self, key).filter(|seat| usable[*seat]);
+        let mut walk = Walk::new(self, key).filter(|entry| usable[*entry]);
         while wanted > 0 {
-            let Some(seat) = walk.next() else { break };
-            let Seat { id, zone, .. } = self.seats[seat];
+            let Some(entry) = walk.next() else { break };
+            let RingVolume { id, zone, .. } = self.entries[entry];
             let round = used[zone];
             used[zone] += 1;
             if round > full || (round == full && rest == 0) {
@@ -179,7 +178,7 @@ impl Ring {
     }
 }
 
-/// How often every zone is used (as far as it has volumes), and how many zones once more.
+/// How often every zone is used (as far as it has volumes), and how many zones are used once more.
 fn rounds(in_zone: &[usize], n: usize) -> (usize, usize) {
     let mut left = n;
     for round in 0.. {
@@ -192,7 +191,7 @@ fn rounds(in_zone: &[usize], n: usize) -> (usize, usize) {
     unreachable!("a zone has finitely many volumes")
 }
 
-/// Where the `n`th virtual node of a volume stands. Part of the format of a cluster: never changes.
+/// The position of the `n`th virtual node of a volume. Part of a cluster's format: never changes.
 fn point_of(id: VolumeId, n: u32) -> u64 {
     let mut hash = blake3::Hasher::new();
     hash.update(id.as_bytes()).update(&n.to_le_bytes());
@@ -201,7 +200,7 @@ fn point_of(id: VolumeId, n: u32) -> u64 {
     u64::from_le_bytes(at)
 }
 
-/// Where a key looks from. Never changes either.
+/// The positions from which a key searches. Never change either.
 fn probes_of(key: &Key) -> [u64; PROBES] {
     let mut bytes = [0; PROBES * 8];
     blake3::Hasher::new().update(key.as_str().as_bytes()).finalize_xof().fill(&mut bytes);
@@ -209,7 +208,7 @@ fn probes_of(key: &Key) -> [u64; PROBES] {
     std::array::from_fn(|i| u64::from_le_bytes(eights[i]))
 }
 
-/// A score: distance over weight. Ordered like the number it is, which is never NaN.
+/// A score: distance over weight. Ordered numerically; never NaN.
 #[derive(Clone, Copy, PartialEq)]
 struct Score(f64);
 
@@ -225,14 +224,14 @@ impl PartialOrd for Score {
     }
 }
 
-/// Seats in the order of their scores. Each probe goes up the circle from where it stands; a seat is
-/// given out when no point that is still ahead of any probe could score better, however heavy.
+/// Volumes in the order of their scores. Each probe moves up the circle from its start; a volume is returned once no
+/// point that is still ahead of any probe could score better, whatever its weight.
 struct Walk<'a> {
     ring: &'a Ring,
     probes: [u64; PROBES],
-    /// Per probe: the least score that its next point can have, the index of that point, and how many were passed.
+    /// Per probe: the lowest score that its next point can have, the index of that point, and how many were passed.
     ahead: BinaryHeap<Reverse<(Score, usize, usize, usize)>>,
-    /// Seats met, with their scores.
+    /// Volumes met, with their scores.
     met: BinaryHeap<Reverse<(Score, usize)>>,
     given: Vec<bool>,
     left: usize,
@@ -259,7 +258,7 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// The score a point at this place would have if it belonged to the heaviest member.
+    /// The score that a point at this position would have if it belonged to the heaviest member.
     fn least(&self, probe: usize, index: usize) -> Score {
         Score(self.distance(probe, index) / self.ring.weight_max)
     }
@@ -268,7 +267,7 @@ impl<'a> Walk<'a> {
         self.ring.points[index].at.wrapping_sub(self.probes[probe]) as f64
     }
 
-    /// Takes the nearest point that is ahead, and puts that probe's next one in its place.
+    /// Takes the nearest point ahead, and replaces it by that probe's next one.
     fn advance(&mut self) {
         let Some(mut top) = self.ahead.peek_mut() else { return };
         let Reverse((_, probe, index, passed)) = *top;
@@ -281,10 +280,10 @@ impl<'a> Walk<'a> {
             *top = Reverse((Score(distance / self.ring.weight_max), probe, next, passed + 1));
             drop(top);
         }
-        let seat = points[index].seat;
-        if !self.given[seat] {
-            let score = Score(self.distance(probe, index) / self.ring.seats[seat].weight);
-            self.met.push(Reverse((score, seat)));
+        let entry = points[index].entry;
+        if !self.given[entry] {
+            let score = Score(self.distance(probe, index) / self.ring.entries[entry].weight);
+            self.met.push(Reverse((score, entry)));
         }
     }
 }
@@ -296,12 +295,12 @@ impl Iterator for Walk<'_> {
         while self.left > 0 {
             let least = self.ahead.peek().map(|Reverse((score, ..))| *score);
             match self.met.peek() {
-                Some(Reverse((score, seat))) if least.is_none_or(|l| *score < l) => {
-                    let seat = *seat;
+                Some(Reverse((score, entry))) if least.is_none_or(|l| *score < l) => {
+                    let entry = *entry;
                     self.met.pop();
-                    if !std::mem::replace(&mut self.given[seat], true) {
+                    if !std::mem::replace(&mut self.given[entry], true) {
                         self.left -= 1;
-                        return Some(seat);
+                        return Some(entry);
                     }
                 }
                 _ => self.advance(),

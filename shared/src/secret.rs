@@ -1,8 +1,8 @@
-//! The cluster secret: what servers of one cluster sign with, and what tells them from strangers.
+//! The cluster secret, with which servers of one cluster sign, and by which they recognize each other.
 //!
-//! It is never logged, shown or sent. Each use has a key of its own, derived with BLAKE3's key
-//! derivation mode, so that a signature for one purpose is worth nothing for another. What must be stored in secret is
-//! sealed with it (XChaCha20-Poly1305, whose nonces are long enough to be random).
+//! It is never logged, shown or sent. Each use has a key of its own, derived with BLAKE3's key derivation mode, so
+//! that a signature for one purpose is worthless for another. Other secrets are stored encrypted with it
+//! (XChaCha20-Poly1305, whose nonces are long enough to be random).
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
-/// 32 bytes that every server of a cluster holds.
+/// The 32 bytes that every server of a cluster holds.
 #[derive(Clone)]
 pub struct ClusterSecret {
     ticket: [u8; 32],
@@ -23,12 +23,12 @@ pub struct ClusterSecret {
     seal: [u8; 32],
 }
 
-/// Bytes in front of what is sealed.
+/// Bytes of the nonce before the ciphertext.
 const NONCE_BYTES: usize = 24;
 
-/// What a signature is for.
+/// The purpose of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum KeyPurpose {
     /// The master's permission for one operation on one blob.
     Ticket,
     /// A volume's statement of what it has made durable.
@@ -39,7 +39,7 @@ pub enum Purpose {
     Answer,
 }
 
-/// The secret's file could not be used.
+/// Why the secret's file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Reading or creating failed.
@@ -59,18 +59,18 @@ pub enum SecretError {
     /// Others may read it.
     #[error("the cluster secret {0} can be read by others; run: chmod 600 {0}")]
     Exposed(PathBuf),
-    /// No home to keep the default one in.
-    #[error("neither HOME nor XDG_CONFIG_HOME is set: say --secret-file FILE")]
+    /// There is no home directory for the default file.
+    #[error("neither HOME nor XDG_CONFIG_HOME is set: use --secret-file FILE")]
     NoHome,
 }
 
-/// What was sealed cannot be opened.
+/// A ciphertext cannot be decrypted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("it is damaged, or was sealed for something else or with another cluster's secret")]
-pub struct UnsealError;
+#[error("it is damaged, or was encrypted for another purpose or with another cluster's secret")]
+pub struct DecryptError;
 
 impl ClusterSecret {
-    /// From the bytes of the secret.
+    /// Derives the keys from the bytes of the secret.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let derive = |context| blake3::derive_key(context, bytes);
         Self {
@@ -85,7 +85,7 @@ impl ClusterSecret {
     /// Reads the secret from `path`.
     ///
     /// # Errors
-    /// When it cannot be read, is shorter than 16 bytes, or others than its owner may read it.
+    /// If it cannot be read, is shorter than 16 bytes, or is readable by others than its owner.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
         let io = |source| SecretError::Io { path: path.to_owned(), source };
         let bytes = fs::read(path).map_err(io)?;
@@ -99,11 +99,11 @@ impl ClusterSecret {
         Ok(Self::from_bytes(trimmed))
     }
 
-    /// Reads the secret from `path`, and makes one there, mode 0600, when there is none. Processes
-    /// that start at the same time end up with the same one.
+    /// Reads the secret from `path`, or creates one there with mode 0600. Processes that start at the same time get
+    /// the same one.
     ///
     /// # Errors
-    /// As `read`, and when it cannot be created.
+    /// As `read`, and if it cannot be created.
     pub fn read_or_create(path: &Path) -> Result<Self, SecretError> {
         let io = |source| SecretError::Io { path: path.to_owned(), source };
         if !path.exists() {
@@ -127,10 +127,10 @@ impl ClusterSecret {
         Self::read(path)
     }
 
-    /// The secret of a server: from `file` where one is named, else the user's default one.
+    /// The secret of a server: from `file` if given, else the user's default one.
     ///
     /// # Errors
-    /// As `read_or_create`, and when no folder for the default is known.
+    /// As `read_or_create`, and if there is no directory for the default.
     pub fn find(
         file: Option<&Path>,
         xdg_config_home: Option<&str>,
@@ -142,10 +142,10 @@ impl ClusterSecret {
         }
     }
 
-    /// Where the secret of a user's processes stands when nothing else is said.
+    /// The default path of the secret of a user's processes.
     ///
     /// # Errors
-    /// When neither folder is known.
+    /// If neither directory is known.
     pub fn default_path(xdg_config_home: Option<&str>, home: Option<&str>) -> Result<PathBuf, SecretError> {
         xdg_config_home
             .filter(|s| !s.is_empty())
@@ -155,18 +155,18 @@ impl ClusterSecret {
             .ok_or(SecretError::NoHome)
     }
 
-    fn key(&self, purpose: Purpose) -> &[u8; 32] {
+    fn key(&self, purpose: KeyPurpose) -> &[u8; 32] {
         match purpose {
-            Purpose::Ticket => &self.ticket,
-            Purpose::Receipt => &self.receipt,
-            Purpose::Call => &self.call,
-            Purpose::Answer => &self.answer,
+            KeyPurpose::Ticket => &self.ticket,
+            KeyPurpose::Receipt => &self.receipt,
+            KeyPurpose::Call => &self.call,
+            KeyPurpose::Answer => &self.answer,
         }
     }
 
     /// The MAC over `parts`, each bound by its length. Compare with `==`: `blake3::Hash` compares in
     /// constant time.
-    pub fn mac(&self, purpose: Purpose, parts: &[&[u8]]) -> blake3::Hash {
+    pub fn mac(&self, purpose: KeyPurpose, parts: &[&[u8]]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(self.key(purpose));
         for part in parts {
             hasher.update(&(part.len() as u64).to_le_bytes());
@@ -175,8 +175,8 @@ impl ClusterSecret {
         hasher.finalize()
     }
 
-    /// Seals `plain`, so that only the same secret opens it again, and only for the same `purpose`.
-    pub fn seal_bytes(&self, purpose: &[u8], plain: &[u8]) -> Vec<u8> {
+    /// Encrypts `plain`: only the same secret decrypts it, and only for the same `purpose`.
+    pub fn encrypt(&self, purpose: &[u8], plain: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = random_bytes();
         let sealed = XChaCha20Poly1305::new(&self.seal.into())
             .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: purpose })
@@ -184,19 +184,19 @@ impl ClusterSecret {
         [&nonce[..], &sealed].concat()
     }
 
-    /// What `seal_bytes` sealed.
+    /// Decrypts what `encrypt` returned.
     ///
     /// # Errors
-    /// When it is not what was sealed with this secret and for this purpose.
-    pub fn open_bytes(&self, purpose: &[u8], sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(UnsealError)?;
+    /// If it was not encrypted with this secret for this purpose.
+    pub fn decrypt(&self, purpose: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DecryptError> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DecryptError)?;
         XChaCha20Poly1305::new(&self.seal.into())
             .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: purpose })
-            .map_err(|_| UnsealError)
+            .map_err(|_| DecryptError)
     }
 }
 
-/// Random bytes, of 488 bits from the operating system.
+/// Random bytes, from 488 bits of the operating system's randomness.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut hasher = blake3::Hasher::new_derive_key("barge random bytes");
     for _ in 0..4 {
@@ -220,16 +220,16 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_its_purpose_only() {
         let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
-        let sealed = secret.seal_bytes(b"for this", b"words");
-        assert_ne!(sealed, secret.seal_bytes(b"for this", b"words"), "never twice the same");
-        assert_eq!(secret.open_bytes(b"for this", &sealed).unwrap(), b"words");
-        assert_eq!(secret.open_bytes(b"for that", &sealed), Err(UnsealError));
-        assert_eq!(ClusterSecret::from_bytes(b"another").open_bytes(b"for this", &sealed), Err(UnsealError));
+        let sealed = secret.encrypt(b"for this", b"words");
+        assert_ne!(sealed, secret.encrypt(b"for this", b"words"), "never twice the same");
+        assert_eq!(secret.decrypt(b"for this", &sealed).unwrap(), b"words");
+        assert_eq!(secret.decrypt(b"for that", &sealed), Err(DecryptError));
+        assert_eq!(ClusterSecret::from_bytes(b"another").decrypt(b"for this", &sealed), Err(DecryptError));
         for at in 0..sealed.len() {
             let mut bent = sealed.clone();
             bent[at] ^= 1;
-            assert_eq!(secret.open_bytes(b"for this", &bent), Err(UnsealError));
-            assert_eq!(secret.open_bytes(b"for this", &sealed[..at]), Err(UnsealError));
+            assert_eq!(secret.decrypt(b"for this", &bent), Err(DecryptError));
+            assert_eq!(secret.decrypt(b"for this", &sealed[..at]), Err(DecryptError));
         }
     }
 

@@ -9,25 +9,27 @@ use crate::limits::BLOCK_BYTES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// The text is no size.
+/// The text is not a size.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a size is a number and, if any, one of B, k, kB, KiB, M, MB, MiB, G, GB, GiB, T, TB, TiB")]
+#[error(
+    "a size is a number, optionally followed by one of B, k, kB, KiB, M, MB, MiB, G, GB, GiB, T, TB, TiB"
+)]
 pub struct ByteSizeError;
 
-/// The bytes of a size, for the arguments of servers.
+/// Parses a size for the arguments of servers.
 ///
 /// # Errors
-/// When the text is no size.
+/// If the text is not a size.
 pub fn bytes(text: &str) -> Result<u64, ByteSizeError> {
     text.parse().map(|size: ByteSize| size.0)
 }
 
-/// Bytes that a record takes on a volume, at most, for a value of `length` bytes: with header, padding, checksums and trailer.
-/// Placement asks for so many; the volume sets aside what its format says, which is less.
+/// Upper bound of the bytes that a record takes on a volume for a value of `length` bytes: with header, padding,
+/// checksums and trailer. Placement asks for this much; the volume reserves what its format says, which is less.
 pub fn record_bytes_max(length: u64) -> u64 {
     /// Header, padding and trailer.
     const FIXED: u64 = 1 << 20;
-    /// A block has a checksum of 4 bytes, and some pages of them are not full.
+    /// A block has a checksum of 4 bytes, and some pages of checksums are not full.
     const SUM: u64 = 8;
     length + length / BLOCK_BYTES as u64 * SUM + FIXED
 }

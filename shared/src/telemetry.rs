@@ -1,5 +1,5 @@
-//! Logs and metrics. Logs are fields, text or JSON, and never hold a secret or a ticket. Metrics are
-//! one registry a server, in Prometheus text under `/_/metrics`.
+//! Logs and metrics. Log lines have fields, are text or JSON, and never hold a secret or a ticket. Metrics are one
+//! registry per server, served as Prometheus text under `/_/metrics`.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::http::body::{Body, full};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -45,16 +45,16 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// Neither of the two.
+/// The text is not a log format.
 #[derive(Debug, thiserror::Error)]
 #[error("a log format is text or json")]
 pub struct LogFormatError;
 
-/// Sends logs to standard error, filtered by `RUST_LOG` (default `info`). Once a process; later calls do nothing.
+/// Sends logs to standard error, filtered by `RUST_LOG` (default `info`). Takes effect once per process.
 pub fn init_logs(format: LogFormat) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sled=warn,openraft=error"));
-    // It calls every refusal an error, and shows requests with their signatures.
+    // The S3 library logs every refusal as an error, and shows requests with their signatures.
     let filter = filter.add_directive("s3s=off".parse().expect("a directive"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -76,7 +76,7 @@ impl Metrics {
         add(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// All of them in Prometheus text.
+    /// All metrics as Prometheus text.
     pub fn render(&self) -> Response<Body> {
         let mut text = String::new();
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ struct RequestLabels {
     status: u16,
 }
 
-/// What every server counts of its requests.
+/// Request metrics of every server.
 #[derive(Debug)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
@@ -105,7 +105,7 @@ pub struct HttpMetrics {
     received_bytes: Counter,
 }
 
-/// A request under way; dropping it ends it.
+/// A request in flight; dropping it ends it.
 #[derive(Debug)]
 pub struct Flight(Gauge);
 
@@ -116,7 +116,7 @@ impl Drop for Flight {
 }
 
 impl HttpMetrics {
-    /// Registers them with a server's metrics.
+    /// Registers them in a server's metrics.
     pub fn new(metrics: &Metrics) -> Arc<Self> {
         let new = Self {
             requests: Family::default(),
@@ -136,27 +136,27 @@ impl HttpMetrics {
         Arc::new(new)
     }
 
-    /// A request has come.
+    /// Counts a request in flight.
     pub fn enter(&self) -> Flight {
         self.in_flight.inc();
         Flight(self.in_flight.clone())
     }
 
-    /// Its answer has begun.
+    /// Counts an answer, and its time to the first byte.
     pub fn answered(&self, method: &Method, status: StatusCode, after: Duration) {
-        // A client may invent methods; a metric may not have a label for each.
+        // Clients may invent methods; they must not create labels.
         let known = [Method::GET, Method::PUT, Method::POST, Method::HEAD, Method::DELETE];
         let method = if known.contains(method) { method.to_string() } else { "other".into() };
         self.requests.get_or_create(&RequestLabels { method, status: status.as_u16() }).inc();
         self.seconds.observe(after.as_secs_f64());
     }
 
-    /// Body bytes went out.
+    /// Counts body bytes sent.
     pub fn sent(&self, bytes: usize) {
         self.sent_bytes.inc_by(bytes as u64);
     }
 
-    /// Value bytes came in.
+    /// Counts value bytes received.
     pub fn received(&self, bytes: usize) {
         self.received_bytes.inc_by(bytes as u64);
     }

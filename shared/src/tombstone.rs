@@ -1,5 +1,6 @@
-//! Tombstones: what a volume keeps of a value that is gone, so that metadata rebuilt from the volumes does not
-//! bring it back. A volume that was down while a key was deleted still has the blob; another one knows better.
+//! Tombstones: a volume's notes of deleted values, so that metadata rebuilt from the volumes does not bring them
+//! back. A volume that was down while a key was deleted still has the blob; a tombstone on another one says it is
+//! deleted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,26 +10,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ids::BlobId;
 use crate::key::Key;
 
-/// Why a blob is no value, where no newer version of its key says it.
+/// Why a blob is not a value, where no newer version of its key shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tombstone {
-    /// All versions of a key up to this one are gone.
+    /// All versions of a key up to this one were deleted.
     Deleted {
         /// The key's hash.
         key: KeyHash,
-        /// The version that was deleted.
+        /// The last deleted version.
         generation: BlobId,
     },
     /// This blob never became a value: its commit was refused.
     Refused {
-        /// Which.
+        /// The blob.
         blob: BlobId,
     },
 }
 
 impl Tombstone {
-    /// No blob with a greater id is meant.
+    /// The newest blob that it covers.
     pub fn newest(&self) -> BlobId {
         match self {
             Self::Deleted { generation, .. } => *generation,
@@ -37,29 +38,29 @@ impl Tombstone {
     }
 }
 
-/// The first 16 bytes of a key's BLAKE3: as good as the key for telling keys apart, and always as long.
+/// The first 16 bytes of a key's BLAKE3: as good as the key for telling keys apart, and of fixed length.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash([u8; 16]);
 
-/// The text was not 32 hex digits.
+/// The text is not 32 hex digits.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a key's hash is 32 hex digits")]
 pub struct KeyHashError;
 
 impl KeyHash {
-    /// Of a key.
+    /// Hashes a key.
     pub fn of(key: &Key) -> Self {
         let hash = blake3::hash(key.as_str().as_bytes());
         let (first, _) = hash.as_bytes().split_at(16);
         Self(first.try_into().expect("sixteen bytes"))
     }
 
-    /// From its bytes.
+    /// Wraps existing bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The hash's bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

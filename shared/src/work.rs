@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 /// Runs `f` on the blocking pool: disk calls and hashing, never anything that waits for a peer.
 ///
-/// A future that is dropped half way leaves `f` running to its end; its result is thrown away.
+/// If the future is dropped, `f` still runs to its end; its result is discarded.
 #[expect(clippy::disallowed_methods, reason = "the one place where the blocking pool is entered")]
 pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     if Inline::is_entered() {
@@ -20,18 +20,18 @@ pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static)
         Ok(value) => value,
         Err(e) => match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down and will not run it: whoever waits is being dropped too.
+            // The runtime is shutting down and will not run it: our caller is being dropped, too.
             Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// While one of these lives, `blocking` on this thread runs its closure at once instead of handing it to the
-/// pool. For simulations: on a runtime of one thread, one seed then gives one order of events.
+/// While one of these lives, `blocking` on this thread runs its closure immediately instead of on the pool. For
+/// simulations: on a single-threaded runtime, one seed then gives one order of events.
 #[derive(Debug)]
 pub struct Inline {
     outer: bool,
-    /// It speaks of the thread it was made on.
+    /// Not `Send`: it applies to the thread it was created on.
     stays: PhantomData<*const ()>,
 }
 
@@ -57,25 +57,25 @@ impl Drop for Inline {
     }
 }
 
-/// The end of a server, told to all its parts: cheap to clone, waited for with `wait`.
+/// The shutdown signal as its receivers see it: cheap to clone, awaited with `wait`.
 #[derive(Clone, Debug)]
 pub struct Shutdown(watch::Receiver<bool>);
 
-/// The hand that gives the signal; dropping it gives it too.
+/// Sends the shutdown signal; so does dropping it.
 #[derive(Debug)]
 pub struct ShutdownTrigger(watch::Sender<bool>);
 
 impl Shutdown {
-    /// A signal and the hand that gives it.
+    /// A trigger and its signal.
     pub fn new() -> (ShutdownTrigger, Self) {
         let (tx, rx) = watch::channel(false);
         (ShutdownTrigger(tx), Self(rx))
     }
 
-    /// Given by SIGINT or SIGTERM to this process.
+    /// A signal that is sent when this process gets SIGINT or SIGTERM.
     ///
     /// # Errors
-    /// When the process cannot install the handlers.
+    /// If the handlers cannot be installed.
     pub fn on_signals() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -87,50 +87,50 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Returns once the signal was given, at once if it was before.
+    /// Returns once the signal has been sent, immediately if it was before.
     pub async fn wait(&self) {
         let mut rx = self.0.clone();
-        // An error is a dropped trigger, which means the same.
+        // An error means a dropped trigger, which sends the signal, too.
         let _ = rx.wait_for(|fired| *fired).await;
     }
 
-    /// Whether it was given.
+    /// Whether the signal has been sent.
     pub fn fired(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
 }
 
 impl ShutdownTrigger {
-    /// Gives the signal.
+    /// Sends the signal.
     pub fn fire(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether it was given.
+    /// Whether the signal has been sent.
     pub fn fired(&self) -> bool {
         *self.0.borrow()
     }
 }
 
-/// What a worker's tick says of the work left.
+/// Whether a worker has work left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing left: wait for the interval or a nudge.
+pub enum TickResult {
+    /// None: wait for the interval or a nudge.
     Idle,
-    /// More at hand: tick again at once.
+    /// Some: tick again immediately.
     More,
 }
 
-/// A piece of background work: a `tick` that does a bounded amount and says whether there is more.
+/// Background work: a `tick` that does a bounded amount and reports whether there is more.
 pub trait Worker: Send + 'static {
     /// Its name, for logs.
     const NAME: &'static str;
     /// Does a bounded amount of work.
-    fn tick(&mut self) -> impl Future<Output = Progress> + Send;
+    fn tick(&mut self) -> impl Future<Output = TickResult> + Send;
 }
 
-/// The one worker loop: ticks every `interval`, at once when `nudge` is notified, until the end of
-/// the server. A tick that is under way then is finished, not dropped.
+/// The worker loop: ticks every `interval`, and immediately when `nudge` is notified, until shutdown. A tick in
+/// progress then is completed, not dropped.
 pub async fn run_worker<W: Worker>(
     mut worker: W,
     interval: Duration,
@@ -139,7 +139,7 @@ pub async fn run_worker<W: Worker>(
 ) {
     tracing::debug!(worker = W::NAME, ?interval, "worker started");
     while !shutdown.fired() {
-        if worker.tick().await == Progress::More {
+        if worker.tick().await == TickResult::More {
             continue;
         }
         tokio::select! {

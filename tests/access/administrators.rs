@@ -1,10 +1,10 @@
-//! Several administrators at once: each change is made, one after the other, and none fails because of another one.
+//! Several administrators at once: their changes are made one after the other, and none fails because of another.
 
 use futures_util::future::join_all;
 
 use super::Site;
 
-/// Commands at once; more than a few tries of one of them.
+/// Concurrent commands: more than one of them would retry.
 const AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]

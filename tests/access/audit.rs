@@ -1,5 +1,5 @@
-//! The audit log says of every request who asked for what, and how it ended: on both faces, refused ones and the administration
-//! included. It never says what permits something.
+//! The audit log records for every request who asked for what and how it ended: in both APIs, including refused
+//! requests and the administration. It never records anything that grants access.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -32,12 +32,12 @@ impl Audited {
 
     fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.file).expect("the audit log");
-        // The last line may be half written.
+        // The last line may be incomplete.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
     }
 
-    /// The line of an answer, with the fields that differ from request to request taken off.
+    /// Returns the line of an answer, without the fields that differ from request to request.
     async fn line_of(&self, answer: &RawAnswer) -> BTreeMap<String, Value> {
         let id = answer.header("barge-request-id").expect("every answer has one").to_owned();
         self.line_by(&id).await
@@ -63,9 +63,9 @@ type ByCurl<'a> = (&'a [&'a str], &'a str, &'a str, Place<'a>, [u16; 2]);
 /// Bucket and key.
 type Place<'a> = [Option<&'a str>; 2];
 
-/// What a line says besides.
+/// The other fields of a line.
 fn said(
-    face: &str,
+    api: &str,
     operation: &str,
     key: Option<&str>,
     place: Place<'_>,
@@ -73,7 +73,7 @@ fn said(
     bytes: [usize; 2],
 ) -> BTreeMap<String, Value> {
     let line = json!({
-        "face": face, "access_key": key, "cluster_secret": false, "operation": operation, "bucket": place[0],
+        "api": api, "access_key": key, "cluster_secret": false, "operation": operation, "bucket": place[0],
         "key": place[1], "status": status, "bytes_in": bytes[0], "bytes_out": bytes[1],
     });
     serde_json::from_value(line).expect("an object")
@@ -83,14 +83,14 @@ fn said(
 async fn every_native_request_has_its_line() {
     let audited = Audited::start("audit-native").await;
     let site = &audited.site;
-    let mode = std::fs::metadata(&audited.file).expect("it is there from the start").permissions().mode();
+    let mode = std::fs::metadata(&audited.file).expect("the log exists from the start").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let address = site.server.address().to_owned();
     let host = "Host: localhost";
     let page = ask(&address, "PUT /box/k", &[host, "Origin: http://evil.example"], "value");
     let of = ["box", "k"].map(Some);
     let wanted = said("native", "PutObject", None, of, 403, [0, page.body.len()]);
-    assert_eq!(audited.line_of(&page).await, wanted, "refused for the page it comes from");
+    assert_eq!(audited.line_of(&page).await, wanted, "refused because of its origin");
 
     site.signed(&[
         "key",
@@ -125,14 +125,14 @@ async fn every_native_request_has_its_line() {
         let wanted = said("native", operation, key, place, status, [sent, answer.body.len()]);
         assert_eq!(audited.line_of(&answer).await, wanted, "{request}");
     }
-    // What comes in chunks is counted as well.
+    // Chunked bodies are counted as well.
     let chunked =
         ["-H", "Transfer-Encoding: chunked", "-H", &good, "--data-binary", "0123456789", "-X", "PUT"];
     let url = format!("{}/box/chunked", site.server.url());
     let stored = curl(&site.folder, [&chunked[..], &[url.as_str()]].concat()).await;
     let line = audited.line_by(&stored.header("barge-request-id").expect("an id")).await;
     assert_eq!((&line["status"], &line["bytes_in"]), (&json!(201), &json!(10)));
-    // A stranger at the doors of servers and of the administration.
+    // A stranger's calls to servers and to the administration.
     for (route, operation) in [("/_/keys/put", "PutAccessKey"), ("/_/raft/append", "CallBetweenServers")] {
         let answer = ask(&address, &format!("POST {route}"), &[host], "{}");
         let wanted = said("native", operation, None, [None; 2], 403, [0, answer.body.len()]);
@@ -194,12 +194,12 @@ async fn every_request_by_s3_has_its_line() {
     nothing_permits(&audited);
 }
 
-/// Nothing in the file is of use to its readers.
+/// Nothing in the file helps its readers to get access.
 fn nothing_permits(audited: &Audited) {
     let text = std::fs::read_to_string(&audited.file).expect("the audit log");
     for permits in
         [SECRET, "a-wrong-secret", "TheSecretItself", "5ec4e7", "Signature", "ticket", "?", "Bearer"]
     {
-        assert!(!text.contains(permits), "{permits} stands in the audit log");
+        assert!(!text.contains(permits), "the audit log contains {permits}");
     }
 }

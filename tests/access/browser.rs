@@ -1,5 +1,5 @@
-//! A browser on the machine of an open master is no deputy: pages of other sites can neither read from it, by a name that is
-//! made to lead there, nor change anything in it. Everybody else goes on as before.
+//! A browser on the machine of an open master is no confused deputy: pages of other sites can neither read from the
+//! master, by DNS rebinding, nor change anything on it. All other clients work as before.
 
 use shared::wire::error::ErrorCode;
 
@@ -10,7 +10,7 @@ const OTHER_PAGE: &str = "Origin: http://evil.example";
 const RULES: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>http://app.example</AllowedOrigin>\
     <AllowedMethod>PUT</AllowedMethod><AllowedMethod>POST</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// A form with one file, as a browser sends it, and its type.
+/// A form with one file, as a browser sends it, and its content type.
 fn form(key: &str) -> (String, &'static str) {
     let field = |name: &str, value: &str| {
         format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
@@ -48,7 +48,7 @@ async fn a_name_that_leads_here_is_not_ours() {
         assert_eq!(ask(&native, "GET /box/k?stream", &[host], "").body, b"value", "{host}");
         assert_eq!(ask(&native, "GET /box/new", &[host], "").status, 404, "{host}");
     }
-    assert_eq!(ask(&native, "GET /_/health", &[EVIL], "").status, 200, "it says nothing of values");
+    assert_eq!(ask(&native, "GET /_/health", &[EVIL], "").status, 200, "it reveals no values");
 
     for request in
         ["GET /box/k", "GET /", "GET /box", "PUT /box/new", "DELETE /box/k", "OPTIONS /box/k", "PUT /other"]
@@ -63,7 +63,7 @@ async fn a_name_that_leads_here_is_not_ours() {
     assert_eq!(ask(&s3, "GET /k", &["Host: box.s3.test:9000"], "").body, b"value");
     assert_eq!(ask(&s3, "GET /k", &["Host: s3.test.evil.example"], "").status, 403);
 
-    // With an access key nobody needs to be protected: who asks has to show it.
+    // With an access key no protection is needed: each request must show the key.
     let made = site.signed(&["key", "create", "--id", "BKONE", "--secret", "0123456789abcdef"]).await;
     let shown = "Authorization: Bearer BKONE:0123456789abcdef";
     assert_eq!(ask(&native, "GET /box/k?stream", &[EVIL, shown], "").body, b"value", "{}", made.err);
@@ -86,7 +86,7 @@ async fn pages_of_other_sites_change_nothing() {
         }
     }
     assert_eq!(ask(&native, "GET /box/k", &[&at_native], "").status, 404, "nothing was stored");
-    assert_eq!(ask(&native, "POST /box/k", &[&at_native], "value").status, 201, "curl says no origin");
+    assert_eq!(ask(&native, "POST /box/k", &[&at_native], "value").status, 201, "curl sends no Origin");
     assert_eq!(
         ask(&native, "PUT /box/k", &[&at_native, &same, "Sec-Fetch-Site: same-origin"], "own").status,
         200
@@ -94,7 +94,7 @@ async fn pages_of_other_sites_change_nothing() {
     assert_eq!(
         ask(&native, "GET /box/k?stream", &[&at_native, OTHER_PAGE], "").status,
         200,
-        "it changes nothing"
+        "a GET changes nothing"
     );
 
     let (sent, kind) = form("f");
@@ -108,7 +108,7 @@ async fn pages_of_other_sites_change_nothing() {
     assert_eq!(ask(&s3, "POST /box", &[&at_s3, kind], &sent).status, 204, "no browser");
     assert_eq!(ask(&s3, "GET /box/f", &[&at_s3], "").body, b"sent");
 
-    // The rules of a bucket let a page in, to that bucket, by that method, and by our own names only.
+    // A bucket's CORS rules let a page in: to that bucket, with that method, and under our own host names only.
     let ruled = ask(&s3, "PUT /box?cors", &[&at_s3], RULES);
     assert_eq!(ruled.status, 200, "{}", text(&ruled));
     let app = "Origin: http://app.example";
@@ -116,8 +116,8 @@ async fn pages_of_other_sites_change_nothing() {
     assert_eq!(written.status, 200, "{}", text(&written));
     assert_eq!(written.header("access-control-allow-origin"), Some("http://app.example"));
     assert_eq!(ask(&s3, "POST /box", &[&at_s3, app, kind], &sent).status, 204);
-    assert_eq!(ask(&s3, "DELETE /box/app", &[&at_s3, app], "").status, 403, "no rule permits that");
-    assert_eq!(ask(&s3, "PUT /other", &[&at_s3, app], "").status, 403, "a bucket that has no rules");
+    assert_eq!(ask(&s3, "DELETE /box/app", &[&at_s3, app], "").status, 403, "no rule allows it");
+    assert_eq!(ask(&s3, "PUT /other", &[&at_s3, app], "").status, 403, "a bucket without rules");
     assert_eq!(ask(&s3, "PUT /box/app", &[EVIL, app], "x").status, 403);
     assert_eq!(ask(&native, "PUT /box/app", &[EVIL, app], "x").status, 403);
     assert_eq!(ask(&native, "DELETE /box/app", &[&at_native, app], "").status, 403);
@@ -125,7 +125,7 @@ async fn pages_of_other_sites_change_nothing() {
     let written = ask(&native, "PUT /box/app", &[&at_native, app, "Sec-Fetch-Site: cross-site"], "again");
     assert_eq!(written.status, 200, "{}", text(&written));
 
-    // What a browser remembers of an access key, it shows on every page.
+    // A browser sends a remembered access key with every page's requests.
     site.signed(&["key", "create", "--id", "BKONE", "--secret", "0123456789abcdef"]).await;
     let basic = "Authorization: Basic QktPTkU6MDEyMzQ1Njc4OWFiY2RlZg==";
     let bearer = "Authorization: Bearer BKONE:0123456789abcdef";
@@ -141,7 +141,7 @@ async fn a_master_that_serves_everybody_has_any_name() {
     assert_eq!(ask(&native, "PUT /box/k", &[EVIL], "value").status, 201);
     assert_eq!(ask(&native, "GET /box/k?stream", &[EVIL], "").body, b"value");
     assert_eq!(ask(&s3, "GET /box/k", &[EVIL], "").body, b"value");
-    assert_eq!(ask(&native, "PUT /box/k", &[EVIL, OTHER_PAGE], "x").status, 200, "a page of that very name");
+    assert_eq!(ask(&native, "PUT /box/k", &[EVIL, OTHER_PAGE], "x").status, 200, "a page of the same origin");
     for page in ["Origin: http://other.example", "Sec-Fetch-Site: cross-site"] {
         assert_eq!(ask(&native, "PUT /box/k", &[EVIL, page], "x").status, 403);
         assert_eq!(ask(&s3, "PUT /box/k", &[EVIL, page], "x").status, 403);

@@ -1,4 +1,4 @@
-//! CORS on the native face: the rules of a bucket, set by S3, hold for native requests about its keys.
+//! CORS on the native API: a bucket's rules, set through S3, apply to native requests for its keys.
 
 use tests::raw::RawAnswer;
 
@@ -10,7 +10,7 @@ const RULES: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>http://app.exam
     <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod><AllowedHeader>authorization</AllowedHeader>\
     <ExposeHeader>etag</ExposeHeader></CORSRule></CORSConfiguration>";
 
-/// Whether caches hear that it depends on who asks.
+/// Whether the answer tells caches that it depends on the origin.
 fn varies(answer: &RawAnswer) -> bool {
     answer.header("vary").is_some_and(|names| names.split(", ").any(|name| name == "Origin"))
 }
@@ -24,7 +24,7 @@ async fn the_rules_of_a_bucket_hold_for_native_requests() {
     assert_eq!(ask(&native, "PUT /plain/k", &[&here], "value").status, 201);
     assert_eq!(ask(&s3, "PUT /box?cors", &[&at_s3], RULES).status, 200);
 
-    // A question: answered without a key, and by what the rules say of origin, method and headers.
+    // A preflight: answered without a key, by what the rules say about origin, method and headers.
     let wants = |method: &str| format!("Access-Control-Request-Method: {method}");
     let (put, delete) = (wants("PUT"), wants("DELETE"));
     let header = "Access-Control-Request-Headers: Authorization";
@@ -43,10 +43,14 @@ async fn the_rules_of_a_bucket_hold_for_native_requests() {
         assert!(varies(&refused), "{fields:?}");
     }
     let elsewhere = ask(&native, "OPTIONS /box/k", &["Host: evil.example", APP, &put, header], "");
-    assert_eq!(elsewhere.status, 403, "a name that is made to lead here");
-    assert_eq!(ask(&native, "OPTIONS /plain/k", &[&here, APP, &put], "").status, 405, "it has no rules");
+    assert_eq!(elsewhere.status, 403, "a rebound host name");
+    assert_eq!(
+        ask(&native, "OPTIONS /plain/k", &[&here, APP, &put], "").status,
+        405,
+        "the bucket has no rules"
+    );
 
-    // The page that is let in is answered by the master: it may not see what a volume says behind a redirect.
+    // A page that is let in is answered by the master: after a redirect it could not read the volume's answer.
     let got = ask(&native, "GET /box/k", &[&here, APP], "");
     assert_eq!((got.status, got.body.as_slice()), (200, &b"value"[..]));
     assert_eq!(got.header("access-control-allow-origin"), Some("http://app.example"));
@@ -65,7 +69,7 @@ async fn the_rules_of_a_bucket_hold_for_native_requests() {
         (200, Some("http://app.example"))
     );
 
-    // All others go on as before; caches hear that it depends on who asks.
+    // All other clients work as before; caches are told that the answer depends on the origin.
     for fields in [&[&here[..], OTHER][..], &[&here]] {
         let got = ask(&native, "GET /box/k", fields, "");
         assert!(got.status == 307 && varies(&got), "{fields:?}");
@@ -78,7 +82,7 @@ async fn the_rules_of_a_bucket_hold_for_native_requests() {
     with_keys(&site, &question).await;
 }
 
-/// With keys the question needs none, and a refusal can be read by the page.
+/// With access keys, a preflight needs none, and a page can read a refusal.
 async fn with_keys(site: &Site, question: &[&str]) {
     let native = site.server.address().to_owned();
     let here = format!("Host: {native}");
@@ -92,7 +96,7 @@ async fn with_keys(site: &Site, question: &[&str]) {
     let bearer = "Authorization: Bearer BKONE:0123456789abcdef";
     let got = ask(&native, "GET /box/k", &[&here, APP, bearer], "");
     assert_eq!((got.body.as_slice(), got.header("access-control-allow-credentials")), (&b"value"[..], None));
-    // The key that a browser remembers of its visitor is for no page, even where it says nothing of sites: over plain HTTP.
+    // Credentials that the browser remembers are for no page, even if it names no site: over plain HTTP.
     let basic = "Authorization: Basic QktPTkU6MDEyMzQ1Njc4OWFiY2RlZg==";
     for line in ["GET /box/k", "GET /box/?list", "HEAD /box/k"] {
         assert_eq!(ask(&native, line, &[&here, APP, basic], "").status, 403, "{line}");

@@ -1,4 +1,4 @@
-//! Somebody who guesses the secret of an access key is counted, named in the log and slowed down, on both faces; the owner of
+//! A client that guesses the secret of an access key is counted, logged and slowed down, in both APIs; the owner of
 //! that key, at another address, notices nothing.
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::{Site, ask, text};
 
 const ID: &str = "BKGUESSED00000000001";
 const SECRET: &str = "the-right-secret-0123456789";
-/// A guesser is suspected after so many at the latest: on a slow machine some are forgotten meanwhile.
+/// Guesses after which a client is slowed down at the latest: on a slow machine some are forgotten meanwhile.
 const GUESSES_MAX: u32 = GUESSES_FREE * 4;
 
 async fn start(name: &str) -> Site {
@@ -31,37 +31,37 @@ impl Site {
         metric(&text, name).unwrap_or(0)
     }
 
-    /// Guesses until the first one has to wait.
+    /// Guesses until the first one is delayed.
     async fn guess_until_suspected(&self, guess: impl Fn() -> RawAnswer, status: u16) {
         for n in 0..GUESSES_MAX {
             let asked = Instant::now();
             let answer = guess();
             assert_eq!(answer.status, status, "{}", text(&answer));
-            if self.metric("barge_access_delayed_total").await > 0 {
-                assert!(asked.elapsed() >= GUESS_DELAY, "it was counted as one that waits, and did not");
+            if self.metric("barge_access_throttled_total").await > 0 {
+                assert!(asked.elapsed() >= GUESS_DELAY, "it was counted as delayed, but was not");
                 assert!(n + 2 >= GUESSES_FREE, "only {n} were wrong");
                 return;
             }
         }
-        panic!("{GUESSES_MAX} wrong secrets, and nothing was slower");
+        panic!("{GUESSES_MAX} wrong secrets, and none was delayed");
     }
 
-    /// What it shows is not looked at before it has waited: else a quick answer would say that a guess was right. On a slow
-    /// machine guesses are forgotten meanwhile, so there is another one in front.
+    /// It is checked only after the delay: otherwise a quick answer would reveal a correct guess. On a slow
+    /// machine guesses are forgotten meanwhile, so another one is sent first.
     async fn shows_after_a_wait(&self, guess: impl Fn() -> RawAnswer, mut show: impl AsyncFnMut()) {
         for _ in 0..GUESSES_MAX {
             guess();
-            let (asked, before) = (Instant::now(), self.metric("barge_access_delayed_total").await);
+            let (asked, before) = (Instant::now(), self.metric("barge_access_throttled_total").await);
             show().await;
-            if self.metric("barge_access_delayed_total").await > before {
-                assert!(asked.elapsed() >= GUESS_DELAY, "it was counted as one that waits, and did not");
+            if self.metric("barge_access_throttled_total").await > before {
+                assert!(asked.elapsed() >= GUESS_DELAY, "it was counted as delayed, but was not");
                 return;
             }
         }
-        panic!("the guesser's own peer did not wait");
+        panic!("the guessing peer was not delayed");
     }
 
-    /// More at once than may wait: what those were told who have to come later.
+    /// Sends more at once than may wait; returns the answers to those that must retry later.
     fn flood(address: &str, head: &str, refused: u16) -> Vec<RawAnswer> {
         let at_once = || {
             let mut all: Vec<_> = (0..GUESSES_WAITING_EACH + 8).map(|_| Raw::connect(address)).collect();
@@ -70,7 +70,7 @@ impl Site {
             }
             all.iter_mut().map(Raw::answer).partition::<Vec<_>, _>(|a| a.status == 503)
         };
-        // Each second one wrong secret is forgotten, and its place is free: the first ones take that.
+        // Each second one wrong secret is forgotten and frees a slot: the first ones take it.
         at_once();
         let (busy, wrong) = at_once();
         assert!(!busy.is_empty() && wrong.iter().all(|a| a.status == refused), "{} busy", busy.len());
@@ -78,7 +78,7 @@ impl Site {
         busy
     }
 
-    /// The log says who and which key, in few lines, and not what was guessed.
+    /// The log names the client and the key, in few lines, but not the guessed secret.
     fn check_log(&self, reason: &str) {
         let log = self.server.log();
         let lines: Vec<_> = log.lines().filter(|l| l.contains("an access key was refused")).collect();
@@ -100,15 +100,15 @@ async fn native_secrets_that_are_guessed() {
     assert!(site.metric("barge_access_refused_total").await > u64::from(GUESSES_FREE));
 
     site.shows_after_a_wait(|| get(&wrong), async || assert_eq!(get(&right).status, 200)).await;
-    // Another key of the same peer, and the same key of another peer.
-    let before = site.metric("barge_access_delayed_total").await;
+    // Another key from the same peer, and the same key from another peer.
+    let before = site.metric("barge_access_throttled_total").await;
     let other = format!("Authorization: Bearer BKOTHER:{SECRET}");
     assert_eq!(get(&other).status, 401);
     let url = site.server.url().to_owned() + "/box/k?stream";
     let pair = format!("{ID}:{SECRET}");
     let elsewhere = curl(&site.folder, ["--interface", "127.0.0.2", "-u", &pair, &url]).await;
     assert_eq!((elsewhere.status, elsewhere.body.as_slice()), (200, &b"value"[..]), "{}", elsewhere.err);
-    assert_eq!(site.metric("barge_access_delayed_total").await, before, "neither waits");
+    assert_eq!(site.metric("barge_access_throttled_total").await, before, "neither waits");
 
     let busy = Site::flood(&address, &format!("GET /box/k HTTP/1.1\r\n{wrong}\r\n"), 401);
     assert_eq!((busy[0].code(), busy[0].header("retry-after")), (Some(ErrorCode::TooBusy), Some("1")));
@@ -132,18 +132,22 @@ async fn signatures_that_are_guessed() {
         assert_eq!(answer.status, 403);
         assert!(!body || text(&answer).contains("SignatureDoesNotMatch"), "{}", text(&answer));
     }
-    assert_eq!(site.metric("barge_access_refused_total").await, 2, "a HEAD says no code, and is counted");
+    assert_eq!(
+        site.metric("barge_access_refused_total").await,
+        2,
+        "a HEAD has no error code, but is counted"
+    );
     let guess = || ask(&site.s3, &format!("GET {}", link("1")), &["Host: localhost"], "");
     site.guess_until_suspected(guess, 403).await;
 
-    let before = site.metric("barge_access_delayed_total").await;
+    let before = site.metric("barge_access_throttled_total").await;
     let url = format!("http://{}/box/k", site.s3);
     let pair = format!("{ID}:{SECRET}");
     let payload = "x-amz-content-sha256: UNSIGNED-PAYLOAD";
     let signing = ["--aws-sigv4", "aws:amz:us-east-1:s3", "-u", &pair, "-H", payload];
     let elsewhere = curl(&site.folder, [&signing[..], &["--interface", "127.0.0.2", &url]].concat()).await;
     assert_eq!((elsewhere.status, elsewhere.body.as_slice()), (200, &b"value"[..]), "{}", elsewhere.text());
-    assert_eq!(site.metric("barge_access_delayed_total").await, before, "another peer does not wait");
+    assert_eq!(site.metric("barge_access_throttled_total").await, before, "another peer is not delayed");
     let here = async || {
         let here = curl(&site.folder, [&signing[..], &[url.as_str()]].concat()).await;
         assert_eq!(here.status, 200, "{}", here.text());
@@ -180,22 +184,22 @@ async fn short_secrets_are_not_made() {
     let ran = site.barge(&["key", "create", "--id", "BKSHORT", "--secret", "fifteen-chars-x"]).await;
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("at least 16 characters"), "{}", ran.err);
-    // The master does not take the word of a command that does not look.
+    // The master does not rely on the checks of the command line.
     let secret = shared::secret::ClusterSecret::read(&site.folder.join("secret")).expect("the secret");
     let (id, short) =
         ("BKSHORT".parse().expect("an id"), "fifteen-chars-x".parse::<shared::access::AccessSecret>());
     let change = shared::wire::access::PutAccessKey {
-        secret: short.expect("a secret").seal(&secret, &id),
+        secret: short.expect("a secret").encrypt(&secret, &id),
         id,
         permission: shared::access::Permission::Read,
         scope: None,
         note: String::new(),
     };
-    let message = shared::wire::access::Change { sequence: 0, change };
+    let message = shared::wire::access::SequencedChange { sequence: 0, change };
     let peers = shared::http::client::PeerClient::new(secret, shared::clock::Clock::System);
     let put =
         peers.call::<_, serde_json::Value>(site.server.url(), shared::wire::routes::KEYS_PUT, &message).await;
-    let refused = put.expect_err("it is too short").to_string();
+    let refused = put.expect_err("the secret is too short").to_string();
     assert!(refused.contains("at least 16 characters"), "{refused}");
     let none = Duration::from_secs(5);
     let open =

@@ -1,5 +1,5 @@
-//! Strangers are not told of what a cluster is made: neither addresses, ids nor keys. Its users and its servers go on being told,
-//! on a master that has come by its metadata in any way.
+//! Strangers learn nothing about a cluster: neither addresses, ids nor keys. Its users and servers still do, on
+//! masters that received their metadata in any way.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Site, ask, text};
 const ID: &str = "BKSTRANGERS000000001";
 const SECRET: &str = "the-right-secret-0123456789";
 const TOLD: [&str; 3] = ["/_/status", "/_/masters", "/_/events"];
-/// Entries of the log that a leader keeps: one that comes with an empty directory later gets a snapshot.
+/// Log entries that a leader keeps: a master that joins later with an empty directory gets a snapshot.
 const KEPT: u64 = 32;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn what_a_cluster_is_made_of_is_for_its_own() {
     let address = site.server.address().to_owned();
     let host = "Host: localhost";
     let status = text(&ask(&address, "GET /_/status", &[host], ""));
-    let status: ClusterStatus = serde_json::from_str(&status).expect("while it is open it is shown");
+    let status: ClusterStatus = serde_json::from_str(&status).expect("an open master shows its status");
     for path in TOLD {
         assert_eq!(ask(&address, &format!("GET {path}"), &[host], "").status, 200, "{path}");
         let page = ask(&address, &format!("GET {path}"), &["Host: evil.example"], "");
@@ -56,7 +56,7 @@ async fn what_a_cluster_is_made_of_is_for_its_own() {
         assert_eq!(ask(&address, &format!("GET {path}"), &[host], "").status, 200, "{path}");
     }
 
-    // The commands find the cluster's secret, and do without it where they have a key.
+    // The commands find the cluster's secret, and work without it where they have a key.
     let commands: [&[&str]; 5] =
         [&["status"], &["masters"], &["events"], &["repair"], &["status", "--server", &volume]];
     for command in commands {
@@ -102,20 +102,20 @@ async fn crash_masters_one_that_got_a_snapshot_knows_the_keys() {
     server.begin();
     server.listens().await.expect("it starts");
     let late = Client::new(server.url());
-    eventually(Duration::from_secs(60), "it knows the present", async || {
+    eventually(Duration::from_secs(60), "it has caught up", async || {
         let head = late.send(Method::HEAD, "box/1", &shown, None).await.ok()?;
         (head.status == 200).then_some(())
     })
     .await;
     let log = cluster.masters().nth(leader).map(Server::log).expect("three");
-    assert!(log.contains("sending a snapshot"), "it came by its metadata in another way");
+    assert!(log.contains("sending a snapshot"), "it received its metadata without a snapshot");
     for path in ["box/1", "box/1?stale", "?list", "_/status", "_/masters"] {
         let answer = late.send(Method::GET, path, &[], None).await.expect("an answer");
         assert_eq!(answer.status, 401, "{path}");
     }
-    // And revoked is revoked.
+    // Revoked keys are refused.
     let revoked = cluster.barge(&["key", "revoke", id]).await;
     assert_eq!(revoked.code, 0, "{}", revoked.err);
     let open = late.send(Method::HEAD, "box/1", &[], None).await.expect("an answer");
-    assert_eq!(open.status, 200, "without any key it is as before");
+    assert_eq!(open.status, 200, "without any access key it is open again");
 }

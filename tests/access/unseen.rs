@@ -1,4 +1,4 @@
-//! What is refused before a face has looked at it is refused in the words of that face: XML to S3 clients.
+//! Requests refused before an API has seen them get that API's error format: XML for S3 clients.
 
 use tests::raw::Raw;
 

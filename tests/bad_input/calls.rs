@@ -1,4 +1,4 @@
-//! Calls between servers: without a signature, with a wrong one, with a stale one, nothing is done.
+//! Calls between servers: without a valid, fresh signature nothing is done.
 
 use shared::call::{CallSignature, Recipient};
 use shared::clock::Timestamp;
@@ -31,10 +31,10 @@ pub(super) fn call(address: &str, path: &str, signature: Option<&str>, body: &[u
 }
 
 fn delete_of(cluster: ClusterId, volume: VolumeId, blobs: Vec<BlobId>) -> DeleteRequest {
-    DeleteRequest { cluster, volume, blobs, tombstones: vec![], settled_before: None }
+    DeleteRequest { cluster, volume, blobs, tombstones: vec![], reclaimed_before: None }
 }
 
-/// Every call that changes something or tells of values, addressed and well-formed.
+/// Every call that changes something or reveals values, addressed and well-formed.
 async fn calls(victim: &Victim, forge: &Forge) -> Vec<(String, &'static str, Vec<u8>)> {
     let (cluster, volume) = (forge.cluster, victim.cluster.ids[0]);
     let head = victim
@@ -130,10 +130,10 @@ async fn calls_without_a_good_signature() {
             assert_eq!((answer.status, answer.code()), (403, Some(ErrorCode::NotSigned)), "{path}, {what}");
         }
         let query = call(&address, &format!("{path}?x"), Some(&good), &body);
-        assert_eq!(query.code(), Some(ErrorCode::NotSigned), "{path} with a query that was not signed");
+        assert_eq!(query.code(), Some(ErrorCode::NotSigned), "{path} with an unsigned query");
         victim.unharmed(path).await;
     }
-    assert_eq!(victim.cluster.status().await.unwrap().volumes.len(), 2, "no stranger has joined");
+    assert_eq!(victim.cluster.status().await.unwrap().volumes.len(), 2, "no other volume has joined");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn signed_nonsense() {
     victim.unharmed("calls of another cluster").await;
 }
 
-/// An address that leads to another volume than it should: its values are none of the caller's business.
+/// A call that reaches another volume than intended: the caller learns nothing about its values.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_meant_for_another_volume() {
     let victim = Victim::new().await;
@@ -190,7 +190,7 @@ async fn calls_meant_for_another_volume() {
     victim.unharmed("calls for another volume").await;
 }
 
-/// As above, of masters. What they say of the log to each other is packed; that is tried in the master's own tests.
+/// The same for masters. Their log traffic is binary; the master's own tests cover it.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_meant_for_another_master() {
     let victim = Victim::new().await;
@@ -211,7 +211,7 @@ async fn calls_meant_for_another_master() {
         assert_eq!((answer.status, answer.code()), (409, Some(ErrorCode::WrongMaster)), "{path}");
         victim.unharmed(path).await;
     }
-    // The same calls are carried out by whom they are meant for.
+    // The intended servers execute the same calls.
     let nobody = delete("nobody");
     for (path, message) in [(READ_INDEX, &nothing), (TABLES_COMPARE, &places), (PROPOSE, &nobody)] {
         assert_eq!(send(path, known.me, message).status, 200, "{path}");

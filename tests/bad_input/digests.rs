@@ -1,4 +1,4 @@
-//! Declared digests: the right ones are taken, the wrong ones refuse the value, wherever it enters.
+//! Declared digests: a correct one is accepted, a wrong one refuses the value, on every way in.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -36,7 +36,7 @@ async fn wrong_digests_keep_nothing_and_right_ones_are_taken() {
         for ((name, right), (_, wrong)) in of(&bytes).into_iter().zip(of(&other)) {
             for path in ["k", "k?redirect"] {
                 let what = format!("{name} of {size} bytes to {path}");
-                // A redirect of an upload whose length is 0 or not said needs it said.
+                // A redirect of an upload whose length is 0 or missing requires a Content-Length.
                 let path = if path == "k" { path.to_owned() } else { format!("{path}&length={size}") };
                 let put = async |digest: &str| {
                     client.send(Method::PUT, &path, &[(name, digest)], Some(bytes.clone())).await.unwrap()

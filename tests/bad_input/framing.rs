@@ -1,4 +1,4 @@
-//! Where a body ends, and whether two servers could ever disagree about it.
+//! Where a body ends, and whether two servers could ever disagree about it (request smuggling).
 
 use shared::wire::error::ErrorCode;
 use tests::forge::Forge;
@@ -28,7 +28,7 @@ async fn an_upload_without_a_length() {
     victim.unharmed("uploads without a length").await;
 }
 
-/// A request cut short by closing the sending side, or the whole connection, at the master and at a volume.
+/// A request cut short by closing the sending side or the whole connection, at the master and at a volume.
 async fn cut(head: &str, body: &[u8], what: &str) {
     let victim = Victim::new().await;
     let mut forge = Forge::new(&victim.cluster).await;
@@ -53,7 +53,7 @@ async fn cut(head: &str, body: &[u8], what: &str) {
             drop(raw);
             let what = format!("{what} at the {place}, {}", if half { "half closed" } else { "closed" });
             victim.unharmed(&what).await;
-            let left = victim.cluster.client().get("k").await.expect("a server that is alive");
+            let left = victim.cluster.client().get("k").await.expect("the server is alive");
             assert_eq!(left.status, 404, "{what}");
         }
     }
@@ -88,7 +88,7 @@ async fn a_chunk_that_is_not_as_long_as_it_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_size_that_is_no_number() {
-    cut("Transfer-Encoding: chunked", b"xyz\r\nabc\r\n0\r\n\r\n", "a chunk size that is no number").await;
+    cut("Transfer-Encoding: chunked", b"xyz\r\nabc\r\n0\r\n\r\n", "a chunk size that is not a number").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,8 +131,8 @@ async fn two_lengths_and_other_smuggling() {
     }
 }
 
-/// RFC 9112 §6.3 lets a server take it by its chunks if it closes the connection after it; hyper removes the
-/// length before anybody sees it, so that is what happens.
+/// RFC 9112 §6.3 lets a server decode the chunks if it closes the connection afterwards. hyper removes the
+/// length before our code sees it and does that.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_framings_at_once_never_let_a_second_request_through() {
     let victim = Victim::new().await;
@@ -163,7 +163,7 @@ async fn both_framings_at_once_never_let_a_second_request_through() {
     victim.unharmed("both framings at once").await;
 }
 
-/// hyper undoes chunks and nothing else: what is coded besides would be stored as it came.
+/// hyper decodes chunks and nothing else: any other coding would be stored as sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_in_another_transfer_coding_is_refused() {
     let victim = Victim::new().await;
@@ -202,7 +202,7 @@ async fn the_asterisk_is_no_key() {
         let answer = ask(master, &request);
         assert_eq!((answer.status, answer.code()), (400, Some(ErrorCode::BadRequest)), "{method}");
     }
-    // As a key it is sent behind a slash, like all others.
+    // As a key it is sent with a leading slash, like all others.
     let client = victim.cluster.client();
     assert_eq!(client.put("*", b"star".to_vec()).await.unwrap().status, 201);
     assert_eq!(client.delete("*").await.unwrap().status, 200);
@@ -214,7 +214,7 @@ async fn equal_lengths_twice_are_one() {
     let victim = Victim::new().await;
     let request = "PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc";
     let answer = ask(victim.cluster.master.address(), request);
-    // RFC 9110 §8.6: taken as one, or refused; never anything else.
+    // RFC 9110 §8.6: accepted as one length, or refused; nothing else.
     assert!([201, 400].contains(&answer.status), "{}", answer.status);
     let got = victim.cluster.client().get("k").await.unwrap();
     assert_eq!((got.status == 200 && got.body == b"abc"), answer.status == 201);
@@ -278,7 +278,7 @@ async fn slow_heads_harm_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_uploads_harm_nobody_else() {
-    // More than a volume has write buffers, fewer than it has lanes.
+    // More than a volume has write buffers, fewer than it has append lanes.
     let idle = shared::limits::WRITE_BUFFERS * 4;
     assert!(idle < shared::limits::LANES_MAX);
     let begun =
@@ -286,7 +286,7 @@ async fn idle_uploads_harm_nobody_else() {
     others_work_beside(idle, &begun).await;
 }
 
-/// Others are served at their usual speed while so many connections have sent no more than `begun`.
+/// Others are served at their usual speed while this many connections have sent no more than `begun`.
 async fn others_work_beside(connections: usize, begun: &str) {
     let victim = Victim::new().await;
     let mut slow = Vec::new();
@@ -303,12 +303,12 @@ async fn others_work_beside(connections: usize, begun: &str) {
         assert!(client.get(&format!("fast{n}")).await.expect("an answer").body == tests::value(n, 200_000));
         assert_eq!(client.delete(&format!("fast{n}")).await.expect("an answer").status, 200);
     }
-    assert!(started.elapsed().as_secs() < 20, "others were held up: {:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 20, "other clients were delayed: {:?}", started.elapsed());
     drop(slow);
     victim.unharmed("slow clients").await;
 }
 
-/// A message of nobody is refused by its head alone, however much of it is to come.
+/// An unsigned message is refused by its head alone, however large its body would be.
 #[tokio::test(flavor = "multi_thread")]
 async fn unsigned_messages_are_refused_before_their_bodies() {
     let victim = Victim::new().await;

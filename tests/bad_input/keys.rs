@@ -1,4 +1,4 @@
-//! Keys as they come in a request line.
+//! Keys as they arrive in a request line.
 
 use shared::wire::error::ErrorCode;
 use tests::raw::Raw;
@@ -16,7 +16,7 @@ async fn refused_keys() {
         ("dot", b"/a/./b"),
         ("encoded dot dot", b"/a/%2e%2e/b"),
         ("half encoded dot dot", b"/a/.%2E"),
-        ("dot dot behind an encoded slash", b"/a%2F..%2Fb"),
+        ("dot dot after an encoded slash", b"/a%2F..%2Fb"),
         ("NUL", b"/a%00b"),
         ("not UTF-8", b"/a%ff"),
         ("overlong UTF-8", b"/a%c0%afb"),
@@ -56,7 +56,7 @@ async fn the_empty_key_is_refused_and_not_greeted() {
         assert_eq!(
             (answer.status, answer.code()),
             (400, Some(ErrorCode::BadKey)),
-            "{method} /: a success that stored nothing"
+            "{method} /: a success, although nothing was stored"
         );
     }
     victim.unharmed("the empty key").await;
@@ -70,7 +70,7 @@ async fn bytes_that_no_request_line_may_have() {
         raw.send([b"PUT /", bytes, b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"].concat());
         let answer = raw.answer();
         assert!(answer.status == 400 || answer.status == 0, "{bytes:?}: {}", answer.status);
-        victim.unharmed("bytes that no request line may have").await;
+        victim.unharmed("bytes that are invalid in a request line").await;
     }
 }
 
@@ -101,12 +101,12 @@ async fn unusual_keys_are_kept_exactly() {
         let url = format!("{}/{key}", victim.cluster.url());
         let body = format!("value {n}").into_bytes();
         let put = client.once(reqwest::Method::PUT, &url, &[], Some(body)).await.unwrap();
-        // Another spelling of a/b: the slash is a slash however it is written.
+        // Another spelling of a/b: an encoded slash is a slash, too.
         assert_eq!(put.status, 201, "{key}: {}", put.text());
     }
     for (n, key) in keys.iter().enumerate() {
         let got = client.get(&format!("{key}?stream")).await.unwrap();
-        // `Client` drops slashes at the beginning, so `//` is asked for by hand.
+        // `Client` drops leading slashes, so `//` is requested by hand.
         let got = if key.starts_with('/') {
             client
                 .once(reqwest::Method::GET, &format!("{}/{key}?stream", victim.cluster.url()), &[], None)

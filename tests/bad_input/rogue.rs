@@ -1,5 +1,5 @@
-//! Somebody without the secret in a server's place, on plain HTTP: what he says is not believed, and what he has heard is of
-//! no use to him.
+//! A server without the secret in the place of a real one, on plain HTTP: its answers are not believed, and what it
+//! has received is of no use to it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,10 +20,10 @@ use tests::{Client, Folder, Server, Spec, eventually, value};
 use super::Victim;
 use super::calls::call;
 
-/// Status and body of the answer to a request with that method and path.
+/// Returns status and body of the answer to a request with that method and path.
 type Says = dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync;
 
-/// Says yes to everything.
+/// Accepts everything.
 struct Rogue {
     says: Box<Says>,
     heard: Mutex<Vec<String>>,
@@ -70,13 +70,13 @@ impl Rogue {
         }
     }
 
-    /// How often a path was asked for.
+    /// Returns how often a path was requested.
     fn asked(&self, what: &str) -> usize {
         self.heard.lock().expect("nobody panicked").iter().filter(|line| *line == what).count()
     }
 }
 
-/// A port that was another's a moment ago.
+/// Binds a port that another server has just left.
 async fn port_of(address: &str) -> TcpListener {
     eventually(SETTLED, "the port is free", async || TcpListener::bind(address).ok()).await
 }
@@ -95,7 +95,7 @@ async fn state(master: &Client) -> Option<VolumeState> {
     status.volumes.first().map(|v| v.state)
 }
 
-/// He holds the port of a volume that is listed, knows its id, and says that all is well.
+/// It holds the port of a registered volume, knows its id, and claims that all is well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_volume_is_not_believed() {
     let folder = Folder::new("false-volume");
@@ -123,14 +123,14 @@ async fn a_false_volume_is_not_believed() {
         ("PUT" | "POST", _) => (201, stored.clone()),
         _ => (200, vec![b'f'; 100_000]),
     });
-    // The master has not noticed yet that the volume has gone.
+    // The master has not noticed yet that the volume is down.
     for n in 0..4 {
         let put = client.put(&format!("lost{n}?stream"), value(n, 50_000)).await.expect("an answer");
-        assert!(!put.is_success(), "acknowledged, and stored nowhere: {}", put.text());
+        assert!(!put.is_success(), "acknowledged, but stored nowhere: {}", put.text());
         let got = client.get_streamed("kept").await.expect("an answer");
         assert!(!got.is_success() || got.body == bytes, "forged bytes were passed on");
     }
-    eventually(SETTLED, "he was asked again and again", async || {
+    eventually(SETTLED, "it was asked repeatedly", async || {
         (rogue.asked("POST /_/identify") > 3).then_some(())
     })
     .await;
@@ -139,11 +139,11 @@ async fn a_false_volume_is_not_believed() {
     })
     .await;
     assert!(rogue.asked("GET /kept") > 0, "{:?}", rogue.heard.lock().expect("nobody panicked"));
-    assert!(master.log().contains("not believed"), "the log says so");
+    assert!(master.log().contains("no server of this cluster signed"), "the log says so");
     drop(rogue);
 }
 
-/// He answers where a volume looks for its master, and would have it join his cluster.
+/// It answers where a volume looks for its master, and asks the volume to join its cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_master_is_not_believed() {
     let folder = Folder::new("false-master");
@@ -154,14 +154,16 @@ async fn a_false_master_is_not_believed() {
     let mut spec = Spec::new("volume1", "volume", [folder.join("volume1")]);
     add(&mut spec, "--master", &url);
     let volume = start(&folder, spec).await;
-    eventually(SETTLED, "it has called", async || (rogue.calls.load(Ordering::SeqCst) > 3).then_some(()))
-        .await;
+    eventually(SETTLED, "the volume has called", async || {
+        (rogue.calls.load(Ordering::SeqCst) > 3).then_some(())
+    })
+    .await;
     let status: VolumeStatus = shown(volume.url(), STATUS, &secret(&folder)).await.expect("its status");
     assert_eq!(status.report.cluster, None, "it joined a cluster that does not know its secret");
-    assert_eq!(rogue.asked(&format!("POST {HEARTBEAT}")), 0, "nothing is told to who is not known");
+    assert_eq!(rogue.asked(&format!("POST {HEARTBEAT}")), 0, "nothing is told to an unverified master");
 }
 
-/// He has heard a call, and sends it again: there, and elsewhere.
+/// It has heard a call, and replays it: to the same server and to others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_good_once_and_for_its_recipient() {
     let victim = Victim::new().await;
@@ -172,13 +174,13 @@ async fn a_call_is_good_once_and_for_its_recipient() {
     for _ in 0..2 {
         let again = call(master, MODES, Some(&heard), b"null");
         assert_eq!((again.status, again.code()), (403, Some(ErrorCode::NotSigned)));
-        assert!(String::from_utf8_lossy(&again.body).contains("sent before"), "{again:?}");
+        assert!(String::from_utf8_lossy(&again.body).contains("received before"), "{again:?}");
     }
     let elsewhere = call(volume, MODES, Some(&heard), b"null");
     assert_eq!((elsewhere.status, elsewhere.code()), (421, Some(ErrorCode::WrongRecipient)));
     let of_any =
         CallSignature::new(&forge.secret, shared::call::Recipient::ANY, "POST", MODES, b"null", Forge::now());
-    assert_eq!(call(master, MODES, Some(&of_any.to_string()), b"null").status, 421, "a question only");
+    assert_eq!(call(master, MODES, Some(&of_any.to_string()), b"null").status, 421, "a read-only call");
     let metrics = victim.cluster.client().get_text("/_/metrics").await.expect("metrics");
     assert!(metrics.contains("barge_calls_refused_total{reason=\"replayed\"} 2"), "{metrics}");
     victim.unharmed("replayed calls").await;

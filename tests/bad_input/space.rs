@@ -1,4 +1,4 @@
-//! Space that is asked for and not used: heads that announce more than their clients send.
+//! Space that is reserved but not used: heads that announce more than their clients send.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const MIB: usize = 1 << 20;
 const CAPACITY: usize = 8 * MIB;
 const HEADS: usize = 4;
 
-/// Begins a PUT of so many bytes by way of the master, and sends one of them.
+/// Begins a PUT of this many bytes through the master and sends one of them.
 fn begun(cluster: &Cluster, key: &str, length: usize) -> Raw {
     let host = cluster.master.address();
     let mut raw = Raw::connect(host);
@@ -33,7 +33,7 @@ async fn heads_that_announce_much_take_no_space_from_others() {
     let cluster = Cluster::start("announced", options).await;
     let client = cluster.client();
     let mut held: Vec<_> = (0..HEADS).map(|n| begun(&cluster, &format!("held{n}"), 6 * MIB)).collect();
-    let busy = eventually(Duration::from_secs(20), "all of them are under way", async || {
+    let busy = eventually(Duration::from_secs(20), "all of them are in progress", async || {
         Some(cluster.footprint().await).filter(|f| f.uploads == HEADS as u64)
     })
     .await;
@@ -42,7 +42,7 @@ async fn heads_that_announce_much_take_no_space_from_others() {
     let stored = client.put("k", value(1, 4 * MIB)).await.expect("an answer");
     assert_eq!(stored.status, 201, "{}", stored.text());
 
-    // What is sure not to fit is refused before its body is called for.
+    // What certainly does not fit is refused before its body is requested.
     let mut raw = Raw::connect(cluster.volumes[0].address());
     let mut forge = Forge::new(&cluster).await;
     let ticket = forge.write(&[0], Some((6 * MIB) as u64));
@@ -54,19 +54,19 @@ async fn heads_that_announce_much_take_no_space_from_others() {
     let first = raw.some(12);
     assert_eq!(first, b"HTTP/1.1 507", "{}", String::from_utf8_lossy(&first));
 
-    // One of them goes on until the volume is full: it is refused in the middle, and nobody else.
+    // One of them continues until the volume is full: it alone is refused in the middle.
     let mut late = held.remove(0);
     late.send(vec![7; 4 * MIB]);
     let answer = late.answer();
     assert_eq!((answer.status, answer.code()), (507, Some(ErrorCode::NoSpace)), "{answer:?}");
     drop((late, held));
-    eventually(Duration::from_secs(20), "all of it is given back", async || {
+    eventually(Duration::from_secs(20), "all reserved space is released", async || {
         let now = cluster.footprint().await;
         (now.blobs == [1] && (now.uploads, now.lanes_busy, now.reserved_bytes) == (0, 0, 0)).then_some(())
     })
     .await;
     assert!(client.get("k").await.expect("an answer").body == value(1, 4 * MIB));
-    eventually(Duration::from_secs(20), "the master has heard of it", async || {
+    eventually(Duration::from_secs(20), "the master knows the free space", async || {
         client.put("again", value(2, 2 * MIB)).await.ok().filter(tests::Answer::is_success)
     })
     .await;

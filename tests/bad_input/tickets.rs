@@ -1,4 +1,4 @@
-//! Tickets: altered, cut, of other keys, methods, volumes, clusters and times; used again.
+//! Tickets: altered, truncated, for other keys, methods, volumes, clusters and times; replayed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use shared::limits::{CLOCK_SKEW_MAX, TICKET_LIFETIME};
 use shared::secret::ClusterSecret;
 use shared::ticket::{Operation, Ticket};
 use shared::wire::error::ErrorCode;
-use shared::wire::master::Stored;
+use shared::wire::master::StoredObject;
 use tests::forge::Forge;
 use tests::raw::{Raw, RawAnswer};
 
@@ -73,7 +73,7 @@ async fn altered_and_cut_tickets() {
         );
     }
     victim.unharmed("altered tickets").await;
-    // The one they were made of is good: what was refused was the alteration.
+    // The original is valid: only the alteration was refused.
     let answer = send(volume, "PUT", &good, b"abc");
     assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
 }
@@ -154,7 +154,7 @@ async fn a_ticket_is_used_once() {
     let target = forge.target(&ticket, "k");
     let first = send(volume, "PUT", &target, b"abc");
     assert_eq!(first.status, 201, "{}", String::from_utf8_lossy(&first.body));
-    let stored: Stored = serde_json::from_slice(&first.body).unwrap();
+    let stored: StoredObject = serde_json::from_slice(&first.body).unwrap();
     assert_eq!(stored.generation, ticket.blob);
     let held = victim.cluster.footprint().await;
     let refused = |when: &str| {
@@ -170,7 +170,7 @@ async fn a_ticket_is_used_once() {
     victim.unharmed("deleting").await;
     refused("after the value was deleted");
     victim.unharmed("a ticket used again after its value was deleted").await;
-    assert_eq!(client.get("k").await.unwrap().status, 404, "what was deleted does not come back");
+    assert_eq!(client.get("k").await.unwrap().status, 404, "a deleted value does not come back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,6 +193,6 @@ async fn a_ticket_stays_used_after_a_restart() {
     assert_eq!(
         victim.cluster.client().get("k").await.unwrap().status,
         404,
-        "what was deleted does not come back"
+        "a deleted value does not come back"
     );
 }

@@ -1,7 +1,7 @@
-//! Six volumes, three copies, and whatever can happen to volumes: killed, frozen, cut off, wiped, full, two added, one drained; under a
-//! load with an oracle. At the end all is as it was acknowledged, and everything has its three copies.
+//! Six volumes, three replicas, and every fault a volume can have: killed, frozen, cut off, wiped, full; two added,
+//! one drained; under a load with an oracle. At the end everything acknowledged is there, with three replicas.
 //!
-//! Every fault at least once in every run; `BARGE_CHAOS_SECONDS=1200` for as long as it takes to believe it.
+//! Each fault occurs at least once in every run; `BARGE_CHAOS_SECONDS=1200` for confidence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tests::{Cluster, Dice, Options, Oracle, amount, eventually, say};
 
 use super::zones;
 
-/// What is owed is paid within this time when all is well again, however much it is.
+/// The repair queue is empty within this time after the faults have ended, however long it was.
 const PAID: Duration = Duration::from_secs(600);
 
 /// What happens to a volume.
@@ -30,17 +30,17 @@ enum Fault {
     Partition,
 }
 
-/// Milliseconds of silence, at most: longer than it takes until a volume is called down, so that some are.
+/// Milliseconds of silence, at most: longer than it takes to declare a volume down, so that some are.
 fn longest() -> u64 {
     amount("BARGE_CHAOS_SILENCE_MS", 5_000, 9_000)
 }
 
 struct Chaos {
     dice: Dice,
-    /// Those that have yet to come before all may come again.
+    /// Faults that have yet to occur before all may repeat.
     deck: Vec<Fault>,
     counts: BTreeMap<Fault, u32>,
-    /// Volumes that are none of the chaos's business: they are drained.
+    /// Volumes without faults: they are drained.
     spared: Vec<usize>,
 }
 
@@ -86,7 +86,7 @@ impl Chaos {
     async fn kill(&mut self, cluster: &mut Cluster, victim: usize) {
         self.count(Fault::Kill);
         cluster.volumes[victim].kill().await;
-        // Sometimes for so long that its copies are made anew.
+        // Sometimes so long that its replicas are re-created.
         let longest = if self.dice.once_in(3) { 12_000 } else { 2_000 };
         moment(Duration::from_millis(self.dice.below(longest))).await;
         restart(cluster, victim).await;
@@ -99,11 +99,11 @@ impl Chaos {
         cluster.volumes[victim].thaw();
     }
 
-    /// Its disk is replaced by an empty one; whatever else is wrong is mended before, for of what has fewer copies than three
-    /// the last ones may be there.
+    /// The volume's disk is replaced by an empty one. All other faults end before: what has fewer than three replicas
+    /// may have its last ones there.
     async fn wipe(&mut self, cluster: &mut Cluster, victim: usize) {
         if !almost_paid(cluster).await {
-            // Another time.
+            // Not now.
             return self.deck.push(Fault::Wipe);
         }
         self.count(Fault::Wipe);
@@ -113,7 +113,7 @@ impl Chaos {
         restart(cluster, victim).await;
     }
 
-    /// It has room for nothing more; what it holds stays.
+    /// The volume has no room left; what it holds stays.
     async fn fill(&mut self, cluster: &mut Cluster, victim: usize) {
         self.count(Fault::Fill);
         cluster.volumes[victim].kill().await;
@@ -126,7 +126,7 @@ impl Chaos {
         restart(cluster, victim).await;
     }
 
-    /// It hears nobody, or the masters do not hear it.
+    /// The volume is cut off in both directions, or the masters do not receive its traffic.
     async fn partition(&mut self, cluster: &Cluster, victim: usize) {
         self.count(Fault::Partition);
         let network = cluster.network().expect("a network");
@@ -143,10 +143,10 @@ impl Chaos {
 
 async fn restart(cluster: &mut Cluster, victim: usize) {
     let started = cluster.volumes[victim].restart().await;
-    started.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+    started.unwrap_or_else(|why| panic!("it does not restart without help: {why}"));
 }
 
-/// Whether everything but what is being written has its copies, on volumes that are up.
+/// Reports whether everything but the values being written has its replicas, on volumes that are up.
 async fn almost_paid(cluster: &Cluster) -> bool {
     let within = Instant::now();
     while within.elapsed() < Duration::from_secs(30) {
@@ -154,7 +154,7 @@ async fn almost_paid(cluster: &Cluster) -> bool {
             let up = |v: &shared::wire::master::VolumeSummary| {
                 matches!(v.state, VolumeState::Up | VolumeState::Draining | VolumeState::Drained)
             };
-            if status.degraded == 0 && status.volumes.iter().all(up) {
+            if status.under_replicated == 0 && status.volumes.iter().all(up) {
                 return true;
             }
         }
@@ -163,17 +163,17 @@ async fn almost_paid(cluster: &Cluster) -> bool {
     false
 }
 
-/// Time from the moment in which a volume is lost for good until everything has its copies again.
+/// Returns the time from the permanent loss of a volume until everything has its replicas again.
 async fn full_again(cluster: &mut Cluster, victim: usize) -> (Duration, u64) {
-    let bytes = cluster.volume_status(victim).await.expect("a volume that is up").report.live_bytes;
+    let bytes = cluster.volume_status(victim).await.expect("the volume is up").report.live_bytes;
     cluster.volumes[victim].kill().await;
     let began = Instant::now();
-    eventually(PAID, "its copies are made anew", async || {
+    eventually(PAID, "its replicas are re-created", async || {
         let status: ClusterStatus = cluster.status().await?;
         let id = cluster.ids[victim];
         let lost = status.volumes.iter().any(|v| v.volume == id && v.state == VolumeState::Down);
         let repair = status.repair?;
-        (lost && repair.owed_blobs == 0 && repair.copied_bytes > 0 && began.elapsed().as_secs() > 6)
+        (lost && repair.queued_blobs == 0 && repair.replicated_bytes > 0 && began.elapsed().as_secs() > 6)
             .then_some(())
     })
     .await;
@@ -209,33 +209,33 @@ async fn nothing_is_lost_whatever_happens_to_volumes() {
     }
     let counts = load.end().await;
     let lasted = began.elapsed();
-    // What a volume still brings to its commit is decided by then.
+    // By then every commit that a volume still delivers is decided.
     moment(COMMIT_TIMEOUT).await;
     let mended = Instant::now();
     let status = cluster.paid(PAID).await;
     say(format_args!(
-        "{lasted:?}: {:?}; {counts:?}; all paid after {:?}; {:?}",
+        "{lasted:?}: {:?}; {counts:?}; all repaired after {:?}; {:?}",
         chaos.counts,
         mended.elapsed(),
         status.repair
     ));
-    assert!(counts.acknowledged.load(Ordering::Relaxed) > 50, "it is no load");
+    assert!(counts.acknowledged.load(Ordering::Relaxed) > 50, "too few acknowledged changes for a load");
     let found = audit(&cluster.client(), &oracle).await.unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
     assert_eq!(found as u64, oracle.keys().len() as u64);
     assert_eq!(
         cluster.blobs().await.iter().sum::<u64>(),
         3 * status.objects,
-        "three copies of each, and nothing else"
+        "three replicas of each, and nothing else"
     );
     assert_eq!(cluster.blobs().await[0], 0, "the drained volume is empty");
     let strays = cluster.strays().await;
     assert_eq!((strays.orphans, strays.missing), (0, 0), "{strays:?}");
     let (took, bytes) = full_again(&mut cluster, 3).await;
     say(format_args!(
-        "a volume with {} MB was lost: everything had three copies again after {took:?}",
+        "a volume with {} MB was lost: everything had three replicas again after {took:?}",
         bytes / 1_000_000
     ));
-    cluster.volumes[3].restart().await.expect("a volume that starts");
+    cluster.volumes[3].restart().await.expect("the volume starts");
     cluster.paid(PAID).await;
     cluster.assert_no_secrets_in_logs();
     cluster.check_offline().await;

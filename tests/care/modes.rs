@@ -1,15 +1,15 @@
-//! When uploads are acknowledged: what is owed in `quorum` and `async` is counted, and paid.
+//! Replication modes: under-replicated blobs of `quorum` and `async` uploads are counted and repaired.
 
-use shared::wire::cluster::Modes;
-use shared::wire::master::Stored;
+use shared::wire::cluster::ReplicationModes;
+use shared::wire::master::StoredObject;
 use tests::{Client, Cluster, value};
 
 use super::{PAID, zones};
 
-async fn stored(client: &Client, key: &str, seed: u64) -> Stored {
+async fn stored(client: &Client, key: &str, seed: u64) -> StoredObject {
     let put = client.put(key, value(seed, 300_000)).await.expect("an answer");
     assert!(put.is_success(), "{}", put.text());
-    serde_json::from_slice(&put.body).expect("what was stored")
+    serde_json::from_slice(&put.body).expect("the stored object")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +18,7 @@ async fn what_is_owed_is_paid_in_all_modes() {
     options.master_args.extend(["--async-every", "2s"].map(String::from));
     let cluster = Cluster::start("modes", options).await;
     let client = cluster.client();
-    let set = async |bucket: &str, mode: &str| -> Modes {
+    let set = async |bucket: &str, mode: &str| -> ReplicationModes {
         cluster.told(&["cluster", "replication", bucket, mode]).await
     };
     set("half", "quorum").await;
@@ -48,7 +48,7 @@ async fn the_whole_cluster_may_be_asynchronous() {
         assert_eq!(stored(&client, &format!("k{n}"), n).await.replicas, 1);
     }
     cluster.paid(PAID).await;
-    // Overwritten and deleted before anything was paid.
+    // Overwritten and deleted before anything was repaired.
     for n in 0..20 {
         stored(&client, &format!("k{n}"), n + 100).await;
         if n % 2 == 0 {

@@ -1,8 +1,8 @@
-//! Volumes are emptied, retired, added and evened out, and all of it is called off, paused and interrupted.
+//! Volumes are drained, decommissioned, added and rebalanced, and all of it is canceled, paused and interrupted.
 
 use std::time::Duration;
 
-use shared::wire::cluster::DutyStatus;
+use shared::wire::cluster::DrainStatus;
 use shared::wire::master::VolumeState;
 use tests::{Cluster, eventually};
 
@@ -16,7 +16,7 @@ async fn a_volume_is_drained_called_back_and_retired() {
     cluster.state_is(0, &[VolumeState::Drained]).await;
     assert_eq!(cluster.blobs().await[0], 0);
     whole(&cluster, 40).await;
-    // It takes nothing; called back, it does.
+    // A draining volume takes no writes; back in service, it does.
     for n in 0..20 {
         put(&cluster.client(), n, bytes(n)).await;
     }
@@ -28,14 +28,14 @@ async fn a_volume_is_drained_called_back_and_retired() {
     }
     assert!(cluster.blobs().await[0] > 0);
     let id = cluster.ids[0].to_string();
-    let retired: DutyStatus = cluster.told(&["cluster", "retire", &id, "--watch"]).await;
-    assert_eq!((retired.state, retired.blobs), (VolumeState::Retired, 0));
+    let decommissioned: DrainStatus = cluster.told(&["cluster", "decommission", &id, "--watch"]).await;
+    assert_eq!((decommissioned.state, decommissioned.blobs), (VolumeState::Decommissioned, 0));
     whole(&cluster, 40).await;
-    // It is not let in again, and nobody waits for it.
+    // It is not admitted again, and nothing waits for it.
     cluster.volumes[0].kill().await;
     cluster.volumes[0].begin();
     eventually(PAID, "it is refused", async || {
-        cluster.volumes[0].log().contains("was retired: it has left the cluster for good").then_some(())
+        cluster.volumes[0].log().contains("is decommissioned: it has left the cluster for good").then_some(())
     })
     .await;
     cluster.volumes[0].kill().await;
@@ -53,21 +53,25 @@ async fn the_last_copy_of_anything_keeps_its_volume() {
     let blobs = cluster.blobs().await;
     let victim = usize::from(blobs[1] > blobs[0]);
     let id = cluster.ids[victim].to_string();
-    let refused = cluster.barge(&["cluster", "retire", &id]).await;
+    let refused = cluster.barge(&["cluster", "decommission", &id]).await;
     assert_eq!(refused.code, 4, "{}", refused.err);
-    assert!(refused.err.contains("holds the last copy of"), "{}", refused.err);
+    assert!(refused.err.contains("holds the last replica of"), "{}", refused.err);
     cluster.volumes[victim].kill().await;
     cluster.state_is(victim, &[VolumeState::Down]).await;
-    assert_eq!(cluster.barge(&["cluster", "retire", &id]).await.code, 4, "dead, it has them all the same");
+    assert_eq!(
+        cluster.barge(&["cluster", "decommission", &id]).await.code,
+        4,
+        "a dead volume's replicas are still listed"
+    );
     cluster.volumes[victim].restart().await.unwrap();
     cluster.state_is(victim, &[VolumeState::Up]).await;
     cluster.drain(victim, &["--watch"]).await;
-    let retired: DutyStatus = cluster.told(&["cluster", "retire", &id, "--watch"]).await;
-    assert_eq!(retired.state, VolumeState::Retired);
+    let decommissioned: DrainStatus = cluster.told(&["cluster", "decommission", &id, "--watch"]).await;
+    assert_eq!(decommissioned.state, VolumeState::Decommissioned);
     whole(&cluster, 12).await;
 }
 
-/// Three masters; the leader dies while values are moved, and the moving is paused, goes on, is called off and begun anew.
+/// Three masters; the leader dies during a rebalance, which is paused, resumed, canceled and started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_moved_whoever_leads() {
     let options = tests::Options { masters: 3, ..zones(3, 2) };
@@ -77,9 +81,9 @@ async fn values_are_moved_whoever_leads() {
     for _ in 0..3 {
         cluster.add_volume().await;
     }
-    let planned = eventually(PAID, "the new volumes are to be filled", async || {
+    let planned = eventually(PAID, "a rebalance to the new volumes is planned", async || {
         let plan = cluster.rebalance("plan").await;
-        // The last reports of what was stored may be on their way.
+        // The last reports of stored bytes may be outstanding.
         let known = plan.bytes > 15_000_000;
         (known && plan.volumes.iter().filter(|v| v.under_bytes > 0).count() == 3).then_some(plan)
     })
@@ -87,7 +91,7 @@ async fn values_are_moved_whoever_leads() {
     assert!(!planned.running, "{planned:?}");
     cluster.rebalance("start").await;
     let filled = async |cluster: &Cluster| cluster.blobs().await[3..].iter().sum::<u64>();
-    eventually(PAID, "values are on their way", async || (filled(&cluster).await > 3).then_some(())).await;
+    eventually(PAID, "values are being moved", async || (filled(&cluster).await > 3).then_some(())).await;
     cluster.rebalance("pause").await;
     let leader = cluster.leader().await.expect("a leader");
     cluster.master_mut(leader).kill().await;
@@ -95,33 +99,33 @@ async fn values_are_moved_whoever_leads() {
     let status = cluster.rebalance("start").await;
     assert!(
         status.running && status.planned_bytes > 0,
-        "what was begun is known to the next leader: {status:?}"
+        "the next leader continues the rebalance: {status:?}"
     );
     eventually(PAID, "values are moved again", async || (filled(&cluster).await > 12).then_some(())).await;
-    // Called off: what is on its way comes to its end, and nothing is left over.
+    // Canceled: moves in progress are finished, and nothing is left over.
     let status = cluster.rebalance("cancel").await;
     assert!(!status.running, "{status:?}");
     cluster.paid(PAID).await;
-    eventually(PAID, "each value has its two copies and no more", async || {
+    eventually(PAID, "each value has exactly two replicas", async || {
         (cluster.blobs().await.iter().sum::<u64>() == 60 * 2).then_some(())
     })
     .await;
     let moved = filled(&cluster).await;
     let left = cluster.rebalance("start").await.planned_bytes;
-    eventually(PAID, "values are moved anew", async || {
+    eventually(PAID, "values are moved again", async || {
         (left < 2_500_000 || filled(&cluster).await > moved).then_some(())
     })
     .await;
     let leader = cluster.leader().await.expect("a leader");
-    // In the middle of it, with the first one back.
+    // In the middle of it, with the first leader back.
     cluster.restart_masters().await;
     cluster.master_mut(leader).kill().await;
     cluster.settled_leader().await;
     cluster.restart_masters().await;
-    eventually(Duration::from_secs(120), "all is even", async || {
+    eventually(Duration::from_secs(120), "all volumes are equally full", async || {
         let plan = cluster.rebalance("plan").await;
         let status = cluster.status().await?;
-        assert_eq!(status.degraded, 0, "a value is below its copies");
+        assert_eq!(status.under_replicated, 0, "a value is under-replicated");
         (!plan.running && plan.bytes < 2_500_000).then_some(())
     })
     .await;

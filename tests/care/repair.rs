@@ -1,4 +1,4 @@
-//! A volume dies, is wiped, or comes back: what lacked copies has them again, and what is one too many goes.
+//! A volume dies, is wiped, or comes back: under-replicated blobs are repaired, and excess replicas are removed.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ async fn a_dead_volume_is_made_good_and_comes_back_to_nothing_it_must_not_have()
     cluster.volumes[0].kill().await;
     cluster.state_is(0, &[VolumeState::Down]).await;
     let held = before[0];
-    tests::eventually(PAID, "copies are made", async || {
-        cluster.status().await?.repair.filter(|repair| repair.copied_blobs == held).map(|_| ())
+    tests::eventually(PAID, "replicas are re-created", async || {
+        cluster.status().await?.repair.filter(|repair| repair.replicas_added == held).map(|_| ())
     })
     .await;
     let repair = cluster.paid(PAID).await.repair.expect("the leader's word");
-    assert_eq!((repair.copied_blobs, repair.dropped_blobs), (held, 0), "{repair:?}");
+    assert_eq!((repair.replicas_added, repair.replicas_removed), (held, 0), "{repair:?}");
     whole(&cluster, 40).await;
-    // Meanwhile the world goes on.
+    // Meanwhile other keys are written.
     let client = cluster.client();
     for n in 0..10 {
         assert!(client.put(&format!("data/{n}"), value(900 + n, 5000)).await.unwrap().is_success());
@@ -54,11 +54,11 @@ async fn a_volume_that_lost_its_segments_is_filled_again() {
     store(&cluster, 30).await;
     cluster.volumes[1].kill().await;
     std::fs::remove_dir_all(cluster.volume_folder(1).join("segments")).unwrap();
-    // At once: it is never down, and all the same not believed.
+    // Immediately: the volume is never down, and its old replicas still do not count.
     cluster.volumes[1].restart().await.unwrap();
     cluster.state_is(1, &[VolumeState::Up]).await;
     let status = cluster.paid(PAID).await;
-    assert!(status.repair.unwrap().copied_blobs > 0);
+    assert!(status.repair.unwrap().replicas_added > 0);
     settled(cluster, 30, 2).await;
 }
 
@@ -70,12 +70,12 @@ async fn what_is_owed_is_said_and_explained() {
     let explained = explain(&cluster).await;
     assert_eq!((explained.wanted, explained.size), (3, bytes(1).len() as u64));
     assert!(explained.next.starts_with("nothing"), "{}", explained.next);
-    assert!(explained.blobs[0].copies.iter().all(|c| c.place.is_some_and(|p| !p.bad)), "{explained:?}");
+    assert!(explained.blobs[0].replicas.iter().all(|c| c.location.is_some_and(|p| !p.bad)), "{explained:?}");
     cluster.volumes[2].kill().await;
     cluster.state_is(2, &[VolumeState::Down]).await;
-    tests::eventually(PAID, "it is said that no volume has room", async || {
+    tests::eventually(PAID, "the status says that no volume has room", async || {
         let repair = cluster.status().await?.repair?;
-        (repair.without_destination == 4 && repair.owed_by_copies == [0, 0, 4]).then_some(())
+        (repair.without_destination == 4 && repair.queued_by_replicas == [0, 0, 4]).then_some(())
     })
     .await;
     let explained = explain(&cluster).await;
@@ -100,23 +100,24 @@ async fn what_cannot_be_healed_where_it_is_gets_a_copy_elsewhere() {
     let mut cluster = Cluster::start("unhealed", scrubbed).await;
     store(&cluster, 20).await;
     tamper.arm(Fault { call: Call::Write, at: 1, action: Action::FailFromThen(Errno::IO) });
-    let rotten =
-        (0..20).find(|n| rot::flip(cluster.volume_folder(0), &bytes(*n), 50_000)).expect("a value is there");
+    let rotten = (0..20)
+        .find(|n| rot::flip(cluster.volume_folder(0), &bytes(*n), 50_000))
+        .expect("the volume holds a value");
     let id = cluster.ids[0];
     tests::eventually(PAID, "another volume has the value", async || {
         let explained: Explanation = cluster.told(&["explain", &format!("data/{rotten}")]).await;
-        let copies = &explained.blobs[0].copies;
-        let good = copies.iter().filter(|c| c.volume != id && c.place.is_some_and(|p| !p.bad)).count();
+        let copies = &explained.blobs[0].replicas;
+        let good = copies.iter().filter(|c| c.volume != id && c.location.is_some_and(|p| !p.bad)).count();
         (good == 2 && copies.len() == 2).then_some(())
     })
     .await;
     assert!(tamper.happened());
-    tests::eventually(PAID, "one copy is made, one goes, and nothing is owed", async || {
+    tests::eventually(PAID, "one replica is added, one removed, and the repair queue is empty", async || {
         let repair = cluster.status().await?.repair?;
-        ((repair.copied_blobs, repair.dropped_blobs, repair.owed_blobs) == (1, 1, 0)).then_some(())
+        ((repair.replicas_added, repair.replicas_removed, repair.queued_blobs) == (1, 1, 0)).then_some(())
     })
     .await;
-    // With a disk that takes writes again it deletes what it was told to.
+    // When the disk takes writes again, the volume deletes what it was told to delete.
     tamper.disarm();
     cluster.volumes[0].kill().await;
     cluster.volumes[0].restart().await.unwrap();

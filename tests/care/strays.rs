@@ -1,4 +1,4 @@
-//! Records that nothing refers to, beside uploads that are under way: exactly the orphans go, and not before their time.
+//! Orphans beside uploads in progress: exactly the orphans are deleted, and only after the grace period.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn exactly_the_orphans_go() {
     let (kept, planted) = (amount("BARGE_ORPHAN_VALUES", 200, 2000), amount("BARGE_ORPHANS", 60, 600));
     store(&cluster, kept).await;
     let mut forge = Forge::new(&cluster).await;
-    // As a volume keeps it whose master was lost between the receipts and the commit.
+    // The state of a volume whose master died between the receipts and the commit.
     for n in 0..planted {
         let place = usize::try_from(n % 3).unwrap();
         let ticket = forge.write(&[place], Some(20_000));
@@ -25,11 +25,11 @@ async fn exactly_the_orphans_go() {
         let put = volume.once(Method::PUT, &url, &[(CHAIN_HEADER, "1")], Some(value(n, 20_000))).await;
         assert_eq!(put.unwrap().status, 201);
     }
-    // The same, and committed a little later: nobody may take these for orphans.
+    // The same, but committed a little later: these must not be taken for orphans.
     let under_way = slow_uploads(&cluster, amount("BARGE_UPLOADS", 30, 30)).await;
     let found = cluster.strays().await;
     assert!(found.orphans >= planted && found.young == found.orphans, "{found:?}");
-    eventually(PAID, "the orphans go", async || {
+    eventually(PAID, "the orphans are deleted", async || {
         let left = cluster.strays().await;
         let blobs = cluster.blobs().await.iter().sum::<u64>();
         (left.orphans == 0 && blobs <= (kept + under_way.len() as u64) * 2).then_some(())
@@ -46,7 +46,7 @@ async fn exactly_the_orphans_go() {
     settled(cluster, kept, 2).await;
 }
 
-/// Uploads whose last bytes come when the orphans have gone.
+/// Uploads whose last bytes arrive after the orphans have been deleted.
 async fn slow_uploads(cluster: &Cluster, count: u64) -> Vec<tokio::task::JoinHandle<bool>> {
     let mut tasks = Vec::new();
     for n in 0..count {

@@ -1,4 +1,4 @@
-"""boto3: put, a large file by many threads, an upload that is resumed by what list_parts shows, presign, conditions.
+"""boto3: put, a large file with many threads, an upload resumed from list_parts, presign, conditions.
 
 Every download is compared by digest.
 """
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def refusal(call, **how):
-    """The code with which a call is refused."""
+    """Returns the error code of a refused call."""
     try:
         call(**how)
     except ClientError as e:
@@ -37,7 +37,7 @@ def put_and_get(s3, bucket):
 
 
 def by_threads(s3, bucket, work):
-    step("96 MiB by eight threads, there and back")
+    step("96 MiB by eight threads, both ways")
     path, back = os.path.join(work, "large"), os.path.join(work, "back")
     data = os.urandom(96 * MIB)
     with open(path, "wb") as file:
@@ -65,7 +65,7 @@ def resumed(s3, bucket):
     begun = s3.create_multipart_upload(**place)["UploadId"]
     for number in (1, 2, 4):
         s3.upload_part(PartNumber=number, Body=parts[number], UploadId=begun, **place)
-    # Somebody else, who knows nothing but the bucket and the key.
+    # A second client, which knows only the bucket and the key.
     s3 = boto3.client("s3", **store.settings())
     (upload,) = s3.list_multipart_uploads(Bucket=bucket, Prefix="resumed")["Uploads"]
     place["UploadId"] = upload["UploadId"]
@@ -128,7 +128,7 @@ def listed_and_deleted(s3, bucket):
 
 
 def main():
-    # Left to itself it presigns with version 2 of the signature, which is not accepted.
+    # By default it presigns with signature version 2, which is not accepted.
     settings = store.settings(signature_version="s3v4", retries={"total_max_attempts": 1}, max_pool_connections=16)
     s3 = boto3.client("s3", **settings)
     with store.place("boto3") as (bucket, work):

@@ -1,6 +1,6 @@
-"""DuckDB: Parquet and CSV written to s3:// and read back, whole, filtered, by a pattern; one file that goes in parts.
+"""DuckDB: Parquet and CSV written to s3:// and read back, whole, filtered, by pattern; one multipart file.
 
-What comes back is compared with what the same query answers of a table in memory.
+Results are compared with those of the same query on a table in memory.
 """
 
 from importlib import resources
@@ -11,12 +11,12 @@ import store
 from store import step
 
 ROWS = 200_000
-# The parts are as large as a file of so many parts at most needs.
+# The part size is that of a file with the maximum number of parts.
 PARTS = {"s3_uploader_max_filesize": "'50GB'", "s3_uploader_max_parts_per_file": "10000"}
 
 
 def connect(home):
-    """A database in memory that knows the store. The extension is the one of its package: nothing is fetched."""
+    """A database in memory that knows the store. The extension is the packaged one: nothing is downloaded."""
     version = "v" + duckdb.__version__
     extension = resources.files("duckdb_extension_httpfs") / "extensions" / version / "httpfs.duckdb_extension"
     db = duckdb.connect(config={"home_directory": home, "autoinstall_known_extensions": False, "threads": 2})
@@ -34,7 +34,7 @@ def connect(home):
 
 
 def same(db, one, two):
-    """Two queries answer the same rows, of which there are some."""
+    """Expects two queries to return the same rows, at least one."""
     (more, fewer, rows) = db.execute(
         f"SELECT (SELECT count(*) FROM ({one} EXCEPT ALL {two})), (SELECT count(*) FROM ({two} EXCEPT ALL {one})), "
         f"(SELECT count(*) FROM ({one}))"
@@ -68,10 +68,10 @@ def pattern(db, s3):
 
 
 def in_parts(db, s3, bucket):
-    step("a file in parts")
+    step("a multipart file")
     for name, value in PARTS.items():
         db.execute(f"SET {name} = {value}")
-    # Random numbers do not become smaller.
+    # Random numbers do not compress.
     db.execute("CREATE TABLE large AS SELECT hash(range) AS a, hash(range + 0.5) AS b, range AS id FROM range(1_000_000)")
     db.execute(f"COPY large TO '{s3}/large.parquet' (FORMAT parquet, COMPRESSION uncompressed)")
     head = store.connect().head_object(Bucket=bucket, Key="large.parquet")
@@ -93,7 +93,7 @@ def main():
         except (duckdb.HTTPException, duckdb.IOException) as e:
             assert "404" in str(e), e
         else:
-            raise AssertionError("a file that is not there was read")
+            raise AssertionError("a missing file was read")
     step("done")
 
 

@@ -1,14 +1,14 @@
-// The AWS SDK for JavaScript: URLs that are presigned as it does by itself and used with fetch as a page does, streams,
-// a large file in parts, lists, and names that XML cannot hold as they are.
+// The AWS SDK for JavaScript: presigned URLs with its defaults, used with fetch as a page does, streams, a multipart
+// upload, lists, and names that XML cannot hold as they are.
 //
-// Every download is compared with what was sent. Whatever is put into the bucket is removed with it, also on failure.
+// Every download is compared with what was sent. The bucket and its contents are removed, also on failure.
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 
-// The packages are not beside this file, where an `import` would look for them.
+// The packages are not beside this file, where `import` looks for them.
 const require = createRequire(`${process.env.BARGE_NODE_PACKAGES}/package.json`)
 const {
   AbortMultipartUploadCommand, CompleteMultipartUploadCommand, CopyObjectCommand, CreateBucketCommand,
@@ -26,7 +26,7 @@ const XML = 'http://s3.amazonaws.com/doc/2006-03-01/'
 const Bucket = `c-javascript-${randomBytes(8).toString('hex')}`
 const s3 = client(process.env.BARGE_S3_KEY, process.env.BARGE_S3_SECRET)
 
-/** A client with the settings that a store outside of AWS needs, and no others. */
+/** A client with only the settings that a store outside AWS needs. */
 function client(accessKeyId, secretAccessKey) {
   return new S3Client({
     endpoint: process.env.BARGE_S3_ENDPOINT,
@@ -37,7 +37,7 @@ function client(accessKeyId, secretAccessKey) {
   })
 }
 
-/** Says where we are; the last one is the one that failed. */
+/** Prints the current step; the last one is the one that failed. */
 function step(what) {
   console.log(`---- ${what}`)
 }
@@ -46,7 +46,7 @@ const presigned = (command, how) => getSignedUrl(s3, command, { expiresIn: 60, .
 const head = (Key) => s3.send(new HeadObjectCommand({ Bucket, Key, ChecksumMode: 'ENABLED' }))
 const sha256 = (data) => createHash('sha256').update(data).digest('base64')
 
-/** Uses a URL as a page does that got it from a server; the answer's body is read. */
+/** Uses a URL as a page that got it from a server; reads the answer's body. */
 async function use(method, url, { body, headers, status = 200 } = {}) {
   const answer = await fetch(url, { method, body, headers })
   const bytes = Buffer.from(await answer.arrayBuffer())
@@ -54,14 +54,14 @@ async function use(method, url, { body, headers, status = 200 } = {}) {
   return { headers: answer.headers, bytes, text: bytes.toString() }
 }
 
-/** Presigns a PutObject, sends a body to it, and says what is stored. */
+/** Presigns a PutObject, sends a body to it, and returns what is stored. */
 async function put(Key, more, { body = randomBytes(70_000), headers } = {}) {
   await use('PUT', await presigned(new PutObjectCommand({ Bucket, Key, ...more })), { body, headers })
   await holds(Key, body)
   return head(Key)
 }
 
-/** The object has these bytes. */
+/** Expects the object to have these bytes. */
 async function holds(Key, bytes) {
   const { Body } = await s3.send(new GetObjectCommand({ Bucket, Key }))
   assert.equal(sha256(await buffer(Body)), sha256(bytes), `${Key} has other bytes`)
@@ -78,7 +78,7 @@ async function tags(Key) {
 
 async function uploadsByUrl() {
   step('presigned uploads')
-  // The SDK writes the checksum of an empty body into the URL, as it does not know the one that will be sent.
+  // The SDK puts the checksum of an empty body into the URL, because it does not know the body that will be sent.
   const url = await presigned(new PutObjectCommand({ Bucket, Key: 'any' }))
   assert.equal(new URL(url).searchParams.get('x-amz-checksum-crc32'), 'AAAAAA==')
   for (const size of [0, 1, 70_000, 3 * MIB]) {
@@ -105,7 +105,7 @@ async function attributesInUrls() {
   assert.deepEqual(await tags('tags'), { a: '1', 'two words': 'b+c' })
   await put('private', { ACL: 'private' })
   await put('standard', { StorageClass: 'STANDARD' })
-  // These the SDK does not take into the URL: whoever uses it sends them.
+  // The SDK does not put these into the URL: the user of the URL sends them.
   const sent = { 'content-type': 'text/x-script', 'cache-control': 'max-age=60', 'content-language': 'de' }
   const named = { ContentType: 'text/x-script', CacheControl: 'max-age=60', ContentLanguage: 'de' }
   const stored = await put('headers', named, { headers: sent })
@@ -128,7 +128,7 @@ async function checksumsInUrls() {
   assert.match(text, /<Code>BadDigest<|<Code>XAmzContentChecksumMismatch</)
   await use('PUT', await url('wrong'), { body: '', status: 400 })
   await absent('wrong')
-  // The same as a header, which the SDK's documentation recommends.
+  // The same as a header, as the SDK's documentation recommends.
   const name = 'x-amz-checksum-sha256'
   const how = { unhoistableHeaders: new Set([name]) }
   const headers = { [name]: sha256(body) }
@@ -139,7 +139,7 @@ async function checksumsInUrls() {
 }
 
 async function refusedUrls() {
-  step('presigned URLs that somebody changed, or that may not do this')
+  step('altered presigned URLs, and those without permission')
   const url = await presigned(new PutObjectCommand({ Bucket, Key: 'changed', Metadata: { owner: 'me' } }))
   await use('PUT', url.replace('x-amz-meta-owner=me', 'x-amz-meta-owner=you'), { body: 'x', status: 403 })
   await use('PUT', url.replace('x-amz-meta-owner=me&', ''), { body: 'x', status: 403 })
@@ -217,7 +217,7 @@ async function readsAndDeletesByUrl() {
   const read = { Bucket, Key: 'read' }
   const plain = await use('GET', await presigned(new GetObjectCommand(read)))
   assert.ok(plain.bytes.equals(body))
-  // The SDK asks for the checksum in the URL, unless told otherwise.
+  // The SDK requests the checksum in the URL by default.
   assert.equal(plain.headers.get('x-amz-checksum-crc32'), (await head('read')).ChecksumCRC32)
   const ResponseContentDisposition = 'attachment; filename="a b.txt"'
   const other = await use('GET', await presigned(new GetObjectCommand({
@@ -235,14 +235,14 @@ async function readsAndDeletesByUrl() {
   const attributes = await use('GET', await presigned(new GetObjectAttributesCommand({ ...read, ObjectAttributes })))
   assert.match(attributes.text, /<ObjectSize>60000</)
   const change = new PutObjectTaggingCommand({ ...read, Tagging: { TagSet: [{ Key: 'b', Value: '2' }] } })
-  // The length of the document that the SDK would send is signed.
+  // The length of the SDK's document is signed.
   await use('PUT', await presigned(change), {
     body: `${HEAD}<Tagging xmlns="${XML}"><TagSet><Tag><Key>b</Key><Value>2</Value></Tag></TagSet></Tagging>`,
   })
   assert.deepEqual(await tags('read'), { b: '2' })
   await use('DELETE', await presigned(new DeleteObjectCommand(read)), { status: 204 })
   await absent('read')
-  // The checksum of what is to be deleted is in the URL, and holds.
+  // The checksum of the delete request is in the URL and is verified.
   await s3.send(new PutObjectCommand({ Bucket, Key: 'instead', Body: body }))
   const many = new DeleteObjectsCommand({ Bucket, Delete: { Objects: [{ Key: 'nothing' }] } })
   const document = (Key) => `${HEAD}<Delete xmlns="${XML}"><Object><Key>${Key}</Key></Object></Delete>`

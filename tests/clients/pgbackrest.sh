@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
 # pgBackRest keeps the backups and the write-ahead log of a PostgreSQL in the store: stanza-create, a full backup, an
-# incremental one, a change that is in the log alone, restore into another directory, verify, expire.
-# What is restored is compared by a dump. pgBackRest speaks to S3 by TLS only, so the store must.
+# incremental one, a change that is in the log only, restore into another directory, verify, expire.
+# The restored database is compared by a dump. pgBackRest supports S3 over TLS only, so the store must use it.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
 # shellcheck source=tests/clients/serve.sh disable=SC1091
 source "$here/serve.sh"
 
-# It knows names in certificates, and no addresses.
+# It accepts names in certificates, but no addresses.
 [[ $BARGE_S3_ENDPOINT == https://localhost:* ]] || fail "the store must speak TLS, as localhost"
 : "${AWS_CA_BUNDLE:?the authority that signed the certificate of the store}"
 address=${BARGE_S3_ENDPOINT#https://}
-# Debian keeps the programs of each version in a directory of its own.
+# Debian keeps the programs of each version in a separate directory.
 programs=$(find /usr/lib/postgresql -name initdb -printf '%h\n' | LC_ALL=C sort --version-sort | tail -n 1)
 export PATH=$PATH:$programs
 pgbackrest version
 postgres --version
 
-# PostgreSQL does not run as root, the user of its package cannot look into the directories of root, and the name of a
+# PostgreSQL does not run as root, its package's user cannot read root's directories, and the name of a
 # socket must be short.
 if ((EUID == 0)); then as=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
 home=$(mktemp --directory /tmp/barge-postgres.XXXXXXXX)
@@ -55,9 +55,9 @@ export PGBACKREST_CONFIG=$home/pgbackrest.conf PGBACKREST_STANZA=main PGHOST=$ho
 cd "$home"
 by() { "${as[@]}" "$@"; }
 sql() { by psql --quiet --no-align --tuples-only --set=ON_ERROR_STOP=1 "$@"; }
-# What there is, without the word that guards each dump against what is in it.
+# A dump without the random token that guards it.
 dump() { by pg_dump | sed '/^\\\(un\)\?restrict /d'; }
-# How many objects the bucket has below a prefix.
+# Prints the number of objects in the bucket below a prefix.
 objects() {
   PYTHONPATH=$here python3 - "$bucket" "$1" <<'END'
 import sys
@@ -91,13 +91,13 @@ by pgbackrest check
 step "a full backup, a change, an incremental backup"
 by pgbackrest backup --type=full
 sql --command="INSERT INTO numbers SELECT n, md5(n::text) FROM generate_series(100001, 150000) AS n"
-# Each file an object of its own, as it is by default.
+# Each file is a separate object, as by default.
 by pgbackrest backup --type=incr --no-repo1-bundle
 by pgbackrest info >backups
 found -F 'full backup:' backups || fail "no full backup: $(<backups)"
 found -F 'incr backup:' backups || fail "no incremental backup: $(<backups)"
 
-step "a change that is in the log alone"
+step "a change that is in the log only"
 sql --command="DELETE FROM numbers WHERE n % 3 = 0" --command="CHECKPOINT"
 dump >expected
 by pgbackrest check
@@ -118,8 +118,8 @@ before=$(objects backups/backup/main/)
 by pgbackrest backup --type=full
 after=$(objects backups/backup/main/)
 ((after < before)) || fail "nothing has expired: $before objects, then $after"
-[[ $(by pgbackrest info | grep -c 'backup: ') == 1 ]] || fail "there is not one backup: $(by pgbackrest info)"
-# Changed bytes below a restored directory come back.
+[[ $(by pgbackrest info | grep -c 'backup: ') == 1 ]] || fail "expected one backup: $(by pgbackrest info)"
+# Corrupted bytes in a restored directory are restored.
 by pgbackrest restore --pg1-path="$home/restored" --delta
 serve "$ready" postgres -D restored -c archive_mode=off -c port=5433
 sql --command="SELECT sum(n) FROM numbers" >one
@@ -131,6 +131,6 @@ stop
 step "remove"
 by pgbackrest stop
 by pgbackrest stanza-delete --force
-[[ $(objects backups/) == 0 ]] || fail "something is left"
+[[ $(objects backups/) == 0 ]] || fail "objects are left"
 remove_bucket
 step "done"

@@ -13,7 +13,7 @@ ROWS = 300_000
 
 
 def table():
-    """Rows of several kinds, from their numbers."""
+    """Rows of several types, computed from their numbers."""
     return pa.table(
         {
             "id": pa.array(range(ROWS), pa.int64()),
@@ -25,7 +25,7 @@ def table():
 
 
 def file_system():
-    """The store as pyarrow's file system."""
+    """Returns the store as pyarrow's file system."""
     scheme, _, host = store.ENDPOINT.partition("://")
     return fs.S3FileSystem(
         access_key=store.KEY,
@@ -57,7 +57,7 @@ def dataset(s3, bucket, rows):
 
 
 def one_file(s3, bucket, rows):
-    step("one file, by parts of it")
+    step("one file, by ranges")
     pq.write_table(rows, f"{bucket}/one.parquet", filesystem=s3, row_group_size=50_000)
     file = pq.ParquetFile(f"{bucket}/one.parquet", filesystem=s3)
     assert file.num_row_groups == 6

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# rclone: sync, check, odd names, copyto, moveto, cat of a range, lsf, parts, purge.
-# Every download is compared by digest, by us and by rclone itself.
+# rclone: sync, check, odd names, copyto, moveto, cat of a range, lsf, multipart, purge.
+# Every download is compared by digest, by this script and by rclone itself.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
 
@@ -40,29 +40,29 @@ rc check --download from "barge:$bucket/tree"
 rc sync "barge:$bucket/tree" to
 same from to
 
-step "times of files"
+step "modification times"
 touch --date=2001-02-03T04:05:06Z from/new
 rc sync from "barge:$bucket/tree"
-rc lsl "barge:$bucket/tree/new" | found -F 2001-02-03 || fail "the time of a file is lost"
+rc lsl "barge:$bucket/tree/new" | found -F 2001-02-03 || fail "the modification time is lost"
 
 step "odd names"
-# rclone sends all of these as they are. The folder of a Mac has an Icon with a carriage return.
+# rclone sends all of these unchanged. Folders of a Mac have an Icon with a carriage return.
 names=($'Icon\r' $'new\nline' $'tab\t' $'delete\x7f' $'u\u0308mlaut' 'a&b<c>"d'\' 'per%20cent%' 'plus+' ' space '
   'back\slash' 'q?*:|' '..dots..' '~!@#$^()[]{}=;,`')
 mkdir odd
 for name in "${names[@]}"; do
   printf %s "$name" >"odd/$name"
 done
-# copied COMMAND...: what a sync sent or fetched.
+# copied COMMAND...: prints what a sync sent or fetched.
 copied() {
   "$@" -v >sync.log 2>&1 || fail "$(<sync.log)"
   grep -c ': Copied' sync.log || true
 }
-# With names escaped in lists, as rclone asks of this kind of store, and without.
+# With names escaped in lists, as rclone requests from this kind of store, and without.
 for escaped in true false; do
   odd=(--s3-list-url-encode="$escaped")
   there="barge:$bucket/odd names/$escaped"
-  [[ $(copied rc sync odd "$there" "${odd[@]}") == "${#names[@]}" ]] || fail "not all were sent: $(<sync.log)"
+  [[ $(copied rc sync odd "$there" "${odd[@]}") == "${#names[@]}" ]] || fail "some files were not sent: $(<sync.log)"
   [[ $(copied rc sync odd "$there" "${odd[@]}") == 0 ]] || fail "a second sync sends something: $(<sync.log)"
   rc check --download odd "$there" "${odd[@]}"
   rm -rf to
@@ -72,7 +72,7 @@ for escaped in true false; do
   mkdir some
   cp odd/..dots.. some/
   rc sync some "$there" "${odd[@]}"
-  [[ $(rc lsf "$there" "${odd[@]}") == ..dots.. ]] || fail "a sync does not delete: $(rc lsf "$there" "${odd[@]}")"
+  [[ $(rc lsf "$there" "${odd[@]}") == ..dots.. ]] || fail "the sync did not delete: $(rc lsf "$there" "${odd[@]}")"
   rm -r some
 done
 rm -rf to
@@ -86,19 +86,19 @@ rc copyto "barge:$bucket/moved" back
 same large back
 rc cat --offset 5242870 --count 100 "barge:$bucket/large" >part
 same <(tail -c +5242871 large | head -c 100) part
-[[ -z $(rc lsf "barge:$bucket/copy") ]] || fail "what was moved is still there"
+[[ -z $(rc lsf "barge:$bucket/copy") ]] || fail "the moved object is still there"
 rc rcat "barge:$bucket/piped" <large
 rc cat "barge:$bucket/piped" >back
 same large back
 
 step "lists"
 [[ $(rc lsf --recursive --files-only "barge:$bucket/tree" | wc -l) == "$(find from -type f | wc -l)" ]] ||
-  fail "not all are listed"
-rc size "barge:$bucket/large" | found -F '(31457280 Byte)' || fail "the size is another"
+  fail "the listing is incomplete"
+rc size "barge:$bucket/large" | found -F '(31457280 Byte)' || fail "wrong size"
 
 step "delete and purge"
 rc deletefile "barge:$bucket/large"
-[[ -z $(rc lsf "barge:$bucket/large") ]] || fail "what was deleted is still there"
+[[ -z $(rc lsf "barge:$bucket/large") ]] || fail "the deleted object is still there"
 rc purge "barge:$bucket"
 rc lsf barge: | found -xF "$bucket/" && fail "the bucket is still there"
 step "done"

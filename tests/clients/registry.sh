@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Docker's registry with its images in the store: skopeo copies images to it, between its names, and back, and deletes
-# one, and the registry collects the garbage. Layers go in parts and come by presigned URLs that the registry redirects to.
-# What comes back is compared by digest.
+# one, and the registry collects garbage. Layers are multipart uploads and are read by presigned redirects.
+# Downloads are compared by digest.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
 # shellcheck source=tests/clients/serve.sh disable=SC1091
@@ -27,7 +27,7 @@ storage:
     encrypt: false
     secure: $([[ $BARGE_S3_ENDPOINT == https:* ]] && echo true || echo false)
     chunksize: 5242880
-    # What was uploaded is copied to the place of its digest: above this in parts.
+    # An upload is copied to the path of its digest: above this size in parts.
     multipartcopychunksize: 5242880
     multipartcopythresholdsize: 8388608
 END
@@ -39,7 +39,7 @@ copy() { skopeo --insecure-policy copy --quiet --src-tls-verify=false --dest-tls
 there() { echo "docker://$address/$1"; }
 digest() { digests "$1" | cut -d' ' -f1; }
 
-# blob DIRECTORY FILE TYPE: moves it to its digest; prints what a manifest says of it.
+# blob DIRECTORY FILE TYPE: moves it to its digest; prints its manifest entry.
 blob() {
   mkdir -p "$1/blobs/sha256"
   printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' \
@@ -47,7 +47,7 @@ blob() {
   mv "$2" "$1/blobs/sha256/$(digest "$2")"
 }
 
-# image DIRECTORY FILE...: an image from scratch, with a layer of each file.
+# image DIRECTORY FILE...: an image from scratch, with one layer per file.
 image() {
   local to=$1 layers='' diffs='' layer
   shift
@@ -65,7 +65,7 @@ image() {
   printf '{"imageLayoutVersion":"1.0.0"}' >"$to/oci-layout"
 }
 
-step "an image, there and back"
+step "an image, both ways"
 file small 70000
 file large $((14 << 20))
 file other 1000
@@ -75,9 +75,9 @@ copy oci:one "$(there first/image:1)"
 copy "$(there first/image:1)" oci:back
 same one/blobs back/blobs
 skopeo inspect --tls-verify=false --raw "$(there first/image:1)" >inspected
-found -F "$(digest inspected)" one/index.json || fail "the digest is another"
+found -F "$(digest inspected)" one/index.json || fail "wrong digest"
 
-step "another that shares a layer, and tags"
+step "an image that shares a layer, and tags"
 copy oci:two "$(there first/image:2)"
 copy "$(there first/image:2)" "$(there second/image:2)"
 copy "$(there second/image:2)" oci:two-back
@@ -91,7 +91,7 @@ copy oci:two "$(there first/image:1)"
 copy "$(there first/image:1)" oci:again
 same two/blobs again/blobs
 
-step "delete, and the garbage"
+step "delete and garbage collection"
 skopeo delete --tls-verify=false "$(there second/image:2)"
 refuses skopeo inspect --tls-verify=false --raw "$(there second/image:2)"
 found -F 'manifest unknown' refused.log || fail "refused for another reason: $(<refused.log)"
@@ -99,7 +99,7 @@ docker-registry garbage-collect --delete-untagged registry.yml >garbage.log 2>&1
 found -F 'eligible for deletion' garbage.log || fail "no garbage was found: $(<garbage.log)"
 copy "$(there first/image:2)" oci:kept
 same two/blobs kept/blobs
-# The large layer belongs to the image that was deleted.
+# The large layer belongs to the deleted image.
 PYTHONPATH=$here python3 - "$bucket" <<'END'
 import sys
 import store

@@ -1,4 +1,4 @@
-"""Removes the bucket that is named and everything in it, for clients that have no word for that."""
+"""Removes the named bucket and its contents, for clients that cannot do that."""
 
 import sys
 

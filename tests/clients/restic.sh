@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # restic: init, backup, a second one, check of all data, restore, forget and prune.
-# What is restored is compared by digest.
+# The restored files are compared by digest.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
 
@@ -20,7 +20,7 @@ file from/large.bin $((25 << 20))
 rm from/one
 cp -r from kept
 restic backup from
-[[ $(restic snapshots --json | grep -o '"short_id"' | wc -l) == 2 ]] || fail "there are not two snapshots"
+[[ $(restic snapshots --json | grep -o '"short_id"' | wc -l) == 2 ]] || fail "expected two snapshots"
 
 step "check of all data"
 restic check --read-data
@@ -33,7 +33,7 @@ same kept/large.bin back
 
 step "forget and prune"
 restic forget --keep-last 1 --prune
-[[ $(restic snapshots --json | grep -o '"short_id"' | wc -l) == 1 ]] || fail "nothing was forgotten"
+[[ $(restic snapshots --json | grep -o '"short_id"' | wc -l) == 1 ]] || fail "expected one snapshot"
 restic check --read-data
 rm -rf to
 restic restore latest --target to

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# s3cmd: put, get, sync, parts, ls, info, cp, mv, del.
+# s3cmd: put, get, sync, multipart, ls, info, cp, mv, del.
 # Every download is compared by digest.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
@@ -26,10 +26,10 @@ file small 1000
 s3 put small "s3://$bucket/dir/small" --mime-type=text/x-small --add-header=x-amz-meta-owner:me
 s3 get "s3://$bucket/dir/small" back
 same small back
-s3 info "s3://$bucket/dir/small" | found -E 'MIME type: +text/x-small' || fail "the type is another"
-s3 info "s3://$bucket/dir/small" | found -E 'x-amz-meta-owner: me' || fail "the metadata is another"
+s3 info "s3://$bucket/dir/small" | found -E 'MIME type: +text/x-small' || fail "wrong content type"
+s3 info "s3://$bucket/dir/small" | found -E 'x-amz-meta-owner: me' || fail "wrong metadata"
 
-step "a large file in parts"
+step "a multipart upload"
 file large $((40 << 20))
 s3 put --multipart-chunk-size-mb=8 large "s3://$bucket/large" >/dev/null
 s3 get --force "s3://$bucket/large" back
@@ -42,7 +42,7 @@ s3 get --force "s3://$bucket/moved" back
 same large back
 refuses s3 get --force "s3://$bucket/copy" nothing
 
-step "sync, there and back"
+step "sync, both ways"
 tree from
 s3 sync from/ "s3://$bucket/tree/" >/dev/null
 mkdir to
@@ -55,15 +55,15 @@ s3 sync --delete-removed "s3://$bucket/tree/" to/ >/dev/null
 same from to
 
 step "ls and du"
-s3 ls "s3://$bucket/tree/" | found -E 'DIR +s3://.*/a b/$' || fail "a folder is not listed"
-[[ $(s3 ls --recursive "s3://$bucket/tree/" | wc -l) == "$(find from -type f | wc -l)" ]] || fail "not all are listed"
+s3 ls "s3://$bucket/tree/" | found -E 'DIR +s3://.*/a b/$' || fail "the folder is not listed"
+[[ $(s3 ls --recursive "s3://$bucket/tree/" | wc -l) == "$(find from -type f | wc -l)" ]] || fail "the listing is incomplete"
 
 step "del"
 s3 del "s3://$bucket/dir/small"
 refuses s3 get --force "s3://$bucket/dir/small" nothing
 s3 del --recursive --force "s3://$bucket/" >/dev/null
-[[ -z $(s3 ls --recursive "s3://$bucket/") ]] || fail "something is left"
-[[ -z $(s3 multipart "s3://$bucket" | tail -n +3) ]] || fail "an upload of parts is left"
+[[ -z $(s3 ls --recursive "s3://$bucket/") ]] || fail "objects are left"
+[[ -z $(s3 multipart "s3://$bucket" | tail -n +3) ]] || fail "a multipart upload is left"
 s3 rb "s3://$bucket"
 refuses s3 ls "s3://$bucket"
 step "done"

@@ -1,4 +1,4 @@
-"""s3fs, the store as a file system of fsspec: write, read, ranges, lists, patterns, mv, parts, rm -r.
+"""s3fs, the store as an fsspec file system: write, read, ranges, lists, patterns, mv, multipart, rm -r.
 
 Every file is compared by digest.
 """
@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def files(s3, bucket):
-    step("files, written and read")
+    step("writing and reading files")
     data = os.urandom(300_000)
     with s3.open(f"{bucket}/dir/ä b.bin", "wb") as file:
         file.write(data)
@@ -30,7 +30,7 @@ def files(s3, bucket):
 
 
 def in_parts(s3, bucket):
-    step("a large file in parts")
+    step("a multipart upload")
     data = os.urandom(23 * MIB)
     with s3.open(f"{bucket}/large", "wb", block_size=5 * MIB) as file:
         for n in range(0, len(data), 700_000):
@@ -54,7 +54,7 @@ def lists(s3, bucket):
 
 
 def up_and_down(s3, bucket, work):
-    step("directories, there and back")
+    step("directories, both ways")
     source, back = os.path.join(work, "from"), os.path.join(work, "to")
     for n in range(6):
         os.makedirs(f"{source}/{n}")
@@ -68,7 +68,7 @@ def up_and_down(s3, bucket, work):
 
 
 def main():
-    # As an argument it would be asked for as the place of new buckets, too.
+    # As an argument it would also be requested as the location of new buckets.
     os.environ["AWS_DEFAULT_REGION"] = store.REGION
     s3 = s3fs.S3FileSystem(
         key=store.KEY,

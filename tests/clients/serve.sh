@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Servers that a client is part of. Sourced after place.sh, never run.
+# Servers that a client needs. Sourced after place.sh, never run.
 : "${work:?place.sh comes first}"
 
-# What they are run by: nothing, or a command that gives up being root.
+# The command that runs them: empty, or one that drops root.
 as=()
 servers=()
 
-# What is still running ends before its files go.
+# Running servers are stopped before their files are removed.
 finish() {
   if ((${#servers[@]} > 0)); then
     kill "${servers[@]}" 2>/dev/null || true
@@ -17,8 +17,8 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# serve PATTERN PROGRAM ARGUMENT...: starts a server that does not outlive us, and waits until it says what matches the
-# pattern, which is in BASH_REMATCH then. All that it says is in PROGRAM.log.
+# serve PATTERN PROGRAM ARGUMENT...: starts a server that does not outlive the script, and waits until its output
+# matches the pattern; the match is in BASH_REMATCH then. The output is in PROGRAM.log.
 serve() {
   local pattern=$1 name pipe said line=
   shift
@@ -32,13 +32,13 @@ serve() {
     printf '%s\n' "$line" >>"$work/$name.log"
     [[ ! $line =~ $pattern ]] || break
   done
-  [[ $line =~ $pattern ]] || fail "$name does not run: $(<"$work/$name.log")"
-  # It would stop when nobody reads what it says.
+  [[ $line =~ $pattern ]] || fail "$name is not running: $(<"$work/$name.log")"
+  # It would block if its output were not read.
   cat <&"$said" >>"$work/$name.log" &
   exec {said}<&-
 }
 
-# stop: ends the server that was started last.
+# stop: stops the server that was started last.
 stop() {
   kill "${servers[-1]}"
   wait "${servers[-1]}" || true

@@ -1,7 +1,7 @@
-"""The requests that Terraform's S3 backend makes: state under a lock file that one holds at a time, named workspaces.
+"""The requests of Terraform's S3 backend: state under a lock file with one holder at a time, named workspaces.
 
-`terraform.sh` runs the program itself where it is installed; it comes from neither Debian nor PyPI, so this stands in
-for it everywhere. The lock is an object that is created only when it is not there.
+`terraform.sh` runs the program itself where it is installed; neither Debian nor PyPI has it, so this stands in
+for it everywhere. The lock is an object that is created only if it does not exist.
 """
 
 import base64
@@ -26,7 +26,7 @@ class Workspace:
         self.id = str(uuid.uuid4())
 
     def lock(self):
-        """Takes the lock; the id of who has it when that is somebody else."""
+        """Takes the lock; returns the id of its holder if that is another run."""
         info = json.dumps({"ID": self.id, "Operation": "OperationTypeApply", "Path": f"{self.bucket}/{self.key}"})
         try:
             self.s3.put_object(
@@ -44,16 +44,16 @@ class Workspace:
             held = self.s3.get_object(Bucket=self.bucket, Key=self.lock_key)["Body"].read()
             return json.loads(held)["ID"]
         except self.s3.exceptions.NoSuchKey:
-            return "somebody who has gone"
+            return "a holder that has gone"
 
     def unlock(self):
-        """Gives the lock back, if it is ours."""
+        """Releases the lock if this run holds it."""
         held = self.s3.get_object(Bucket=self.bucket, Key=self.lock_key)["Body"].read()
-        assert json.loads(held)["ID"] == self.id, "the lock is somebody else's"
+        assert json.loads(held)["ID"] == self.id, "another run holds the lock"
         self.s3.delete_object(Bucket=self.bucket, Key=self.lock_key)
 
     def read(self):
-        """The state; none before the first."""
+        """Returns the state, or None before the first."""
         try:
             return json.loads(self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"].read())
         except self.s3.exceptions.NoSuchKey:
@@ -72,7 +72,7 @@ class Workspace:
 
 
 def one_after_the_other(bucket):
-    step("a state, read and written under its lock")
+    step("reading and writing a state under its lock")
     one, two = Workspace(bucket), Workspace(bucket)
     assert one.read() is None and one.lock() is None
     assert two.lock() == one.id
@@ -84,7 +84,7 @@ def one_after_the_other(bucket):
 
 
 def all_at_once(bucket, workers=6, rounds=5):
-    step("many at once, each raising the serial under the lock")
+    step("many writers, each incrementing the serial under the lock")
     Workspace(bucket).write({"version": 4, "serial": 0})
     inside = threading.Semaphore(1)
 
@@ -93,7 +93,7 @@ def all_at_once(bucket, workers=6, rounds=5):
         for _ in range(rounds):
             while mine.lock() is not None:
                 pass
-            assert inside.acquire(blocking=False), "two have the lock"
+            assert inside.acquire(blocking=False), "two runs hold the lock"
             state = mine.read()
             mine.write({**state, "serial": state["serial"] + 1})
             inside.release()

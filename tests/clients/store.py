@@ -1,6 +1,6 @@
-"""Where the Python scripts of clients work: the environment, a bucket of their own, bytes with known digests.
+"""The environment of the Python client scripts: variables, a bucket of their own, bytes with known digests.
 
-Whatever a script puts into its bucket is removed with it, also when the script fails.
+The bucket and its contents are removed, also when the script fails.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ REGION = os.environ.get("BARGE_S3_REGION", "us-east-1")
 
 
 def settings(**more):
-    """What a client is made with, by boto3 or by the library under it."""
+    """Returns the arguments of a client, for boto3 or botocore."""
     return {
         "endpoint_url": ENDPOINT,
         "aws_access_key_id": KEY,
@@ -29,12 +29,12 @@ def settings(**more):
 
 
 def connect(**more):
-    """A client of botocore, which all libraries bring along."""
+    """Returns a botocore client; all libraries include botocore."""
     return botocore.session.get_session().create_client("s3", **settings(**more))
 
 
 def remove(bucket):
-    """Removes a bucket and all that is in it; one that is not there is fine."""
+    """Removes a bucket and its contents; a missing one is fine."""
     s3 = connect()
     try:
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
@@ -51,7 +51,7 @@ def remove(bucket):
 
 @contextlib.contextmanager
 def place(name):
-    """A bucket name that nobody else has, not made yet, and a private directory."""
+    """A unique bucket name, not created yet, and a private directory."""
     bucket = f"c-{name}-{uuid.uuid4().hex[:16]}"
     with tempfile.TemporaryDirectory(prefix="barge-client.") as work:
         try:
@@ -61,10 +61,10 @@ def place(name):
 
 
 def digest(data):
-    """What content is compared by."""
+    """Returns the digest for comparisons."""
     return hashlib.sha256(data).hexdigest()
 
 
 def step(what):
-    """Says where we are; the last one is the one that failed."""
+    """Prints the current step; the last one is the one that failed."""
     print(f"---- {what}", flush=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Terraform, or OpenTofu, with its state in the store: init, apply, another directory that sees it, a lock that is held.
-# No provider is needed, so nothing is fetched. Where neither program is installed `state.py` stands in for it.
+# Terraform or OpenTofu with its state in the store: init, apply, a second directory that sees it, a held lock.
+# No provider is needed, so nothing is downloaded. Where neither program is installed, `state.py` stands in for it.
 # shellcheck source=tests/clients/place.sh disable=SC1091,SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
 
@@ -45,13 +45,13 @@ tf -chdir=one init >init.log || fail "$(<init.log)"
 tf -chdir=one apply -auto-approve -var text=first >apply.log || fail "$(<apply.log)"
 [[ $(tf -chdir=one output -raw text) == first ]] || fail "another output"
 
-step "somebody else sees it"
+step "a second directory sees it"
 tf -chdir=two init >init.log || fail "$(<init.log)"
 [[ $(tf -chdir=two output -raw text) == first ]] || fail "the state is not seen"
 tf -chdir=two apply -auto-approve -var text=second >apply.log || fail "$(<apply.log)"
 [[ $(tf -chdir=one output -raw text) == second ]] || fail "the new state is not seen"
 
-step "a lock that somebody holds"
+step "a lock that is held"
 python3 - "$here" "$bucket" put <<'END'
 import sys
 sys.path.insert(0, sys.argv[1])

@@ -1,5 +1,5 @@
-//! `barge server` in an empty directory, and in the same one again: nothing is wrong, so nothing is warned of; and the banner
-//! says how to get in, which is another way once there is an access key.
+//! `barge server` in an empty directory and again in the same one: nothing is wrong, so there are no warnings. The
+//! banner says how to connect, which changes once there is an access key.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use tests::tool::run_command;
 use tests::{Folder, Server, Spec};
 use tokio::process::Command;
 
-/// A secret that everybody knows, while there is no key.
+/// The secret that the examples use while there is no key.
 const OPEN_SECRET: &str = "bargebarge";
 
 /// Runs the command that ends with `args` with the configuration below `home`.
@@ -30,11 +30,11 @@ async fn a_healthy_start_warns_of_nothing() {
     let mut server = Server::start(spec, folder.path()).await.expect("it starts");
     let banner = server.banner().await;
     assert!(banner.contains(OPEN_SECRET) && banner.contains(&s3), "{banner}");
-    // The volumes have registered once: none was sent away, to come back a second later.
+    // Each volume has registered once: none was refused and retried a second later.
     let log = server.log();
     let registered = log.lines().filter(|line| line.contains("volume joined")).count();
     assert_eq!(registered, 3, "{log}");
-    assert!(!log.contains("belongs to no cluster yet"), "a volume was turned away:\n{log}");
+    assert!(!log.contains("belongs to no cluster yet"), "a volume was refused:\n{log}");
     assert!(server.terminate().await.success());
 
     server.restart().await.expect("it starts again");
@@ -52,11 +52,11 @@ async fn a_healthy_start_warns_of_nothing() {
     let warned: Vec<_> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
     assert!(warned.is_empty(), "{warned:#?}");
     let told = |what: &str| log.lines().filter(|l| l.contains("INFO") && l.contains(what)).count();
-    assert_eq!(told("volume=") - told("volume started"), 0, "one line of each volume:\n{log}");
+    assert_eq!(told("volume=") - told("volume started"), 0, "one line for each volume:\n{log}");
     assert_eq!(told("volume started"), 9, "{log}");
 }
 
-/// A port with three free ones behind it.
+/// Returns a port with three free ones after it.
 fn ports() -> u16 {
     loop {
         let port = free_port();

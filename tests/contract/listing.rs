@@ -1,4 +1,4 @@
-//! `?list`: prefix, delimiter, limit, start, and a cursor that misses and repeats nothing.
+//! `?list`: prefix, delimiter, limit, start, and a cursor that skips and repeats nothing.
 
 use shared::wire::master::ListPage;
 use tests::Client;

@@ -1,4 +1,4 @@
-//! Which method each path takes: HEAD says what GET says, and a refusal names those that are taken.
+//! Which methods each path takes: HEAD agrees with GET, and a refusal names the allowed methods.
 
 use shared::wire::error::ErrorCode;
 use tests::raw::{Raw, RawAnswer};
@@ -11,7 +11,7 @@ fn ask(address: &str, method: &str, path: &str) -> RawAnswer {
     raw.answer()
 }
 
-/// Sends HEAD and leaves the body to nobody: what comes behind the head would be read as another answer.
+/// Sends HEAD and does not read a body: bytes after the head would be read as the next answer.
 fn head(address: &str, path: &str) -> (String, bool) {
     let mut raw = Raw::connect(address);
     raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
@@ -46,7 +46,7 @@ async fn what_is_not_taken_says_what_is() {
     let cluster = cluster().await;
     let (master, volume) = (cluster.master.address(), cluster.volumes[0].address());
     let posts = ["/_/commit", "/_/keys", "/_/keys/put", "/_/raft/append", "/_/masters/add", "/_/doctor"];
-    let of_volumes = ["/_/status", "/_/delete", "/_/copy", "/_/records"];
+    let of_volumes = ["/_/status", "/_/delete", "/_/add-replica", "/_/records"];
     let shown = ["/_/health", "/_/metrics"];
     let told = ["/_/status", "/_/events", "/_/masters"];
     let cases = posts

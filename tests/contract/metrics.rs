@@ -1,5 +1,5 @@
-//! What servers count: the names and kinds that dashboards and alerts are made of, and that each figure moves when what it
-//! counts happens.
+//! Metrics: the names and types that dashboards and alerts depend on, and that each value changes when the event
+//! that it counts happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use tests::{Client, Cluster, Options, Server, eventually, rot, value};
 
 const SOON: Duration = Duration::from_secs(60);
 const SIZE: usize = 1_000_000;
-/// What stays 0 while nothing is wrong: of a master, and of a volume.
+/// Metrics of a master and of a volume that stay 0 while nothing is wrong.
 const TROUBLE: [&[&str]; 2] = [
     &[
-        "barge_access_delayed_total",
-        "barge_copies_dropped_total",
-        "barge_copies_missing_total",
-        "barge_metadata_healed_total",
-        "barge_objects_degraded",
+        "barge_access_throttled_total",
+        "barge_replicas_removed_total",
+        "barge_replicas_lost_total",
+        "barge_metadata_recovered_total",
+        "barge_objects_under_replicated",
         "barge_orphans_found_total",
-        "barge_owed_blobs",
-        "barge_owed_bytes",
+        "barge_repair_queue_blobs",
+        "barge_repair_queue_bytes",
     ],
     &[
         "barge_blocks_damaged",
-        "barge_blocks_from_replicas",
+        "barge_read_repaired_blocks",
         "barge_read_only",
         "barge_records_damaged",
-        "barge_records_from_replicas",
+        "barge_read_repaired_records",
         "barge_records_healed",
         "barge_records_lost",
         "barge_records_quarantined",
@@ -35,7 +35,7 @@ const TROUBLE: [&[&str]; 2] = [
     ],
 ];
 
-/// What a server shows at one moment, each sample with its labels.
+/// A server's metrics at one moment, each sample with its labels.
 struct Figures(BTreeMap<String, f64>);
 
 impl Figures {
@@ -54,7 +54,7 @@ impl Figures {
         all
     }
 
-    /// A sample, or the sum of all that differ in their labels; 0 when there is none, as before the first one.
+    /// Returns a sample, or the sum over its labels; 0 if there is none, as before the first event.
     fn get(&self, name: &str) -> f64 {
         let labelled = format!("{name}{{");
         let of_it = self.0.iter().filter(|(sample, _)| *sample == name || sample.starts_with(&labelled));
@@ -62,7 +62,7 @@ impl Figures {
     }
 }
 
-/// A volume with room for little, and a master that cannot write its audit log.
+/// A volume with little room, and a master that cannot write its audit log.
 async fn start(name: &str) -> Cluster {
     let small = || vec!["--capacity".to_owned(), "1GiB".to_owned()];
     let options = Options {
@@ -95,7 +95,7 @@ async fn becomes(server: &Server, name: &str, wanted: f64) {
     .await;
 }
 
-/// A call that nobody of the cluster has signed.
+/// Sends an unsigned call.
 async fn call_as_a_stranger(server: &Server) {
     let client = Client::new(server.url());
     let url = client.url("/_/status");
@@ -103,7 +103,7 @@ async fn call_as_a_stranger(server: &Server) {
     assert_eq!(answer.expect("an answer").status, 403);
 }
 
-/// Somebody shows an access key that there is not.
+/// Uses an access key that does not exist.
 async fn guess(cluster: &Cluster) {
     let made = cluster.barge(&["key", "create", "--permission", "read"]).await;
     assert_eq!(made.code, 0, "{}", made.err);
@@ -112,17 +112,17 @@ async fn guess(cluster: &Cluster) {
     assert_eq!(answer.status, 401);
 }
 
-/// Names and kinds in a server's metrics.
+/// Names and types in a server's metrics.
 async fn kinds(server: &Server) -> BTreeSet<String> {
     let text = Client::new(server.url()).get_text("/_/metrics").await.expect("metrics");
     text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(str::to_owned).collect()
 }
 
-/// Whoever renames one breaks the alerts of others: the lists beside this file are changed by hand.
+/// Renaming one breaks users' alerts: the lists beside this file are changed by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn their_names_and_kinds_are_these() {
     let cluster = start("metrics-names").await;
-    // Those with a label show themselves when there is one to show.
+    // Labelled metrics appear with their first sample.
     call_as_a_stranger(&cluster.master).await;
     call_as_a_stranger(&cluster.volumes[0]).await;
     guess(&cluster).await;
@@ -134,16 +134,12 @@ async fn their_names_and_kinds_are_these() {
             found = kinds(server).await;
             (found == wanted).then_some(())
         };
-        // What a volume became is counted at the next look.
+        // A volume's state is counted at the next pass.
         let _ = tokio::time::timeout(Duration::from_secs(20), eventually(Duration::from_secs(60), "", whole))
             .await;
         let (missing, new) = (wanted.difference(&found), found.difference(&wanted));
         let (missing, new): (Vec<_>, Vec<_>) = (missing.collect(), new.collect());
-        assert!(
-            missing.is_empty() && new.is_empty(),
-            "{}: not there {missing:?}, new {new:?}",
-            server.name()
-        );
+        assert!(missing.is_empty() && new.is_empty(), "{}: missing {missing:?}, new {new:?}", server.name());
     }
 }
 
@@ -290,32 +286,32 @@ async fn a_volume_goes_and_comes_back(cluster: &mut Cluster) {
     becomes(&cluster.master, "barge_volumes{state=\"down\"}", 1.0).await;
     assert_eq!(cluster.client().put("c", value(2, SIZE)).await.expect("an answer").status, 201);
     let names = [
-        "barge_objects_degraded",
-        "barge_owed_blobs",
-        "barge_owed_bytes",
+        "barge_objects_under_replicated",
+        "barge_repair_queue_blobs",
+        "barge_repair_queue_bytes",
         "barge_volume_transitions_total{state=\"down\"}",
     ];
     grow(&cluster.master, &before, &names).await;
-    cluster.volumes[1].restart().await.expect("it comes back");
+    cluster.volumes[1].restart().await.expect("the volume restarts");
     let names = [
-        "barge_copies_made_total",
-        "barge_copies_made_bytes_total",
+        "barge_replicas_added_total",
+        "barge_replicas_added_bytes_total",
         "barge_volume_transitions_total{state=\"up\"}",
     ];
     grow(&cluster.master, &before, &names).await;
-    // It counts from its start, and had none of it.
-    becomes(&cluster.volumes[1], "barge_copies_in", 1.0).await;
-    becomes(&cluster.volumes[1], "barge_copies_in_bytes", 1e6).await;
-    for name in ["barge_objects_degraded", "barge_owed_blobs", "barge_owed_bytes"] {
+    // Counters start at 0 with the process.
+    becomes(&cluster.volumes[1], "barge_replicas_received", 1.0).await;
+    becomes(&cluster.volumes[1], "barge_replicas_received_bytes", 1e6).await;
+    for name in ["barge_objects_under_replicated", "barge_repair_queue_blobs", "barge_repair_queue_bytes"] {
         becomes(&cluster.master, name, 0.0).await;
     }
-    grow(&cluster.master, &before, &["barge_compared_bytes_total"]).await;
+    grow(&cluster.master, &before, &["barge_reconciliation_bytes_total"]).await;
 }
 
-/// Asks for a value until the master sends to this volume, and reads it there.
+/// Requests a value until the master redirects to this volume, and reads it there.
 async fn read_from(cluster: &Cluster, key: &str, place: usize) -> Option<Vec<u8>> {
     let client = cluster.client();
-    let location = eventually(SOON, "the master sends to this volume", async || {
+    let location = eventually(SOON, "the master redirects to this volume", async || {
         let sent = client.once(Method::GET, &client.url(key), &[], None).await.ok()?;
         sent.header("location").filter(|at| at.starts_with(cluster.volumes[place].url()))
     })
@@ -329,7 +325,7 @@ async fn a_copy_rots(cluster: &Cluster) {
     let before = Figures::of(server).await;
     assert!(rot::flip(cluster.volume_folder(0), &bytes, 500_000));
     assert!(read_from(cluster, "c", 0).await.is_some_and(|body| body == bytes));
-    grow(server, &before, &["barge_blocks_damaged", "barge_blocks_from_replicas", "barge_records_healed"])
+    grow(server, &before, &["barge_blocks_damaged", "barge_read_repaired_blocks", "barge_records_healed"])
         .await;
     becomes(server, "barge_records_damaged", 0.0).await;
 }

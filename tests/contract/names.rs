@@ -1,4 +1,4 @@
-//! Native keys whose first part is the name of a bucket are keys of S3, too: none is stored that S3 clients cannot say.
+//! Native keys whose first part is a bucket name are S3 keys, too: none is stored that S3 clients cannot express.
 
 use reqwest::Method;
 use shared::wire::error::ErrorCode;
@@ -17,7 +17,7 @@ async fn what_s3_clients_cannot_say_is_not_stored() {
             assert_eq!((sent.status, sent.code()), (400, Some(ErrorCode::BadKey)), "{key}: {}", sent.text());
             assert!(sent.text().contains("S3 clients"), "{}", sent.text());
         }
-        // What an older version has stored can still be read and deleted.
+        // Values stored by an older version can still be read and deleted.
         assert_eq!(client.get(key).await.unwrap().status, 404, "{key}");
         assert_eq!(client.delete(key).await.unwrap().code(), Some(ErrorCode::NotFound), "{key}");
     }

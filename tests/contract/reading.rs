@@ -1,4 +1,4 @@
-//! GET and HEAD: ranges, conditions, the same by redirect and streamed.
+//! GET and HEAD: ranges and conditions, the same by redirect and streamed.
 
 use reqwest::Method;
 use shared::wire::error::ErrorCode;
@@ -8,11 +8,11 @@ use super::cluster;
 
 const SIZE: usize = 300_000;
 
-/// Both ways to a value.
+/// Both ways to read a value.
 const WAYS: [&str; 2] = ["v", "v?stream"];
 
 async fn get(client: &Client, way: &str, headers: &[(&str, &str)]) -> Answer {
-    client.send(Method::GET, way, headers, None).await.expect("a whole answer")
+    client.send(Method::GET, way, headers, None).await.expect("a complete response")
 }
 
 #[tokio::test(flavor = "multi_thread")]

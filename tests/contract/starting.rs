@@ -1,4 +1,4 @@
-//! Starting: kvDB's command lines, what servers show of themselves, and the starts that are refused.
+//! Starting: kvDB's command lines, what servers show about themselves, and refused starts.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -51,14 +51,14 @@ async fn port_zero_and_the_first_line() {
     assert_eq!(client.get("k").await.unwrap().body, b"v");
     let (status, said) = Spec::new("second", "barge", args).run_to_end(folder.path()).await;
     assert!(!status.success() && said.contains("in use by another process"), "{said}");
-    assert_eq!(client.get("k").await.unwrap().body, b"v", "the first one goes on");
+    assert_eq!(client.get("k").await.unwrap().body, b"v", "the first server keeps working");
 }
 
-/// What is open to others below a folder.
+/// Returns what others may read below a folder.
 fn exposed(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-        // A server that runs takes files away.
+        // A running server removes files meanwhile.
         let (path, Ok(data)) = (entry.path(), entry.metadata()) else { continue };
         if data.permissions().mode() & 0o077 != 0 {
             found.push(format!("{} {:o}", path.display(), data.permissions().mode()));

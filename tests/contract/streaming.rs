@@ -1,5 +1,5 @@
-//! Clients that cannot follow a redirect are answered by the master itself: those that say so, and all of a master that was
-//! started for them.
+//! Clients that cannot follow a redirect are answered by the master itself: those that ask for it, and all clients of
+//! a master that was started for them.
 
 use reqwest::Method;
 use shared::http::trust::Trust;
@@ -40,7 +40,7 @@ async fn a_master_that_redirects_nobody() {
     assert_eq!(sent.status, 201, "without -L: {}", sent.text());
     let got = client.once(Method::GET, &url, &[], None).await.unwrap();
     assert!(got.status == 200 && got.body == bytes);
-    // Who asks for a ticket sends no value yet: an empty one must not be stored.
+    // A request for a ticket carries no value yet: an empty one must not be stored.
     let asked = client.once(Method::PUT, &client.url("asked?redirect"), &[], Some(vec![])).await.unwrap();
     assert_eq!(asked.status, 307);
     assert_eq!(client.get("asked").await.unwrap().status, 404);

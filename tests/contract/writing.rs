@@ -1,10 +1,10 @@
-//! POST, PUT, DELETE: statuses, conditions, sizes, what is kept beside the bytes.
+//! POST, PUT, DELETE: statuses, conditions, sizes, and the metadata stored with the bytes.
 
 use reqwest::Method;
 use shared::digest::Digest;
 use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
 use shared::wire::error::ErrorCode;
-use shared::wire::master::{Deleted, Stored};
+use shared::wire::master::{DeletedObject, StoredObject};
 use tests::raw::Raw;
 use tests::tool::curl;
 use tests::value;
@@ -41,7 +41,7 @@ async fn ten_keys_in_a_row_with_curl() {
         assert_eq!(put.redirects, 1, "above 1 MiB curl waits for 100 Continue, and is redirected");
     }
     for n in 0..10 {
-        assert!(curl(folder, ["-L", &url(n)]).await.body == value(n, 2 << 20), "key{n} has other bytes");
+        assert!(curl(folder, ["-L", &url(n)]).await.body == value(n, 2 << 20), "key{n} has the wrong bytes");
     }
     for n in 0..10 {
         assert_eq!(curl(folder, ["-L", "-X", "DELETE", &url(n)]).await.status, 200);
@@ -55,16 +55,16 @@ async fn statuses_and_what_the_answers_say() {
     let client = cluster.client();
     let created = client.put("a/b", b"one".to_vec()).await.unwrap();
     assert_eq!(created.status, 201);
-    let stored: Stored = serde_json::from_slice(&created.body).unwrap();
+    let stored: StoredObject = serde_json::from_slice(&created.body).unwrap();
     assert_eq!((stored.size, stored.blake3, stored.replicas, stored.wanted), (3, Digest::of(b"one"), 2, 2));
     assert_eq!(created.header("etag"), Some(Digest::of(b"one").etag()));
     let replaced = client.put("a/b", b"two".to_vec()).await.unwrap();
     assert_eq!(replaced.status, 200);
-    let newer: Stored = serde_json::from_slice(&replaced.body).unwrap();
+    let newer: StoredObject = serde_json::from_slice(&replaced.body).unwrap();
     assert!(newer.generation > stored.generation);
     let deleted = client.delete("a/b").await.unwrap();
     assert_eq!(deleted.status, 200);
-    let deleted: Deleted = serde_json::from_slice(&deleted.body).unwrap();
+    let deleted: DeletedObject = serde_json::from_slice(&deleted.body).unwrap();
     assert_eq!((deleted.size, deleted.generation), (3, newer.generation));
     let gone = client.get("a/b").await.unwrap();
     assert_eq!((gone.status, gone.code()), (404, Some(ErrorCode::NotFound)));
@@ -130,10 +130,10 @@ async fn every_size_at_an_edge_comes_back_exactly() {
         assert_eq!(put.status, 201, "{size}: {}", put.text());
         let redirected = client.get(&key).await.unwrap();
         assert_eq!((redirected.status, redirected.hops), (200, 1), "{size}");
-        assert!(redirected.body == bytes, "{size} bytes came back as others");
+        assert!(redirected.body == bytes, "{size} bytes came back different");
         let streamed = client.get_streamed(&key).await.unwrap();
         assert_eq!((streamed.status, streamed.hops), (200, 0), "{size}");
-        assert!(streamed.body == bytes, "{size} bytes came back as others when streamed");
+        assert!(streamed.body == bytes, "{size} bytes came back different when streamed");
     }
 }
 
@@ -170,7 +170,7 @@ async fn redirect_when_asked_and_never_without() {
     let master = client.url("asked?redirect");
     let asked = client.once(Method::PUT, &master, &[], Some(bytes.clone())).await.unwrap();
     assert_eq!(asked.status, 307);
-    assert_eq!(client.get("asked").await.unwrap().status, 404, "nothing is stored by a redirect");
+    assert_eq!(client.get("asked").await.unwrap().status, 404, "a redirect stores nothing");
     let stored = client.send(Method::PUT, "asked?redirect", &[], Some(bytes.clone())).await.unwrap();
     assert_eq!((stored.status, stored.hops), (201, 1));
     assert!(client.get("asked").await.unwrap().body == bytes);
@@ -179,7 +179,7 @@ async fn redirect_when_asked_and_never_without() {
     assert!(client.get_streamed("plain").await.unwrap().body == bytes);
 }
 
-/// A client that says `Expect` and does not wait would follow a redirect with what is left of its body.
+/// A client that sends `Expect` and does not wait would follow a redirect with the rest of its body.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_undeclared_length_is_redirected_only_when_that_is_asked_for() {
     let cluster = cluster().await;
@@ -190,7 +190,7 @@ async fn a_body_of_undeclared_length_is_redirected_only_when_that_is_asked_for()
     let chunked = "Transfer-Encoding: chunked";
     let mut raw = Raw::connect(client.address());
     raw.send(head("/unbound", chunked));
-    assert_eq!(raw.some(12), b"HTTP/1.1 100", "the master itself calls for the body");
+    assert_eq!(raw.some(12), b"HTTP/1.1 100", "the master itself requests the body");
     raw.send("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
     assert!(raw.rest().0.windows(12).any(|w| w == b"HTTP/1.1 201"));
     assert_eq!(client.get("unbound").await.unwrap().body, b"onetwo");
@@ -219,7 +219,7 @@ async fn a_form_is_not_stored_with_its_envelope() {
         assert!(sent.text().contains("curl -L -T FILE"), "{}", sent.text());
         assert_eq!(cluster.client().get("form").await.unwrap().status, 404);
     }
-    // A type that only begins so is another one, and what -d says by itself is no form with a file.
+    // A type with the same prefix is a different type, and the default type of -d is no file form.
     for kind in ["multipart/form-data2", "multipart/related", "application/x-www-form-urlencoded"] {
         let kind = [("content-type", kind)];
         let sent = cluster.client().send(Method::POST, kind[0].1, &kind, Some(b"x".to_vec())).await.unwrap();

@@ -1,5 +1,5 @@
-//! A volume dies in the middle of a download: streamed answers go on, redirected ones show it. The disk on which a download is to
-//! stay fails: that is said.
+//! A volume dies during a download: streamed answers continue, redirected ones break visibly. The disk that a
+//! download is written to fails: the client reports it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::three;
 const SIZE: usize = 96 << 20;
 const FIRST: usize = 2 << 20;
 
-/// Sends a GET and reads its first bytes, so that the rest is still on the disk of its volume.
+/// Sends a GET and reads its first bytes, so that the rest is still on the volume's disk.
 async fn begin(address: &str, target: &str) -> (Raw, Vec<u8>) {
     let (address, target) = (address.to_owned(), target.to_owned());
     blocking(move || {
@@ -34,13 +34,13 @@ async fn begin(address: &str, target: &str) -> (Raw, Vec<u8>) {
     .await
 }
 
-/// Status and body of an answer that was read as one piece.
+/// Splits an answer that was read as one piece into status and body.
 fn split(bytes: &[u8]) -> (String, &[u8]) {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
     (String::from_utf8_lossy(&bytes[..end]).into_owned(), &bytes[end..])
 }
 
-/// The volume that has sent body bytes since `before`.
+/// Returns the volume that has sent body bytes since `before`.
 async fn sender(cluster: &Cluster, before: &[u64]) -> usize {
     eventually(Duration::from_secs(20), "one volume is sending", async || {
         let now = sent(cluster).await;
@@ -52,7 +52,7 @@ async fn sender(cluster: &Cluster, before: &[u64]) -> usize {
 async fn sent(cluster: &Cluster) -> Vec<u64> {
     let mut all = Vec::new();
     for volume in &cluster.volumes {
-        let text = Client::new(volume.url()).get_text("/_/metrics").await.expect("a volume that is up");
+        let text = Client::new(volume.url()).get_text("/_/metrics").await.expect("the volume is up");
         all.push(metric(&text, "barge_http_sent_bytes_total").expect("bytes sent"));
     }
     all
@@ -91,7 +91,7 @@ async fn a_redirected_download_shows_the_break() {
     got.extend(rest);
     let (head, body) = split(&got);
     assert!(head.contains(&format!("content-length: {SIZE}")), "the client knows how long it is: {head}");
-    assert!(body.len() < SIZE && bytes.starts_with(body), "{} bytes, or other ones", body.len());
+    assert!(body.len() < SIZE && bytes.starts_with(body), "{} bytes, or wrong ones", body.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +122,7 @@ async fn barge_get_resumes() {
     assert!(std::fs::read(&to).unwrap() == bytes, "other bytes");
 }
 
-/// What `barge get` has made is there after a power cut, bytes and name: it says so only when both are synced.
+/// After a power cut the file of `barge get` has its bytes and its name: it succeeds only when both are synced.
 #[tokio::test(flavor = "multi_thread")]
 async fn barge_get_says_when_the_bytes_or_the_name_are_not_synced() {
     let folder = Folder::new("get-synced");
@@ -146,10 +146,10 @@ async fn barge_get_says_when_the_bytes_or_the_name_are_not_synced() {
         assert!(ran.code != 0 && ran.err.contains("cannot write"), "sync {at}: {}: {}", ran.code, ran.err);
         named.push(to.exists());
     }
-    assert_eq!(named, [false, true], "the bytes are synced before they have their name, and then the name");
+    assert_eq!(named, [false, true], "the bytes are synced before the rename, the directory after it");
 }
 
-/// As a value that was fetched: a back-up may be all that is left.
+/// The same for a back-up: it may be all that is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn barge_backup_says_when_the_bytes_or_the_name_are_not_synced() {
     let folder = Folder::new("backup-synced");
@@ -170,8 +170,8 @@ async fn barge_backup_says_when_the_bytes_or_the_name_are_not_synced() {
             break;
         }
         assert!(ran.code != 0 && ran.err.contains("cannot write"), "sync {at}: {}: {}", ran.code, ran.err);
-        assert!(!to.exists(), "what may not last is no back-up");
+        assert!(!to.exists(), "a back-up that may not be durable must not exist");
         failed += 1;
     }
-    assert_eq!(failed, 2, "the bytes are synced, and the name");
+    assert_eq!(failed, 2, "the sync of the bytes and the sync of the name each fail once");
 }

@@ -1,9 +1,9 @@
-//! A server is gone: reads and writes around it, too few left, everything gone and back.
+//! Servers down: reads and writes go around them; too few left; all down and back.
 
 use std::time::{Duration, Instant};
 
 use shared::wire::error::ErrorCode;
-use shared::wire::master::Stored;
+use shared::wire::master::StoredObject;
 use tests::tool::curl;
 use tests::{Dice, value};
 
@@ -24,7 +24,7 @@ async fn one_dead_volume_stops_nobody() {
         let started = Instant::now();
         let streamed = client.get_streamed(&format!("k{n}")).await.unwrap();
         assert!(streamed.status == 200 && streamed.body == bytes, "k{n}: {}", streamed.status);
-        assert!(started.elapsed() < Duration::from_secs(3), "streamed reads go on at once");
+        assert!(started.elapsed() < Duration::from_secs(3), "streamed reads continue at once");
         let url = format!("{}/k{n}", cluster.url());
         let got = curl(cluster.folder(), RETRYING.iter().copied().chain([url.as_str()])).await;
         assert!(got.code == 0 && got.status == 200 && got.body == bytes, "k{n}: {} {}", got.status, got.err);
@@ -32,12 +32,12 @@ async fn one_dead_volume_stops_nobody() {
     for n in 6..12 {
         let put = client.put(&format!("k{n}"), bytes.clone()).await.unwrap();
         assert_eq!(put.status, 201, "{}", put.text());
-        let stored: Stored = serde_json::from_slice(&put.body).unwrap();
+        let stored: StoredObject = serde_json::from_slice(&put.body).unwrap();
         assert_eq!((stored.replicas, stored.wanted), (2, 3));
         assert!(client.get(&format!("k{n}")).await.unwrap().body == bytes);
     }
     cluster.settled_at(2).await;
-    assert_eq!(cluster.status().await.unwrap().degraded, 6);
+    assert_eq!(cluster.status().await.unwrap().under_replicated, 6);
     cluster.volumes[1].restart().await.unwrap();
     cluster.settled().await;
     for n in 0..12 {
@@ -65,7 +65,7 @@ async fn too_few_volumes_are_said_in_time() {
     assert!(put.text().contains("1 of 3 volumes take writes, and 2 are needed"), "{}", put.text());
     assert_eq!(put.header("retry-after").as_deref(), Some("1"));
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    assert_eq!(client.get("before").await.unwrap().body, b"x", "one copy is enough to read");
+    assert_eq!(client.get("before").await.unwrap().body, b"x", "one replica is enough to read");
     for key in ["early", "late"] {
         assert_eq!(client.get(key).await.unwrap().status, 404, "{key}");
     }
@@ -87,7 +87,7 @@ async fn everything_stops_and_starts_in_any_order() {
             for server in &order {
                 let server = &mut *cluster.servers_mut().remove(*server);
                 if gently {
-                    assert!(server.terminate().await.success(), "{} did not end well", server.name());
+                    assert!(server.terminate().await.success(), "{} did not exit cleanly", server.name());
                 } else {
                     server.kill().await;
                 }

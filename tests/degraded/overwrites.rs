@@ -1,4 +1,4 @@
-//! Readers beside writers: never a 404 of a key that always exists, always one whole version.
+//! Readers beside writers: never a 404 for a key that always exists, always one complete version.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ async fn eight_readers_of_a_key_that_is_overwritten() {
     let oracle = Oracle::default();
     let (done, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let write = async |n: u64| {
-        // Sizes that differ, so that a mixture of two versions has no right length either.
+        // Different sizes, so that a mixture of two versions has no correct length either.
         let bytes = value(n, 200_000 + usize::try_from(n * 37_123 % 900_000).unwrap());
         let intent = oracle.intend("k", Change::put(&bytes));
         let put = client.put("k", bytes).await.unwrap();
@@ -40,11 +40,7 @@ async fn eight_readers_of_a_key_that_is_overwritten() {
                         .check("k", since, &Change::put(&got.body))
                         .unwrap_or_else(|e| panic!("reader {n}: {e}"));
                     let etag = shared::digest::Digest::of(&got.body).etag();
-                    assert_eq!(
-                        got.header("etag"),
-                        Some(etag),
-                        "the head is of another version than the body"
-                    );
+                    assert_eq!(got.header("etag"), Some(etag), "head and body belong to different versions");
                     reads.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -90,7 +86,7 @@ async fn a_reader_that_has_started_keeps_its_bytes() {
         }
         assert_eq!(client.delete("k").await.unwrap().status, 200);
         assert_eq!(client.get("k").await.unwrap().status, 404);
-        // New values must not be given the space that is still being read.
+        // New values must not reuse space that is still being read.
         for n in 0..4 {
             client.put(&format!("other{n}"), value(n + 9, 8 << 20)).await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! A server dies or freezes in the middle of an upload: an answer in time, a retried PUT works.
+//! A server dies or freezes during an upload: the answer comes in time, and a retried PUT works.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ impl Half {
     }
 }
 
-/// The volumes that an upload of `key` will go through, in their order.
+/// Returns the volumes of the replica chain that an upload of `key` will use, in order.
 async fn chain_of(cluster: &Cluster, key: &str) -> Vec<usize> {
     let client = cluster.client();
     let url = client.url(&format!("{key}?redirect&length={SIZE}"));
@@ -55,7 +55,7 @@ async fn chain_of(cluster: &Cluster, key: &str) -> Vec<usize> {
     grant.chain.iter().map(|link| cluster.place_of(link.volume)).collect()
 }
 
-/// Waits until the first volume of the chain is writing.
+/// Waits until the whole chain is writing.
 async fn under_way(cluster: &Cluster, uploads: u64) {
     eventually(Duration::from_secs(20), "the upload has reached the whole chain", async || {
         (cluster.footprint().await.uploads == uploads).then_some(())
@@ -92,7 +92,7 @@ async fn fault_in_mid_upload(freeze: bool) {
         })
         .await;
         let got = client.get_streamed(&key).await.expect("everything but the victim answers");
-        assert!(got.status == 200 && got.body == bytes, "{what}, place {place}: another value");
+        assert!(got.status == 200 && got.body == bytes, "{what}, place {place}: wrong value");
         if freeze {
             cluster.volumes[victim].thaw();
         } else {
@@ -100,9 +100,9 @@ async fn fault_in_mid_upload(freeze: bool) {
         }
         cluster.settled().await;
         let got = client.get(&key).await.expect("everything but the victim answers");
-        assert!(got.status == 200 && got.body == bytes, "{what}, place {place}: another value");
+        assert!(got.status == 200 && got.body == bytes, "{what}, place {place}: wrong value");
         assert_eq!(client.delete(&key).await.expect("everything but the victim answers").status, 200);
-        eventually(Duration::from_secs(60), "no upload is under way any more", async || {
+        eventually(Duration::from_secs(60), "no upload is in progress", async || {
             let now = cluster.footprint().await;
             (now.uploads == 0 && now.lanes_busy == 0 && now.reserved_bytes == before.reserved_bytes)
                 .then_some(())
@@ -122,7 +122,7 @@ async fn a_volume_frozen_in_mid_upload() {
     fault_in_mid_upload(true).await;
 }
 
-/// The master still believes in it: whoever meets the dead volume passes it over, and no client notices.
+/// The master still considers the dead volume up: the chain skips it, and no client notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_killed_just_before_an_upload_costs_nothing() {
     let mut cluster = three("just-killed").await;
@@ -134,10 +134,11 @@ async fn a_volume_killed_just_before_an_upload_costs_nothing() {
         cluster.volumes[victim].kill().await;
         let answer = client.put(&key, bytes.clone()).await.expect("an answer");
         assert_eq!(answer.status, 201, "place {place}: {}", answer.text());
-        let told: shared::wire::master::Stored = serde_json::from_slice(&answer.body).expect("our JSON");
+        let told: shared::wire::master::StoredObject =
+            serde_json::from_slice(&answer.body).expect("our JSON");
         assert_eq!((told.replicas, told.wanted), (2, 3), "place {place}");
         assert_eq!(client.get_streamed(&key).await.expect("an answer").body, bytes);
-        cluster.volumes[victim].restart().await.expect("it starts again");
+        cluster.volumes[victim].restart().await.expect("the volume restarts");
         cluster.settled().await;
     }
 }

@@ -1,18 +1,18 @@
-//! A certificate authority of our own, for servers that speak TLS.
+//! A private certificate authority for servers that speak TLS.
 
 use std::fs;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-/// Signs certificates of servers, for clients that are told to believe it.
+/// Signs server certificates for clients that trust this authority.
 pub struct Authority(Issuer<'static, KeyPair>);
 
 impl Authority {
-    /// Writes its certificate into `file`.
+    /// Writes the authority's certificate to `file`.
     ///
     /// # Panics
-    /// When that cannot be done.
+    /// If the file cannot be written.
     pub fn new(file: &Path) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -24,10 +24,10 @@ impl Authority {
         Self(Issuer::new(params, key))
     }
 
-    /// A certificate for this machine and its key, as PEM, and the certificate as DER.
+    /// Returns a certificate for this machine and its key as PEM, and the certificate as DER.
     ///
     /// # Panics
-    /// When none can be made.
+    /// If the certificate cannot be created.
     pub fn issue(&self) -> (String, String, Vec<u8>) {
         let key = KeyPair::generate().expect("a key");
         let names = ["localhost", "127.0.0.1"].map(String::from);

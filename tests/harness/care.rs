@@ -1,9 +1,9 @@
-//! Clusters that look after themselves: volumes that come later, what is owed, and the commands an operator has.
+//! Repair and rebalancing: volumes added later, the repair queue, and the operator's commands.
 
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use shared::wire::cluster::{DutyStatus, OrphansReport, RebalanceStatus};
+use shared::wire::cluster::{DrainStatus, OrphansReport, RebalanceStatus};
 use shared::wire::master::{ClusterStatus, VolumeState};
 
 use crate::client::Client;
@@ -14,23 +14,23 @@ use crate::tool::{Ran, run};
 use crate::wait::eventually;
 
 impl Cluster {
-    /// Starts one more volume and waits until it is up. Its place in `volumes`.
+    /// Starts one more volume and waits until it is up. Returns its index in `volumes`.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not come up.
     pub async fn add_volume(&mut self) -> usize {
         self.begin_volume().await;
         let n = self.volumes.len() - 1;
-        let id = self.volume_status(n).await.expect("a volume that is up").report.volume;
+        let id = self.volume_status(n).await.expect("the volume is up").report.volume;
         self.ids.push(id);
         self.state_is(n, &[VolumeState::Up]).await;
         n
     }
 
-    /// Waits until a volume is in one of these states, by the word of the first master.
+    /// Waits until a volume is in one of these states, as the first master sees it.
     ///
     /// # Panics
-    /// When it is not.
+    /// If the state is not reached.
     pub async fn state_is(&self, n: usize, states: &[VolumeState]) {
         let id = self.ids[n];
         eventually(SETTLED, &format!("volume{} is one of {states:?}", n + 1), async || {
@@ -41,13 +41,13 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until nothing is owed, and all that was to be deleted is; the status then.
+    /// Waits until the repair queue and the reclaim list are empty; returns the status then.
     ///
     /// # Panics
-    /// When it takes longer than `within`.
+    /// If it takes longer than `within`.
     pub async fn paid(&self, within: Duration) -> ClusterStatus {
         let mut quiet = 0;
-        eventually(within, "nothing is owed", async || {
+        eventually(within, "the repair queue is empty", async || {
             let status = match self.leader().await {
                 Some(leader) => {
                     let leader = self.masters().nth(leader)?;
@@ -55,9 +55,9 @@ impl Cluster {
                 }
                 None => return None,
             };
-            let owed = status.repair.as_ref()?.owed_blobs;
-            let still = owed == 0 && status.degraded == 0 && status.reclaim_pending == 0;
-            // What has just become owed is found by the next look.
+            let owed = status.repair.as_ref()?.queued_blobs;
+            let still = owed == 0 && status.under_replicated == 0 && status.reclaim_pending == 0;
+            // The next pass finds what has just become under-replicated.
             quiet = if still { quiet + 1 } else { 0 };
             (quiet > 20).then_some(status)
         })
@@ -73,10 +73,10 @@ impl Cluster {
         run(&binary("barge").to_string_lossy(), all).await
     }
 
-    /// What `barge` answers.
+    /// Returns the JSON output of `barge`.
     ///
     /// # Panics
-    /// When it fails.
+    /// If the command fails.
     pub async fn told<T: DeserializeOwned>(&self, args: &[&str]) -> T {
         let ran = self.barge(args).await;
         assert_eq!(ran.code, 0, "barge {args:?}: {}{}", ran.text(), ran.err);
@@ -85,29 +85,29 @@ impl Cluster {
         serde_json::from_str(last).unwrap_or_else(|e| panic!("barge {args:?}: {e}: {text}"))
     }
 
-    /// `barge cluster drain` of a volume.
-    pub async fn drain(&self, n: usize, more: &[&str]) -> DutyStatus {
+    /// Runs `barge cluster drain` for a volume.
+    pub async fn drain(&self, n: usize, more: &[&str]) -> DrainStatus {
         let id = self.ids[n].to_string();
         self.told(&[&["cluster", "drain", id.as_str()], more].concat()).await
     }
 
-    /// `barge cluster rebalance`.
+    /// Runs `barge cluster rebalance`.
     pub async fn rebalance(&self, steer: &str) -> RebalanceStatus {
         self.told(&["cluster", "rebalance", steer]).await
     }
 
-    /// `barge cluster orphans --dry-run`.
+    /// Runs `barge cluster orphans --dry-run`.
     pub async fn strays(&self) -> OrphansReport {
         self.told(&["cluster", "orphans", "--dry-run"]).await
     }
 
-    /// Waits until the masters that run agree on who leads.
+    /// Waits until the running masters agree on the leader.
     ///
     /// # Panics
-    /// When they do not.
+    /// If they do not agree in time.
     pub async fn settled_leader(&mut self) {
         let running: Vec<_> = self.servers_mut().into_iter().map(|s| s.runs()).collect();
-        eventually(SETTLED, "a leader that runs", async || {
+        eventually(SETTLED, "a running leader", async || {
             let leader = self.leader().await?;
             if !running[leader] {
                 return None;
@@ -119,32 +119,32 @@ impl Cluster {
         .await;
     }
 
-    /// Starts all masters that do not run.
+    /// Starts all masters that are not running.
     ///
     /// # Panics
-    /// When one does not start.
+    /// If a master does not start.
     pub async fn restart_masters(&mut self) {
         for n in 0..self.masters().count() {
             if !self.master_mut(n).runs() {
-                self.master_mut(n).restart().await.expect("a master that starts");
+                self.master_mut(n).restart().await.expect("the master starts");
             }
         }
         self.masters_settled().await;
     }
 
-    /// A volume is no part of the cluster any more, and its directory nobody's business.
+    /// Forgets a volume that has left the cluster; its directory is no longer checked.
     pub fn forget_folder(&mut self, n: usize) {
         self.volume_folders.remove(n);
     }
 
-    /// Blobs on each volume, by its own word.
+    /// Returns the number of blobs on each volume, as the volumes report it.
     ///
     /// # Panics
-    /// When one of them does not answer.
+    /// If a volume does not answer.
     pub async fn blobs(&self) -> Vec<u64> {
         let mut blobs = Vec::new();
         for n in 0..self.volumes.len() {
-            blobs.push(self.volume_status(n).await.expect("a volume that is up").report.blobs);
+            blobs.push(self.volume_status(n).await.expect("the volume is up").report.blobs);
         }
         blobs
     }

@@ -1,4 +1,4 @@
-//! A client that follows redirects by hand and takes every answer whole or not at all.
+//! A client that follows redirects by hand and accepts only complete responses.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use shared::digest::Digest;
 use shared::http::trust::Trust;
 use shared::wire::error::{ErrorBody, ErrorCode};
 
-/// No operation of the tests may take longer; the slowest path of the product is below.
+/// No test operation may take longer; the product's slowest path takes less.
 pub const OPERATION: Duration = Duration::from_secs(120);
-/// Redirects followed; the product gives up before.
+/// Maximum number of redirects; the product gives up earlier.
 const HOPS: usize = 20;
 
-/// A client of one server.
+/// A client for one server.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -26,18 +26,18 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
-    /// Redirects on the way to it.
+    /// Redirects followed on the way.
     pub hops: usize,
 }
 
-/// No whole answer came: what the server did is unknown.
+/// No complete response arrived: what the server did is unknown.
 #[derive(Debug)]
 pub enum Broken {
-    /// Of the transport: refused, reset, cut, too slow.
+    /// A transport error: refused, reset, cut or timed out.
     Transport(reqwest::Error),
-    /// The body ended cleanly and is not as long as was announced. Never allowed.
+    /// The body ended cleanly but not at its announced length. Never allowed.
     Short { announced: u64, came: u64 },
-    /// Sent round and round.
+    /// Too many redirects.
     TooManyHops,
 }
 
@@ -45,26 +45,26 @@ impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Transport(e) => write!(f, "{e:?}"),
-            Self::Short { announced, came } => write!(f, "{came} bytes of {announced}, and a clean end"),
+            Self::Short { announced, came } => write!(f, "{came} of {announced} bytes, then a clean end"),
             Self::TooManyHops => write!(f, "more than {HOPS} redirects"),
         }
     }
 }
 
 impl Client {
-    /// A client of the server at `base`. Every request has a connection of its own: no request fails
-    /// because an older one's server died.
+    /// Returns a client for the server at `base`. Each request uses its own connection, so that no request fails
+    /// because the server of an older one died.
     ///
     /// # Panics
-    /// When the machine gives it no sockets.
+    /// If the client cannot be created.
     pub fn new(base: &str) -> Self {
         Self::trusting(base, &Trust::default())
     }
 
-    /// As `new`, believing those whom `trust` names.
+    /// As `new`, with the authorities of `trust`.
     ///
     /// # Panics
-    /// When the machine gives it no sockets.
+    /// If the client cannot be created.
     pub fn trusting(base: &str, trust: &Trust) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -78,28 +78,28 @@ impl Client {
         Self { http, base: base.to_owned() }
     }
 
-    /// The client inside, for requests of another kind.
+    /// Returns the inner client, for other kinds of requests.
     pub fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// `HOST:PORT` of the server.
+    /// Returns `HOST:PORT` of the server.
     pub fn address(&self) -> &str {
         self.base.trim_start_matches("http://")
     }
 
-    /// The URL of a key or path, which may bring a query.
+    /// Returns the URL of a key or path, which may carry a query.
     pub fn url(&self, path: &str) -> String {
         format!("{}/{}", self.base, path.trim_start_matches('/'))
     }
 
-    /// Sends one request, and follows no redirect.
+    /// Sends one request and follows no redirect.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no complete response arrives.
     ///
     /// # Panics
-    /// When the URL is none.
+    /// If the URL is invalid.
     pub async fn once(
         &self,
         method: Method,
@@ -114,7 +114,7 @@ impl Client {
             request.headers_mut().append(name, value.parse().expect("a header value"));
         }
         if body.as_ref().is_some_and(Vec::is_empty) {
-            // This library leaves it out, and an empty value has to be said to be one.
+            // reqwest omits the length of an empty body, but it must be declared.
             request.headers_mut().insert(CONTENT_LENGTH, 0.into());
         }
         *request.body_mut() = body.map(reqwest::Body::from);
@@ -133,7 +133,7 @@ impl Client {
     /// Sends a request to `path` and follows redirects.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no complete response arrives.
     pub async fn send(
         &self,
         method: Method,
@@ -156,7 +156,7 @@ impl Client {
     /// Stores a value.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no complete response arrives.
     pub async fn put(&self, key: &str, value: Vec<u8>) -> Result<Answer, Broken> {
         self.send(Method::PUT, key, &[], Some(value)).await
     }
@@ -164,7 +164,7 @@ impl Client {
     /// Fetches a value.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no complete response arrives.
     pub async fn get(&self, key: &str) -> Result<Answer, Broken> {
         self.send(Method::GET, key, &[], None).await
     }
@@ -172,7 +172,7 @@ impl Client {
     /// Fetches a value through the master.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no complete response arrives.
     pub async fn get_streamed(&self, key: &str) -> Result<Answer, Broken> {
         self.send(Method::GET, &format!("{key}?stream"), &[], None).await
     }
@@ -180,17 +180,17 @@ impl Client {
     /// Deletes a value.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no complete response arrives.
     pub async fn delete(&self, key: &str) -> Result<Answer, Broken> {
         self.send(Method::DELETE, key, &[], None).await
     }
 
-    /// The JSON at `path`; none when there is none now.
+    /// Returns the JSON at `path`, or `None` if it is not available now.
     pub async fn json<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
         serde_json::from_str(&self.get_text(path).await?).ok()
     }
 
-    /// The text at `path`; none when there is none now.
+    /// Returns the text at `path`, or `None` if it is not available now.
     pub async fn get_text(&self, path: &str) -> Option<String> {
         let answer = tokio::time::timeout(Duration::from_secs(5), self.get(path)).await.ok()?.ok()?;
         (answer.status == 200).then(|| String::from_utf8_lossy(&answer.body).into_owned())
@@ -202,28 +202,28 @@ impl Answer {
         Some(String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned())
     }
 
-    /// The code of an error.
+    /// Returns the error code, if any.
     pub fn code(&self) -> Option<ErrorCode> {
         serde_json::from_slice::<ErrorBody>(&self.body).ok().map(|b| b.error.code)
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// BLAKE3 of the body.
+    /// Returns the BLAKE3 digest of the body.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.body)
     }
 
-    /// Whether it is a success.
+    /// Reports whether the status is a success.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
-/// A number in Prometheus text, of the first line with that name.
+/// Returns the number on the first line with that name in Prometheus text.
 pub fn metric(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|l| l.split([' ', '{']).next() == Some(name))?;
     line.rsplit(' ').next()?.parse().ok()

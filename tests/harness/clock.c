@@ -1,6 +1,6 @@
 /*
- * A clock that can be put back and forth while a process runs: what CLOCK_REALTIME says, plus the milliseconds in the
- * file CLOCK_SHIFT, which the test writes. The monotonic clock, by which timeouts run, is left alone.
+ * A clock that can be shifted while a process runs: CLOCK_REALTIME plus the milliseconds in the file CLOCK_SHIFT,
+ * which the test writes. The monotonic clock, which timeouts use, is not changed.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

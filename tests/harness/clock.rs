@@ -1,4 +1,4 @@
-//! Clocks that are put back and forth, one for each process: a preloaded library (`clock.c`) adds what a file says.
+//! Clocks that tests can shift, one per process: a preloaded library (`clock.c`) adds an offset read from a file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,10 +19,10 @@ pub struct ShiftedClock {
 }
 
 impl ShiftedClock {
-    /// So many clocks, which are right as long as nobody shifts them.
+    /// Creates this many clocks, correct until they are shifted.
     ///
     /// # Panics
-    /// When there is no compiler, or no room for a file.
+    /// If there is no compiler or the file cannot be created.
     pub async fn several(folder: &Folder, count: usize) -> Vec<Self> {
         let library = compile(folder, "clock.so", SOURCE, &["-shared", "-fPIC"]).await;
         let clock = |n| {
@@ -35,16 +35,16 @@ impl ShiftedClock {
         (0..count).map(clock).collect()
     }
 
-    /// Variables of the process.
+    /// Returns the process's environment variables.
     pub fn env(&self) -> Vec<(String, OsString)> {
         let variable = |name: &str, path: &PathBuf| (name.to_owned(), path.clone().into_os_string());
         vec![variable("LD_PRELOAD", &self.library), variable("CLOCK_SHIFT", &self.path)]
     }
 
-    /// From now on it is so many milliseconds ahead of the true time, or behind.
+    /// Sets how many milliseconds the clock is ahead of the true time; negative is behind.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    /// If the file cannot be written.
     pub fn set(&self, ahead_ms: i64) {
         self.shift.write_all_at(&ahead_ms.to_ne_bytes(), 0).expect("its file can be written");
     }

@@ -1,4 +1,4 @@
-//! A cluster of separate processes: one master or several, volumes that register themselves.
+//! A cluster of separate processes: one or more masters, and volumes that register themselves.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,49 +22,49 @@ pub use crate::place::free_port;
 use crate::process::{Server, Spec};
 use crate::wait::eventually;
 
-/// A cluster is up, after a start or after faults have ended.
+/// How long a cluster may take to be up after a start or after faults have ended.
 pub const SETTLED: Duration = Duration::from_secs(60);
 
-/// What a cluster is made of.
+/// How to set up a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub masters: usize,
-    /// Entries of the log that a master keeps for others; the product's own setting when there is none.
+    /// Log entries that a master keeps for followers; the product's default if `None`.
     pub log_entries_kept: Option<u64>,
     pub volumes: usize,
-    /// Copies of each value.
+    /// Replicas of each value.
     pub replicas: usize,
-    /// Copies without which an upload fails.
+    /// Replicas without which an upload fails.
     pub min_replicas: usize,
-    /// When segments are sealed, in bytes.
+    /// Size at which segments are sealed, in bytes.
     pub segment_bytes: u64,
-    /// Free bytes that are never given to values.
+    /// The reserve, in bytes.
     pub reserve_bytes: u64,
-    /// When a record that no key names is collected.
+    /// Age at which an orphan is collected.
     pub orphan_grace: Duration,
-    /// When a silent volume is not used.
+    /// Silence after which a volume is not used.
     pub down_after: Duration,
-    /// Directories of the master and of the volumes; inside the test's own where none are named.
+    /// Directories of the master and of the volumes; inside the test's own directory by default.
     pub master_folder: Option<PathBuf>,
-    /// Of the other masters; see `master_folder`.
+    /// Directories of the other masters; see `master_folder`.
     pub more_master_folders: Vec<PathBuf>,
     pub volume_folders: Vec<PathBuf>,
-    /// Variables of the master, of each of several: the first one's where there are no others.
+    /// Environment variables of each master; those of the first where there are no others.
     pub master_env: Vec<(String, OsString)>,
-    /// Variables of the other masters.
+    /// Environment variables of the other masters.
     pub more_master_env: Vec<Vec<(String, OsString)>>,
-    /// Each master at a site of its own, and the volumes beside the test; all on loopback when there is none.
+    /// The network: each master at its own site, the volumes beside the test; all on loopback if `None`.
     pub network: Option<Arc<Network>>,
-    /// Variables of each volume; none where none are named.
+    /// Environment variables of each volume; none by default.
     pub volume_env: Vec<Vec<(String, OsString)>>,
-    /// Further arguments of the masters.
+    /// More arguments of the masters.
     pub master_args: Vec<String>,
-    /// Further arguments of each volume; none where none are named.
+    /// More arguments of each volume; none by default.
     pub volume_args: Vec<Vec<String>>,
-    /// Each volume at a site of its own, behind those of the masters.
+    /// Puts each volume at its own site, after those of the masters.
     pub volume_sites: bool,
-    /// What was verified within this time is not verified again; the product's own setting when there is none. At
-    /// any rate as fast as the disk can.
+    /// Records verified within this time are not verified again; the product's default if `None`. The scrub always
+    /// runs as fast as the disk allows.
     pub scrub_every: Option<Duration>,
 }
 
@@ -97,14 +97,14 @@ impl Default for Options {
 
 #[derive(Debug)]
 pub struct Cluster {
-    /// The master; the first of several.
+    /// The master, or the first of several.
     pub master: Server,
     pub more_masters: Vec<Server>,
     pub volumes: Vec<Server>,
     /// The volumes' ids, in the same order.
     pub ids: Vec<VolumeId>,
     pub(crate) volume_folders: Vec<PathBuf>,
-    // Last: the directory goes when the processes are gone, and so does the network.
+    // Last: the directory and the network are removed after the processes have ended.
     folder: Folder,
     network: Option<Arc<Network>>,
     options: Options,
@@ -114,7 +114,7 @@ impl Cluster {
     /// Starts a cluster and waits until all volumes are up.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not come up.
     pub async fn start(name: &str, options: Options) -> Self {
         let folder = Folder::new(name);
         let secret = folder.join("secret");
@@ -162,13 +162,13 @@ impl Cluster {
         }
         cluster.settled().await;
         for n in 0..cluster.volumes.len() {
-            let id = cluster.volume_status(n).await.expect("a volume that is up").report.volume;
+            let id = cluster.volume_status(n).await.expect("the volume is up").report.volume;
             cluster.ids.push(id);
         }
         cluster
     }
 
-    /// Starts one more volume, with what the options say of it by its place.
+    /// Starts one more volume, with the options for its index.
     pub(crate) async fn begin_volume(&mut self) {
         let (options, n) = (&self.options, self.volumes.len());
         let name = format!("volume{}", n + 1);
@@ -191,12 +191,12 @@ impl Cluster {
         self.volume_folders.push(data);
     }
 
-    /// The master's address, as a base URL.
+    /// Returns the master's address as a base URL.
     pub fn url(&self) -> &str {
         self.master.url()
     }
 
-    /// The network, where there is one.
+    /// Returns the network, if there is one.
     pub fn network(&self) -> Option<&Network> {
         self.network.as_deref()
     }
@@ -205,43 +205,43 @@ impl Cluster {
         &self.folder
     }
 
-    /// The directory of a volume.
+    /// Returns a volume's directory.
     pub fn volume_folder(&self, n: usize) -> &Path {
         &self.volume_folders[n]
     }
 
-    /// A client of the master.
+    /// Returns a client for the master.
     pub fn client(&self) -> Client {
         Client::new(self.master.url())
     }
 
-    /// What the servers sign with.
+    /// Returns the cluster secret.
     ///
     /// # Panics
-    /// When the file is gone.
+    /// If the file is missing.
     pub fn secret(&self) -> ClusterSecret {
         ClusterSecret::read(&self.folder.join("secret")).expect("the test's own secret")
     }
 
-    /// The master's view; none while it does not answer.
+    /// Returns the master's status, or `None` while it does not answer.
     pub async fn status(&self) -> Option<ClusterStatus> {
         self.shown(self.master.url(), STATUS).await
     }
 
-    /// What a server shows of itself: to everybody or, where it does not, to those who have the cluster's secret.
+    /// Returns a server's own status: without a secret where it is public, else with the cluster's secret.
     pub async fn shown<T: DeserializeOwned>(&self, url: &str, path: &str) -> Option<T> {
         shown(url, path, &self.secret()).await
     }
 
-    /// A volume's view of itself.
+    /// Returns a volume's own status.
     pub async fn volume_status(&self, n: usize) -> Option<VolumeStatus> {
         self.shown(self.volumes[n].url(), STATUS).await
     }
 
-    /// Waits until all volumes take writes, by the word of every master: one that has just started knows none yet.
+    /// Waits until every master sees all volumes as writable: one that has just started knows none yet.
     ///
     /// # Panics
-    /// When they do not.
+    /// If they are not in time.
     pub async fn settled(&self) {
         let wanted = self.volumes.len();
         for server in self.masters() {
@@ -250,15 +250,15 @@ impl Cluster {
         self.masters_settled().await;
     }
 
-    /// Every master, the first one first.
+    /// Iterates over all masters, the first one first.
     pub fn masters(&self) -> impl Iterator<Item = &Server> {
         std::iter::once(&self.master).chain(&self.more_masters)
     }
 
-    /// Waits until all masters have a vote, and agree on who leads.
+    /// Waits until all masters are voters and agree on the leader.
     ///
     /// # Panics
-    /// When they do not.
+    /// If they do not agree in time.
     pub async fn masters_settled(&self) {
         let wanted = 1 + self.more_masters.len();
         eventually(SETTLED, &format!("{wanted} masters with a vote"), async || {
@@ -276,7 +276,7 @@ impl Cluster {
         .await;
     }
 
-    /// The place of the leader among the masters, by the word of the first that answers.
+    /// Returns the leader's index among the masters, as the first that answers reports it.
     pub async fn leader(&self) -> Option<usize> {
         for server in self.masters() {
             let known: Option<Masters> = self.shown(server.url(), MASTERS).await;
@@ -287,15 +287,15 @@ impl Cluster {
         None
     }
 
-    /// A master by its place.
+    /// Returns a master by its index.
     pub fn master_mut(&mut self, n: usize) -> &mut Server {
         if n == 0 { &mut self.master } else { &mut self.more_masters[n - 1] }
     }
 
-    /// Waits until so many volumes take writes, and no more.
+    /// Waits until exactly this many volumes take writes.
     ///
     /// # Panics
-    /// When they do not.
+    /// If they do not in time.
     pub async fn settled_at(&self, wanted: usize) {
         self.volumes_up(&self.master, wanted).await;
     }
@@ -309,23 +309,23 @@ impl Cluster {
         .await;
     }
 
-    /// Every server, the masters first.
+    /// Iterates over all servers, the masters first.
     pub fn servers_mut(&mut self) -> Vec<&mut Server> {
         std::iter::once(&mut self.master).chain(&mut self.more_masters).chain(&mut self.volumes).collect()
     }
 
-    /// The place of a volume in `volumes` by its id.
+    /// Returns the index of a volume in `volumes` by its id.
     ///
     /// # Panics
-    /// When it is none of ours.
+    /// If it is not a volume of this cluster.
     pub fn place_of(&self, id: VolumeId) -> usize {
         self.ids.iter().position(|i| *i == id).expect("a volume of this cluster")
     }
 
-    /// No log holds a ticket, a signature or the secret.
+    /// Checks that no log holds a ticket, a signature or the secret.
     ///
     /// # Panics
-    /// When one does.
+    /// If one does.
     pub fn assert_no_secrets_in_logs(&self) {
         let secret = std::fs::read_to_string(self.folder.join("secret")).expect("the test's own secret");
         for server in self.masters().chain(&self.volumes) {
@@ -337,7 +337,7 @@ impl Cluster {
     }
 }
 
-/// As `Cluster::shown`, of a server that has this secret.
+/// As `Cluster::shown`, for a server with this secret.
 pub async fn shown<T: DeserializeOwned>(url: &str, path: &str, secret: &ClusterSecret) -> Option<T> {
     if let Some(known) = Client::new(url).json(path).await {
         return Some(known);

@@ -1,12 +1,12 @@
-//! Disks of our own: ext4 or XFS in a file on a loop device, filled to the brim or cut from power.
+//! Private disks: ext4 or XFS in a file on a loop device, to be filled up or cut from power.
 
 use std::path::{Path, PathBuf};
 
 use crate::folder::Folder;
 use crate::tool::{compile, must};
 
-/// Shuts a mounted file system down as a power cut does: what is not on the disk now, log included,
-/// will never be.
+/// Shuts a mounted file system down as a power cut does: what is not on the disk now, journal included,
+/// never gets there.
 const CUT: &str = r#"
 #include <fcntl.h>
 #include <stdint.h>
@@ -20,11 +20,11 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// What is on a disk.
+/// The file system of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSystem {
     Ext4,
-    /// XFS; of 300 MiB at least.
+    /// XFS; at least 300 MiB.
     Xfs,
 }
 
@@ -36,7 +36,7 @@ pub struct Disk {
     mounted: bool,
 }
 
-/// Whether this machine lets us make disks; `test` is skipped when not.
+/// Reports whether this machine allows loop devices; skips `test` if not.
 ///
 /// # Panics
 /// As `skip` does.
@@ -53,7 +53,7 @@ impl Disk {
     /// Makes and mounts a disk of `mib` MiB with ext4.
     ///
     /// # Panics
-    /// When the machine does not let us.
+    /// If the machine does not allow it.
     pub async fn new(folder: &Folder, name: &str, mib: u64) -> Self {
         Self::with(FileSystem::Ext4, folder, name, mib).await
     }
@@ -61,7 +61,7 @@ impl Disk {
     /// Makes and mounts a disk of `mib` MiB.
     ///
     /// # Panics
-    /// When the machine does not let us.
+    /// If the machine does not allow it.
     pub async fn with(file_system: FileSystem, folder: &Folder, name: &str, mib: u64) -> Self {
         let (image, mount) = (folder.join(format!("{name}.img")), folder.join(name));
         let file = std::fs::File::create(&image).expect("an image");
@@ -77,39 +77,39 @@ impl Disk {
         disk
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         &self.mount
     }
 
-    /// Mounts it, which replays its log.
+    /// Mounts the disk, which replays its journal.
     ///
     /// # Panics
-    /// When it cannot be mounted.
+    /// If it cannot be mounted.
     pub async fn mount(&mut self) {
         let (image, mount) = (self.image.to_string_lossy(), self.mount.to_string_lossy());
         must("mount", ["-o", "loop", &image, &mount]).await;
         self.mounted = true;
     }
 
-    /// Unmounts it; nobody may use it any more.
+    /// Unmounts the disk, which no process may use now.
     ///
     /// # Panics
-    /// When somebody does.
+    /// If a process still uses it.
     pub async fn unmount(&mut self) {
         must("umount", [self.mount.as_os_str()]).await;
         self.mounted = false;
     }
 
-    /// Cuts the power. Freeze the writers first, kill them after.
+    /// Cuts the power. Freeze the writers before, kill them after.
     ///
     /// # Panics
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub async fn cut(&self, cutter: &Path) {
         must(&cutter.to_string_lossy(), [self.mount.as_os_str()]).await;
     }
 
-    /// Bytes that are free.
+    /// Returns the free bytes.
     pub fn free_bytes(&self) -> u64 {
         rustix::fs::statvfs(&self.mount).map_or(0, |s| s.f_bavail * s.f_frsize)
     }
@@ -123,7 +123,7 @@ pub async fn cutter(folder: &Folder) -> PathBuf {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.mounted {
-            // Lazily: a process that is being killed may still hold it.
+            // Lazily: a process that is being killed may still hold the mount.
             let _ = std::process::Command::new("umount").arg("-l").arg(&self.mount).status();
         }
     }

@@ -1,4 +1,4 @@
-//! A directory of a test on the real disk. It goes with the test, and stays when the test fails.
+//! A test's directory on the real disk. It is removed after the test and kept if the test fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new one, under `target/test-data`: /tmp may be memory, which says nothing about disks.
+    /// Creates one under `target/test-data`: /tmp may be in memory, which says nothing about disks.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -21,20 +21,20 @@ impl Folder {
         Self(path)
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// A name in it.
+    /// Returns the path of a name in it.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.join(name)
     }
 
-    /// A file in it, with these bytes.
+    /// Writes a file with these bytes in it and returns its path.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, bytes).expect("a file for the test");
@@ -52,19 +52,19 @@ impl Drop for Folder {
     }
 }
 
-/// The build directory: the test executable is in `target/PROFILE/deps`.
+/// Returns the build directory: the test executable is in `target/PROFILE/deps`.
 ///
 /// # Panics
-/// When the test executable is somewhere else.
+/// If the test executable is elsewhere.
 pub fn target() -> PathBuf {
     let exe = std::env::current_exe().expect("the test knows where it is");
     exe.ancestors().nth(3).expect("a test executable is in target/PROFILE/deps").to_owned()
 }
 
-/// One of our binaries, beside the test executable.
+/// Returns the path of one of our binaries, beside the test executable.
 ///
 /// # Panics
-/// When it was not built.
+/// If it has not been built.
 pub fn binary(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("the test knows where it is");
     let path = exe.ancestors().nth(2).expect("a test executable is in target/PROFILE/deps").join(name);

@@ -1,4 +1,4 @@
-//! Tickets and signatures made with the cluster's own secret, good ones and bad ones.
+//! Tickets and signatures made with the cluster secret, valid and invalid.
 
 use http::StatusCode;
 use shared::call::{CallSignature, Recipient};
@@ -8,45 +8,45 @@ use shared::ids::{BlobId, ClusterId};
 use shared::key::Key;
 use shared::limits::TICKET_LIFETIME;
 use shared::secret::ClusterSecret;
-use shared::ticket::{Link, Operation, Ticket, WriteGrant};
+use shared::ticket::{ChainLink, Operation, Ticket, WriteGrant};
 use shared::wire::routes::{ANSWER_HEADER, RECIPIENT, SIGNATURE_HEADER, TICKET};
 
 use crate::cluster::Cluster;
 use crate::raw::Raw;
 use crate::value::value;
 
-/// Makes what only a master or a volume may make.
+/// Signs what only a master or a volume may sign.
 #[derive(Clone, Debug)]
 pub struct Forge {
     pub secret: ClusterSecret,
     pub cluster: ClusterId,
     master: String,
-    links: Vec<Link>,
+    links: Vec<ChainLink>,
     count: u64,
 }
 
 impl Forge {
-    /// For a running cluster.
+    /// Returns a forge for a running cluster.
     ///
     /// # Panics
-    /// When the master does not answer.
+    /// If the master does not answer.
     pub async fn new(cluster: &Cluster) -> Self {
-        let id = cluster.status().await.expect("a master that answers").cluster;
+        let id = cluster.status().await.expect("the master answers").cluster;
         let links = cluster
             .volumes
             .iter()
             .zip(&cluster.ids)
-            .map(|(server, volume)| Link { volume: *volume, address: server.url().to_owned() })
+            .map(|(server, volume)| ChainLink { volume: *volume, address: server.url().to_owned() })
             .collect();
         Self { secret: cluster.secret(), cluster: id, master: cluster.url().to_owned(), links, count: 0 }
     }
 
-    /// What time it is for tickets.
+    /// Returns the current time as tickets express it.
     pub fn now() -> Timestamp {
         Clock::System.now()
     }
 
-    /// A ticket to write `length` bytes to the volumes at `places`, in that order.
+    /// Signs a ticket to write `length` bytes through the volumes at `places`, in that order.
     pub fn write(&mut self, places: &[usize], length: Option<u64>) -> Ticket {
         let grant = WriteGrant {
             chain: places.iter().map(|n| self.links[*n].clone()).collect(),
@@ -55,12 +55,12 @@ impl Forge {
             condition: WriteCondition::None,
             wanted: u8::try_from(places.len()).expect("a few"),
             min_replicas: u8::try_from(places.len()).expect("a few"),
-            notes: false,
+            internal_metadata: false,
         };
         self.ticket(Operation::Write(grant))
     }
 
-    /// A ticket to read `blob` from the volume at `place`.
+    /// Signs a ticket to read `blob` from the volume at `place`.
     pub fn read(&mut self, place: usize, blob: BlobId) -> Ticket {
         let volume = self.links[place].volume;
         Ticket { blob, ..self.ticket(Operation::Read(volume)) }
@@ -80,29 +80,29 @@ impl Forge {
         }
     }
 
-    /// Path and query of a volume's URL with `ticket` for `key`.
+    /// Returns path and query of a volume URL with `ticket` for `key`.
     ///
     /// # Panics
-    /// When the key is none.
+    /// If the key is invalid.
     pub fn target(&self, ticket: &Ticket, key: &str) -> String {
         let key = Key::new(key).expect("a key");
-        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.secret, &key))
+        format!("{}?{TICKET}={}", key.to_path(), ticket.sign(&self.secret, &key))
     }
 
-    /// The ticket in a redirect.
+    /// Returns the ticket in a redirect.
     ///
     /// # Panics
-    /// When there is none, or it is not good.
+    /// If there is none or it is invalid.
     pub fn read_ticket(&self, location: &str, key: &str) -> Ticket {
         let (_, text) = location.split_once("?ticket=").expect("a ticket in the redirect");
         let key = Key::new(key).expect("a key");
-        Ticket::open(text, &self.secret, &key, Self::now()).expect("a good ticket")
+        Ticket::verify(text, &self.secret, &key, Self::now()).expect("a valid ticket")
     }
 
-    /// Under which name the server at `address` (`HOST:PORT`) takes calls.
+    /// Returns the name under which the server at `address` (`HOST:PORT`) accepts calls.
     ///
     /// # Panics
-    /// When it does not say.
+    /// If it does not answer.
     pub fn recipient(&self, address: &str) -> Recipient {
         let call = CallSignature::new(&self.secret, Recipient::ANY, "POST", RECIPIENT, b"", Self::now());
         let mut raw = Raw::connect(address);
@@ -115,7 +115,7 @@ impl Forge {
         call.check_answer(&self.secret, answer.header(ANSWER_HEADER), status, &body).expect("a signed answer")
     }
 
-    /// The signature of a call to the server at `address`.
+    /// Returns the signature of a call to the server at `address`.
     pub fn sign(&self, address: &str, path: &str, body: &[u8]) -> String {
         let recipient = self.recipient(address);
         CallSignature::new(&self.secret, recipient, "POST", path, body, Self::now()).to_string()

@@ -1,20 +1,20 @@
-//! What clients did to one key and what they saw, with the times at which each operation began and ended: the
-//! material of `linear` and `versions`.
+//! What clients did to one key and what they saw, with the start and end of each operation: the input of `linear`
+//! and `versions`.
 //!
-//! Every value is written once at most, so that whoever sees a value knows the write it comes from.
+//! Each value is written at most once, so a value that is read identifies its write.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use shared::ids::BlobId;
 
-/// A value, by the number of the write that brought it.
+/// A value, as the number of its write.
 pub type ValueId = u64;
 
-/// The end of an operation whose outcome is unknown: it may take effect at any time from its beginning on, or never.
+/// The end of an operation whose outcome is unknown: it may take effect at any time after its start, or never.
 pub const NEVER: u64 = u64::MAX;
 
-/// What was asked for.
+/// The requested operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// An unconditional write.
@@ -22,9 +22,9 @@ pub enum Call {
     /// `If-None-Match: *`, or POST.
     PutIfAbsent(ValueId),
     PutIfMatch {
-        /// The value that must be there.
+        /// The expected value.
         expected: ValueId,
-        /// The value that takes its place.
+        /// The new value.
         value: ValueId,
     },
     Delete,
@@ -33,7 +33,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// The value it brings.
+    /// Returns the value that the call would write.
     pub fn brings(self) -> Option<ValueId> {
         match self {
             Self::Put(value) | Self::PutIfAbsent(value) | Self::PutIfMatch { value, .. } => Some(value),
@@ -42,14 +42,14 @@ impl Call {
     }
 }
 
-/// What became of it.
+/// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A write or a delete that was acknowledged.
+    /// An acknowledged write or delete.
     Done,
-    /// 412, 409; 404 of a delete: the state of the key was not what it must be.
+    /// 412, 409, or 404 of a delete: the precondition failed.
     Refused,
-    /// What a read found.
+    /// The value that a read found.
     Saw(Option<ValueId>),
     Unknown,
 }
@@ -59,25 +59,25 @@ pub enum Outcome {
 pub struct Operation {
     pub client: usize,
     pub call: Call,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When it began, in microseconds of one clock.
+    /// Start, in microseconds of one clock.
     pub invoked: u64,
-    /// When it ended; `NEVER` when its outcome is unknown.
+    /// End; `NEVER` if the outcome is unknown.
     pub returned: u64,
-    /// The generation that was made, seen or deleted, as far as the answer named one.
+    /// The generation created, seen or deleted, as far as the answer named one.
     pub generation: Option<BlobId>,
-    /// By which way: method and server, for people.
+    /// Method and server, for people.
     pub via: String,
 }
 
 impl Operation {
-    /// Whether it was over before `other` began.
+    /// Reports whether it ended before `other` started.
     pub fn precedes(&self, other: &Self) -> bool {
         self.returned < other.invoked
     }
 
-    /// Whether nobody can notice it: reads and refusals.
+    /// Reports whether it has no visible effect: reads and refusals.
     pub fn is_harmless(&self) -> bool {
         matches!(self.outcome, Outcome::Refused | Outcome::Saw(_))
     }

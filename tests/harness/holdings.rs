@@ -1,4 +1,4 @@
-//! What the volumes of a cluster hold: by their own word, on their disks, and whether every byte of it is good.
+//! What a cluster's volumes hold: as they report it, on their disks, and whether every byte verifies.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use crate::cluster::Cluster;
 use crate::folder::binary;
 use crate::tool::must;
 
-/// What the volumes hold and are busy with.
+/// What the volumes hold and their current activity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Blobs of each volume.
+    /// Blobs on each volume.
     pub blobs: Vec<u64>,
     /// Bytes of their records.
     pub live_bytes: Vec<u64>,
-    /// Lanes leased, in all.
+    /// Append lanes in use, in total.
     pub lanes_busy: u64,
-    /// Uploads under way, in all.
+    /// Uploads in progress, in total.
     pub uploads: u64,
-    /// Bytes set aside for uploads, in all.
+    /// Bytes reserved for uploads, in total.
     pub reserved_bytes: u64,
 }
 
 impl Cluster {
-    /// What the volumes hold now.
+    /// Returns what the volumes hold now.
     ///
     /// # Panics
-    /// When one of them does not answer.
+    /// If a volume does not answer.
     pub async fn footprint(&self) -> Footprint {
         let mut sum = Footprint::default();
         for server in &self.volumes {
-            let text = Client::new(server.url()).get_text("/_/metrics").await.expect("a volume that is up");
+            let text = Client::new(server.url()).get_text("/_/metrics").await.expect("the volume is up");
             let read = |name| metric(&text, name).unwrap_or_else(|| panic!("no {name} in the metrics"));
             sum.blobs.push(read("barge_blobs"));
             sum.live_bytes.push(read("barge_live_bytes"));
@@ -42,10 +42,10 @@ impl Cluster {
         sum
     }
 
-    /// Waits until the volumes hold exactly what they held when `before` was taken.
+    /// Waits until the volumes hold exactly what they held at `before`.
     ///
     /// # Panics
-    /// When they keep more, or less.
+    /// If they hold more or less.
     pub async fn back_to(&self, before: &Footprint, after_what: &str) {
         let mut last = None;
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
@@ -56,14 +56,14 @@ impl Cluster {
             }
             assert!(
                 std::time::Instant::now() < deadline,
-                "after {after_what} the volumes keep {last:?}, before it {before:?}"
+                "after {after_what} the volumes hold {last:?}, before it {before:?}"
             );
             last = Some(now);
             crate::wait::moment(Duration::from_millis(20)).await;
         }
     }
 
-    /// Bytes that the segment files of a volume take on its disk, and how many files there are.
+    /// Returns the bytes allocated for a volume's segment files, and the number of files.
     pub fn segment_bytes(&self, n: usize) -> (u64, u64) {
         let files =
             std::fs::read_dir(self.volume_folders[n].join("segments")).into_iter().flatten().flatten();
@@ -75,10 +75,10 @@ impl Cluster {
         sum
     }
 
-    /// Kills the volumes and has every byte on their disks, and every index entry, checked: `barge volume check`.
+    /// Kills the volumes and checks every byte and index entry on their disks with `barge volume check`.
     ///
     /// # Panics
-    /// When it finds something.
+    /// If it finds an error.
     pub async fn check_offline(&mut self) {
         let barge = binary("barge").to_string_lossy().into_owned();
         for n in 0..self.volumes.len() {

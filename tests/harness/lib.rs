@@ -1,7 +1,7 @@
-//! What the whole-system tests share: real processes on real directories, clients that look at every
-//! byte, and the oracle that knows what a store may answer.
+//! Shared by the whole-system tests: real processes on real directories, clients that check every byte, and
+//! the oracle that knows what a store may answer.
 //!
-//! Nothing here knows how the product works inside: it starts binaries, speaks HTTP, and sends signals.
+//! This code does not know how the product works inside: it starts binaries, speaks HTTP and sends signals.
 
 pub mod authority;
 pub mod care;
@@ -37,11 +37,11 @@ pub use process::{Server, Spec};
 pub use value::{Dice, value};
 pub use wait::eventually;
 
-/// How much of something a test does: `usual` in every run, `long` in `tests/run --long`, and what the variable `name` says
-/// where it is set.
+/// How much of something a test does: `usual` in every run, `long` in `tests/run --long`, or the value of the
+/// environment variable `name` if it is set.
 ///
 /// # Panics
-/// When the variable is no number.
+/// If the variable is not a number.
 pub fn amount(name: &str, usual: u64, long: u64) -> u64 {
     match variable(name) {
         Some(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
@@ -50,21 +50,21 @@ pub fn amount(name: &str, usual: u64, long: u64) -> u64 {
     }
 }
 
-/// Whether a variable is set to something like yes.
+/// Reports whether an environment variable is set to a value that means yes.
 pub fn told(name: &str) -> bool {
     !matches!(variable(name).as_deref(), None | Some("" | "0" | "false"))
 }
 
-/// Says that something is not tested on this machine: to the person who runs the tests, and in the summary of `tests/run`.
+/// Reports that something is not tested on this machine, on stderr and in the summary of `tests/run`.
 ///
 /// # Panics
-/// Where CI=true, because a test that has not run must not pass there.
+/// With CI=true, because a test that has not run must not pass there.
 pub fn skip(what: impl std::fmt::Display, why: impl std::fmt::Display) {
     skip_even_in_ci(&what, &why);
     assert!(!told("CI"), "with CI=true nothing may be skipped: {what}: {why}");
 }
 
-/// As `skip`, for what our scripts cannot install anywhere.
+/// As `skip`, for programs that our scripts cannot install.
 pub fn skip_even_in_ci(what: impl std::fmt::Display, why: impl std::fmt::Display) {
     use std::io::Write as _;
     let line = format!("{what}: {why}").replace('\n', " ");
@@ -80,7 +80,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Tells the person who runs the tests.
+/// Prints a message for the person who runs the tests.
 #[expect(clippy::print_stderr, reason = "the output of a test is for people; the one place that prints")]
 pub fn say(text: impl std::fmt::Display) {
     eprintln!("{text}");

@@ -1,10 +1,10 @@
-//! Whether the history of a key is linearizable: whether all its operations can have happened one after the other,
-//! each at a moment between its beginning and its end.
+//! Decides whether the history of a key is linearizable: whether all its operations can have happened one after the
+//! other, each at a moment between its start and its end.
 //!
-//! The search of Wing and Gong with Lowe's memory of what was tried, in order of time: a candidate is a state of the
-//! key and the operations under way that have taken effect in it. An operation whose outcome is unknown stays
-//! under way for ever, and need not happen; so of two candidates that differ only in such operations the one that
-//! used fewer of them is enough.
+//! Wing and Gong's search with Lowe's memoization, in order of time: a candidate is a state of the key plus the
+//! operations in progress that have taken effect in it. An operation whose outcome is unknown stays in progress
+//! forever and need not happen. Of two candidates that differ only in such operations, the one that used fewer of
+//! them is enough.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,20 +12,20 @@ use shared::ids::BlobId;
 
 use crate::history::{self, Call, NEVER, Operation, Outcome, ValueId};
 
-/// Candidates at one moment: a history that has more is too hard.
+/// Candidates at one moment; a history with more is too hard.
 const CANDIDATES_MAX: usize = 100_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is an order.
+    /// An order exists.
     Linearizable,
-    /// There is none: these operations say why, the last of them has no place.
+    /// No order exists: these operations show why, and the last of them does not fit.
     Violation(Vec<Operation>),
     /// Too many orders are possible.
     Undecided,
 }
 
-/// Judges the operations on one key, which begins without a value.
+/// Judges the operations on one key, which starts without a value.
 pub fn judge(operations: &[Operation]) -> Verdict {
     let Some(last) = (match search(operations) {
         Found::Order => return Verdict::Linearizable,
@@ -34,7 +34,7 @@ pub fn judge(operations: &[Operation]) -> Verdict {
     }) else {
         return Verdict::Undecided;
     };
-    // What began later says nothing, and of what nobody can notice only what makes the difference is of interest.
+    // Later operations say nothing; of those without an effect only the decisive ones are shown.
     let mut kept: Vec<Operation> =
         operations.iter().filter(|o| o.invoked <= last.returned).cloned().collect();
     kept.sort_by_key(|o| o.invoked);
@@ -66,14 +66,14 @@ enum Found {
     TooMany,
 }
 
-/// A state of the key, and the operations under way that have taken effect: one bit each.
+/// A state of the key and the operations in progress that have taken effect, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Candidate {
     state: Option<ValueId>,
     done: u128,
 }
 
-/// Candidates, without those that used more unknown operations than another one for the same.
+/// Candidates, without those that used more unknown operations than another one for the same result.
 #[derive(Default)]
 struct Best {
     unknown: u128,
@@ -96,7 +96,7 @@ impl Best {
     }
 }
 
-/// What is under way, each at one bit.
+/// The operations in progress, one bit each.
 struct UnderWay<'o> {
     operations: &'o [Operation],
     values: HashMap<BlobId, ValueId>,
@@ -105,7 +105,7 @@ struct UnderWay<'o> {
 }
 
 impl UnderWay<'_> {
-    /// The state after an operation; none when it cannot happen in this one.
+    /// Returns the state after an operation, or `None` if it cannot happen in this state.
     fn step(&self, state: Option<ValueId>, operation: &Operation) -> Option<Option<ValueId>> {
         let Operation { call, outcome, .. } = operation;
         let holds = match *call {
@@ -132,7 +132,7 @@ impl UnderWay<'_> {
         slots.filter_map(|(bit, slot)| Some((bit, &self.operations[(*slot)?])))
     }
 
-    /// What changes nothing and is right happens now: later would be no better.
+    /// An operation that fits and changes nothing happens now: later would be no better.
     fn settle(&self, mut candidate: Candidate) -> Candidate {
         for (bit, operation) in self.others(candidate.done) {
             if operation.is_harmless() && self.step(candidate.state, operation).is_some() {
@@ -142,7 +142,7 @@ impl UnderWay<'_> {
         candidate
     }
 
-    /// All candidates in which the operation at `bit` has taken effect.
+    /// Returns all candidates in which the operation at `bit` has taken effect.
     fn with(&self, bit: u128, candidates: Vec<Candidate>) -> Option<Vec<Candidate>> {
         let best = || Best { unknown: self.unknown, ..Best::default() };
         let (mut tried, mut ended) = (best(), best());
@@ -175,7 +175,7 @@ impl UnderWay<'_> {
 }
 
 fn search(operations: &[Operation]) -> Found {
-    // Beginnings before ends at the same moment: they overlap.
+    // Starts sort before ends at the same moment: they overlap.
     let mut events: Vec<(u64, bool, usize)> = Vec::new();
     for (place, operation) in operations.iter().enumerate() {
         events.push((operation.invoked, false, place));
@@ -194,7 +194,7 @@ fn search(operations: &[Operation]) -> Found {
             under_way.unknown |= u128::from(operations[place].returned == NEVER) << slot;
             continue;
         }
-        let slot = under_way.slots.iter().position(|s| *s == Some(place)).expect("it has begun");
+        let slot = under_way.slots.iter().position(|s| *s == Some(place)).expect("the operation has started");
         match under_way.with(1 << slot, candidates) {
             None => return Found::TooMany,
             Some(found) if found.is_empty() => return Found::NoPlaceFor(place),

@@ -1,5 +1,5 @@
-//! A load that keeps the oracle's journal: writers that put, overwrite, delete and break off, readers of
-//! keys that are overwritten all the time and always exist. Connection errors are allowed; lies are not.
+//! A load that keeps the oracle's journal: writers that put, overwrite, delete and abort, and readers of keys that
+//! are overwritten all the time and always exist. Connection errors are allowed; wrong answers are not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,16 +18,16 @@ use crate::raw::Raw;
 use crate::value::{Dice, value};
 use crate::wait::moment;
 
-/// How large and how many.
+/// Sizes and counts of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Writers of keys that come and go.
+    /// Writers of keys that are created and deleted.
     pub writers: u64,
-    /// Keys that always exist, each with a writer of its own.
+    /// Keys that always exist, each with its own writer.
     pub hot_keys: u64,
-    /// Readers of those.
+    /// Readers of those keys.
     pub readers: u64,
-    /// Keys of one writer.
+    /// Keys per writer.
     pub keys: u64,
     /// Smallest value in bytes.
     pub bytes_min: u64,
@@ -35,22 +35,22 @@ pub struct Shape {
     pub bytes_max: u64,
 }
 
-/// What the load has done.
+/// Counts of a load.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Changes that were acknowledged.
+    /// Acknowledged changes.
     pub acknowledged: AtomicU64,
     /// Changes without a clear outcome.
     pub unknown: AtomicU64,
-    /// Changes that were refused.
+    /// Refused changes.
     pub refused: AtomicU64,
-    /// Uploads broken off by us.
+    /// Uploads that the client aborted.
     pub broken_off: AtomicU64,
     /// Reads that were answered and judged.
     pub reads: AtomicU64,
 }
 
-/// A load under way.
+/// A running load.
 #[derive(Debug)]
 pub struct Load {
     oracle: Oracle,
@@ -76,10 +76,10 @@ fn hot(n: u64) -> String {
 }
 
 impl Load {
-    /// Gives the hot keys their first value, and lets everybody loose on the masters.
+    /// Stores the first value of the hot keys and starts all tasks against the masters.
     ///
     /// # Panics
-    /// When the first values cannot be stored: nothing is broken yet.
+    /// If the first values cannot be stored, before any fault.
     pub async fn start(cluster: &Cluster, oracle: &Oracle, shape: Shape, dice: &mut Dice) -> Self {
         let (counts, over) = (Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
         let masters: Vec<Client> = cluster.masters().map(|s| Client::new(s.url())).collect();
@@ -95,7 +95,7 @@ impl Load {
         let mut tasks = Vec::new();
         for n in 0..shape.hot_keys {
             let mut owner = actor();
-            assert_eq!(owner.put(&hot(n)).await, Some(true), "a value of a key that always exists");
+            assert_eq!(owner.put(&hot(n)).await, Some(true), "the first value of a key that always exists");
             tasks.push(tokio::spawn(owner.overwrite(hot(n))));
         }
         for n in 0..shape.writers {
@@ -107,25 +107,25 @@ impl Load {
         Self { oracle: oracle.clone(), counts, over, tasks }
     }
 
-    /// What it has done so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Whether somebody has seen a violation: the task that did has ended before its time.
+    /// Reports whether a violation was found: its task has ended early.
     pub fn failed(&self) -> bool {
         self.tasks.iter().any(JoinHandle::is_finished)
     }
 
-    /// Nothing new is begun from now on.
+    /// Starts no new operation from now on.
     pub fn stop(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    /// Ends it, and waits for what is under way; says how many changes were acknowledged.
+    /// Stops the load and waits for the operations in progress; returns the number of acknowledged changes.
     ///
     /// # Errors
-    /// With the violation, when somebody saw one.
+    /// The violation, if one was found.
     pub async fn finish(self) -> Result<u64, String> {
         self.stop();
         for task in self.tasks {
@@ -140,10 +140,10 @@ impl Load {
         Ok(self.counts.acknowledged.load(Ordering::Relaxed))
     }
 
-    /// Ends it, and waits for what is under way.
+    /// Stops the load and waits for the operations in progress.
     ///
     /// # Panics
-    /// With the violation, when somebody saw one.
+    /// If a violation was found.
     pub async fn end(self) -> Arc<Counts> {
         self.stop();
         for task in self.tasks {
@@ -197,14 +197,14 @@ impl Actor {
     }
 
     fn bytes(&mut self) -> Vec<u8> {
-        // As many small ones as large ones.
+        // As many small values as large ones.
         let span = self.shape.bytes_max / self.shape.bytes_min;
         let scale = self.shape.bytes_min << self.dice.below(u64::from(span.max(1).ilog2()) + 1);
         let length = scale + self.dice.below(scale);
         value(self.dice.roll(), usize::try_from(length.min(self.shape.bytes_max)).expect("in memory"))
     }
 
-    /// True when acknowledged, none when nobody knows.
+    /// Returns true if acknowledged, `None` if unknown.
     async fn put(&mut self, key: &str) -> Option<bool> {
         let bytes = self.bytes();
         let intent = self.oracle.intend(key, Change::put(&bytes));
@@ -222,8 +222,8 @@ impl Actor {
         let intent = self.oracle.intend(key, Change::Delete);
         let outcome = self.client().delete(key).await;
         if matches!(&outcome, Ok(a) if a.status == 404) {
-            // It changed nothing and says that there is nothing: a read, judged like every other. Taken
-            // for an unknown delete, it would excuse the loss it reports.
+            // It changed nothing and says that the key is missing: a read, judged like any other. Taken for an
+            // unknown delete, it would excuse the loss it reports.
             intent.refused();
             self.oracle.check(key, since, &Change::Delete).unwrap_or_else(|e| panic!("VIOLATION {e}"));
             return Some(true);
@@ -235,7 +235,7 @@ impl Actor {
         &self.masters[self.master]
     }
 
-    /// The next one is asked from now on.
+    /// Uses the next master from now on.
     fn turn(&mut self) {
         self.master = (self.master + 1) % self.masters.len();
     }
@@ -281,7 +281,7 @@ impl Actor {
         self.counts.broken_off.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Reads a key and judges what comes; none when no answer came.
+    /// Reads a key and judges the answer; returns `None` if no answer arrived.
     async fn verify(&mut self, key: &str) -> Option<bool> {
         let streamed = self.dice.once_in(2);
         let seen = look(self.client(), &self.oracle, key, streamed).await;
@@ -299,16 +299,16 @@ impl Actor {
     }
 }
 
-/// Refused for certain: nothing was done, and nothing will be.
+/// Definitely refused: nothing was done, and nothing will be.
 pub fn is_refusal(answer: &Answer) -> bool {
     use ErrorCode::{Internal, OutcomeUnknown};
     (400..600).contains(&answer.status) && answer.code().is_some_and(|c| c != OutcomeUnknown && c != Internal)
 }
 
-/// One read, judged. `Ok(None)` when no whole answer came, or 503.
+/// Judges one read. Returns `Ok(None)` without a complete response, or on 503.
 ///
 /// # Errors
-/// When the store answers what it must not.
+/// If the store gives an answer that it must not give.
 pub async fn look(client: &Client, oracle: &Oracle, key: &str, streamed: bool) -> Result<Option<()>, String> {
     let since = oracle.moment();
     let got = if streamed { client.get_streamed(key).await } else { client.get(key).await };
@@ -316,7 +316,7 @@ pub async fn look(client: &Client, oracle: &Oracle, key: &str, streamed: bool) -
         Ok(answer) if answer.status == 200 => {
             let etag = Digest::of(&answer.body).etag();
             if answer.header("etag").as_deref() != Some(etag.as_str()) {
-                return Err(format!("{key}: the body is not what its ETag says"));
+                return Err(format!("{key}: the body does not match its ETag"));
             }
             Change::put(&answer.body)
         }
@@ -329,14 +329,14 @@ pub async fn look(client: &Client, oracle: &Oracle, key: &str, streamed: bool) -
     oracle.check(key, since, &seen).map(Some).map_err(|violation| violation.to_string())
 }
 
-/// A volume that did not answer a call is passed over until it is heard of again.
+/// A volume that did not answer a call is skipped until its next heartbeat.
 const HEARD_OF_AGAIN: Duration = Duration::from_secs(5);
-const NO_ANSWER: &str = "no answer although everything is up";
+const NO_ANSWER: &str = "no answer, although all servers are up";
 
-/// As `audit`, right after a restart: for a moment there may be no answer.
+/// As `audit`, right after a restart: there may be no answer for a moment.
 ///
 /// # Errors
-/// With all violations.
+/// All violations.
 pub async fn audit_after_restart(client: &Client, oracle: &Oracle) -> Result<usize, String> {
     let started = std::time::Instant::now();
     loop {
@@ -351,10 +351,10 @@ pub async fn audit_after_restart(client: &Client, oracle: &Oracle) -> Result<usi
     }
 }
 
-/// Reads every key there ever was, both ways, and judges what comes. Everything must answer now.
+/// Reads every key that was ever written, both ways, and judges the answers. Everything must answer now.
 ///
 /// # Errors
-/// With all violations.
+/// All violations.
 pub async fn audit(client: &Client, oracle: &Oracle) -> Result<usize, String> {
     let keys = oracle.keys();
     let mut wrong = Vec::new();

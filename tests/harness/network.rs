@@ -1,5 +1,5 @@
-//! A network of our own: each site is a network namespace on one bridge, and is cut from others at will, one way
-//! only if need be. The test itself, and what it starts without a site, is on the bridge too.
+//! A private network: each site is a network namespace on one bridge and can be cut off from others, in one
+//! direction if needed. The test itself, and what it starts without a site, is on the bridge too.
 //!
 //! Needs root, `ip` and `iptables`.
 
@@ -7,11 +7,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-/// Addresses set aside for tests of networks (RFC 2544); two bytes more say which network and who.
+/// Addresses reserved for network tests (RFC 2544); two more bytes identify the network and the host.
 const FIRST: u32 = 198 << 24 | 18 << 16;
 const NETWORKS: u32 = 512;
 
-/// The network. It goes when it is dropped, with whatever runs in it.
+/// The network. Dropping it removes it, with all processes in it.
 #[derive(Debug)]
 pub struct Network {
     tag: String,
@@ -19,20 +19,20 @@ pub struct Network {
     sites: usize,
 }
 
-/// What does not get through.
+/// What is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Nothing does: neither requests nor the answers to those of the other side.
+    /// All traffic: requests, and answers to requests from the other side.
     Everything,
-    /// Requests to this port do not; answers to those of the other side do.
+    /// Requests to this port, but not answers to requests from the other side.
     RequestsTo(u16),
 }
 
 impl Network {
-    /// A network with so many sites. None, said loudly, where the machine does not let us.
+    /// Creates a network with this many sites, or skips the test where the machine does not allow it.
     ///
     /// # Panics
-    /// On CI, where nothing may be skipped.
+    /// With CI=true, where nothing may be skipped.
     pub fn new(sites: usize, test: &str) -> Option<Self> {
         sweep();
         let mut why = String::new();
@@ -89,35 +89,35 @@ impl Network {
         std::net::Ipv4Addr::from(self.base + place).to_string()
     }
 
-    /// The address of the test itself.
+    /// Returns the address of the test itself.
     pub fn host(&self) -> String {
         self.number(1)
     }
 
-    /// The address of a site.
+    /// Returns the address of a site.
     pub fn address(&self, site: usize) -> String {
         self.number(10 + u32::try_from(site).expect("few sites"))
     }
 
-    /// What starts a program at a site. It sees the same mounts as everybody: with `ip netns exec` it would have a copy of
-    /// its own, and hold each disk that another test has mounted.
+    /// Returns the command that starts a program at a site. It sees the test's mounts: `ip netns exec` would give it
+    /// a private copy of them, which pins every disk that another test has mounted.
     pub fn through(&self, site: usize) -> Vec<OsString> {
         let namespace = format!("--net=/run/netns/{}", self.namespace(&site.to_string()));
         ["nsenter", &namespace, "--"].map(OsString::from).to_vec()
     }
 
-    /// From now on this does not get from one site to another; the other way is not touched.
+    /// Blocks this traffic from one site to another; the other direction is not touched.
     ///
     /// # Panics
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn cut(&self, from: usize, to: usize, cut: Cut) {
         self.drop_from(&self.address(from), to, cut);
     }
 
-    /// From now on this does not get to a site from the test itself and from all that it started without a site.
+    /// Blocks this traffic to a site from the test itself and from everything started without a site.
     ///
     /// # Panics
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn cut_host(&self, to: usize, cut: Cut) {
         self.drop_from(&self.host(), to, cut);
     }
@@ -130,13 +130,13 @@ impl Network {
         self.filter(to, &format!("-I INPUT -s {address} {what}-j DROP")).expect("a rule");
     }
 
-    /// All is well again.
+    /// Removes all cuts.
     ///
     /// # Panics
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn heal(&self) {
         for site in 0..self.sites {
-            self.filter(site, "-F INPUT").expect("rules can go");
+            self.filter(site, "-F INPUT").expect("the rules can be removed");
         }
     }
 
@@ -163,7 +163,7 @@ fn ip(words: &str) -> Result<(), String> {
     if ran.status.success() { Ok(()) } else { Err(format!("ip {words}: {}", said.trim())) }
 }
 
-/// Removes what tests that were killed have left.
+/// Removes what killed tests have left behind.
 fn sweep() {
     for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
-//! The oracle: what the store may answer, known from outside.
+//! The oracle: what the store may answer, as known from outside.
 //!
-//! A journal kept by the client: each change is written down before it is sent, and its outcome after.
-//! A change without a clear outcome is *unknown*, never *not done*. One key has one writer at a time;
-//! it may have any number of readers.
+//! The client keeps a journal: each change is recorded before it is sent, and its outcome after.
+//! A change without a clear outcome is *unknown*, never *not done*. One key has one writer at a time
+//! and any number of readers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use shared::digest::Digest;
 
-/// What a change makes of its key.
+/// The effect of a change on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Put {
-        /// Its length in bytes.
+        /// Length in bytes.
         length: u64,
-        /// BLAKE3 of its bytes.
+        /// BLAKE3 of the bytes.
         digest: Digest,
     },
     Delete,
@@ -55,7 +55,7 @@ enum Outcome {
 struct Event {
     change: Change,
     outcome: Outcome,
-    /// Order of all beginnings and ends.
+    /// Logical time of all starts and ends.
     begun: u64,
     ended: u64,
 }
@@ -71,7 +71,7 @@ struct Journal {
 #[derive(Clone, Debug, Default)]
 pub struct Oracle(Arc<Mutex<Journal>>);
 
-/// A change under way. Dropped without an outcome, it is unknown.
+/// A change in progress. Dropped without an outcome, it is unknown.
 #[derive(Debug)]
 #[must_use]
 pub struct Intent {
@@ -80,7 +80,7 @@ pub struct Intent {
     at: usize,
 }
 
-/// The store answered what it must not.
+/// The store gave an answer that it must not give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(pub String);
 
@@ -90,15 +90,15 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The moment a read began.
+/// The moment a read started.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(u64);
 
 impl Oracle {
-    /// With a journal on disk, for whoever has to understand a violation.
+    /// Returns an oracle with a journal on disk, to analyze a violation.
     ///
     /// # Panics
-    /// When the file cannot be made.
+    /// If the file cannot be created.
     pub fn with_journal(path: &Path) -> Self {
         let oracle = Self::default();
         oracle.journal().file = Some(File::create(path).expect("a journal"));
@@ -106,10 +106,10 @@ impl Oracle {
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.0.lock().expect("nobody panics with the journal")
+        self.0.lock().expect("no task panics with the journal")
     }
 
-    /// A change is about to be sent.
+    /// Records a change that is about to be sent.
     pub fn intend(&self, key: &str, change: Change) -> Intent {
         let mut journal = self.journal();
         let begun = journal.tick();
@@ -120,27 +120,27 @@ impl Oracle {
         Intent { oracle: self.clone(), key: key.to_owned(), at }
     }
 
-    /// A read is about to be sent.
+    /// Records the start of a read.
     pub fn moment(&self) -> Moment {
         Moment(self.journal().tick())
     }
 
-    /// All keys that were ever meant to have a value.
+    /// Returns all keys that a change was ever meant to write.
     pub fn keys(&self) -> Vec<String> {
         self.journal().keys.keys().cloned().collect()
     }
 
-    /// What a read may see that began at `since` and has just ended.
+    /// Returns what a read may see that started at `since` and has just ended.
     pub fn allowed(&self, key: &str, since: Moment) -> Vec<Change> {
         let journal = self.journal();
         let events = journal.keys.get(key).map_or(&[][..], Vec::as_slice);
         let settled = events.iter().rposition(|e| e.outcome == Outcome::Ok && e.ended < since.0);
         let mut allowed = vec![settled.map_or(Change::Delete, |at| events[at].change)];
-        // Whatever came after the last acknowledged change may have happened, unless it was refused.
+        // Anything after the last acknowledged change may have happened, unless it was refused.
         let after = settled.map_or(0, |at| at + 1);
         allowed.extend(events[after..].iter().filter(|e| e.outcome != Outcome::Error).map(|e| e.change));
-        // An unknown put has not ended for anybody: it may happen after a delete that was
-        // acknowledged since. After an acknowledged put it may not: generations only grow.
+        // An unknown put has not ended: it may take effect after a delete that was acknowledged
+        // since. After an acknowledged put it may not: generations only grow.
         if let Some(at) = settled.filter(|at| events[*at].change == Change::Delete) {
             let earlier = events[..at].iter().rev();
             let open =
@@ -150,10 +150,10 @@ impl Oracle {
         allowed
     }
 
-    /// Judges what a read saw that began at `since`.
+    /// Judges what a read saw that started at `since`.
     ///
     /// # Errors
-    /// When the store may not answer that.
+    /// If the store may not answer that.
     pub fn check(&self, key: &str, since: Moment, seen: &Seen) -> Result<(), Violation> {
         let allowed = self.allowed(key, since);
         if allowed.contains(seen) {
@@ -165,9 +165,9 @@ impl Oracle {
         let refused = events.iter().any(|e| e.change == *seen && e.outcome == Outcome::Error);
         let why = match known {
             None if *seen != Change::Delete && refused => "bytes that were refused".to_owned(),
-            None if *seen == Change::Delete => "a value that was acknowledged is gone".to_owned(),
+            None if *seen == Change::Delete => "an acknowledged value is gone".to_owned(),
             None => "bytes that were never written to this key".to_owned(),
-            Some(e) => format!("a state that is over ({:?}, begun at {})", e.outcome, e.begun),
+            Some(e) => format!("a stale state ({:?}, started at {})", e.outcome, e.begun),
         };
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         let history: Vec<String> = events
@@ -177,7 +177,7 @@ impl Oracle {
             .map(|e| format!("{} {:?} {}..{}", e.change, e.outcome, e.begun, e.ended))
             .collect();
         Err(Violation(format!(
-            "{key}: a read that began at {} saw {seen}: {why}. Allowed: {}. Last changes: {}",
+            "{key}: a read that started at {} saw {seen}: {why}. Allowed: {}. Last changes: {}",
             since.0,
             allowed.join(", "),
             history.join("; ")
@@ -199,12 +199,12 @@ impl Journal {
 }
 
 impl Intent {
-    /// Acknowledged: it has happened, and stays.
+    /// Acknowledged: it has happened, for good.
     pub fn ok(self) {
         self.end(Outcome::Ok);
     }
 
-    /// Refused: it has not happened, and never will.
+    /// Refused: it has not happened and never will.
     pub fn refused(self) {
         self.end(Outcome::Error);
     }

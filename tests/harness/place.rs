@@ -1,4 +1,4 @@
-//! Where a server runs: on this machine's loopback or at a site of a network, and on a port that it can have again.
+//! Where a server runs: on loopback or at a site of a network, on a port that it can have again after a restart.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,16 +9,16 @@ use crate::network::Network;
 use crate::process::{Server, Spec};
 use crate::value::Dice;
 
-/// Ports are taken from below the kernel's ephemeral range: a port that is free while its server is
-/// dead must not become the source port of somebody's connection.
+/// Ports from below the kernel's ephemeral range: a port that is free while its server is
+/// down must not become the source port of a connection.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// Where a server runs.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The address it listens on.
+    /// The address to listen on.
     pub host: String,
-    /// What starts it there: see `Spec`.
+    /// The command that starts the server there; see `Spec`.
     pub through: Vec<OsString>,
 }
 
@@ -29,7 +29,7 @@ impl Default for Place {
 }
 
 impl Place {
-    /// A site of a network; where the test itself is when there is none; loopback without a network.
+    /// A site of a network; without a site, where the test itself runs; without a network, loopback.
     pub fn at(network: Option<&Arc<Network>>, site: Option<usize>) -> Self {
         match (network, site) {
             (None, _) => Self::default(),
@@ -43,7 +43,7 @@ impl Place {
     /// Starts a server here, on a port that it can have again after a restart.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start(&self, spec: &Spec, home: &Path) -> Server {
         let mut last = String::new();
         for _ in 0..8 {
@@ -63,13 +63,13 @@ impl Place {
     }
 }
 
-/// A port that nobody listens on, and that no connection is given by itself.
+/// Returns a port that nothing listens on and that the kernel assigns to no connection.
 ///
 /// # Panics
-/// When there is none.
+/// If there is none.
 pub fn free_port() -> u16 {
     static TURN: std::sync::Mutex<Option<Dice>> = std::sync::Mutex::new(None);
-    let mut turn = TURN.lock().expect("nobody panics with it");
+    let mut turn = TURN.lock().expect("no task panics with the lock");
     let seed = shared::clock::Clock::System.now().unix_ms() ^ u64::from(std::process::id()) << 32;
     let dice = turn.get_or_insert_with(|| Dice::new(seed));
     for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! A server process: started, killed, frozen, started again on the same address and directory.
+//! A server process: started, killed, frozen, and restarted on the same address and directory.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,21 +12,21 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::folder::binary;
 
-/// From the start of a process to its first line, on a machine that is busy.
+/// Limit from the start of a process to its first line, on a busy machine.
 const START: Duration = Duration::from_secs(60);
-/// Log lines shown of a test that failed.
+/// Log lines shown when a test fails.
 const TAIL: usize = 40;
 
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Its name in logs and messages.
+    /// The name in logs and messages.
     pub name: String,
     /// `master`, `volume` or `barge`.
     pub program: &'static str,
     pub args: Vec<OsString>,
-    /// Variables besides the usual ones.
+    /// Environment variables besides the usual ones.
     pub env: Vec<(String, OsString)>,
-    /// The program that starts it and becomes it, with its arguments; none as a rule.
+    /// The program, with arguments, that starts it and becomes it; usually none.
     pub through: Vec<OsString>,
 }
 
@@ -46,7 +46,7 @@ impl Spec {
         }
     }
 
-    /// The same with a variable.
+    /// Adds an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.to_owned(), value.into()));
@@ -55,7 +55,7 @@ impl Spec {
 
     fn command(&self, home: &Path) -> Command {
         let mut words = self.through.iter().cloned().chain([binary(self.program).into_os_string()]);
-        let mut command = Command::new(words.next().expect("the program at least"));
+        let mut command = Command::new(words.next().expect("a program"));
         command.args(words).args(&self.args).current_dir(home).kill_on_drop(true).stdin(Stdio::null());
         for name in ["PORT", "XDG_CONFIG_HOME", "BARGE_URL", "BARGE_ACCESS_KEY", "BARGE_TLS_CA", "LD_PRELOAD"]
         {
@@ -68,28 +68,28 @@ impl Spec {
         command
     }
 
-    /// Runs it to its end: for starts that must fail.
+    /// Runs the program to its end: for starts that must fail.
     ///
     /// # Panics
-    /// When it does not end.
+    /// If it does not end.
     pub async fn run_to_end(&self, home: &Path) -> (ExitStatus, String) {
         let output = self.command(home).output();
         let output = tokio::time::timeout(START, output).await;
-        let output = output.unwrap_or_else(|_| panic!("{} still runs after {START:?}", self.name));
+        let output = output.unwrap_or_else(|_| panic!("{} is still running after {START:?}", self.name));
         let output = output.expect("the process can be started");
         let said = [output.stdout, output.stderr].concat();
         (output.status, String::from_utf8_lossy(&said).into_owned())
     }
 }
 
-/// A server under test. Killed when dropped; its log is shown when the test failed.
+/// A server under test. Killed when dropped; its log is shown if the test failed.
 #[derive(Debug)]
 pub struct Server {
     spec: Spec,
     home: PathBuf,
     url: String,
     child: Option<Child>,
-    // Kept: a closed pipe would be an error to a server that prints.
+    // Kept open: a server that prints to a closed pipe would fail.
     lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
@@ -97,29 +97,29 @@ impl Server {
     /// Starts it in `home` and waits for its first line, which ends with its address.
     ///
     /// # Errors
-    /// With its log, when it ends first.
+    /// Its log, if it exits first.
     pub async fn start(spec: Spec, home: &Path) -> Result<Self, String> {
         let mut server = Self { spec, home: home.to_owned(), url: String::new(), child: None, lines: None };
         server.restart().await?;
         Ok(server)
     }
 
-    /// Starts it again with the same arguments.
+    /// Restarts it with the same arguments.
     ///
     /// # Errors
-    /// With its log, when it ends before it listens.
+    /// Its log, if it exits before it listens.
     ///
     /// # Panics
-    /// When it cannot be started at all.
+    /// If it cannot be started at all.
     pub async fn restart(&mut self) -> Result<(), String> {
         self.begin();
         self.listens().await
     }
 
-    /// Starts it again, and does not wait until it listens: for faults while it opens.
+    /// Starts it without waiting until it listens: for faults while it opens.
     ///
     /// # Panics
-    /// When it cannot be started at all.
+    /// If it cannot be started at all.
     pub fn begin(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = self.spec.command(&self.home);
@@ -132,12 +132,12 @@ impl Server {
     /// Waits until it listens after `begin`.
     ///
     /// # Errors
-    /// With its log, when it ends before.
+    /// Its log, if it exits before.
     ///
     /// # Panics
-    /// When it was not begun.
+    /// If it was not started with `begin`.
     pub async fn listens(&mut self) -> Result<(), String> {
-        let lines = self.lines.as_mut().expect("it was begun");
+        let lines = self.lines.as_mut().expect("`begin` was called");
         let first = tokio::time::timeout(START, lines.next_line()).await;
         let first = first.map_err(|_| format!("{} says nothing:\n{}", self.spec.name, self.log()))?;
         let Ok(Some(first)) = first else {
@@ -157,7 +157,7 @@ impl Server {
         &self.spec.name
     }
 
-    /// Its address, as a base URL.
+    /// Returns its address as a base URL.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -166,17 +166,17 @@ impl Server {
         self.url.split_once("://").map_or(&*self.url, |(_, address)| address)
     }
 
-    /// Its arguments from the next start on.
+    /// Sets its arguments from the next start on.
     pub fn spec_mut(&mut self) -> &mut Spec {
         &mut self.spec
     }
 
-    /// Whether it was started and not killed or seen to end since.
+    /// Reports whether it was started and has not been killed or seen to exit since.
     pub fn runs(&mut self) -> bool {
         self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.start_kill();
@@ -184,12 +184,12 @@ impl Server {
         }
     }
 
-    /// What `barge server` says behind its first line: all of how to get in.
+    /// Returns what `barge server` prints after its first line: all about how to connect.
     ///
     /// # Panics
-    /// When it does not say it.
+    /// If it does not print that.
     pub async fn banner(&mut self) -> String {
-        let lines = self.lines.as_mut().expect("it was begun");
+        let lines = self.lines.as_mut().expect("`begin` was called");
         let mut said = String::new();
         while !said.contains("S3 clients") || !said.ends_with("\n\n") {
             let line = tokio::time::timeout(START, lines.next_line()).await.expect("a line in time");
@@ -199,23 +199,23 @@ impl Server {
         said
     }
 
-    /// Asks it to end, and does not wait for that.
+    /// Sends SIGTERM without waiting for the exit.
     pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// `kill -TERM`, and waits for its end.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Panics
-    /// When it does not end in time.
+    /// If it does not exit in time.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         let mut child = self.child.take().expect("it runs");
         let ended = tokio::time::timeout(START, child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("{} does not end", self.spec.name)).expect("its status")
+        ended.unwrap_or_else(|_| panic!("{} does not exit", self.spec.name)).expect("its status")
     }
 
-    /// `kill -STOP`: it holds its sockets and does nothing.
+    /// Sends SIGSTOP: it keeps its sockets and does nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -231,12 +231,12 @@ impl Server {
         }
     }
 
-    /// Where its log is.
+    /// Returns the path of its log.
     pub fn log_path(&self) -> PathBuf {
         self.home.join(format!("{}.log", self.spec.name))
     }
 
-    /// Its log so far, of all its lives.
+    /// Returns its log so far, of all its runs.
     pub fn log(&self) -> String {
         fs::read(self.log_path()).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
     }

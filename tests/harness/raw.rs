@@ -1,4 +1,4 @@
-//! Requests byte by byte: for framing that no client library would send.
+//! Requests byte by byte: for framing that no client library sends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use shared::wire::error::{ErrorBody, ErrorCode};
 
-/// How long an answer may take.
+/// Time limit for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Raw(TcpStream);
 
-/// An answer, as far as it can be read by its own framing.
+/// An answer, as far as its own framing allows to read it.
 #[derive(Clone, Debug)]
 pub struct RawAnswer {
-    /// Its status; 0 when the connection was closed without an answer.
+    /// The status; 0 if the connection was closed without an answer.
     pub status: u16,
     /// Header lines, names in lower case.
     pub headers: Vec<(String, String)>,
@@ -25,7 +25,7 @@ pub struct RawAnswer {
 }
 
 impl RawAnswer {
-    /// The code of an error.
+    /// Returns the error code.
     pub fn code(&self) -> Option<ErrorCode> {
         serde_json::from_slice::<ErrorBody>(&self.body).ok().map(|b| b.error.code)
     }
@@ -39,15 +39,15 @@ impl Raw {
     /// Connects to `HOST:PORT`.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// If nothing listens there.
     pub fn connect(address: &str) -> Self {
-        Self::try_connect(address).unwrap_or_else(|| panic!("nobody listens on {address}"))
+        Self::try_connect(address).unwrap_or_else(|| panic!("nothing listens on {address}"))
     }
 
-    /// Connects to `HOST:PORT`, when somebody listens there.
+    /// Connects to `HOST:PORT`, or returns `None` if nothing listens there.
     ///
     /// # Panics
-    /// When the machine gives us no sockets.
+    /// If no socket can be created.
     pub fn try_connect(address: &str) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(ANSWER)).expect("a read timeout");
@@ -56,26 +56,26 @@ impl Raw {
         Some(Self(stream))
     }
 
-    /// How long it waits for an answer from now on.
+    /// Sets how long it waits for an answer from now on.
     ///
     /// # Panics
-    /// When the socket is broken.
+    /// If the socket is broken.
     pub fn patience(&self, limit: Duration) {
         self.0.set_read_timeout(Some(limit)).expect("a read timeout");
         self.0.set_write_timeout(Some(limit)).expect("a write timeout");
     }
 
-    /// Sends bytes. That the server has closed the connection is no failure here: its answer tells.
+    /// Sends bytes. A connection closed by the server is no failure here: the answer tells.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.0.write_all(bytes.as_ref());
     }
 
-    /// Says that nothing more comes.
+    /// Closes the sending side.
     pub fn close_writing(&self) {
         let _ = self.0.shutdown(Shutdown::Write);
     }
 
-    /// Reads one answer, and passes over `100 Continue`.
+    /// Reads one answer and skips `100 Continue`.
     pub fn answer(&mut self) -> RawAnswer {
         loop {
             let answer = self.read_one();
@@ -85,17 +85,17 @@ impl Raw {
         }
     }
 
-    /// Reads so many bytes of what comes, head included, and leaves the rest in the connection.
+    /// Reads exactly this many bytes, head included, and leaves the rest in the connection.
     ///
     /// # Panics
-    /// When fewer come.
+    /// If fewer arrive.
     pub fn some(&mut self, bytes: usize) -> Vec<u8> {
         let mut got = vec![0; bytes];
         self.0.read_exact(&mut got).expect("the beginning of an answer");
         got
     }
 
-    /// Reads to the end of the connection; false when it was broken and not closed.
+    /// Reads to the end of the connection; returns false if it was reset instead of closed.
     pub fn rest(&mut self) -> (Vec<u8>, bool) {
         let mut got = Vec::new();
         let clean = self.0.read_to_end(&mut got).is_ok();

@@ -6,18 +6,18 @@ use std::path::Path;
 
 use shared::limits::PAGE_BYTES;
 
-/// Bodies begin at pages, and so many bytes tell one from all others.
+/// Bodies start at pages; this many bytes tell one from all others.
 const NEEDLE: usize = 64;
 
-/// Flips a bit of the record whose body begins as `value` does, `offset` bytes from the body's beginning (its header
-/// is before it, its trailer behind it); false when it is in none of the segments.
+/// Flips a bit of the record whose body starts like `value`, `offset` bytes from the start of the body (the header
+/// is before it, the trailer after it). Returns false if no segment holds the body.
 ///
 /// # Panics
-/// When a segment cannot be written.
+/// If a segment cannot be written.
 pub fn flip(volume: &Path, value: &[u8], offset: i64) -> bool {
     let needle = &value[..value.len().min(NEEDLE)];
     for entry in fs::read_dir(volume.join("segments")).into_iter().flatten().flatten() {
-        // A segment may go while we look.
+        // A segment may be removed meanwhile.
         let Ok(bytes) = fs::read(entry.path()) else { continue };
         let found = bytes.chunks(PAGE_BYTES).position(|page| page.starts_with(needle));
         let Some(page) = found else { continue };

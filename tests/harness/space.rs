@@ -1,4 +1,4 @@
-//! Space: what the volumes hold is what the objects refer to, and no more.
+//! Space: the volumes hold what the objects reference, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use crate::cluster::Cluster;
 use crate::oracle::Oracle;
 use crate::wait::moment;
 
-/// Header and trailer of a record, padding included, and what the file system adds to a file.
+/// Header, trailer and padding of a record, and what the file system adds to a file.
 const PER_BLOB: u64 = 8 * PAGE_BYTES as u64;
-/// What was punched out leaves its header page behind: room for some hundred of them in each volume.
+/// Hole punching leaves the header page behind: room for some hundred of them on each volume.
 const PUNCHED: u64 = 4 << 20;
 const PER_SEGMENT: u64 = 4 * PAGE_BYTES as u64 + INDEX_ROOM_BYTES;
 
-/// All space of what was deleted, overwritten, broken off or never committed is back. `holes` says of each volume
-/// whether its file system has them: where it has not, a part of what is dead waits for a compaction.
+/// Waits until all space of deleted, overwritten, aborted or uncommitted values is free. `holes` says for each volume
+/// whether its file system supports holes: if not, some dead bytes wait for a compaction.
 ///
 /// # Panics
-/// When it is not within a time that the grace of orphans determines.
+/// If the space is not free within a time that depends on the orphan grace period.
 pub async fn is_back(cluster: &Cluster, oracle: &Oracle, replicas: u64, grace: Duration, holes: &[bool]) {
     let client = cluster.client();
     let mut present = 0;
@@ -29,7 +29,7 @@ pub async fn is_back(cluster: &Cluster, oracle: &Oracle, replicas: u64, grace: D
     }
     let deadline = Instant::now() + grace * 10 + Duration::from_secs(30);
     loop {
-        let status = cluster.status().await.expect("a master that is up");
+        let status = cluster.status().await.expect("the master is up");
         let held = cluster.footprint().await;
         assert_eq!(status.objects, present, "keys that the master counts");
         let copies = present * replicas;
@@ -50,10 +50,10 @@ pub async fn is_back(cluster: &Cluster, oracle: &Oracle, replicas: u64, grace: D
             status.reclaim_pending
         );
         if status.reclaim_pending == 0 && blobs == copies && excess.is_empty() && held.uploads == 0 {
-            crate::say(format_args!("space is back: {now}"));
+            crate::say(format_args!("space is free again: {now}"));
             return;
         }
-        assert!(Instant::now() < deadline, "space is not back: {now}");
+        assert!(Instant::now() < deadline, "space is not free again: {now}");
         moment(Duration::from_millis(200)).await;
     }
 }

@@ -1,18 +1,18 @@
 /*
- * Stands between a process and its disk: every system call that changes files, or reads them at
- * an offset, comes by here, is counted over all threads, and can be refused, done in part, or be the last thing the
- * process did.
+ * Sits between a process and its disk: every system call that changes files, or reads them at
+ * an offset, is trapped, is counted over all threads, and can be failed, done in part, or be the last thing the
+ * process does.
  *
- * A seccomp filter traps the calls, so it does not matter whether they are made through libc. Calls that the
- * handler makes itself bear a mark in the sixth argument, which none of them has, and pass.
+ * A seccomp filter traps the calls, so it does not matter whether they are made through libc. The handler's
+ * own calls carry a mark in the sixth argument, which none of the trapped calls has, and pass.
  *
- * From the environment, for as long as the process lives:
- *   TAMPER_WITHOUT_HOLES   there are no holes: fallocate is not supported
- *   TAMPER_UNSYNCED=.seg   syncs of files whose names end so do nothing and succeed
- *   TAMPER_NAMES=FILE      each name that comes or goes, and each sync that succeeds, is a line there, with its thread:
- *                          "rename 4711 /the/path". The first of a process is "start 4711 /"; calls that make or remove
- *                          directories are noted, and no faults
- * From the file TAMPER_CONTROL, shared with the test: one fault, see `struct control`.
+ * Environment variables, for the life of the process:
+ *   TAMPER_WITHOUT_HOLES   fallocate does not support holes
+ *   TAMPER_UNSYNCED=.seg   syncs of files with this suffix do nothing and succeed
+ *   TAMPER_NAMES=FILE      each name created or removed, and each successful sync, is a line in FILE, with its
+ *                          thread: "rename 4711 /the/path". The first line of a process is "start 4711 /". Calls
+ *                          that create or remove directories get no faults
+ * The file TAMPER_CONTROL, shared with the test, describes one fault; see `struct control`.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,7 +1,7 @@
-//! Faults at the n-th system call that changes or reads a file, of a real process: killed there, refused, or torn.
+//! Faults at the n-th system call of a real process that changes or reads a file: killed, failed or torn.
 //!
-//! A preloaded library traps the calls (`tamper.c`). It counts over all threads of the process: strace counts in
-//! each thread for itself, and with a pool of threads no number names a place then.
+//! A preloaded library traps the calls (`tamper.c`). It counts over all threads of the process: strace counts per
+//! thread, and with a thread pool its numbers identify no position.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,7 +12,7 @@ use crate::folder::Folder;
 use crate::tool::{compile, run_command};
 
 const SOURCE: &str = include_str!("tamper.c");
-/// Fields of its control: see there.
+/// Fields of the control file; see `tamper.c`.
 const FIELDS: usize = 17;
 const CALLS: usize = 0;
 const HAPPENED: usize = 6;
@@ -23,14 +23,14 @@ const ALL: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Write,
-    /// fdatasync, and `sync_file_range`, which sled takes for one.
+    /// fdatasync, and `sync_file_range`, which sled uses for it.
     SyncData,
-    /// fsync, of directories above all.
+    /// fsync, mostly of directories.
     Sync,
     /// rename, renameat, renameat2.
     Rename,
     Truncate,
-    /// fallocate: room set aside, holes punched.
+    /// fallocate: preallocation and hole punching.
     Allocate,
     Remove,
     /// openat with `O_CREAT`.
@@ -59,19 +59,19 @@ pub enum Action {
     Kill,
     /// The first half of a write is done, then the process is killed.
     Tear,
-    /// It fails with this error, and nothing is done.
+    /// It fails with this error and does nothing.
     Fail(rustix::io::Errno),
     /// It fails, and so does every later one.
     FailFromThen(rustix::io::Errno),
     Stall,
-    /// From then on every other one does only the first half, and says so.
+    /// From then on, every other one does only the first half and reports that.
     Halve,
-    /// From then on every other one is interrupted by a signal.
+    /// From then on, every other one is interrupted by a signal.
     Interrupt,
 }
 
 impl Action {
-    /// Whether nobody may notice it.
+    /// Reports whether the fault must have no visible effect.
     pub fn is_harmless(self) -> bool {
         matches!(self, Self::Halve | Self::Interrupt)
     }
@@ -80,12 +80,12 @@ impl Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub call: Call,
-    /// At the how many-th of them, from 1.
+    /// Position among these calls, from 1.
     pub at: u64,
     pub action: Action,
 }
 
-/// The library, and the control of one process.
+/// The library and the control file of one process.
 #[derive(Debug)]
 pub struct Tamper {
     library: PathBuf,
@@ -93,15 +93,15 @@ pub struct Tamper {
     control: File,
 }
 
-/// The library alone, for what lasts as long as the process.
+/// The library alone, for settings that last as long as the process.
 #[derive(Clone, Debug)]
 pub struct Library(PathBuf);
 
 impl Library {
-    /// Compiles it; none, said loudly, where calls cannot be trapped.
+    /// Compiles the library. Skips the test where calls cannot be trapped.
     ///
     /// # Panics
-    /// On CI, where nothing may be skipped.
+    /// With CI=true, where nothing may be skipped.
     pub async fn new(folder: &Folder, test: &str) -> Option<Self> {
         let library = compile(folder, "tamper.so", SOURCE, &["-shared", "-fPIC"]).await;
         let mut probe = tokio::process::Command::new("/bin/true");
@@ -114,25 +114,25 @@ impl Library {
         Some(Self(library))
     }
 
-    /// Variables of a process for which the file system has no holes.
+    /// Returns the environment variables for a process whose file system has no holes.
     pub fn without_holes(&self) -> Vec<(String, OsString)> {
         vec![self.preload(), ("TAMPER_WITHOUT_HOLES".into(), "1".into())]
     }
 
-    /// Variables of a process whose syncs of files with this ending do nothing and succeed.
+    /// Returns the environment variables for a process whose syncs of files with this suffix do nothing and succeed.
     pub fn unsynced(&self, ending: &str) -> Vec<(String, OsString)> {
         vec![self.preload(), ("TAMPER_UNSYNCED".into(), ending.into())]
     }
 
-    /// Variables of a process that notes in `list` which names come and go, and what is synced.
+    /// Returns the environment variables for a process that lists name changes and syncs in `list`.
     pub fn names(&self, list: &Path) -> Vec<(String, OsString)> {
         vec![self.preload(), ("TAMPER_NAMES".into(), list.as_os_str().to_owned())]
     }
 
-    /// A control of its own for one process.
+    /// Creates the control file of one process.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn control(&self, path: &Path) -> Tamper {
         let control = File::options().read(true).write(true).create(true).truncate(true).open(path);
         let control = control.expect("a control file");
@@ -146,16 +146,16 @@ impl Library {
 }
 
 impl Tamper {
-    /// Variables of the process.
+    /// Returns the environment variables of the process.
     pub fn env(&self) -> Vec<(String, OsString)> {
         let preload = Library(self.library.clone()).preload();
         vec![preload, ("TAMPER_CONTROL".into(), self.path.clone().into_os_string())]
     }
 
-    /// From now on calls count, until the fault happens.
+    /// Arms the fault: calls are counted from now on, until it happens.
     ///
     /// # Panics
-    /// When the control cannot be written.
+    /// If the control file cannot be written.
     pub fn arm(&self, fault: Fault) {
         self.disarm();
         let (action, error, through) = match fault.action {
@@ -175,22 +175,22 @@ impl Tamper {
         self.set(CALLS, 1 << place);
     }
 
-    /// Nothing happens any more.
+    /// Disarms the fault.
     pub fn disarm(&self) {
         self.set(CALLS, 0);
     }
 
-    /// Whether the fault has happened since it was armed.
+    /// Reports whether the fault has happened since it was armed.
     pub fn happened(&self) -> bool {
         self.get(HAPPENED) > 0
     }
 
-    /// Syncs that did nothing.
+    /// Returns the number of syncs that did nothing.
     pub fn lies(&self) -> u64 {
         self.get(LIES)
     }
 
-    /// Calls so far, in the order of `Call::ALL`.
+    /// Returns the number of calls so far, in the order of `Call::ALL`.
     pub fn all(&self) -> [u64; Call::ALL.len()] {
         std::array::from_fn(|n| self.get(ALL + n))
     }

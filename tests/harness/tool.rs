@@ -1,4 +1,4 @@
-//! Other people's programs: curl and its relatives, mkfs and mount, the C compiler.
+//! External programs: curl and similar, mkfs and mount, the C compiler.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use tokio::process::{Child, Command};
 
 use crate::folder::{Folder, target};
 
-/// No program of the tests may run longer.
+/// Time limit for a program in the tests.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// What became of a program.
+/// The result of a program.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// Its exit code; -1 after a signal.
@@ -23,7 +23,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The output as text.
+    /// Returns the output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
@@ -32,27 +32,27 @@ impl Ran {
 /// Runs a program to its end.
 ///
 /// # Panics
-/// When it cannot be started or does not end.
+/// If it cannot be started or does not end.
 pub async fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Ran {
     let mut command = Command::new(program);
     command.args(args);
     run_command(command, None).await
 }
 
-/// As `run`, and it must succeed.
+/// As `run`; the program must succeed.
 ///
 /// # Panics
-/// When it does not.
+/// If it fails.
 pub async fn must<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Ran {
     let ran = run(program, args).await;
     assert_eq!(ran.code, 0, "{program} failed: {}{}", String::from_utf8_lossy(&ran.out), ran.err);
     ran
 }
 
-/// Runs a prepared program, with `input` on a pipe when there is one.
+/// Runs a prepared program, with `input` on a pipe if given.
 ///
 /// # Panics
-/// When it cannot be started or does not end.
+/// If it cannot be started or does not end.
 pub async fn run_command(mut command: Command, input: Option<Vec<u8>>) -> Ran {
     command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -63,13 +63,13 @@ pub async fn run_command(mut command: Command, input: Option<Vec<u8>>) -> Ran {
     let pipe = child.stdin.take();
     let feed = async {
         if let (Some(mut pipe), Some(input)) = (pipe, input) {
-            // Whoever does not want it all may close the pipe.
+            // A program that does not want all of it may close the pipe.
             let _ = pipe.write_all(&input).await;
         }
     };
     let both = async { tokio::join!(feed, child.wait_with_output()).1 };
     let output = tokio::time::timeout(LIMIT, both).await;
-    let output = output.unwrap_or_else(|_| panic!("{command:?} still runs after {LIMIT:?}"));
+    let output = output.unwrap_or_else(|_| panic!("{command:?} is still running after {LIMIT:?}"));
     let output = output.expect("its output");
     Ran {
         code: output.status.code().unwrap_or(-1),
@@ -78,29 +78,29 @@ pub async fn run_command(mut command: Command, input: Option<Vec<u8>>) -> Ran {
     }
 }
 
-/// What curl made of a request.
+/// The result of a curl request.
 #[derive(Clone, Debug)]
 pub struct Curled {
     /// curl's exit code.
     pub code: i32,
-    /// The last status it saw.
+    /// The last status.
     pub status: u16,
-    /// Redirects it followed.
+    /// Redirects followed.
     pub redirects: u32,
     /// The body of the last answer.
     pub body: Vec<u8>,
-    /// All heads, one after the other.
+    /// All heads, in order.
     pub heads: String,
     pub err: String,
 }
 
 impl Curled {
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header of the last answer.
+    /// Returns a header of the last answer.
     pub fn header(&self, name: &str) -> Option<String> {
         let last = self.heads.trim_end().rsplit("\r\n\r\n").next()?;
         let mut lines = last.lines().filter_map(|l| l.split_once(':'));
@@ -108,10 +108,10 @@ impl Curled {
     }
 }
 
-/// Runs curl with `args`, body and heads apart.
+/// Runs curl with `args`; body and heads are separate.
 ///
 /// # Panics
-/// When there is no curl.
+/// If curl is missing.
 pub async fn curl<S: AsRef<OsStr>>(folder: &Folder, args: impl IntoIterator<Item = S>) -> Curled {
     curl_fed(folder, args, None).await
 }
@@ -119,7 +119,7 @@ pub async fn curl<S: AsRef<OsStr>>(folder: &Folder, args: impl IntoIterator<Item
 /// As `curl`, with `input` on a pipe.
 ///
 /// # Panics
-/// When there is no curl.
+/// If curl is missing.
 pub async fn curl_fed<S: AsRef<OsStr>>(
     folder: &Folder,
     args: impl IntoIterator<Item = S>,
@@ -129,7 +129,7 @@ pub async fn curl_fed<S: AsRef<OsStr>>(
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let (body, heads) = (folder.join(format!("curl{count}.body")), folder.join(format!("curl{count}.heads")));
     let mut command = Command::new("curl");
-    // -q: no configuration of the person who runs the tests.
+    // -q: ignore the user's configuration.
     command.arg("-q").args(["-sS", "--max-time", "150", "-w", "%{http_code} %{num_redirects}"]);
     command.arg("-o").arg(&body).arg("-D").arg(&heads).args(args);
     let ran = run_command(command, input).await;
@@ -150,10 +150,10 @@ pub async fn curl_fed<S: AsRef<OsStr>>(
     }
 }
 
-/// Compiles a C source that a test carries; extra arguments first.
+/// Compiles a C source that a test embeds; extra arguments come first.
 ///
 /// # Panics
-/// When there is no compiler or it refuses.
+/// If there is no compiler or it fails.
 pub async fn compile(folder: &Folder, name: &str, source: &str, args: &[&str]) -> PathBuf {
     let (from, to) = (folder.file(&format!("{name}.c"), source.as_bytes()), folder.join(name));
     let mut all: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
@@ -162,10 +162,10 @@ pub async fn compile(folder: &Folder, name: &str, source: &str, args: &[&str]) -
     to
 }
 
-/// A Python with the HTTP libraries of the client matrix; made at the first use.
+/// Returns a Python with the HTTP libraries of the client matrix, set up at the first use.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If it cannot be set up.
 pub async fn python() -> PathBuf {
     const PACKAGES: [&str; 4] = ["requests", "urllib3", "httpx", "aiohttp"];
     let venv = target().join("test-venv");
@@ -176,7 +176,7 @@ pub async fn python() -> PathBuf {
         must("python3", [OsStr::new("-m"), OsStr::new("venv"), venv.as_os_str()]).await;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
         must(&python.to_string_lossy(), pip.iter().chain(&PACKAGES)).await;
-        assert!(usable().await, "the Python packages of the client matrix are not there");
+        assert!(usable().await, "the Python packages of the client matrix are missing");
     }
     python
 }

@@ -1,6 +1,6 @@
 //! Values and choices that look random and are the same for the same seed.
 
-/// `len` bytes that `seed` determines; different seeds share no block.
+/// Returns `len` bytes determined by `seed`; different seeds share no block.
 pub fn value(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut hasher = blake3::Hasher::new();
@@ -9,17 +9,17 @@ pub fn value(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Choices: `SplitMix64`. Inlined where it is used: this crate is built without optimisation, the simulator is not.
+/// A random number generator: `SplitMix64`. Inlined: this crate is built without optimisation, the simulator is not.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The choices of `seed`.
+    /// Starts from `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The seed named by `BARGE_SEED`, or one that differs from run to run; said aloud.
+    /// Uses the seed in `BARGE_SEED`, or one that differs from run to run, and prints it.
     pub fn of_run() -> Self {
         let fresh =
             u64::from_le_bytes(blake3::hash(&run_mark()).as_bytes()[..8].try_into().expect("eight bytes"));
@@ -37,31 +37,31 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`.
+    /// Returns a number below `n`.
     ///
     /// # Panics
-    /// When `n` is 0.
+    /// If `n` is 0.
     #[inline]
     pub fn below(&mut self, n: u64) -> u64 {
         self.roll() % n
     }
 
-    /// A place in a list of `n`.
+    /// Returns an index into a list of `n`.
     ///
     /// # Panics
-    /// When `n` is 0.
+    /// If `n` is 0.
     #[inline]
     pub fn index(&mut self, n: usize) -> usize {
         usize::try_from(self.below(n as u64)).expect("below a usize")
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times.
     #[inline]
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// A die of its own for somebody else.
+    /// Returns an independent generator.
     #[must_use]
     #[inline]
     pub fn split(&mut self) -> Self {

@@ -1,7 +1,7 @@
-//! A quick look at the history of a key by the generations that its answers named. It finds less than `linear`, on
+//! A quick check of a key's history by the generations that its answers named. It finds less than `linear`, on
 //! histories of any length, and says plainly what is wrong.
 //!
-//! Generations grow with time, but for one case: a write that began before a delete may take effect after it.
+//! Generations grow with time, with one exception: a write that started before a delete may take effect after it.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use shared::ids::BlobId;
 
 use crate::history::{Call, Operation, Outcome, ValueId};
 
-/// Looks for what cannot be.
+/// Checks a history for contradictions.
 ///
 /// # Errors
-/// With the operations that contradict each other.
+/// The operations that contradict each other.
 pub fn check(operations: &[Operation]) -> Result<(), String> {
     one_value_each(operations)?;
     let mut by_start: Vec<&Operation> = operations.iter().filter(|o| observes(o)).collect();
@@ -45,8 +45,8 @@ pub fn check(operations: &[Operation]) -> Result<(), String> {
     Ok(())
 }
 
-/// What says something about generations: writes that were acknowledged, and reads. A read that finds nothing has none,
-/// which is less than any.
+/// The operations that say something about generations: acknowledged writes, and reads. A read that finds nothing has
+/// none, which sorts before all.
 fn observes(operation: &Operation) -> bool {
     match operation.outcome {
         Outcome::Saw(value) => value.is_none() || operation.generation.is_some(),
@@ -55,7 +55,7 @@ fn observes(operation: &Operation) -> bool {
     }
 }
 
-/// A generation has one value, and none before its write began.
+/// A generation has one value, and none before its write started.
 fn one_value_each(operations: &[Operation]) -> Result<(), String> {
     let mut values: HashMap<BlobId, (ValueId, &Operation)> = HashMap::new();
     let begun: HashMap<ValueId, &Operation> =
@@ -67,16 +67,16 @@ fn one_value_each(operations: &[Operation]) -> Result<(), String> {
             _ => continue,
         };
         match begun.get(&value) {
-            None => return Err(format!("a value that nobody wrote:\n{operation}")),
+            None => return Err(format!("a value that was never written:\n{operation}")),
             Some(write) if operation.precedes(write) => {
-                return Err(format!("a value before it was written:\n{operation}\n{write}"));
+                return Err(format!("a value seen before it was written:\n{operation}\n{write}"));
             }
             Some(_) => {}
         }
         let Some(generation) = operation.generation else { continue };
         let (known, first) = *values.entry(generation).or_insert((value, operation));
         if known != value {
-            return Err(format!("one generation, two values:\n{first}\n{operation}"));
+            return Err(format!("two values of one generation:\n{first}\n{operation}"));
         }
     }
     Ok(())
@@ -133,7 +133,7 @@ mod tests {
             ("older", vec![put(0, 1, 1), read(2, 3, 0)]),
             ("older", vec![put(0, 1, 1), delete(0, 1), put(2, 3, 2), read(4, 5, 0)]),
             ("two values", vec![put(0, 1, 1), put(2, 3, 2), other_value]),
-            ("nobody", vec![put(0, 1, 1), read(2, 3, 3)]),
+            ("never written", vec![put(0, 1, 1), read(2, 3, 3)]),
             ("before", vec![read(0, 1, 1), put(2, 3, 1)]),
         ] {
             let found = check(&history).expect_err(why);

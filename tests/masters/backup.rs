@@ -1,4 +1,4 @@
-//! A back-up of the metadata that is made under load, and a cluster that begins again with it.
+//! A back-up of the metadata made under load, and a cluster that is restored from it.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -31,7 +31,7 @@ async fn crash_masters_begin_again_with_a_backup() {
     let acks = writers.stop().await;
     all_there(&cluster.client(), &acks).await;
 
-    // A back-up that was cut, or altered, is none.
+    // A truncated or altered back-up is refused.
     let whole = std::fs::read(&file).expect("the back-up");
     for (name, bytes) in [
         ("half", whole[..whole.len() / 2].to_vec()),
@@ -48,10 +48,10 @@ async fn crash_masters_begin_again_with_a_backup() {
             (cluster.folder().file(name, &bytes), cluster.folder().join(format!("{name}-dir")));
         let args = words(["cluster", "restore"]).into_iter();
         let ran = run(&barge, args.chain([cut.as_os_str(), directory.as_os_str()])).await;
-        assert_ne!(ran.code, 0, "{name}: a back-up of {} bytes of {} was taken", bytes.len(), whole.len());
+        assert_ne!(ran.code, 0, "{name}: a back-up of {} of {} bytes was accepted", bytes.len(), whole.len());
     }
 
-    // All masters are lost; one begins again with the back-up, at the address of the first.
+    // All masters are lost; one starts from the back-up, at the address of the first.
     for n in 0..3 {
         cluster.master_mut(n).kill().await;
     }
@@ -59,7 +59,7 @@ async fn crash_masters_begin_again_with_a_backup() {
     let args = words(["cluster", "restore"]).into_iter();
     must(&barge, args.chain([file.as_os_str(), directory.as_os_str()])).await;
     cluster.master.spec_mut().args[0] = directory.into();
-    cluster.master.restart().await.expect("it starts on what was restored");
+    cluster.master.restart().await.expect("the master starts from the back-up");
     cluster.settled_at(2).await;
     all_there(&cluster.client(), &before).await;
     let put = cluster.client().put("after", b"the restoration".to_vec()).await.expect("an answer");

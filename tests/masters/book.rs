@@ -1,5 +1,5 @@
-//! The clients' book: what each of them did to a few hot keys, key by key. A key that has had enough operations, or
-//! too many whose outcome is unknown, is left alone and another takes its place, so that every history can be judged.
+//! The clients' book: what each of them did to a few hot keys, key by key. A key with enough operations, or with too
+//! many of unknown outcome, is retired and replaced by another, so that every history can be judged.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +11,14 @@ use tests::history::{Operation, Outcome, ValueId};
 use tests::linear::{Verdict, judge};
 use tests::{Dice, value, versions};
 
-/// Operations after which a key has had enough.
+/// Operations after which a key is retired.
 const OPERATIONS: usize = 300;
-/// Unknown ones among them.
+/// Unknown ones among them after which it is retired.
 const UNKNOWN: usize = 16;
-/// Bytes of a value.
+/// Size of a value in bytes.
 const BYTES: std::ops::Range<u64> = 12..6000;
 
-/// All that was done.
+/// All operations.
 #[derive(Debug)]
 pub struct Book {
     began: Instant,
@@ -32,38 +32,38 @@ pub struct Book {
 pub struct Page {
     pub key: String,
     operations: Mutex<Vec<Operation>>,
-    /// The values that were sent to it, by their ETags.
+    /// The values sent to the key, by their ETags.
     values: Mutex<HashMap<String, ValueId>>,
     latest: Mutex<Option<ValueId>>,
 }
 
-/// What the judges found.
+/// The result of judging.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// A history for each key that has none that is right.
+    /// One history for each key that has no valid order.
     pub violations: Vec<String>,
-    /// Keys that were too hard.
+    /// Keys whose histories were too hard.
     pub undecided: usize,
     pub keys: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics with it")
+    mutex.lock().expect("no task panics with the lock")
 }
 
-/// The bytes of a value.
+/// Returns the bytes of a value.
 pub fn bytes_of(id: ValueId) -> Vec<u8> {
     let len = BYTES.start + Dice::new(id).below(BYTES.end - BYTES.start);
     value(id, usize::try_from(len).expect("small"))
 }
 
-/// The ETag of a value.
+/// Returns the ETag of a value.
 pub fn etag_of(id: ValueId) -> String {
     Digest::of(&bytes_of(id)).etag()
 }
 
 impl Book {
-    /// An empty one, with so many keys at a time.
+    /// Returns an empty book with this many keys at a time.
     pub fn new(hot: usize) -> Self {
         let book = Self {
             began: Instant::now(),
@@ -88,7 +88,7 @@ impl Book {
         page
     }
 
-    /// A key to work on.
+    /// Returns a key to work on.
     pub fn page(&self, dice: &mut Dice) -> Arc<Page> {
         let mut page = lock(&self.hot[dice.index(self.hot.len())]);
         if page.is_full() {
@@ -97,19 +97,19 @@ impl Book {
         Arc::clone(&page)
     }
 
-    /// The moment, for `Operation`.
+    /// Returns the current time, for `Operation`.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).expect("runs are shorter")
+        u64::try_from(self.began.elapsed().as_micros()).expect("the run is shorter")
     }
 
-    /// A value for `page` that nobody has written.
+    /// Returns a value for `page` that has never been written.
     pub fn new_value(&self, page: &Page) -> ValueId {
         let id = self.values.fetch_add(1, Ordering::Relaxed);
         lock(&page.values).insert(etag_of(id), id);
         id
     }
 
-    /// Counts what happened.
+    /// Counts an event.
     pub fn count(&self, what: impl Into<String>) {
         *lock(&self.counts).entry(what.into()).or_default() += 1;
     }
@@ -118,17 +118,17 @@ impl Book {
         lock(&self.counts).clone()
     }
 
-    /// The keys, the last ones last.
+    /// Returns the keys, the last ones last.
     pub fn pages(&self) -> Vec<Arc<Page>> {
         lock(&self.pages).clone()
     }
 
-    /// Judges all keys, or those that nobody works on any more: what is under way is not written down yet, and may be
-    /// what others see.
+    /// Judges all keys, or only the retired ones: operations in progress are not recorded yet, and other clients may
+    /// see their values.
     pub fn judge(&self, all: bool) -> Findings {
         let mut findings = Findings::default();
         let pages = self.pages();
-        // The book has it, and this list.
+        // Held by the book and by this list.
         for page in pages.into_iter().filter(|p| all || Arc::strong_count(p) == 2) {
             findings.keys += 1;
             let operations = lock(&page.operations).clone();
@@ -156,7 +156,7 @@ impl Page {
         operations.len() >= OPERATIONS || unknown() >= UNKNOWN
     }
 
-    /// Writes down what happened.
+    /// Records an operation.
     pub fn add(&self, operation: Operation) {
         match operation.outcome {
             Outcome::Saw(Some(value)) => *lock(&self.latest) = Some(value),
@@ -166,12 +166,12 @@ impl Page {
         lock(&self.operations).push(operation);
     }
 
-    /// A value that somebody saw or wrote a moment ago.
+    /// Returns a value that a client has just seen or written.
     pub fn latest(&self) -> Option<ValueId> {
         *lock(&self.latest)
     }
 
-    /// The value with this ETag; none when it was never sent to this key.
+    /// Returns the value with this ETag, or `None` if it was never sent to this key.
     pub fn value_with(&self, etag: &str) -> Option<ValueId> {
         lock(&self.values).get(etag).copied()
     }

@@ -1,7 +1,7 @@
-//! Clients that put, swap, fetch and delete the same few keys through any of the masters, and write down what came of it.
+//! Clients that put, swap, fetch and delete the same few keys through any master, and record the outcome.
 //!
-//! A write is *done* or *refused* when the answer says so. It did not happen when no connection was made, or when the
-//! answer says that nothing was done. All else is unknown. Reads that fail say nothing.
+//! A write is *done* or *refused* if the answer says so. It did not happen if no connection was made or the answer
+//! says that nothing was done. Everything else is unknown. Failed reads say nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,19 +19,19 @@ use tests::{Client, Dice};
 
 use super::book::{Book, Page, bytes_of, etag_of};
 
-/// A read is given up after this.
+/// Timeout of a read.
 const READ: Duration = Duration::from_secs(5);
-/// A write is given up after at most this: beyond the longest that the product itself tries.
+/// Timeout of a write: longer than the longest time that the product itself tries.
 const WRITE_MS: u64 = 16_000;
-/// Between two operations of one client, at most.
+/// Maximum pause between two operations of a client.
 const PAUSE_MS: u64 = 25;
 
-/// Whom to ask, and how.
+/// Which servers to ask, and how.
 #[derive(Clone, Debug)]
 pub struct Ways {
-    /// Clients of the masters.
+    /// Clients for the masters.
     pub masters: Vec<Client>,
-    /// Whether reads ask for what may be stale: to see the judges find it.
+    /// Whether reads accept stale data: to see that the judges find it.
     pub stale: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Worker {
     pub master: usize,
 }
 
-/// Starts clients, until `stop` is set.
+/// Starts clients, which run until `stop` is set.
 pub fn start(
     count: usize,
     book: &Arc<Book>,
@@ -88,7 +88,7 @@ impl Worker {
         }
     }
 
-    /// Reads in one of three ways. Whether it went well.
+    /// Reads in one of three ways. Returns whether it succeeded.
     pub async fn read(&mut self, page: &Page) -> bool {
         let way = self.dice.below(5);
         let (method, query, name) = match way {
@@ -115,19 +115,19 @@ impl Worker {
                     assert_eq!(
                         Digest::of(&answer.body).etag(),
                         etag,
-                        "{}: other bytes than its ETag",
+                        "{}: the bytes do not match the ETag",
                         page.key
                     );
                 }
                 let value = page.value_with(&etag);
-                assert!(value.is_some(), "{}: a value that was never sent to it: {answer:?}", page.key);
+                assert!(value.is_some(), "{}: a value that was never sent to this key: {answer:?}", page.key);
                 Outcome::Saw(value)
             }
-            // HEAD has no body, and no code.
+            // A HEAD answer has no body and no error code.
             404 if method == Method::HEAD || answer.code() == Some(ErrorCode::NotFound) => Outcome::Saw(None),
             status => {
                 if status == 500 {
-                    // Nothing that we do to the masters is a fault of the program.
+                    // The injected faults cause no internal errors.
                     panic!("{} through master {}: {}", page.key, self.master + 1, answer.text());
                 }
                 self.book.count(format!("read failed ({status})"));
@@ -184,7 +184,7 @@ impl Worker {
         };
         let (outcome, returned, counted) = match told {
             Told::NothingDone => {
-                self.book.count("write not begun");
+                self.book.count("write not started");
                 return false;
             }
             Told::Outcome(Outcome::Refused) => (Outcome::Refused, returned, "write refused"),
@@ -210,7 +210,7 @@ impl Worker {
     }
 }
 
-/// The generation that an acknowledged write or delete names.
+/// Returns the generation that an acknowledged write or delete names.
 fn generation(answer: &Answer) -> Option<BlobId> {
     let json: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
     answer.is_success().then(|| json["generation"].as_str()?.parse().ok())?
@@ -225,7 +225,7 @@ fn told(call: Call, answer: &Answer) -> Told {
         (200 | 201, _) => Told::Outcome(Outcome::Done),
         (_, Some(Exists | PreconditionFailed)) => Told::Outcome(Outcome::Refused),
         (_, Some(NotFound)) if call == Call::Delete => Told::Outcome(Outcome::Refused),
-        // Their messages say that nothing was stored, and the judges hold them to it.
+        // Their messages say that nothing was stored, and the judges rely on it.
         (_, Some(Unavailable | TooBusy | NotLeader | NotJoined | ReadOnly | NoSpace)) => Told::NothingDone,
         (_, Some(BadTicket | TicketExpired | NotSigned)) => Told::NothingDone,
         _ => Told::Unknown,

@@ -1,4 +1,4 @@
-//! The leader dies under load: how long until writes go on, and what becomes of uploads that are under way.
+//! Failover under load: how long until writes continue, and what happens to uploads in progress.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use super::writers::{Writers, all_there};
 const ROUNDS: usize = 5;
 const RESTARTS: u64 = 5;
 const WRITERS: usize = 8;
-/// What we promise; said beside the figures, for a test that is timed must not be flaky.
+/// The promised time; printed beside the figures, because a timed test must not be flaky.
 const BAR: Duration = Duration::from_secs(3);
-/// What must hold on any machine.
+/// The limit on any machine.
 const LIMIT: Duration = SETTLED;
 /// A slow upload, in pieces.
 const PIECES: u64 = 20;
@@ -40,7 +40,7 @@ async fn crash_masters_writes_go_on_when_the_leader_dies() {
         cluster.master_mut(leader).kill().await;
         let first = writers.first_after(killed, LIMIT).await;
         took.push(first.ended - killed);
-        // Those that were under way when it died have ended by now, or soon will.
+        // Writes in progress when the leader died have ended by now or end soon.
         writers.more(50).await;
         let after = writers.troubles();
         say(format_args!(
@@ -49,7 +49,7 @@ async fn crash_masters_writes_go_on_when_the_leader_dies() {
             after.0 - before.0,
             after.1 - before.1
         ));
-        cluster.master_mut(leader).restart().await.expect("it comes back");
+        cluster.master_mut(leader).restart().await.expect("the master restarts");
         cluster.settled().await;
     }
     took.sort();
@@ -59,7 +59,7 @@ async fn crash_masters_writes_go_on_when_the_leader_dies() {
     cluster.assert_no_secrets_in_logs();
 }
 
-/// A leader that is back before anybody has missed it knows less than it did: what its tables had at the last checkpoint.
+/// A leader that restarts before it is missed knows less than before: its tables as of the last checkpoint.
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_masters_a_leader_that_is_back_at_once_reads_nothing_old() {
     let mut cluster = three_masters("masters_back_at_once").await;
@@ -71,7 +71,7 @@ async fn crash_masters_a_leader_that_is_back_at_once_reads_nothing_old() {
             assert!(put.is_success(), "{}", put.text());
         }
         cluster.master_mut(leader).kill().await;
-        cluster.master_mut(leader).restart().await.expect("it comes back");
+        cluster.master_mut(leader).restart().await.expect("the master restarts");
         let head = eventually(LIMIT, "an answer", async || {
             let head = client.send(reqwest::Method::HEAD, "k", &[], None).await.ok()?;
             (head.status != 503).then_some(head)
@@ -83,7 +83,7 @@ async fn crash_masters_a_leader_that_is_back_at_once_reads_nothing_old() {
     }
 }
 
-/// Bytes that come slowly.
+/// A body that is sent slowly.
 fn slowly(bytes: &[u8]) -> reqwest::Body {
     let pieces: Vec<Vec<u8>> = bytes.chunks(PIECE_BYTES).map(<[u8]>::to_vec).collect();
     reqwest::Body::wrap_stream(stream::unfold(pieces.into_iter(), |mut pieces| async {
@@ -93,7 +93,7 @@ fn slowly(bytes: &[u8]) -> reqwest::Body {
     }))
 }
 
-/// Sends `bytes` slowly to `url`. The status and code, or none when the connection broke.
+/// Sends `bytes` slowly to `url`. Returns status and code, or `None` if the connection broke.
 async fn upload(client: &Client, url: String, bytes: Vec<u8>) -> Option<(u16, Option<ErrorCode>)> {
     let length = bytes.len();
     let put = client.http().put(url).header("content-length", length).body(slowly(&bytes));
@@ -142,7 +142,7 @@ async fn crash_masters_uploads_outlive_the_leader() {
             let got = follower.get(name).await.expect("an answer");
             assert!(got.body == bytes(way), "{name}: other bytes");
         }
-        cluster.master_mut(leader).restart().await.expect("it comes back");
+        cluster.master_mut(leader).restart().await.expect("the master restarts");
         cluster.settled().await;
     }
 }

@@ -1,4 +1,5 @@
-//! Linearizability: twenty clients on a few hot keys while masters are killed, frozen and cut off, and every history judged.
+//! Linearizability: twenty clients on a few hot keys while masters are killed, frozen and cut off, with every
+//! history judged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,7 @@ async fn crash_masters_keep_histories_linearizable() {
     while began.elapsed() < torment {
         nemesis.strike(&mut cluster).await;
         if looked.elapsed() > Duration::from_secs(60) {
-            // Long runs end early when there is something to see.
+            // Long runs end early if a violation was found.
             judge(&book, false);
             looked = Instant::now();
         }
@@ -66,11 +67,11 @@ async fn crash_masters_keep_histories_linearizable() {
     reread(&book, &ways, &mut dice).await;
     agree(&cluster).await;
     judge(&book, true);
-    assert!(progress > 2 * torment.as_secs(), "the masters stood still: {:?}", book.counts());
+    assert!(progress > 2 * torment.as_secs(), "the masters made no progress: {:?}", book.counts());
     cluster.assert_no_secrets_in_logs();
 }
 
-/// Judges all histories, and says how many there were.
+/// Judges all histories and reports how many there were.
 fn judge(book: &Book, all: bool) {
     let started = Instant::now();
     let findings = book.judge(all);
@@ -85,13 +86,13 @@ fn judge(book: &Book, all: bool) {
     assert!(findings.violations.is_empty(), "{}", findings.violations.join("\n\n"));
     assert!(
         findings.undecided * 10 <= findings.keys,
-        "{} of {} are too hard",
+        "{} of {} histories are too hard",
         findings.undecided,
         findings.keys
     );
 }
 
-/// Every master is asked for the last keys once more: part of their histories.
+/// Reads the last keys once more from every master: part of their histories.
 async fn reread(book: &Arc<Book>, ways: &Ways, dice: &mut Dice) {
     for page in book.pages().iter().rev().take(REREAD) {
         for master in 0..ways.masters.len() {
@@ -102,13 +103,15 @@ async fn reread(book: &Arc<Book>, ways: &Ways, dice: &mut Dice) {
                 dice: dice.split(),
                 master,
             };
-            eventually(SETTLED, "a read when all is well", async || worker.read(page).await.then_some(()))
-                .await;
+            eventually(SETTLED, "a read without faults succeeds", async || {
+                worker.read(page).await.then_some(())
+            })
+            .await;
         }
     }
 }
 
-/// All masters have the same tables.
+/// Checks that all masters have the same tables.
 async fn agree(cluster: &Cluster) {
     eventually(SETTLED, "the masters agree", async || {
         let mut pages = Vec::new();
@@ -122,8 +125,8 @@ async fn agree(cluster: &Cluster) {
     .await;
 }
 
-/// The judges are judged on a real cluster: clients that ask for what may be stale get it from a master that was cut off,
-/// and that is found.
+/// The judges are proved on a real cluster: clients that accept stale reads get them from a master that was cut off,
+/// and the judges find that.
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_masters_judges_find_stale_reads() {
     let mut dice = Dice::of_run();

@@ -1,4 +1,4 @@
-//! Masters come and go: wiped, away for long, started by hand, taken out.
+//! Masters join and leave: wiped, away for long, started by hand, removed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use tests::{Client, Cluster, Folder, Options, Server, Spec, eventually, say, val
 
 use super::writers::{Writers, all_there};
 
-/// After the death of a master writes go on within this.
+/// Writes continue within this time after the death of a master.
 const LIMIT: Duration = SETTLED;
-/// Entries that a master keeps for others: few, so that they need a snapshot soon.
+/// Log entries that a master keeps for followers: few, so that they soon need a snapshot.
 const KEPT: u64 = 20;
 const WRITERS: usize = 4;
 
@@ -33,25 +33,25 @@ async fn crash_masters_come_back_wiped_or_late() {
     let writers = Writers::start(WRITERS, &cluster);
     writers.more(100).await;
 
-    // Away until its entries are gone from the others' logs.
+    // Down until its entries are gone from the others' logs.
     let leader = cluster.leader().await.expect("a leader");
     let late = (leader + 1) % 3;
     let before = snapshots(cluster.masters().nth(late).expect("three"));
     cluster.master_mut(late).kill().await;
     writers.more(600).await;
-    cluster.master_mut(late).restart().await.expect("it comes back");
-    eventually(SETTLED, "the one that was away gets a snapshot", async || {
+    cluster.master_mut(late).restart().await.expect("the master restarts");
+    eventually(SETTLED, "the returning master gets a snapshot", async || {
         (snapshots(cluster.masters().nth(late)?) > before).then_some(())
     })
     .await;
     cluster.settled().await;
 
-    // Wiped: another master at the same address.
+    // Wiped: a new master at the same address.
     let leader = cluster.leader().await.expect("a leader");
     let wiped = if leader == 2 { 1 } else { 2 };
     let url = cluster.masters().nth(wiped).expect("three").url().to_owned();
     let id = |masters: &Masters| masters.masters.iter().find(|m| m.address == url).map(|m| m.master);
-    let old = id(&known(&cluster.client()).await).expect("it is one of them");
+    let old = id(&known(&cluster.client()).await).expect("the master is a member");
     let before = snapshots(cluster.masters().nth(wiped).expect("three"));
     cluster.master_mut(wiped).kill().await;
     let folder = cluster.folder().join(format!("master{}", wiped + 1));
@@ -60,20 +60,20 @@ async fn crash_masters_come_back_wiped_or_late() {
     add(cluster.master_mut(wiped).spec_mut(), "--join", leader_url);
     cluster.master_mut(wiped).restart().await.expect("it joins");
     cluster.settled().await;
-    let new = id(&known(&cluster.client()).await).expect("it is one of them again");
-    assert_ne!(old, new, "a wiped master is somebody else");
+    let new = id(&known(&cluster.client()).await).expect("the new master is a member");
+    assert_ne!(old, new, "a wiped master has a new id");
     let after = snapshots(cluster.masters().nth(wiped).expect("three"));
-    assert!(after > before, "it needs a snapshot");
+    assert!(after > before, "the new master needs a snapshot");
 
-    // Its vote counts: another one may die.
+    // Its vote counts: another master may die.
     let leader = cluster.leader().await.expect("a leader");
     let victim = if leader == wiped { (wiped + 1) % 3 } else { leader };
     let killed = Instant::now();
     cluster.master_mut(victim).kill().await;
     let first = writers.first_after(killed, LIMIT).await;
-    say(format_args!("with a wiped master back, writes go on {:?} after a death", first.ended - killed));
+    say(format_args!("with a wiped master back, writes continue {:?} after a death", first.ended - killed));
     writers.more(50).await;
-    cluster.master_mut(victim).restart().await.expect("it comes back");
+    cluster.master_mut(victim).restart().await.expect("the master restarts");
     cluster.settled().await;
     let acks = writers.stop().await;
     for server in cluster.masters() {
@@ -82,7 +82,7 @@ async fn crash_masters_come_back_wiped_or_late() {
     cluster.assert_no_secrets_in_logs();
 }
 
-/// A group made by hand.
+/// A group of masters started by hand.
 struct ByHand {
     secret: PathBuf,
     masters: Vec<Server>,
@@ -113,7 +113,7 @@ impl ByHand {
         Self { secret, masters, _volumes: volumes, folder }
     }
 
-    /// `barge cluster …`, asked of one master.
+    /// Runs `barge cluster …` against one master.
     async fn cluster(&self, through: usize, words: &[&str]) -> String {
         let secret = self.secret.to_string_lossy();
         let url = self.masters[through].url();
@@ -151,11 +151,11 @@ async fn crash_masters_are_made_a_group_by_hand() {
     assert!(masters.masters.iter().all(|m| m.role != MasterRole::Learner), "{said}");
     group.stores(1, "with-three").await;
 
-    // The fourth is taken in; then the leader is taken out and stopped, and one more dies.
+    // The fourth joins; then the leader is removed and stopped, and one more dies.
     group.cluster(1, &["masters", "add", &urls[3]]).await;
     group.stores(3, "with-four").await;
     let leader = known(&group.client(3)).await.leader().map(|m| m.address.clone()).expect("a leader");
-    let place = urls.iter().position(|u| *u == leader).expect("one of ours");
+    let place = urls.iter().position(|u| *u == leader).expect("a master of this group");
     let through = (place + 1) % 4;
     group.cluster(through, &["masters", "remove", &leader]).await;
     group.masters[place].kill().await;
@@ -169,7 +169,7 @@ async fn crash_masters_are_made_a_group_by_hand() {
     let shown = group.cluster(through, &["masters"]).await;
     assert!(!shown.contains(&leader), "{shown}");
     let next = left.leader().map(|m| m.address.clone()).expect("a leader");
-    let victim = urls.iter().position(|u| *u == next).expect("one of ours");
+    let victim = urls.iter().position(|u| *u == next).expect("a master of this group");
     group.masters[victim].kill().await;
     let last = (0..4).find(|n| *n != place && *n != victim).expect("two are left");
     group.stores(last, "with-two-of-three").await;

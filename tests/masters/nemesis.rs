@@ -1,5 +1,5 @@
-//! What happens to the masters while clients work: they are killed, frozen, cut from each other and from the volumes, and
-//! their clocks are put back and forth. One fault at a time as a rule, sometimes two; then all is well for a while.
+//! Faults of the masters while clients work: they are killed, frozen, partitioned from each other and from the
+//! volumes, and their clocks are shifted. Usually one fault at a time, sometimes two, each followed by a pause.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tests::{Cluster, Dice};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// The faults, and how often each was made.
+/// The faults, and how often each was injected.
 pub struct Nemesis {
     clocks: Vec<ShiftedClock>,
     dice: Dice,
@@ -19,12 +19,12 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// Works with these clocks, one for each master.
+    /// Uses these clocks, one per master.
     pub fn new(clocks: Vec<ShiftedClock>, dice: Dice) -> Self {
         Self { clocks, dice, counts: BTreeMap::new() }
     }
 
-    /// How often each fault was made.
+    /// How often each fault was injected.
     pub fn counts(&self) -> &BTreeMap<&'static str, u32> {
         &self.counts
     }
@@ -33,7 +33,7 @@ impl Nemesis {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// A master: more often than not the leader.
+    /// Returns a master: more often than not the leader.
     async fn victim(&mut self, cluster: &Cluster) -> usize {
         let any = self.dice.index(cluster.masters().count());
         if self.dice.once_in(3) { any } else { cluster.leader().await.unwrap_or(any) }
@@ -57,7 +57,7 @@ impl Nemesis {
         let victim = self.victim(cluster).await;
         self.count("kill");
         cluster.master_mut(victim).kill().await;
-        // At once now and then: before anybody else stands for election.
+        // Sometimes at once: before another master starts an election.
         if self.dice.once_in(2) {
             moment(Duration::from_millis(self.dice.below(3000))).await;
         }
@@ -72,7 +72,7 @@ impl Nemesis {
         cluster.master_mut(victim).thaw();
     }
 
-    /// Steps that are tolerated last; a master that is hours away is shut out, and comes back when its clock is right.
+    /// Tolerated clock steps come last; a master that is hours off is shut out and rejoins when its clock is right.
     async fn step_a_clock(&mut self, cluster: &Cluster) {
         let victim = self.victim(cluster).await;
         let sign = [-1, 1][self.dice.index(2)];
@@ -88,7 +88,7 @@ impl Nemesis {
         }
     }
 
-    /// Cuts one master from the others, or a line between two, both ways or one.
+    /// Cuts one master off from the others, or the link between two, in both directions or one.
     fn cut(&mut self, cluster: &Cluster, victim: usize) {
         let network = cluster.network().expect("partitions need a network");
         let others: Vec<usize> = (0..cluster.masters().count()).filter(|n| *n != victim).collect();
@@ -110,7 +110,7 @@ impl Nemesis {
         }
         self.count(match shape {
             0 | 1 => "partition, one way",
-            2 | 3 => "partition, requests one way",
+            2 | 3 => "partition, requests in one direction",
             _ => "partition",
         });
     }
@@ -119,10 +119,10 @@ impl Nemesis {
         let victim = self.victim(cluster).await;
         self.cut(cluster, victim);
         moment(Duration::from_millis(500 + self.dice.below(5500))).await;
-        cluster.network().expect("it was cut").heal();
+        cluster.network().expect("there is a cut").heal();
     }
 
-    /// The masters hear each other, and one of them hears neither volumes nor clients: nothing at all, or no requests.
+    /// The masters reach each other, but one of them gets no traffic, or no requests, from volumes and clients.
     async fn cut_from_volumes(&mut self, cluster: &Cluster) {
         let victim = self.victim(cluster).await;
         let requests = Cut::RequestsTo(port(cluster, victim));
@@ -134,7 +134,7 @@ impl Nemesis {
         network.heal();
     }
 
-    /// The leader is cut off, another one elected, and then one of the two is killed.
+    /// The leader is cut off, another one is elected, and then one of the two is killed.
     async fn kill_behind_a_partition(&mut self, cluster: &mut Cluster) {
         let victim = self.victim(cluster).await;
         self.cut(cluster, victim);
@@ -143,11 +143,11 @@ impl Nemesis {
         self.count("kill");
         cluster.master_mut(killed).kill().await;
         moment(Duration::from_millis(self.dice.below(1000))).await;
-        cluster.network().expect("it was cut").heal();
+        cluster.network().expect("there is a cut").heal();
         restart(cluster, killed).await;
     }
 
-    /// All is well from now on.
+    /// Removes all faults.
     pub fn end(&self, cluster: &Cluster) {
         self.clocks.iter().for_each(|clock| clock.set(0));
         if let Some(network) = cluster.network() {
@@ -157,11 +157,11 @@ impl Nemesis {
 }
 
 fn port(cluster: &Cluster, master: usize) -> u16 {
-    let server = cluster.masters().nth(master).expect("one of ours");
+    let server = cluster.masters().nth(master).expect("a master of this cluster");
     server.address().rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port")
 }
 
 async fn restart(cluster: &mut Cluster, master: usize) {
     let started = cluster.master_mut(master).restart().await;
-    started.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+    started.unwrap_or_else(|why| panic!("it does not restart without help: {why}"));
 }

@@ -9,18 +9,18 @@ async fn crash_masters_never_acknowledge_what_a_condition_overtook() {
     let client = cluster.client();
     let first = client.put("key", b"first".to_vec()).await.expect("an answer");
     let etag = first.header("etag").expect("an ETag");
-    // It begins, and gets its place in the order ...
+    // It starts and gets its place in the order ...
     let begun = client.once(Method::PUT, &client.url("key?redirect&length=4"), &[], Some(vec![])).await;
     let location = begun.expect("an answer").header("location").expect("a redirect");
-    // ... another one replaces the first value, on the condition that it is still there ...
+    // ... another one replaces the first value, on the condition that it is still current ...
     let swap = client.send(Method::PUT, "key", &[("if-match", &etag)], Some(b"swapped".to_vec())).await;
     assert_eq!(swap.expect("an answer").status, 200);
-    // ... and then it ends. Before the other it would have broken the condition; after it, it must be seen.
+    // ... and then it ends. Ordered before the other, it would break the condition; after it, it must be visible.
     let late = client.once(Method::PUT, &location, &[], Some(b"late".to_vec())).await.expect("an answer");
     let seen = client.get("key").await.expect("an answer").body;
     assert!(
         late.status == 503 && seen == b"swapped" || late.is_success() && seen == b"late",
-        "answered with {} {}, and then there is {:?}",
+        "answered with {} {}, and then the value is {:?}",
         late.status,
         late.text(),
         String::from_utf8_lossy(&seen)

@@ -1,5 +1,5 @@
-//! A snapshot that is interrupted half way goes on from there, and a master that dies while it puts one in the place of its
-//! tables comes back by itself.
+//! An interrupted snapshot transfer resumes where it stopped, and a master that dies while it installs one restarts
+//! without help.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,28 +9,28 @@ use tests::cluster::{SETTLED, add};
 use tests::wait::moment;
 use tests::{Client, Cluster, Dice, Options, amount, eventually, say, value};
 
-/// Few, so that who has nothing needs a snapshot; many enough that it is not replaced by a newer one meanwhile.
+/// Few, so that an empty master needs a snapshot; enough that no newer one replaces it meanwhile.
 const KEPT: u64 = 100;
 const KEYS: usize = 800;
 /// User metadata makes the snapshot long: a dozen parts.
 const METADATA_BYTES: usize = 7000;
-/// A snapshot that gets through before it is interrupted is tried again.
+/// Attempts, as a snapshot may complete before it is interrupted.
 const TRIES: usize = 10;
-/// How long after the beginning of an installation a master dies, at most.
+/// Latest moment after the start of an installation at which a master dies.
 const INSTALLING_MS: u64 = 400;
 
 fn metadata(n: usize) -> String {
     format!("{n:0METADATA_BYTES$}")
 }
 
-/// What has come of a snapshot so far, in bytes.
+/// Returns the received bytes of a snapshot.
 fn received(master: &Path) -> Option<u64> {
     let files = std::fs::read_dir(master.join("snapshots")).ok()?.flatten();
     let mut parts = files.filter(|f| f.file_name().to_string_lossy().starts_with("received-"));
     parts.next()?.metadata().ok().map(|m| m.len()).filter(|length| *length > 0)
 }
 
-/// The word behind `name=` in the last line of a log that has `what`.
+/// Returns the value of `name=` in the last log line that contains `what`.
 fn last_said(log: &str, what: &str, name: &str) -> Option<u64> {
     let line = log.lines().rfind(|line| line.contains(what))?;
     line.split_whitespace().find_map(|word| word.strip_prefix(&format!("{name}=")))?.parse().ok()
@@ -56,7 +56,7 @@ struct Late {
 }
 
 impl Late {
-    /// Wipes a follower and starts it again.
+    /// Wipes a follower and restarts it.
     async fn begin(cluster: &mut Cluster) -> Self {
         let leader = cluster.leader().await.expect("a leader");
         let place = if leader == 2 { 1 } else { 2 };
@@ -92,7 +92,7 @@ async fn crash_masters_an_interrupted_snapshot_goes_on() {
                 None => moment(Duration::from_millis(1)).await,
             }
         };
-        assert!(came.is_some(), "no snapshot came");
+        assert!(came.is_some(), "no snapshot arrived");
         let broken = |cluster: &Cluster| {
             let log = cluster.masters().nth(late.leader).expect("three").log();
             log.matches("a snapshot was not sent").count()
@@ -101,20 +101,20 @@ async fn crash_masters_an_interrupted_snapshot_goes_on() {
         cluster.master_mut(late.place).kill().await;
         let length = received(&late.folder);
         if length.is_none() {
-            // It was all there.
-            cluster.master_mut(late.place).restart().await.expect("it goes on joining");
+            // It was complete.
+            cluster.master_mut(late.place).restart().await.expect("the master joins again");
             cluster.settled().await;
             continue;
         }
         eventually(SETTLED, "the leader sees it", async || (broken(&cluster) > before).then_some(())).await;
-        cluster.master_mut(late.place).restart().await.expect("it goes on joining");
+        cluster.master_mut(late.place).restart().await.expect("the master joins again");
         cluster.settled().await;
         let log = cluster.masters().nth(late.leader).expect("three").log();
-        let from = last_said(&log, "sending a snapshot", "from").expect("it has sent one");
-        let bytes = last_said(&log, "sending a snapshot", "bytes").expect("it says how long");
-        say(format_args!("attempt {attempt}: {length:?} of {bytes} bytes had come, sent again from {from}"));
+        let from = last_said(&log, "sending a snapshot", "from").expect("the leader has sent a snapshot");
+        let bytes = last_said(&log, "sending a snapshot", "bytes").expect("the log names its length");
+        say(format_args!("attempt {attempt}: {length:?} of {bytes} bytes had arrived, resumed from {from}"));
         if let Some(length) = length.filter(|length| *length < bytes) {
-            assert_eq!(from, length, "it goes on where it stopped");
+            assert_eq!(from, length, "the transfer resumes where it stopped");
             late.has_everything(&cluster).await;
             return;
         }
@@ -138,7 +138,7 @@ async fn crash_masters_a_death_while_a_snapshot_is_installed() {
         moment(Duration::from_millis(dice.below(INSTALLING_MS))).await;
         let server = cluster.master_mut(late.place);
         server.kill().await;
-        server.restart().await.unwrap_or_else(|why| panic!("it does not come back by itself: {why}"));
+        server.restart().await.unwrap_or_else(|why| panic!("it does not restart without help: {why}"));
         cluster.settled().await;
         late.has_everything(&cluster).await;
     }

@@ -1,4 +1,4 @@
-//! Masters of which one has a static list: what it asks of the volumes, they tell the others by themselves.
+//! Masters of which one has a static list: what it learns from the volumes, it tells the others.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use tests::cluster::{SETTLED, add};
 use tests::place::Place;
 use tests::{Client, Folder, Server, Spec, eventually, value};
 
-/// Questions that are waited for: one comes each second, and a heartbeat as often.
+/// Health questions to wait for: one each second, as often as a heartbeat.
 const CALLS: u64 = 4;
 
 async fn start(folder: &Folder, secret: &Path, mut spec: Spec) -> Server {
@@ -40,7 +40,7 @@ async fn crash_masters_that_join_one_with_a_list_serve_its_volumes() {
         add(&mut spec, "--reserve", (16 << 20).to_string());
         volumes.push(start(&folder, &secret, spec).await);
     }
-    // In another spelling than their own.
+    // In another spelling than the volumes' own.
     let list: Vec<String> = volumes.iter().map(|v| v.address().replace("127.0.0.1", "localhost")).collect();
     let mut spec = Spec::new("master1", "master", [list.join(",").into(), folder.join("master1")]);
     add(&mut spec, "--replicas", "2");
@@ -57,11 +57,11 @@ async fn crash_masters_that_join_one_with_a_list_serve_its_volumes() {
     assert_eq!(put.status, 201, "{}", put.text());
     assert_eq!(client.get("key").await.expect("an answer").body, value(1, 70_000));
 
-    // The list and the heartbeats say the same of where a volume is: nothing is written while nothing happens.
+    // The list and the heartbeats agree on each volume's address: nothing is written while nothing changes.
     let before = up(&client, 2).await;
     let volume = Client::new(volumes[0].url());
     let calls = calls_of(&volume).await.expect("its metrics");
-    eventually(SETTLED, "the volume was asked some times", async || {
+    eventually(SETTLED, "the volume was asked several times", async || {
         (calls_of(&volume).await? >= calls + CALLS).then_some(())
     })
     .await;

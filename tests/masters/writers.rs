@@ -1,4 +1,4 @@
-//! Writers that store one new key after the other, through whichever master answers, and remember what was acknowledged.
+//! Writers that store one new key after another through whichever master answers, and record what was acknowledged.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,21 +9,21 @@ use tests::client::Broken;
 use tests::{Client, Cluster, eventually, value};
 
 const BYTES: usize = 1000;
-/// No write may take longer.
+/// Timeout of a write.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// A write that was acknowledged.
+/// An acknowledged write.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
-    /// Its key and value.
+    /// Key and value.
     pub id: u64,
-    /// When it began.
+    /// Start of the write.
     pub began: Instant,
-    /// When the client heard of its success.
+    /// When the client received the acknowledgement.
     pub ended: Instant,
 }
 
-/// What became of all writes.
+/// The outcome of all writes.
 #[derive(Debug, Default)]
 struct Tally {
     acks: Mutex<Vec<Ack>>,
@@ -33,19 +33,19 @@ struct Tally {
     stop: AtomicBool,
 }
 
-/// Writers at work.
+/// Running writers.
 pub struct Writers {
     tally: Arc<Tally>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-/// The key of a write.
+/// Returns the key of a write.
 pub fn key_of(id: u64) -> String {
     format!("load/{id:07}")
 }
 
 impl Writers {
-    /// So many of them, on all masters.
+    /// Starts this many writers, on all masters.
     pub fn start(count: usize, cluster: &Cluster) -> Self {
         let masters: Vec<Client> = cluster.masters().map(|s| Client::new(s.url())).collect();
         let tally = Arc::new(Tally::default());
@@ -64,30 +64,30 @@ impl Writers {
         Self { tally, tasks }
     }
 
-    /// What was acknowledged so far.
+    /// Returns the writes acknowledged so far.
     pub fn acks(&self) -> Vec<Ack> {
-        self.tally.acks.lock().expect("nobody panics with it").clone()
+        self.tally.acks.lock().expect("no task panics with the lock").clone()
     }
 
-    /// Waits for the first acknowledged write that began after `since`.
+    /// Waits for the first acknowledged write that started after `since`.
     pub async fn first_after(&self, since: Instant, within: Duration) -> Ack {
         eventually(within, "a write is acknowledged", async || {
-            let acks = self.tally.acks.lock().expect("nobody panics with it");
+            let acks = self.tally.acks.lock().expect("no task panics with the lock");
             acks.iter().rev().filter(|a| a.began > since).min_by_key(|a| a.ended).copied()
         })
         .await
     }
 
-    /// Waits for so many acknowledged writes more.
+    /// Waits for this many more acknowledged writes.
     pub async fn more(&self, count: usize) {
         let wanted = self.acks().len() + count;
         eventually(Duration::from_secs(120), &format!("{count} more writes"), async || {
-            (self.tally.acks.lock().expect("nobody panics with it").len() >= wanted).then_some(())
+            (self.tally.acks.lock().expect("no task panics with the lock").len() >= wanted).then_some(())
         })
         .await;
     }
 
-    /// Writes that failed without a trace, and those whose outcome is unknown.
+    /// Returns the counts of failed writes and of those with an unknown outcome.
     pub fn troubles(&self) -> (u64, u64) {
         (self.tally.failed.load(Ordering::Relaxed), self.tally.unknown.load(Ordering::Relaxed))
     }
@@ -98,7 +98,7 @@ impl Writers {
         for task in self.tasks {
             task.await.expect("no writer panics");
         }
-        acks.acks.lock().expect("nobody panics with it").clone()
+        acks.acks.lock().expect("no task panics with the lock").clone()
     }
 }
 
@@ -108,11 +108,11 @@ impl Tally {
         let began = Instant::now();
         let key = key_of(id);
         let put = master.put(&key, value(id, BYTES));
-        let answer = tokio::time::timeout(WRITE, put).await.expect("a write that ends");
+        let answer = tokio::time::timeout(WRITE, put).await.expect("the write ends in time");
         let nothing_done = match &answer {
             Ok(answer) if answer.is_success() => {
                 let ack = Ack { id, began, ended: Instant::now() };
-                self.acks.lock().expect("nobody panics with it").push(ack);
+                self.acks.lock().expect("no task panics with the lock").push(ack);
                 return true;
             }
             Ok(answer) => answer.code() != Some(ErrorCode::OutcomeUnknown),
@@ -125,7 +125,7 @@ impl Tally {
     }
 }
 
-/// All of these are there, byte for byte.
+/// Checks that all of these are there, byte for byte.
 pub async fn all_there(client: &Client, acks: &[Ack]) {
     for ack in acks {
         let key = key_of(ack.id);

@@ -69,8 +69,8 @@ def aiohttp_generator():
     return asyncio.run(aiohttp_put(pieces_async()))
 
 
-# Who says this may be redirected. But for aiohttp these libraries do not wait before they send, and what they send to
-# the place that they are redirected to is the rest of the file, or nothing.
+# These may be redirected. Except aiohttp, these libraries do not wait before they send, and to the redirect's target
+# they send the rest of the file, or nothing.
 EXPECT = {"Expect": "100-continue"}
 
 

@@ -1,4 +1,4 @@
-//! The links of our pages: each leads to a file of the repository, and to a heading where it names one.
+//! The links of our pages: each leads to a file in the repository, and to a heading if it names one.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -10,7 +10,7 @@ fn links_lead_somewhere() {
     let pages: Vec<String> = files(&["md"]).collect();
     let broken: Vec<String> = pages.iter().flat_map(|page| broken(page, &read(page))).collect();
     assert!(pages.iter().any(|page| page == "docs/s3/README.md"), "{pages:?}");
-    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn planted_broken_links_are_found() {
     assert_eq!(broken("docs/page.md", text), expected);
 }
 
-/// The links of a page that lead nowhere.
+/// Returns the broken links of a page.
 fn broken(page: &str, text: &str) -> Vec<String> {
     let there = |target: &str| {
         let (file, heading) = target.split_once('#').unwrap_or((target, ""));
@@ -40,13 +40,13 @@ fn broken(page: &str, text: &str) -> Vec<String> {
     ours.filter(|target| !there(target)).map(|target| format!("{page}: {target}")).collect()
 }
 
-/// A page without what stands in it as code.
+/// Returns a page without its code.
 fn prose(text: &str) -> String {
     let outside = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
     outside.split('`').step_by(2).collect()
 }
 
-/// A path from the root, of a link in a page.
+/// Returns a path from the root for a link in a page.
 fn beside(page: &str, file: &str) -> PathBuf {
     let mut path = Path::new(page).parent().map(Path::to_owned).unwrap_or_default();
     for part in Path::new(file).components() {
@@ -58,9 +58,9 @@ fn beside(page: &str, file: &str) -> PathBuf {
     path
 }
 
-/// The names under which the headings of a page can be linked to, as GitHub makes them.
+/// Returns the anchors of a page's headings, as GitHub builds them.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
-    // A line of a block that begins like one is a comment.
+    // A line in a code block that looks like a heading is a comment.
     let outside = text.split("\n```").step_by(2);
     let headings = outside.flat_map(str::lines).filter(|line| line.starts_with('#'));
     headings.map(|heading| {

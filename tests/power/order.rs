@@ -1,7 +1,7 @@
-//! Nothing is destroyed before what replaces it, or deletes it, is durable on the master.
+//! Nothing is destroyed before its replacement or its deletion is durable on the master.
 //!
-//! A master whose sync of its log is slow shows the order of things without any power cut: until
-//! its client is answered a change may still be undone by one, so the bytes it does away with must be there.
+//! A master whose log syncs are slow shows the order without a power cut: until its client is
+//! answered, a power cut may still undo the change, so the bytes that the change removes must still exist.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use tests::tool::compile;
 use tests::wait::moment;
 use tests::{Cluster, Folder, Options, say, value};
 
-/// Longer than the reclaim worker's interval.
+/// Longer than the reclaim interval.
 const SLOW_SECONDS: u64 = 4;
 
-/// While the file named by `SLOW_FSYNC` is there, a sync of the master's log waits first.
+/// While the file named by `SLOW_FSYNC` exists, a sync of the master's log waits first.
 const SLOW_FSYNC: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -52,12 +52,12 @@ async fn nothing_is_destroyed_early(overwrite: bool) {
             if overwrite { client.put("k", value(2, 300_000)).await } else { client.delete("k").await }
         })
     });
-    // What a volume holds may grow, by the new value, and not shrink: its number of blobs alone would
+    // The bytes on a volume may grow by the new value, but not shrink: the number of blobs alone would
     // not tell the old bytes from the new ones.
     let (mut most, mut looks, mut destroyed) = (vec![old; 2], 0, None);
     while !changing.is_finished() {
         let held = cluster.footprint().await.blobs;
-        // The sync takes no less than this, so what goes later may go after it, just in front of the answer.
+        // The sync takes at least this long, so anything deleted later may be after it, just before the answer.
         let too_early = started.elapsed() < Duration::from_secs(SLOW_SECONDS);
         if too_early && held.iter().zip(&most).any(|(now, most)| now < most) {
             destroyed.get_or_insert((started.elapsed(), most.clone(), held.clone()));
@@ -74,7 +74,7 @@ async fn nothing_is_destroyed_early(overwrite: bool) {
         "the sync was not slow: {took:?}, {looks} looks"
     );
     let held_both = most.iter().all(|most| *most == old + u64::from(overwrite));
-    assert!(held_both, "the new value never stood beside the old one: {most:?}");
+    assert!(held_both, "the new value was never stored beside the old one: {most:?}");
     say(format_args!("{what} in {took:?}, blobs destroyed before that: {destroyed:?}"));
     assert_eq!(
         destroyed, None,

@@ -1,7 +1,7 @@
-//! That the power cuts of this file can find what they look for: take one sync out, and a loss is found.
+//! Proves that the power cuts can find what they look for: take one sync out, and a loss is found.
 //!
-//! A server whose syncs of some files do nothing stands for the one in which they were forgotten. The same rounds with an
-//! honest one find nothing.
+//! A server whose syncs of some files do nothing stands in for one that forgets them. The same rounds with an
+//! honest server find nothing.
 
 use std::collections::HashSet;
 
@@ -20,12 +20,12 @@ use tests::{Change, Client, Dice, Folder, Oracle, eventually, say, value};
 use super::site::{Plan, Site};
 
 const HONEST_ROUNDS: u64 = 2;
-/// The journal of the file system may write down by chance what nobody has synced.
+/// The file system's journal may write unsynced data by chance.
 const LYING_ROUNDS: u64 = 8;
 const VALUES: u64 = 8;
 const VALUE: usize = 60_000;
 
-/// What a sync is taken out of.
+/// Where a sync is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     Segments,
@@ -50,13 +50,13 @@ impl Of {
         matches!(self, Self::Log | Self::Tables)
     }
 
-    /// Whose power goes: the master's or the volume's.
+    /// Returns which server loses power: the master or the volume.
     fn victim(self) -> usize {
         usize::from(!self.is_masters())
     }
 }
 
-/// The values of a round, stored; their keys.
+/// Stores the values of a round; returns their keys.
 async fn store(client: &Client, oracle: &Oracle, n: u64) -> Vec<String> {
     let keys: Vec<String> = (0..VALUES).map(|k| format!("round{n}/{k}")).collect();
     for (k, key) in (0..).zip(&keys) {
@@ -68,7 +68,7 @@ async fn store(client: &Client, oracle: &Oracle, n: u64) -> Vec<String> {
     keys
 }
 
-/// Values are stored, half of them are deleted, and when all is acknowledged the power goes.
+/// Values are stored, half of them are deleted, and once everything is acknowledged the power fails.
 async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), String> {
     if of == Of::Tombstones {
         return round_of_tombstones(site, oracle, n).await;
@@ -78,8 +78,8 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
     let keys = store(&client, oracle, n).await;
     let mut expected = kept + VALUES;
     if of == Of::Indexes {
-        // The index says that they were put, as it does after a while; so nothing but its deletes can be missing, and
-        // the segment is not asked, where header pages are marked as well.
+        // The index lists the puts, as it does after a while; so only its deletions can be missing, and recovery does
+        // not read the segment, whose header pages are marked as well.
         site.write_back(1).await;
         for key in keys.iter().step_by(2) {
             let intent = oracle.intend(key, Change::Delete);
@@ -87,7 +87,7 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
             intent.ok();
             expected -= 1;
         }
-        // The volume has said that they are deleted.
+        // The volume has reported the deletes.
         eventually(SETTLED, "the volume has deleted", async || {
             let pending = site.cluster.status().await?.reclaim_pending;
             (pending == 0 && site.cluster.footprint().await.blobs[0] == expected).then_some(())
@@ -95,15 +95,15 @@ async fn round(site: &mut Site, oracle: &Oracle, n: u64, of: Of) -> Result<(), S
         .await;
     }
     site.cut(&[of.victim()]).await;
-    site.restore(&[of.victim()], 0, &mut Dice::new(0)).await.expect("it starts by itself");
+    site.restore(&[of.victim()], 0, &mut Dice::new(0)).await.expect("the server starts without help");
     works(site, of.victim()).await?;
     let blobs = site.cluster.footprint().await.blobs[0];
     audit_after_restart(&site.cluster.client(), oracle).await?;
     if blobs == expected { Ok(()) } else { Err(format!("{blobs} blobs after the cut, {expected} before")) }
 }
 
-/// Values are deleted while one of their two volumes is down, and when that is acknowledged the power of the other one
-/// goes: from then on its tombstones alone keep a rebuild of the metadata from bringing back what the first one holds.
+/// Values are deleted while one of their two volumes is down, and once that is acknowledged the other one loses
+/// power: from then on only its tombstones keep a rebuild from restoring what the first one holds.
 async fn round_of_tombstones(site: &mut Site, oracle: &Oracle, n: u64) -> Result<(), String> {
     let client = site.cluster.client();
     let keys = store(&client, oracle, n).await;
@@ -126,16 +126,16 @@ async fn round_of_tombstones(site: &mut Site, oracle: &Oracle, n: u64) -> Result
     if lost == 0 { Ok(()) } else { Err(format!("a tombstone is lost, {lost} of {VALUES}")) }
 }
 
-/// The deleted keys that the first volume tells a rebuild of.
+/// Returns the deleted keys that the first volume would report to a rebuild.
 async fn tombstones(site: &Site) -> HashSet<KeyHash> {
     let peers = PeerClient::new(site.cluster.secret(), Clock::System);
-    let cluster = site.cluster.status().await.expect("a master that answers").cluster;
+    let cluster = site.cluster.status().await.expect("the master answers").cluster;
     let volume = site.cluster.ids[0];
     let (mut known, mut after) = (HashSet::new(), None);
     loop {
         let question = TombstonesRequest { cluster, volume, after };
         let page = peers.call(site.cluster.volumes[0].url(), TOMBSTONES, &question).await;
-        let page: TombstonesPage = page.expect("a volume that answers");
+        let page: TombstonesPage = page.expect("the volume answers");
         known.extend(page.tombstones.iter().filter_map(|tombstone| match tombstone {
             Tombstone::Deleted { key, .. } => Some(*key),
             Tombstone::Refused { .. } => None,
@@ -147,7 +147,7 @@ async fn tombstones(site: &Site) -> HashSet<KeyHash> {
     }
 }
 
-/// Waits until the cluster works again. A master that finds a gap in what it holds says so and ends.
+/// Waits until the cluster works again. A master that finds a gap in its metadata reports it and exits.
 async fn works(site: &mut Site, victim: usize) -> Result<(), String> {
     eventually(SETTLED, "the cluster works, or the server has ended", async || {
         let server = &mut site.cluster.servers_mut()[victim];
@@ -169,7 +169,7 @@ async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
     for lies in [false, true] {
         let mut plan = Plan { master_disk: of.is_masters(), ..Plan::alone(file_system) };
         plan.volumes = if of == Of::Tombstones { 2 } else { 1 };
-        // A log that keeps everything makes up for tables that lose what was applied; one that keeps little does not.
+        // A log that keeps everything makes up for tables that lose applied entries; one that keeps little does not.
         plan.log_entries_kept = (of == Of::Tables).then_some(4);
         plan.log_elsewhere = of == Of::Tables;
         if lies {
@@ -193,12 +193,12 @@ async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
         }
         match found {
             Some((n, wrong)) if lies => {
-                assert!(control.lies() > 0, "the library is not in use");
-                // A server that does not answer, or a test that is broken, is no proof.
+                assert!(control.lies() > 0, "the library dropped no sync");
+                // A server that does not answer, or a broken test, proves nothing.
                 let lost = ["is damaged", "is gone", "is lost", "blobs after the cut"]
                     .iter()
                     .any(|w| wrong.contains(w));
-                assert!(lost, "something else than a loss was found: {wrong}");
+                assert!(lost, "something other than a loss was found: {wrong}");
                 say(format_args!("{file_system:?}, without syncs of {of:?}: found in round {n}: {wrong}"));
             }
             None if !lies => {}

@@ -11,19 +11,19 @@ use tests::{Cluster, Dice, Folder, Options};
 
 const DISK_MIB: u64 = 512;
 
-/// What it is made of.
+/// How to set up a site.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// On all disks.
+    /// The file system of all disks.
     pub file_system: FileSystem,
     pub masters: usize,
-    /// Volumes, and copies of each value.
+    /// Number of volumes, and replicas of each value.
     pub volumes: usize,
     /// Whether the masters' power can be cut as well.
     pub master_disk: bool,
     pub log_entries_kept: Option<u64>,
-    /// Whether the master's log is on another disk, which is spared: then nothing but its own syncs make the
-    /// tables durable. On the same one a sync of the log commits the file system's journal for both.
+    /// Whether the master's log is on another disk, which is spared: then only the tables' own syncs make them
+    /// durable. On the same disk a sync of the log commits the file system's journal for both.
     pub log_elsewhere: bool,
     pub orphan_grace: Duration,
     pub master_env: Vec<(String, OsString)>,
@@ -38,7 +38,7 @@ impl Plan {
             masters: 1,
             volumes: 2,
             master_disk: true,
-            // The tables are what is left, and not the log, now and then.
+            // Short, so that sometimes the tables are needed and the log is not enough.
             log_entries_kept: Some(16),
             log_elsewhere: false,
             orphan_grace: Duration::from_secs(4),
@@ -47,9 +47,9 @@ impl Plan {
         }
     }
 
-    /// One volume that nothing heals, and a master that is spared.
+    /// One volume without healing, and a master that is spared.
     pub fn alone(file_system: FileSystem) -> Self {
-        // What comes back that was deleted is not cleared away before it is seen.
+        // A deleted value that comes back is not removed before it is seen.
         let orphan_grace = Duration::from_secs(600);
         Self { volumes: 1, master_disk: false, orphan_grace, ..Self::usual(file_system) }
     }
@@ -57,7 +57,7 @@ impl Plan {
 
 pub struct Site {
     pub cluster: Cluster,
-    /// The masters' first, as its servers.
+    /// The disks, the masters' first, in the order of the servers.
     disks: Vec<Option<Disk>>,
     cutter: PathBuf,
     // Last: the disks are in it.
@@ -89,7 +89,7 @@ impl Site {
             volumes: plan.volumes,
             replicas: plan.volumes,
             min_replicas: plan.volumes,
-            // Small, and never at rest: seals, compactions and scrubs are to be hit as well.
+            // Small and without pauses, so that seals, compactions and scrubs are hit as well.
             segment_bytes: 4 << 20,
             scrub_every: Some(Duration::from_millis(200)),
             log_entries_kept: plan.log_entries_kept,
@@ -106,7 +106,7 @@ impl Site {
         Self { cluster, disks, cutter, _folder: folder }
     }
 
-    /// Cuts the power of these servers, all at the same moment as nearly as can be.
+    /// Cuts the power of these servers, as simultaneously as possible.
     pub async fn cut(&mut self, victims: &[usize]) {
         for victim in victims {
             self.cluster.servers_mut()[*victim].freeze();
@@ -119,17 +119,17 @@ impl Site {
         }
     }
 
-    /// What is in the page cache of a server's disk is written down, as it is after a while by itself.
+    /// Writes back the page cache of a server's disk, as the kernel does after a while.
     pub async fn write_back(&self, server: usize) {
         let path = self.disks[server].as_ref().expect("a disk of its own").path();
         must("sync", ["-f".as_ref(), path.as_os_str()]).await;
     }
 
-    /// Gives them power again, cuts it while they open what is left, so many times, and lets them start then.
+    /// Restores the power, cuts it this many times while the servers open, and then lets them start.
     pub async fn restore(&mut self, victims: &[usize], cuts: u64, dice: &mut Dice) -> Result<(), String> {
         for _ in 0..cuts {
             self.power_on(victims).await;
-            // Most are to be hit before they listen, some when they have just begun to work.
+            // Most are hit before they listen, some when they have just started to work.
             let scale = 1 << dice.below(9);
             moment(Duration::from_millis(dice.below(scale))).await;
             self.cut(victims).await;
@@ -141,7 +141,7 @@ impl Site {
         Ok(())
     }
 
-    /// The file system replays its log, the servers begin to start.
+    /// Mounts the disks, which replays their journals, and begins to start the servers.
     async fn power_on(&mut self, victims: &[usize]) {
         for victim in victims {
             let disk = self.disks[*victim].as_mut().expect("a disk of its own");

@@ -1,4 +1,4 @@
-//! `--dry-run`: nothing is written, and every difference is told.
+//! `--dry-run`: nothing is written, and every difference is reported.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn counts(json: &Value) -> [u64; 4] {
 async fn the_running_cluster() {
     let cluster = three("dry-running").await;
     let client = cluster.client();
-    // More than a page of a listing.
+    // More than one page of a listing.
     for chunk in (0..1100).collect::<Vec<u64>>().chunks(50) {
         futures_util::future::join_all(chunk.iter().map(|n| put(&client, *n, 1))).await;
     }
@@ -36,8 +36,8 @@ async fn the_running_cluster() {
     let json: Value = serde_json::from_slice(&ran.out).unwrap();
     assert_eq!((ran.code, counts(&json)), (0, [1095, 0, 0, 0]), "{json}{}", ran.err);
     assert_eq!((&json["objects"], &json["volumes"]), (&1095.into(), &3.into()));
-    assert_eq!(fs::read_dir(cluster.folder().path()).unwrap().count(), before, "it leaves nothing");
-    // A volume that is not asked: what it holds of a value is missing, and the other copy is there.
+    assert_eq!(fs::read_dir(cluster.folder().path()).unwrap().count(), before, "a dry run leaves nothing");
+    // A volume that is not asked: its replica of a value is missing, and the other one is there.
     let ran = rebuild(&cluster, &directory, &[1], &["--dry-run"]).await;
     let json: Value = serde_json::from_slice(&ran.out).unwrap();
     let [same, missing, extra, different] = counts(&json);
@@ -53,7 +53,7 @@ async fn an_older_copy_of_the_directory() {
     for n in 0..40 {
         put(&client, n, 1).await;
     }
-    // Not killed: what was applied since the last checkpoint would stand in the log alone.
+    // Terminated, not killed: entries applied since the last checkpoint would be in the log only.
     assert!(cluster.master.terminate().await.success());
     let older = cluster.folder().join("older");
     fs::create_dir_all(older.join("sled/blobs")).unwrap();
@@ -77,7 +77,7 @@ async fn an_older_copy_of_the_directory() {
     let json: Value = serde_json::from_slice(&ran.out).unwrap();
     assert_eq!((ran.code, counts(&json)), (1, [28, 3, 7, 5]), "{json}{}", ran.err);
     assert!(json["diff"]["against"].as_str().unwrap().contains("older"));
-    // As text it says the same.
+    // The text output says the same.
     let (secret, volumes) = (cluster.folder().join("secret"), cluster.volumes.iter().map(|v| v.address()));
     let volumes = volumes.collect::<Vec<_>>().join(",");
     let barge = tests::folder::binary("barge");
@@ -86,7 +86,7 @@ async fn an_older_copy_of_the_directory() {
     let ran = tests::tool::run(&barge.to_string_lossy(), args).await;
     let text = String::from_utf8_lossy(&ran.out).into_owned();
     assert!(text.contains("\n7: extra there\n  k0010  ") && text.contains("28 keys are the same"), "{text}");
-    // With nothing to compare with it does not say that nothing differs.
+    // With nothing to compare with, it must not report that nothing differs.
     let broken = cluster.folder().join("broken");
     fs::create_dir_all(broken.join("sled")).unwrap();
     fs::write(broken.join("sled/db"), b"not a database").unwrap();
@@ -95,7 +95,7 @@ async fn an_older_copy_of_the_directory() {
     let json: Value = serde_json::from_slice(&ran.out).unwrap();
     assert_eq!((ran.code, json.get("diff")), (5, Some(&Value::Null)), "{json}{}", ran.err);
     assert!(json["not_compared"].as_str().unwrap().contains("cannot be opened"), "{json}");
-    // The true one is not touched by all that, and is the same as what the volumes hold.
+    // The real directory is not touched by all that and still matches the volumes.
     assert!(cluster.master.terminate().await.success());
     let ran = rebuild(&cluster, &metadata(&cluster), &[0, 1, 2], &["--dry-run"]).await;
     let json: Value = serde_json::from_slice(&ran.out).unwrap();

@@ -1,11 +1,11 @@
-//! Histories with a volume down and a master lost in them, judged by the oracle.
+//! Histories with a volume down and a master lost, judged by the oracle.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use reqwest::Method;
-use shared::limits::TOLD_TIMEOUT;
-use shared::wire::master::{Deleted, Stored};
+use shared::limits::DELETE_ACK_TIMEOUT;
+use shared::wire::master::{DeletedObject, StoredObject};
 use tests::load::{Load, Shape, audit};
 use tests::wait::moment;
 use tests::{Change, Client, Cluster, Dice, Options, Oracle, Server, amount, eventually, say, value};
@@ -35,7 +35,7 @@ async fn nothing_is_lost_and_nothing_comes_back() {
         cluster.volumes[victim].kill().await;
         cluster.settled_at(2).await;
         for key in &doomed {
-            // Refused, and then deleted: neither is seen again, although the dead volume has some of them.
+            // Refused, then deleted: neither is seen again, although the dead volume has some of them.
             put(&client, &oracle, key, &[("if-none-match", "*")]).await;
             delete(&client, &oracle, key).await;
         }
@@ -50,15 +50,15 @@ async fn nothing_is_lost_and_nothing_comes_back() {
         if !cluster.volumes[victim].runs() {
             cluster.volumes[victim].restart().await.unwrap();
         }
-        // At once: what a volume still brings to its commit comes to the new metadata.
+        // Immediately: commits that a volume still delivers go to the new metadata.
         let report = recover(&mut cluster).await;
         say(format_args!("round {round}: {counts:?}, {report}"));
         let client = cluster.client();
         let keys = audit(&client, &oracle).await.unwrap_or_else(|wrong| panic!("VIOLATIONS\n{wrong}"));
-        say(format_args!("{keys} keys are what they may be"));
+        say(format_args!("all {keys} keys have an allowed value"));
         newest = go_on(&client, &oracle, newest).await;
-        // What was dead is cleared away.
-        eventually(limit, "nothing waits to be reclaimed", async || {
+        // Dead values are reclaimed.
+        eventually(limit, "the reclaim list is empty", async || {
             (cluster.status().await?.reclaim_pending == 0).then_some(())
         })
         .await;
@@ -67,8 +67,13 @@ async fn nothing_is_lost_and_nothing_comes_back() {
     cluster.assert_no_secrets_in_logs();
 }
 
-/// Stores a value that nobody else changes; with a condition that does not hold it must be refused.
-async fn put(client: &Client, oracle: &Oracle, key: &str, condition: &[(&str, &str)]) -> Option<Stored> {
+/// Stores a value that no other task changes; with a failing condition it must be refused.
+async fn put(
+    client: &Client,
+    oracle: &Oracle,
+    key: &str,
+    condition: &[(&str, &str)],
+) -> Option<StoredObject> {
     let bytes = value(shared::clock::Clock::System.now().unix_ms(), 20_000);
     let intent = oracle.intend(key, Change::put(&bytes));
     let answer = client.send(Method::PUT, key, condition, Some(bytes)).await.unwrap();
@@ -81,7 +86,7 @@ async fn put(client: &Client, oracle: &Oracle, key: &str, condition: &[(&str, &s
     serde_json::from_slice(&answer.body).ok()
 }
 
-async fn delete(client: &Client, oracle: &Oracle, key: &str) -> Deleted {
+async fn delete(client: &Client, oracle: &Oracle, key: &str) -> DeletedObject {
     let intent = oracle.intend(key, Change::Delete);
     let answer = client.delete(key).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -89,17 +94,17 @@ async fn delete(client: &Client, oracle: &Oracle, key: &str) -> Deleted {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// Waits until so many more changes were acknowledged.
+/// Waits until this many more changes were acknowledged.
 async fn acknowledged(load: &Load, more: u64) {
     let count = || load.counts().acknowledged.load(Ordering::Relaxed);
     let before = count();
-    eventually(Duration::from_secs(60), "writes go on", async || {
+    eventually(Duration::from_secs(60), "writes continue", async || {
         (load.failed() || count() >= before + more).then_some(())
     })
     .await;
 }
 
-/// Uploads, deletes and listings work, and generations are newer than ever.
+/// Checks that uploads, deletes and listings work, and that generations are newer than all before.
 async fn go_on(
     client: &Client,
     oracle: &Oracle,
@@ -108,7 +113,7 @@ async fn go_on(
     let listed: shared::wire::master::ListPage = client.json("/?list&limit=10000").await.unwrap();
     let newest = listed.keys.iter().map(|k| k.generation).max().max(before);
     let stored = put(client, oracle, "after", &[]).await.unwrap();
-    assert!(Some(stored.generation) > newest, "a generation that is not newer");
+    assert!(Some(stored.generation) > newest, "the generation is not newer");
     assert_eq!(client.get("after").await.unwrap().digest(), stored.blake3);
     Some(delete(client, oracle, "after").await.generation)
 }
@@ -128,24 +133,24 @@ async fn deletes_are_remembered_although_a_volume_was_down_and_the_master_is_los
     for answer in futures_util::future::join_all(deletes).await {
         assert_eq!(answer.unwrap().status, 200);
     }
-    // The moment the last answer is there.
+    // The moment the last answer has arrived.
     lose_master(&mut cluster).await;
     cluster.volumes[0].restart().await.unwrap();
     let report = recover(&mut cluster).await;
     assert_eq!((&report["objects"], &report["refused"]), (&1.into(), &0.into()), "{report}");
-    assert!(report["deleted"].as_u64() > Some(0), "the volume that was down has them: {report}");
+    assert!(report["deleted"].as_u64() > Some(0), "the volume that was down still has them: {report}");
     for key in &keys {
         assert_eq!(client.get(key).await.unwrap().status, 404, "{key} is back");
     }
     assert_eq!(client.get("kept").await.unwrap().body, b"kept");
-    eventually(Duration::from_secs(20), "their space is back", async || {
+    eventually(Duration::from_secs(20), "their space is free", async || {
         let blobs = cluster.footprint().await.blobs;
         (blobs.iter().sum::<u64>() == 2).then_some(())
     })
     .await;
 }
 
-/// No answer before the volumes that are up know.
+/// No answer before the running volumes know about the delete.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_waits_until_it_will_be_remembered() {
     let mut cluster = three("rebuild-waits").await;
@@ -160,9 +165,9 @@ async fn a_delete_waits_until_it_will_be_remembered() {
             tokio::spawn(async move { client.delete(&format!("k{n}")).await })
         })
         .collect();
-    // Far less than what it waits at most, and far more than it takes without.
-    moment(TOLD_TIMEOUT * 2 / 5).await;
-    assert!(!deletes.iter().any(|delete| delete.is_finished()), "answered while no volume knows");
+    // Far less than its maximum wait, and far more than it takes without one.
+    moment(DELETE_ACK_TIMEOUT * 2 / 5).await;
+    assert!(!deletes.iter().any(|delete| delete.is_finished()), "answered before any volume knows");
     cluster.volumes.iter().for_each(Server::thaw);
     for delete in deletes {
         assert_eq!(delete.await.unwrap().unwrap().status, 200);
@@ -171,7 +176,7 @@ async fn a_delete_waits_until_it_will_be_remembered() {
     assert_eq!(recover(&mut cluster).await["objects"], 0);
 }
 
-/// A blob whose commit is refused, newer than anything else of its key; and one of its volumes is dead, and keeps it.
+/// A blob whose commit is refused, newer than all others of its key, on a volume that is down and keeps it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_refused_is_no_value_afterwards() {
     let mut cluster = three("rebuild-refused").await;
@@ -179,7 +184,7 @@ async fn what_was_refused_is_no_value_afterwards() {
     let put = client.put("k", b"first".to_vec()).await.unwrap();
     let etag = put.header("etag").unwrap();
     let condition = [("if-match", etag.as_str())];
-    // The condition holds when the ticket is given; then the key goes.
+    // The condition holds when the ticket is issued; then the key is deleted.
     let bytes = value(1, 200_000);
     let asked = client.url(&format!("k?redirect&length={}", bytes.len()));
     let sent_on = client.once(Method::PUT, &asked, &condition, None).await.unwrap();
@@ -194,7 +199,7 @@ async fn what_was_refused_is_no_value_afterwards() {
         .await
     };
     held(0).await;
-    // Nothing is decided as long as the master is frozen.
+    // Nothing is decided while the master is frozen.
     cluster.master.freeze();
     let upload = {
         let (client, volume, etag) = (client.clone(), volume.clone(), etag.clone());
@@ -214,7 +219,7 @@ async fn what_was_refused_is_no_value_afterwards() {
     assert_eq!(client.get("k").await.unwrap().status, 404);
 }
 
-/// The one volume with the value is down when it is deleted, and the master may know that or not: another one remembers.
+/// The only volume with the value is down when it is deleted, whether or not the master knows: another one remembers.
 async fn another_volume_remembers(name: &str, meanwhile: impl AsyncFnOnce(&mut Cluster)) {
     let options = Options { replicas: 1, min_replicas: 1, ..Options::default() };
     let mut cluster = Cluster::start(name, options).await;
@@ -251,7 +256,7 @@ async fn another_volume_remembers_when_the_master_has_just_begun() {
     .await;
 }
 
-/// A volume that was not asked keeps what it has, and what was deleted stays deleted when it comes back.
+/// A volume that was not asked keeps its replicas, and a deleted value stays deleted when it comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_that_was_not_asked_loses_nothing() {
     let options =
@@ -268,13 +273,13 @@ async fn a_volume_that_was_not_asked_loses_nothing() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     cluster.master.restart().await.unwrap();
     cluster.settled().await;
-    // It is compared for a while; what is younger than the rebuild is collected, what is older is not.
+    // It is compared for a while: orphans younger than the rebuild are collected, older ones are not.
     let put = client.put("new", value(99, 5_000)).await.unwrap();
     assert_eq!(put.status, 201);
     moment(Duration::from_secs(5)).await;
     let after = cluster.footprint().await.blobs;
     assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>() + 1, "{before:?} {after:?}");
-    // With all of them everything is found.
+    // With all volumes everything is found.
     lose_master(&mut cluster).await;
     let report = recover(&mut cluster).await;
     assert_eq!(report["objects"], 31, "{report}");

@@ -1,4 +1,4 @@
-//! What a rebuild does not do, and what a master says of metadata that it cannot use.
+//! What a rebuild refuses to do, and what a master says about metadata that it cannot use.
 
 use std::fs;
 
@@ -25,9 +25,9 @@ async fn directories_in_the_way_and_volumes_that_do_not_answer() {
     cluster.volumes[2].kill().await;
     let ran = rebuild(&cluster, &directory, &[0, 1, 2], &[]).await;
     assert!(ran.code == 5 && ran.err.contains("leave it out"), "{}: {}", ran.code, ran.err);
-    assert!(!directory.exists(), "it leaves nothing behind");
+    assert!(!directory.exists(), "a refused rebuild leaves nothing behind");
     cluster.volumes[2].restart().await.unwrap();
-    // What an interrupted one leaves is no metadata, and the next one clears it away.
+    // The remains of an interrupted rebuild are not used as metadata; the next rebuild removes them.
     fs::create_dir_all(directory.join("rebuilding/new/sled")).unwrap();
     let (status, said) = cluster.master.spec_mut().clone().run_to_end(cluster.folder().path()).await;
     assert!(!status.success() && said.contains("is not finished: run `barge cluster rebuild"), "{said}");
@@ -36,14 +36,14 @@ async fn directories_in_the_way_and_volumes_that_do_not_answer() {
     assert_eq!(client.get("k").await.unwrap().body, value(1, 50_000));
 }
 
-/// Stores 30 values, kills the master and damages the middle of sled's file: it opens then as if what stands behind had never been.
+/// Stores 30 values, kills the master and corrupts the middle of sled's file: it then opens without everything after.
 async fn damaged(name: &str, log_entries_kept: Option<u64>) -> Cluster {
     let mut cluster = Cluster::start(name, Options { log_entries_kept, ..Options::default() }).await;
     let client = cluster.client();
     for n in 0..30 {
         assert_eq!(client.put(&format!("k{n}"), value(n, 2_000)).await.unwrap().status, 201);
     }
-    // Stopped properly, so that all of it has left memory.
+    // Terminated properly, so that everything is on disk.
     assert!(cluster.master.terminate().await.success());
     let log = metadata(&cluster).join("sled/db");
     let mut bytes = fs::read(&log).unwrap();
@@ -66,7 +66,7 @@ async fn a_master_does_not_start_on_metadata_of_which_a_part_is_gone() {
     assert!(!status.success() && said.contains("barge cluster rebuild"), "{said}");
     fs::rename(metadata(&cluster), cluster.folder().join("kept")).unwrap();
     let report = recover(&mut cluster).await;
-    assert_eq!((&report["objects"], &report["degraded"]), (&30.into(), &0.into()));
+    assert_eq!((&report["objects"], &report["under_replicated"]), (&30.into(), &0.into()));
     all_there(&cluster).await;
 }
 

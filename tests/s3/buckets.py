@@ -1,6 +1,6 @@
-"""Buckets for tests, made and removed several at a time: one by one, that would cost the store more than many a test does.
+"""Buckets for tests, created and removed in batches: one by one would cost the store more than many a test does.
 
-Speaks by `wire`, because a library would cost more than its requests. It asserts that whatever a test leaves can be removed.
+Uses `wire`, because a library costs more than its requests. Asserts that everything a test leaves can be removed.
 """
 
 import base64
@@ -12,23 +12,23 @@ from xml.sax.saxutils import escape
 
 import wire
 
-# What is done at once.
+# Concurrent operations.
 TOGETHER = 16
 
 
 def new_name():
-    """A bucket name that nobody else has."""
+    """Returns a unique bucket name."""
     return f"t-{uuid.uuid4().hex[:20]}"
 
 
 def create(name):
-    """Makes a bucket."""
+    """Creates a bucket."""
     answer = wire.signed("PUT", f"/{name}")
     assert answer.status == 200, answer
 
 
 def fill(name, keys):
-    """Puts an object under each key: its name. Many at once, as a store is quicker at that."""
+    """Puts an object under each key, with the key as its content. Many at once, which is faster."""
 
     def put(key):
         answer = wire.signed("PUT", f"/{name}/{key}", body=key.encode())
@@ -53,7 +53,7 @@ def empty(name):
 
 def delete(name, entries):
     """Deletes pairs of key and version."""
-    # What XML would make another character of.
+    # Characters that XML would change.
     odd = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
     objects = "".join(
         f"<Object><Key>{escape(key, odd)}</Key><VersionId>{version}</VersionId></Object>" for key, version in entries
@@ -65,7 +65,7 @@ def delete(name, entries):
 
 
 def abort(name):
-    """Gives up the uploads of a bucket that were not finished."""
+    """Aborts the unfinished uploads of a bucket."""
     more = True
     while more:
         page = wire.signed("GET", f"/{name}", [("uploads", ""), ("encoding-type", "url")])
@@ -78,7 +78,7 @@ def abort(name):
 
 
 def remove(name):
-    """Removes a bucket with all that is in it."""
+    """Removes a bucket and its contents."""
     empty(name)
     answer = wire.signed("DELETE", f"/{name}")
     if answer.code == "BucketNotEmpty":
@@ -88,14 +88,14 @@ def remove(name):
 
 
 class Buckets:
-    """Buckets that are ready, and those that no test needs any more."""
+    """Buckets that are ready, and those that no test needs any longer."""
 
     def __init__(self, together):
         self.together, self.ready, self.left = together, [], {}
         self.pool = ThreadPoolExecutor(together)
 
     def take(self):
-        """A bucket that nobody else has, with nothing in it."""
+        """Returns an empty bucket for one user."""
         if not self.ready:
             names = [new_name() for _ in range(self.together)]
             list(self.pool.map(create, names))
@@ -103,13 +103,13 @@ class Buckets:
         return self.ready.pop()
 
     def give_back(self, name, user):
-        """Has a bucket removed, now or soon; the user is named when it cannot be."""
+        """Removes a bucket, now or soon; names its user if that fails."""
         self.left[name] = user
         if len(self.left) == self.together:
             self.clear()
 
     def clear(self):
-        """Removes those that were given back."""
+        """Removes the returned buckets."""
         left, self.left = self.left, {}
         removals = [(self.pool.submit(remove, name), name, user) for name, user in left.items()]
         failures = [f"{name} of {user}: {r.exception()!r}" for r, name, user in removals if r.exception()]

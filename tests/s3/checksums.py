@@ -1,6 +1,6 @@
-"""The checksums of S3 from their definitions, in base64, without any library that clients use.
+"""The checksums of S3, in base64, implemented from their definitions without any client library.
 
-Slow, a few megabytes a second: for small contents only. CRC32 is zlib's.
+Slow, a few megabytes per second: for small contents only. CRC32 is zlib's.
 """
 
 import base64
@@ -38,32 +38,32 @@ RAW = {
 }
 ALGORITHMS = list(RAW)
 
-# The check values of the catalogue of CRCs.
+# The check values of the CRC catalogue.
 assert _crc(_CRC32C, 32, b"123456789").hex() == "e3069283"
 assert _crc(_CRC64NVME, 64, b"123456789").hex() == "ae8b14860a799888"
 
 
 def checksum(algorithm, data):
-    """The checksum of bytes, as headers have it."""
+    """Returns the checksum of bytes, as in headers."""
     return base64.b64encode(RAW[algorithm](data)).decode()
 
 
 def composite(algorithm, contents):
-    """The checksum of the checksums of parts, and how many they are."""
+    """Returns the checksum of the parts' checksums, with the number of parts."""
     return checksum(algorithm, b"".join(RAW[algorithm](c) for c in contents)) + f"-{len(contents)}"
 
 
 def header(algorithm):
-    """The header of an algorithm."""
+    """Returns the header of an algorithm."""
     return f"x-amz-checksum-{algorithm.lower()}"
 
 
 def field(algorithm):
-    """The field that boto3 has for it."""
+    """Returns boto3's field name for it."""
     return f"Checksum{algorithm}"
 
 
 def all_in(answer):
-    """The checksums that an answer has, by field."""
+    """Returns the checksums of an answer, by field."""
     names = [field(a) for a in ALGORITHMS]
     return {name: answer[name] for name in names if name in answer}

@@ -1,9 +1,9 @@
-"""What every conformance test is given: clients, keys and a bucket of its own, all from the environment.
+"""Fixtures of every conformance test: clients, keys and a bucket of its own, all from the environment.
 
-BARGE_S3_ENDPOINT, BARGE_S3_KEY and BARGE_S3_SECRET name the store and a key that may do everything; the keys that may
-do less are BARGE_S3_READ_KEY/SECRET and BARGE_S3_PREFIX_KEY/SECRET with BARGE_S3_PREFIX (bucket/prefix);
-BARGE_S3_DOMAIN is where buckets may stand in front. A bucket is of one test, and nothing outside it is touched, so any
-number of tests may run beside each other.
+BARGE_S3_ENDPOINT, BARGE_S3_KEY and BARGE_S3_SECRET name the store and a key with all permissions; the restricted
+keys are BARGE_S3_READ_KEY/SECRET and BARGE_S3_PREFIX_KEY/SECRET with BARGE_S3_PREFIX (bucket/prefix);
+BARGE_S3_DOMAIN is the domain for virtual-hosted bucket names. Each bucket belongs to one test, and nothing outside is
+touched, so any number of tests may run concurrently.
 """
 
 import functools
@@ -20,7 +20,7 @@ from buckets import TOGETHER, Buckets
 
 
 def addresses():
-    """Addresses of this machine that no other process of this run has."""
+    """Addresses of this machine that no other process of this run uses."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + 1
     return (f"127.{process}.{n >> 8 & 255}.{n & 255}" for n in itertools.count(1))
 
@@ -29,13 +29,13 @@ ADDRESSES = addresses()
 
 
 def pytest_runtest_setup():
-    """Each test is a peer of its own: a store slows down peers that show many wrong secrets, and those with much open."""
+    """Gives each test its own peer address: stores slow down peers that send many wrong secrets or hold much open."""
     wire.here = next(ADDRESSES)
 
 
 @functools.cache
 def connect(key=wire.ADMIN, **settings):
-    """A boto3 client that never sends anything twice; one for each key: making one costs more than most tests."""
+    """Returns a boto3 client without retries; one per key, because creating one costs more than most tests."""
     settings = {
         "retries": {"total_max_attempts": 1},
         "s3": {"addressing_style": "path"},
@@ -56,7 +56,7 @@ def connect(key=wire.ADMIN, **settings):
 
 
 def key_of(name):
-    """A lesser key of the environment; a test that needs one is skipped only where none was given."""
+    """Returns a restricted key from the environment, or skips the test if none was given."""
     key = sigv4.Key(os.environ.get(f"BARGE_S3_{name}_KEY", ""), os.environ.get(f"BARGE_S3_{name}_SECRET", ""))
     if not key.id:
         pytest.skip(f"BARGE_S3_{name}_KEY and BARGE_S3_{name}_SECRET are not set")
@@ -65,32 +65,32 @@ def key_of(name):
 
 @pytest.fixture(scope="session")
 def s3():
-    """A client as boto3 makes it, with the key that may do everything."""
+    """A boto3 client with its defaults and the key with all permissions."""
     return connect()
 
 
 @pytest.fixture(scope="session")
 def plain():
-    """As `s3`, and it adds no checksum that was not asked for."""
+    """As `s3`, but adds no checksums unless asked."""
     return connect(request_checksum_calculation="when_required", response_checksum_validation="when_required")
 
 
 @pytest.fixture(scope="session")
 def reader():
-    """A client of a key that may only read."""
+    """A client with a read-only key."""
     return connect(key_of("READ"))
 
 
 @pytest.fixture(scope="session")
 def buckets(request):
-    """Where tests have their buckets from."""
+    """The source of the tests' buckets."""
     buckets = Buckets(min(TOGETHER, len(request.session.items)))
     yield buckets
     buckets.close()
 
 
 def one_of(buckets, request):
-    """A bucket until the test, or the module, has ended."""
+    """Lends a bucket until the test, or the module, has ended."""
     name = buckets.take()
     yield name
     buckets.give_back(name, request.node.nodeid)
@@ -98,13 +98,13 @@ def one_of(buckets, request):
 
 @pytest.fixture
 def bucket(buckets, request):
-    """A bucket that is there for one test."""
+    """A bucket for one test."""
     yield from one_of(buckets, request)
 
 
 @pytest.fixture(scope="module")
 def shelf(buckets, request):
-    """A bucket for a module's tests that only read it or keep to keys of their own."""
+    """A bucket for a module's tests that only read it or use keys of their own."""
     yield from one_of(buckets, request)
 
 
@@ -121,12 +121,12 @@ def other_bucket(buckets, request):
 
 
 def told(name):
-    """Whether a variable is set to something like yes, as the other tests read it."""
+    """Returns whether an environment variable means yes, as the other tests read it."""
     return os.environ.get(name, "") not in ("", "0", "false")
 
 
 def not_skipped(report):
-    """What has not run must not pass on CI; elsewhere the summary of the run repeats it."""
+    """Fails skipped tests on CI, where nothing may be skipped; elsewhere the run's summary lists them."""
     if not report.skipped or hasattr(report, "wasxfail"):
         return
     why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -141,7 +141,7 @@ def not_skipped(report):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
-    """Looks at each test."""
+    """Checks each test."""
     report = yield
     not_skipped(report)
     return report
@@ -149,7 +149,7 @@ def pytest_runtest_makereport():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
-    """Looks at each module: one may be skipped as a whole."""
+    """Checks each module: one may be skipped as a whole."""
     report = yield
     not_skipped(report)
     return report

@@ -1,4 +1,4 @@
-"""What tests expect, in one word each: refusals with their status and code, contents, absence.
+"""Short assertions: refusals with status and code, contents, absence.
 
 Only assertions and the reads they need. Nothing here writes.
 """
@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 
 def refused(status, code, call, /, **arguments):
-    """The call fails with this status and this code; a tuple allows several codes. Returns the answer."""
+    """Expects the call to fail with this status and code; a tuple allows several codes. Returns the answer."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     answer = caught.value.response
@@ -19,26 +19,26 @@ def refused(status, code, call, /, **arguments):
 
 
 def body(s3, bucket, key, **how):
-    """The bytes of an object."""
+    """Returns the bytes of an object."""
     return s3.get_object(Bucket=bucket, Key=key, **how)["Body"].read()
 
 
 def absent(s3, bucket, key):
-    """There is no such object."""
+    """Expects that the object does not exist."""
     refused(404, "NoSuchKey", s3.get_object, Bucket=bucket, Key=key)
 
 
 def nothing_in(s3, bucket):
-    """The bucket holds no object and no upload."""
+    """Expects a bucket without objects and uploads."""
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 
 def keys(answer):
-    """The keys of a listing, in its order."""
+    """Returns the keys of a listing, in its order."""
     return [entry["Key"] for entry in answer.get("Contents", [])]
 
 
 def prefixes(answer):
-    """The common prefixes of a listing, in its order."""
+    """Returns the common prefixes of a listing, in its order."""
     return [entry["Prefix"] for entry in answer.get("CommonPrefixes", [])]

@@ -1,6 +1,6 @@
-"""One set of keys, and what a listing of it is by prefix and delimiter: the same for both versions of the operation.
+"""One set of keys and its listings by prefix and delimiter, the same for both versions of the operation.
 
-A table and the store's contents for it. It asks nothing and asserts nothing.
+A table and the store's contents for it. It sends no requests and asserts nothing.
 """
 
 KEYS = [
@@ -70,5 +70,5 @@ NAMES = list(CASES)
 
 
 def in_order(keys, prefixes):
-    """Keys and prefixes in the one order in which pages hand them out."""
+    """Returns keys and prefixes in the order in which pages return them."""
     return sorted([*keys, *prefixes], key=str.encode)

@@ -1,6 +1,6 @@
-"""An upload of parts, from its beginning to its end, as several modules need one.
+"""A multipart upload from start to completion, as several modules need it.
 
-`Upload` keeps the place and the list that completes it. It asserts nothing.
+`Upload` keeps the key and the list of parts. It asserts nothing.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ MIN = 5 << 20
 
 
 def upload_tag(contents):
-    """The ETag of an object of these parts: the digest of their digests, and how many they are."""
+    """Returns the ETag of an object of these parts: the digest of their digests, and their number."""
     digests = b"".join(hashlib.md5(content).digest() for content in contents)
     return f'"{hashlib.md5(digests).hexdigest()}-{len(contents)}"'
 
@@ -25,22 +25,22 @@ class Upload:
 
     @property
     def place(self):
-        """The arguments that name it."""
+        """Returns the arguments that identify it."""
         return {"Bucket": self.bucket, "Key": self.key, "UploadId": self.id}
 
     def part(self, number, content, **how):
-        """Uploads a part; what completes the upload with it is remembered."""
+        """Uploads a part and remembers what completes the upload with it."""
         answer = self.s3.upload_part(PartNumber=number, Body=content, **self.place, **how)
         self.done[number] = {"PartNumber": number, "ETag": answer["ETag"]}
         self.contents[number] = content
         return answer
 
     def parts(self):
-        """The list that completes it."""
+        """Returns the list that completes it."""
         return {"Parts": [self.done[number] for number in sorted(self.done)]}
 
     def content(self):
-        """The bytes of all parts, in order."""
+        """Returns the bytes of all parts, in order."""
         return b"".join(self.contents[number] for number in sorted(self.contents))
 
     def complete(self, **how):
@@ -49,7 +49,7 @@ class Upload:
 
 
 def uploaded(s3, bucket, key, sizes, **how):
-    """An object made of random parts of these sizes; their bytes."""
+    """Creates an object of random parts of these sizes; returns its bytes."""
     upload = Upload(s3, bucket, key, **how)
     contents = [os.urandom(size) for size in sizes]
     for number, content in enumerate(contents, 1):

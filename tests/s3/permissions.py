@@ -1,23 +1,23 @@
-"""Who may do what: one table, of which `test_permissions` walks every cell.
+"""Who may do what: one table; `test_permissions` checks every cell.
 
-A row is a request that does what it says when it is permitted, whatever was done before. Callers that are not named are
-refused. Keys whose scope is a bucket or a prefix, `in/`, are of the bucket that is walked; they may write.
+Each row is a request that succeeds if permitted, whatever was done before. Callers that are not named are
+refused. Keys scoped to a bucket or to the prefix `in/` belong to the tested bucket; they may write.
 """
 
 CALLERS = ["nobody", "wrong", "read", "write", "admin", "elsewhere", "bucket", "prefix"]
 
-# Who reads, and who writes: what stands below the prefix, what stands elsewhere in the bucket, and the bucket itself.
+# Readers and writers of what is below the prefix, of the rest of the bucket, and of the bucket itself.
 READ_IN = "read write admin bucket prefix"
 READ_OUT = "read write admin bucket"
 WRITE_IN = "write admin bucket prefix"
 WRITE_OUT = "write admin bucket"
-# That a bucket is there may be known by who has a key to a part of it.
+# A key to a part of a bucket may know that the bucket exists.
 SEES = "read write admin bucket prefix"
 ADMIN = "admin"
 KEYS = "read write admin elsewhere bucket prefix"
-# An object of a public bucket, by itself.
+# An object in a public bucket.
 ANYBODY = "nobody read write admin elsewhere bucket prefix"
-# Whoever shows whatever.
+# Any caller.
 EVERYBODY = " ".join(CALLERS)
 
 TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
@@ -35,8 +35,8 @@ OLD_DATE = "Sunday, 06-Nov-94 08:49:37 GMT"
 DELETE = b"<Delete><Object><Key>in/gone</Key></Object></Delete>"
 PART = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;x&quot;</ETag></Part></CompleteMultipartUpload>"
 
-# Operation: method, path in the bucket, query, headers, body, what is answered when it is permitted, and to whom; where a
-# public bucket permits it to more, to whom there.
+# Operation: method, path in the bucket, query, headers, body, the answer if permitted, and the permitted callers;
+# where a public bucket permits more callers, those.
 OPERATIONS = {
     "GetObject": ("GET", "in/k", "", {}, b"", 200, READ_IN, ANYBODY),
     "GetObject outside": ("GET", "out", "", {}, b"", 200, READ_OUT, ANYBODY),
@@ -71,7 +71,7 @@ OPERATIONS = {
     "CopyObject from outside": ("PUT", "in/copy", "", {"x-amz-copy-source": "{bucket}/out"}, b"", 200, WRITE_OUT),
     "CopyObject to outside": ("PUT", "copy", "", {"x-amz-copy-source": "{bucket}/in/k"}, b"", 200, WRITE_OUT),
     "CopyObject from elsewhere": ("PUT", "in/copy", "", {"x-amz-copy-source": "{other}/k"}, b"", 200, "write admin"),
-    # That anybody may read an object does not let a key copy it whose scope it is not in.
+    # That anybody may read an object does not let a key copy it from outside its scope.
     "CopyObject from a public bucket": (
         "PUT",
         "in/copy",
@@ -167,8 +167,8 @@ OPERATIONS = {
 # By a presigned link, which signs no body and no header: the same cells.
 LINKS = [name for name, row in OPERATIONS.items() if not row[3]]
 
-# What is not done here, or not with such a document: that it is not says who may ask for it. By the operation: method, path in
-# the bucket, query, what is answered, and to whom.
+# Operations that are not supported, or not with such a document: only permitted callers learn that. By operation:
+# method, path in the bucket, query, answer, and callers.
 NOT_DONE = {
     "CreateBucketMetadataTableConfiguration": ("POST", "", "metadataTable", 400, ADMIN),
     "CreateSession": ("GET", "", "session", 200, ""),
@@ -220,16 +220,16 @@ for name, (method, path, query, status, callers) in NOT_DONE.items():
     document = b"<x/>" if method in ("PUT", "POST") else b""
     OPERATIONS[name] = (method, path, query, {}, document, status, callers)
 
-# Of the store itself.
+# The store itself.
 OF_THE_STORE = {
     "ListBuckets": ("GET", "", "", {}, b"", 200, KEYS),
     "ListDirectoryBuckets": ("GET", "", "x-id=ListDirectoryBuckets", {}, b"", 200, ""),
 }
 
-# A form for a key of the bucket, signed by the caller: to whom it is permitted.
+# A form for a key of the bucket, signed by the caller: the permitted callers.
 FORMS = {"in/form": WRITE_IN, "form": WRITE_OUT}
 
-# The native face: method, path, query, body, what is answered when it is permitted, and to whom; on a public bucket.
+# The native API: method, path, query, body, the answer if permitted, and the callers; on a public bucket.
 NATIVE = {
     "read": ("GET", "{bucket}/in/k", "stream", b"", 200, READ_IN, ANYBODY),
     "read, redirected": ("GET", "{bucket}/in/k", "", b"", 307, READ_IN, ANYBODY),
@@ -248,14 +248,14 @@ NATIVE = {
     "list beside": ("GET", "{bucket}", "list", b"", 200, "read write admin"),
     "list everything": ("GET", "", "list", b"", 200, "read write admin"),
     "a key in no bucket": ("PUT", "loose-{bucket}", "", b"x", (200, 201), "write admin"),
-    # There is no head of a listing: this asks for a value of that name.
+    # Listings have no HEAD: this asks for a value of that name.
     "look, not a list": ("HEAD", "{bucket}/", "list", b"", 404, READ_OUT, ANYBODY),
     "look, not a list below": ("HEAD", "{bucket}/in/", "list", b"", 404, READ_IN, ANYBODY),
     "read, both ways": ("GET", "{bucket}/in/k", "redirect&stream", b"", 200, READ_IN, ANYBODY),
     "another method": ("PATCH", "{bucket}/in/k", "", b"", 405, WRITE_IN),
     "another method outside": ("PATCH", "{bucket}/out", "", b"", 405, WRITE_OUT),
     "options": ("OPTIONS", "{bucket}/in/k", "", b"", 405, WRITE_IN),
-    # Of what the cluster is made.
+    # Information about the cluster.
     "status": ("GET", "_/status", "", b"", 200, "read write admin"),
     "events": ("GET", "_/events", "", b"", 200, "read write admin"),
     "masters": ("GET", "_/masters", "", b"", 200, "read write admin"),
@@ -264,11 +264,12 @@ NATIVE = {
     "metrics": ("GET", "_/metrics", "", b"", 200, EVERYBODY),
 }
 
-# No access key does what takes the cluster's secret.
+# No access key permits what requires the cluster's secret.
 SIGNED = """
-    backup commit copies doctor duty events examine explain heartbeat keys keys/anonymous keys/put keys/revoke masters
-    masters/add masters/init masters/remove masters/self modes modes/set orphans propose raft/append raft/install raft/offer
-    raft/part raft/vote read-index rebalance status tables/compare tables/offer tables/part
+    backup commit replica-sources doctor admin-state events examine explain heartbeat keys keys/anonymous keys/put
+    keys/revoke masters masters/add masters/init masters/remove masters/self replication-modes replication-modes/set
+    orphans propose raft/append raft/install raft/offer raft/part raft/vote read-index rebalance status tables/compare
+    tables/offer tables/part
 """.split()
 for name in SIGNED:
     NATIVE[f"called: {name}"] = ("POST", f"_/{name}", "", b"{}", 200, "")

@@ -1,12 +1,12 @@
-"""What the reference of the S3 API (November 2026) knows by name, and what becomes of it here.
+"""What the S3 API reference (November 2026) names, and how the store treats it.
 
-DONE: it is done, or it is true of everything here. BY_NAME: it is refused, and the message names it. Otherwise: how it is
-denied. Nothing is passed over.
+DONE: supported, or true of everything here. BY_NAME: refused, and the message names it. Otherwise: how it is
+denied. Nothing is ignored.
 """
 
 DONE, BY_NAME = "done", "by name"
 
-# Sub-resources of a bucket: the methods that S3 has for them.
+# Bucket sub-resources: the methods that S3 has for them.
 OF_BUCKETS = {
     "abac": "",
     "accelerate": "GET PUT",
@@ -41,7 +41,7 @@ OF_BUCKETS = {
     "versions": "GET",
     "website": "GET PUT DELETE",
 }
-# And of an object.
+# Object sub-resources.
 OF_OBJECTS = {
     "acl": "GET PUT",
     "attributes": "GET",
@@ -56,7 +56,7 @@ OF_OBJECTS = {
     "uploads": "POST",
 }
 
-# Headers of an upload, and fields of a form: name, value, and what becomes of it.
+# Upload headers and form fields: name, value, and how they are treated.
 OF_UPLOADS = [
     ("x-amz-acl", "private", DONE),
     ("x-amz-acl", "public-read", BY_NAME),

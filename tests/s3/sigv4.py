@@ -1,7 +1,7 @@
-"""Signature version 4 written out, so that a test can put any single piece of it wrong.
+"""Signature version 4, implemented so that a test can corrupt any single piece of it.
 
 Signs headers, URLs and the chunks of `aws-chunked` bodies, for S3 only: the path is encoded once. It never sends
-anything and never reads the clock when it is given a time. `test_auth` holds it against botocore's own signer.
+anything and reads the clock only if no time is given. `test_auth` compares it with botocore's own signer.
 """
 
 import datetime
@@ -16,49 +16,49 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Key:
-    """An access key: its id and its secret."""
+    """An access key: id and secret."""
 
     id: str
     secret: str
 
 
 def now():
-    """The present time, in the zone that signatures are made in."""
+    """Returns the current time in UTC, the time zone of signatures."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 
 def stamp(time):
-    """A time as `x-amz-date` has it."""
+    """Formats a time as in `x-amz-date`."""
     return time.strftime("%Y%m%dT%H%M%SZ")
 
 
 def sha256(data):
-    """The digest of bytes, in hex."""
+    """Returns the digest of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def mac(key, text):
-    """One step of the key's derivation."""
+    """One step of the key derivation."""
     return hmac.new(key, text.encode() if isinstance(text, str) else text, hashlib.sha256).digest()
 
 
 def encode(text):
-    """Percent-encoding as signatures want it: everything but the unreserved characters."""
+    """Percent-encodes for signatures: everything but the unreserved characters."""
     return quote(text, safe="-_.~")
 
 
 def encode_path(path):
-    """A path, encoded once; slashes stay."""
+    """Encodes a path once; slashes stay."""
     return quote(path, safe="/-_.~")
 
 
 def query_string(pairs):
-    """A canonical query string of name and value pairs; it is valid on the wire, too."""
+    """Returns the canonical query string of name and value pairs; it is valid in a URL, too."""
     return "&".join(f"{n}={v}" for n, v in sorted((encode(n), encode(v)) for n, v in pairs))
 
 
 def canonical_headers(headers):
-    """Header lines of the canonical request, and the list of their names."""
+    """Returns the canonical header lines and the list of their names."""
     joined = {}
     for name, value in headers:
         value = value.encode() if isinstance(value, str) else value
@@ -85,14 +85,14 @@ class Signer:
         return self.last
 
     def request(self, method, path, query, headers, payload):
-        """The signature of a request; `payload` is what stands in `x-amz-content-sha256`."""
+        """Returns the signature of a request; `payload` is the value of `x-amz-content-sha256`."""
         lines, names = canonical_headers(headers)
         head = "\n".join([method, encode_path(path), query_string(query), ""])
         canonical = head.encode() + lines + f"\n{names}\n{payload}".encode()
         return self._sign("AWS4-HMAC-SHA256", sha256(canonical)), names
 
     def headers(self, method, path, query, headers, payload):
-        """The headers with those of a signed request added; a payload of None leaves its header out."""
+        """Returns the headers plus those of a signed request; a payload of None omits its header."""
         all_of_them = list(headers) + [("x-amz-date", stamp(self.time))]
         if payload is not None:
             all_of_them.append(("x-amz-content-sha256", payload))
@@ -102,7 +102,7 @@ class Signer:
         return all_of_them + [("Authorization", value)]
 
     def url(self, method, path, query, headers, expires):
-        """The query of a presigned URL."""
+        """Returns the query of a presigned URL."""
         _, names = canonical_headers(headers)
         query = list(query) + [
             ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
@@ -115,13 +115,13 @@ class Signer:
         return query + [("X-Amz-Signature", signature)]
 
     def policy(self, document):
-        """The signature of a form's policy, which is base64 already."""
+        """Returns the signature of a form's policy, which is base64 already."""
         return mac(self.derived, document).hex()
 
     def chunk(self, data):
-        """The signature of the next chunk; the first follows the request's own."""
+        """Returns the signature of the next chunk; the first continues the request's own."""
         return self._sign("AWS4-HMAC-SHA256-PAYLOAD", "\n".join([self.last, EMPTY, sha256(data)]))
 
     def trailer(self, lines):
-        """The signature of the trailers, each `name:value` and a line feed."""
+        """Returns the signature of the trailers, each `name:value` and a line feed."""
         return self._sign("AWS4-HMAC-SHA256-TRAILER", "\n".join([self.last, sha256(lines)]))

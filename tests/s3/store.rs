@@ -1,6 +1,6 @@
-//! A store that S3 clients can use, for the tests of them: one master, three volumes, and keys; over TLS if they insist.
+//! A store for tests of S3 clients: one master, three volumes, and access keys; over TLS for clients that require it.
 //!
-//! How the S3 face is started and how keys are made is known to `s3_environment` alone; the rest sees variables.
+//! Only `s3_environment` knows how the S3 API is started and keys are created; the rest sees variables.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -12,28 +12,28 @@ use tests::tool::run_command;
 use tests::{Folder, Server, Spec};
 use tokio::process::Command;
 
-/// A key that may do everything.
+/// A key with all permissions.
 const ADMIN: (&str, &str) = ("BKTESTADMIN000000001", "of-the-tests-admin-0123456789-0123456789");
-/// A key that may only read.
+/// A read-only key.
 const READER: (&str, &str) = ("BKTESTREADER00000001", "of-the-tests-reader-012345678-0123456789");
-/// A key for a prefix of one bucket, and that.
+/// A key for a prefix of one bucket, and that prefix.
 const SCOPED: (&str, &str) = ("BKTESTSCOPED00000001", "of-the-tests-scoped-012345678-0123456789");
-/// Before which buckets may stand.
+/// The domain for virtual-hosted bucket names.
 const DOMAIN: &str = "s3.test";
 const SCOPE: &str = "scoped-bucket/some/prefix/";
 
 /// The store; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Store {
-    /// What clients are told: `BARGE_S3_ENDPOINT` and so on.
+    /// Environment variables for clients: `BARGE_S3_ENDPOINT` and so on.
     pub environment: Vec<(&'static str, String)>,
-    // Dropped in this order: the directory goes when the process is gone.
+    // Dropped in this order: the directory is removed after the process has ended.
     _server: Server,
     _folder: Folder,
 }
 
 impl Store {
-    /// Starts one, which speaks TLS when it is to be secured.
+    /// Starts a store, with TLS if `secured`.
     pub async fn start(name: &str, secured: bool) -> Self {
         let folder = Folder::new(name);
         let (server, environment) = if secured {
@@ -49,7 +49,7 @@ impl Store {
     }
 }
 
-/// Starts the servers with an S3 face, makes the keys, and says what clients must know. With an authority they speak TLS.
+/// Starts the servers with S3, creates the keys, returns the clients' variables. With an authority they speak TLS.
 async fn s3_environment(folder: &Folder, authority: Option<&Path>) -> (Server, Vec<(&'static str, String)>) {
     let s3 = format!("127.0.0.1:{}", free_port());
     let secret = folder.join("secret");
@@ -75,7 +75,7 @@ async fn s3_environment(folder: &Folder, authority: Option<&Path>) -> (Server, V
         create.args(authority.map(|file| [OsStr::new("--tls-ca"), file.as_os_str()]).iter().flatten());
         make_key(create, key, permission, scope).await;
     }
-    // Some clients know names in certificates, and no addresses.
+    // Some clients accept only names in certificates, no addresses.
     let endpoint = match authority {
         None => format!("http://{s3}"),
         Some(_) => format!("https://{}", s3.replace("127.0.0.1", "localhost")),
@@ -98,7 +98,7 @@ async fn s3_environment(folder: &Folder, authority: Option<&Path>) -> (Server, V
     (server, environment.into_iter().chain(bundle).collect())
 }
 
-/// `barge key create` with an id and a secret that are given.
+/// Runs `barge key create` with a given id and secret.
 async fn make_key(mut create: Command, key: (&str, &str), permission: &str, scope: Option<&str>) {
     create.args(["--permission", permission, "--id", key.0, "--secret", key.1]);
     create.args(scope.map(|s| ["--scope", s]).iter().flatten());

@@ -1,6 +1,6 @@
-"""All or nothing: readers beside writers see one version or another, and what breaks off leaves no trace.
+"""Atomicity: readers concurrent with writers see one version or another, and aborted writes leave no trace.
 
-Every version tells its own number in every byte, so that a mixture cannot go unseen.
+Every byte of a version identifies it, so a mixture is always detected.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ SIZE = 2 << 20
 
 
 def version(n, size=SIZE):
-    """The bytes of version n; each version has a length of its own."""
+    """Returns the bytes of version n; each version has a different length."""
     return bytes([n]) * (size + n)
 
 
 def one_version(data, size=SIZE):
-    """The number of the version that these bytes are, whole."""
-    assert data, "no bytes at all"
+    """Returns the number of the version of these bytes, which must be complete."""
+    assert data, "no bytes"
     assert data == version(data[0], size), f"{len(data)} bytes, of versions {sorted(set(data))[:5]}"
     return data[0]
 

@@ -1,6 +1,6 @@
-"""GetObjectAttributes: each attribute, those of parts in pages, and what it refuses.
+"""GetObjectAttributes: each attribute, those of parts in pages, and refusals.
 
-The checksums themselves are judged in `test_checksums` and `test_checksums_of_parts`.
+The checksums themselves are tested in `test_checksums` and `test_checksums_of_parts`.
 """
 
 import pytest
@@ -14,21 +14,21 @@ EVERYTHING = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"]
 
 
 def attributes(s3, bucket, *names, **how):
-    """The named attributes, without what every answer has."""
+    """Returns the named attributes, without the fields of every answer."""
     answer = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=list(names), **how)
     return {n: v for n, v in answer.items() if n not in ("ResponseMetadata", "LastModified", "VersionId")}
 
 
 @pytest.fixture
 def whole(s3, bucket):
-    """An object in one piece; its bucket and tag."""
+    """An object in one piece; returns its bucket and tag."""
     tag = s3.put_object(Bucket=bucket, Key="k", Body=b"content", ChecksumAlgorithm="SHA256")["ETag"]
     return bucket, tag.strip('"')
 
 
 @pytest.fixture(scope="module")
 def of_parts(s3, shelf):
-    """An object of five parts with checksums; its bucket and tag."""
+    """An object of five parts with checksums; returns its bucket and tag."""
     upload = Upload(s3, shelf, ChecksumAlgorithm="SHA256")
     contents = [bytes([n]) * MIN for n in range(4)] + [b"end"]
     for number, content in enumerate(contents, 1):

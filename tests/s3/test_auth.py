@@ -1,6 +1,6 @@
-"""Who may come in: signatures that are wrong in one piece each, times, digests, other schemes, nobody at all.
+"""Authentication: signatures with one wrong piece each, times, digests, other schemes, no signature at all.
 
-After each refusal nothing was stored. Keys that may do less are in `test_keys`, presigned URLs in `test_presign`,
+After each refusal nothing was stored. Restricted keys are in `test_keys`, presigned URLs in `test_presign`,
 chunks in `test_chunked`.
 """
 
@@ -21,7 +21,7 @@ DATE = "Sat, 01 Jan 2022 00:00:00 GMT"
 
 
 def headers_for(bucket, extra=(), time=None, data=b"x", payload=None, **scope):
-    """The headers of a signed put of `data` to `k`."""
+    """Returns the headers of a signed put of `data` to `k`."""
     signer = sigv4.Signer(wire.ADMIN, time, **{"region": wire.REGION, **scope})
     fields = [("host", wire.HOST), *extra]
     return signer.headers("PUT", f"/{bucket}/k", (), fields, payload or sigv4.sha256(data))
@@ -109,10 +109,10 @@ def changed(headers, name, value):
 def test_a_header_was_tampered_with(s3, bucket, name, value):
     extra = [("x-amz-meta-a", "1"), ("content-type", "text/plain"), ("x-amz-acl", "private")]
     headers = changed(headers_for(bucket, extra), name, value)
-    if name == "x-amz-acl":  # Space around a value is not part of it.
+    if name == "x-amz-acl":  # Whitespace around a value is not part of it.
         assert put(bucket, headers).status == 200
     else:
-        # Another host may be another bucket.
+        # Another host may address another bucket.
         allowed = [(403, "SignatureDoesNotMatch"), (404, "NoSuchBucket"), (400, "InvalidBucketName")]
         assert put(bucket, headers).verdict in allowed
         nothing_in(s3, bucket)
@@ -131,7 +131,7 @@ def test_a_header_of_amazon_was_added(s3, bucket):
 
 
 UNSIGNED = {
-    "a link that is none": (
+    "an invalid link": (
         "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=A/20250101/us-east-1/s3/aws4_request&X-Amz-Date=x"
         "&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=zz",
         [],
@@ -277,12 +277,12 @@ ANONYMOUS = {
     "put": ("PUT", "/{}/k", ()),
     "delete": ("DELETE", "/{}/k", ()),
     "list": ("GET", "/{}", [("list-type", "2")]),
-    "begin an upload": ("POST", "/{}/k", [("uploads", "")]),
+    "start an upload": ("POST", "/{}/k", [("uploads", "")]),
     "delete the bucket": ("DELETE", "/{}", ()),
-    "make a bucket": ("PUT", "/{}-new", ()),
+    "create a bucket": ("PUT", "/{}-new", ()),
     "delete many": ("POST", "/{}", [("delete", "")]),
     "tags": ("PUT", "/{}/k", [("tagging", "")]),
-    "a bucket that is not there": ("GET", "/{}-none/k", ()),
+    "a missing bucket": ("GET", "/{}-none/k", ()),
 }
 
 
@@ -310,7 +310,7 @@ def test_any_header_may_be_signed(s3, bucket):
 
 
 def test_a_signed_name_that_is_not_small(s3, bucket):
-    # A header put in on the way, and named as signed in a case that no header is found by.
+    # A header added on the way, listed as signed in a case that matches no header.
     s3.put_object(Bucket=bucket, Key="private", Body=b"private")
     headers = headers_for(bucket)
     value = headers[-1][1].replace("SignedHeaders=", "SignedHeaders=X-Amz-Copy-Source;")

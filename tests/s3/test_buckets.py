@@ -1,6 +1,6 @@
-"""Buckets: made, looked at, listed and removed; which names are names; what happens where there is no bucket.
+"""Buckets: created, inspected, listed and removed; valid names; requests for missing buckets.
 
-Never judges the listing of all buckets as a whole: other tests make buckets at the same time.
+Never judges the listing of all buckets as a whole: other tests create buckets at the same time.
 """
 
 import datetime
@@ -41,7 +41,7 @@ def test_create_says_where_it_is(s3):
 def test_create_again_keeps_what_is_inside(s3, bucket):
     s3.put_object(Bucket=bucket, Key="a", Body=b"kept")
     again = wire.signed("PUT", f"/{bucket}")
-    # The region us-east-1 says 200 to its owner, all others 409.
+    # The region us-east-1 answers its owner with 200, all others with 409.
     assert again.status == 200 or again.verdict == (409, "BucketAlreadyOwnedByYou"), again
     assert body(s3, bucket, "a") == b"kept"
 

@@ -1,6 +1,6 @@
-"""The five checksums of objects in one piece: checked when they come, kept, and shown to who asks.
+"""The five checksums of objects in one piece: verified on upload, kept, and returned on request.
 
-Checksums in trailers are in `test_chunked`, those of uploads of parts in `test_checksums_of_parts`.
+Checksums in trailers are in `test_chunked`, those of multipart uploads in `test_checksums_of_parts`.
 """
 
 import base64
@@ -15,12 +15,12 @@ DATA = b"the bytes that are summed " * 100
 
 
 def put(bucket, data, *headers):
-    """A put with headers of our own and no others."""
+    """Puts with exactly these headers."""
     return wire.signed("PUT", f"/{bucket}/k", headers=headers, body=data)
 
 
 def shown(s3, bucket):
-    """The checksums of the object, by HEAD."""
+    """Returns the checksums of the object, by HEAD."""
     return all_in(s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED"))
 
 
@@ -150,7 +150,7 @@ def test_a_large_object(s3, bucket):
     assert body(s3, bucket, "k", ChecksumMode="ENABLED") == data
 
 
-# Of "abc": FIPS 180-4, RFC 1321, and the test of xxHash's own repository. boto3 does not know all of them.
+# For "abc": FIPS 180-4, RFC 1321, and the tests in xxHash's repository. boto3 does not know all of them.
 NEWER = {
     "sha512": "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
     "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
@@ -172,12 +172,12 @@ def test_newer_algorithms(s3, bucket, name):
         assert (answer.headers[header], answer.headers["x-amz-checksum-type"]) == (right, "FULL_OBJECT"), answer
     assert wire.signed("PUT", f"/{bucket}/k", headers=[(header, right)], body=b"abd").verdict == (400, "BadDigest")
     assert body(s3, bucket, "k") == b"abc"
-    # The copy has one by the same algorithm.
+    # The copy gets one by the same algorithm.
     copied = wire.signed("PUT", f"/{bucket}/copy", headers=[("x-amz-copy-source", f"{bucket}/k")])
     assert copied.status == 200, copied
     answer = wire.signed("HEAD", f"/{bucket}/copy", headers=[("x-amz-checksum-mode", "ENABLED")])
     assert answer.headers[header] == right
-    # Not of uploads in parts, and it says so.
+    # Not for multipart uploads, and the answer says so.
     parts = [("x-amz-checksum-algorithm", name.upper())]
     begun = wire.signed("POST", f"/{bucket}/parts", query=[("uploads", "")], headers=parts)
     assert begun.verdict == (501, "NotImplemented") and name.upper() in begun.text("Message"), begun

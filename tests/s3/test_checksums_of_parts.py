@@ -1,4 +1,4 @@
-"""The checksums of uploads of parts: of each part, of all parts together, and of the object as a whole.
+"""The checksums of multipart uploads: of each part, of all parts together, and of the whole object.
 
 Those of objects in one piece are in `test_checksums`.
 """
@@ -19,7 +19,7 @@ FULL = ["CRC32", "CRC32C", "CRC64NVME"]
 
 
 def part(upload, number, content, algorithm):
-    """Uploads a part with its checksum, which then stands in the list, too."""
+    """Uploads a part with its checksum, which then is in the list, too."""
     value = {field(algorithm): checksum(algorithm, content)}
     answer = upload.part(number, content, **value)
     assert all_in(answer) == value
@@ -170,7 +170,7 @@ def test_without_any_the_whole_has_crc64nvme(plain, s3, bucket):
 
 
 def test_the_sum_of_the_whole_as_it_was_shown(s3, bucket):
-    """A completion may say the composite checksum, with the number of parts behind it."""
+    """A completion may name the composite checksum, followed by the number of parts."""
     for said, code in [("-1", None), ("-2", (400, "BadDigest")), ("", None)]:
         upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
         part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256")

@@ -1,6 +1,6 @@
-"""Bodies in `aws-chunked` form, made by hand: signed chunk by chunk, with signed trailers, with trailers alone.
+"""Bodies in `aws-chunked` form, built by hand: signed chunk by chunk, with signed trailers, with trailers only.
 
-Whatever is wrong with one, nothing is stored. Checksums in headers are in `test_checksums`.
+After every error nothing is stored. Checksums in headers are in `test_checksums`.
 """
 
 import base64
@@ -21,12 +21,12 @@ CHUNK = 64 << 10
 
 
 def pieces(data, size=CHUNK):
-    """The data in chunks, the empty one at the end included."""
+    """Returns the data in chunks, including the empty last one."""
     return [data[n : n + size] for n in range(0, len(data), size)] + [b""]
 
 
 class Request:
-    """A put in chunks; a test may change any of its pieces before it is sent."""
+    """A put in chunks; a test may change any piece before it is sent."""
 
     def __init__(self, bucket, kind, data=DATA, algorithm=None, size=CHUNK, extra=()):
         self.path = f"/{bucket}/k"
@@ -39,7 +39,7 @@ class Request:
         self.mend_body = self.mend_headers = lambda what: what
 
     def body(self, signer):
-        """The body as it stands on the wire."""
+        """Returns the body as it is sent."""
         lines = []
         for chunk in self.chunks:
             size = f"{len(chunk):x}"
@@ -78,7 +78,7 @@ KINDS = {
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    """The three forms, one after the other."""
+    """The three forms, in turn."""
     return KINDS[request.param]
 
 
@@ -151,7 +151,7 @@ def test_metadata_comes_along(s3, bucket, kind):
 
 
 def flip(text, at):
-    """The text with one byte changed."""
+    """Returns the text with one byte changed."""
     return text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :]
 
 

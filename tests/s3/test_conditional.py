@@ -15,7 +15,7 @@ OTHER = '"00000000000000000000000000000000"'
 
 @pytest.fixture(scope="module")
 def thing(s3, shelf):
-    """An object, its tag, and the second in which it was written."""
+    """Creates an object; returns its tag and the second in which it was written."""
     s3.put_object(Bucket=shelf, Key="thing", Body=b"content", Metadata={"a": "1"})
     head = s3.head_object(Bucket=shelf, Key="thing")
     return {"Bucket": shelf, "Key": "thing"}, head["ETag"], head["LastModified"]
@@ -25,7 +25,7 @@ def earlier(time):
     return time - datetime.timedelta(seconds=1)
 
 
-# name: (the conditions, from tag and time; what becomes of a read; whether a copy is made)
+# name: (the conditions, from tag and time; the status of a read; whether a copy is made)
 CASES = {
     "match": (lambda tag, time: {"IfMatch": tag}, 200, True),
     "match unquoted": (lambda tag, time: {"IfMatch": tag.strip('"')}, 200, True),

@@ -1,6 +1,6 @@
 """Conditions on writes: `If-None-Match: *` and `If-Match` on put, complete, copy and delete, and races between them.
 
-After every refusal the object is what it was before. Conditions on reads are in `test_conditional`.
+After every refusal the object is unchanged. Conditions on reads are in `test_conditional`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +17,12 @@ GONE = ("NoSuchKey", "PreconditionFailed")
 
 @pytest.fixture
 def place(bucket):
-    """Where one object may be."""
+    """The location of one object."""
     return {"Bucket": bucket, "Key": "k"}
 
 
 def put(s3, place, data=b"old"):
-    """Writes the object; its tag."""
+    """Writes the object; returns its tag."""
     return s3.put_object(Body=data, **place)["ETag"]
 
 
@@ -90,7 +90,7 @@ def test_put_refused_with_a_large_body(s3, place):
 
 @pytest.fixture
 def upload(s3, place):
-    """An upload of one part that waits to be completed."""
+    """An upload of one part, ready to be completed."""
     there = {**place, "UploadId": s3.create_multipart_upload(**place)["UploadId"]}
     tag = s3.upload_part(PartNumber=1, Body=b"new", **there)["ETag"]
     return {**there, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": tag}]}}
@@ -131,13 +131,13 @@ def test_complete_if_none_match_takes_only_any(s3, place, upload):
 
 @pytest.fixture
 def source(s3, bucket):
-    """What can be copied."""
+    """A source for copies."""
     s3.put_object(Bucket=bucket, Key="source", Body=b"new")
     return f"{bucket}/source"
 
 
 def copy(place, source, **conditions):
-    """A copy with conditions on its destination, as a request."""
+    """Requests a copy with conditions on its destination."""
     headers = [("x-amz-copy-source", source), *((n.replace("_", "-"), v) for n, v in conditions.items())]
     return wire.signed("PUT", "/{Bucket}/{Key}".format(**place), headers=headers)
 
@@ -194,7 +194,7 @@ def test_delete_many_if_match(s3, bucket):
 
 
 def race(calls):
-    """Runs all at once; what those returned that won, and the verdicts on the others."""
+    """Runs all at once; returns the results of the winners and the verdicts on the losers."""
 
     def attempt(call):
         try:
@@ -207,7 +207,7 @@ def race(calls):
     return [won for won, lost in done if lost is None], [lost for _, lost in done if lost]
 
 
-# What S3 says to the losers of a race.
+# What S3 answers the losers of a race.
 LOST = {(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")}
 
 

@@ -1,4 +1,4 @@
-"""CopyObject: what goes along, what is replaced, what is refused, and that a copy stands on its own.
+"""CopyObject: what is copied, what is replaced, what is refused, and that a copy is independent.
 
 Conditions on the source are in `test_conditional`, on the destination in `test_conditional_writes`; copied parts in
 `test_multipart`.
@@ -24,13 +24,13 @@ HEADERS = {
 
 @pytest.fixture
 def source(s3, bucket):
-    """An object with everything that can go along."""
+    """An object with everything that can be copied along."""
     s3.put_object(Bucket=bucket, Key="source", Body=b"content", Tagging="t=1&u=2", **HEADERS)
     return {"Bucket": bucket, "Key": "source"}
 
 
 def copy(s3, source, key="copy", **how):
-    """Copies within the bucket of the source, unless told otherwise."""
+    """Copies within the bucket of the source by default."""
     return s3.copy_object(**{"Bucket": source["Bucket"], "Key": key, "CopySource": source, **how})
 
 

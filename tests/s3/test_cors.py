@@ -1,4 +1,4 @@
-"""Rules for other origins: kept, shown, removed, and what a browser is answered by them.
+"""CORS rules: stored, shown, removed, and how preflights are answered by them.
 
 Preflight requests are not signed; a browser could not sign them.
 """
@@ -25,14 +25,14 @@ RULES = {
 
 @pytest.fixture
 def open_bucket(s3, bucket):
-    """A bucket with the rules and an object."""
+    """A bucket with rules and an object."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"content")
     s3.put_bucket_cors(Bucket=bucket, CORSConfiguration=RULES)
     return bucket
 
 
 def preflight(bucket, origin, method, headers=None, key="k"):
-    """What a browser asks before it asks."""
+    """Sends a preflight."""
     asked = [("origin", origin), ("access-control-request-method", method)]
     if headers:
         asked.append(("access-control-request-headers", headers))
@@ -165,7 +165,7 @@ def test_rules_give_no_permission(s3, open_bucket):
 
 
 def test_a_setting_is_bounded(s3, bucket):
-    """It is one entry of the masters' log, and read with every request of the bucket."""
+    """The rules are one entry of the masters' log and are read with every request for the bucket."""
     rule = {"AllowedMethods": ["GET"], "AllowedHeaders": ["x" * 1000 + str(n) for n in range(70)]}
     large = {"CORSRules": [{**rule, "AllowedOrigins": ["http://app.example"]}]}
     refused(400, "InvalidRequest", s3.put_bucket_cors, Bucket=bucket, CORSConfiguration=large)

@@ -1,4 +1,4 @@
-"""DeleteObjects: many keys by one request, what it says of each, and when it refuses them all.
+"""DeleteObjects: many keys in one request, the result of each, and when all are refused.
 
 Never removes a bucket; conditions on single entries are in `test_conditional_writes`.
 """
@@ -19,14 +19,14 @@ def delete(s3, bucket, names, **how):
 
 
 def post(bucket, document, *headers, md5=True):
-    """A request with a body of our own."""
+    """Sends a request with this body."""
     digest = base64.b64encode(hashlib.md5(document).digest()).decode()
     all_headers = [*headers, *([("content-md5", digest)] if md5 else [])]
     return wire.signed("POST", f"/{bucket}", query=[("delete", "")], headers=all_headers, body=document)
 
 
 def document(*names):
-    """The body that names these keys, none of which needs escaping."""
+    """Returns the body that names these keys, none of which needs escaping."""
     return ("<Delete>" + "".join(f"<Object><Key>{n}</Key></Object>" for n in names) + "</Delete>").encode()
 
 
@@ -105,7 +105,7 @@ def test_more_than_a_thousand(s3, full):
 )
 def test_a_body_that_says_nothing(s3, full, text):
     answer = post(full, text)
-    # S3 calls a body that is not there a missing one, too.
+    # S3 reports a missing body as missing, too.
     codes = ("MalformedXML", "MissingRequestBodyError") if not text else ("MalformedXML",)
     assert answer.status == 400 and answer.code in codes, answer
     assert keys(s3.list_objects_v2(Bucket=full)) == ["a", "b", "c", "d"]

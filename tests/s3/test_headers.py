@@ -1,4 +1,4 @@
-"""What is stored beside the bytes: system headers and user metadata, as sent, as returned, as replaced.
+"""Metadata: system headers and user metadata, as sent, as returned, as replaced.
 
 Never checks what a signature does with headers; `test_auth` does.
 """
@@ -76,7 +76,7 @@ def test_metadata_sent_twice_is_joined(s3, bucket):
 
 
 def decoded(value):
-    """A header's value as text: RFC 2047 where it is that, else the bytes that came, as UTF-8."""
+    """Decodes a header's value: RFC 2047 if it has that form, otherwise UTF-8."""
     value = str(value)
     if value.startswith("=?"):
         return "".join(

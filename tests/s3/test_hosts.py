@@ -1,6 +1,6 @@
-"""Buckets in front of the host's name: BUCKET.DOMAIN, where the environment names the domain in BARGE_S3_DOMAIN.
+"""Virtual-hosted buckets: BUCKET.DOMAIN, if the environment names the domain in BARGE_S3_DOMAIN.
 
-The connection goes to the endpoint all the same; only the `Host` header differs.
+The connection still goes to the endpoint; only the `Host` header differs.
 """
 
 import os
@@ -15,7 +15,7 @@ from expect import absent, body, keys, refused
 
 @pytest.fixture(scope="module")
 def domain():
-    """The domain before which buckets may stand."""
+    """The domain for virtual-hosted bucket names."""
     name = os.environ.get("BARGE_S3_DOMAIN", "")
     if not name:
         pytest.skip("BARGE_S3_DOMAIN is not set")
@@ -23,7 +23,7 @@ def domain():
 
 
 def at(host, method, path, query=(), headers=(), data=b""):
-    """A signed request with another host."""
+    """Sends a signed request with another host."""
     signer = sigv4.Signer(wire.ADMIN, region=wire.REGION)
     fields = signer.headers(method, path, query, [("host", host), *headers], sigv4.sha256(data))
     return wire.exchange(method, wire.target(path, query), fields, data)

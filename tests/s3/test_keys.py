@@ -1,6 +1,6 @@
-"""Keys that may do less: one that only reads, one for a prefix of one bucket. Given by the environment.
+"""Restricted keys: a read-only one and one for a prefix of one bucket. Given by the environment.
 
-Every operation outside of what a key may do is refused with AccessDenied, and changes nothing.
+Every operation that a key does not permit is refused with AccessDenied and changes nothing.
 """
 
 import os
@@ -86,7 +86,7 @@ def test_the_reader_gives_no_url_to_write(s3, bucket):
 
 @pytest.fixture
 def scoped(s3):
-    """A client of the key for a prefix, its bucket, and a key prefix of this test alone within it."""
+    """A client with the prefix key, its bucket, and a key prefix within it for this test alone."""
     client = connect(key_of("PREFIX"))
     bucket, _, prefix = os.environ["BARGE_S3_PREFIX"].partition("/")
     try:
@@ -119,7 +119,7 @@ def test_uploads_of_parts_within_its_prefix(scoped):
 
 @pytest.fixture
 def outside(s3, scoped):
-    """Keys beside the prefix, with objects: one that begins alike, one above, one elsewhere."""
+    """Keys outside the prefix, with objects: one with a similar name, one above, one elsewhere."""
     _, bucket, _ = scoped
     scope = os.environ["BARGE_S3_PREFIX"].partition("/")[2]
     names = [f"{scope[:-1]}-not-{uuid.uuid4().hex}", f"other-{uuid.uuid4().hex}"]

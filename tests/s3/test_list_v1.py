@@ -1,4 +1,4 @@
-"""ListObjects, the first version of it: markers instead of tokens, owners always.
+"""ListObjects, version 1: markers instead of tokens, always with owners.
 
 The table of prefixes and delimiters is in `listings`, for both versions of the operation.
 """
@@ -41,7 +41,7 @@ def test_pages_by_next_marker(s3, full, name, size):
         assert page.get("Marker", "") == marker
         if not page["IsTruncated"]:
             break
-        assert len(part) == size, "a page that is not the last is full"
+        assert len(part) == size, "every page but the last is full"
         marker = page["NextMarker"]
         assert marker == part[-1]
     assert seen == in_order(wanted, folders)

@@ -1,4 +1,4 @@
-"""ListObjectsV2: prefixes, delimiters, pages, tokens and encodings; a thousand keys and one.
+"""ListObjectsV2: prefixes, delimiters, pages, tokens and encodings; a thousand and one keys.
 
 The table of prefixes and delimiters is in `listings`, for both versions of the operation.
 """
@@ -21,7 +21,7 @@ def full(shelf):
 
 
 def raw(bucket, *query):
-    """A listing as XML, nothing decoded."""
+    """Returns a listing as XML, nothing decoded."""
     return wire.signed("GET", f"/{bucket}", query=[("list-type", "2"), *query])
 
 
@@ -50,7 +50,7 @@ def test_pages(s3, full, name, size):
         if not page["IsTruncated"]:
             assert "NextContinuationToken" not in page
             break
-        assert len(part) == size, "a page that is not the last is full"
+        assert len(part) == size, "every page but the last is full"
         token = {"ContinuationToken": page["NextContinuationToken"]}
     assert seen == in_order(wanted, folders)
 
@@ -207,7 +207,7 @@ def test_an_encoding_that_nobody_knows(full):
 
 
 def test_order_is_that_of_utf8(s3, bucket):
-    # In UTF-16 the last would come before the one in front of it.
+    # In UTF-16 order, the last one would come before the previous one.
     names = ["A", "Z", "a", "z", "é", "ż", "漢", "\uff5e", "\U0001f980"]
     for name in reversed(names):
         s3.put_object(Bucket=bucket, Key=name, Body=b"x")

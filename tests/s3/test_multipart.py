@@ -1,4 +1,4 @@
-"""Uploads of parts that succeed: parts in any order, overwritten, copied; what they make; what ends an upload.
+"""Multipart uploads that succeed: parts in any order, overwritten, copied; the resulting objects; ended uploads.
 
 Refusals are in `test_multipart_refusals`, listings in `test_multipart_lists`.
 """
@@ -179,14 +179,14 @@ def test_object_size_that_fits(s3, bucket):
 
 @pytest.fixture
 def source(s3, bucket):
-    """Something to copy parts from."""
+    """A source to copy parts from."""
     data = os.urandom(MIN + 100)
     s3.put_object(Bucket=bucket, Key="source", Body=data)
     return f"{bucket}/source", data
 
 
 def copied(s3, upload, number, source, **how):
-    """Copies a part, and remembers it."""
+    """Copies a part and remembers it."""
     result = s3.upload_part_copy(PartNumber=number, CopySource=source, **upload.place, **how)["CopyPartResult"]
     upload.done[number] = {"PartNumber": number, "ETag": result["ETag"]}
     return result
@@ -243,7 +243,7 @@ def test_copied_from_another_bucket(s3, bucket, other_bucket):
 
 
 def test_many_parts(s3, bucket):
-    # As many as make the order of their numbers another one than that of their digits.
+    # Enough parts that numerical and lexical order differ.
     many = 10
     upload = Upload(s3, bucket)
     upload.part(many, b"end")

@@ -1,6 +1,6 @@
-"""ListParts and ListMultipartUploads: what they show, in which order, in pages of any size.
+"""ListParts and ListMultipartUploads: contents, order, and pages of any size.
 
-Uploads are only begun here; what becomes of them is in `test_multipart`.
+Uploads are only started here; `test_multipart` completes them.
 """
 
 import pytest
@@ -12,7 +12,7 @@ from parts import Upload
 
 @pytest.fixture(scope="module")
 def upload(s3, other_shelf):
-    """An upload of five parts, sent in no order."""
+    """An upload of five parts, sent out of order."""
     upload = Upload(s3, other_shelf)
     for number in [7, 1, 3, 10000, 20]:
         upload.part(number, bytes(number % 11))
@@ -75,7 +75,7 @@ NAMES = ["a", "b/1", "b/2", "b/2", "b/deep/3", "c", "z ä+漢"]
 
 @pytest.fixture(scope="module")
 def uploads(s3, shelf):
-    """Begun uploads, two of them to one key: key and id, in the order of a listing."""
+    """Started uploads, two of them for one key: key and id, in listing order."""
     return [(name, Upload(s3, shelf, name).id) for name in NAMES]
 
 

@@ -1,6 +1,6 @@
-"""Uploads of parts that are refused: sizes, orders, numbers, tags, ids, and bodies that are no XML.
+"""Multipart uploads that are refused: sizes, orders, numbers, tags, ids, and invalid XML bodies.
 
-After each refusal the object is not there, and the upload still is.
+After each refusal the object does not exist, and the upload still does.
 """
 
 import base64
@@ -26,7 +26,7 @@ def upload(s3, bucket):
 
 @pytest.fixture
 def pair(s3, bucket):
-    """An upload of two parts, the first as small as it may be where another follows."""
+    """An upload of two parts, the first of the minimum size for a part that is not the last."""
     upload = Upload(s3, bucket)
     upload.part(1, bytes(MIN))
     upload.part(2, b"end")
@@ -34,7 +34,7 @@ def pair(s3, bucket):
 
 
 def still_there(s3, upload):
-    """The upload has its parts, and nothing became of them."""
+    """Expects that the upload has its parts and that no object was created."""
     assert [p["PartNumber"] for p in s3.list_parts(**upload.place)["Parts"]] == sorted(upload.done)
     absent(s3, upload.bucket, upload.key)
     upload.complete()
@@ -109,7 +109,7 @@ def test_no_parts_at_all(s3, upload):
 )
 def test_a_body_that_says_nothing(s3, upload, document):
     answer = wire.signed("POST", f"/{upload.bucket}/k", query=[("uploadId", upload.id)], body=document)
-    # S3 calls an empty body a bad request, too.
+    # S3 reports an empty body as a bad request, too.
     codes = ("MalformedXML", "InvalidRequest") if not document else ("MalformedXML",)
     assert answer.status == 400 and answer.code in codes, answer
     still_there(s3, upload)

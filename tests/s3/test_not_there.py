@@ -1,7 +1,7 @@
-"""What a store without versions, policies, encryption, locks and lists of permissions says when it is asked for them.
+"""Versions, policies, encryption, locks and ACLs, which the store does not support: its answers to requests for them.
 
-Reading says that nothing is configured, in the words of S3; setting says NotImplemented. Never success for what is not
-done, and nothing is stored by a request that asked for it.
+A read says that nothing is configured, as S3 does; a write gets NotImplemented. Nothing unsupported ever succeeds,
+and a request for it stores nothing.
 """
 
 import base64
@@ -14,7 +14,7 @@ from expect import absent, body, nothing_in, refused
 
 MISSING = (501, "NotImplemented")
 
-# Sub-resource: what S3 says where nothing is configured.
+# Sub-resource: what S3 answers where nothing is configured.
 NOT_CONFIGURED = {
     "policy": (404, "NoSuchBucketPolicy"),
     "policyStatus": (404, "NoSuchBucketPolicy"),
@@ -187,7 +187,7 @@ def test_a_public_bucket(s3, bucket):
 
 
 def only_the_owner(answer):
-    """The list of permissions has one line, the owner's."""
+    """The ACL has one grant, the owner's."""
     (grant,) = answer["Grants"]
     assert grant["Permission"] == "FULL_CONTROL"
     assert grant["Grantee"]["ID"] == answer["Owner"]["ID"] != ""
@@ -214,7 +214,7 @@ def test_private_is_what_it_is(s3, bucket):
 
 
 def test_what_is_shown_may_be_set(s3, bucket):
-    # s3cmd copies the list of permissions from object to object.
+    # s3cmd copies the ACL from object to object.
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     for path in [f"/{bucket}", f"/{bucket}/k"]:
         shown = wire.signed("GET", path, query=[("acl", "")])
@@ -298,7 +298,7 @@ def test_reports(bucket, name):
     assert (answer.status, answer.text("IsTruncated")) == (200, "false"), answer
 
 
-# What every bucket is: sub-resource, what reading says, and what may be put because it says no more than that.
+# The fixed properties of every bucket: sub-resource, the answer to a read, and writes that agree with it.
 SO_ANYWAY = {
     "logging": ({}, b"<BucketLoggingStatus/>"),
     "notification": ({}, b"<NotificationConfiguration/>"),

@@ -1,4 +1,4 @@
-"""Single objects: put, read, looked at, replaced and deleted, under every kind of key and in every kind of size.
+"""Single objects: put, read, inspected, replaced and deleted, under all kinds of keys and with all kinds of sizes.
 
 Headers, ranges and conditions have modules of their own.
 """
@@ -81,7 +81,7 @@ def test_keys_that_differ_in_case_or_slashes_are_different(s3, bucket):
 
 @pytest.mark.parametrize("key", ["dots/./in/it", "dots/in/../it", "..", "./a"])
 def test_dots_are_kept_or_refused(s3, bucket, key):
-    # S3 keeps most of them; clients and proxies on the way rewrite them. What must not be is another key.
+    # S3 keeps most of them; clients and proxies rewrite them. The only error is a different key.
     answer = wire.signed("PUT", f"/{bucket}/{key}", body=b"x")
     if answer.status == 200:
         assert keys(s3.list_objects_v2(Bucket=bucket)) == [key]
@@ -232,8 +232,8 @@ def test_one_connection_carries_refusals_and_successes(s3, bucket):
 
 
 def test_one_connection_for_what_waits_to_be_called(bucket):
-    """botocore sends `Expect: 100-continue` with every body, an empty one too; after an answer that comes instead of the
-    call it reads the next one wrongly, unless the connection ended."""
+    """botocore sends `Expect: 100-continue` with every body, even an empty one; after an answer instead of the 100 it
+    reads the next answer wrongly, unless the connection was closed."""
     alone = connect(max_pool_connections=1)
     text = io.BytesIO(b"x" * 100_000)
     tags = [alone.put_object(Bucket=bucket, Key=f"{n}", Body=io.BytesIO(b""))["ETag"] for n in range(2)]

@@ -1,4 +1,4 @@
-"""Keys with characters that XML cannot say, and headers in the forms that only old or careful clients send."""
+"""Keys with characters that XML cannot express, and headers in forms that only old or careful clients send."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ ICON = "folder/Icon\r"
 
 
 def listed(bucket, *query):
-    """The keys of a listing without `encoding-type`, as a parser of XML reads them."""
+    """Returns the keys of a listing without `encoding-type`, as an XML parser reads them."""
     answer = wire.signed("GET", f"/{bucket}", query=[("list-type", "2"), *query])
     return [e.findtext("Key") for e in answer.tree().iter("Contents")]
 
@@ -44,7 +44,7 @@ def test_in_an_upload_of_parts(s3, bucket):
 def test_other_control_characters(s3, bucket):
     key = "a\x01b\x1f"
     s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    # As S3 writes them: no two keys look alike, and no parser of XML 1.0 takes it.
+    # As S3 writes them: no two keys look alike, and XML 1.0 parsers reject them.
     assert b"<Key>a&#x1;b&#x1f;</Key>" in wire.signed("GET", f"/{bucket}").body
     assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [key]
     missing = wire.signed("GET", f"/{bucket}/none\x01\r")
@@ -109,7 +109,7 @@ def test_one_of_several_tags(s3, bucket):
     assert body(s3, bucket, "k") == b"old"
     assert put(f'"0", {tag}')[0] == 200
     assert body(s3, bucket, "k") == b"new"
-    # The body is compared with what was signed, this way as well.
+    # The body is compared with the signed digest in this form as well.
     answer = wire.signed("PUT", f"/{bucket}/k", headers=[("expires", "0")], body=b"other", payload="0" * 64)
     assert answer.verdict == (400, "XAmzContentSHA256Mismatch"), answer
     assert body(s3, bucket, "k") == b"new"

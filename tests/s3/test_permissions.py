@@ -1,8 +1,8 @@
-"""Every operation, asked for by everybody: the cells of the table in `permissions`, on a bucket that is private and on one that
-anybody may read, by S3 and by the native face.
+"""Every operation, requested by every caller: the cells of the table in `permissions`, on a private and on a publicly
+readable bucket, through S3 and through the native API.
 
-Makes its keys itself, with the program in BARGE_PROGRAM, the native address in BARGE_URL and the cluster's secret in
-BARGE_SECRET_FILE; where they are not told it is skipped.
+Creates its keys itself, with the program in BARGE_PROGRAM, the native address in BARGE_URL and the cluster's secret
+in BARGE_SECRET_FILE; skipped if they are not set.
 """
 
 import base64
@@ -20,12 +20,12 @@ from buckets import new_name, remove
 from test_post import Form
 
 DENIED = (403, "AccessDenied")
-# What a caller that is refused is told, where that is not AccessDenied.
+# Answers to refused callers other than AccessDenied.
 WRONG = (403, "SignatureDoesNotMatch")
 
 
 def barge(*args):
-    """Runs the program with the cluster's secret; what it says."""
+    """Runs the program with the cluster's secret; returns its output."""
     program, url, secret = (os.environ.get(f"BARGE_{n}") for n in ("PROGRAM", "URL", "SECRET_FILE"))
     if not (program and url and secret):
         pytest.skip("BARGE_PROGRAM, BARGE_URL and BARGE_SECRET_FILE are not set")
@@ -34,13 +34,13 @@ def barge(*args):
 
 
 def make_key(permission, scope=None):
-    """A new key."""
+    """Creates a key."""
     made = barge("key", "create", "--permission", permission, *(["--scope", scope] if scope else []))
     return sigv4.Key(made["id"], made["secret"])
 
 
 class Place:
-    """A bucket that is walked, a private and a public one beside it, and the keys of its callers."""
+    """The tested bucket, a private and a public one beside it, and the callers' keys."""
 
     def __init__(self, bucket, other, opened, public, keys):
         self.bucket, self.other, self.opened, self.public = bucket, other, opened, public
@@ -51,7 +51,7 @@ class Place:
         }
 
     def permitted(self, row):
-        """The callers that may do what a row says."""
+        """Returns the callers that a row permits."""
         return (row[-1] if self.public or isinstance(row[-2], int | tuple) else row[-2]).split()
 
 
@@ -84,7 +84,7 @@ def places(s3):
 
 
 def judged(row, good, caller, place, verdict, refusals):
-    """What is wrong with an answer; None when nothing is."""
+    """Returns what is wrong with an answer, or None."""
     if caller in place.permitted(row):
         fine = verdict[0] in (good if isinstance(good, tuple) else (good,))
     else:
@@ -93,7 +93,7 @@ def judged(row, good, caller, place, verdict, refusals):
 
 
 def ask(place, path, row, caller, link=False):
-    """Asks by S3; by a presigned link, if it is to be."""
+    """Sends a request through S3, or as a presigned URL."""
     method, _, query, headers, body = row[:5]
     pairs = [pair.partition("=")[::2] for pair in query.split("&")] if query else []
     lines = [(n, v.format(bucket=place.bucket, other=place.other, open=place.opened)) for n, v in headers.items()]
@@ -108,7 +108,7 @@ def ask(place, path, row, caller, link=False):
 
 
 def refusals(method, caller, place, name):
-    """What a caller that may not is told."""
+    """Returns the expected refusal."""
     code = "SignatureDoesNotMatch" if caller == "wrong" else "AccessDenied"
     told = [(403, None if method == "HEAD" else code)]
     if caller == "nobody" and place.public and name == "GetObject, other headers":
@@ -123,7 +123,7 @@ def test_by_s3(places, name):
     path = path if name in permissions.OPERATIONS else "/"
     wrong = []
     for place in places.values():
-        # Those that may do it come last: what is refused must not depend on what was done.
+        # Permitted callers come last: a refusal must not depend on earlier changes.
         for caller in sorted(permissions.CALLERS, key=lambda c: c in place.permitted(row)):
             answer = ask(place, path.format(bucket=place.bucket), row, caller)
             told = refusals(row[0], caller, place, name)
@@ -180,7 +180,7 @@ def test_many_deletes_are_permitted_one_by_one(places, s3):
 
 
 def ask_natively(path, method, query, body, key):
-    """Asks by the native face; status and code."""
+    """Sends a request through the native API; returns status and code."""
     connection = wire.connect(os.environ["BARGE_URL"])
     headers = {"Authorization": f"Bearer {key.id}:{key.secret}"} if key else {}
     try:

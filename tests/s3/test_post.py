@@ -1,6 +1,6 @@
-"""Uploads by a browser's form: the fields, the policy and each of its conditions, and what comes back.
+"""Uploads by HTML form: the fields, the policy and each of its conditions, and the answer.
 
-The form is made by hand, so that any field can be missing or wrong. After each refusal nothing was stored.
+The form is built by hand, so that any field can be missing or wrong. After each refusal nothing was stored.
 """
 
 import base64
@@ -21,7 +21,7 @@ HOUR = datetime.timedelta(hours=1)
 
 
 def multipart(fields, content, filename="file.txt", name="file", after=()):
-    """A form's body: the fields, then the file, then what should not be there any more."""
+    """Returns a form's body: the fields, then the file, then fields that must not follow it."""
     lines = []
     for field, value in fields:
         value = value if isinstance(value, bytes) else value.encode()
@@ -36,7 +36,7 @@ def multipart(fields, content, filename="file.txt", name="file", after=()):
 
 
 class Form:
-    """A form that would succeed; a test spoils one thing of it."""
+    """A form that would succeed; a test breaks one thing in it."""
 
     def __init__(self, bucket, key="k", conditions=(), extra=(), expires=HOUR, signer=None):
         self.bucket = bucket
@@ -55,7 +55,7 @@ class Form:
         self.document = None
 
     def all_fields(self):
-        """All fields, signed."""
+        """Returns all fields, signed."""
         document = self.document or base64.b64encode(json.dumps(self.policy).encode()).decode()
         signature = self.signer.policy(document)
         return {**self.fields, **self.signed, "policy": document, "x-amz-signature": signature}
@@ -106,7 +106,7 @@ def test_filename_in_the_key(s3, bucket, filename, key):
     answer = Form(bucket, key="up/${filename}").send(filename=filename)
     assert answer.status == 204, answer
     listed = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]]
-    # A browser sends the name alone; where it sends a path, its last part is meant, or all of it.
+    # Browsers send the name alone; if one sends a path, either its last part is meant, or all of it.
     assert len(listed) == 1 and listed[0].startswith("up/") and listed[0].endswith(key[3:])
 
 
@@ -198,7 +198,7 @@ FAILING = {
     "eq in another case": (["eq", "$x-amz-meta-a", "one"], {"x-amz-meta-a": "ONE"}),
     "starts-with": (["starts-with", "$x-amz-meta-a", "on"], {"x-amz-meta-a": "two"}),
     "an exact match": ({"x-amz-meta-a": "one"}, {"x-amz-meta-a": "one "}),
-    "a field that is not there": ({"x-amz-meta-a": "one"}, {}),
+    "a missing field": ({"x-amz-meta-a": "one"}, {}),
     "another content type": (["starts-with", "$Content-Type", "image/"], {"Content-Type": "text/html"}),
     "another key": (["eq", "$key", "other"], {}),
     "another prefix of the key": (["starts-with", "$key", "user/"], {}),
@@ -253,8 +253,8 @@ POLICIES = {
     "no json": b"no json",
     "no expiration": b'{"conditions": []}',
     "no conditions": b'{"expiration": "2099-01-01T00:00:00Z"}',
-    "an expiration that is none": b'{"expiration": "soon", "conditions": []}',
-    "a condition that is none": b'{"expiration": "2099-01-01T00:00:00Z", "conditions": [["contains", "$key", "a"]]}',
+    "an invalid expiration": b'{"expiration": "soon", "conditions": []}',
+    "an invalid condition": b'{"expiration": "2099-01-01T00:00:00Z", "conditions": [["contains", "$key", "a"]]}',
     "a list": b"[]",
 }
 
@@ -332,7 +332,7 @@ AUTHORIZATION = f"AWS4-HMAC-SHA256 Credential=A/20220101/r/s3/aws4_request, Sign
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("more, code", [('; x="é"', "InvalidRequest"), ("", "InvalidArgument")])
 def test_a_form_of_the_reader_beside_a_header(s3, bucket, more, code, signed):
-    # What is no form to one reader and a form to the next stores nothing, whoever signed it.
+    # What is an invalid form to one reader and a valid one to the next stores nothing, whoever signed it.
     s3.put_object(Bucket=bucket, Key="k", Body=b"old")
     form = Form(bucket, signer=sigv4.Signer(key_of("READ"), region=wire.REGION))
     data = multipart(form.all_fields().items(), b"content")

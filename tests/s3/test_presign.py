@@ -1,6 +1,6 @@
-"""Presigned URLs: what they permit, for how long, and everything that can be wrong with one.
+"""Presigned URLs: what they permit, for how long, and every possible error.
 
-Used over plain HTTP connections; no signature is made when one is used.
+Used over plain HTTP connections, without any further signature.
 """
 
 import datetime
@@ -24,7 +24,7 @@ def path(s3, bucket):
 
 
 def target_of(url):
-    """What boto3 signed, as a request target."""
+    """Returns what boto3 signed, as a request target."""
     parts = urllib.parse.urlsplit(url)
     return f"{parts.path}?{parts.query}"
 
@@ -169,7 +169,7 @@ def test_another_signature(path):
     first = "0" if after[0] != "0" else "1"
     where = f"{before}X-Amz-Signature={first}{after[1:]}"
     assert wire.visit("GET", where).verdict == (403, "SignatureDoesNotMatch")
-    # One that does not cover the host is none.
+    # A signature that does not cover the host is invalid.
     unbound = wire.presigned("GET", path).replace("SignedHeaders=host", "SignedHeaders=hos")
     assert wire.visit("GET", unbound).verdict == (400, "AuthorizationQueryParametersError")
 
@@ -206,7 +206,7 @@ def test_what_makes_it_presigned_is_missing(path, name):
     where, query = wire.presigned("GET", path).split("?")
     kept = [piece for piece in query.split("&") if not piece.startswith(f"X-Amz-{name}=")]
     answer = wire.visit("GET", f"{where}?{'&'.join(kept)}")
-    # Without it the request may count as one that is not signed at all.
+    # Without it the request may count as unsigned.
     assert answer.verdict in [(400, "AuthorizationQueryParametersError"), (403, "AccessDenied")], answer
 
 

@@ -1,6 +1,6 @@
-"""Ranges of bytes and numbers of parts: every form, at every edge, of objects in one piece and in several.
+"""Byte ranges and part numbers: every form, at every edge, of objects in one piece and multipart.
 
-A range that is answered is answered exactly; one that cannot be is refused or ignored as S3 does, never guessed at.
+A satisfiable range is answered exactly; any other is refused or ignored as S3 does, never guessed.
 """
 
 import os
@@ -25,7 +25,7 @@ def whole(s3, shelf):
 
 @pytest.fixture(scope="module")
 def parts(s3, shelf):
-    """An object of three parts, and their bytes."""
+    """Creates an object of three parts; returns their bytes."""
     contents = [os.urandom(PART), os.urandom(PART), os.urandom(1000)]
     place = {"Bucket": shelf, "Key": "parts"}
     upload = s3.create_multipart_upload(**place)["UploadId"]
@@ -84,7 +84,7 @@ def test_units_that_nobody_knows_are_ignored(whole, form):
 
 @pytest.mark.parametrize("form", ["bytes=5-2", "bytes=a-b", "bytes=", "bytes=-", "bytes 0-5", "bytes=1--2"])
 def test_what_is_no_range_is_ignored_or_refused(whole, form):
-    # RFC 9110, 14.2: either is right; a part of it is not.
+    # RFC 9110, 14.2: either answer is correct; a part of the range is not.
     answer = wire.signed("GET", "/{Bucket}/{Key}".format(**whole), headers=[("range", form)])
     if answer.status == 200:
         assert answer.body == DATA and answer.headers["content-range"] is None

@@ -1,4 +1,4 @@
-"""All methods with all sub-resources, and all headers that S3 has: what is not done is refused by its name, and changes
+"""All methods with all sub-resources, and all headers of S3: what is not supported is refused by name and changes
 nothing."""
 
 import pytest
@@ -20,7 +20,7 @@ def filled(s3, shelf):
 
 
 def untouched(s3, name):
-    """The bucket and what is in it are what they were."""
+    """Expects the bucket and its contents unchanged."""
     assert [o["Key"] for o in s3.list_objects_v2(Bucket=name).get("Contents", [])] == ["k"]
     assert body(s3, name, "k") == b"content"
     head = s3.head_object(Bucket=name, Key="k")
@@ -29,7 +29,7 @@ def untouched(s3, name):
 
 
 def walk(path, subresources):
-    """Each method with each sub-resource that does not have it."""
+    """Each method with each sub-resource that does not support it."""
     for name, there in subresources.items():
         for method in METHODS:
             if method in there.split():
@@ -58,7 +58,7 @@ def test_methods_that_a_subresource_of_an_object_does_not_have(s3, filled):
 def test_subresources_of_buckets_are_none_of_objects(s3, filled):
     others = set(reference.OF_BUCKETS) - set(reference.OF_OBJECTS)
     for method, name, value, answer in walk(f"/{filled}/k", dict.fromkeys(others, "")):
-        # A link to an object may have a name and a value behind it.
+        # Links to an object may have a name and a value after them.
         idle = value and method in ("GET", "HEAD") and reference.OF_BUCKETS[name]
         assert answer.status in ((200,) if idle else (405, 501)), (method, name, answer)
     untouched(s3, filled)
@@ -78,7 +78,7 @@ def test_links_may_have_more_behind_them(filled):
         assert wire.signed("GET", f"/{filled}/k", query=query).body == b"content"
 
 
-# How an upload is asked for, without the header.
+# The uploads, without the tested header.
 UPLOADS = {
     "put": lambda bucket, key, headers: wire.signed("PUT", f"/{bucket}/{key}", headers=headers, body=b"x"),
     "parts": lambda bucket, key, headers: wire.signed(
@@ -97,7 +97,7 @@ UPLOADS = {
 @pytest.mark.parametrize("name, value, becomes", reference.OF_UPLOADS)
 def test_headers_of_uploads(s3, filled, how, name, value, becomes):
     if how == "form":
-        # It has another field for tags.
+        # Tags have another form field.
         becomes = BY_NAME if name == "x-amz-tagging" else becomes
         answer = Form(filled, key="new", conditions=[{name: value}], extra={name: value}).send()
     else:
@@ -121,10 +121,10 @@ def test_headers_of_uploads(s3, filled, how, name, value, becomes):
     absent(s3, filled, "new")
 
 
-# What refuses by name.
+# Operations that refuse by name.
 BY_NAMES = [(501, "NotImplemented"), (400, "AccessControlListNotSupported"), (400, "InvalidStorageClass")]
 
-# Headers of other operations: method, query, and what the operation does nothing with.
+# Headers of other operations: method, query, and the headers that the operation ignores.
 ELSEWHERE = [
     ("PUT", [], "x-amz-copy-source-if-match", "x"),
     ("PUT", [], "x-amz-mp-object-size", "9"),
@@ -152,7 +152,7 @@ def test_a_range_of_a_whole_copy(s3, filled):
 
 
 def test_what_clients_send_besides(filled):
-    """Headers that are in no reference, or change nothing, and come with every request of somebody."""
+    """Headers that are in no reference or change nothing, and that some clients send with every request."""
     for name, value in [("x-amz-te", "append-md5"), ("x-amz-user-agent", "aws-sdk-js/3"), ("x-amzn-trace-id", "Root=1")]:
         assert wire.signed("GET", f"/{filled}/k", headers=[(name, value)]).body == b"content", name
     link = wire.presigned("GET", f"/{filled}/k")

@@ -1,7 +1,7 @@
-"""Documents that never end: connections that hold what others need, with keys that are good and with some that are not.
+"""Documents that never end: connections that hold scarce slots, with valid and invalid keys.
 
-Each test holds more connections open than there are places, and asks for something while they are open. The endpoint has
-to be on this machine: another peer is another address of loopback.
+Each test holds more connections open than there are slots and sends a request meanwhile. The endpoint must
+be on this machine: a different peer is a different loopback address.
 """
 
 import base64
@@ -15,20 +15,20 @@ import sigv4
 import wire
 from conftest import key_of
 
-# More than there are places for all peers together.
+# More than the slots of all peers together.
 MANY = 20
-# More than a connection may buffer: from here on a document needs a place.
+# More than a connection may buffer: beyond this a document needs a slot.
 LONG = 200 << 10
 
 
 def document(names):
-    """The body that names these keys, none of which needs escaping."""
+    """Returns the body that names these keys, none of which needs escaping."""
     return ("<Delete>" + "".join(f"<Object><Key>{n}</Key></Object>" for n in names) + "</Delete>").encode()
 
 
 @contextmanager
 def begun(bucket, sent, length, key=wire.ADMIN, source=None, extra=()):
-    """A DeleteObjects that announces `length` bytes, of which `sent` have come."""
+    """Sends a DeleteObjects that announces `length` bytes, but only `sent` of them."""
     headers = [("host", wire.HOST), ("content-length", str(length)), *extra]
     signer = sigv4.Signer(key, region=wire.REGION)
     query = [("delete", "")]
@@ -45,7 +45,7 @@ def begun(bucket, sent, length, key=wire.ADMIN, source=None, extra=()):
 
 
 def delete(bucket, names, source=None):
-    """A DeleteObjects that is whole."""
+    """Sends a complete DeleteObjects."""
     body = document(names)
     digest = base64.b64encode(hashlib.md5(body).digest()).decode()
     with begun(bucket, 0, len(body), source=source, extra=[("content-md5", digest)]) as asked:
@@ -54,7 +54,7 @@ def delete(bucket, names, source=None):
 
 
 def answered(connections):
-    """Those that have an answer, or were cut."""
+    """Returns the connections that were answered or closed."""
     readable, _, _ = select.select([c.sock for c in connections], [], [], 0)
     return readable
 
@@ -91,7 +91,7 @@ def test_short_documents_that_do_not_end_hold_nothing(full, s3):
         held = [stack.enter_context(begun(full, 1, 1000)) for _ in range(MANY)]
         assert delete(full, ["a"]).status == 200
         assert "Contents" not in s3.list_objects_v2(Bucket=full)
-        assert not answered(held), "the others are still at it"
+        assert not answered(held), "the others are still open"
 
 
 def test_long_documents_of_one_peer_leave_places_for_another(full, s3):
@@ -101,7 +101,7 @@ def test_long_documents_of_one_peer_leave_places_for_another(full, s3):
         held = [stack.enter_context(begun(full, LONG, 2 * LONG)) for _ in range(MANY)]
         assert delete(full, names, source="127.0.0.2").status == 200
         assert "Contents" not in s3.list_objects_v2(Bucket=full)
-        assert not answered(held), "the others are still at it"
+        assert not answered(held), "the others are still open"
 
 
 def test_a_long_document_that_comes_too_slowly_loses_its_place(full):

@@ -1,6 +1,6 @@
-"""Tags of objects and of buckets: set, replaced, shown, removed, and how many and how long they may be.
+"""Tags of objects and of buckets: set, replaced, shown, removed, and their limits.
 
-Tags that go along with copies are in `test_copy`.
+Tags and copies are in `test_copy`.
 """
 
 import pytest
@@ -80,7 +80,7 @@ BAD = {
 def test_refused(s3, place, name):
     s3.put_object_tagging(Tagging=as_set({"old": "1"}), **place)
     wrong, code = BAD[name]
-    if name == "empty key":  # which boto3 would not send
+    if name == "empty key":  # boto3 does not send it
         document = b"<Tagging><TagSet><Tag><Key></Key><Value>v</Value></Tag></TagSet></Tagging>"
         answer = wire.signed("PUT", "/{Bucket}/k".format(**place), query=[("tagging", "")], body=document)
         assert answer.status == 400 and answer.code in (code, "MalformedXML"), answer

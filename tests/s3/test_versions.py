@@ -1,6 +1,6 @@
-"""Versions where none are kept: each object has the one version `null`, which can be listed, read, copied and deleted.
+"""Versions without versioning: each object has the one version `null`, which can be listed, read, copied and deleted.
 
-Never turns versions on; that it cannot be done is in `test_not_there`.
+Never enables versioning; `test_not_there` tests that it is refused.
 """
 
 import pytest

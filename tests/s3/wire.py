@@ -1,6 +1,6 @@
-"""Requests as bytes on a connection of their own, for what no S3 library would send, and answers as they came.
+"""Raw requests on connections of their own, for what no S3 library would send, and raw answers.
 
-Signs with `sigv4` unless it is told not to. It never retries, follows or corrects anything.
+Signs with `sigv4` unless told not to. It never retries, follows or corrects anything.
 """
 
 import http.client
@@ -18,7 +18,7 @@ REGION = os.environ.get("BARGE_S3_REGION", "us-east-1")
 ADMIN = sigv4.Key(os.environ.get("BARGE_S3_KEY", "test"), os.environ.get("BARGE_S3_SECRET", "test"))
 HOST = urlsplit(ENDPOINT).netloc
 PATIENCE = 20
-# Where connections to a store on this machine come from: `conftest` gives each test an address of its own.
+# The source address of connections to a store on this machine: `conftest` gives each test its own.
 here = "127.0.0.1"
 
 
@@ -31,16 +31,16 @@ class Answer:
         self.body = response.read()
 
     def tree(self):
-        """The body's XML, its namespace taken off."""
+        """Returns the body's XML without its namespace."""
         return ElementTree.fromstring(re.sub(rb' xmlns="[^"]*"', b"", self.body))
 
     def text(self, path):
-        """The text of an element of the body, or None."""
+        """Returns the text of an element of the body, or None."""
         return self.tree().findtext(path)
 
     @property
     def code(self):
-        """The code of an error; None when there is no body of that form."""
+        """Returns the error code, or None if the body has no such form."""
         try:
             return self.text("Code")
         except ElementTree.ParseError:
@@ -48,7 +48,7 @@ class Answer:
 
     @property
     def verdict(self):
-        """Status and code of an error, to be compared at once."""
+        """Returns status and error code, to be compared at once."""
         return self.status, self.code
 
     def __repr__(self):
@@ -56,7 +56,7 @@ class Answer:
 
 
 def connect(url=ENDPOINT, source=None):
-    """A connection to the endpoint, or to another URL."""
+    """Opens a connection to the endpoint, or to another URL."""
     parts = urlsplit(url)
     how = {"timeout": PATIENCE}
     if parts.hostname.startswith("127."):
@@ -68,13 +68,13 @@ def connect(url=ENDPOINT, source=None):
 
 
 def target(path, query):
-    """A path and query as they stand in the request line."""
+    """Returns a path and query as in the request line."""
     encoded = sigv4.encode_path(path)
     return f"{encoded}?{sigv4.query_string(query)}" if query else encoded
 
 
 def exchange(method, where, headers, body=b"", length=True):
-    """Sends exactly this, `Content-Length` added, and reads the answer."""
+    """Sends exactly this, plus `Content-Length`, and reads the answer."""
     connection = connect()
     try:
         connection.putrequest(method, where, skip_host=True, skip_accept_encoding=True)
@@ -94,7 +94,7 @@ def exchange(method, where, headers, body=b"", length=True):
 
 
 def signed(method, path, query=(), headers=(), body=b"", key=ADMIN, payload="", time=None, length=True, **scope):
-    """A signed request. `payload` is the body's own digest when it is empty, and absent when it is None."""
+    """Sends a signed request. `payload` is the body's digest by default, and omitted if None."""
     payload = sigv4.sha256(body) if payload == "" else payload
     scope.setdefault("region", REGION)
     all_headers = sigv4.Signer(key, time, **scope).headers(method, path, query, [("host", HOST), *headers], payload)
@@ -102,23 +102,23 @@ def signed(method, path, query=(), headers=(), body=b"", key=ADMIN, payload="", 
 
 
 def anonymous(method, path, query=(), headers=(), body=b""):
-    """A request without a signature."""
+    """Sends a request without a signature."""
     return exchange(method, target(path, query), [("host", HOST), *headers], body)
 
 
 def presigned(method, path, query=(), headers=(), expires=300, key=ADMIN, time=None):
-    """The request target of a presigned URL that signs these headers besides the host."""
+    """Returns the request target of a presigned URL that signs these headers besides the host."""
     signer = sigv4.Signer(key, time, region=REGION)
     return target(path, signer.url(method, path, query, [("host", HOST), *headers], expires))
 
 
 def visit(method, where, headers=(), body=b""):
-    """A request to a target that carries its own permission."""
+    """Sends a request to a target that carries its own permission."""
     return exchange(method, where, [("host", HOST), *headers], body)
 
 
 def begun(method, path, headers, body, key=ADMIN, payload=sigv4.UNSIGNED):
-    """A socket over which a signed request was sent as far as `body` goes; the caller has set its length."""
+    """Returns a socket over which a signed request was sent up to the end of `body`; the caller sets the length."""
     all_headers = sigv4.Signer(key, region=REGION).headers(method, path, (), [("host", HOST), *headers], payload)
     connection = connect()
     connection.putrequest(method, target(path, ()), skip_host=True, skip_accept_encoding=True)
@@ -130,7 +130,7 @@ def begun(method, path, headers, body, key=ADMIN, payload=sigv4.UNSIGNED):
 
 
 def broken_off(method, path, headers, body, **how):
-    """Begins a request, and hangs up in the middle of its body, after all that was sent is on its way."""
+    """Starts a request and closes the connection in the middle of its body, after all sent bytes are on their way."""
     connection = begun(method, path, headers, body, **how)
     connection.sock.shutdown(socket.SHUT_WR)
     connection.sock.settimeout(PATIENCE)

@@ -1,10 +1,11 @@
-//! A name is durable when its directory was synced after it came or went. Every directory that a server changes is synced
-//! after each step of its life: a power cut then brings nothing back that was removed, and takes nothing away that was made.
+//! A name is durable once its directory was synced after the change. Every directory that a server changes is
+//! synced after each step of its life: then a power cut restores nothing that was removed and loses nothing that was
+//! created.
 //!
-//! A later sync of the same directory must not stand in for one that is missing: who has renamed something, or made a
-//! directory, syncs where it is before it does anything else to files; and what is renamed was synced before, bytes and all.
+//! A later sync of the same directory must not hide a missing one: a thread that renames something or creates a
+//! directory syncs the parent before it does anything else to files; and a renamed file was synced before.
 //!
-//! The tables of a master get no new name by which that could be seen: that they are synced now and then is asked for itself.
+//! A master's tables get no new name that would show this: their periodic syncs are checked separately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,27 +21,27 @@ use tests::cluster::{SETTLED, add};
 use tests::tamper::Library;
 use tests::{Client, Cluster, Folder, Options, eventually, value};
 
-/// Files whose coming and going promises nothing: what a lost name of them costs.
+/// Files whose names promise nothing, and what a lost name of them costs.
 const EXCEPT: [(&str, &str); 5] = [
     ("/lock", "made again"),
-    (".idx", "made again from its segment, and removed by the next start where there is none"),
-    ("/snapshots/", "asked for again; the directory itself is no exception"),
+    (".idx", "rebuilt from its segment, and removed by the next start if there is none"),
+    ("/snapshots/", "transferred again; the directory itself is no exception"),
     ("/snap.", "sled's own, written beside its log and read only if it is whole"),
-    ("/scrub.state", "everything is verified once more"),
+    ("/scrub.state", "everything is verified again"),
 ];
-/// Directories that sled makes: synced when it is open, before anything is done with it.
+/// Directories that sled creates: synced once it is open, before anything else is done with it.
 const OF_SLED: &str = "/sled";
 
-/// What a list says of the directories below `root`, and of the one that `root` is in.
+/// What a list says about the directories below `root`, and about the parent of `root`.
 #[derive(Debug, Default)]
 struct Judged {
-    /// Directories with names that came or went after their last sync.
+    /// Directories with names that changed after their last sync.
     open: BTreeMap<PathBuf, String>,
-    /// Files that were made and not synced yet.
+    /// Files that were created and not synced yet.
     unwritten: BTreeSet<PathBuf>,
     /// Threads that must sync a directory before they do anything else, and why.
     owing: BTreeMap<String, (PathBuf, String)>,
-    /// What was done before it might be.
+    /// Operations that were done too early.
     early: Vec<String>,
 }
 
@@ -58,7 +59,7 @@ impl Judged {
 
     fn note(&mut self, what: &str, thread: &str, path: &Path, root: &Path) {
         if what == "start" {
-            // The process before has ended: its threads sync nothing more.
+            // The previous process has ended: its threads sync nothing.
             self.owing.clear();
             return;
         }
@@ -90,7 +91,7 @@ impl Judged {
                 self.unwritten.insert(path.to_owned());
             }
             "remove" => {
-                // What was in a folder has gone with it.
+                // A removed folder takes its contents with it.
                 self.open.retain(|folder, _| !folder.starts_with(path));
                 self.unwritten.retain(|file| !file.starts_with(path));
             }
@@ -121,20 +122,20 @@ async fn all_synced(lists: &[(PathBuf, PathBuf)], step: &str) {
     .await;
 }
 
-/// How often a master has synced its tables. sled does not: to flush is to ask the kernel to write, not the disk to keep.
+/// Returns how often a master has synced its tables. sled does not: its flush asks the kernel to write, not the disk.
 fn checkpoints(list: &Path) -> usize {
     let text = std::fs::read_to_string(list).unwrap_or_default();
     text.lines().filter(|l| l.starts_with("sync ") && l.ends_with("/sled/db")).count()
 }
 
-/// How often the directory was synced in which that of a server is.
+/// Returns how often the parent of a server's directory was synced.
 fn syncs_above(list: &Path, root: &Path) -> usize {
     let above = format!(" {}", root.parent().expect("a directory").display());
     let text = std::fs::read_to_string(list).unwrap_or_default();
     text.lines().filter(|l| l.starts_with("sync ") && l.ends_with(&above)).count()
 }
 
-/// Gives a volume more tombstones than it keeps, none of them needed, until it has rewritten its file.
+/// Gives a volume more tombstones than it keeps, none of them needed, until it rewrites its file.
 async fn rewrite_tombstones(cluster: &Cluster, place: usize, list: &Path) {
     let (known, volume) = (cluster.status().await.expect("a leader").cluster, cluster.ids[place]);
     let peers = PeerClient::new(cluster.secret(), Clock::System);
@@ -153,7 +154,7 @@ async fn rewrite_tombstones(cluster: &Cluster, place: usize, list: &Path) {
             volume,
             blobs: vec![],
             tombstones: tombstones.collect(),
-            settled_before: Some(blob(1 << 47)),
+            reclaimed_before: Some(blob(1 << 47)),
         };
         let kept: Result<DeleteResponse, _> =
             peers.call(cluster.volumes[place].url(), DELETE, &message).await;
@@ -204,8 +205,8 @@ async fn every_directory_is_synced_after_names_came_or_went() {
     })
     .await;
     rewrite_tombstones(&cluster, 0, &list("volume1")).await;
-    all_synced(&lists, "a rewriting of tombstones").await;
-    // A master that has nothing gets a snapshot, and makes tables of it.
+    all_synced(&lists, "a rewrite of the tombstones").await;
+    // An empty master gets a snapshot and builds its tables from it.
     let place = (cluster.leader().await.expect("a leader") + 1) % 3;
     let leader = cluster.masters().nth((place + 2) % 3).expect("three").url().to_owned();
     let folder = lists[place].1.clone();
@@ -213,7 +214,7 @@ async fn every_directory_is_synced_after_names_came_or_went() {
     server.kill().await;
     std::fs::remove_dir_all(&folder).expect("its directory");
     add(server.spec_mut(), "--join", leader);
-    server.restart().await.expect("it joins again");
+    server.restart().await.expect("the master joins again");
     cluster.settled().await;
     all_synced(&lists, "a snapshot").await;
     for n in 0..5 {
@@ -222,7 +223,7 @@ async fn every_directory_is_synced_after_names_came_or_went() {
         cluster.volumes[n % 2].terminate().await;
         cluster.volumes[n % 2].restart().await.expect("it starts");
         all_synced(&lists, "a restart").await;
-        // The process before may have died when it had made it.
+        // The previous process may have died when it had created it.
         eventually(SETTLED, "the name of the directory is synced", async || {
             (syncs_above(list, root) > before).then_some(())
         })

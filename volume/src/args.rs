@@ -1,5 +1,4 @@
-//! The command line of `volume`, and how it becomes a `Config`. The one place of this crate where an
-//! environment variable is read, by clap.
+//! The command line of `volume`, converted into a `Config`. Environment variables are read only here, by clap.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,69 +18,69 @@ use crate::config::{Config, Reads};
 
 /// Barge's volume server: values on one disk.
 ///
-///   PORT=3002 volume ./volume2/                          a master that lists it asks it
-///   volume --master http://localhost:3000 ./volume2/     it registers itself
+///   PORT=3002 volume ./volume2/                          waits for a master that lists this address
+///   volume --master http://localhost:3000 ./volume2/     registers with a master
 #[derive(Clone, Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 pub struct Args {
-    /// The volume's directory; one volume per disk.
+    /// The volume's data directory; run one volume per disk.
     data: PathBuf,
-    /// Masters to register with, as http://HOST:PORT separated by commas; each tells of the others.
+    /// Masters to register with, as http://HOST:PORT separated by commas; any one that is up tells the others.
     #[arg(long, value_delimiter = ',')]
     master: Vec<String>,
-    /// Port on 127.0.0.1.
+    /// Port to listen on, at 127.0.0.1.
     #[arg(long, env = "PORT", default_value_t = 3001)]
     port: u16,
     /// Address to listen on instead of 127.0.0.1:PORT.
     #[arg(long)]
     listen: Option<SocketAddr>,
-    /// Where peers and masters reach this volume, as http://HOST:PORT.
+    /// URL at which masters and other volumes reach this volume, as http://HOST:PORT.
     #[arg(long)]
     advertise: Option<String>,
-    /// Where clients reach this volume, as http://HOST:PORT.
+    /// URL at which clients reach this volume, as http://HOST:PORT.
     #[arg(long)]
     public_url: Option<String>,
-    /// What it shares its fate with: replicas go to different zones first.
+    /// Failure domain, such as a rack: replicas are spread over different zones first.
     #[arg(long)]
     zone: Option<Zone>,
-    /// Segments are sealed when they pass this many bytes.
+    /// Size at which a segment is sealed.
     #[arg(long, value_name = "BYTES", default_value_t = SEGMENT_BYTES, value_parser = segment_bytes)]
     segment_size: u64,
-    /// Segments are sealed when they pass this age.
+    /// Age at which a segment is sealed.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "1d")]
     segment_age: Duration,
-    /// Free bytes that are never given to values.
+    /// Free bytes kept back from clients, so that deletes and repair work on a full disk.
     #[arg(long, value_name = "BYTES", default_value_t = RESERVE_BYTES, value_parser = size::bytes)]
     reserve: u64,
-    /// Bytes of its disk that this volume may use; all of it by default.
+    /// Most bytes of the disk that this volume may use; all of it by default.
     #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true, value_parser = size::bytes)]
     capacity: u64,
-    /// Whether every block is checked before it leaves, or bytes go from the page cache to the socket as they are: a
-    /// little faster, and only as good as the last scrub.
+    /// Verify every block before it is sent, or send bytes from the page cache unverified: a little faster, but only
+    /// the scrub finds corruption.
     #[arg(long, value_enum, default_value_t = Reads::Verified)]
     reads: Reads,
-    /// Bytes a second that are read to verify what is stored; 0 turns it off.
+    /// Bytes per second that the scrub reads to verify stored values; 0 turns it off.
     #[arg(long, value_name = "BYTES", default_value_t = SCRUB_RATE, value_parser = size::bytes)]
     scrub_rate: u64,
-    /// What was verified within this time is not verified again.
+    /// How long a verified segment counts as verified; the scrub skips it until then.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "7d")]
     scrub_every: Duration,
-    /// The cluster's secret; by default one in your configuration folder, made at the first start.
+    /// File with the cluster's secret; by default one in your configuration directory, created at the first start.
     #[arg(long)]
     secret_file: Option<PathBuf>,
-    /// Of no effect: a volume does nothing without a ticket of its masters, wherever it listens.
+    /// No effect: a volume always requires a ticket of its masters, wherever it listens.
     #[arg(long, hide = true)]
     insecure_no_auth: bool,
-    /// Speak TLS only, with the certificate chain in this PEM file; it is read again when it changes.
+    /// Accept TLS only, with the certificate chain in this PEM file; the file is reloaded when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The key of that certificate, as a PEM file.
+    /// PEM file with the private key of that certificate.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Trust other servers whose certificates are signed by one in this PEM file; by default the system's authorities.
+    /// PEM file with the certificate authorities to trust in other servers; by default the system's.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// text or json.
+    /// Log format: text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
@@ -90,21 +89,18 @@ pub struct Args {
     home: Option<String>,
 }
 
-/// The arguments do not go together.
+/// Invalid arguments.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgsError {
-    /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Nothing goes from the page cache to the socket as it is.
-    #[error("--reads zero-copy is of no use with TLS, which copies every byte: leave one of them out")]
+    #[error("--reads zero-copy has no effect with TLS, which copies every byte: leave out one of them")]
     ZeroCopy,
 }
 
-/// What a segment may have at most.
+/// Parses a segment size, at most `SEGMENT_BYTES_MAX`.
 fn segment_bytes(text: &str) -> Result<u64, String> {
     match size::bytes(text) {
         Ok(bytes) if bytes > SEGMENT_BYTES_MAX => Err(format!("at most {}", ByteSize(SEGMENT_BYTES_MAX))),
@@ -113,10 +109,10 @@ fn segment_bytes(text: &str) -> Result<u64, String> {
 }
 
 impl Args {
-    /// Checks them. The second part is where to listen.
+    /// Returns the configuration and the address to listen on.
     ///
     /// # Errors
-    /// When they do not go together, or the secret cannot be read.
+    /// When the arguments conflict, or the secret or a certificate cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
         let secret = ClusterSecret::find(

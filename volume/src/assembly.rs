@@ -1,5 +1,5 @@
-//! A value in parts, read as one: its manifest says which records of this volume follow each other. All of them are held
-//! from the beginning, so that a value that is overwritten or deleted meanwhile is read to its end.
+//! Reads a multipart object as one value: its manifest lists the records of this volume in order. All of them are
+//! pinned from the beginning, so that a value that is overwritten or deleted meanwhile can be read to its end.
 
 use std::sync::Arc;
 
@@ -9,29 +9,29 @@ use shared::ids::BlobId;
 use shared::limits::{MANIFEST_BYTES_MAX, READ_BUFFER_BYTES};
 use shared::manifest::Manifest;
 
+use crate::replicas::read_repair::{Asker, RepairingReader};
 use crate::server::Volume;
-use crate::store::{Damage, FormatError, Hold, ReadError};
-use crate::supply::{Asker, Supply};
+use crate::store::{Damage, FormatError, PinnedRecord, ReadError};
 
 /// The parts of a value, in order.
 #[derive(Debug)]
 pub struct Assembly {
     volume: Arc<Volume>,
-    /// None: it was opened before, or is missing here.
-    parts: Vec<(BlobId, Option<Hold>)>,
-    /// Where each of them ends ...
+    /// The pin is `None` once the part was opened, or if it is missing here.
+    parts: Vec<(BlobId, Option<PinnedRecord>)>,
+    /// End offset of each part.
     ends: Vec<u64>,
-    /// ... and what it is.
+    /// BLAKE3 of each part.
     digests: Vec<Digest>,
-    open: Option<(usize, Supply)>,
+    open: Option<(usize, RepairingReader)>,
 }
 
 impl Assembly {
-    /// Reads the manifest, and holds what it names.
+    /// Reads the manifest and pins the parts it lists.
     ///
     /// # Errors
-    /// When it cannot be read, is none, or one of its parts is not here.
-    pub async fn open(volume: &Arc<Volume>, mut manifest: Supply) -> Result<Self, ReadError> {
+    /// When the manifest cannot be read or decoded, or a part is on no volume.
+    pub async fn open(volume: &Arc<Volume>, mut manifest: RepairingReader) -> Result<Self, ReadError> {
         let broken = |blob| ReadError::Damaged { blob, what: Damage::Header(FormatError::Content) };
         let length = usize::try_from(manifest.length()).unwrap_or(usize::MAX);
         if length > MANIFEST_BYTES_MAX {
@@ -46,11 +46,11 @@ impl Assembly {
             bytes.extend_from_slice(&piece);
         }
         let manifest = Manifest::decode(&bytes).map_err(|_| broken(manifest.blob()))?;
-        let hold = |blob| (blob, volume.store.hold(blob).ok());
+        let hold = |blob| (blob, volume.store.pin(blob).ok());
         let parts: Vec<_> = manifest.parts.iter().map(|part| hold(part.blob)).collect();
         if let Some((missing, _)) = parts.iter().find(|(_, hold)| hold.is_none()) {
-            // Damaged here, and to be had elsewhere; or the value was deleted a moment ago.
-            Supply::open(volume, *missing, Asker::Client).await?;
+            // Either it is corrupt here and another volume has a replica, or the value was just deleted.
+            RepairingReader::open(volume, *missing, Asker::Client).await?;
         }
         let ends = manifest.parts.iter().scan(0, |end, part| {
             *end += part.length;
@@ -60,20 +60,17 @@ impl Assembly {
         Ok(Self { volume: Arc::clone(volume), parts, ends, digests, open: None })
     }
 
-    /// Bytes of the whole.
+    /// Length of the whole value in bytes.
     pub fn length(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// How many parts.
+    /// Number of parts.
     pub fn count(&self) -> usize {
         self.parts.len()
     }
 
-    /// As `Supply::read`.
-    ///
-    /// # Errors
-    /// As there.
+    /// Like `RepairingReader::read`.
     pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
         let number = self.ends.partition_point(|end| *end <= offset);
         let Some(end) = self.ends.get(number).copied() else { return Ok(Bytes::new()) };
@@ -88,15 +85,17 @@ impl Assembly {
         supply.read(offset - start, max.min(left)).await
     }
 
-    async fn opened(&mut self, number: usize) -> Result<&mut Supply, ReadError> {
+    async fn opened(&mut self, number: usize) -> Result<&mut RepairingReader, ReadError> {
         let same = self.open.take().filter(|(open, _)| *open == number);
         let supply = match same {
             Some((_, supply)) => supply,
             None => {
                 let (blob, hold) = &mut self.parts[number];
                 match hold.take() {
-                    Some(hold) => Supply::held(&self.volume, *blob, hold, Asker::Client).await?,
-                    None => Supply::open(&self.volume, *blob, Asker::Client).await?,
+                    Some(hold) => {
+                        RepairingReader::open_pinned(&self.volume, *blob, hold, Asker::Client).await?
+                    }
+                    None => RepairingReader::open(&self.volume, *blob, Asker::Client).await?,
                 }
             }
         };

@@ -1,5 +1,5 @@
-//! What a volume is told before it starts. Arguments become a `Config` once, in `main` or in the
-//! all-in-one server; nothing below reads an argument or an environment variable.
+//! The configuration of a volume. Arguments become a `Config` once, in `main` or in the all-in-one server; nothing
+//! else reads an argument or an environment variable.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,55 +11,54 @@ use shared::limits::{RESERVE_BYTES, SCRUB_EVERY, SCRUB_RATE, SEGMENT_AGE, SEGMEN
 use shared::ring::Zone;
 use shared::secret::ClusterSecret;
 
-/// What is checked of the bytes that clients read.
+/// What is verified of the bytes that clients read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Reads {
-    /// Every block, against its checksum, before it leaves.
+    /// Every block is verified against its checksum before it is sent.
     Verified,
-    /// Nothing but header and trailer: bytes go from the page cache to the socket as they are, and what they are
-    /// worth is what the last scrub says.
+    /// Only header and trailer are verified: bytes go from the page cache to the socket unverified, and corruption is
+    /// found by the scrub only.
     ZeroCopy,
 }
 
-/// Everything a volume needs to know.
+/// The configuration of a volume.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its directory: one volume per disk.
+    /// Data directory: one volume per disk.
     pub data: PathBuf,
-    /// Masters to register with, as base URLs, at least one that is up; none when the masters ask us.
+    /// Masters to register with, as base URLs, at least one of them up; empty if the masters list this volume.
     pub masters: Vec<String>,
-    /// Where peers and masters reach it, as a base URL; its own listening address when none is given.
+    /// Base URL for masters and other volumes; the listening address if `None`.
     pub advertise: Option<String>,
-    /// Where clients reach it, as a base URL; as `advertise` when none is given.
+    /// Base URL for clients; `advertise` if `None`.
     pub public_url: Option<String>,
-    /// What it shares its fate with.
+    /// Failure domain.
     pub zone: Option<Zone>,
-    /// Segments are sealed when they pass this size.
+    /// Size at which a segment is sealed.
     pub segment_bytes: u64,
-    /// Segments are sealed when they pass this age.
+    /// Age at which a segment is sealed.
     pub segment_age: Duration,
-    /// Free bytes never given to clients.
+    /// Free bytes kept back from clients.
     pub reserve_bytes: u64,
-    /// Bytes of its disk that it may use; all of it when none are said.
+    /// Bytes of the disk that the volume may use; all of it if `None`.
     pub capacity_bytes: Option<u64>,
-    /// What is checked of the bytes that clients read.
+    /// What is verified of the bytes that clients read.
     pub reads: Reads,
-    /// Bytes a second that the scrub reads; 0 turns it off.
+    /// Bytes per second that the scrub reads; 0 turns it off.
     pub scrub_rate: u64,
-    /// What was verified within this time is not verified again.
+    /// How long the scrub skips a segment that it has verified.
     pub scrub_every: Duration,
-    /// What it shows to clients, where it speaks TLS.
+    /// Server certificate and key, for TLS.
     pub tls: Option<Tls>,
-    /// Whom it believes where others do.
+    /// The authorities trusted in other servers' certificates.
     pub trust: Trust,
-    /// What servers of the cluster sign with.
+    /// The secret that the servers of the cluster sign with.
     pub secret: ClusterSecret,
-    /// The clock.
     pub clock: Clock,
 }
 
 impl Config {
-    /// The usual settings for a directory.
+    /// Returns the default settings for a data directory.
     pub fn new(data: PathBuf, secret: ClusterSecret) -> Self {
         Self {
             data,

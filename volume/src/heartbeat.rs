@@ -1,6 +1,6 @@
-//! Tells the masters that this volume lives, once a second; the first time that is its registration.
+//! Heartbeats to the masters, one per second, for their liveness check; the first one is the volume's registration.
 //!
-//! Each master has its own heartbeats: one that does not answer costs the others nothing.
+//! Each master gets its own heartbeats, so one that does not answer does not delay the others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,44 +13,45 @@ use shared::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use shared::wire::error::ErrorCode;
 use shared::wire::master::HeartbeatResponse;
 use shared::wire::routes::HEARTBEAT;
-use shared::work::{Progress, Worker};
+use shared::work::{TickResult, Worker};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::server::Volume;
 
-/// The worker. A tick waits for the next heartbeat to end, whichever it is.
+/// The heartbeat worker. A tick waits until any heartbeat ends.
 pub struct Heartbeat {
     volume: Arc<Volume>,
-    /// One for each master that is known.
+    /// One for each known master.
     beats: FuturesUnordered<BoxFuture<'static, Beat>>,
-    /// Whom they are for.
+    /// Masters that have a heartbeat under way.
     called: HashSet<String>,
-    /// Masters that have answered, or not, since we started.
+    /// Masters that have answered or failed at least once since we started.
     tried: HashSet<String>,
-    /// Masters that do not answer: each is logged once, not each second.
+    /// Masters that do not answer; each is logged once, not every second.
     silent: HashSet<String>,
-    /// Whether a master has taken us in since we started, or we were not told of any: then one of another cluster (a master that was wiped and
-    /// began a new one) is its own trouble, and no reason to stop.
+    /// Whether a master has accepted us since we started, or none was configured. From then on a master of another
+    /// cluster (one that was wiped and began a new cluster) is no reason to stop.
     welcomed: bool,
-    /// Why one of them did not: counts when no master takes us in.
+    /// Why a master refused us; the volume stops with it if no master accepts us.
     refusal: Option<String>,
     misplaced: watch::Sender<Option<String>>,
 }
 
-/// A heartbeat that has ended.
+/// The outcome of one heartbeat.
 struct Beat {
     master: String,
     sent: Instant,
-    /// Whether the report said that we have joined: the masters use us from such a one on.
+    /// Whether the report said that we have joined; masters use a volume only after such a report.
     joined: bool,
     answer: Result<HeartbeatResponse, CallError>,
 }
 
 impl Heartbeat {
-    /// Heartbeats to all masters that are known. `misplaced` is told when this volume does not belong there.
+    /// `misplaced` receives the reason if this volume belongs to another cluster.
     pub fn new(volume: Arc<Volume>, misplaced: watch::Sender<Option<String>>) -> Self {
-        // A master that was given our address has asked us: no other one can make us leave.
+        // Without configured masters, a master that lists our address has identified us; no other one can make us
+        // stop.
         let welcomed = volume.config.masters.is_empty();
         Self {
             volume,
@@ -64,7 +65,7 @@ impl Heartbeat {
         }
     }
 
-    /// A heartbeat for each master that has none on its way.
+    /// Starts a heartbeat to each master that has none under way.
     fn begin(&mut self) {
         let all = self.volume.masters.all();
         self.silent.retain(|master| all.contains(master));
@@ -84,7 +85,7 @@ impl Heartbeat {
         let joins = !joined && self.volume.identity.cluster().is_some();
         let all = self.volume.masters.all();
         self.tried.insert(master.clone());
-        // Those that take us in count first, so all of them are heard before a refusal does.
+        // One acceptance outweighs any refusal, so a refusal counts only after all masters were tried.
         if !self.welcomed && self.refusal.is_some() && all.iter().all(|m| self.tried.contains(m)) {
             let _ = self.misplaced.send(self.refusal.take());
         }
@@ -103,15 +104,15 @@ impl Heartbeat {
         {
             self.refusal = Some(detail.message.clone());
         }
-        // A master that waits to be taken in, or for the others, is no fault of anybody's.
+        // A master that still waits to join a cluster, or for the other masters, is not a failure.
         if let CallError::Refused { detail, .. } = error
             && detail.code == ErrorCode::NotJoined
         {
-            tracing::debug!(master, "the master belongs to no cluster yet; trying again each second");
+            tracing::debug!(master, "the master belongs to no cluster yet; retrying every second");
             return;
         }
         if self.silent.insert(master.to_owned()) {
-            tracing::warn!(master, %error, "no contact with the master; trying again each second");
+            tracing::warn!(master, %error, "the master does not answer; retrying every second");
         }
     }
 
@@ -123,12 +124,12 @@ impl Heartbeat {
         self.welcomed = true;
         self.volume.masters.heard(answer.masters);
         if self.silent.remove(master) {
-            tracing::info!(master, "the master is back");
+            tracing::info!(master, "the master answers again");
         }
     }
 }
 
-/// Waits until `when` and then tells the master.
+/// Sends a report to the master at `when`.
 async fn tell(volume: Arc<Volume>, master: String, when: Instant) -> Beat {
     sleep_until(when).await;
     let (sent, report) = (Instant::now(), volume.report());
@@ -139,14 +140,14 @@ async fn tell(volume: Arc<Volume>, master: String, when: Instant) -> Beat {
 impl Worker for Heartbeat {
     const NAME: &'static str = "heartbeat";
 
-    async fn tick(&mut self) -> Progress {
+    async fn tick(&mut self) -> TickResult {
         self.begin();
-        // Not longer: a master may have been named meanwhile.
+        // No longer than this: a new master may have become known meanwhile.
         match timeout(HEARTBEAT_INTERVAL, self.beats.next()).await {
             Ok(Some(beat)) => self.ended(beat),
-            Ok(None) => return Progress::Idle,
+            Ok(None) => return TickResult::Idle,
             Err(_) => {}
         }
-        Progress::More
+        TickResult::More
     }
 }

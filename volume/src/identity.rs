@@ -1,4 +1,4 @@
-//! Who a volume is: `volume.json` and `lock` in its directory. Made once; the cluster is added when the
+//! The identity of a volume: `volume.json` and `lock` in its directory. Created once; the cluster is added when the
 //! volume joins one, and never changes after that.
 
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use shared::durable::create_dir_all;
 use shared::ids::{ClusterId, VolumeId};
 
-/// Version of everything in a volume's directory.
+/// Format version of everything in a volume's directory.
 pub const FORMAT_VERSION: u32 = 1;
 const FILE: &str = "volume.json";
 
@@ -21,56 +21,52 @@ struct Record {
     cluster: Option<ClusterId>,
 }
 
-/// An opened directory: nobody else has it.
+/// A volume's directory, opened and locked.
 #[derive(Debug)]
 pub struct Identity {
     folder: PathBuf,
     record: RwLock<Record>,
-    // Held for as long as the volume runs; the operating system lets go of it with the process.
+    // Held while the volume runs; the operating system releases it with the process.
     _lock: File,
 }
 
-/// A directory that cannot be used.
+/// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// A file or folder says no.
     #[error("the volume's directory {path}: {source}")]
     Io {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// Another process has it.
     #[error(
         "the volume's directory {0} is in use by another process: stop that volume, or give this one a directory of its own"
     )]
     InUse(PathBuf),
-    /// Written by another version.
     #[error(
         "the volume's directory {path} has format version {found}; this volume reads version {FORMAT_VERSION}: use the version of Barge that wrote it"
     )]
     OtherVersion { path: PathBuf, found: u32 },
-    /// Not what we wrote.
+    /// The file does not parse.
     #[error(
-        "{0} is not a volume's description. If this directory holds segments, put back the file from a copy: its volume id is the one in their headers"
+        "{0} is not a volume's description. If this directory holds segments, restore the file from a backup: its volume id is the one in their headers"
     )]
     Unreadable(PathBuf),
-    /// Segments without the file.
     #[error(
-        "{0} is missing, and there are segments beside it: put it back from a copy, or use another directory"
+        "{0} is missing, but its directory holds segments: restore it from a backup, or use another directory"
     )]
     Missing(PathBuf),
     #[error(
-        "the volume belongs to cluster {ours}, the master to cluster {theirs}: point the volume at its own master, or give it another directory"
+        "the volume belongs to cluster {ours}, but the master to cluster {theirs}: point the volume at its own master, or give it another directory"
     )]
     OtherCluster { ours: ClusterId, theirs: ClusterId },
 }
 
 impl Identity {
-    /// Opens a volume's directory, and makes it when there is none.
+    /// Opens and locks a volume's directory; creates it if there is none.
     ///
     /// # Errors
-    /// When it is in use, of another version, or not a volume's. Nothing is changed then.
+    /// When it is in use, has another format version, or is not a volume's. Nothing is changed then.
     pub fn open(folder: &Path) -> Result<Self, IdentityError> {
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -101,20 +97,19 @@ impl Identity {
         Ok(Self { folder: folder.to_owned(), record: RwLock::new(record), _lock: lock })
     }
 
-    /// Which volume it is.
     pub fn volume(&self) -> VolumeId {
         self.record.read().unwrap_or_else(PoisonError::into_inner).volume
     }
 
-    /// Which cluster it belongs to, once it has joined one.
+    /// The cluster it belongs to, once it has joined one.
     pub fn cluster(&self) -> Option<ClusterId> {
         self.record.read().unwrap_or_else(PoisonError::into_inner).cluster
     }
 
-    /// Joins a cluster, or checks that it is the one it belongs to.
+    /// Joins a cluster, or checks that the volume belongs to it.
     ///
     /// # Errors
-    /// When it belongs to another, or that cannot be written down.
+    /// When the volume belongs to another cluster, or `volume.json` cannot be written.
     pub fn join(&self, cluster: ClusterId) -> Result<(), IdentityError> {
         let mut record = self.record.write().unwrap_or_else(PoisonError::into_inner);
         match record.cluster {
@@ -131,11 +126,11 @@ impl Identity {
     }
 }
 
-/// A volume's directory looked at from outside, with nothing in it changed. While this is held no volume starts there,
-/// unless none ever did.
+/// Read-only access to the identity of a volume that does not run. While this is held no volume can start in the
+/// directory, unless none ever did (then there is no lock file).
 #[derive(Debug)]
 pub struct Glimpse {
-    /// Which volume it says it is; none if `volume.json` is missing or unreadable.
+    /// The volume's id; `None` if `volume.json` is missing or unreadable.
     pub volume: Option<VolumeId>,
     /// The cluster it has joined.
     pub cluster: Option<ClusterId>,
@@ -143,10 +138,10 @@ pub struct Glimpse {
 }
 
 impl Glimpse {
-    /// Reads who a volume is.
+    /// Reads the identity of the volume in `folder`.
     ///
     /// # Errors
-    /// When it runs, is of another version, or not there.
+    /// When the volume runs, has another format version, or does not exist.
     pub fn of(folder: &Path) -> Result<Self, IdentityError> {
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -182,7 +177,7 @@ impl Glimpse {
 
 fn read(text: &[u8], path: &Path) -> Result<Record, IdentityError> {
     let unreadable = |_| IdentityError::Unreadable(path.to_owned());
-    // The version alone first: the rest of another version's file may look different.
+    // First the version alone: the rest of another version's file may have another layout.
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
@@ -194,7 +189,7 @@ fn read(text: &[u8], path: &Path) -> Result<Record, IdentityError> {
     serde_json::from_slice(text).map_err(unreadable)
 }
 
-/// Written whole or not at all: beside, synced, renamed, and the folder synced.
+/// Writes the file atomically: to a temporary file, synced, renamed, and the directory synced.
 fn write(folder: &Path, record: &Record) -> io::Result<()> {
     let draft = folder.join(".volume.json.new");
     let mut file = File::create(&draft)?;

@@ -1,33 +1,30 @@
-//! A volume: values on one disk, in append-only log segments with offset indexes.
+//! The volume server: stores values on one disk, in append-only segments with offset indexes.
 //!
-//! `run(config, listener, shutdown)` is the whole server; the caller owns address and signal. It knows
-//! neither placement nor metadata: what it may do, a ticket says.
+//! `run(config, listener, shutdown)` is the whole server; the caller owns address and signals. It knows
+//! neither placement nor metadata: a ticket says what a client may do.
 
 mod args;
-mod arrival;
 mod assembly;
 mod config;
-mod copies;
-mod heal;
 mod heartbeat;
 mod http;
 mod identity;
 mod masters;
 mod metrics;
 mod program;
+mod replicas;
 mod server;
-mod spent;
 pub mod store;
-mod supply;
 mod tombstones;
-mod upkeep;
+mod used_tickets;
+mod workers;
 
 use std::sync::{Arc, RwLock};
 use std::thread::available_parallelism;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
 use shared::http::serve;
-use shared::http::signed::Calls;
+use shared::http::signed_calls::CallVerifier;
 use shared::http::tls::scheme;
 use shared::ids::VolumeId;
 use shared::limits::{
@@ -43,38 +40,37 @@ use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
 use crate::store::{OpenError, OpenReport, Options, RealDisk, Store};
 use crate::tombstones::{TombstoneError, Tombstones};
-use crate::upkeep::{Compacting, Scrubbing, Sealing};
+use crate::workers::{CompactWorker, ScrubWorker, SealWorker};
 
 pub use crate::config::Config;
 pub use crate::identity::{Glimpse, Identity, IdentityError};
 pub use crate::program::main;
 
-/// Why a volume stopped.
+/// Why a volume stopped or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error("the segments cannot be opened: {0}")]
     Open(#[from] OpenError),
-    /// What it knows to be deleted.
     #[error(transparent)]
     Tombstones(#[from] TombstoneError),
     #[error("the volume's directory: {0}")]
     Disk(#[source] std::io::Error),
-    /// The addresses it would give to others.
+    /// An address that others cannot reach.
     #[error(transparent)]
     Nowhere(#[from] Nowhere),
-    #[error("cannot tell its own address: {0}")]
+    #[error("the listening address cannot be read: {0}")]
     Address(#[source] std::io::Error),
-    /// It does not belong to that master.
-    #[error("{0}")]
-    Misplaced(String),
+    /// The volume belongs to another cluster than its master.
+    #[error("{reason}")]
+    Misplaced { reason: String },
 }
 
 /// Runs a volume on `listener` until `shutdown`.
 ///
 /// # Errors
-/// When it cannot start, or its master belongs to another cluster.
+/// When it cannot start, or its masters belong to another cluster.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
     let listening = listener.local_addr().map_err(RunError::Address)?;
     let address =
@@ -86,14 +82,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let (identity, store, tombstones, report) = open(&config).await?;
     let metrics = Metrics::default();
     let http_metrics = HttpMetrics::new(&metrics);
-    let spent = spent::Spent::default();
+    let spent = used_tickets::UsedTickets::default();
     spent.add(&report.lately_deleted, config.clock.now());
     let volume = Arc::new(Volume {
         peers: PeerClient::new(config.secret.clone(), config.clock.clone()).trusting(config.trust.clone()),
         http_metrics: Arc::clone(&http_metrics),
-        spent,
-        healer: heal::Healer::default(),
-        arrivals: Arc::default(),
+        used_tickets: spent,
+        healer: replicas::heal::Healer::default(),
+        incoming_replicas: Arc::default(),
         masters: masters::Masters::new(config.masters.clone()),
         incarnation: VolumeId::random().as_bytes().iter().fold(0, |n, b| n.rotate_left(8) ^ u64::from(*b)),
         identity,
@@ -101,7 +97,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tombstones,
         segments_refused: report.refused.len() as u64,
         address,
-        listed: RwLock::default(),
+        address_by_masters: RwLock::default(),
         public_url,
         config,
     });
@@ -112,15 +108,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     );
     let (misplaced, mut told) = watch::channel(None);
     let workers = start_workers(&volume, misplaced, &shutdown);
-    let calls = Calls::new(volume.config.secret.clone(), volume.config.clock.clone(), &metrics);
+    let calls = CallVerifier::new(volume.config.secret.clone(), volume.config.clock.clone(), &metrics);
     let metrics = VolumeMetrics::new(metrics, volume.store.sync_seconds());
-    let face = Arc::new(http::Face { volume: Arc::clone(&volume), calls, metrics });
+    let api = Arc::new(http::Api { volume: Arc::clone(&volume), calls, metrics });
     let probe = {
         let (http, url) = (volume.peers.http().clone(), volume.public_url.clone());
         tokio::spawn(async move { probe_public_url(&http, &url).await })
     };
     let reason = tokio::select! {
-        () = serve::run(listener, tls, face, http_metrics, shutdown) => None,
+        () = serve::run(listener, tls, api, http_metrics, shutdown) => None,
         Ok(reason) = told.wait_for(Option::is_some) => reason.clone(),
     };
     probe.abort();
@@ -128,7 +124,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         worker.abort();
     }
     volume.store.close().await;
-    reason.map_or(Ok(()), |reason| Err(RunError::Misplaced(reason)))
+    reason.map_or(Ok(()), |reason| Err(RunError::Misplaced { reason }))
 }
 
 async fn open(config: &Config) -> Result<(Identity, Store, Tombstones, OpenReport), RunError> {
@@ -147,25 +143,25 @@ async fn open(config: &Config) -> Result<(Identity, Store, Tombstones, OpenRepor
             open_threads: available_parallelism().map_or(1, usize::from).min(OPEN_THREADS_MAX),
         };
         let (store, report) = Store::open(disk, options)?;
-        say(&report);
+        log_open_report(&report);
         Ok((identity, store, tombstones, report))
     })
     .await
 }
 
-/// What opening found that somebody should look at.
-fn say(report: &OpenReport) {
+/// Logs what an operator should know about the opened segments.
+fn log_open_report(report: &OpenReport) {
     if report.quarantined > 0 {
         tracing::warn!(
             ranges = report.quarantined,
-            "damaged ranges are set aside; other replicas hold their values"
+            "corrupt ranges are quarantined; their values are read from other replicas"
         );
     }
     for refused in &report.refused {
-        tracing::error!(segment = %refused.segment, why = %refused.why, "a segment is not served");
+        tracing::error!(segment = %refused.segment, why = %refused.why, "a segment is not served; stop the volume and run `barge volume check`");
     }
     if !report.foreign.is_empty() {
-        tracing::warn!(files = ?report.foreign, "files that are not ours were left alone");
+        tracing::warn!(files = ?report.foreign, "unknown files in the segment directory were left alone");
     }
 }
 
@@ -175,14 +171,15 @@ fn start_workers(
     shutdown: &Shutdown,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let alone = || Arc::new(Notify::new());
-    let nudge = Arc::clone(&volume.healer.nudge);
-    let heal = run_worker(heal::Healing(Arc::clone(volume)), HEALING_RETRY, nudge, shutdown.clone());
-    let seal = run_worker(Sealing(Arc::clone(volume)), SEALING_INTERVAL, alone(), shutdown.clone());
+    let nudge = Arc::clone(&volume.healer.wake);
+    let heal =
+        run_worker(replicas::heal::HealWorker(Arc::clone(volume)), HEALING_RETRY, nudge, shutdown.clone());
+    let seal = run_worker(SealWorker(Arc::clone(volume)), SEALING_INTERVAL, alone(), shutdown.clone());
     let rest = SCRUB_INTERVAL.min(volume.config.scrub_every);
-    let scrub = run_worker(Scrubbing::new(Arc::clone(volume)), rest, alone(), shutdown.clone());
-    let compacting = Compacting::new(Arc::clone(volume));
+    let scrub = run_worker(ScrubWorker::new(Arc::clone(volume)), rest, alone(), shutdown.clone());
+    let compacting = CompactWorker::new(Arc::clone(volume));
     let compact = run_worker(compacting, COMPACTION_INTERVAL, alone(), shutdown.clone());
-    // Of which masters there are, one that has our address on its list tells us, if we were not told.
+    // Without configured masters, a master that lists our address tells us of all of them.
     let heartbeat = heartbeat::Heartbeat::new(Arc::clone(volume), misplaced);
     let beat = run_worker(heartbeat, HEARTBEAT_INTERVAL, alone(), shutdown.clone());
     vec![

@@ -1,4 +1,4 @@
-//! `volume`, as a program of its own.
+//! The `volume` program.
 
 fn main() -> anyhow::Result<()> {
     volume::main()

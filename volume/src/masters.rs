@@ -1,8 +1,8 @@
-//! The masters of this volume's cluster: those it was told of at its start, and those that one of them named.
+//! The masters of this volume's cluster: those of the command line, and those that a master has listed.
 
 use std::sync::{PoisonError, RwLock};
 
-/// Where they are, as base URLs.
+/// Base URLs of the masters.
 #[derive(Debug, Default)]
 pub struct Masters {
     configured: Vec<String>,
@@ -10,19 +10,18 @@ pub struct Masters {
 }
 
 impl Masters {
-    /// Those of the command line.
     pub fn new(configured: Vec<String>) -> Self {
         Self { configured, named: RwLock::default() }
     }
 
-    /// A master has said which ones there are; what was said before counts no more.
+    /// Replaces the list with the one that a master has sent. An empty list changes nothing.
     pub fn heard(&self, masters: Vec<String>) {
         if !masters.is_empty() {
             *self.named.write().unwrap_or_else(PoisonError::into_inner) = masters;
         }
     }
 
-    /// Each of them once.
+    /// Returns each master once.
     pub fn all(&self) -> Vec<String> {
         let mut all = self.named.read().unwrap_or_else(PoisonError::into_inner).clone();
         all.extend(self.configured.iter().cloned());
@@ -31,7 +30,7 @@ impl Masters {
         all
     }
 
-    /// Each of them once, `first` first.
+    /// Returns each master once, `first` first.
     pub fn beginning_with(&self, first: &str) -> Vec<String> {
         let others = self.all().into_iter().filter(|master| master != first);
         std::iter::once(first.to_owned()).chain(others).collect()

@@ -1,4 +1,4 @@
-//! The program `volume`: arguments in, server out.
+//! The `volume` program: parses arguments and runs the server.
 
 use std::io::Write;
 
@@ -8,23 +8,23 @@ use shared::work::Shutdown;
 
 use crate::args::Args;
 
-/// Runs a volume by the arguments of this process until a signal ends it.
+/// Runs a volume with the arguments of this process until a signal ends it.
 ///
 /// # Errors
-/// When it cannot start, or cannot go on.
+/// When it cannot start, or stops with an error.
 #[tokio::main]
 pub async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
-    shared::private::keep_private();
+    shared::file_permissions::set_private_umask();
     let (config, listen) = args.into_config()?;
     let scheme = shared::http::tls::scheme(config.tls.as_ref());
     let shutdown = Shutdown::on_signals()?;
     let listener =
         shared::http::socket::listen(listen).with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
-    // The one line on standard output: who started us with port 0 learns the port from it.
+    // The only line on standard output: a caller that passed port 0 reads the port from it.
     writeln!(std::io::stdout(), "volume listening on {scheme}://{address}")?;
     Ok(crate::run(config, listener, shutdown).await?)
 }

@@ -1,7 +1,7 @@
-//! One volume, assembled: what its routes and workers share, and what it tells of itself.
+//! The state of a volume that its routes and workers share, and the reports it makes of itself.
 
 #[cfg(test)]
-pub mod alone;
+pub mod test_volume;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,53 +12,46 @@ use shared::telemetry::HttpMetrics;
 use shared::ticket::Receipt;
 use shared::wire::volume::{VolumeReport, VolumeStatus};
 
-use crate::arrival::Arrivals;
 use crate::config::Config;
-use crate::heal::Healer;
 use crate::identity::{FORMAT_VERSION, Identity};
 use crate::masters::Masters;
-use crate::spent::Spent;
-use crate::store::{Store, Stored};
+use crate::replicas::heal::Healer;
+use crate::replicas::incoming::IncomingReplicas;
+use crate::store::{DurableRecord, Store};
 use crate::tombstones::Tombstones;
+use crate::used_tickets::UsedTickets;
 
-/// The parts of a volume.
 #[derive(Debug)]
 pub struct Volume {
-    /// What it was told.
     pub config: Config,
-    /// Who it is.
     pub identity: Identity,
-    /// Where its values are.
     pub store: Store,
-    /// What it knows to be deleted or refused.
     pub tombstones: Tombstones,
-    /// Segments that it found and does not serve.
+    /// Segments that were found at the start and are not served.
     pub segments_refused: u64,
-    /// Where it believes that peers and masters reach it.
+    /// URL for masters and other volumes, as configured.
     pub address: String,
-    /// Where a master that has it on its list says so: that counts for all of them, or each would have another address.
-    pub listed: RwLock<Option<String>>,
-    /// Where clients reach it.
+    /// The same URL as a master lists it. It overrides `address` in reports to all masters, so that they agree.
+    pub address_by_masters: RwLock<Option<String>>,
+    /// URL for clients.
     pub public_url: String,
-    /// Calls to masters and to the next volume of a chain.
+    /// Client for calls to masters and to the next volume of a chain.
     pub peers: PeerClient,
-    /// What it counts of its requests.
     pub http_metrics: Arc<HttpMetrics>,
-    /// Write tickets that are used up although their blob is gone.
-    pub spent: Spent,
-    /// What is bad here, and what is done about it.
+    /// Write tickets whose blob was written and then deleted.
+    pub used_tickets: UsedTickets,
+    /// Corrupt records, and their healing.
     pub healer: Healer,
-    /// What is on its way in from other volumes.
-    pub arrivals: Arc<Arrivals>,
-    /// Where its masters are.
+    /// Replicas being received from other volumes.
+    pub incoming_replicas: Arc<IncomingReplicas>,
     pub masters: Masters,
-    /// Drawn when it started.
+    /// Random number drawn at each start.
     pub incarnation: u64,
 }
 
 impl Volume {
-    /// Its statement that a blob is durable here, sealed.
-    pub fn receipt(&self, cluster: ClusterId, stored: &Stored) -> String {
+    /// Returns the signed receipt that a blob is durable here.
+    pub fn receipt(&self, cluster: ClusterId, stored: &DurableRecord) -> String {
         Receipt {
             cluster,
             volume: self.identity.volume(),
@@ -67,13 +60,13 @@ impl Volume {
             digest: stored.digest,
             issued: self.config.clock.now(),
         }
-        .seal(&self.config.secret)
+        .sign(&self.config.secret)
     }
 
-    /// What it tells its master.
+    /// Returns the report that heartbeats carry.
     pub fn report(&self) -> VolumeReport {
         let (status, healer) = (self.store.status(), self.healer.status(self));
-        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = self.address_by_masters.read().unwrap_or_else(PoisonError::into_inner);
         let disk_bytes = statvfs(&self.config.data).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
         let capacity_bytes = self.config.capacity_bytes.map_or(disk_bytes, |bytes| bytes.min(disk_bytes));
         VolumeReport {
@@ -91,13 +84,13 @@ impl Volume {
             damaged: healer.lost_blobs,
             unhealed: healer.unwritable_blobs,
             segments_refused: self.segments_refused,
-            ranges_set_aside: status.quarantined,
+            ranges_quarantined: status.quarantined,
             format_version: FORMAT_VERSION,
             incarnation: self.incarnation,
         }
     }
 
-    /// What it shows of itself.
+    /// Returns the status that operators see.
     pub fn status(&self) -> VolumeStatus {
         let status = self.store.status();
         let healer = self.healer.status(self);
@@ -112,8 +105,8 @@ impl Volume {
             damaged_records: healer.bad,
             lost_records: healer.lost,
             healed_records: healer.healed,
-            blocks_from_replicas: healer.blocks_served,
-            records_from_replicas: healer.records_served,
+            read_repaired_blocks: healer.blocks_served,
+            read_repaired_records: healer.records_served,
             moved_bytes: status.moved_bytes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -1,15 +1,15 @@
-//! What this volume knows to be deleted or refused, beside its store: a file that is appended to and synced before the
-//! blobs go, and read when the metadata is rebuilt. In memory there is nothing of it but a few numbers.
-//! The bytes are in `tombstones/format.rs`.
+//! Tombstones: durable notes of what was deleted or refused. They are in a file beside the store, appended and synced
+//! before the blobs are deleted, and read when the metadata is rebuilt. Only a few figures are kept in memory.
+//! The layout is in `tombstones/format.rs`.
 //!
-//! Faults: a crash tears the end, which nobody was told of: cut off when opened. Rot in the middle costs the entries it
-//! hits: they are passed over with a warning. After a failed sync the kernel may have thrown bytes away: nothing is added
-//! on top of it until the volume starts again, so nothing with a tombstone is deleted, and reads go on. A full disk is no
-//! such failure, and space is set aside ahead, from the first start on. A rewrite is a new file, synced, renamed, and the
-//! folder synced; it goes on beside whoever adds, in steps of bounded memory.
+//! Faults: a crash may tear the end, which was never acknowledged; opening cuts it off. Bit rot costs the entries it
+//! hits; they are skipped with a warning. After a failed sync the kernel may have dropped bytes, so nothing is
+//! appended until the volume restarts: deletes with tombstones fail, reads go on. A full disk is no such failure, and
+//! space is preallocated from the first start on. A rewrite is a new file, synced, renamed, and the directory synced;
+//! it runs beside appends, in steps of bounded memory.
 
-mod draft;
 mod format;
+mod rewrite;
 
 use std::fs::File;
 use std::io;
@@ -22,85 +22,81 @@ use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::limits::{INDEX_ROOM_BYTES, TOMBSTONES_BYTES, TOMBSTONES_PAGE};
 use shared::tombstone::Tombstone;
-use shared::wire::volume::{TombstonesPage, TombstonesPlace};
+use shared::wire::volume::{TombstonesCursor, TombstonesPage};
 
-use draft::Draft;
 use format::{ENTRY, HEADER, READ_ENTRIES, VERSION, check_header, each, encode};
+use rewrite::TombstoneRewrite;
 
 const FILE: &str = "tombstones";
 #[derive(Debug)]
 pub struct Tombstones {
     folder: PathBuf,
     volume: VolumeId,
-    state: Mutex<State>,
-    /// Held by the one who forgets.
+    state: Mutex<TombstoneFile>,
+    /// Held during an expiry.
     settling: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// None while the disk has had no room for it.
+struct TombstoneFile {
+    /// `None` until the disk has room for it.
     file: Option<Arc<File>>,
-    /// Which rewriting this is.
+    /// Grows with each rewrite, so that cursors into an older file are detected.
     edition: u64,
-    /// Entries, damaged ones included.
+    /// Entries, corrupt ones included.
     count: u64,
-    /// The greatest blob any of them names.
+    /// The newest blob that any entry names.
     newest: Option<BlobId>,
-    /// With so many entries it is worth looking whether half of them are of no use.
+    /// Number of entries from which on it is worth checking whether half of them have expired.
     look_at: u64,
-    /// Where the space that was set aside ends.
+    /// Where the preallocated space ends.
     room: u64,
     failed: Option<io::ErrorKind>,
 }
 
-/// Tombstones could not be read or kept.
+/// Tombstones could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TombstoneError {
-    /// The disk says no.
     #[error("the tombstones in {path}: {source}")]
     Io {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// It said no before.
+    /// An earlier sync failed.
     #[error(
-        "the tombstones could not be synced earlier ({0}): nothing is deleted here until the volume is started again"
+        "an earlier sync of the tombstones failed ({0}): nothing is deleted here until the volume is restarted"
     )]
     Failed(io::ErrorKind),
-    /// Written by another version.
     #[error(
         "the tombstones in {path} have format version {found}; this volume reads version {VERSION}: use the version of Barge that wrote them"
     )]
     OtherVersion { path: PathBuf, found: u32 },
-    #[error(
-        "the tombstones in {0} are another volume's: put back the file that belongs there, or move this one away"
-    )]
+    #[error("the tombstones in {0} belong to another volume: restore the right file, or move this one away")]
     Stranger(PathBuf),
 }
 
 impl Tombstones {
-    /// Opens those of the volume in `folder`, and cuts off what a crash left unfinished. Blocks.
+    /// Opens the tombstones of the volume in `folder`, and cuts off what a crash left unfinished. Blocks.
     ///
     /// # Errors
-    /// When the file cannot be read, or is not this volume's.
+    /// When the file cannot be read, or belongs to another volume or version.
     pub fn open(folder: &Path, volume: VolumeId, now: Timestamp) -> Result<Self, TombstoneError> {
         let path = folder.join(FILE);
         let io = |source| TombstoneError::Io { path: path.clone(), source };
-        let mut state = State { look_at: limit_entries(), ..State::default() };
+        let mut state = TombstoneFile { look_at: limit_entries(), ..TombstoneFile::default() };
         match File::options().read(true).write(true).open(&path) {
             Ok(file) => {
                 state.edition = check_header(&file, volume, &path, now)?;
                 state.load(&file, volume).map_err(io)?;
-                state.room = set_aside(&file, 0, HEADER + state.count * ENTRY);
+                state.room = preallocate(&file, 0, HEADER + state.count * ENTRY);
                 state.file = Some(Arc::new(file));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // Now, and not with the first delete: by then the disk may be full.
+                // Created now rather than by the first delete: by then the disk may be full.
                 match state.begin(folder, volume, now) {
                     Err(error) if error.is_full() => {
-                        tracing::warn!(%error, "no room for tombstones: nothing is deleted until there is");
+                        tracing::warn!(%error, "no space for tombstones: nothing is deleted until there is; free some on this disk");
                     }
                     begun => begun?,
                 }
@@ -110,10 +106,10 @@ impl Tombstones {
         Ok(Self { folder: folder.to_owned(), volume, state: Mutex::new(state), settling: Mutex::default() })
     }
 
-    /// Keeps tombstones; they are durable when this returns. Blocks.
+    /// Appends tombstones; they are durable when this returns. Blocks.
     ///
     /// # Errors
-    /// When they are not: nothing may be deleted then.
+    /// When they are not durable: then nothing may be deleted.
     pub fn add(&self, tombstones: &[Tombstone], now: Timestamp) -> Result<(), TombstoneError> {
         if tombstones.is_empty() {
             return Ok(());
@@ -129,14 +125,14 @@ impl Tombstones {
         let bytes: Vec<u8> =
             (first..).zip(tombstones).flat_map(|(number, t)| encode(t, self.volume, number)).collect();
         let Some(file) = &state.file else { return Err(TombstoneError::Failed(io::ErrorKind::NotFound)) };
-        let room = set_aside(file, state.room, end + bytes.len() as u64);
+        let room = preallocate(file, state.room, end + bytes.len() as u64);
         let written = file.write_all_at(&bytes, end);
         let synced = written.and_then(|()| file.sync_data());
         if let Err(source) = synced {
             let error = TombstoneError::Io { path: self.folder.join(FILE), source };
-            // What was written of it is written over by the next, unless the sync itself has failed.
+            // After a full disk the next append overwrites what was written; any other failure stops all appends.
             if let (TombstoneError::Io { source, .. }, false) = (&error, error.is_full()) {
-                tracing::error!(error = %source, "the tombstones cannot be kept: nothing is deleted until the volume is started again");
+                tracing::error!(error = %source, "the tombstones cannot be written: nothing is deleted until the volume is restarted");
                 state.failed = Some(source.kind());
             }
             return Err(error);
@@ -147,21 +143,21 @@ impl Tombstones {
         Ok(())
     }
 
-    /// Whether `settle` has something to look at. Blocks.
-    pub fn is_settling_due(&self, before: BlobId) -> bool {
+    /// Whether `expire` may have something to do. Blocks.
+    pub fn is_expiry_due(&self, before: BlobId) -> bool {
         self.settling.try_lock().is_ok() && self.state().is_due(before)
     }
 
-    /// No blob below `before` waits anywhere: forgets the tombstones below it, when that is worth a rewrite. Whoever comes
-    /// while another one is at it has nothing to do. Blocks.
-    pub fn settle(&self, before: BlobId, now: Timestamp) {
+    /// Removes the tombstones of blobs below `before`, which no volume has yet to reclaim, when that is worth a
+    /// rewrite. Does nothing while another call is at it. Blocks.
+    pub fn expire(&self, before: BlobId, now: Timestamp) {
         let Ok(_alone) = self.settling.try_lock() else { return };
-        if let Err(error) = self.forget(before, now) {
-            tracing::warn!(%error, "the tombstones could not be rewritten; none is forgotten");
+        if let Err(error) = self.rewrite_unexpired(before, now) {
+            tracing::warn!(%error, "the tombstones could not be rewritten; all are kept");
         }
     }
 
-    fn forget(&self, before: BlobId, now: Timestamp) -> Result<(), TombstoneError> {
+    fn rewrite_unexpired(&self, before: BlobId, now: Timestamp) -> Result<(), TombstoneError> {
         let (file, count) = {
             let state = self.state();
             let Some(file) = state.file.clone().filter(|_| state.is_due(before)) else { return Ok(()) };
@@ -174,7 +170,7 @@ impl Tombstones {
         })
         .map_err(|source| TombstoneError::Io { path: self.folder.join(FILE), source })?;
         if left * 2 < count {
-            let draft = self.draft(&file, count, before, now)?;
+            let draft = self.start_rewrite(&file, count, before, now)?;
             self.swap(draft, &file, count)?;
             tracing::debug!(count, left, "tombstones rewritten");
         }
@@ -183,29 +179,29 @@ impl Tombstones {
         Ok(())
     }
 
-    /// What is of use of the first `count`. What is written so far never changes, so nobody has to wait meanwhile.
-    fn draft(
+    /// Copies what has not expired of the first `count` entries. They never change, so appends need not wait.
+    fn start_rewrite(
         &self,
         file: &File,
         count: u64,
         before: BlobId,
         now: Timestamp,
-    ) -> Result<Draft, TombstoneError> {
+    ) -> Result<TombstoneRewrite, TombstoneError> {
         let edition = (self.state().edition + 1).max(now.unix_ms());
         let write = || {
-            let mut draft = Draft::create(&self.folder, self.volume, edition)?;
+            let mut draft = TombstoneRewrite::create(&self.folder, self.volume, edition)?;
             draft.copy(file, 0, count, |t| t.newest() >= before)?;
             draft.sync()?;
             Ok(draft)
         };
-        write().map_err(|source| TombstoneError::Io { path: self.folder.join(draft::NAME), source })
+        write().map_err(|source| TombstoneError::Io { path: self.folder.join(rewrite::NAME), source })
     }
 
-    /// Puts the draft in the place of the old file, with all that was added since there were `copied`.
-    fn swap(&self, mut draft: Draft, file: &File, mut copied: u64) -> Result<(), TombstoneError> {
-        let io = |source| TombstoneError::Io { path: self.folder.join(draft::NAME), source };
+    /// Replaces the file with the draft, after copying the entries appended since the first `copied`.
+    fn swap(&self, mut draft: TombstoneRewrite, file: &File, mut copied: u64) -> Result<(), TombstoneError> {
+        let io = |source| TombstoneError::Io { path: self.folder.join(rewrite::NAME), source };
         let mut state = self.state();
-        // Whoever adds waits for the last few only.
+        // Appends wait for the last few entries only.
         while state.count - copied > READ_ENTRIES {
             let end = state.count;
             drop(state);
@@ -221,11 +217,11 @@ impl Tombstones {
         state.take(draft, &self.folder)
     }
 
-    /// A page of them. Blocks.
+    /// Returns a page of tombstones. Blocks.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn page(&self, after: Option<TombstonesPlace>) -> Result<TombstonesPage, TombstoneError> {
+    pub fn page(&self, after: Option<TombstonesCursor>) -> Result<TombstonesPage, TombstoneError> {
         let state = self.state();
         let from = after.filter(|a| a.edition == state.edition).map_or(0, |a| a.count);
         let end = state.count.min(from.saturating_add(TOMBSTONES_PAGE as u64));
@@ -239,31 +235,31 @@ impl Tombstones {
         };
         each(file, self.volume, from, end, add)
             .map_err(|source| TombstoneError::Io { path: self.folder.join(FILE), source })?;
-        let next = (end < state.count).then_some(TombstonesPlace { edition: state.edition, count: end });
+        let next = (end < state.count).then_some(TombstonesCursor { edition: state.edition, count: end });
         Ok(TombstonesPage { tombstones, next })
     }
 
-    /// From now on nothing can be written.
+    /// Makes every later write fail.
     #[cfg(test)]
     pub(crate) fn pretend_read_only(&self) {
         self.state().file = Some(Arc::new(File::open(self.folder.join(FILE)).expect("it was made")));
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, TombstoneFile> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TombstoneError {
-    /// Whether all it takes is room on the disk.
+    /// Whether the disk is full rather than broken.
     pub fn is_full(&self) -> bool {
         let Self::Io { source, .. } = self else { return false };
         matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
-impl State {
-    /// With so many, and none or few of use, it is worth looking.
+impl TombstoneFile {
+    /// Whether the file is large, and all or many of its tombstones may have expired.
     fn is_due(&self, before: BlobId) -> bool {
         let all = self.newest.is_some_and(|newest| newest < before);
         self.failed.is_none() && self.count > limit_entries() && (all || self.count >= self.look_at)
@@ -271,24 +267,24 @@ impl State {
 
     fn begin(&mut self, folder: &Path, volume: VolumeId, now: Timestamp) -> Result<(), TombstoneError> {
         let write = || {
-            let mut draft = Draft::create(folder, volume, now.unix_ms())?;
+            let mut draft = TombstoneRewrite::create(folder, volume, now.unix_ms())?;
             draft.sync()?;
             Ok(draft)
         };
         let draft =
-            write().map_err(|source| TombstoneError::Io { path: folder.join(draft::NAME), source })?;
+            write().map_err(|source| TombstoneError::Io { path: folder.join(rewrite::NAME), source })?;
         self.take(draft, folder)
     }
 
-    /// A draft that is synced takes the place of the file.
-    fn take(&mut self, draft: Draft, folder: &Path) -> Result<(), TombstoneError> {
+    /// Renames a synced draft into place.
+    fn take(&mut self, draft: TombstoneRewrite, folder: &Path) -> Result<(), TombstoneError> {
         let io = |source| TombstoneError::Io { path: folder.join(FILE), source };
-        std::fs::rename(folder.join(draft::NAME), folder.join(FILE)).map_err(io)?;
+        std::fs::rename(folder.join(rewrite::NAME), folder.join(FILE)).map_err(io)?;
         (self.edition, self.count, self.newest, self.room) =
             (draft.edition, draft.count, draft.newest, draft.room);
         self.file = Some(Arc::new(draft.file));
         File::open(folder).and_then(|f| f.sync_all()).map_err(|source| {
-            // Which of the two a power cut would leave, nobody knows.
+            // A power cut may leave either file.
             self.failed = Some(source.kind());
             TombstoneError::Io { path: folder.to_owned(), source }
         })
@@ -308,7 +304,7 @@ impl State {
         if damaged > 0 {
             tracing::warn!(
                 damaged,
-                "damaged tombstones: if the metadata is rebuilt, deleted values may come back unless another volume knows of them"
+                "damaged tombstones: if the metadata is rebuilt, deleted values may come back unless another volume has their tombstones"
             );
         }
         if torn_bytes > 0 {
@@ -325,8 +321,8 @@ fn limit_entries() -> u64 {
     TOMBSTONES_BYTES / ENTRY
 }
 
-/// Sets space aside so that the file can grow to `end`, with a step to spare; where that cannot be done, nothing happens.
-fn set_aside(file: &File, room: u64, end: u64) -> u64 {
+/// Preallocates space up to `end` and one step more. Best effort: returns the end of the preallocated space.
+fn preallocate(file: &File, room: u64, end: u64) -> u64 {
     if end + INDEX_ROOM_BYTES / 2 <= room {
         return room;
     }

@@ -1,5 +1,5 @@
-//! Copies that a volume takes in from others, and what it tells a master of what it holds: two real volumes, a master that says
-//! what it is told to, and sources that fail.
+//! Replicas that a volume receives from others, and its answers to a master: two real volumes, a scripted master, and
+//! faulty sources.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 

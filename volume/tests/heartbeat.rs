@@ -1,4 +1,4 @@
-//! Heartbeats: a master that takes connections and never answers costs the others none of theirs.
+//! Heartbeats: a master that accepts connections and never answers does not delay those to the others.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use shared::clock::Clock;
 use shared::http::body::{self, Body};
 use shared::http::serve::{self, Context, Service};
-use shared::http::signed::Calls;
+use shared::http::signed_calls::CallVerifier;
 use shared::ids::ClusterId;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::secret::ClusterSecret;
@@ -23,9 +23,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use volume::Config;
 
-/// A master that says yes to everything: its address, and a word for each heartbeat.
+/// A master that accepts every heartbeat, and reports each one to the test.
 struct Good {
-    calls: Arc<Calls>,
+    calls: Arc<CallVerifier>,
     answer: HeartbeatResponse,
     heard: UnboundedSender<()>,
 }
@@ -54,7 +54,7 @@ async fn good_master() -> (String, UnboundedReceiver<()>) {
     let (heard, hears) = unbounded_channel();
     let answer = HeartbeatResponse { cluster: ClusterId::random(), masters: vec![address.clone()] };
     let metrics = Metrics::default();
-    let calls = Calls::new(secret(), Clock::System, &metrics);
+    let calls = CallVerifier::new(secret(), Clock::System, &metrics);
     let (trigger, shutdown) = Shutdown::new();
     tokio::spawn(async move {
         let good = Arc::new(Good { calls, answer, heard });
@@ -74,7 +74,7 @@ async fn a_master_that_never_answers_costs_the_others_nothing() {
     let (trigger, shutdown) = Shutdown::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let volume = tokio::spawn(Box::pin(volume::run(config, listener, shutdown)));
-    // The first comes with the start, the second when the volume has joined.
+    // The first one comes at the start, the second one when the volume has joined.
     for _ in 0..2 {
         timeout(Duration::from_secs(30), hears.recv()).await.unwrap().unwrap();
     }

@@ -1,5 +1,5 @@
-//! Opening under a limit on file descriptors: enough for one a sealed segment is enough, and too few is said as such. A
-//! process of its own, since the limit is the process's.
+//! Opening under a limit on file descriptors: one per sealed segment is enough, and too few are a clear error. A test
+//! program of its own, since the limit is per process.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
@@ -11,7 +11,7 @@ use volume::store::{OpenError, Store};
 use super::store::kit::{Kit, get, put};
 
 const SEGMENTS: u64 = 150;
-/// What else a process has open: its runtime, its output, the directory.
+/// Other descriptors of a process: its runtime, its output, the directory.
 const OTHERS: u64 = 40;
 
 fn limit(current: u64) {

@@ -1,4 +1,4 @@
-//! A volume and its store, without the rest of a cluster. One program: it is compiled and linked once.
+//! Tests of a volume and its store, without the rest of a cluster. One program, to compile and link once.
 
 mod arrival;
 mod heartbeat;

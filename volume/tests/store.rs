@@ -1,5 +1,5 @@
-//! The store through its public face, on a real file system: what goes in comes out, whatever is
-//! done to the files between two openings, and whatever fails underneath.
+//! The store through its public API, on a real file system: stored values are read back, whatever is done to the
+//! files between two openings, and whatever call fails.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 

@@ -1,4 +1,4 @@
-//! What the command line may say of a cluster.
+//! Arguments of `barge cluster`.
 
 use std::path::PathBuf;
 
@@ -8,58 +8,59 @@ use super::SecretArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Show masters, volumes and what the masters think of them
+    /// Show the masters and volumes and their states
     Status(StatusArgs),
-    /// Begin a cluster with masters that were started with --wait: the first is its first, the others follow
+    /// Initialize a cluster of masters that were started with --wait
     Init(InitArgs),
-    /// Show the masters, take one in, take one out
+    /// Show, add or remove masters
     Masters {
         #[command(subcommand)]
         command: Option<MastersCommand>,
         #[command(flatten)]
         secret: SecretArgs,
     },
-    /// Show what is owed, and how it is being paid
+    /// Show the repair queue and the progress of repair
     Repair(WatchArgs),
-    /// Copy a volume's values to others; it stays, empty
-    Drain(DutyArgs),
-    /// Copy a volume's values to others, and let it leave for good; refused while it holds the last copy of anything
-    Retire(DutyArgs),
-    /// Move values until all volumes are about equally full
+    /// Move all replicas off a volume; it stays in the cluster, empty
+    Drain(DrainArgs),
+    /// Decommission a volume: move its replicas off, then let it leave for good; refused while it holds the last
+    /// replica of any value
+    Decommission(DrainArgs),
+    /// Move replicas until all volumes are about equally full
     Rebalance(RebalanceArgs),
-    /// Find records that nothing refers to, and copies that are missing
+    /// Find orphans (records that no object references) and missing replicas, and collect the orphans
     Orphans(OrphansArgs),
     /// Show or set when uploads are acknowledged
     Replication(ReplicationArgs),
-    /// Show what became of volumes of late, as one master saw it
-    Events(LookArgs),
-    /// Have all servers look at themselves and at each other, and say what is to be mended; exits with 1 when anything is
+    /// Show recent state changes of volumes, as one master saw them
+    Events(QueryArgs),
+    /// Have all servers check themselves and each other, and show what needs fixing; exits with 1 if anything does
     Doctor(DoctorArgs),
-    /// Write a snapshot of the metadata into a file; values stay on their volumes
+    /// Write a snapshot of the metadata to a file; values stay on their volumes
     Backup(BackupArgs),
-    /// Make a metadata directory of a back-up, for a new first master
+    /// Create a metadata directory from a backup, for a new first master
     Restore(RestoreArgs),
-    /// Make the metadata anew from what the volumes hold, when a master's directory is lost or damaged
+    /// Re-create the metadata from what the volumes hold, after a master's directory was lost or corrupted
     Rebuild(RebuildArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RebuildArgs {
-    /// The new metadata directory: empty, or not there yet
+    /// The new metadata directory: empty or absent
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// All volumes of the cluster, running
+    /// All volumes of the cluster; they must be running
     #[arg(long, value_name = "HOST:PORT,...", required = true, value_delimiter = ',')]
     pub(crate) volumes: Vec<String>,
-    /// Copies wanted of each value, as the master is started with
+    /// The replication factor; use the masters' --replicas
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) replicas: usize,
-    /// Write nothing: show how what the volumes hold differs from the metadata in DIR, or, when there is none or a
-    /// master runs on it, from the cluster at --url. Exits 0 when nothing differs, 1 when something does, 5 when there is
+    /// Write nothing: show how the volumes' contents differ from the metadata in DIR, or, if DIR holds none or a
+    /// master uses it, from the cluster at --url. Exits with 0 if nothing differs, 1 if something does, 5 if there is
     /// nothing to compare with
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Go on although a volume does not serve all its segments, or has set damaged ranges aside
+    /// Continue even if a volume does not serve all its segments, or has quarantined corrupt ranges
     #[arg(long)]
     pub(crate) without_damaged: bool,
     #[command(flatten)]
@@ -68,16 +69,16 @@ pub(crate) struct RebuildArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MastersCommand {
-    /// Take in a master that was started with --wait, or --join: it gets the metadata first, and then a vote
+    /// Add a master that was started with --wait or --join: it gets the metadata first, then a vote
     Add {
-        /// Where the others reach it, as http://HOST:PORT
+        /// Its address for the other masters, as http://HOST:PORT
         master: String,
         #[command(flatten)]
         secret: SecretArgs,
     },
-    /// Take a master out; stop it afterwards
+    /// Remove a master; stop it afterwards
     Remove {
-        /// Its address or its id, as `barge cluster masters` shows them
+        /// Its address or id, as `barge cluster masters` shows it
         master: String,
         #[command(flatten)]
         secret: SecretArgs,
@@ -86,7 +87,7 @@ pub(crate) enum MastersCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitArgs {
-    /// Where the masters reach each other, as http://HOST:PORT
+    /// The masters' addresses for each other, as http://HOST:PORT; the first one becomes the cluster's first master
     #[arg(required = true, value_name = "MASTER")]
     pub(crate) masters: Vec<String>,
     #[command(flatten)]
@@ -95,7 +96,7 @@ pub(crate) struct InitArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
-    /// The file; it must not exist
+    /// The backup file; it must not exist
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
@@ -103,16 +104,16 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreArgs {
-    /// The back-up
+    /// The backup file
     pub(crate) file: PathBuf,
-    /// The metadata directory to make
+    /// The metadata directory to create
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
-    /// What this one server knows of itself, master or volume, as JSON
+    /// Show what this one server, master or volume, reports about itself, as JSON
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
     #[command(flatten)]
@@ -120,14 +121,14 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct LookArgs {
+pub(crate) struct QueryArgs {
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {
-    /// Go on showing it until nothing is owed
+    /// Update until the repair queue is empty
     #[arg(long)]
     pub(crate) watch: bool,
     #[command(flatten)]
@@ -135,38 +136,38 @@ pub(crate) struct WatchArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct DutyArgs {
-    /// Its id or its address, as `barge cluster status` shows them
+pub(crate) struct DrainArgs {
+    /// Its id or address, as `barge cluster status` shows it
     pub(crate) volume: String,
-    /// Call it off: the volume serves as all do
+    /// Cancel: the volume serves normally again
     #[arg(long, conflicts_with = "watch")]
     pub(crate) cancel: bool,
-    /// Wait until it is done, and show how far it is
+    /// Show progress until it is done
     #[arg(long)]
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
 }
 
-/// What to do about the moving of values.
+/// The actions of `barge cluster rebalance`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Steer {
-    /// Show what would be moved, and how long it takes
+pub(crate) enum RebalanceVerb {
+    /// Show what would be moved, and how long it would take
     Plan,
-    /// Begin, or go on
+    /// Start or resume
     Start,
-    /// Rest; `start` goes on
+    /// Pause; `start` resumes
     Pause,
-    /// End it; what was moved stays
+    /// Stop; what was moved stays where it is
     Cancel,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RebalanceArgs {
-    /// What to do
+    /// The action
     #[arg(default_value = "plan")]
-    pub(crate) steer: Steer,
-    /// Wait until it is done, and show how far it is
+    pub(crate) action: RebalanceVerb,
+    /// Show progress until it is done
     #[arg(long)]
     pub(crate) watch: bool,
     #[command(flatten)]
@@ -175,7 +176,7 @@ pub(crate) struct RebalanceArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OrphansArgs {
-    /// Only show what there is; without this, what may go is collected
+    /// Only show orphans and missing replicas; collect nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
@@ -184,9 +185,9 @@ pub(crate) struct OrphansArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplicationArgs {
-    /// A bucket: what stands before the first slash of a key
+    /// A bucket: the part of a key before its first slash
     pub(crate) bucket: Option<String>,
-    /// sync, quorum or async; or default, as everywhere
+    /// sync, quorum or async; or default, for the cluster's setting
     pub(crate) mode: Option<String>,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,

@@ -1,4 +1,4 @@
-//! What the command line says of access keys: `barge key`, and the one that the other verbs show.
+//! Arguments of `barge key`, and the access key that the other verbs send.
 
 use std::str::FromStr;
 
@@ -10,13 +10,13 @@ use super::SecretArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Make an access key; its secret is shown this once
+    /// Create an access key; its secret is shown only once
     Create(KeyCreateArgs),
     /// Show the access keys, without their secrets
     List(KeyListArgs),
-    /// Make an access key worthless, at once and on all masters
+    /// Revoke an access key, immediately and on all masters
     Revoke(KeyRevokeArgs),
-    /// Let anybody read the values of a bucket, without a key
+    /// Let anyone read the values of a bucket without an access key
     Anonymous(KeyAnonymousArgs),
 }
 
@@ -24,7 +24,7 @@ pub(crate) enum KeyCommand {
 pub(crate) struct KeyAnonymousArgs {
     /// The bucket
     pub(crate) bucket: String,
-    /// No more
+    /// Require an access key again
     #[arg(long)]
     pub(crate) off: bool,
     #[command(flatten)]
@@ -33,19 +33,20 @@ pub(crate) struct KeyAnonymousArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct KeyCreateArgs {
-    /// How much it permits: read (values and lists), write (and to store and delete), admin (and to configure)
+    /// What it permits: read (get and list), write (also store and delete), admin (also configure)
     #[arg(long, value_enum, default_value_t = PermissionArg::Write)]
     pub(crate) permission: PermissionArg,
-    /// Where: keys below BUCKET/, or those that begin with BUCKET/PREFIX (end a folder with a slash) [default: everywhere]
+    /// The keys it is valid for: those below BUCKET/, or those that begin with BUCKET/PREFIX (end a folder with a
+    /// slash) [default: all]
     #[arg(long, value_name = "BUCKET[/PREFIX]")]
     pub(crate) scope: Option<Scope>,
-    /// Something to remember it by
+    /// A note to recognize it by
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) note: String,
-    /// The id to use instead of a new one; a key that has it is replaced
+    /// An id to use instead of a generated one; replaces the access key that has it
     #[arg(long, requires = "secret")]
     pub(crate) id: Option<AccessKeyId>,
-    /// The secret to use instead of a new one, of at least 16 characters
+    /// A secret to use instead of a generated one, of at least 16 characters
     #[arg(long, requires = "id", env = "BARGE_NEW_SECRET", hide_env_values = true, value_parser = chosen_secret)]
     pub(crate) secret: Option<AccessSecret>,
     #[command(flatten)]
@@ -60,19 +61,19 @@ pub(crate) struct KeyListArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct KeyRevokeArgs {
-    /// Its id
+    /// The access key's id
     pub(crate) id: AccessKeyId,
     #[command(flatten)]
     pub(crate) signing: SecretArgs,
 }
 
-/// A secret for a new key.
+/// Parses a secret chosen by the user.
 fn chosen_secret(text: &str) -> Result<AccessSecret, String> {
     let secret: AccessSecret = text.parse().map_err(|e: AccessSecretError| e.to_string())?;
     secret.chosen().map_err(|e| e.to_string())
 }
 
-/// As `Permission`, for the command line.
+/// `Permission`, as a command-line value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PermissionArg {
     Read,
@@ -90,15 +91,15 @@ impl From<PermissionArg> for Permission {
     }
 }
 
-/// The access key that the verbs show to masters, and to nobody else.
+/// The access key that the verbs send, to masters only.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ShownKey {
     id: AccessKeyId,
     secret: AccessSecret,
 }
 
-impl Shown {
-    /// As a header, which is not to be printed.
+impl ShownKey {
+    /// Returns the Authorization header, marked sensitive so that it is not printed.
     pub(crate) fn header(&self) -> HeaderValue {
         let text = format!("Bearer {}:{}", self.id, self.secret.expose());
         let mut value = HeaderValue::from_str(&text).expect("printable ASCII is a header value");
@@ -107,11 +108,11 @@ impl Shown {
     }
 }
 
-impl FromStr for Shown {
+impl FromStr for ShownKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (id, secret) = text.split_once(':').ok_or("write ID:SECRET")?;
+        let (id, secret) = text.split_once(':').ok_or("expected ID:SECRET")?;
         let id = id.parse().map_err(|e| format!("{e}"))?;
         Ok(Self { id, secret: secret.parse().map_err(|e| format!("{e}"))? })
     }

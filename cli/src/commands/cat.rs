@@ -1,5 +1,5 @@
-//! `barge cat`: a value, or a range of it, to standard output. A whole value is verified at its end: the
-//! bytes are out by then, and the exit code says whether they were the right ones.
+//! `barge cat`: writes a value, or a range of it, to standard output. A whole value is verified at its end: the
+//! bytes are written by then, and the exit code says whether they were correct.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -38,7 +38,7 @@ async fn whole(client: &Client, key: &Key) -> Result<(), Failure> {
                 let what = "the key got a new value while the old one was being written out";
                 return Err(Failure::new(Exit::Conflict, what)
                     .for_key(key)
-                    .next("throw away what came, and run it again"));
+                    .next("discard the output and retry"));
             }
             Attempt::Broken(failure) => {
                 if sink.at() > before {
@@ -70,7 +70,7 @@ async fn part(client: &Client, key: &Key, range: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Without the buffer of `std`, which has nothing to do for pieces of this size.
+/// Standard output without the buffer of `std`, which is useless for pieces of this size.
 fn standard_output() -> Result<File, Failure> {
     let out = std::io::stdout().as_fd().try_clone_to_owned();
     out.map(File::from).map_err(|e| Failure::local("cannot write to standard output", &e))

@@ -1,9 +1,9 @@
-//! `barge explain`: where a value is, and why it is there.
+//! `barge explain`: where a value's replicas are, and why.
 
 use std::time::Duration;
 
 use shared::size::ByteSize;
-use shared::wire::cluster::{ExplainRequest, ExplainedBlob, ExplainedCopy, Explanation};
+use shared::wire::cluster::{ExplainRequest, ExplainedBlob, ExplainedReplica, Explanation};
 use shared::wire::routes::EXPLAIN;
 
 use super::cluster::ask_leader;
@@ -32,15 +32,15 @@ fn text(found: &Explanation) -> String {
         vec!["size".into(), format!("{} ({}), {parts}", found.size, ByteSize(found.size))],
         vec!["blake3".into(), found.blake3.to_string()],
         vec!["generation".into(), found.generation.to_string()],
-        vec!["copies".into(), format!("{} wanted, acknowledged {}", found.wanted, found.mode)],
-        vec!["to be done".into(), found.next.clone()],
+        vec!["replicas".into(), format!("{} wanted, {} acknowledgement", found.wanted, found.mode)],
+        vec!["next step".into(), found.next.clone()],
     ]);
     let mut rows = vec![
         ["blob", "volume", "state", "segment", "extent", "last verified", "remark"]
             .map(String::from)
             .to_vec(),
     ];
-    rows.extend(found.blobs.iter().flat_map(|b| b.copies.iter().map(|c| row(b, c))));
+    rows.extend(found.blobs.iter().flat_map(|b| b.replicas.iter().map(|c| row(b, c))));
     let mut ring = vec![["ring", "address", "zone", "why"].map(String::from).to_vec()];
     ring.extend(found.ring.iter().map(|v| {
         let zone = v.zone.as_ref().map_or_else(|| "-".into(), ToString::to_string);
@@ -49,9 +49,9 @@ fn text(found: &Explanation) -> String {
     format!("{head}\n\n{}\n\n{}", table(&rows), table(&ring))
 }
 
-fn row(blob: &ExplainedBlob, copy: &ExplainedCopy) -> Vec<String> {
+fn row(blob: &ExplainedBlob, copy: &ExplainedReplica) -> Vec<String> {
     let name = blob.part.map_or_else(|| blob.blob.to_string(), |n| format!("{} (part {n})", blob.blob));
-    let place = copy.place.as_ref();
+    let place = copy.location.as_ref();
     let verified = place.map_or_else(
         || "-".into(),
         |p| {

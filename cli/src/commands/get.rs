@@ -1,5 +1,5 @@
-//! `barge get`: a value into a file, by way of `FILE.<digest>.part`, which is renamed only when its
-//! bytes are verified. What an interrupted run left behind is taken up again.
+//! `barge get`: downloads a value into `FILE.<digest>.part` and renames it only when its bytes are verified.
+//! Resumes what an interrupted run left behind.
 
 use std::fs::File;
 use std::io;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use shared::durable::sync_name;
+use shared::file_permissions;
 use shared::key::Key;
-use shared::private;
 use shared::size::ByteSize;
 use shared::work::blocking;
 
@@ -20,7 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Meter;
 
-/// New values that may appear while we fetch, before we give up.
+/// New versions that may appear during a download before it gives up.
 const CHANGES_MAX: u32 = 5;
 
 pub(crate) async fn run(client: &Client, args: GetArgs, output: Output) -> Result<Exit, Failure> {
@@ -37,7 +37,7 @@ pub(crate) async fn run(client: &Client, args: GetArgs, output: Output) -> Resul
     Ok(Exit::Ok)
 }
 
-/// The file to make: as named, inside the directory that was named, or named for the key's last segment.
+/// The output file: as named, in the directory that was named, or named after the key's last path segment.
 fn file_of(key: &Key, file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let last = || {
         let name = key.as_str().rsplit('/').next().filter(|n| !n.is_empty());
@@ -50,7 +50,7 @@ fn file_of(key: &Key, file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Makes `path` the value of `key`, however often it takes.
+/// Fetches the value of `key` into `path`, and starts over for each new version.
 pub(crate) async fn fetch(
     client: &Client,
     key: &Key,
@@ -69,7 +69,7 @@ pub(crate) async fn fetch(
     Err(download::restless(key))
 }
 
-/// Makes `path` this version; false when the key has another one by now.
+/// Fetches this version into `path`; false if the key has another one by now.
 async fn fetch_version(
     client: &Client,
     key: &Key,
@@ -91,7 +91,7 @@ async fn fetch_version(
         sink = returned;
         match outcome {
             Attempt::Complete if sink.verified(target) => break,
-            // What lay on the disk may be what is wrong.
+            // What an earlier run left may be what is corrupt.
             Attempt::Complete if leftover => {
                 leftover = false;
                 sink.restart().map_err(|e| cannot_write(&part, &e))?;
@@ -118,9 +118,9 @@ async fn fetch_version(
     Ok(true)
 }
 
-/// On the disk first, then under its name, then the name on the disk.
+/// Syncs the file, renames it, and syncs the directory.
 fn settle(file: &File, from: &Path, to: &Path) -> io::Result<()> {
-    private::release(file)?;
+    file_permissions::release(file)?;
     file.sync_all()?;
     std::fs::rename(from, to)?;
     sync_name(to)
@@ -133,9 +133,9 @@ fn remove(part: &Path) -> Result<(), Failure> {
 fn cannot_write(path: &Path, e: &io::Error) -> Failure {
     let failure = Failure::local(format!("cannot write {}", path.display()), e);
     match e.kind() {
-        io::ErrorKind::ResourceBusy => failure.next("another barge get is at work on it"),
+        io::ErrorKind::ResourceBusy => failure.next("another `barge get` is writing it: wait for it to end"),
         io::ErrorKind::AlreadyExists => {
-            failure.next("nothing was written; see who put it there, remove it, and try again")
+            failure.next("nothing was written; check where it comes from, remove it, and retry")
         }
         _ => failure,
     }
@@ -149,7 +149,7 @@ mod tests {
     use crate::commands::tests::Dir;
     use crate::fake::{Fake, Faults};
 
-    /// Also where it was broken off before, by an earlier run and by the server.
+    /// Also after an interruption by an earlier run and by the server.
     #[tokio::test]
     async fn the_bar_goes_with_the_bytes_to_their_end() {
         let (key, value) = ("a/key".parse().unwrap(), vec![7u8; 1_000_000]);

@@ -1,5 +1,5 @@
-//! `barge key`: access keys are made, listed and revoked with the cluster's secret. A secret leaves this process sealed,
-//! and is shown once.
+//! `barge key`: creates, lists and revokes access keys with the cluster's secret. An access key's secret leaves this
+//! process encrypted, and is shown once.
 
 use serde::Serialize;
 use shared::access::{AccessKeyId, AccessSecret, Permission, Scope};
@@ -23,7 +23,7 @@ pub(crate) async fn run(client: &Client, command: KeyCommand, output: Output) ->
     }
 }
 
-/// What is shown once. Serialised for that one purpose.
+/// A new access key, serialized only to show it once.
 #[derive(Serialize)]
 struct Created<'a> {
     id: &'a AccessKeyId,
@@ -40,7 +40,7 @@ async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Ex
         _ => (AccessKeyId::random(), AccessSecret::random()),
     };
     let message = PutAccessKey {
-        secret: secret.seal(caller.secret(), &id),
+        secret: secret.encrypt(caller.secret(), &id),
         id,
         permission: args.permission.into(),
         scope: args.scope,
@@ -59,7 +59,7 @@ async fn make(client: &Client, args: KeyCreateArgs, output: Output) -> Result<Ex
         ];
         table(&rows.map(Vec::from))
     })?;
-    output.note("the secret is not shown again; use it as --access-key ID:SECRET or in BARGE_ACCESS_KEY");
+    output.note("the secret is not shown again; pass it as --access-key ID:SECRET or in BARGE_ACCESS_KEY");
     Ok(Exit::Ok)
 }
 
@@ -95,8 +95,8 @@ async fn end(client: &Client, args: KeyRevokeArgs, output: Output) -> Result<Exi
     let page: AccessKeysPage = caller.ask(client, KEYS, &ListAccessKeys { after: None }).await?;
     if page.keys.is_empty() {
         output.note(
-            "no access key is left: masters on loopback, or with --insecure-no-auth, let anybody do anything now; the \
-             others nobody",
+            "no access key is left: masters on loopback, or with --insecure-no-auth, now let anyone do anything; others \
+             refuse all requests",
         );
     }
     Ok(Exit::Ok)
@@ -106,7 +106,7 @@ async fn without(client: &Client, args: KeyAnonymousArgs, output: Output) -> Res
     let caller = Caller::new(&args.signing, client.trust())?;
     let message = SetAnonymous { bucket: args.bucket, read: !args.off };
     let set: SetAnonymous = caller.change(client, KEYS_ANONYMOUS, &message).await?;
-    let who = if set.read { "anybody may read" } else { "an access key is needed to read" };
-    output.result(&set, || format!("{who} what is in {}", set.bucket))?;
+    let who = if set.read { "anyone may read" } else { "an access key is needed to read" };
+    output.result(&set, || format!("{who} the values in {}", set.bucket))?;
     Ok(Exit::Ok)
 }

@@ -1,5 +1,5 @@
-//! `barge ls`: keys in byte order, a page at a time, so that memory does not grow with the bucket. As
-//! JSON it is one page a line.
+//! `barge ls`: keys in byte order, one page at a time, so that memory does not grow with the bucket. As JSON it
+//! prints one page per line.
 
 use http::Method;
 use http::header::HeaderMap;
@@ -26,7 +26,7 @@ pub(crate) async fn run(client: &Client, args: LsArgs, output: Output) -> Result
         }
     }
     if let Some(start) = start {
-        output.note(&format!("there are more: use --all, or --start {start:?}"));
+        output.note(&format!("there are more keys: use --all, or --start {start:?}"));
     }
     Ok(Exit::Ok)
 }
@@ -49,7 +49,7 @@ async fn page(
     client::json(answer).await
 }
 
-/// Keys and prefixes together, in byte order.
+/// Merges keys and prefixes in byte order.
 fn text(page: &ListPage, long: bool) -> String {
     let mut rows: Vec<(&str, Vec<String>)> = Vec::with_capacity(page.keys.len() + page.prefixes.len());
     for k in &page.keys {

@@ -1,7 +1,7 @@
-//! `barge put`: asks the master for a ticket, sends the bytes to the volume it names, and compares what
-//! was stored with what was sent.
+//! `barge put`: asks the master for a ticket, sends the bytes to the volume in the ticket's URL, and compares
+//! what was stored with what was sent.
 //!
-//! A body goes nowhere but to an address with a ticket in it, so no server in between can lose it.
+//! A body is sent only to a URL with a ticket, so no server in between can lose it.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use http::header::{
 use reqwest::Url;
 use shared::limits::HOPS_MAX;
 use shared::size::ByteSize;
-use shared::wire::master::Stored;
+use shared::wire::master::StoredObject;
 use shared::wire::routes::{LENGTH, METADATA_PREFIXES, REDIRECT, TICKET, query_value};
 
 use crate::args::PutArgs;
@@ -23,15 +23,15 @@ use crate::output::Output;
 use crate::progress::Meter;
 use crate::upload::{Sent, Source, stalled};
 
-/// After an answer, what the reader of the input gets to end in.
+/// How long the reader of the input gets to end after the answer.
 const READER_GRACE: Duration = Duration::from_secs(1);
 
-/// Where the master sends an upload.
+/// Where the upload goes.
 enum Way {
-    /// To a volume, ticket included.
+    /// To a volume; the URL includes the ticket.
     Volume(Url),
-    /// Nowhere: it is stored already, as an empty value can be.
-    Stored(Stored),
+    /// Nowhere: the master has stored it already, as it can an empty value.
+    Stored(StoredObject),
 }
 
 pub(crate) async fn run(client: &Client, args: PutArgs, output: Output) -> Result<Exit, Failure> {
@@ -44,7 +44,7 @@ pub(crate) async fn run(client: &Client, args: PutArgs, output: Output) -> Resul
     output.result(&stored, || format!("{}  {}  {}", stored.key, ByteSize(stored.size), stored.blake3))?;
     if stored.replicas < stored.wanted {
         let (have, want) = (stored.replicas, stored.wanted);
-        output.note(&format!("stored with {have} of {want} copies; the cluster makes the others"));
+        output.note(&format!("stored with {have} of {want} replicas; the cluster adds the others"));
     }
     Ok(Exit::Ok)
 }
@@ -57,9 +57,9 @@ struct Put<'a> {
 }
 
 impl Put<'_> {
-    /// Tries until it is stored, as long as the input is whole and a second time does no harm: a
+    /// Retries until it is stored, as long as the input can be read again and a second attempt does no harm: a
     /// condition that held once fails against our own first attempt.
-    async fn patiently(&self, mut source: Source) -> Result<Stored, Failure> {
+    async fn patiently(&self, mut source: Source) -> Result<StoredObject, Failure> {
         let mut patience = Patience::default();
         let conditional = self.args.if_absent || self.args.if_match.is_some();
         loop {
@@ -72,7 +72,7 @@ impl Put<'_> {
         }
     }
 
-    async fn once(&self, source: &mut Source) -> Result<Stored, Failure> {
+    async fn once(&self, source: &mut Source) -> Result<StoredObject, Failure> {
         let volume = match self.ask(source.length()).await? {
             Way::Stored(stored) if source.length() == Some(stored.size) => return Ok(stored),
             Way::Stored(_) => return Err(not_a_master(self.client)),
@@ -86,7 +86,7 @@ impl Put<'_> {
         let answer = tokio::select! {
             answer = self.client.send_body(&volume, headers, upload.body) => answer,
             () = stalled(&upload.gauge, |at| self.meter.at(at)) => {
-                Err(Failure::broken(&authority(&volume), "it fell silent"))
+                Err(Failure::broken(&authority(&volume), "it stopped taking data"))
             }
         };
         // The reader ends when the body is dropped, but a pipe may be waiting for its next byte.
@@ -98,17 +98,19 @@ impl Put<'_> {
         }
         let answer = answer?;
         if redirect(&volume, &answer)?.is_some() {
-            return Err(Failure::broken(&authority(&volume), "it sent us back").retry(Retry::After(None)));
+            return Err(
+                Failure::broken(&authority(&volume), "it redirected the upload").retry(Retry::After(None))
+            );
         }
-        let stored: Stored = client::json(answer).await?;
+        let stored: StoredObject = client::json(answer).await?;
         match sent {
             Some(Ok(sent)) => compare(stored, sent),
-            // An answer of success before all was sent: not one to believe.
-            _ => Err(Failure::strange(&authority(&volume), "answered before it had all bytes")),
+            // A success before all bytes were sent is not credible.
+            _ => Err(Failure::strange(&authority(&volume), "reported success before it had all bytes")),
         }
     }
 
-    /// Asks for a ticket, with no body.
+    /// Asks for a ticket, without a body.
     async fn ask(&self, length: Option<u64>) -> Result<Way, Failure> {
         let length = length.map_or(String::new(), |l| format!("&{LENGTH}={l}"));
         let mut url = self.client.url(&format!("{}?{REDIRECT}{length}", self.args.key.to_path()))?;
@@ -117,15 +119,15 @@ impl Put<'_> {
             match redirect(&url, &answer)? {
                 None => return client::json(answer).await.map(Way::Stored),
                 Some(next) if query_value(next.query(), TICKET).is_some() => return Ok(Way::Volume(next)),
-                // To the leading master.
+                // To the leader.
                 Some(next) => url = next,
             }
         }
-        Err(Failure::new(Exit::Unavailable, "sent round between masters without end").next("try again"))
+        Err(Failure::new(Exit::Unavailable, "too many redirects between masters").next("try again"))
     }
 }
 
-fn compare(stored: Stored, sent: Sent) -> Result<Stored, Failure> {
+fn compare(stored: StoredObject, sent: Sent) -> Result<StoredObject, Failure> {
     if stored.size == sent.size && stored.blake3 == sent.blake3 {
         return Ok(stored);
     }
@@ -133,7 +135,7 @@ fn compare(stored: Stored, sent: Sent) -> Result<Stored, Failure> {
         "{} bytes with BLAKE3 {} were sent, {} bytes with {} were stored",
         sent.size, sent.blake3, stored.size, stored.blake3
     );
-    Err(Failure::unverified(what).next("put it again"))
+    Err(Failure::unverified(what).next("put the value again"))
 }
 
 fn once_only(failure: Failure) -> Failure {

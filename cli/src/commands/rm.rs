@@ -1,11 +1,11 @@
-//! `barge rm`: deletes keys, each on its own; one that fails does not keep the others.
+//! `barge rm`: deletes keys one by one; a failed key does not stop the others.
 
 use http::Method;
 use http::header::HeaderMap;
 use serde_json::json;
 use shared::key::Key;
 use shared::size::ByteSize;
-use shared::wire::master::Deleted;
+use shared::wire::master::DeletedObject;
 
 use crate::args::RmArgs;
 use crate::client::{self, Client, Patience, key_url};
@@ -29,8 +29,8 @@ pub(crate) async fn run(client: &Client, args: RmArgs, output: Output) -> Result
     Ok(worst)
 }
 
-/// What was deleted; nothing when an attempt whose answer was lost had done it.
-async fn remove(client: &Client, key: &Key) -> Result<Option<Deleted>, Failure> {
+/// Returns what was deleted; `None` if an earlier attempt whose answer was lost had deleted it.
+async fn remove(client: &Client, key: &Key) -> Result<Option<DeletedObject>, Failure> {
     let (mut patience, mut perhaps_done) = (Patience::default(), false);
     loop {
         let failure = match client.ask(Method::DELETE, key_url(client, key)?, &HeaderMap::new()).await {

@@ -1,7 +1,7 @@
-//! `barge server`: a master and volumes in one process, ready for `curl -L`.
+//! `barge server`: masters and volumes in one process, ready for `curl -L`.
 //!
-//! The same servers as `master` and `volume`, each on its own port with its own directory; they talk to
-//! each other over HTTP like those on different machines.
+//! They are the same servers as `master` and `volume`, each on its own port with its own directory, and they
+//! talk to each other over HTTP as if on different machines.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -26,22 +26,22 @@ use tokio::task::JoinSet;
 
 use crate::args::ServerArgs;
 
-/// Volumes of one process at most: more belong on more machines.
+/// The most volumes in one process: use more machines for more.
 const VOLUMES_MAX: usize = 64;
-/// Where S3 clients look for a store of their own.
+/// The port where S3 clients expect a local store.
 const S3_PORT: u16 = 9000;
-/// Between two looks at whether the cluster is ready.
+/// The interval between checks of whether the cluster is ready.
 const READY_POLL: Duration = Duration::from_millis(10);
-/// So long nobody wonders.
+/// A start that takes longer is worth a warning.
 const READY_SOON: Duration = Duration::from_secs(10);
 
-/// Runs them until the process is told to end, or one of them fails.
+/// Runs the servers until the shutdown signal, or until one of them fails.
 pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
-    shared::private::keep_private();
+    shared::file_permissions::set_private_umask();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
     for listen in listening(&args) {
-        exposure::say(listen, args.insecure_no_auth);
+        exposure::log_exposure(listen, args.insecure_no_auth);
     }
     let setup = Setup::new(&args, trust)?;
     let signals = Shutdown::on_signals()?;
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
         peers.call::<_, AccessKeysPage>(master_url, KEYS, known).await.map(|page| !page.keys.is_empty())
     };
     tokio::select! {
-        // When it is not known whether there are keys, nothing is said that might be wrong.
+        // If it is unknown whether there are access keys, print nothing that may be wrong.
         keys = opening => invite(&public, s3_url.as_deref(), keys.ok().map(|keys| setup.let_in(keys)))?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
@@ -84,18 +84,18 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     wait(servers, &signals, &trigger).await
 }
 
-/// Whom the masters let in.
+/// Whom the masters serve.
 #[derive(Clone, Copy, Debug)]
 enum LetIn {
-    /// Whoever shows an access key.
+    /// Callers with an access key.
     Keys,
-    /// Everybody, for there is no key.
+    /// Everyone, because there is no access key.
     Everybody,
-    /// Nobody: there is no key, and others can reach them.
+    /// Nobody: there is no access key, and other machines can reach them.
     Nobody,
 }
 
-/// What all servers of the process are made of.
+/// What all servers of the process share.
 struct Setup<'a> {
     args: &'a ServerArgs,
     replication: Replication,
@@ -106,7 +106,7 @@ struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    /// Of arguments that go together.
+    /// Validates the arguments.
     fn new(args: &'a ServerArgs, trust: Trust) -> anyhow::Result<Self> {
         if args.volumes == 0 || args.volumes > VOLUMES_MAX {
             bail!("--volumes must be between 1 and {VOLUMES_MAX}");
@@ -114,7 +114,7 @@ impl<'a> Setup<'a> {
         let replication = Replication::new(args.replicas, args.min_replicas)?;
         if replication.min() > args.volumes {
             bail!(
-                "{} volumes cannot hold {} copies: say --volumes or --replicas",
+                "{} volumes cannot hold {} replicas: change --volumes or --replicas",
                 args.volumes,
                 replication.min()
             );
@@ -129,7 +129,8 @@ impl<'a> Setup<'a> {
         Ok(Self { args, replication, secret, tls, trust, audit })
     }
 
-    /// A listener on the n-th port after the first master's, and how the servers of this process reach it.
+    /// Opens a listener on the n-th port after the first master's; returns the address at which this process reaches
+    /// it, too.
     fn listen(&self, n: usize) -> anyhow::Result<(TcpListener, SocketAddr)> {
         let listener = bind(port_after(self.args.listen, n)?)?;
         let address = reachable(listener.local_addr()?);
@@ -145,7 +146,7 @@ impl<'a> Setup<'a> {
         Some(format!("{}://{address}", self.scheme()))
     }
 
-    /// Whom the masters let in, as there are access keys or none.
+    /// Whom the masters serve, given whether there are access keys.
     fn let_in(&self, keys: bool) -> LetIn {
         match exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth) {
             _ if keys => LetIn::Keys,
@@ -158,8 +159,8 @@ impl<'a> Setup<'a> {
         self.args.public_url.as_deref().map(|url| base_url_by(self.scheme(), url))
     }
 
-    /// How the others reach a server, and clients, where that differs. A certificate names what clients call, seldom the
-    /// address of a loopback: so with TLS that is what the others call, too.
+    /// A server's URL for the other servers, and for clients where that differs. A certificate names what clients
+    /// use, seldom a loopback address: so with TLS the servers use that name, too.
     fn urls(&self, first: bool, address: SocketAddr) -> (String, Option<String>) {
         let public = self.public_url();
         let public =
@@ -177,7 +178,7 @@ impl<'a> Setup<'a> {
         config.open = exposure::open_without_keys(listening(self.args), self.args.insecure_no_auth);
         config.any_host = self.args.insecure_no_auth;
         config.no_redirect = self.args.no_redirect;
-        self.args.care.apply(&mut config);
+        self.args.repair.apply(&mut config);
         self.args.s3.apply(&mut config);
         config.tls.clone_from(&self.tls);
         config.audit.clone_from(&self.audit);
@@ -201,18 +202,18 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// With fewer masters than before the others might wait for a majority for ever.
+/// Refuses to start fewer masters than before: the rest might wait for a majority forever.
 pub(super) fn none_left_out(data: &Path, masters: usize) -> anyhow::Result<()> {
     let exists = |n: &usize| data.join(format!("master{n}")).exists();
     let Some(last) = (masters + 1..=MASTERS_MAX).rfind(exists) else { return Ok(()) };
     let data = data.display();
     bail!(
-        "{data}/master{last} belongs to a master that is not to be started: say --masters {last}; or take it out with \
-         `barge cluster masters remove` while all run, and then move that directory away"
+        "{data}/master{last} belongs to a master that would not be started: use --masters {last}; or remove it with \
+         `barge cluster masters remove` while all masters run, then move that directory away"
     )
 }
 
-/// Until the signal, or the end of one of them; then all end.
+/// Waits for the shutdown signal, or the end of one server; then ends all.
 async fn wait(
     mut servers: JoinSet<anyhow::Result<()>>,
     signals: &Shutdown,
@@ -227,7 +228,7 @@ async fn wait(
                 Some(ended) => {
                     trigger.fire();
                     let ended = ended.context("a server panicked").and_then(|e| e);
-                    // The first failure is the cause, the others follow from it.
+                    // The first failure is the cause; the others follow from it.
                     outcome = outcome.and(ended);
                 }
             },
@@ -237,16 +238,16 @@ async fn wait(
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     shared::http::socket::listen(address).with_context(|| {
-        format!("cannot listen on {address}: is another Barge running? Choose another place with --listen")
+        format!("cannot listen on {address}: is another Barge running? Choose another address with --listen")
     })
 }
 
-/// Where the masters listen, for all kinds of clients.
+/// The addresses given for the masters, native and S3.
 fn listening(args: &ServerArgs) -> impl Iterator<Item = SocketAddr> {
     [Some(args.listen), args.s3.s3_listen].into_iter().flatten()
 }
 
-/// Where the n-th master answers S3 clients. Who asked for no address in particular can do without when it is taken.
+/// The n-th master's listener for S3 clients. A default address that is in use is skipped with a warning.
 fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener>> {
     let wanted = args.s3.s3_listen.unwrap_or_else(|| {
         let port = if args.listen.port() == 0 { 0 } else { S3_PORT };
@@ -256,23 +257,24 @@ fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener
     match shared::http::socket::listen(address) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if args.s3.s3_listen.is_none() => {
-            tracing::warn!(%address, %error, "S3 clients are not answered: choose another place with --s3-listen");
+            tracing::warn!(%address, %error, "S3 clients are not served: choose another address with --s3-listen");
             Ok(None)
         }
         Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for S3 clients")),
     }
 }
 
-/// The address of the n-th server: the ports after the master's, or any when that is any.
+/// The port of the n-th server: after the master's, or any free port if the master's is any.
 fn port_after(master: SocketAddr, n: usize) -> anyhow::Result<SocketAddr> {
     let port = match master.port() {
         0 => 0,
-        port => u16::try_from(usize::from(port) + n).context("the volumes' ports are above 65535")?,
+        port => u16::try_from(usize::from(port) + n)
+            .context("the servers' ports are above 65535: choose a lower port with --listen")?,
     };
     Ok(SocketAddr::new(master.ip(), port))
 }
 
-/// How the servers of this process reach `listening`.
+/// The address at which the servers of this process reach `listening`.
 fn reachable(listening: SocketAddr) -> SocketAddr {
     if listening.ip().is_unspecified() {
         return SocketAddr::from(([127, 0, 0, 1], listening.port()));
@@ -280,14 +282,14 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
     listening
 }
 
-/// The same host with another port.
+/// The same URL with another port.
 fn with_port(url: &str, port: u16) -> Option<String> {
     let mut url = reqwest::Url::parse(url).ok()?;
     url.set_port(Some(port)).ok()?;
     Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Returns when the master says that values can be stored. When that takes long it tells what the master says.
+/// Returns when the master accepts values. If that takes long, logs the master's reason.
 async fn ready(http: &HttpClient, master_url: &str) {
     let url = format!("{master_url}{HEALTH}");
     let asked = async || {
@@ -311,13 +313,13 @@ async fn ready(http: &HttpClient, master_url: &str) {
     }
 }
 
-/// Three lines to copy and paste, and how S3 clients get in.
+/// Prints three lines to copy and paste, and how S3 clients connect.
 fn invite(url: &str, s3: Option<&str>, let_in: Option<LetIn>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Barge is ready on {url}\n")?;
     writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
     writeln!(out, "  curl -L {url}/KEY -o FILE          # fetch it")?;
-    writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is back at once\n")?;
+    writeln!(out, "  curl -L -X DELETE {url}/KEY        # delete it; its space is freed at once\n")?;
     if let Some(s3) = s3 {
         let shown = match let_in {
             None => "see docs/access-keys.md".to_owned(),

@@ -1,4 +1,4 @@
-//! `barge stat`: what the cluster knows of a key, from the master's metadata alone.
+//! `barge stat`: a key's metadata, from the master alone.
 
 use http::Method;
 use http::header::{ETAG, HeaderMap};

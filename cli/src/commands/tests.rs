@@ -1,4 +1,4 @@
-//! The verbs against a cluster that misbehaves: interrupted, changing, lying.
+//! The verbs against a cluster that misbehaves: interrupted, changing, corrupt.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::fake::{Fake, Faults};
 use crate::output::Output;
 
-/// A directory that goes away with its test.
+/// A directory that is removed with its test.
 pub(super) struct Dir(PathBuf);
 
 impl Dir {
@@ -82,7 +82,7 @@ async fn store(fake: &Fake, args: PutArgs) -> Result<Exit, Failure> {
 #[tokio::test]
 async fn a_broken_download_goes_on_where_it_stopped() {
     let value = bytes(3_000_000, 1);
-    // Taken from the end.
+    // Faults are popped from the end.
     let fake = Fake::start(Faults { cut_downloads: vec![700_000, 1_000_000], ..Faults::default() }).await;
     fake.set(&key(), &value);
     let dir = Dir::new();
@@ -107,7 +107,7 @@ async fn a_later_run_takes_up_what_is_left_and_verifies_it() {
     fetch(&fake, &dir.file("f")).await.unwrap();
     assert_eq!(std::fs::read(dir.file("f")).unwrap(), value);
     assert_eq!(fake.ranges(), [Some("bytes=400000-".to_owned())]);
-    // A rotten one costs a second download, not the value.
+    // A corrupt part file costs a second download, not the value.
     std::fs::write(&part, bytes(400_000, 3)).unwrap();
     fetch(&fake, &dir.file("f")).await.unwrap();
     assert_eq!(std::fs::read(dir.file("f")).unwrap(), value);

@@ -1,5 +1,4 @@
-//! What the audit log says of a request. Made of what may be shown: never of a query, a header that permits something, or a
-//! body.
+//! The audit log line of a request. It never contains a query, a header with credentials, or a body.
 
 use std::net::SocketAddr;
 
@@ -11,41 +10,41 @@ use shared::key::decode;
 use shared::limits::KEY_BYTES_MAX;
 use shared::wire::routes::{self, LIST, query_value};
 
-/// One line. The order of the fields is that of the file.
+/// One line of the audit log. The order of the fields is the order in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// When the request came, as RFC 3339 has it.
+    /// Arrival of the request, as RFC 3339.
     pub time: String,
-    /// By which face: `native` or `s3`.
-    pub face: &'static str,
-    /// Who sent it.
+    /// The API: `native` or `s3`.
+    pub api: &'static str,
+    /// The source address.
     pub peer: SocketAddr,
-    /// The id of the access key that was shown, good or not.
+    /// The id of the access key that was sent, valid or not.
     pub access_key: Option<String>,
-    /// Whether it was signed with the cluster's secret.
+    /// Whether the request was signed with the cluster secret.
     pub cluster_secret: bool,
-    /// What it asks for: the name of the operation of S3, or of ours.
+    /// The name of the S3 or native operation.
     pub operation: &'static str,
     pub bucket: Option<String>,
-    /// Of which key in it; all of the key, where it is in none.
+    /// The key within the bucket; the complete key if it is in no bucket.
     pub key: Option<String>,
-    /// The status of the answer.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// Bytes of its body that were read.
+    /// Bytes read of the request body.
     pub bytes_in: u64,
-    /// Bytes of the answer's body that were sent.
+    /// Bytes sent of the response body.
     pub bytes_out: u64,
-    /// As in the answer and in the other logs.
+    /// The same id as in the response and in the other logs.
     pub request_id: String,
 }
 
 impl Line {
-    /// A request that is not answered yet.
-    pub fn new(face: &'static str, operation: &'static str, context: Context, now: Timestamp) -> Self {
+    /// Creates the line of a request that is not answered yet.
+    pub fn new(api: &'static str, operation: &'static str, context: Context, now: Timestamp) -> Self {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now.unix_ms());
         Self {
             time: humantime::format_rfc3339_millis(time).to_string(),
-            face,
+            api,
             peer: context.peer,
             access_key: None,
             cluster_secret: false,
@@ -59,7 +58,7 @@ impl Line {
         }
     }
 
-    /// The same, about a bucket and a key.
+    /// Sets bucket and key.
     #[must_use]
     pub fn about(mut self, bucket: Option<&str>, key: Option<&str>) -> Self {
         self.bucket = bucket.map(bounded);
@@ -68,25 +67,25 @@ impl Line {
     }
 }
 
-/// What is no key may be longer than one.
+/// Truncates to the length of a key: an invalid key may be longer.
 fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(KEY_BYTES_MAX)].to_owned()
 }
 
-/// What a native request is, to the audit log.
+/// The kind of a native request for the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// About values and lists.
+    /// Values and lists.
     Values(&'static str),
-    /// About the cluster and its access keys.
+    /// The cluster and its access keys.
     Administration(&'static str),
-    /// What servers tell each other all the time: noted only when it is refused to a stranger.
+    /// Frequent calls between servers: logged only when one is refused for lack of the cluster secret.
     Internal,
-    /// Monitors ask for it all the time, and it says nothing of values: not noted.
+    /// Frequent requests of monitoring that reveal nothing about values: not logged.
     Watching,
 }
 
-/// The administration, by route.
+/// The administrative operations, by route.
 const ADMINISTRATION: [(&str, &str); 18] = [
     (routes::STATUS, "GetClusterStatus"),
     (routes::EVENTS, "ListEvents"),
@@ -99,7 +98,7 @@ const ADMINISTRATION: [(&str, &str); 18] = [
     (routes::KEYS_REVOKE, "RevokeAccessKey"),
     (routes::KEYS_ANONYMOUS, "PutBucketAnonymousRead"),
     (routes::BACKUP, "BackupMetadata"),
-    (routes::DUTY, "SetVolumeDuty"),
+    (routes::ADMIN_STATE, "SetVolumeDuty"),
     (routes::REBALANCE, "SteerRebalance"),
     (routes::ORPHANS, "CollectOrphans"),
     (routes::EXPLAIN, "ExplainObject"),
@@ -108,7 +107,7 @@ const ADMINISTRATION: [(&str, &str); 18] = [
     (routes::DOCTOR, "ExamineCluster"),
 ];
 
-/// What a request of the native face is.
+/// Classifies a request of the native API.
 pub fn kind(method: &Method, path: &str, query: Option<&str>) -> Kind {
     if let Some((_, name)) = ADMINISTRATION.iter().find(|(route, _)| *route == path) {
         return Kind::Administration(name);
@@ -132,14 +131,14 @@ pub fn kind(method: &Method, path: &str, query: Option<&str>) -> Kind {
     })
 }
 
-/// Bucket and key of a native request.
+/// Returns the bucket and the key of a native request.
 pub fn place<B>(request: &Request<B>) -> (Option<String>, Option<String>) {
     let path = request.uri().path();
     let path = path.strip_prefix('/').unwrap_or(path);
     if path.starts_with("_/") || path.is_empty() {
         return (None, None);
     }
-    // What is no key is shown as it came.
+    // An invalid key is shown as it was sent.
     let text = decode(path).unwrap_or_else(|_| path.to_owned());
     match text.split_once('/') {
         Some((bucket, key)) if !bucket.is_empty() => (Some(bucket.to_owned()), Some(key.to_owned())),
@@ -169,7 +168,7 @@ mod tests {
             assert_eq!(of(method, target), Kind::Values(name), "{method} {target}");
         }
         assert_eq!(of("POST", "/_/keys/put"), Kind::Administration("PutAccessKey"));
-        assert_eq!(of("GET", "/_/keys/put"), Kind::Administration("PutAccessKey"), "refused, and noted");
+        assert_eq!(of("GET", "/_/keys/put"), Kind::Administration("PutAccessKey"), "refused, and logged");
         assert_eq!(of("POST", "/_/raft/append"), Kind::Internal);
         assert_eq!(of("GET", "/_/nonsense"), Kind::Internal);
         assert_eq!(of("GET", "/_/health"), Kind::Watching);

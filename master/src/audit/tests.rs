@@ -1,4 +1,4 @@
-//! The file, and what becomes of lines when it is slow, full or moved away.
+//! Tests of the audit log: its file, and its lines when the disk is slow or full or the file is moved.
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
@@ -37,7 +37,7 @@ async fn lines_are_appended_for_the_user_alone_and_the_file_may_be_moved() {
     let again = Audit::open(&path).unwrap();
     again.note(Box::new(line()));
     again.flush().await;
-    assert_eq!((texts(&old).len(), texts(&path).len()), (2, 2), "what stands there stays");
+    assert_eq!((texts(&old).len(), texts(&path).len()), (2, 2), "existing lines are kept");
     let first = &texts(&old)[0];
     assert_eq!(first["time"], "2023-11-14T22:13:20.123Z");
     assert_eq!(
@@ -48,12 +48,12 @@ async fn lines_are_appended_for_the_user_alone_and_the_file_may_be_moved() {
     assert!(Audit::open(folder.path()).unwrap_err().to_string().contains("--audit-log"));
 }
 
-/// Writes when it is let, each time after the first.
+/// A writer that blocks at each write until it is released.
 struct Slow(Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
 impl Write for Slow {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Once the sender is gone it is fast.
+        // It no longer blocks once the sender is dropped.
         let _ = self.0.recv();
         self.1.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -82,10 +82,10 @@ async fn a_slow_disk_holds_nobody_up_and_what_is_dropped_is_said() {
     let told: u64 = lines.iter().filter_map(|l| l["dropped"].as_u64()).sum();
     assert_eq!(told, dropped);
     let ids: HashSet<_> = lines.iter().filter_map(|l| l["request_id"].as_str()).collect();
-    assert_eq!(u64::try_from(ids.len()).unwrap(), sent - dropped, "the others are there, each once");
+    assert_eq!(u64::try_from(ids.len()).unwrap(), sent - dropped, "every other line is written exactly once");
 }
 
-/// A disk that is full.
+/// A full disk.
 struct Full;
 
 impl Write for Full {

@@ -1,8 +1,9 @@
-//! What a browser may be made to ask. While a master serves everybody, a page of any site that is open in a browser beside it
-//! reaches it, too (the confused deputy). Two things say so that no page can choose: the `Host` of a request, which is
-//! the page's own name when that was made to lead here (DNS rebinding), and where the browser says that it comes from.
+//! Protection against cross-site requests (CSRF) and DNS rebinding. A master without access keys can also be reached
+//! by pages of any site in a browser on the same network (confused deputy). Two things reveal that, and no page can
+//! forge them: the `Host` of a request, which is the page's own name under DNS rebinding, and the origin that the
+//! browser sends.
 //!
-//! One rule for the native face and for S3. It knows headers and nothing else.
+//! One rule for the native API and for S3. It uses headers alone.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,28 +12,28 @@ use http::uri::{Scheme, Uri};
 use http::{HeaderMap, HeaderName, Method};
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-/// Of the Fetch standard: how the site of the page is related to the one that is asked.
+/// Fetch metadata: the relation between the page's site and ours.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// And what the answer is for.
+/// Fetch metadata: the mode of the request.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// The hosts under which an open master may be asked.
+/// The host names that a master without access keys accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hosts {
-    /// Any: it was started to serve everybody.
+    /// Any host (`--insecure-no-auth`).
     Any,
     /// Loopback, and these.
     Own {
         /// Names and addresses, in lower case.
         names: Vec<String>,
-        /// The domain of S3: it and all below it, in lower case.
+        /// The S3 domain, in lower case; its subdomains are included.
         domain: Option<String>,
     },
 }
 
 impl Hosts {
-    /// Loopback, the hosts of these base URLs, and a domain with what is below it.
+    /// Accepts loopback, the hosts of these base URLs, and a domain with its subdomains.
     pub fn own(urls: &[&str], domain: Option<&str>) -> Self {
         let host = |url: &&str| Some(url.parse::<Uri>().ok()?.host()?.to_ascii_lowercase());
         Self::Own {
@@ -41,7 +42,7 @@ impl Hosts {
         }
     }
 
-    /// Whether a request for `host`, with a port or without, may be answered.
+    /// Whether a request for `host`, with or without a port, is accepted.
     fn accept(&self, host: &str) -> bool {
         let Self::Own { names, domain } = self else { return true };
         let name = without_port(host).to_ascii_lowercase();
@@ -55,17 +56,17 @@ impl Hosts {
             || domain.as_deref().is_some_and(below)
     }
 
-    /// Whether everybody's request may be answered: it is for a host of ours, and it changes nothing or comes from no page of
-    /// another site. `permitted`: a bucket's own rules let that page in.
+    /// Admits a request without an access key: it must be for one of our hosts, and must not be a change by a page of
+    /// another site. `permitted`: the CORS rules of the bucket permit that page.
     ///
     /// # Errors
-    /// A host that is not ours, or a page of another site.
+    /// Another host, or a page of another site.
     pub fn admit(&self, method: &Method, headers: &HeaderMap, permitted: bool) -> Result<(), NotForPages> {
-        // Browsers always say it; who speaks HTTP/1.0 without it is none.
+        // Browsers always send `Host`; an HTTP/1.0 client without it is no browser.
         if let Some(host) = headers.get(HOST)
             && !host.to_str().is_ok_and(|host| self.accept(host))
         {
-            return Err(NotForPages::Host(String::from_utf8_lossy(host.as_bytes()).into_owned()));
+            return Err(NotForPages::Host { host: String::from_utf8_lossy(host.as_bytes()).into_owned() });
         }
         if permitted || !is_of_another_site(method, headers) { Ok(()) } else { Err(NotForPages::Site) }
     }
@@ -87,15 +88,15 @@ fn is_loopback(name: &str) -> bool {
     }
 }
 
-/// Whether a browser says that the page comes from elsewhere. It says so of reads as well where a page wants to see the answer,
-/// and over plain HTTP, where it says nothing of sites.
+/// Whether `Origin` names another site. Browsers send it also for reads whose answer the page wants to see, and over
+/// plain HTTP, where they send no Fetch metadata.
 pub fn has_foreign_origin(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     headers.get_all(ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(|o| is_origin_of(o, host)))
 }
 
-/// Whether a browser says that a page of another site has made a request which changes something, or whose answer becomes a
-/// part of that page: a script, say, that is a value of ours. To follow a link is neither.
+/// Whether a page of another site made a request that changes something, or whose answer becomes part of that page
+/// (one of our values as a script, for example). Following a link is neither.
 pub fn is_of_another_site(method: &Method, headers: &HeaderMap) -> bool {
     let of_another =
         |site: &[u8]| [&b"cross-site"[..], b"same-site"].iter().any(|other| site.eq_ignore_ascii_case(other));
@@ -111,7 +112,7 @@ pub fn is_of_another_site(method: &Method, headers: &HeaderMap) -> bool {
         || has_foreign_origin(headers)
 }
 
-/// Whether a page of `origin` was served by `host`. The origin `null` is nobody's.
+/// Whether `origin` belongs to `host`. The origin `null` belongs to no host.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let Some((scheme, from)) = origin.split_once("://") else { return false };
     let usual = match scheme {
@@ -123,30 +124,29 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
     bare(from) == bare(host)
 }
 
-/// A browser may be made to ask this.
+/// A refusal, because a page of another site may have caused the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotForPages {
-    /// It is for a host that is not ours.
-    #[error("this master has no access keys, and {0:?} is none of its own names")]
-    Host(String),
-    /// It comes from a page of another site.
-    #[error("a page of another site has made this request, and this master has no access keys")]
+    /// The host is not ours.
+    #[error("this master has no access keys, and {host:?} is not one of its own host names")]
+    Host { host: String },
+    #[error("a page of another site made this request, and this master has no access keys")]
     Site,
-    /// The browser has shown the access key by itself.
-    #[error("a page of another site has made this request, with the access key that the browser remembers")]
+    /// The browser added the access key by itself.
+    #[error("a page of another site made this request with the access key that the browser remembers")]
     Remembered,
 }
 
 impl NotForPages {
-    /// What is to be done.
+    /// The next step for the user.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Host(_) => {
-                "create an access key with `barge key create`; name that host with --public-url or --s3-domain; or start the \
-                 master with --insecure-no-auth, which accepts any host"
+            Self::Host { .. } => {
+                "create an access key with `barge key create`; add that host with --public-url or --s3-domain; or \
+                 start the master with --insecure-no-auth, which accepts any host"
             }
             Self::Site => {
-                "create an access key with `barge key create`; or let the bucket's CORS rules permit the page's origin"
+                "create an access key with `barge key create`; or permit the page in the CORS rules of the bucket"
             }
             Self::Remembered => "send Authorization: Bearer ID:SECRET, which no browser adds by itself",
         }
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(own.accept(host), ours, "{host}");
             assert!(Hosts::Any.accept(host));
             let asked = own.admit(&Method::GET, &headers(&[("host", host)]), false);
-            assert_eq!(asked, if ours { Ok(()) } else { Err(NotForPages::Host(host.to_owned())) });
+            assert_eq!(asked, if ours { Ok(()) } else { Err(NotForPages::Host { host: host.to_owned() }) });
         }
         assert_eq!(own.admit(&Method::PUT, &HeaderMap::new(), false), Ok(()), "HTTP/1.0");
         assert!(!Hosts::own(&[], None).accept("s3.example.org"));

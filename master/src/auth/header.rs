@@ -1,4 +1,4 @@
-//! How a native request shows its access key, `Authorization: Bearer ID:SECRET` or Basic, and how it is refused.
+//! The access key of a native request, `Authorization: Bearer ID:SECRET` or Basic, and the refusals.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,18 +6,17 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue};
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-const HOW: &str =
-    "send Authorization: Bearer ID:SECRET, or Basic as curl -u ID:SECRET does; `barge key create` makes keys";
+const HOW: &str = "send Authorization: Bearer ID:SECRET, or Basic as curl -u ID:SECRET does; `barge key create` creates a key";
 
-/// An access key as it was sent, good or not.
+/// An access key as it was sent, valid or not.
 pub(super) struct Shown {
     pub(super) id: String,
     pub(super) secret: String,
-    /// By Basic: a browser that was told it once adds it to every request, whichever page makes it.
+    /// Sent as Basic: a browser that knows it adds it to every request, whichever page makes it.
     pub(super) remembered: bool,
 }
 
-/// The key that was sent; none when there is no such header.
+/// Parses the credentials; `None` without an `Authorization` header.
 pub(super) fn credentials(headers: &HeaderMap) -> Option<Result<Shown, ErrorReply>> {
     let mut sent = headers.get_all(AUTHORIZATION).iter();
     let only = sent.next()?;
@@ -40,12 +39,11 @@ fn shown(text: &str) -> Option<Shown> {
     Some(Shown { id: id.to_owned(), secret: secret.to_owned(), remembered })
 }
 
-/// No key was shown.
 pub(super) fn missing() -> ErrorReply {
-    unauthorized("this needs an access key")
+    unauthorized("this request needs an access key")
 }
 
-/// What was shown is no key. Whether the id or the secret is wrong is nobody's business.
+/// Does not reveal whether the id or the secret is wrong.
 pub(super) fn wrong() -> ErrorReply {
     unauthorized("there is no access key with this id and this secret")
 }
@@ -55,20 +53,20 @@ fn unauthorized(what: &str) -> ErrorReply {
     ErrorReply::new(ErrorCode::Unauthorized, what, HOW).with_header(WWW_AUTHENTICATE, challenge)
 }
 
-/// The key is good, and not for this.
+/// The key is valid, but does not permit this.
 pub(super) fn forbidden() -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Forbidden,
-        "this access key does not permit that here",
-        "use a key with that permission and scope: `barge key list` shows them",
+        "this access key does not permit this request",
+        "use a key with the permission and a scope for it: `barge key list` shows them",
     )
 }
 
-/// No key could be shown: there is none.
+/// The cluster has no access key yet, so no request can have one.
 pub(super) fn closed() -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Forbidden,
-        "this master can be reached from other machines, and there is no access key yet",
-        "make one with `barge key create`; or start the master with --insecure-no-auth when whoever reaches it may do anything",
+        "this master accepts connections from other machines, but has no access key yet",
+        "create one with `barge key create`; or start the master with --insecure-no-auth to permit everything",
     )
 }

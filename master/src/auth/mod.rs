@@ -1,10 +1,10 @@
-//! Who asks, and what they may do. `Caller::may` is the one rule, for the native face and for S3; it knows keys and
-//! buckets as words and nothing of HTTP. Nothing here logs or shows a secret.
+//! Authentication and authorization. `Caller::may` is the one rule, for the native API and for S3; it takes keys and
+//! buckets as plain strings and knows nothing of HTTP. Nothing here logs or shows a secret.
 
 pub mod browser;
-pub mod guesses;
+pub mod brute_force;
 mod header;
-pub mod place;
+pub mod resource;
 #[cfg(test)]
 mod tests;
 
@@ -20,15 +20,15 @@ use crate::tables::access_key::{self, AccessKey};
 use crate::tables::bucket;
 use crate::tables::{Kind, TableError};
 use browser::{Hosts, NotForPages};
-use guesses::{Guesses, Wrong};
+use brute_force::{BruteForceGuard, Wrong};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Of a value, or of what is known of a key or bucket.
+    /// Reads a value, or the metadata of a key or bucket.
     Read,
-    /// To store or delete.
+    /// Stores or deletes.
     Write,
-    /// The keys that begin with something.
+    /// Lists the keys with a prefix.
     List,
     Admin,
 }
@@ -45,29 +45,23 @@ impl Action {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Anybody: no key was shown, and keys are needed.
+    /// No access key was sent, but the cluster requires one.
     Anonymous,
-    /// The holder of an access key, who has proved it.
-    Key {
-        id: AccessKeyId,
-        /// How much it permits.
-        permission: Permission,
-        scope: Option<Scope>,
-    },
-    /// Anybody, where no key is configured at all: they may do anything.
+    /// Authenticated with an access key.
+    Key { id: AccessKeyId, permission: Permission, scope: Option<Scope> },
+    /// The cluster has no access keys: every caller may do everything.
     Open,
 }
 
 impl Caller {
-    /// The holder of `key`, who has proved it.
     pub fn of(id: AccessKeyId, key: &AccessKey) -> Self {
         Self::Key { id, permission: key.permission, scope: key.scope.clone() }
     }
 
-    /// Whether the caller may do `action`. `bucket` is the first segment of a key and `key` the rest of it; for a list `key`
-    /// is what the keys listed begin with. Without a bucket the whole store is meant, or a key in none: for that a key
-    /// must have no scope. Without a key the bucket itself is meant: who holds a key to a part of it may know that it is
-    /// there, and nothing more.
+    /// Whether the caller may do `action`. `bucket` is the first segment of a key and `key` the rest of it; for a
+    /// list, `key` is the prefix. Without a bucket, `action` is about the whole store or a key outside buckets, which
+    /// needs an access key without a scope. Without a key, it is about the bucket itself: an access key for a part of
+    /// the bucket may see that the bucket exists, and nothing more.
     pub fn may(&self, action: Action, bucket: Option<&str>, key: Option<&str>) -> bool {
         let (permission, scope) = match self {
             Self::Open => return true,
@@ -84,44 +78,43 @@ impl Caller {
     }
 }
 
-/// The access keys of the cluster, as this master knows them: wait for `Group::current` first.
+/// The access keys of the cluster, as this master knows them: wait for `Group::ensure_linearizable` first.
 ///
-/// Made for one request: a snapshot that is installed replaces the tables.
+/// Create it for each request: installing a snapshot replaces the tables.
 #[derive(Clone, Debug)]
 pub struct Keys {
     tree: sled::Tree,
-    policy: Arc<Policy>,
+    policy: Arc<AuthConfig>,
 }
 
-/// How a master judges those who show keys, or none.
+/// How a master authenticates requests.
 #[derive(Debug)]
-pub struct Policy {
-    /// What secrets of keys are sealed with.
+pub struct AuthConfig {
+    /// The secret that encrypts the secrets of access keys.
     pub secret: ClusterSecret,
-    /// While there is no key, anybody may do anything who asks for one of these hosts; where there are none, nobody may.
+    /// As long as no access key exists, requests for these hosts may do everything. `None`: all requests are refused.
     pub open: Option<Hosts>,
-    /// Slows down those who guess secrets.
-    pub guesses: Guesses,
+    /// Slows down callers that guess secrets.
+    pub guesses: BruteForceGuard,
 }
 
-/// A request, as far as it says who sends it.
+/// What a request says about its sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'r> {
-    /// GET and HEAD change nothing.
     pub method: &'r Method,
-    /// Those that say who asks, and from which page.
+    /// All headers; the credentials, `Host`, `Origin` and the Fetch metadata are used.
     pub headers: &'r HeaderMap,
-    /// Where it comes from.
+    /// The source address.
     pub peer: IpAddr,
 }
 
 impl Keys {
-    /// In the tables of now.
-    pub fn new(tree: sled::Tree, policy: &Arc<Policy>) -> Self {
+    /// Uses `tree`, the current tables.
+    pub fn new(tree: sled::Tree, policy: &Arc<AuthConfig>) -> Self {
         Self { tree, policy: Arc::clone(policy) }
     }
 
-    /// Whether there is any key.
+    /// Whether the cluster has any access key.
     ///
     /// # Errors
     /// When the tables cannot be read.
@@ -129,22 +122,22 @@ impl Keys {
         access_key::any(&self.tree)
     }
 
-    /// The key of that id, and its secret.
+    /// Returns the access key with this id, and its secret.
     ///
     /// # Errors
-    /// When the tables cannot be read, or the secret was sealed with another one of the cluster.
+    /// When the tables cannot be read, or the secret was encrypted with another cluster secret.
     pub fn find(&self, id: &str) -> Result<Option<(AccessKey, AccessSecret)>, TableError> {
         let Ok(named) = id.parse::<AccessKeyId>() else { return Ok(None) };
         let Some(key) = access_key::read(&self.tree, id)? else { return Ok(None) };
-        let secret = key.secret.open(&self.policy.secret, &named);
+        let secret = key.secret.decrypt(&self.policy.secret, &named);
         let secret = secret.map_err(|error| {
-            tracing::warn!(%id, %error, "the secret of an access key cannot be opened: make the key anew");
+            tracing::warn!(%id, %error, "the secret of an access key cannot be decrypted: create the key again");
             TableError::Damaged { kind: Kind::AccessKey, bytes: 0 }
         })?;
         Ok(Some((key, secret)))
     }
 
-    /// Who somebody is that shows no key.
+    /// Returns the caller of a request without an access key.
     ///
     /// # Errors
     /// When the tables cannot be read.
@@ -152,8 +145,8 @@ impl Keys {
         Ok(if self.policy.open.is_some() && !self.any()? { Caller::Open } else { Caller::Anonymous })
     }
 
-    /// Whether a browser may be made to ask this, if anybody may do anything: see `Hosts::admit`. Whether that is so the
-    /// tables say, and a caller that knows the present.
+    /// Applies `Hosts::admit`, the rule for a master without access keys. The caller decides from current tables
+    /// whether there are none.
     ///
     /// # Errors
     /// The refusal that this sender gets while the master is open.
@@ -162,7 +155,7 @@ impl Keys {
         hosts.admit(sender.method, sender.headers, permitted)
     }
 
-    /// Who shows this id and this secret.
+    /// Authenticates this id and secret.
     fn prove(&self, id: &str, secret: &str) -> Result<Result<Caller, Wrong>, TableError> {
         let Some(((key, known), named)) = self.find(id)?.zip(id.parse().ok()) else {
             return Ok(Err(Wrong::Id));
@@ -170,41 +163,42 @@ impl Keys {
         Ok(if known.is(secret) { Ok(Caller::of(named, &key)) } else { Err(Wrong::Secret) })
     }
 
-    /// Returns when the key `id`, as `peer` shows it, may be looked at: see `Guesses::pace`. Wait for the present afterwards.
+    /// Delays the check of the key `id` sent by `peer`: see `BruteForceGuard::throttle`. Wait for
+    /// `Group::ensure_linearizable` afterwards.
     ///
     /// # Errors
-    /// When too many wait already.
-    pub async fn pace(&self, id: &str, peer: IpAddr) -> Result<(), ErrorReply> {
-        self.policy.guesses.pace(id, peer).await
+    /// When too many requests already wait.
+    pub async fn throttle(&self, id: &str, peer: IpAddr) -> Result<(), ErrorReply> {
+        self.policy.guesses.throttle(id, peer).await
     }
 
-    /// As `pace`, for the key that a native request shows.
+    /// As `throttle`, for the key of a native request.
     ///
     /// # Errors
-    /// `TooBusy` when too many wait already.
-    pub async fn pace_sender(&self, sender: Sender<'_>) -> Result<(), ErrorReply> {
+    /// `TooBusy` when too many requests already wait.
+    pub async fn throttle_sender(&self, sender: Sender<'_>) -> Result<(), ErrorReply> {
         match header::credentials(sender.headers) {
-            Some(Ok(shown)) => self.pace(&shown.id, sender.peer).await,
+            Some(Ok(shown)) => self.throttle(&shown.id, sender.peer).await,
             _ => Ok(()),
         }
     }
 
-    /// The id of the key that a native request shows, good or not, as logs may have it.
+    /// Returns the key id that a native request claims, valid or not, in the form for logs.
     pub fn claimed(&self, headers: &HeaderMap) -> Option<String> {
         Some(self.shown(&header::credentials(headers)?.ok()?.id))
     }
 
-    /// An id as logs may have it: see `guesses::shown`.
+    /// Returns an id in the form for logs: see `brute_force::shown`.
     pub fn shown(&self, id: &str) -> String {
-        guesses::shown(id, matches!(access_key::read(&self.tree, id), Ok(Some(_))))
+        brute_force::shown(id, matches!(access_key::read(&self.tree, id), Ok(Some(_))))
     }
 
-    /// `peer` has shown a key that is not good.
+    /// Records that `peer` sent an invalid key.
     pub fn wrong(&self, id: &str, peer: IpAddr, wrong: Wrong) {
         self.policy.guesses.wrong(id, peer, wrong);
     }
 
-    /// Whether anybody may read the values of `bucket`.
+    /// Whether everyone may read the values of `bucket`.
     ///
     /// # Errors
     /// When the tables cannot be read.
@@ -212,7 +206,7 @@ impl Keys {
         Ok(bucket::record(&self.tree, bucket)?.is_some_and(|b| b.public_read))
     }
 
-    /// As `Caller::may`, and with what a bucket permits to anybody.
+    /// As `Caller::may`, plus the anonymous read access of a bucket.
     ///
     /// # Errors
     /// When the tables cannot be read.
@@ -232,7 +226,7 @@ impl Keys {
         }
     }
 
-    /// Lets a question pass whether a page may ask something: a browser shows no key with it. `Hosts::admit` holds all the same.
+    /// Admits a CORS preflight request: a browser sends no key with it. `Hosts::admit` still applies.
     ///
     /// # Errors
     /// The refusal.
@@ -243,8 +237,8 @@ impl Keys {
         }
     }
 
-    /// Lets a request of the native face pass, or refuses it: 401 for whoever has to show a key, 403 for whoever has.
-    /// `permitted`: a bucket's own rules let the page in that has made it.
+    /// Admits or refuses a request of the native API: 401 without a valid key, 403 with one. `permitted`: the CORS
+    /// rules of the bucket permit the page that made the request.
     ///
     /// # Errors
     /// The refusal.

@@ -1,4 +1,4 @@
-//! Who may do what: a table, and properties over all of it.
+//! Tests of authorization: a table of permissions, and properties over all inputs.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use shared::clock::Timestamp;
 use shared::wire::error::ErrorCode;
 
-use super::place::{asked, split};
+use super::resource::{asked, split};
 use super::*;
 use crate::tables::Tables;
 
@@ -19,7 +19,7 @@ fn caller(permission: Permission, scope: Option<&str>) -> Caller {
 #[test]
 fn the_table() {
     use Action::{Admin, List, Read, Write};
-    // Scope, action, bucket, key, whether a key with enough permission may.
+    // Scope, action, bucket, key, and whether an access key with enough permission may do it.
     let table = [
         (None, List, None, None, true),
         (None, Write, None, Some("plain"), true),
@@ -32,7 +32,7 @@ fn the_table() {
         (Some("b"), Read, Some("b2"), Some("k"), false),
         (Some("b"), Read, Some("a"), None, false),
         (Some("b"), List, None, None, false),
-        // A key without a bucket, and a list of what begins with "b", which is more than the bucket.
+        // A key outside buckets, and a list with the prefix "b", which is more than the bucket.
         (Some("b"), Read, None, Some("b"), false),
         (Some("b"), List, None, Some("b"), false),
         (Some("b/p/"), Read, Some("b"), Some("p/k"), true),
@@ -107,9 +107,9 @@ fn sender(headers: &HeaderMap) -> Sender<'_> {
     Sender { method: &http::Method::PUT, headers, peer: IpAddr::from([192, 0, 2, 1]) }
 }
 
-fn policy(secret: &ClusterSecret, open: bool) -> Arc<Policy> {
-    let guesses = Guesses::new(&shared::telemetry::Metrics::default());
-    Arc::new(Policy { secret: secret.clone(), open: open.then_some(Hosts::Any), guesses })
+fn policy(secret: &ClusterSecret, open: bool) -> Arc<AuthConfig> {
+    let guesses = BruteForceGuard::new(&shared::telemetry::Metrics::default());
+    Arc::new(AuthConfig { secret: secret.clone(), open: open.then_some(Hosts::Any), guesses })
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_native_request_shows_its_key() {
 
     let (id, secret) = (AccessKeyId::random(), "colons:are/fine".parse::<AccessSecret>().unwrap());
     let key = AccessKey {
-        secret: secret.seal(&cluster, &id),
+        secret: secret.encrypt(&cluster, &id),
         permission: Permission::Write,
         scope: Some("b".parse().unwrap()),
         note: String::new(),
@@ -150,7 +150,7 @@ fn a_native_request_shows_its_key() {
         }
         assert_eq!(answer(open, &none, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
     }
-    // What a browser adds by itself is no word of its user's, on a page of another site.
+    // A key that a browser adds by itself is not accepted from a page of another site.
     for (shown, outcome) in good.iter().zip([Ok(()), Err(ErrorCode::Forbidden)]) {
         let mut of_a_page = headers(shown);
         of_a_page.extend([(HOST, "m:1".parse().unwrap()), (ORIGIN, "http://evil.example".parse().unwrap())]);
@@ -176,7 +176,7 @@ fn a_native_request_shows_its_key() {
     let mut twice = headers(&good[0]);
     twice.append(AUTHORIZATION, good[0].parse().unwrap());
     assert_eq!(answer(true, &twice, Action::Read, "b/k"), Err(ErrorCode::Unauthorized));
-    // Of another cluster: refused, whatever is shown.
+    // Keys of another cluster are refused.
     let stranger = Keys::new((*db).clone(), &policy(&ClusterSecret::from_bytes(b"another cluster!"), false));
     assert!(stranger.admit(sender(&headers(&good[0])), false, Action::Read, Some("b"), Some("k")).is_err());
 }

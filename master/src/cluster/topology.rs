@@ -1,4 +1,4 @@
-//! The volumes as plans see them: what each can be used for now.
+//! The volumes as the planners see them: what each can be used for now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,33 +9,29 @@ use shared::ring::{Member, Ring, Zone};
 
 /// What a volume can be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// Its copies count, and it takes in more.
-    Up,
-    /// Its copies count, and it takes in none: it is read-only or full, or what it holds has not been compared yet.
-    Serving,
-    /// Silent, not for long: its copies count, and nobody can have them.
-    Away,
-    /// Silent for so long that its copies count no more.
+pub enum Availability {
+    /// Its replicas count, and it accepts more.
+    Writable,
+    /// Its replicas count, but it accepts none: it is read-only or full, or not yet compared with the tables.
+    ReadOnly,
+    /// Silent for less than `repair_after`: its replicas count, but cannot be read.
+    Down,
+    /// Silent for `repair_after` or longer: its replicas no longer count.
     Lost,
-    /// To be emptied: its copies count no more; whether they can be had.
-    Leaving {
-        /// Whether it is up.
-        up: bool,
-    },
+    /// Draining or decommissioned: its replicas no longer count, but can be read while it is up.
+    Draining { up: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
-    /// What it shares its fate with.
+pub struct TopologyVolume {
+    /// Its failure domain.
     pub zone: Option<Zone>,
-    /// What it can be used for.
-    pub condition: Condition,
-    /// What it holds was compared with the tables since it was last away.
+    pub availability: Availability,
+    /// Whether reconciliation has compared it with the tables since it was last down or restarted.
     pub compared: bool,
     /// Bytes it may use.
     pub capacity_bytes: u64,
-    /// Bytes it has for values.
+    /// Bytes free for values.
     pub available_bytes: u64,
     /// Bytes of its records.
     pub live_bytes: u64,
@@ -43,15 +39,15 @@ pub struct Seat {
 
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
-    seats: BTreeMap<VolumeId, Seat>,
+    volumes: BTreeMap<VolumeId, TopologyVolume>,
     ring: Arc<Ring>,
     zones: usize,
-    /// Copies that their volumes can neither read nor write anew.
+    /// Corrupt replicas that their volumes cannot heal.
     bad: BTreeSet<(VolumeId, BlobId)>,
 }
 
-impl Seat {
-    /// How full it is: 1 is to the brim.
+impl TopologyVolume {
+    /// Returns live bytes by capacity: 1 is full.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn fullness(&self) -> f64 {
         self.live_bytes as f64 / self.capacity_bytes.max(1) as f64
@@ -59,102 +55,112 @@ impl Seat {
 }
 
 impl Topology {
-    /// These volumes, on the ring that is made of them.
-    pub fn new(seats: impl IntoIterator<Item = (VolumeId, Seat)>) -> Self {
-        let seats: BTreeMap<_, _> = seats.into_iter().collect();
-        let member =
-            |(id, s): (&VolumeId, &Seat)| Member { id: *id, weight: s.capacity_bytes, zone: s.zone.clone() };
-        let members: Vec<_> = seats.iter().map(member).collect();
+    /// Returns a topology of these volumes and builds its ring.
+    pub fn new(entries: impl IntoIterator<Item = (VolumeId, TopologyVolume)>) -> Self {
+        let entries: BTreeMap<_, _> = entries.into_iter().collect();
+        let member = |(id, s): (&VolumeId, &TopologyVolume)| Member {
+            id: *id,
+            weight: s.capacity_bytes,
+            zone: s.zone.clone(),
+        };
+        let members: Vec<_> = entries.iter().map(member).collect();
         let ring = Arc::new(Ring::new(&members));
-        Self::on(ring, seats)
+        Self::on(ring, entries)
     }
 
-    /// These volumes, on a ring that is there already.
-    pub fn on(ring: Arc<Ring>, seats: impl IntoIterator<Item = (VolumeId, Seat)>) -> Self {
-        let seats: BTreeMap<_, _> = seats.into_iter().collect();
-        let zones = seats.values().map(|seat| &seat.zone).collect::<BTreeSet<_>>().len();
-        Self { seats, ring, zones, bad: BTreeSet::new() }
+    /// Returns a topology of these volumes on an existing ring.
+    pub fn on(ring: Arc<Ring>, entries: impl IntoIterator<Item = (VolumeId, TopologyVolume)>) -> Self {
+        let entries: BTreeMap<_, _> = entries.into_iter().collect();
+        let zones = entries.values().map(|entry| &entry.zone).collect::<BTreeSet<_>>().len();
+        Self { volumes: entries, ring, zones, bad: BTreeSet::new() }
     }
 
-    /// The same with copies that do not count, because their volumes can neither read nor write them anew.
+    /// Returns the same topology with corrupt replicas that do not count.
     #[must_use]
     pub fn with_bad(self, bad: impl IntoIterator<Item = (VolumeId, BlobId)>) -> Self {
         Self { bad: bad.into_iter().collect(), ..self }
     }
 
-    /// Copies that do not count, because their volumes can neither read nor write them anew.
+    /// Returns the corrupt replicas, which do not count.
     pub fn bad(&self) -> impl Iterator<Item = (VolumeId, BlobId)> {
         self.bad.iter().copied()
     }
 
-    /// The ring of them.
     pub fn ring(&self) -> &Ring {
         &self.ring
     }
 
-    /// One of them; none that is not known.
-    pub fn seat(&self, volume: VolumeId) -> Option<&Seat> {
-        self.seats.get(&volume)
+    /// Returns a volume; `None` if it is unknown.
+    pub fn volume(&self, volume: VolumeId) -> Option<&TopologyVolume> {
+        self.volumes.get(&volume)
     }
 
     #[cfg(test)]
-    pub(crate) fn seat_mut(&mut self, volume: VolumeId) -> &mut Seat {
-        self.seats.get_mut(&volume).expect("a volume of the topology")
+    pub(crate) fn volume_mut(&mut self, volume: VolumeId) -> &mut TopologyVolume {
+        self.volumes.get_mut(&volume).expect("a volume of the topology")
     }
 
-    /// What one of them can be used for. What is not known is lost.
-    pub fn condition(&self, volume: VolumeId) -> Condition {
-        self.seat(volume).map_or(Condition::Lost, |seat| seat.condition)
+    /// Returns the availability of a volume; an unknown one is lost.
+    pub fn availability(&self, volume: VolumeId) -> Availability {
+        self.volume(volume).map_or(Availability::Lost, |entry| entry.availability)
     }
 
-    /// All of them, by id.
-    pub fn seats(&self) -> impl Iterator<Item = (VolumeId, &Seat)> {
-        self.seats.iter().map(|(id, seat)| (*id, seat))
+    /// Returns all volumes, ordered by id.
+    pub fn volumes(&self) -> impl Iterator<Item = (VolumeId, &TopologyVolume)> {
+        self.volumes.iter().map(|(id, entry)| (*id, entry))
     }
 
-    /// Where a volume stands.
     pub fn zone(&self, volume: VolumeId) -> Option<&Zone> {
-        self.seat(volume).and_then(|seat| seat.zone.as_ref())
+        self.volume(volume).and_then(|entry| entry.zone.as_ref())
     }
 
-    /// Zones there are; volumes without one share one.
+    /// Returns the number of zones; volumes without a zone count as one.
     pub fn zones(&self) -> usize {
         self.zones
     }
 
-    /// Whether its copies count.
+    /// Whether the replicas of a volume count.
     pub fn counts(&self, volume: VolumeId) -> bool {
-        matches!(self.condition(volume), Condition::Up | Condition::Serving | Condition::Away)
+        matches!(
+            self.availability(volume),
+            Availability::Writable | Availability::ReadOnly | Availability::Down
+        )
     }
 
-    /// Whether its copy of this blob counts.
+    /// Whether its replica of this blob counts.
     pub fn counts_for(&self, volume: VolumeId, blob: BlobId) -> bool {
         self.counts(volume) && !self.bad.contains(&(volume, blob))
     }
 
-    /// Whether it takes in a copy of this blob.
-    pub fn takes(&self, volume: VolumeId, blob: BlobId) -> bool {
-        self.condition(volume) == Condition::Up && !self.bad.contains(&(volume, blob))
+    /// Whether it accepts a new replica of this blob.
+    pub fn accepts_replica(&self, volume: VolumeId, blob: BlobId) -> bool {
+        self.availability(volume) == Availability::Writable && !self.bad.contains(&(volume, blob))
     }
 
-    /// Whether its copies can be had now.
-    pub fn gives(&self, volume: VolumeId) -> bool {
-        matches!(self.condition(volume), Condition::Up | Condition::Serving | Condition::Leaving { up: true })
+    /// Whether its replicas can be read now.
+    pub fn is_readable(&self, volume: VolumeId) -> bool {
+        matches!(
+            self.availability(volume),
+            Availability::Writable | Availability::ReadOnly | Availability::Draining { up: true }
+        )
     }
 
-    /// Whether its copies count, can be had, and are there: it was compared.
-    pub fn keeps(&self, volume: VolumeId) -> bool {
-        let seat = self.seat(volume).filter(|seat| seat.compared);
-        seat.is_some_and(|seat| matches!(seat.condition, Condition::Up | Condition::Serving))
+    /// Whether its replicas count, can be read, and are known to exist because it was compared.
+    pub fn is_verified(&self, volume: VolumeId) -> bool {
+        let entry = self.volume(volume).filter(|entry| entry.compared);
+        entry.is_some_and(|entry| {
+            matches!(entry.availability, Availability::Writable | Availability::ReadOnly)
+        })
     }
 
-    /// Whether its copy of this blob counts, can be had, and is there.
-    pub fn keeps_of(&self, volume: VolumeId, blob: BlobId) -> bool {
-        self.keeps(volume) && !self.bad.contains(&(volume, blob))
+    /// Whether its replica of this blob counts, can be read, and is known to exist.
+    pub fn has_verified_replica(&self, volume: VolumeId, blob: BlobId) -> bool {
+        self.is_verified(volume) && !self.bad.contains(&(volume, blob))
     }
 
-    /// The volume that is to take in one more copy of `blob`, one of `key`, where `held` have or get one and `barred` must not: in a
-    /// zone with as few of those that count as can be, and there the first of the ring.
+    /// Chooses the volume for one more replica of `blob`, which belongs to `key`. `held` have or get a replica;
+    /// `barred` must not get one. Takes a zone with the fewest counting replicas, and within it the first volume of
+    /// the ring.
     pub fn destination(
         &self,
         (key, blob): (&Key, BlobId),
@@ -162,17 +168,17 @@ impl Topology {
         held: &[VolumeId],
         barred: &[VolumeId],
     ) -> Option<VolumeId> {
-        let fits = |id: VolumeId, seat: &Seat| {
+        let fits = |id: VolumeId, entry: &TopologyVolume| {
             let free = !held.contains(&id) && !barred.contains(&id);
-            free && self.takes(id, blob) && seat.available_bytes >= bytes
+            free && self.accepts_replica(id, blob) && entry.available_bytes >= bytes
         };
         let counted: Vec<_> = held.iter().filter(|v| self.counts_for(**v, blob)).collect();
         let in_zone = |zone: Option<&Zone>| counted.iter().filter(|v| self.zone(***v) == zone).count();
-        let usable = self.seats().filter(|(id, seat)| fits(*id, seat));
-        let fewest = usable.map(|(_, seat)| in_zone(seat.zone.as_ref())).min()?;
+        let usable = self.volumes().filter(|(id, entry)| fits(*id, entry));
+        let fewest = usable.map(|(_, entry)| in_zone(entry.zone.as_ref())).min()?;
         let chosen = |id| {
-            let seat = self.seat(id);
-            seat.is_some_and(|seat| fits(id, seat) && in_zone(seat.zone.as_ref()) == fewest)
+            let entry = self.volume(id);
+            entry.is_some_and(|entry| fits(id, entry) && in_zone(entry.zone.as_ref()) == fewest)
         };
         self.ring.place(key, 1, chosen).first().copied()
     }

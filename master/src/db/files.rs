@@ -1,7 +1,7 @@
-//! The files of sled, handled with care: all of them readable before sled looks, nothing flushed behind our back,
-//! and our own fsync after each flush.
+//! The files of sled: all of them are read before sled opens them, sled flushes only when told to, and each flush is
+//! followed by our own fsync.
 //!
-//! sled 0.34's `flush` is `sync_file_range` on Linux, which survives kill -9 and not a power cut:
+//! sled 0.34's `flush` is `sync_file_range` on Linux, which survives kill -9 but not a power cut:
 //! acknowledged keys were lost in 39 of 40 rounds without the fsync on its `db` file, and in none with it.
 
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use shared::limits::{SLED_CACHE_BYTES, SLED_SEGMENT_BYTES};
 use crate::snapshot::SnapshotError;
 use crate::tables::TableError;
 
-/// So much is read at a time to see whether it can be read.
+/// Read size of `read_through`.
 const READ_THROUGH_BYTES: usize = 1 << 20;
 
 /// An open sled database and its file.
@@ -29,20 +29,20 @@ pub(super) struct Files {
 /// sled could not be opened.
 #[derive(Debug)]
 pub(crate) enum FilesError {
-    /// The disk says no, at this path.
+    /// The disk returned an error at this path.
     Io(PathBuf, io::Error),
-    /// sled says no, and it is not the disk.
-    Sled(String),
-    /// The disk says no to sled: full, or an error.
-    Failed(String),
+    /// sled returned an error that is not the disk's.
+    Sled { reason: String },
+    /// The disk returned an error to sled, or is full.
+    Failed { reason: String },
 }
 
 impl FilesError {
     fn of_sled(error: &sled::Error) -> Self {
         match error {
-            // Its own errors of this kind have no number of the system.
-            sled::Error::Io(e) if e.raw_os_error().is_some() => Self::Failed(error.to_string()),
-            _ => Self::Sled(error.to_string()),
+            // sled's own errors of this kind carry no OS error code.
+            sled::Error::Io(e) if e.raw_os_error().is_some() => Self::Failed { reason: error.to_string() },
+            _ => Self::Sled { reason: error.to_string() },
         }
     }
 }
@@ -51,13 +51,13 @@ impl From<FilesError> for SnapshotError {
     fn from(e: FilesError) -> Self {
         match e {
             FilesError::Io(path, source) => Self::Io { path, source },
-            FilesError::Sled(reason) | FilesError::Failed(reason) => Self::Unwritable(reason),
+            FilesError::Sled { reason } | FilesError::Failed { reason } => Self::Unwritable { reason },
         }
     }
 }
 
 impl Files {
-    /// Opens or makes the database in the folder `path`, durably.
+    /// Opens the database in the folder `path`, or creates it durably.
     pub(super) fn open(path: &Path) -> Result<Self, FilesError> {
         let io = |at: &Path| {
             let at = at.to_owned();
@@ -70,13 +70,13 @@ impl Files {
         let files = Self { db, file, path: path.to_owned() };
         files.sync().map_err(|e| match e {
             TableError::Sled(e) => FilesError::of_sled(&e),
-            e => FilesError::Sled(e.to_string()),
+            e => FilesError::Sled { reason: e.to_string() },
         })?;
         File::open(path).and_then(|f| f.sync_all()).map_err(io(path))?;
         Ok(files)
     }
 
-    /// Makes durable what was written so far.
+    /// Makes everything written so far durable.
     pub(super) fn sync(&self) -> Result<(), TableError> {
         self.db.flush()?;
         self.file.sync_all().map_err(sled::Error::Io)?;
@@ -84,8 +84,8 @@ impl Files {
         Ok(())
     }
 
-    /// sled keeps nodes of more than a quarter of its segment size in files of their own, and never syncs
-    /// them. Our records are far too small for that; should there be one all the same, it is made durable.
+    /// sled keeps nodes larger than a quarter of its segment size in separate files, and never syncs them. Our
+    /// records are far too small for that; if there is one nevertheless, this makes it durable.
     fn sync_large(&self) -> io::Result<()> {
         let folder = self.path.join("blobs");
         let mut any = false;
@@ -97,8 +97,8 @@ impl Files {
     }
 }
 
-/// Reads every byte below `folder`, before sled does: it takes an error of reading for the end of its log, and overwrites
-/// what stands behind. What it reads again a moment later comes from memory.
+/// Reads every byte below `folder` before sled does: sled takes a read error for the end of its log, and overwrites
+/// what follows. sled's own reads right after this come from the page cache.
 fn read_through(folder: &Path) -> io::Result<()> {
     let mut buffer = vec![0; READ_THROUGH_BYTES];
     let mut folders = vec![folder.to_owned()];
@@ -127,16 +127,16 @@ fn read_through(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns when no sled of this process has the database in `folder` open any more: threads of sled hold its file a little
-/// longer than its handles live, and it only tries for the lock.
+/// Returns when no sled instance of this process has the database in `folder` open. Threads of sled hold the file
+/// slightly longer than its handles live, and sled's own open fails at once if the lock is taken.
 pub(crate) fn released(folder: &Path) -> io::Result<()> {
     let file = File::open(folder.join("db"))?;
     file.lock()?;
     file.unlock()
 }
 
-/// Removes what a process that was killed had not finished: sled would take that for its newest snapshot, and refuse to open.
-/// The one before is there until the new one has its name.
+/// Removes unfinished sled snapshots of a killed process: sled would take one for its newest snapshot and refuse to
+/// open. The previous snapshot exists until the new one has its final name.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -153,7 +153,7 @@ fn remove_unfinished(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens sled; it panics on some damage, which is a message like any other to us.
+/// Opens sled; turns its panics on some kinds of corruption into errors.
 pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, FilesError> {
     remove_unfinished(path).map_err(|e| FilesError::Io(path.to_owned(), e))?;
     let config = sled::Config::new()
@@ -164,13 +164,13 @@ pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, FilesError> {
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(e)) => Err(FilesError::of_sled(&e)),
-        Err(panic) => Err(FilesError::Sled(
-            panic
+        Err(panic) => Err(FilesError::Sled {
+            reason: panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("damage that its reader does not survive")
                 .to_owned(),
-        )),
+        }),
     }
 }

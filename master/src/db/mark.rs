@@ -1,9 +1,9 @@
-//! How far the metadata had come when it was last durable, in a small file beside sled. sled takes a damaged byte for the
-//! end of its log, whatever stands behind it: it opens without an error, with the keys of some earlier day. A master on
-//! that would take all newer values for leftovers. With the mark it is seen.
+//! The applied index at the last checkpoint, in a small file beside sled. sled takes a corrupt byte for the end of
+//! its log, whatever follows: it opens without an error, with the keys of an earlier day. A master on such tables
+//! would delete all newer values as orphans. The mark reveals the loss.
 //!
-//! 16 bytes: applied u64 │ CRC32C u32 of the 8 before │ zeros. Written after each sync and not synced itself: what a power
-//! cut leaves of it is older than the tables, never newer. One that is missing or torn says nothing.
+//! 16 bytes: applied u64 │ CRC32C u32 of the 8 before │ zeros. Written after each sync but not synced itself: after a
+//! power cut it may be older than the tables, never newer. A missing or torn mark is ignored.
 
 use std::fs::File;
 use std::io;
@@ -13,16 +13,16 @@ use std::path::Path;
 use shared::crc32c::crc32c;
 
 const BYTES: usize = 16;
-/// The same bytes in a file of this name: the master ended after all was durable. It is synced, and goes at the next start.
+/// A file with the same content that marks a clean shutdown. It is synced, and removed at the next start.
 const CLOSED: &str = "closed";
-/// Its name in the metadata directory.
+/// Name of the mark in the metadata directory.
 pub(crate) const FILE: &str = "applied";
 
 #[derive(Debug)]
 pub(super) struct Mark(File);
 
 impl Mark {
-    /// Opens it, or makes it; what it says.
+    /// Opens or creates the mark; returns its value if it is intact.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, Option<u64>)> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).open(folder.join(FILE))?;
@@ -35,15 +35,15 @@ impl Mark {
         Ok((Self(file), whole.then(|| decode(bytes)).flatten()))
     }
 
-    /// So many commands are applied, durably.
+    /// Records that `applied` commands are durable in the tables.
     pub(super) fn set(&self, applied: u64) {
         if let Err(error) = self.0.write_all_at(&encode(applied), 0) {
-            tracing::warn!(%error, "how far the metadata has come could not be noted beside it");
+            tracing::warn!(%error, "the applied index could not be written to its mark file");
         }
     }
 }
 
-/// Notes that the tables were closed after so many commands, durably.
+/// Records durably that the tables were closed after `applied` commands.
 pub(super) fn set_closed(folder: &Path, applied: u64) -> io::Result<()> {
     let file = File::create(folder.join(CLOSED))?;
     file.write_all_at(&encode(applied), 0)?;
@@ -51,7 +51,7 @@ pub(super) fn set_closed(folder: &Path, applied: u64) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// After how many commands the tables were closed, when they were; from now on they are open.
+/// Returns after how many commands the tables were closed cleanly, and removes that record.
 pub(super) fn take_closed(folder: &Path) -> io::Result<Option<u64>> {
     let path = folder.join(CLOSED);
     let bytes = match std::fs::read(&path) {

@@ -1,4 +1,4 @@
-//! The other masters, in a file beside the tables: a master whose tables are damaged asks them for theirs.
+//! The other masters, in a file beside the tables: a master whose tables are corrupt fetches theirs.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,16 +11,15 @@ use crate::tables::peer::Peer;
 
 const FILE: &str = "neighbours.json";
 
-/// Whom to ask.
+/// The other masters of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherMasters {
-    /// Of which cluster they are.
     pub cluster: ClusterId,
     pub masters: Vec<Peer>,
 }
 
 impl OtherMasters {
-    /// Those that the directory names; none where there are none, or the file cannot be read.
+    /// Reads the file; `None` if it names no master or cannot be read.
     pub fn read(folder: &Path) -> Option<Self> {
         let found: Self = serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()?;
         (!found.masters.is_empty()).then_some(found)
@@ -29,7 +28,7 @@ impl OtherMasters {
     /// Replaces the file, durably.
     ///
     /// # Errors
-    /// When the disk refuses; then the old file is still there.
+    /// When the disk returns an error; then the old file remains.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let (path, draft) = (folder.join(FILE), folder.join(format!("{FILE}.new")));
         let mut file = File::create(&draft)?;

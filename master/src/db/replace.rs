@@ -1,7 +1,8 @@
-//! How all tables are replaced at once: new ones are built beside the current ones, made durable, and only then renamed.
+//! Atomic replacement of all tables: new ones are built beside the current ones, made durable, and only then renamed.
 //!
-//! Tables that another master sent are *staged* first: complete and durable beside the current ones before its log may
-//! forget what they cover. A start that finds the log ahead of the current tables takes the staged ones.
+//! Tables received from another master are *staged* first: complete and durable beside the current ones before the
+//! log discards the entries that they cover. If a start finds the log ahead of the current tables, it uses the staged
+//! ones.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,35 +15,35 @@ use crate::snapshot::{self, SnapshotError};
 use crate::tables::meta::{self, Applied};
 use crate::tables::{TableError, caught, content};
 
-/// Tables that are being written.
+/// Tables being written.
 const BUILDING: &str = "sled.building";
-/// Tables that are complete and durable, and may take the place of the current ones.
+/// Complete and durable tables that may replace the current ones.
 const STAGED: &str = "sled.staged";
-/// Tables that are complete and durable, and take the place of the current ones.
+/// Complete and durable tables that will replace the current ones.
 const INCOMING: &str = "sled.incoming";
-/// Tables that were damaged, and replaced by those of another master.
+/// Corrupt tables that were replaced by those of another master.
 const DAMAGED: &str = "sled.damaged";
-/// Tables that were replaced.
+/// Replaced tables, about to be deleted.
 const OLD: &str = "sled.old";
 
 impl Database {
-    /// Puts the records of the snapshot `from` in the place of all there are: all of it or, after a crash, nothing.
+    /// Replaces all records by those of the snapshot `from`, atomically with respect to crashes.
     ///
     /// # Errors
-    /// When the snapshot is not whole, or the disk fails.
+    /// When the snapshot is incomplete or corrupt, or the disk fails.
     pub fn replace(&self, from: &Path) -> Result<(), SnapshotError> {
         self.put_in_place(from, |_| Ok(()))
     }
 
-    /// Makes tables of the snapshot `from`, complete and durable, for `use_staged`. The current ones are not touched.
+    /// Builds complete, durable tables from the snapshot `from`, for `use_staged`. Does not touch the current ones.
     ///
     /// # Errors
-    /// As `replace`.
+    /// Like `replace`.
     pub fn stage(&self, from: &Path) -> Result<(), SnapshotError> {
         self.build_to(STAGED, from, |_| Ok(()))
     }
 
-    /// How far the staged tables have come in the log; none where there are no staged ones.
+    /// Returns the log position of the staged tables; `None` if there are none.
     ///
     /// # Errors
     /// When they cannot be opened.
@@ -58,7 +59,7 @@ impl Database {
         Ok(applied)
     }
 
-    /// Puts the staged tables in the place of all there are.
+    /// Replaces the current tables by the staged ones.
     ///
     /// # Errors
     /// When there are none, or the disk fails.
@@ -68,23 +69,23 @@ impl Database {
         self.take_in()
     }
 
-    /// Removes staged tables that nobody wants.
+    /// Deletes the staged tables.
     ///
     /// # Errors
-    /// When they cannot be removed.
+    /// When they cannot be deleted.
     pub fn drop_staged(&self) -> io::Result<()> {
         remove(&self.path.join(STAGED))
     }
 
-    /// As `replace`, of a directory whose tables are damaged, even so that they cannot be opened.
+    /// Like `replace`, for a directory whose tables are corrupt, even if they cannot be opened.
     ///
     /// # Errors
-    /// When the directory is in use, the snapshot is not whole, or the disk fails: the tables are as they were.
+    /// When the directory is in use, the snapshot is incomplete or corrupt, or the disk fails.
     pub fn heal(path: &Path, from: &Path) -> Result<(), SnapshotError> {
-        let _lock = super::locked(path).map_err(|e| SnapshotError::Unwritable(e.to_string()))?;
+        let _lock = super::locked(path).map_err(|e| SnapshotError::Unwritable { reason: e.to_string() })?;
         let current = path.join(CURRENT);
         if current.join("db").exists() {
-            // Threads of the sled that found the damage may have it open still.
+            // Threads of the sled instance that found the corruption may still have it open.
             files::released(&current).map_err(SnapshotError::io(&current))?;
         }
         let (building, incoming) = (path.join(BUILDING), path.join(INCOMING));
@@ -92,7 +93,7 @@ impl Database {
         remove(&incoming).map_err(SnapshotError::io(&incoming))?;
         fs::rename(&building, &incoming).map_err(SnapshotError::io(&incoming))?;
         File::open(path).and_then(|f| f.sync_all()).map_err(SnapshotError::io(path))?;
-        // The damaged ones stay, for who wants to know what has happened to them; those of an earlier time go.
+        // Keep the corrupt tables for analysis; delete those of an earlier incident.
         let damaged = path.join(DAMAGED);
         remove(&damaged).map_err(SnapshotError::io(&damaged))?;
         if current.exists() {
@@ -127,8 +128,7 @@ impl Database {
         self.sync_folder()
     }
 
-    /// Puts the tables under the name `INCOMING` in the place of the current ones. A snapshot that is being written ends:
-    /// it would be a mixture of both.
+    /// Replaces the current tables by those named `INCOMING`. Aborts snapshots in progress, which would mix both.
     fn take_in(&self) -> Result<(), SnapshotError> {
         self.sync_folder()?;
         let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +144,7 @@ impl Database {
     }
 }
 
-/// Makes tables of a snapshot's records, durable when this returns.
+/// Builds tables from a snapshot; they are durable when this returns.
 fn build(
     folder: &Path,
     from: &Path,
@@ -162,7 +162,7 @@ fn build(
         }
         files.db.apply_batch(batch).map_err(TableError::from)?;
     }
-    // The master that sent it may have damaged tables, and not know it yet.
+    // The tables of the master that sent it may be corrupt without its knowledge.
     caught(|| content::prove(&files.db))?;
     finish(&files.db)?;
     files.sync()?;
@@ -171,7 +171,7 @@ fn build(
     File::open(folder).and_then(|f| f.sync_all()).map_err(SnapshotError::io(folder))
 }
 
-/// Opens tables that were closed a moment ago.
+/// Opens tables that were just closed.
 fn reopen(folder: &Path) -> Result<Files, SnapshotError> {
     files::released(folder).map_err(SnapshotError::io(folder))?;
     Ok(Files::open(folder)?)
@@ -184,7 +184,7 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Goes on where a replacement was interrupted. Tables under the name `INCOMING` are complete.
+/// Finishes an interrupted replacement. Tables named `INCOMING` are complete.
 pub(super) fn finish_replacing(path: &Path) -> io::Result<()> {
     let [current, building, incoming, old]: [PathBuf; 4] =
         [CURRENT, BUILDING, INCOMING, OLD].map(|name| path.join(name));
@@ -225,7 +225,7 @@ mod tests {
         put(&db, "old", 1);
         db.checkpoint().unwrap();
         db.close().unwrap();
-        // Half built: thrown away.
+        // Half built: discarded.
         fs::create_dir(path.join(BUILDING)).unwrap();
         fs::write(path.join(BUILDING).join("db"), b"half").unwrap();
         let db = Database::open(&path).unwrap();
@@ -235,7 +235,7 @@ mod tests {
         db.write_snapshot(&file).unwrap();
         put(&db, "newer", 3);
         db.close().unwrap();
-        // Complete, and the current ones already out of the way.
+        // Complete, and the current ones already renamed.
         build(&path.join(BUILDING), &file, |_| Ok(())).unwrap();
         fs::rename(path.join(BUILDING), path.join(INCOMING)).unwrap();
         fs::rename(path.join(CURRENT), path.join(OLD)).unwrap();
@@ -266,7 +266,7 @@ mod tests {
         db.stage(&file).unwrap();
         db.close().unwrap();
         let db = Database::open(&path).unwrap();
-        assert_eq!(get(&db, "ours"), Some(1), "nobody has asked for the others");
+        assert_eq!(get(&db, "ours"), Some(1), "the staged tables are not in use yet");
         assert_eq!(db.staged().unwrap(), Some(applied));
         db.use_staged().unwrap();
         assert_eq!((get(&db, "ours"), db.staged().unwrap()), (None, None));
@@ -291,7 +291,7 @@ mod tests {
             }
             db.replace(&first).unwrap();
             assert!(db.walks.lock().unwrap().none(), "commits would still go into it");
-            // It was over before, or it has ended without a result.
+            // It finished before, or was aborted.
             let written = writing.join().unwrap();
             assert!(written.is_ok() || matches!(written, Err(SnapshotError::Interrupted)), "{written:?}");
         });

@@ -1,8 +1,8 @@
-//! All records read in key order, some at a time, beside commits: for a snapshot, and for the proof that the tables hold what
-//! was written.
+//! Reads all records in key order, a few at a time, concurrently with commits: for a snapshot, and for the proof that
+//! the tables hold what was written.
 //!
-//! What is committed meanwhile is followed: the walk ends with the state of the moment in which it ends, and with the
-//! digest of the records that it has seen, which must be the one that the tables hold.
+//! Concurrent commits are passed to the walk. So it yields the state at its end, and the digest of the records it has
+//! seen, which must equal the digest kept in the tables.
 
 use std::ops::{Bound, Deref};
 use std::path::Path;
@@ -16,30 +16,30 @@ use crate::tables::content::{self, Found};
 use crate::tables::meta::{self, Applied};
 use crate::tables::{TableError, Written, caught};
 
-/// Walks under way: one of each kind.
+/// Walks in progress: at most one of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
     snapshot: Option<Walk>,
     proof: Option<Walk>,
 }
 
-/// One of them.
+/// Selects one of them.
 type Which = fn(&mut Walks) -> &mut Option<Walk>;
 
 impl Walks {
-    /// Tells both what is being committed.
+    /// Passes the changes of a commit to both.
     pub(super) fn follow(&mut self, changes: &[Written]) {
         for slot in [&mut self.snapshot, &mut self.proof] {
             if let Some(walk) = slot
                 && let Err(error) = walk.follow(changes)
             {
-                tracing::warn!(%error, "the snapshot under way cannot be written");
+                tracing::warn!(%error, "a write to the snapshot failed; the snapshot is aborted");
                 *slot = None;
             }
         }
     }
 
-    /// The tables are replaced: each would be a mixture of both.
+    /// Aborts both, because the tables are replaced: each would mix old and new ones.
     pub(super) fn end(&mut self) {
         *self = Self::default();
     }
@@ -50,7 +50,7 @@ impl Walks {
     }
 }
 
-/// How far it is.
+/// State of a walk.
 #[derive(Debug, Default)]
 struct Walk {
     owner: Arc<()>,
@@ -73,7 +73,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Reads the next records; whether there are more.
+    /// Reads the next records; returns whether there are more.
     fn step(&mut self, tree: &sled::Tree) -> Result<bool, SnapshotError> {
         let records = match &self.after {
             None => tree.iter(),
@@ -92,7 +92,7 @@ impl Walk {
     }
 }
 
-/// One that is under way. It ends with this, however that comes: nothing is written behind it.
+/// A walk in progress. Dropping this ends it, so that commits stop writing to it.
 struct Underway<D: Deref<Target = Database>> {
     database: D,
     tree: sled::Tree,
@@ -102,7 +102,7 @@ struct Underway<D: Deref<Target = Database>> {
 
 impl<D: Deref<Target = Database>> Underway<D> {
     fn begin(database: D, walk: Walk, which: Which) -> Self {
-        // Tables that are replaced end this: the tree must be the one that commits go to from now on.
+        // Take the tree under the lock: it must be the one that commits write to from now on.
         let mut walks = database.walks.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = Arc::clone(&walk.owner);
         *which(&mut walks) = Some(walk);
@@ -111,7 +111,7 @@ impl<D: Deref<Target = Database>> Underway<D> {
         Self { database, tree, which, owner }
     }
 
-    /// Reads the next records. At the end: all that was read, which is what the tables hold at this moment.
+    /// Reads the next records. At the end, returns the walk, which matches the tables at this moment.
     fn step(&self) -> Result<Option<(Walk, Applied)>, SnapshotError> {
         caught(|| self.step_on())
     }
@@ -124,7 +124,7 @@ impl<D: Deref<Target = Database>> Underway<D> {
         if walk.step(&self.tree)? {
             return Ok(None);
         }
-        // Nothing is committed as long as the lock is held: both are of one moment.
+        // No commit happens while the lock is held, so both digests are of the same moment.
         let expected = content::read(&self.tree)?.unwrap_or_default();
         std::mem::take(&mut walk.found).expect(expected)?;
         let applied = meta::applied(&self.tree)?.unwrap_or_default();
@@ -139,27 +139,27 @@ impl<D: Deref<Target = Database>> Drop for Underway<D> {
     }
 }
 
-/// A proof that is under way: `Database::begin_proof`.
-pub struct Proof(Underway<Arc<Database>>);
+/// A proof in progress, from `Database::begin_proof`.
+pub struct TableVerification(Underway<Arc<Database>>);
 
-impl Proof {
-    /// Reads the next records; whether there are more. Commits wait as long.
+impl TableVerification {
+    /// Reads the next records; returns whether there are more. Commits wait meanwhile.
     ///
     /// # Errors
-    /// `TableError::Differs` at the end; when the tables cannot be read; `Interrupted` when they were replaced.
+    /// `TableError::Differs` at the end; `Interrupted` if the tables were replaced; if they cannot be read.
     pub fn step(&self) -> Result<bool, SnapshotError> {
         Ok(self.0.step()?.is_none())
     }
 }
 
 impl Database {
-    /// Writes all records into the file `to`: a consistent picture of the moment in which this returns.
+    /// Writes a consistent snapshot of all records, as of the moment in which this returns, to the file `to`.
     ///
-    /// Records are read in key order, some at a time; what is committed meanwhile is appended as it comes, so that reading
-    /// the file from front to end gives the state at its end.
+    /// Records are read in key order, a few at a time. Concurrent commits are appended, so that reading the file in
+    /// order gives the state at its end.
     ///
     /// # Errors
-    /// When tables or file fail, and when the tables are damaged: the tables are not affected.
+    /// When the tables cannot be read or are corrupt, or the file cannot be written.
     pub fn write_snapshot(&self, to: &Path) -> Result<(Summary, Applied), SnapshotError> {
         let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
         let walk = Walk { writer: Some(snapshot::Writer::create(to)?), ..Walk::default() };
@@ -172,8 +172,8 @@ impl Database {
         }
     }
 
-    /// Begins to read all records, to compare them with the digest of what was written. One that is under way ends.
-    pub fn begin_proof(self: &Arc<Self>) -> Proof {
-        Proof(Underway::begin(Arc::clone(self), Walk::default(), |walks| &mut walks.proof))
+    /// Begins to read all records and compare them with the stored digest. Ends a proof in progress.
+    pub fn begin_proof(self: &Arc<Self>) -> TableVerification {
+        TableVerification(Underway::begin(Arc::clone(self), Walk::default(), |walks| &mut walks.proof))
     }
 }

@@ -1,5 +1,5 @@
-//! Has all servers of the cluster look at themselves and at their ways to each other, at each other's addresses for clients, too.
-//! What it means is said by whoever asked.
+//! `barge cluster doctor`: all servers examine themselves and try to reach each other, at their public addresses too.
+//! The caller interprets the results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::descriptors;
 use shared::http::body::{self, Body};
-use shared::http::reach::reach;
-use shared::http::signed::read_signed;
+use shared::http::reachability::check_urls;
+use shared::http::signed_calls::read_signed;
 use shared::ids::{ClusterId, VolumeId};
 use shared::limits::EXAMINE_URLS_MAX;
 use shared::wire::cluster::{DoctorReport, DoctorRequest, Examined};
@@ -18,15 +18,18 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::replicas::{Examination, ExamineRequest};
 use shared::wire::routes::EXAMINE;
 
+use crate::cluster::Cluster;
+use crate::config::Config;
 use crate::master::Master;
+use shared::http::client::PeerClient;
 
-/// Servers that are examined at once: each tries its disk, and those of one machine would disturb each other.
+/// Servers examined at once: each tests its disk, and servers of one machine would disturb each other.
 const AT_ONCE: usize = 4;
-/// An examination takes no longer: its addresses are fetched side by side, with a few seconds for each.
+/// Time limit of one examination; it fetches its URLs concurrently, with a few seconds for each.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn of_us(master: &Master, cluster: ClusterId) -> Result<(), ErrorReply> {
-    if cluster == master.cluster.id() {
+fn of_us(ours: &Cluster, asked: ClusterId) -> Result<(), ErrorReply> {
+    if asked == ours.id() {
         return Ok(());
     }
     Err(ErrorReply::new(
@@ -36,19 +39,21 @@ fn of_us(master: &Master, cluster: ClusterId) -> Result<(), ErrorReply> {
     ))
 }
 
-/// Looks at this master.
+/// Examines this master.
 pub(super) async fn examine(
-    master: &Master,
+    cluster: &Cluster,
+    peers: &PeerClient,
+    config: &Config,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let question: ExamineRequest = read_signed(request).await?;
-    of_us(master, question.cluster)?;
+    of_us(cluster, question.cluster)?;
     if question.urls.len() > EXAMINE_URLS_MAX {
-        return Err(ErrorReply::new(ErrorCode::BadBody, "too many addresses in one call", "send fewer"));
+        return Err(ErrorReply::new(ErrorCode::BadBody, "too many URLs in one call", "send fewer"));
     }
-    let reached = reach(master.peers.http(), question.urls).await;
+    let reached = check_urls(peers.http(), question.urls).await;
     let examination = Examination {
-        now: master.config.clock.now(),
+        now: config.clock.now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         files_max: descriptors::limit(),
         disk: None,
@@ -57,36 +62,40 @@ pub(super) async fn examine(
     Ok(body::json(StatusCode::OK, &examination))
 }
 
-/// Has all servers looked at.
+/// Has all servers examined.
 pub(super) async fn doctor(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let DoctorRequest { cluster } = read_signed(request).await?;
-    of_us(master, cluster)?;
+    of_us(&master.cluster, cluster)?;
     let masters = master.group.masters().into_iter().map(|m| (m.address, m.public_url, None));
     let volumes = master.cluster.summaries().into_iter();
-    let volumes = volumes.filter(|v| v.state != shared::wire::master::VolumeState::Retired);
+    let volumes = volumes.filter(|v| v.state != shared::wire::master::VolumeState::Decommissioned);
     let volumes = volumes.map(|v| (v.address, v.public_url, Some(v.volume)));
     let servers: Vec<_> = masters.chain(volumes).collect();
     let mut urls: Vec<_> = servers.iter().flat_map(|(a, p, _)| [a.clone(), p.clone()]).collect();
     urls.sort();
     urls.dedup();
     urls.truncate(EXAMINE_URLS_MAX);
-    let each = servers.into_iter().map(|server| ask(master, server, urls.clone()));
+    let each = servers
+        .into_iter()
+        .map(|server| ask(&master.cluster, &master.config, &master.peers, server, urls.clone()));
     let servers = stream::iter(each).buffered(AT_ONCE).collect().await;
     Ok(body::json(StatusCode::OK, &DoctorReport { servers }))
 }
 
 async fn ask(
-    master: &Master,
+    cluster: &Cluster,
+    config: &Config,
+    peers: &PeerClient,
     (address, public_url, volume): (String, String, Option<VolumeId>),
     urls: Vec<String>,
 ) -> Examined {
-    let question = ExamineRequest { cluster: master.cluster.id(), urls };
-    let asked = master.config.clock.now();
-    let answer = master.peers.call_within(&address, EXAMINE, &question, PATIENCE).await;
-    let answered = master.config.clock.now();
+    let question = ExamineRequest { cluster: cluster.id(), urls };
+    let asked = config.clock.now();
+    let answer = peers.call_within(&address, EXAMINE, &question, PATIENCE).await;
+    let answered = config.clock.now();
     let (found, trouble) = match answer {
         Ok(found) => (Some(found), None),
         Err(error) => (None, Some(error.to_string())),

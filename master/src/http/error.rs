@@ -1,13 +1,13 @@
-//! Which status an error gets: every error of the master as what a client is told.
+//! Converts every error of the master to its error reply: code, and so HTTP status, message and hint.
 
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-use crate::cluster::NoPlace;
+use crate::cluster::PlacementError;
 use crate::raft::error::{AnswerError, NoLeader, WriteError};
 use crate::raft::members::MemberError;
 use crate::sequencer::ProposeError;
 use crate::tables::TableError;
-use crate::work::leave::LeaveError;
+use crate::work::decommission::DecommissionError;
 
 impl From<TableError> for ErrorReply {
     fn from(e: TableError) -> Self {
@@ -24,7 +24,7 @@ impl From<NoLeader> for ErrorReply {
         Self::new(
             ErrorCode::Unavailable,
             e.to_string(),
-            "try again in a moment; see `barge cluster masters` for those that are down",
+            "retry in a moment; `barge cluster masters` shows which masters are down",
         )
     }
 }
@@ -36,17 +36,17 @@ impl From<ProposeError> for ErrorReply {
             ProposeError::OutcomeUnknown => Self::new(
                 ErrorCode::OutcomeUnknown,
                 e.to_string(),
-                "try again: a plain PUT does no harm twice; if the first try has done it, one with a condition is told 412 then, and a DELETE 404",
+                "retry: a plain PUT can be repeated; if the first try succeeded, a conditional write gets 412 now and a DELETE 404",
             ),
         }
     }
 }
 
-impl From<LeaveError> for ErrorReply {
-    fn from(e: LeaveError) -> Self {
+impl From<DecommissionError> for ErrorReply {
+    fn from(e: DecommissionError) -> Self {
         match e {
-            LeaveError::Propose(e) => e.into(),
-            LeaveError::Tables(e) => e.into(),
+            DecommissionError::Propose(e) => e.into(),
+            DecommissionError::Tables(e) => e.into(),
         }
     }
 }
@@ -65,7 +65,10 @@ impl From<AnswerError> for ErrorReply {
         let code = match &e {
             AnswerError::Misdirected(_) => ErrorCode::WrongMaster,
             AnswerError::NotWhole => ErrorCode::BadBody,
-            AnswerError::Stopped(_) | AnswerError::Io(_) | AnswerError::Unusable(_) => ErrorCode::Internal,
+            AnswerError::OtherCluster => ErrorCode::WrongCluster,
+            AnswerError::Stopped { .. } | AnswerError::Io(_) | AnswerError::Unusable(_) => {
+                ErrorCode::Internal
+            }
         };
         Self::new(code, e.to_string(), "see the log of this master")
     }
@@ -78,30 +81,30 @@ impl From<MemberError> for ErrorReply {
             MemberError::TooMany | MemberError::Last => {
                 (ErrorCode::BadRequest, "see `barge cluster masters`")
             }
-            MemberError::Unknown(_) => (ErrorCode::NotFound, "see `barge cluster masters`"),
+            MemberError::Unknown { .. } => (ErrorCode::NotFound, "see `barge cluster masters`"),
             MemberError::Unconfirmed => {
-                (ErrorCode::OutcomeUnknown, "see `barge cluster masters`, and ask again: that is harmless")
+                (ErrorCode::OutcomeUnknown, "see `barge cluster masters`, and retry: that is harmless")
             }
-            MemberError::Underway => (ErrorCode::Unavailable, "try again in a moment"),
+            MemberError::Underway => (ErrorCode::Unavailable, "retry in a moment"),
             MemberError::NotNew => (ErrorCode::WrongCluster, "start it with an empty directory and --wait"),
-            MemberError::Refused(_) => (ErrorCode::Unavailable, "try again in a moment"),
+            MemberError::Refused { .. } => (ErrorCode::Unavailable, "retry in a moment"),
         };
         Self::new(code, e.to_string(), hint)
     }
 }
 
-impl From<NoPlace> for ErrorReply {
-    fn from(e: NoPlace) -> Self {
+impl From<PlacementError> for ErrorReply {
+    fn from(e: PlacementError) -> Self {
         match &e {
-            NoPlace::TooFewVolumes { .. } => Self::new(
+            PlacementError::TooFewVolumes { .. } => Self::new(
                 ErrorCode::Unavailable,
                 e.to_string(),
                 "see `barge cluster status`; bring volumes back, or lower --min-replicas",
             ),
-            NoPlace::NoSpace { .. } => Self::new(
+            PlacementError::NoSpace { .. } => Self::new(
                 ErrorCode::NoSpace,
                 e.to_string(),
-                "delete values (space comes back at once) or add a volume",
+                "delete values (their space is freed at once) or add a volume",
             ),
         }
     }

@@ -1,6 +1,10 @@
-//! Where a value is, and why it is there: what the tables name, what the volumes say of it, what the ring proposes, and what is to be
-//! done next.
+//! Explains where a value is and why: what the tables list, what the volumes say, what the ring proposes, and the
+//! next repair step.
 
+use crate::cluster::Cluster;
+use crate::db::Database;
+use crate::plan::blob_locator::read_replicas;
+use shared::http::client::PeerClient;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
@@ -9,47 +13,47 @@ use shared::http::body::{self, Body};
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::EXPLAIN_VOLUMES;
-use shared::wire::cluster::{ExplainRequest, ExplainedBlob, ExplainedCopy, ExplainedVolume, Explanation};
+use shared::wire::cluster::{ExplainRequest, ExplainedBlob, ExplainedReplica, ExplainedVolume, Explanation};
 use shared::wire::error::ErrorReply;
 use shared::wire::master::VolumeState;
-use shared::wire::replicas::{LookRequest, LookResponse};
-use shared::wire::routes::LOOK;
+use shared::wire::replicas::{LocateRequest, LocateResponse};
+use shared::wire::routes::LOCATE;
 use shared::work::blocking;
 
-use crate::cluster::topology::{Condition, Topology};
+use crate::cluster::topology::{Availability, Topology};
 use crate::master::Master;
-use crate::plan::repair::{Held, Stuck, Verdict};
-use crate::plan::survey::{held, judge_now};
+use crate::plan::repair::{BlobReplicas, Blocked, RepairStep};
+use crate::plan::repair_scan::next_step_now;
 use crate::read;
-use crate::tables::unsettled::Spot;
+use crate::tables::repair_queue::BlobRef;
 use crate::tables::{TableError, upload};
 
-/// Parts that are explained; the others are counted.
+/// Parts that are explained; the others are only counted.
 const PARTS_SHOWN: usize = 8;
 
 pub(super) async fn explain(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    // Others do not know which volumes were compared, and so not what is to be done.
-    let ExplainRequest { key } = super::care::of_leader(master, request).await?;
-    let object = read::find(master, &key).await?;
-    let spots = spots(master, &key, &object).await?;
+    // Only the leader knows which volumes were compared, and so which step is next.
+    let ExplainRequest { key } = super::maintenance::of_leader(&master.group, request).await?;
+    let object = read::find(&master.database, &key).await?;
+    let blob_refs = blob_refs(&master.database, &key, &object).await?;
     let topology = master.cluster.topology();
     let (mut blobs, mut next) = (Vec::new(), Vec::new());
-    for (blob, spot) in spots {
+    for (blob, blob_ref) in blob_refs {
         let tree = master.database.tree();
-        let Some(mut held) = held(&tree, blob, &spot)? else { continue };
-        next.push(say(&judge_now(&tree, &key, &mut held, &topology)?));
+        let Some(mut held) = read_replicas(&tree, blob, &blob_ref)? else { continue };
+        next.push(say(&next_step_now(&tree, &key, &mut held, &topology)?));
         let mut copies = Vec::new();
         for volume in &held.replicas {
-            copies.push(copy(master, *volume, &held, &topology).await);
+            copies.push(copy(&master.cluster, &master.peers, *volume, &held, &topology).await);
         }
-        let part = spot.part.map(|(_, number)| number);
-        blobs.push(ExplainedBlob { blob, part, length: held.length, copies });
+        let part = blob_ref.part.map(|(_, number)| number);
+        blobs.push(ExplainedBlob { blob, part, length: held.length, replicas: copies });
     }
     let replicas = object.blobs.first().map(|b| b.replicas.clone()).unwrap_or_default();
-    let nothing = say(&Verdict::Settled);
+    let nothing = say(&RepairStep::Healthy);
     let explanation = Explanation {
         generation: object.generation,
         size: object.size,
@@ -58,61 +62,67 @@ pub(super) async fn explain(
         mode: master.mode(&key)?.to_string(),
         parts: object.parts.as_ref().map_or(0, |p| u32::from(p.count)),
         blobs,
-        ring: ring(master, &key, &replicas, &topology),
+        ring: ring(&master.cluster, &key, &replicas, &topology),
         next: next.into_iter().find(|next| *next != nothing).unwrap_or(nothing),
         key,
     };
     Ok(body::json(StatusCode::OK, &explanation))
 }
 
-async fn spots(
-    master: &Arc<Master>,
+async fn blob_refs(
+    database: &Arc<Database>,
     key: &Key,
     object: &crate::tables::object::Object,
-) -> Result<Vec<(BlobId, Spot)>, TableError> {
-    let mut spots: Vec<_> = object.blobs.iter().map(|b| (b.id, Spot::object(key))).collect();
+) -> Result<Vec<(BlobId, BlobRef)>, TableError> {
+    let mut blob_refs: Vec<_> = object.blobs.iter().map(|b| (b.id, BlobRef::object(key))).collect();
     if let Some(parts) = &object.parts {
-        let (database, key, upload) = (Arc::clone(&master.database), key.clone(), parts.upload);
+        let (database, key, upload) = (Arc::clone(database), key.clone(), parts.upload);
         let found = blocking(move || {
             let parts = upload::parts(&database.tree(), upload, 0).take(PARTS_SHOWN);
-            let spot = |r: upload::PartRecord| (r.part.blob, Spot::part(&key, upload, r.part.number));
-            parts.map(|r| r.map(spot)).collect::<Result<Vec<_>, _>>()
+            let blob_ref = |r: upload::PartRecord| (r.part.blob, BlobRef::part(&key, upload, r.part.number));
+            parts.map(|r| r.map(blob_ref)).collect::<Result<Vec<_>, _>>()
         });
-        spots.extend(found.await?);
+        blob_refs.extend(found.await?);
     }
-    Ok(spots)
+    Ok(blob_refs)
 }
 
-async fn copy(master: &Master, volume: VolumeId, held: &Held, topology: &Topology) -> ExplainedCopy {
-    let state = master.cluster.state_of(volume).unwrap_or(VolumeState::Down);
-    let address = master.cluster.address_of(volume).unwrap_or_default();
-    let mut copy = ExplainedCopy { volume, address, state, place: None, trouble: None };
-    if master.cluster.alive(&[volume]).is_empty() {
+async fn copy(
+    cluster: &Cluster,
+    peers: &PeerClient,
+    volume: VolumeId,
+    held: &BlobReplicas,
+    topology: &Topology,
+) -> ExplainedReplica {
+    let state = cluster.state_of(volume).unwrap_or(VolumeState::Down);
+    let address = cluster.address_of(volume).unwrap_or_default();
+    let mut copy = ExplainedReplica { volume, address, state, location: None, trouble: None };
+    if cluster.alive(&[volume]).is_empty() {
         copy.trouble = Some("its volume does not answer".into());
         return copy;
     }
-    let question = LookRequest { cluster: master.cluster.id(), volume, blobs: vec![held.blob] };
-    let answer: Result<LookResponse, _> = master.peers.call(&copy.address, LOOK, &question).await;
-    match answer.map(|answer| answer.places.first().copied().flatten()) {
+    let question = LocateRequest { cluster: cluster.id(), volume, blobs: vec![held.blob] };
+    let answer: Result<LocateResponse, _> = peers.call(&copy.address, LOCATE, &question).await;
+    match answer.map(|answer| answer.locations.first().copied().flatten()) {
         Ok(Some(place)) => {
             let trouble = if topology.counts_for(volume, held.blob) {
-                "it is damaged and being healed"
+                "it is damaged; its volume is healing it"
             } else {
                 "it is damaged, and its volume cannot heal it"
             };
             copy.trouble = place.bad.then(|| trouble.into());
-            copy.place = Some(place);
+            copy.location = Some(place);
         }
-        Ok(None) => copy.trouble = Some("its volume does not have it".into()),
+        Ok(None) => copy.trouble = Some("it is missing on its volume".into()),
         Err(error) => copy.trouble = Some(error.to_string()),
     }
     copy
 }
 
-fn ring(master: &Master, key: &Key, replicas: &[VolumeId], topology: &Topology) -> Vec<ExplainedVolume> {
+fn ring(cluster: &Cluster, key: &Key, replicas: &[VolumeId], topology: &Topology) -> Vec<ExplainedVolume> {
     let named = |volume: VolumeId| ExplainedVolume {
         volume,
-        address: master.cluster.address_of(volume).unwrap_or_default(),
+        address: cluster.address_of(volume).unwrap_or_default(),
         zone: topology.zone(volume).cloned(),
         why: why(volume, replicas, topology),
     };
@@ -121,36 +131,42 @@ fn ring(master: &Master, key: &Key, replicas: &[VolumeId], topology: &Topology) 
 
 fn why(volume: VolumeId, replicas: &[VolumeId], topology: &Topology) -> String {
     if replicas.contains(&volume) {
-        return "holds it".into();
+        return "holds a replica".into();
     }
     let elsewhere = |zone| replicas.iter().any(|v| topology.zone(*v) == zone);
-    match topology.condition(volume) {
-        Condition::Lost => "passed over: it has been silent for long".into(),
-        Condition::Away => "passed over: it is silent".into(),
-        Condition::Leaving { .. } => "passed over: it is to be emptied".into(),
-        Condition::Serving => "passed over: it takes no values now".into(),
-        Condition::Up if topology.zones() > 1 && elsewhere(topology.zone(volume)) => {
-            "free; its zone has a copy already".into()
+    match topology.availability(volume) {
+        Availability::Lost => "passed over: it is down, and its replicas no longer count".into(),
+        Availability::Down => "passed over: it is down".into(),
+        Availability::Draining { .. } => "passed over: it is draining".into(),
+        Availability::ReadOnly => "passed over: it takes no writes now".into(),
+        Availability::Writable if topology.zones() > 1 && elsewhere(topology.zone(volume)) => {
+            "available; its zone already has a replica".into()
         }
-        Condition::Up => "free; others come before it, or did when the value was written".into(),
+        Availability::Writable => "available; other volumes come first, or did at the write".into(),
     }
 }
 
-/// What is to be done, in words.
-fn say(verdict: &Verdict) -> String {
+/// Describes a repair step in words.
+fn say(verdict: &RepairStep) -> String {
     match verdict {
-        Verdict::Settled => "nothing: it has its copies".into(),
-        Verdict::Copy { to, live } => {
-            format!("a copy is owed ({live} count now): volume {to} is to take one in")
+        RepairStep::Healthy => "nothing: it has all its replicas".into(),
+        RepairStep::AddReplica { to, live } => {
+            format!("under-replicated ({live} replicas count): volume {to} will get a replica")
         }
-        Verdict::Drop { from, .. } => format!("a copy too many: the one on volume {from} is to go"),
-        Verdict::Forgo { to } => format!("a copy that was on its way to volume {to} is not needed"),
-        Verdict::Stuck(Stuck::NoSource) => "a copy is owed, and no volume that is up has one to give".into(),
-        Verdict::Stuck(Stuck::NoDestination) => {
-            "a copy is owed, and no other volume that is up has room for it".into()
+        RepairStep::RemoveReplica { from, .. } => {
+            format!("over-replicated: the replica on volume {from} will be removed")
         }
-        Verdict::Stuck(Stuck::Deleting) => {
-            "a copy is owed; volumes that could take it are deleting what they had of it: minutes".into()
+        RepairStep::CancelAddReplica { to } => {
+            format!("the pending replica on volume {to} is not needed and will be cancelled")
+        }
+        RepairStep::Blocked(Blocked::NoSource) => {
+            "under-replicated, and no volume that is up has a replica to copy from".into()
+        }
+        RepairStep::Blocked(Blocked::NoDestination) => {
+            "under-replicated, and no other volume that is up has room for a replica".into()
+        }
+        RepairStep::Blocked(Blocked::Deleting) => {
+            "under-replicated; the possible volumes first finish deleting an old replica: minutes".into()
         }
     }
 }

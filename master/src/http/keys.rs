@@ -1,21 +1,24 @@
-//! `/_/keys`: access keys are made, listed and revoked by whoever holds the cluster's secret. A secret comes in sealed and
-//! never goes out.
+//! `/_/keys`: holders of the cluster secret create, list and revoke access keys. A key's secret arrives encrypted and
+//! is never returned.
 
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
-use shared::http::signed::read_signed;
+use shared::http::signed_calls::read_signed;
 use shared::limits::{ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX};
 use shared::wire::access::{
-    AccessKeySummary, AccessKeysPage, Change, ListAccessKeys, PutAccessKey, RevokeAccessKey, SetAnonymous,
+    AccessKeySummary, AccessKeysPage, ListAccessKeys, PutAccessKey, RevokeAccessKey, SequencedChange,
+    SetAnonymous,
 };
 use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::change::unexpected;
+use crate::db::Database;
 use crate::master::Master;
-use crate::state::command::{Command, Outcome, Setting};
+use crate::raft::group::Group;
+use crate::state::command::{BucketSetting, Command, Outcome};
 use crate::tables::access_key::{self, AccessKey};
 use crate::tables::meta;
 
@@ -23,17 +26,17 @@ pub(super) async fn put(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let Change { sequence, change } = read_signed(request).await?;
+    let SequencedChange { sequence, change } = read_signed(request).await?;
     let PutAccessKey { id, secret, permission, scope, note } = change;
     let bad = |what: &str, hint| Err(ErrorReply::new(ErrorCode::BadRequest, what, hint));
-    let Ok(opened) = secret.open(&master.config.secret, &id) else {
-        return bad("the secret is not sealed for this cluster", "use the same --secret-file everywhere");
+    let Ok(opened) = secret.decrypt(&master.config.secret, &id) else {
+        return bad("the secret is not encrypted for this cluster", "use the same --secret-file everywhere");
     };
     if let Err(short) = opened.chosen() {
-        return bad(&short.to_string(), "choose a longer one, or none: one is made then");
+        return bad(&short.to_string(), "choose a longer one, or none to have one generated");
     }
     if note.len() > ACCESS_NOTE_BYTES_MAX || note.contains(char::is_control) {
-        return bad("the note is no short line of text", "keep it below 256 bytes");
+        return bad("the note is too long or not one line of text", "use one line of at most 256 bytes");
     }
     let created = master.config.clock.now();
     let key = AccessKey { secret, permission, scope, note, created };
@@ -41,7 +44,7 @@ pub(super) async fn put(
     let put = Command::PutAccessKey { id: id.clone(), key: Box::new(key) };
     match master.change_in_sequence(sequence, put).await? {
         Outcome::Done => {
-            tracing::info!(%id, %permission, "an access key was made");
+            tracing::info!(%id, %permission, "an access key was created");
             Ok(body::json(StatusCode::OK, &summary))
         }
         other => Err(unexpected(&other)),
@@ -52,7 +55,7 @@ pub(super) async fn revoke(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let Change { sequence, change: RevokeAccessKey { id } } = read_signed(request).await?;
+    let SequencedChange { sequence, change: RevokeAccessKey { id } } = read_signed(request).await?;
     match master.change_in_sequence(sequence, Command::RevokeAccessKey { id: id.clone() }).await? {
         Outcome::Done => {
             tracing::info!(%id, "an access key was revoked");
@@ -71,12 +74,13 @@ pub(super) async fn anonymous(
     master: &Arc<Master>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let Change { sequence, change: message } = read_signed::<Change<SetAnonymous>>(request).await?;
+    let SequencedChange { sequence, change: message } =
+        read_signed::<SequencedChange<SetAnonymous>>(request).await?;
     let SetAnonymous { bucket: name, read } = message.clone();
-    let change = Command::SetBucket { name, setting: Setting::PublicRead(read) };
+    let change = Command::SetBucket { name, setting: BucketSetting::PublicRead(read) };
     match master.change_in_sequence(sequence, change).await? {
         Outcome::Done => {
-            tracing::info!(bucket = message.bucket, read, "who may read a bucket without a key was set");
+            tracing::info!(bucket = message.bucket, read, "anonymous read access to a bucket was set");
             Ok(body::json(StatusCode::OK, &message))
         }
         Outcome::NoBucket => Err(ErrorReply::new(
@@ -89,13 +93,14 @@ pub(super) async fn anonymous(
 }
 
 pub(super) async fn list(
-    master: &Arc<Master>,
+    group: &Group,
+    database: &Database,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let ListAccessKeys { after } = read_signed(request).await?;
-    master.group.current().await?;
-    let sequence = meta::sequence(&master.database.tree())?;
-    let page = access_key::page(&master.database.tree(), after.as_ref(), ACCESS_KEYS_PAGE)?;
+    group.ensure_linearizable().await?;
+    let sequence = meta::sequence(&database.tree())?;
+    let page = access_key::page(&database.tree(), after.as_ref(), ACCESS_KEYS_PAGE)?;
     let next = page.last().filter(|_| page.len() == ACCESS_KEYS_PAGE).map(|(id, _)| id.clone());
     let keys = page.into_iter().map(|(id, key)| summary(id, key)).collect();
     Ok(body::json(StatusCode::OK, &AccessKeysPage { keys, next, sequence }))

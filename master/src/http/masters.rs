@@ -1,5 +1,5 @@
-//! What masters say to each other, and who belongs to them. Every call that does something is signed, and checked before
-//! it is read; it is answered before this master belongs to a cluster, too.
+//! Calls between masters, and cluster membership. Every POST is signed, and its signature is verified before the body
+//! is parsed. These routes also work before this master has joined a cluster.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::http::body::{self, Body};
 use shared::http::client::{PeerClient, base_url};
-use shared::http::signed::{read_signed, read_signed_bytes};
+use shared::http::signed_calls::{read_signed, read_signed_bytes};
 use shared::http::unrouted;
 use shared::limits::RAFT_MESSAGE_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::{AddMaster, MasterSelf, Masters, RemoveMaster, Standing};
+use shared::wire::master::{AddMaster, MasterIdentity, Masters, MembershipState, RemoveMaster};
 use shared::wire::routes::{
     MASTER_SELF, MASTERS, MASTERS_ADD, MASTERS_INIT, MASTERS_REMOVE, RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER,
     RAFT_PART, RAFT_VOTE, READ_INDEX, TABLES_COMPARE, TABLES_OFFER, TABLES_PART,
 };
 
-use crate::auth::{Action, Keys, Policy, Sender};
+use crate::auth::{Action, AuthConfig, Keys, Sender};
 use crate::join::create_cluster;
 use crate::raft::group::Group;
 use crate::raft::rpc::Envelope;
 use crate::raft::{MasterId, Peer};
 
-/// Of what a cluster is made, strangers are not told.
-const WHO_MAY_LOOK: &str = "ask by `barge cluster` with --secret-file; or send Authorization: Bearer ID:SECRET of an access key without a scope";
+/// Hint for callers who may not see the servers of the cluster.
+const WHO_MAY_LOOK: &str = "use `barge cluster` with --secret-file, or send Authorization: Bearer ID:SECRET of an access key without a scope";
 
-/// All of these routes but `MASTERS`, which takes GET, too.
+/// All of these routes except `MASTERS`, which also takes GET.
 pub(super) const ROUTES: [&str; 13] = [
     RAFT_APPEND,
     RAFT_VOTE,
@@ -46,23 +46,22 @@ pub(super) const ROUTES: [&str; 13] = [
     MASTERS_INIT,
 ];
 
-/// What these routes work with.
+/// The state behind these routes.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct MastersApi {
     pub group: Arc<Group>,
-    /// Calls to them.
     pub peers: PeerClient,
-    /// How access keys are judged.
-    pub policy: Arc<Policy>,
+    /// Decides what access keys permit.
+    pub policy: Arc<AuthConfig>,
 }
 
-impl Desk {
-    /// The access keys, as this master knows them, in a cluster or not.
+impl MastersApi {
+    /// The access keys in this master's tables, which may be behind.
     pub(super) fn keys(&self) -> Keys {
         Keys::new(self.group.machine().database().tree(), &self.policy)
     }
 
-    /// Answers what is meant for these routes; gives back what is not.
+    /// Answers requests for these routes; returns any other request as `NotOurs`.
     pub(super) async fn handle(
         &self,
         request: Request<Incoming>,
@@ -126,12 +125,12 @@ impl Desk {
         })
     }
 
-    /// Lets those pass who may know what the cluster is made of: holders of a key that reads everything, and anybody where
-    /// anybody may do anything. It has to be told while there is no leader, so it is by what this master knows.
+    /// Admits callers who may see the servers of the cluster: holders of a key that may read everything, and everyone
+    /// if access is open. It must work without a leader, so it decides by this master's own tables.
     pub(super) async fn admit(&self, request: &Request<Incoming>, peer: IpAddr) -> Result<(), ErrorReply> {
         let sender = Sender { method: request.method(), headers: request.headers(), peer };
         let keys = self.keys();
-        keys.pace_sender(sender).await?;
+        keys.throttle_sender(sender).await?;
         let admitted = keys.admit(sender, false, Action::Read, None, None);
         admitted.map_err(|refusal| ErrorReply { hint: WHO_MAY_LOOK, ..refusal })
     }
@@ -150,16 +149,16 @@ impl Desk {
         postcard::from_bytes(&bytes).map_err(|e| {
             ErrorReply::new(
                 ErrorCode::BadBody,
-                format!("the message cannot be read: {e}"),
-                "use the same version of Barge everywhere",
+                format!("the message cannot be parsed: {e}"),
+                "run the same version of Barge on all servers",
             )
         })
     }
 
-    fn who(&self) -> Result<MasterSelf, ErrorReply> {
+    fn who(&self) -> Result<MasterIdentity, ErrorReply> {
         let me = self.group.me();
         let identity = self.group.machine().database().identity()?;
-        Ok(MasterSelf {
+        Ok(MasterIdentity {
             master: self.group.id(),
             address: me.address.clone(),
             public_url: me.public_url.clone(),
@@ -167,7 +166,7 @@ impl Desk {
         })
     }
 
-    async fn add(&self, add: AddMaster) -> Result<Standing, ErrorReply> {
+    async fn add(&self, add: AddMaster) -> Result<MembershipState, ErrorReply> {
         let new = match add {
             AddMaster::Known(new) => {
                 self.meet(&new).await?;
@@ -182,15 +181,15 @@ impl Desk {
         if new.cluster.is_some_and(|c| Some(c) != ours) {
             return Err(ErrorReply::new(
                 ErrorCode::WrongCluster,
-                "the two masters do not belong together: the new one has metadata of another cluster",
+                "the new master has metadata of another cluster",
                 "start the new master with an empty directory and --join or --wait",
             ));
         }
         Ok(self.group.add(new.master, Peer { address: new.address, public_url: new.public_url }).await?)
     }
 
-    /// Whether the new master is where it says: else whoever is there would lose its place to it.
-    async fn meet(&self, new: &MasterSelf) -> Result<(), ErrorReply> {
+    /// Checks that the new master is at the address it claims: it must not take another master's place.
+    async fn meet(&self, new: &MasterIdentity) -> Result<(), ErrorReply> {
         let known = Peer { address: new.address.clone(), public_url: new.public_url.clone() };
         if self.group.knows(new.master, &known) {
             return Ok(());
@@ -201,12 +200,12 @@ impl Desk {
         }
         Err(ErrorReply::new(
             ErrorCode::WrongMaster,
-            format!("at {} there is another master", new.address),
-            "start the new master with an --advertise that leads to it",
+            format!("another master answers at {}", new.address),
+            "start the new master with an --advertise address that reaches it",
         ))
     }
 
-    async fn ask(&self, address: &str) -> Result<MasterSelf, ErrorReply> {
+    async fn ask(&self, address: &str) -> Result<MasterIdentity, ErrorReply> {
         self.peers.call(address, MASTER_SELF, &()).await.map_err(|e| {
             ErrorReply::new(
                 ErrorCode::Unavailable,
@@ -225,16 +224,16 @@ impl Desk {
             .into_iter()
             .find(|m| Some(m.master) == id || m.address == named || m.public_url == named);
         let Some(found) = found else {
-            return Err(crate::raft::members::MemberError::Unknown(remove.master).into());
+            return Err(crate::raft::members::MemberError::Unknown { named: remove.master }.into());
         };
         Ok(self.group.remove(found.master).await?)
     }
 }
 
-/// Not answered here.
+/// Why these routes gave no answer.
 #[derive(Debug)]
 pub(super) enum Unhandled {
-    /// It is for other routes.
+    /// The request is for another route.
     NotOurs(Request<Incoming>),
     Refused(ErrorReply),
 }

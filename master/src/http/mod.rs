@@ -1,15 +1,20 @@
-//! The master's HTTP face: which request goes where. What it means is in `write`, `read` and `list`.
+//! The native HTTP API of a master: routes each request to its handler, for keys to `write`, `read` and `list`.
 
-pub mod admin;
+mod admin_state;
 mod audited;
-mod care;
 mod doctor;
 pub mod error;
 mod explain;
+mod internal;
 mod keys;
+mod maintenance;
 pub mod masters;
 pub mod objects;
 mod page;
+mod rebalance;
+mod replica_sources;
+mod replication_modes;
+pub mod status;
 
 use std::sync::Arc;
 
@@ -17,7 +22,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
-use shared::http::signed::{Calls, is_signed, read_signed};
+use shared::http::signed_calls::{CallVerifier, is_signed, read_signed};
 use shared::http::unrouted;
 use shared::limits::HEARTBEAT_INTERVAL;
 use shared::telemetry::Metrics;
@@ -27,22 +32,23 @@ use tokio::sync::SetOnce;
 
 use crate::audit::Audit;
 use crate::master::Master;
+use crate::write::commit::commit;
 
 /// The routes of a master.
-pub struct Face {
-    /// Calls of other masters, and about them.
-    pub desk: masters::Desk,
-    /// Proves who calls.
-    pub calls: Arc<Calls>,
-    /// Everything else, as soon as this master belongs to a cluster.
+pub struct NativeApi {
+    /// Calls between masters, and cluster membership.
+    pub masters_api: masters::MastersApi,
+    /// Verifies signed calls.
+    pub calls: Arc<CallVerifier>,
+    /// Set as soon as this master belongs to a cluster.
     pub master: SetOnce<Arc<Master>>,
     /// Shown at `/_/metrics`.
     pub metrics: Metrics,
-    /// Where requests are noted, if they are.
+    /// The audit log, if there is one.
     pub audit: Option<Audit>,
 }
 
-impl Service for Face {
+impl Service for NativeApi {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -55,7 +61,7 @@ impl Service for Face {
     }
 }
 
-impl Face {
+impl NativeApi {
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -69,7 +75,7 @@ impl Face {
         request: Request<Incoming>,
         context: Context,
     ) -> Result<Response<Body>, ErrorReply> {
-        let request = match self.desk.handle(request, context.peer.ip()).await {
+        let request = match self.masters_api.handle(request, context.peer.ip()).await {
             Ok(answer) => return Ok(answer),
             Err(masters::Unhandled::Refused(refusal)) => return Err(refusal),
             Err(masters::Unhandled::NotOurs(request)) => request,
@@ -85,37 +91,43 @@ impl Face {
             let health = path == routes::HEALTH;
             let (head, body) = request.into_parts();
             body::drain_unless_waiting(&head.headers, body);
-            return if health { Ok(admin::waiting()) } else { Err(not_yet()) };
+            return if health { Ok(status::waiting()) } else { Err(not_yet()) };
         };
         if !ours {
             return objects::handle(master, request, context.peer.ip()).await;
         }
         match (&method, path) {
-            (&Method::GET, routes::HEALTH) => Ok(admin::health(master)),
+            (&Method::GET, routes::HEALTH) => Ok(status::health(master)),
             (&Method::GET | &Method::POST, routes::STATUS | routes::EVENTS) => {
                 self.shown(master, request, context).await
             }
             (&Method::GET, routes::METRICS) => {
-                admin::refresh(master)?;
+                status::refresh(master)?;
                 Ok(self.metrics.render())
             }
-            (&Method::POST, routes::HEARTBEAT) => admin::heartbeat(master, request).await,
-            (&Method::POST, routes::COPIES) => admin::copies(master, request).await,
-            (&Method::POST, routes::COMMIT) => admin::commit(master, request).await,
-            (&Method::POST, routes::PROPOSE) => admin::propose(master, request).await,
-            (&Method::POST, routes::BACKUP) => admin::backup(master, request).await,
-            (&Method::POST, routes::KEYS) => keys::list(master, request).await,
+            (&Method::POST, routes::HEARTBEAT) => internal::heartbeat(master, request).await,
+            (&Method::POST, routes::REPLICA_SOURCES) => {
+                replica_sources::replica_sources(master, request).await
+            }
+            (&Method::POST, routes::COMMIT) => commit(master, request).await,
+            (&Method::POST, routes::PROPOSE) => internal::propose(master, request).await,
+            (&Method::POST, routes::BACKUP) => internal::backup(&master.group, request).await,
+            (&Method::POST, routes::KEYS) => keys::list(&master.group, &master.database, request).await,
             (&Method::POST, routes::KEYS_PUT) => keys::put(master, request).await,
             (&Method::POST, routes::KEYS_REVOKE) => keys::revoke(master, request).await,
             (&Method::POST, routes::KEYS_ANONYMOUS) => keys::anonymous(master, request).await,
-            (&Method::POST, routes::DUTY) => care::duty(master, request).await,
-            (&Method::POST, routes::REBALANCE) => care::rebalance(master, request).await,
-            (&Method::POST, routes::ORPHANS) => care::orphans(master, request).await,
+            (&Method::POST, routes::ADMIN_STATE) => admin_state::set_admin_state(master, request).await,
+            (&Method::POST, routes::REBALANCE) => rebalance::rebalance(master, request).await,
+            (&Method::POST, routes::ORPHANS) => maintenance::orphans(master, request).await,
             (&Method::POST, routes::EXPLAIN) => explain::explain(master, request).await,
-            (&Method::POST, routes::EXAMINE) => doctor::examine(master, request).await,
+            (&Method::POST, routes::EXAMINE) => {
+                doctor::examine(&master.cluster, &master.peers, &master.config, request).await
+            }
             (&Method::POST, routes::DOCTOR) => doctor::doctor(master, request).await,
-            (&Method::POST, routes::MODES) => care::modes(master, request).await,
-            (&Method::POST, routes::MODES_SET) => care::set_mode(master, request).await,
+            (&Method::POST, routes::MODES) => {
+                replication_modes::modes(&master.group, &master.database, &master.config, request).await
+            }
+            (&Method::POST, routes::MODES_SET) => replication_modes::set_mode(master, request).await,
             _ => {
                 let allowed = allowed(path);
                 Err(unrouted::unrouted(request, allowed))
@@ -123,8 +135,8 @@ impl Face {
         }
     }
 
-    /// This master, if it belongs to a cluster. A volume that was started beside it waits for a moment with its registration,
-    /// and is woken: else it would try again a second later.
+    /// Returns this master if it belongs to a cluster. A heartbeat waits for that a moment: a volume started at the
+    /// same time would otherwise retry only a second later.
     async fn opened(&self, request: &Request<Incoming>) -> Option<&Arc<Master>> {
         let opened = self.master.get();
         if opened.is_none() && request.uri().path() == routes::HEARTBEAT && is_signed(request) {
@@ -133,7 +145,7 @@ impl Face {
         opened
     }
 
-    /// What the cluster is made of, and what became of it.
+    /// Answers `STATUS` and `EVENTS`.
     async fn shown(
         &self,
         master: &Master,
@@ -142,26 +154,30 @@ impl Face {
     ) -> Result<Response<Body>, ErrorReply> {
         let status = request.uri().path() == routes::STATUS;
         if unrouted::method(&request) == Method::GET {
-            self.desk.admit(&request, context.peer.ip()).await?;
+            self.masters_api.admit(&request, context.peer.ip()).await?;
         } else {
             let () = read_signed(request).await?;
         }
-        if status { admin::status(master) } else { Ok(care::events(master)) }
+        if status {
+            status::status(master)
+        } else {
+            Ok(maintenance::events(&master.cluster, &master.config, &master.metrics))
+        }
     }
 }
 
-/// The methods of a path of ours; none: there is no such path.
+/// The methods of a path under `/_/`; none if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     match path {
         routes::HEALTH | routes::METRICS => Some(unrouted::SHOWN),
         routes::STATUS | routes::EVENTS | routes::MASTERS => Some(unrouted::SHOWN_AND_CALLED),
-        routes::HEARTBEAT | routes::COPIES | routes::COMMIT | routes::PROPOSE | routes::BACKUP => {
+        routes::HEARTBEAT | routes::REPLICA_SOURCES | routes::COMMIT | routes::PROPOSE | routes::BACKUP => {
             Some(unrouted::CALLED)
         }
         routes::KEYS | routes::KEYS_PUT | routes::KEYS_REVOKE | routes::KEYS_ANONYMOUS => {
             Some(unrouted::CALLED)
         }
-        routes::DUTY | routes::REBALANCE | routes::ORPHANS | routes::EXPLAIN => Some(unrouted::CALLED),
+        routes::ADMIN_STATE | routes::REBALANCE | routes::ORPHANS | routes::EXPLAIN => Some(unrouted::CALLED),
         routes::EXAMINE | routes::DOCTOR | routes::MODES | routes::MODES_SET => Some(unrouted::CALLED),
         path => masters::ROUTES.contains(&path).then_some(unrouted::CALLED),
     }
@@ -171,7 +187,7 @@ fn not_yet() -> ErrorReply {
     ErrorReply::new(
         ErrorCode::NotJoined,
         "this master does not belong to a cluster yet",
-        "it joins when the others can be reached; or `barge cluster init` begins a new one",
+        "it joins when it can reach the others; `barge cluster init` creates a new cluster",
     )
 }
 
@@ -194,7 +210,7 @@ mod tests {
     use super::*;
 
     const ROUTES: &str = include_str!("../../../shared/src/wire/routes.rs");
-    /// The table that is walked with all callers, over the wire.
+    /// The table of routes that the permission test calls as every kind of caller.
     const WALKED: &str = include_str!("../../../tests/s3/permissions.py");
 
     #[test]

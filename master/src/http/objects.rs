@@ -1,4 +1,4 @@
-//! `/key`: POST, PUT, GET, HEAD, DELETE, and `?list` on a prefix.
+//! Requests for `/key`: POST, PUT, GET, HEAD, DELETE, and `?list` on a prefix.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,14 +10,15 @@ use shared::condition::WriteCondition;
 use shared::http::body::{self, Body};
 use shared::key::{Key, decode};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::Deleted;
+use shared::wire::master::DeletedObject;
 use shared::wire::routes::{HOPS, LIST, STALE, STALE_HEADER, STREAM, query_value};
 use shared::work::blocking;
 
 use super::page::Page;
 use crate::auth::Sender;
-use crate::auth::place::{asked, split};
+use crate::auth::resource::{asked, split};
 use crate::change::unexpected;
+use crate::db::Database;
 use crate::list::{ListQuery, page};
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
@@ -32,7 +33,7 @@ pub(super) async fn handle(
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     let stale = reads && query_value(request.uri().query(), STALE).is_some();
     let known = present(master, &request, peer, stale).await;
-    // By the rules of the present; of what is refused by those that are known.
+    // After `present`, so by the current CORS rules; if that failed, by those this master knows.
     let page = match Page::of(master, &request) {
         Ok(page) => page,
         Err(refusal) => return Err(refused(request, refusal)),
@@ -46,14 +47,15 @@ pub(super) async fn handle(
     if stale { marked(answered) } else { answered }
 }
 
-/// The body of a request that is refused is passed over.
+/// Drains the body of a refused request, unless the client waits for 100.
 fn refused(request: Request<Incoming>, refusal: ErrorReply) -> ErrorReply {
     let (head, body) = request.into_parts();
     body::drain_unless_waiting(&head.headers, body);
     refusal
 }
 
-/// This master knows the present, if it is asked for. A key that was revoked a moment ago on another master is revoked here.
+/// Waits until this master has all acknowledged changes, unless stale answers are allowed. So a key that was just
+/// revoked on another master is refused here too.
 async fn present(
     master: &Arc<Master>,
     request: &Request<Incoming>,
@@ -61,14 +63,14 @@ async fn present(
     stale: bool,
 ) -> Result<(), ErrorReply> {
     let sender = Sender { method: request.method(), headers: request.headers(), peer };
-    master.keys().pace_sender(sender).await?;
+    master.keys().throttle_sender(sender).await?;
     if !stale {
-        master.group.current().await?;
+        master.group.ensure_linearizable().await?;
     }
     Ok(())
 }
 
-/// Whether who asks may do so.
+/// Checks whether the caller may do this.
 fn admit(
     master: &Arc<Master>,
     request: &Request<Incoming>,
@@ -84,7 +86,7 @@ fn admit(
     master.keys().admit(sender, page.is_permitted(), action, bucket, key)
 }
 
-/// A no may be as old as a value.
+/// Marks an answer as possibly stale; a refusal can be as old as a value.
 fn marked(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Body>, ErrorReply> {
     let headers = match &mut answer {
         Ok(answer) => answer.headers_mut(),
@@ -94,7 +96,7 @@ fn marked(mut answer: Result<Response<Body>, ErrorReply>) -> Result<Response<Bod
     answer
 }
 
-/// `here`: never with a redirect, unless it is asked for.
+/// Answers a permitted request. With `here`, it redirects only an upload that asks for a redirect.
 async fn answer(
     master: &Arc<Master>,
     request: Request<Incoming>,
@@ -102,7 +104,7 @@ async fn answer(
 ) -> Result<Response<Body>, ErrorReply> {
     let query = request.uri().query();
     if request.method() == Method::GET && query_value(query, LIST).is_some() {
-        return list(master, &request).await;
+        return list(&master.database, &request).await;
     }
     let key = match Key::from_path(request.uri().path()) {
         Ok(key) => key,
@@ -116,7 +118,7 @@ async fn answer(
             read::streamed(master, &key, request.headers()).await
         }
         Method::GET => read::redirected(master, &key, request.headers(), hops).await,
-        Method::HEAD => read::head(master, &key, request.headers()).await,
+        Method::HEAD => read::head(&master.database, &key, request.headers()).await,
         Method::DELETE => delete(master, &request, key).await,
         _ => {
             let refusal = ErrorReply::new(
@@ -136,11 +138,11 @@ async fn delete(
     key: Key,
 ) -> Result<Response<Body>, ErrorReply> {
     let condition = WriteCondition::from_headers(request.headers())
-        .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header").for_key(&key))?;
+        .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "fix the header").for_key(&key))?;
     let outcome = master.change(Command::Delete { key: key.clone(), condition }).await;
     match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Deleted(object) => {
-            let deleted = Deleted { key, size: object.size, generation: object.generation };
+            let deleted = DeletedObject { key, size: object.size, generation: object.generation };
             Ok(body::json(StatusCode::OK, &deleted))
         }
         Outcome::ConditionFailed => {
@@ -154,12 +156,12 @@ async fn delete(
     }
 }
 
-async fn list(master: &Arc<Master>, request: &Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+async fn list(database: &Arc<Database>, request: &Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
     let path = request.uri().path();
     let prefix = decode(path.strip_prefix('/').unwrap_or(path))?;
     let query = ListQuery::parse(prefix, request.uri().query())?;
-    let database = Arc::clone(&master.database);
-    // A scan reads from disk what sled has not cached.
+    let database = Arc::clone(database);
+    // A scan reads from disk whatever sled has not cached.
     let page = blocking(move || page(&database.tree(), &query)).await?;
     Ok(body::json(StatusCode::OK, &page))
 }

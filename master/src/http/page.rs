@@ -1,5 +1,4 @@
-//! Pages of other origins on the native face: what the rules of the bucket of a key let them see. The rules are those that S3's
-//! `PutBucketCors` has set.
+//! CORS on the native API: applies a bucket's rules, as set by S3's `PutBucketCors`, to web pages of other origins.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
@@ -9,24 +8,24 @@ use http::{Method, Request, Response, StatusCode};
 use shared::http::body::{self, Body};
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-use crate::auth::place::{asked, split};
+use crate::auth::resource::{asked, split};
 use crate::cors::{names, permission, permission_of, rule, text, varies};
 use crate::master::Master;
 use crate::tables::bucket;
 
-/// What a request is, to a browser.
+/// The CORS decision about a request.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// What every answer is marked with.
+    /// CORS headers of the answer.
     marks: HeaderMap,
-    /// A rule lets the page in.
+    /// A rule permits the page's request.
     permitted: bool,
-    /// It is a question whether the page may ask, and a rule permits that or not.
+    /// The request is a preflight.
     question: bool,
 }
 
 impl Page {
-    /// What the bucket that a request is about permits to the page that it comes from.
+    /// Applies the rules of the request's bucket to the page that it comes from.
     ///
     /// # Errors
     /// When the metadata cannot be read.
@@ -50,25 +49,25 @@ impl Page {
             rule(&rules, origin, request.method().as_str(), &[]).map(|rule| permission(rule, origin))
         };
         if let Some(mut permits) = permits {
-            // A page shows a key by itself. The one that a browser remembers from its visitor is for no page.
+            // A page has to send its own access key. It must not use one that the browser remembers for its visitor.
             permits.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
             (page.marks, page.permitted) = (permits, true);
         }
         Ok(page)
     }
 
-    /// Whether a rule of the bucket lets the page in. It is answered by the master itself then, unless it asks for a redirect: the volume behind a redirect
-    /// knows no rules, and a browser would show its answer to no page.
+    /// Whether a rule of the bucket permits the page's request. The master then answers it itself unless a redirect
+    /// is asked for: a volume knows no CORS rules, and the browser would hide its answer from the page.
     pub(super) fn is_permitted(&self) -> bool {
         self.permitted
     }
 
-    /// Whether it only asks whether it may ask. A browser shows no access key with that.
+    /// Whether the request is a preflight. Browsers send no access key with it.
     pub(super) fn is_question(&self) -> bool {
         self.question
     }
 
-    /// The answer to such a question.
+    /// The answer to a preflight.
     ///
     /// # Errors
     /// When no rule permits it.
@@ -76,8 +75,8 @@ impl Page {
         if !self.permitted {
             return Err(ErrorReply::new(
                 ErrorCode::Forbidden,
-                "no CORS rule of the bucket permits this to a page of that origin",
-                "set the bucket's rules by S3 (PutBucketCors): origin, method and headers",
+                "no CORS rule of the bucket permits this request from the page's origin",
+                "set the bucket's CORS rules with S3 (PutBucketCors): origin, method and headers",
             ));
         }
         let mut answer = Response::new(body::empty());
@@ -85,7 +84,7 @@ impl Page {
         Ok(answer)
     }
 
-    /// Tells the browser.
+    /// Adds the CORS headers to an answer or a refusal.
     pub(super) fn mark(self, answer: &mut Result<Response<Body>, ErrorReply>) {
         match answer {
             Ok(answer) => answer.headers_mut().extend(self.marks),

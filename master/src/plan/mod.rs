@@ -1,8 +1,8 @@
-//! Plans: what is to be done, as a function of the tables and the volumes that are up. Workers do it.
+//! Planners: they compute the work to be done from the tables and the topology. The workers carry it out.
 
-pub mod drain;
+pub mod blob_locator;
 pub mod orphans;
 pub mod rebalance;
 pub mod reclaim;
 pub mod repair;
-pub mod survey;
+pub mod repair_scan;

@@ -1,136 +1,144 @@
-//! What a blob lacks: one more copy, one less, or nothing. Repair, draining and the settling of what a rebalance left over are
-//! all this one judgement, made again until it says that all is settled; so each step may be lost or done twice.
+//! The next repair step of a blob: add a replica, remove one, or nothing. Repair (re-replication), draining and the
+//! second half of a rebalance all use this one function, until it finds the blob healthy; so each step may be lost or
+//! repeated.
 //!
-//! One rule for all: copy, verify at the destination, switch the pointer, wait, free. A copy goes only when as many others as
-//! are wanted are on volumes that are up and were compared.
+//! Each move follows one order: copy, verify at the destination, update the tables, wait, delete. A replica is
+//! removed only if as many others as wanted are on volumes that are up and were compared.
 
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::size::record_bytes_max;
 
-use crate::cluster::topology::{Condition, Topology};
+use crate::cluster::topology::{Availability, Topology};
 
-/// A blob as the tables name it.
+/// A blob and its replicas as of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct BlobReplicas {
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,
     pub wanted: usize,
-    /// The volumes that hold it.
+    /// The volumes listed as holding it.
     pub replicas: Vec<VolumeId>,
-    /// Volumes to which a copy is on its way, or was when somebody ended.
-    pub arriving: Vec<VolumeId>,
-    /// Volumes that must not get one now: they are being told to delete theirs, or were a moment ago.
-    pub barred: Vec<VolumeId>,
+    /// Volumes with a pending replica, including those of interrupted workers.
+    pub pending: Vec<VolumeId>,
+    /// Volumes that must not get one now: their replica is being deleted, or was just deleted.
+    pub excluded: Vec<VolumeId>,
 }
 
-/// What is to be done next.
+/// The next step for a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Settled,
-    /// One more copy.
-    Copy {
+pub enum RepairStep {
+    Healthy,
+    AddReplica {
         to: VolumeId,
-        /// Copies that count now: the fewer, the sooner.
+        /// Replicas that count now: the fewer, the higher the priority.
         live: usize,
     },
-    Drop {
+    RemoveReplica {
         from: VolumeId,
-        /// Who holds good ones: as many as are wanted. They are asked before.
+        /// Volumes with verified replicas, as many as wanted. They are asked again before the removal.
         keep: Vec<VolumeId>,
     },
-    /// A copy that is on its way is not needed.
-    Forgo {
+    /// A pending replica is not needed.
+    CancelAddReplica {
         to: VolumeId,
     },
-    /// A copy is owed and cannot be made now.
-    Stuck(Stuck),
+    /// A replica is missing and cannot be added now.
+    Blocked(Blocked),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stuck {
+pub enum Blocked {
     /// No volume that is up holds it.
     NoSource,
     /// No other volume that is up has room for it.
     NoDestination,
-    /// All others that are up and have room were told to delete it, and must forget that first.
+    /// All others with room are deleting a replica of it, or have just deleted one.
     Deleting,
 }
 
-/// What a blob of `key` lacks.
-pub fn judge(key: &Key, held: &Held, topology: &Topology) -> Verdict {
+/// Returns the next step for a blob of `key`.
+pub fn next_step(key: &Key, held: &BlobReplicas, topology: &Topology) -> RepairStep {
     let live = held.replicas.iter().filter(|v| topology.counts_for(**v, held.blob)).count();
     if live < held.wanted {
-        return owed(key, held, topology, live);
+        return under_replicated(key, held, topology, live);
     }
-    if let Some(to) = held.arriving.first() {
-        // It may be there already, and better than those that merely count: brought to its end, it is one too many.
-        let keeps = |v: &&VolumeId| topology.keeps_of(**v, held.blob);
+    if let Some(to) = held.pending.first() {
+        // It may exist already, and be better than replicas that merely count. Once added, the blob is
+        // over-replicated.
+        let keeps = |v: &&VolumeId| topology.has_verified_replica(**v, held.blob);
         let proven = held.replicas.iter().filter(keeps).count() >= held.wanted;
-        if proven || topology.condition(*to) != Condition::Up {
-            return Verdict::Forgo { to: *to };
+        if proven || topology.availability(*to) != Availability::Writable {
+            return RepairStep::CancelAddReplica { to: *to };
         }
-        return Verdict::Copy { to: *to, live };
+        return RepairStep::AddReplica { to: *to, live };
     }
-    surplus(held, topology)
+    over_replicated(held, topology)
 }
 
-fn owed(key: &Key, held: &Held, topology: &Topology, live: usize) -> Verdict {
-    // What was begun is brought to its end, even where nobody else has it: it may be there already. A volume that has gone
-    // meanwhile, or cannot take it any more, is not waited for.
-    let given = held.replicas.iter().any(|v| topology.gives(*v));
+fn under_replicated(key: &Key, held: &BlobReplicas, topology: &Topology, live: usize) -> RepairStep {
+    // Finish a pending replica first, even without a source: it may exist already. Do not wait for a volume that is
+    // down or can no longer accept it.
+    let given = held.replicas.iter().any(|v| topology.is_readable(*v));
     let has_room = |v: VolumeId| {
-        topology.seat(v).is_some_and(|seat| seat.available_bytes >= record_bytes_max(held.length))
+        topology.volume(v).is_some_and(|entry| entry.available_bytes >= record_bytes_max(held.length))
     };
-    let begun = held.arriving.iter().find(|v| topology.takes(**v, held.blob) && (has_room(**v) || !given));
+    let begun =
+        held.pending.iter().find(|v| topology.accepts_replica(**v, held.blob) && (has_room(**v) || !given));
     if let Some(to) = begun {
-        return Verdict::Copy { to: *to, live };
+        return RepairStep::AddReplica { to: *to, live };
     }
     if !given {
-        return Verdict::Stuck(Stuck::NoSource);
+        return RepairStep::Blocked(Blocked::NoSource);
     }
     let mut taken = held.replicas.clone();
-    // Copies that count no more do not crowd a zone, but their volumes have the blob.
-    taken.extend(&held.arriving);
+    // Replicas that no longer count do not fill a zone, but their volumes still hold the blob.
+    taken.extend(&held.pending);
     let place = (key, held.blob);
-    match topology.destination(place, record_bytes_max(held.length), &taken, &held.barred) {
-        Some(to) => Verdict::Copy { to, live },
+    match topology.destination(place, record_bytes_max(held.length), &taken, &held.excluded) {
+        Some(to) => RepairStep::AddReplica { to, live },
         None if topology.destination(place, record_bytes_max(held.length), &taken, &[]).is_some() => {
-            Verdict::Stuck(Stuck::Deleting)
+            RepairStep::Blocked(Blocked::Deleting)
         }
-        None => Verdict::Stuck(Stuck::NoDestination),
+        None => RepairStep::Blocked(Blocked::NoDestination),
     }
 }
 
-fn surplus(held: &Held, topology: &Topology) -> Verdict {
+fn over_replicated(held: &BlobReplicas, topology: &Topology) -> RepairStep {
     let keepers: Vec<_> =
-        held.replicas.iter().copied().filter(|v| topology.keeps_of(*v, held.blob)).collect();
+        held.replicas.iter().copied().filter(|v| topology.has_verified_replica(*v, held.blob)).collect();
     let leaving = |v: &&VolumeId| {
-        let condition = topology.condition(**v);
-        matches!(condition, Condition::Leaving { .. })
+        let condition = topology.availability(**v);
+        matches!(condition, Availability::Draining { .. })
             || topology.counts(**v) != topology.counts_for(**v, held.blob)
     };
     let from = match held.replicas.iter().find(leaving) {
         Some(from) if keepers.len() >= held.wanted => *from,
-        None if keepers.len() > held.wanted => match one_too_many(&keepers, topology) {
+        None if keepers.len() > held.wanted => match replica_to_remove(&keepers, topology) {
             Some(from) => from,
-            None => return Verdict::Settled,
+            None => return RepairStep::Healthy,
         },
-        _ => return Verdict::Settled,
+        _ => return RepairStep::Healthy,
     };
     let keep = keepers.into_iter().filter(|v| *v != from).collect();
-    Verdict::Drop { from, keep }
+    RepairStep::RemoveReplica { from, keep }
 }
 
-/// Of volumes that all hold a blob the one that should not: in the zone with most of them, and there the fullest.
-fn one_too_many(keepers: &[VolumeId], topology: &Topology) -> Option<VolumeId> {
+/// Chooses the excess replica to remove: in the zone with the most replicas, on its fullest volume.
+fn replica_to_remove(keepers: &[VolumeId], topology: &Topology) -> Option<VolumeId> {
     let crowd = |v: VolumeId| keepers.iter().filter(|k| topology.zone(**k) == topology.zone(v)).count();
-    let fullness = |v: VolumeId| topology.seat(v).map_or(0.0, crate::cluster::topology::Seat::fullness);
+    let fullness =
+        |v: VolumeId| topology.volume(v).map_or(0.0, crate::cluster::topology::TopologyVolume::fullness);
     let worse = |a: &VolumeId, b: &VolumeId| {
         crowd(*a).cmp(&crowd(*b)).then(fullness(*a).total_cmp(&fullness(*b))).then(a.cmp(b))
     };
     keepers.iter().copied().max_by(worse)
+}
+
+/// Whether `volume` holds the last readable replica of a blob.
+pub fn is_last(volume: VolumeId, held: &BlobReplicas, topology: &Topology) -> bool {
+    held.replicas.contains(&volume) && !held.replicas.iter().any(|v| *v != volume && topology.is_readable(*v))
 }
 
 #[cfg(test)]

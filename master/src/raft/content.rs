@@ -1,7 +1,7 @@
-//! Whether the tables of this master hold what was written to them, and the same as those of the other masters.
+//! Metadata scrub: verifies that the tables of this master hold what was written, and the same as the other masters.
 //!
-//! The same commands in the same order give the same tables, so at one place of the log the digests of all masters are
-//! equal. Each remembers its digest at some places; where they differ, those of the majority are right.
+//! The same commands in the same order give the same tables, so the digests of all masters are equal at one log
+//! position. Each master remembers its digest at some positions. Where they differ, the majority is right.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -13,25 +13,25 @@ use shared::limits::{
 };
 use shared::wire::master::{MasterRole, MasterSummary};
 use shared::wire::routes::TABLES_COMPARE;
-use shared::work::{Progress, Worker, blocking};
+use shared::work::{TickResult, Worker, blocking};
 
 use super::group::Group;
 use super::rpc::Envelope;
-use crate::db::walk::Proof;
+use crate::db::walk::TableVerification;
 use crate::snapshot::SnapshotError;
 use crate::tables::TableError;
 use crate::tables::content::Content;
 
-/// What the tables held at some places of the log: those at which all masters end a batch, and the last one.
+/// Digests of the tables at some log positions: those at which all masters end a batch, and the last one.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct DigestHistory {
     common: VecDeque<(u64, Content)>,
     last: Option<(u64, Content)>,
 }
 
-impl Places {
+impl DigestHistory {
     pub(super) fn note(&mut self, index: u64, content: Content) {
-        // Before the first entry each has what it was made with.
+        // Before the first entry, masters may differ in what they were created with.
         if index == 0 {
             return;
         }
@@ -49,33 +49,37 @@ impl Places {
     }
 }
 
-/// How the tables of this master stand to those of the others.
+/// The tables of this master, compared with those of the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// No other master knows one of our places.
+enum DigestComparison {
+    /// No other master has a digest at one of our positions.
     Unknown,
-    /// Where they can be compared they are equal.
+    /// Equal at all common positions.
     Equal,
-    /// Somebody's are wrong, and nobody can say whose: in which tables.
-    Differ(String),
-    /// A majority has others than we: in which tables.
-    Wrong(String),
+    /// These tables differ, and no majority shows which master is wrong.
+    Differ { kinds: String },
+    /// These tables differ from those of a majority.
+    Wrong { kinds: String },
 }
 
-/// `others`: what the other voters hold, of so many `voters` in all.
-fn verdict(ours: &BTreeMap<u64, Content>, others: &[BTreeMap<u64, Content>], voters: usize) -> Verdict {
-    let mut said = Verdict::Unknown;
+/// Compares our digests with those of `others`, the other voters that answered; `voters` counts all of them.
+fn verdict(
+    ours: &BTreeMap<u64, Content>,
+    others: &[BTreeMap<u64, Content>],
+    voters: usize,
+) -> DigestComparison {
+    let mut said = DigestComparison::Unknown;
     for (index, ours) in ours {
         let theirs: Vec<&Content> = others.iter().filter_map(|o| o.get(index)).collect();
         for content in &theirs {
             let differing = ours.differing(content);
             let alike = theirs.iter().filter(|other| *other == content).count();
             if !differing.is_empty() && alike > voters / 2 {
-                return Verdict::Wrong(differing);
+                return DigestComparison::Wrong { kinds: differing };
             }
             match said {
-                _ if !differing.is_empty() => said = Verdict::Differ(differing),
-                Verdict::Unknown => said = Verdict::Equal,
+                _ if !differing.is_empty() => said = DigestComparison::Differ { kinds: differing },
+                DigestComparison::Unknown => said = DigestComparison::Equal,
                 _ => {}
             }
         }
@@ -84,47 +88,47 @@ fn verdict(ours: &BTreeMap<u64, Content>, others: &[BTreeMap<u64, Content>], vot
 }
 
 impl Group {
-    /// What this master's tables held at the places that another one asks for.
+    /// Returns this master's digests at the positions that another master asks for.
     pub fn contents(&self, places: &[u64]) -> BTreeMap<u64, Content> {
         let mut known = self.machine().places.lock().unwrap_or_else(PoisonError::into_inner).all();
         known.retain(|index, _| places.contains(index));
         known
     }
 
-    /// Compares the tables with those of the other masters. When they are found to be wrong, this master stops, and gets
-    /// others. Returns whether they could be compared.
+    /// Compares the tables with those of the other masters. If they are wrong, this master stops and recovers them.
+    /// Returns whether they could be compared.
     async fn compare_tables(&self) -> bool {
         let ours = self.machine().places.lock().unwrap_or_else(PoisonError::into_inner).all();
         let places: Vec<u64> = ours.keys().copied().collect();
         let mut others = Vec::new();
-        // A learner has the tables of the master that sent it a snapshot: it says nothing of its own.
+        // A learner has the tables of the master that sent it a snapshot: its digests are no independent vote.
         let asked = |m: &MasterSummary| m.master != self.id() && m.role != MasterRole::Learner;
         for master in self.masters().into_iter().filter(asked) {
             let question = Envelope { to: master.master, message: places.clone() };
-            // One that is away, or of another version, is compared another time.
+            // A master that is down or runs another version is compared another time.
             let called = self.peers.call_within(&master.address, TABLES_COMPARE, &question, CALL_TIMEOUT);
             others.extend(called.await.ok());
         }
         let voters = self.metrics().membership_config.membership().voter_ids().count();
         match verdict(&ours, &others, voters) {
-            Verdict::Unknown => return false,
-            Verdict::Equal => {}
-            Verdict::Differ(tables) => {
-                tracing::error!(%tables, "the metadata of this master and of another one differ");
+            DigestComparison::Unknown => return false,
+            DigestComparison::Equal => {}
+            DigestComparison::Differ { kinds: tables } => {
+                tracing::error!(%tables, "the metadata of this master differs from that of another one");
             }
-            Verdict::Wrong(tables) => {
+            DigestComparison::Wrong { kinds: tables } => {
                 if let Err(error) = self.machine().database().distrust() {
-                    tracing::error!(%error, "that the metadata is wrong cannot be noted");
+                    tracing::error!(%error, "the metadata could not be marked as wrong");
                 }
-                self.machine().fail(TableError::Differs(tables));
+                self.machine().fail(TableError::Differs { kinds: tables });
             }
         }
         true
     }
 }
 
-/// Compares the tables with those of the other masters, every `CONTENT_COMPARE_EVERY`. Under load two masters are seldom at one
-/// place: then sooner.
+/// Compares the tables with those of the other masters every `CONTENT_COMPARE_EVERY`. It retries sooner under load,
+/// when two masters rarely have a common position.
 pub struct Comparing {
     group: Arc<Group>,
     compared: Option<Instant>,
@@ -139,30 +143,28 @@ impl Comparing {
 impl Worker for Comparing {
     const NAME: &'static str = "compare tables";
 
-    async fn tick(&mut self) -> Progress {
+    async fn tick(&mut self) -> TickResult {
         let due = self.compared.is_none_or(|at| at.elapsed() >= CONTENT_COMPARE_EVERY);
         if due && (self.group.is_alone() || self.group.compare_tables().await) {
             self.compared = Some(Instant::now());
         }
-        Progress::Idle
+        TickResult::Idle
     }
 }
 
-/// Reads all tables in the background, again and again, and sees whether they hold what was written. When they do not, this
-/// master stops.
+/// Verifies all tables in the background, again and again. This master stops if they are corrupt.
 pub struct Proving {
     group: Arc<Group>,
-    proof: Option<Proof>,
+    proof: Option<TableVerification>,
     due: Instant,
 }
 
 impl Proving {
-    /// Of this master, from now on.
     pub fn new(group: Arc<Group>) -> Self {
         Self { group, proof: None, due: Instant::now() }
     }
 
-    /// Reads the next records; whether there are more.
+    /// Verifies the next records. Returns whether there are more.
     async fn step(&mut self) -> Result<bool, SnapshotError> {
         let proof = self.proof.take().unwrap_or_else(|| self.group.machine().database().begin_proof());
         let (proof, more) = blocking(move || {
@@ -181,19 +183,19 @@ impl Proving {
 impl Worker for Proving {
     const NAME: &'static str = "prove tables";
 
-    async fn tick(&mut self) -> Progress {
+    async fn tick(&mut self) -> TickResult {
         if self.due > Instant::now() {
-            return Progress::Idle;
+            return TickResult::Idle;
         }
         let started = Instant::now();
         let again = match self.step().await {
             Ok(true) => {
-                // The rest of the time belongs to others.
+                // Leaves most of the time to other work.
                 tokio::time::sleep(started.elapsed() * CONTENT_CHECK_SHARE).await;
-                return Progress::More;
+                return TickResult::More;
             }
             Ok(false) => CONTENT_PROVE_EVERY,
-            // A record that cannot be read is an error to those who ask for it, and to nobody else.
+            // On a single master, a corrupt record fails only the requests that need it.
             Err(SnapshotError::Tables(error @ TableError::Damaged { .. })) if self.group.is_alone() => {
                 tracing::error!(%error, "a record of the metadata is damaged");
                 CONTENT_PROVE_EVERY
@@ -202,15 +204,15 @@ impl Worker for Proving {
                 self.group.machine().fail(error);
                 CONTENT_PROVE_EVERY
             }
-            // The tables were replaced: these have not been read yet.
+            // The tables were replaced: verify the new ones soon.
             Err(SnapshotError::Interrupted) => CALL_TIMEOUT,
             Err(error) => {
-                tracing::warn!(%error, "the metadata could not be read through; it is tried again");
+                tracing::warn!(%error, "the metadata could not be verified; retrying later");
                 CONTENT_COMPARE_EVERY
             }
         };
         self.due = Instant::now() + again;
-        Progress::Idle
+        TickResult::Idle
     }
 }
 
@@ -234,28 +236,34 @@ mod tests {
         let same = at(&[(1024, b"a")]);
         let other = at(&[(1024, b"x")]);
         let ahead = at(&[(1031, b"c")]);
-        assert_eq!(verdict(&ours, &[], 3), Verdict::Unknown);
-        assert_eq!(verdict(&ours, &[ahead.clone(), ahead], 3), Verdict::Unknown);
-        assert_eq!(verdict(&ours, &[same.clone(), same.clone()], 3), Verdict::Equal);
+        assert_eq!(verdict(&ours, &[], 3), DigestComparison::Unknown);
+        assert_eq!(verdict(&ours, &[ahead.clone(), ahead], 3), DigestComparison::Unknown);
+        assert_eq!(verdict(&ours, &[same.clone(), same.clone()], 3), DigestComparison::Equal);
         assert!(
-            matches!(verdict(&ours, &[same, other.clone()], 3), Verdict::Differ(_)),
+            matches!(verdict(&ours, &[same, other.clone()], 3), DigestComparison::Differ { kinds: _ }),
             "the other is wrong"
         );
         assert!(
-            matches!(verdict(&ours, std::slice::from_ref(&other), 3), Verdict::Differ(_)),
+            matches!(verdict(&ours, std::slice::from_ref(&other), 3), DigestComparison::Differ { kinds: _ }),
             "one is no majority"
         );
-        assert!(matches!(verdict(&ours, &[other.clone(), at(&[(1024, b"y")])], 3), Verdict::Differ(_)));
+        assert!(matches!(
+            verdict(&ours, &[other.clone(), at(&[(1024, b"y")])], 3),
+            DigestComparison::Differ { kinds: _ }
+        ));
         let two = [other.clone(), other.clone()];
-        assert!(matches!(verdict(&ours, &two, 4), Verdict::Differ(_)), "two of four are no majority");
         assert!(
-            matches!(verdict(&ours, &[other.clone(), other], 3), Verdict::Wrong(t) if t.contains("Object"))
+            matches!(verdict(&ours, &two, 4), DigestComparison::Differ { kinds: _ }),
+            "two of four are no majority"
+        );
+        assert!(
+            matches!(verdict(&ours, &[other.clone(), other], 3), DigestComparison::Wrong { kinds: t } if t.contains("Object"))
         );
     }
 
     #[test]
     fn the_last_places_and_the_last_common_ones_are_known() {
-        let mut places = Places::default();
+        let mut places = DigestHistory::default();
         for index in 1..=CONTENT_PLACE_ENTRIES * (CONTENT_PLACES as u64 + 3) + 5 {
             places.note(index, content(b""));
         }

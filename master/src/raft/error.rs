@@ -1,43 +1,44 @@
-//! What can go wrong between masters, by what whoever asked may assume.
+//! Errors between masters, grouped by what the caller may assume.
 
 use std::io;
 
 use super::MasterId;
 
-/// No leader was found, or it has no majority behind it.
+/// No leader was found, or it has no majority (no quorum).
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the masters have no leader that a majority of them follows; nothing was done")]
+#[error("the masters have no leader with a majority; nothing was done")]
 pub struct NoLeader;
 
 /// A batch was not acknowledged.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WriteError {
-    /// It was not even tried: somebody else leads.
-    #[error("this master does not lead")]
+    /// The batch is not in the log.
+    #[error("this master is not the leader")]
     NotLeader,
-    /// It may be in the log.
+    /// The batch may be in the log.
     #[error("the outcome is unknown")]
     Unknown,
 }
 
 /// The call was meant for another master.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the call is for master {0}, which is not this one: its address leads here")]
+#[error("the call is for master {0}, but its address leads to another master, this one")]
 pub struct Misdirected(pub MasterId);
 
-/// A message of the consensus could not be answered.
+/// A Raft message could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     #[error(transparent)]
     Misdirected(#[from] Misdirected),
-    #[error("the consensus has stopped: {0}")]
-    Stopped(String),
+    #[error("raft has stopped: {reason}")]
+    Stopped { reason: String },
     #[error("a snapshot cannot be received: {0}")]
     Io(#[from] io::Error),
-    /// The tables that it is to become.
     #[error("a snapshot cannot be used: {0}")]
     Unusable(#[from] crate::snapshot::SnapshotError),
-    /// Bytes were lost.
-    #[error("the snapshot is not what was offered; it is asked for again")]
+    /// Bytes are missing or wrong.
+    #[error("the snapshot does not match its offer; it will be requested again")]
     NotWhole,
+    #[error("this master belongs to another cluster")]
+    OtherCluster,
 }

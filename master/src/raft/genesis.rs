@@ -1,5 +1,5 @@
-//! How a directory begins: the id of its master, and a log for tables that have none (a directory of the first
-//! version, a restored back-up, a rebuilt one).
+//! Bootstrap of a metadata directory: the id of its master, and a log for tables that have none (a directory of
+//! format version 1, a restored backup, a rebuild).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,64 +16,62 @@ use crate::tables::meta::{self, Applied, FORMAT_VERSION, Identity};
 use crate::tables::{TableError, Tables};
 
 const FILE: &str = "master.json";
-/// The log of a directory that had none begins behind this place.
+/// The log of a directory without one begins after this entry.
 const FIRST_INDEX: u64 = 1;
 const FIRST_TERM: u64 = 1;
 
-/// Log and tables of a directory do not go together.
+/// A master that cannot start: mostly, log and tables of its directory do not match.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The master's file, or the folder of snapshots.
+    /// `master.json`, or the folder of snapshots.
     #[error("{path}: {source}")]
     Io {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// The master's file says nothing.
     #[error(
-        "{0} is not a master's description: put it back from a copy, or let this master join its cluster with an empty directory"
+        "{0} cannot be parsed: restore it from a backup, or empty the directory and start this master with --join"
     )]
     Unreadable(PathBuf),
     #[error(transparent)]
     Log(#[from] OpenError),
     #[error(transparent)]
     Tables(#[from] TableError),
-    /// Either, when openraft asked.
+    /// Log or tables, when openraft used them.
     #[error(transparent)]
     Storage(#[from] Box<StorageError>),
-    /// The tables lack what the log does not have any more.
+    /// The tables lack entries that the log has purged.
     #[error(
-        "the metadata in {path} ends at entry {tables} of the log, and the log begins after {log}: what is between is lost. \
-         Do not start a master on it. Remove the directory and start the master with --join to get everything from the \
-         others; with one master alone, `barge cluster rebuild` makes the metadata anew from the volumes, and no value is lost"
+        "the metadata in {path} ends at log entry {tables}, but the log begins after entry {log}: the entries in \
+         between are lost. Do not start a master on it. Remove the directory and start the master with --join to get \
+         the metadata from the others; with a single master, `barge cluster rebuild` re-creates it from the volumes, \
+         and no value is lost"
     )]
     Gap {
         path: PathBuf,
-        /// Last entry applied.
+        /// Last applied entry.
         tables: u64,
-        /// Last entry that the log has dropped.
+        /// Last purged entry.
         log: u64,
     },
-    /// The log is of other tables.
+    /// The log belongs to other tables.
     #[error(
-        "{0} has tables without a place in the log that is beside them: the log is of other tables. Restore or rebuild into \
-         an empty directory"
+        "the raft log in {0} does not belong to the tables beside it: restore or rebuild into an empty directory"
     )]
     Strange(PathBuf),
-    /// Tables that another master sent cannot be used.
-    #[error("the snapshot that was received last: {0}")]
+    /// Staged tables that another master sent.
+    #[error("the last received snapshot cannot be used: {0}")]
     Staged(#[from] crate::snapshot::SnapshotError),
-    /// There is no log where there must be one.
+    /// Tables with a log position, but no log.
     #[error(
-        "{path} has metadata but no log and no vote: {path}/raft was removed or not copied. A master without its vote could \
-         elect a second leader. Put it back; or remove the directory and start the master with --join; with one master alone, \
-         remove {path}/master.json as well to begin a new log"
+        "{path} has metadata but no log and no vote: {path}/raft was removed or not copied. A master without its \
+         vote could elect a second leader. Restore {path}/raft; or remove the directory and start the master with \
+         --join; with a single master, remove {path}/master.json as well to begin a new log"
     )]
     NoLog { path: PathBuf },
-    /// openraft does not start.
-    #[error("the consensus of the masters does not start: {0}")]
-    Consensus(String),
+    #[error("raft does not start: {reason}")]
+    Consensus { reason: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,7 +79,7 @@ struct Description {
     master: MasterId,
 }
 
-/// The id of the master whose directory it is; a new one in a new directory. The second part: whether it is new.
+/// Reads the id of the master from its directory, or creates one. The second part: whether it is new.
 pub(super) fn master_id(folder: &Path) -> Result<(MasterId, bool), StartError> {
     let path = folder.join(FILE);
     let io = |source| StartError::Io { path: path.clone(), source };
@@ -95,7 +93,7 @@ pub(super) fn master_id(folder: &Path) -> Result<(MasterId, bool), StartError> {
         Err(e) => return Err(io(e)),
     }
     let random = uuid::Uuid::new_v4().as_u64_pair().0;
-    // 53 bits, so that every reader of JSON sees the same number; never 0, which openraft takes for nobody.
+    // 53 bits, which every JSON parser represents exactly; never 0, which means no master to openraft.
     let description = Description { master: (random >> 11).max(1) };
     let text = serde_json::to_vec(&description).expect("a number is JSON");
     let draft = folder.join(format!("{FILE}.new"));
@@ -110,7 +108,7 @@ pub(super) fn master_id(folder: &Path) -> Result<(MasterId, bool), StartError> {
     Ok((description.master, true))
 }
 
-/// Sees to it that log and tables go together, and gives tables without a log the log of a group of one.
+/// Makes sure that log and tables match, and gives tables without a log the log of a group of one.
 pub(super) async fn match_up(
     database: &Database,
     log: &mut LogStore<TypeConfig>,
@@ -121,7 +119,7 @@ pub(super) async fn match_up(
     let path = database.path().to_owned();
     let state = log.get_log_state().await.map_err(Box::new)?;
     let dropped = state.last_purged_log_id.map_or(0, |l| l.index);
-    // What a start before this one may have left.
+    // An earlier start may have been interrupted.
     let empty = state.last_log_id == state.last_purged_log_id;
     let applied = meta::applied(&database.tree())?;
     let tables = applied.as_ref().and_then(|a| a.last).map_or(0, |l| l.index);
@@ -137,9 +135,9 @@ pub(super) async fn match_up(
         (Some(identity), Some(_)) if log.is_new() && new => begin(database, log, id, me, identity).await,
         (Some(_), Some(_)) if log.is_new() => Err(StartError::NoLog { path }),
         _ if tables >= dropped => Ok(()),
-        // The log was cut for tables that another master sent, and then this one died.
+        // This master crashed after the log was purged for staged tables that another master had sent.
         _ if database.staged()?.and_then(|a| a.last).is_some_and(|l| l.index >= dropped) => {
-            tracing::info!("going on with the snapshot that was received last");
+            tracing::info!("continuing with the last received snapshot");
             Ok(database.use_staged()?)
         }
         _ => Err(StartError::Gap { path, tables, log: dropped }),
@@ -149,19 +147,19 @@ pub(super) async fn match_up(
     database.drop_staged().map_err(|source| StartError::Io { path: database.path().to_owned(), source })
 }
 
-/// A master that led when it ended has to be elected again. openraft would let it go on leading at once, and answer reads with
-/// what it knows to be committed, which after a start is what the tables had at their last checkpoint: older than what was
-/// acknowledged. Only the first entry of a new term tells (Raft, section 8).
+/// Makes a master that was leader when it ended win an election again. openraft would let it lead at once and answer
+/// reads from its last checkpoint, which is older than what was acknowledged. Only the first committed entry of a new
+/// term shows what is committed (Raft, section 8).
 async fn stand_down(log: &mut LogStore<TypeConfig>, id: MasterId) -> Result<(), StartError> {
     let vote = log.read_vote().await.map_err(Box::new)?;
     if let Some(vote) = vote.filter(|v| v.committed && v.leader_id.voted_for() == Some(id)) {
-        // The promise stays: nothing older than this term is followed.
+        // The vote itself stays: no older term is followed.
         log.save_vote(&Vote::new(vote.leader_id.term, id)).await.map_err(Box::new)?;
     }
     Ok(())
 }
 
-/// A group of one on tables that exist: its log begins after them, so whoever joins gets a snapshot.
+/// Begins a group of one on existing tables. Its log begins after them, so a master that joins gets a snapshot.
 async fn begin(
     database: &Database,
     log: &mut LogStore<TypeConfig>,
@@ -187,7 +185,7 @@ async fn begin(
     tables.put_applied(&applied);
     database.commit(tables)?;
     database.checkpoint()?;
-    tracing::info!(master = id, "the metadata has a log of its own now");
+    tracing::info!(master = id, "started a new raft log for the metadata");
     Ok(())
 }
 
@@ -229,7 +227,7 @@ mod tests {
         database.stage(&snapshot).unwrap();
         match_up(&database, &mut log, 8, false, &me).await.unwrap();
         assert_eq!(meta::applied(&database.tree()).unwrap().unwrap().last.unwrap().index, 50);
-        // What nobody needs does not stay.
+        // Staged tables that are not needed are removed.
         database.stage(&snapshot).unwrap();
         match_up(&database, &mut log, 8, false, &me).await.unwrap();
         assert_eq!(database.staged().unwrap(), None);

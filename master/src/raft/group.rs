@@ -1,5 +1,5 @@
-//! The masters as the rest of a master sees them: who leads, whether what is read here is the newest, and how a
-//! batch of commands gets into the log.
+//! The group of masters, as the rest of a master uses it: the leader, linearizable reads, and writing batches of
+//! commands to the log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::error::{AnswerError, Misdirected, NoLeader, WriteError};
 use super::genesis::{StartError, master_id, match_up};
-use super::lease::{Lease, Shared};
+use super::lease::{Lease, SharedCall};
 use super::log::LogStore;
 use super::machine::{Machine, Observe};
 use super::rpc::{Dialer, Envelope};
@@ -32,12 +32,12 @@ use super::{Batch, MasterId, Outcomes, Peer, Raft, TypeConfig};
 use crate::db::other_masters::OtherMasters;
 use crate::db::{Database, LOG};
 
-/// Entries in one message to another master, each at most a batch.
+/// Entries in one message to another master; each holds at most one batch.
 const ENTRIES_A_MESSAGE: u64 = 64;
-/// Without news of a leader it is looked for again after so long.
+/// Interval between two looks for a leader when nothing changes.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// This master's part in the group.
+/// This master as a member of the group.
 pub struct Group {
     raft: Raft,
     id: MasterId,
@@ -46,9 +46,9 @@ pub struct Group {
     log: LogStore<TypeConfig>,
     pub(super) peers: PeerClient,
     pub(super) lease: Lease,
-    confirming: Shared<bool>,
-    catching_up: Shared<bool>,
-    committed: Shared<Option<u64>>,
+    confirming: SharedCall<bool>,
+    catching_up: SharedCall<bool>,
+    committed: SharedCall<Option<u64>>,
     receiver: Arc<Receiver>,
     installer: Installer,
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
@@ -78,10 +78,11 @@ fn config(entries_kept: u64) -> openraft::Config {
 }
 
 impl Group {
-    /// Starts this master's part on `database`; `me` is what the others call it by.
+    /// Joins the group with the tables of `database`; `me` has the addresses under which the others reach this
+    /// master.
     ///
     /// # Errors
-    /// When log, vote and tables cannot be read or do not go together.
+    /// When log, vote and tables cannot be read or do not match.
     pub async fn start(
         database: Arc<Database>,
         me: Peer,
@@ -101,9 +102,9 @@ impl Group {
         let dialer = Dialer::new(peers.clone());
         let raft = Raft::new(id, Arc::new(config(entries_kept)), dialer, log.clone(), Arc::clone(&machine))
             .await
-            .map_err(|e| StartError::Consensus(e.to_string()))?;
+            .map_err(|e| StartError::Consensus { reason: e.to_string() })?;
         let metrics = raft.metrics();
-        // Until its task has reported once, nobody is known to belong to the group, and no master to be alone in it.
+        // Before openraft's task has reported once, the metrics show no members, and `is_alone` would be false.
         let _ = metrics.clone().changed().await;
         let receiver = Arc::new(receiver);
         let installer = Installer {
@@ -120,9 +121,9 @@ impl Group {
             log,
             peers,
             lease: Lease::default(),
-            confirming: Shared::default(),
-            catching_up: Shared::default(),
-            committed: Shared::default(),
+            confirming: SharedCall::default(),
+            catching_up: SharedCall::default(),
+            committed: SharedCall::default(),
             receiver,
             installer,
             changing: Arc::default(),
@@ -133,7 +134,7 @@ impl Group {
         Ok(group)
     }
 
-    /// A group of one has nobody to wait for.
+    /// Elects this master at once if it is a group of one: there is nobody to wait for.
     pub(super) async fn stand_alone(&self) {
         if self.is_alone() && self.metrics.borrow().state != ServerState::Leader {
             let _ = self.raft.trigger().elect().await;
@@ -155,7 +156,7 @@ impl Group {
         self.id
     }
 
-    /// Where this master is.
+    /// The addresses of this master.
     pub fn me(&self) -> &Peer {
         &self.me
     }
@@ -168,12 +169,10 @@ impl Group {
         &self.raft
     }
 
-    /// Follows how it stands.
     pub(super) fn watch(&self) -> watch::Receiver<RaftMetrics<MasterId, Peer>> {
         self.metrics.clone()
     }
 
-    /// How it stands.
     pub fn metrics(&self) -> RaftMetrics<MasterId, Peer> {
         self.metrics.borrow().clone()
     }
@@ -187,7 +186,7 @@ impl Group {
         &self.log
     }
 
-    /// Who leads, as far as this master knows.
+    /// The leader, as far as this master knows.
     pub fn leader(&self) -> Option<(MasterId, Peer)> {
         let metrics = self.metrics.borrow();
         let id = metrics.current_leader?;
@@ -195,27 +194,27 @@ impl Group {
         Some((id, peer.clone()))
     }
 
-    /// Whether this master leads, as far as it knows.
-    pub fn leads(&self) -> bool {
+    /// Whether this master is the leader, as far as it knows.
+    pub fn is_leader(&self) -> bool {
         let metrics = self.metrics.borrow();
         metrics.state == ServerState::Leader && metrics.current_leader == Some(self.id)
     }
 
-    /// Returns when something has changed, or a moment has passed.
+    /// Waits for a change of the metrics, `LOOK_AGAIN` at most.
     pub async fn news(&self) {
         let mut metrics = self.metrics.clone();
         metrics.mark_unchanged();
         let _ = tokio::time::timeout(LOOK_AGAIN, metrics.changed()).await;
     }
 
-    /// Returns once everything that was acknowledged before the call can be read here.
+    /// Waits until everything acknowledged before the call can be read here.
     ///
-    /// A leader asks a majority, unless one confirmed it a moment ago (Raft, section 6.4, and its lease); the others ask
-    /// the leader how far it is.
+    /// A leader asks a majority, unless its lease is valid (read index and lease: Ongaro, "Consensus: Bridging Theory and Practice", section 6.4). A follower asks the leader for its
+    /// read index.
     ///
     /// # Errors
-    /// When there is no leader with a majority behind it.
-    pub async fn current(&self) -> Result<(), NoLeader> {
+    /// When there is no leader with a majority.
+    pub async fn ensure_linearizable(&self) -> Result<(), NoLeader> {
         if self.lease.holds() && self.applied_to_committed().await {
             return Ok(());
         }
@@ -248,7 +247,7 @@ impl Group {
         self.confirming.get(ask).await
     }
 
-    /// Asks the leader how far it is, and waits until this master is there too.
+    /// Asks the leader for its read index, and waits until this master has applied it.
     async fn catch_up(&self, id: MasterId, peer: &Peer) -> bool {
         let ask = || async {
             let question = Envelope { to: id, message: () };
@@ -261,25 +260,25 @@ impl Group {
         self.catching_up.get(ask).await
     }
 
-    /// How far one must have come to have seen all that was acknowledged.
+    /// The read index: the entry up to which a master must have applied to see everything that was acknowledged.
     ///
     /// # Errors
-    /// When this master does not lead, or no majority says so.
+    /// When this master is not the leader, or no majority confirms it.
     pub async fn read_index(&self) -> Result<u64, NoLeader> {
-        if !(self.lease.holds() || self.leads() && self.confirm().await) {
+        if !(self.lease.holds() || self.is_leader() && self.confirm().await) {
             return Err(NoLeader);
         }
         self.committed().await.ok_or(NoLeader)
     }
 
-    /// What is committed, by the word of the consensus itself. What is applied here may be less: a reader on another
-    /// master may have seen more already; and the tables show a batch a moment before `applied` says so.
+    /// The committed index, from openraft itself. `applied` would be too low: a reader on another master may already
+    /// have seen more, and the tables show a batch a moment before `applied` does.
     async fn committed(&self) -> Option<u64> {
         let ask = || async { self.raft.with_raft_state(|s| s.committed.map_or(0, |l| l.index)).await.ok() };
         self.committed.get(ask).await
     }
 
-    /// Waits until the tables show all that is committed.
+    /// Waits until the tables show everything that is committed.
     async fn applied_to_committed(&self) -> bool {
         let Some(index) = self.committed().await else { return false };
         let mut applied = self.machine.applied();
@@ -287,15 +286,15 @@ impl Group {
         matches!(tokio::time::timeout(LEADER_TIMEOUT, there).await, Ok(Ok(_)))
     }
 
-    /// Puts a batch into the log and has it applied.
+    /// Writes a batch to the log and waits until it is applied.
     ///
     /// # Errors
-    /// Each says what may have happened.
+    /// `NotLeader`: the batch is not in the log. `Unknown`: it may be.
     pub async fn write(&self, batch: Batch) -> Result<Outcomes, WriteError> {
         match self.raft.client_write(batch).await {
             Ok(written) => Ok(written.data),
-            // Said of an entry, too, that a new leader has overwritten here. With more than three masters one that is down may
-            // still hold it, and come to lead.
+            // openraft returns this also for an entry that a new leader has overwritten here. With more than three
+            // masters, one that is down may still hold the entry and become leader.
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) if self.is_small() => {
                 Err(WriteError::NotLeader)
             }
@@ -306,27 +305,27 @@ impl Group {
         }
     }
 
-    /// Whether a call is meant for this master.
+    /// Opens an envelope that is addressed to this master.
     ///
     /// # Errors
-    /// When it is not.
+    /// When it is for another master.
     pub fn meant<T>(&self, envelope: Envelope<T>) -> Result<T, Misdirected> {
         if envelope.to == self.id { Ok(envelope.message) } else { Err(Misdirected(envelope.to)) }
     }
 
-    /// Entries from the leader.
+    /// Handles entries from the leader.
     ///
     /// # Errors
-    /// When they are not for us, or we have stopped.
+    /// When the message is for another master, or Raft has stopped.
     pub async fn append(
         &self,
         envelope: Envelope<AppendEntriesRequest<TypeConfig>>,
     ) -> Result<AppendEntriesResponse<MasterId>, AnswerError> {
         let rpc = self.meant(envelope)?;
-        self.raft.append_entries(rpc).await.map_err(|e| AnswerError::Stopped(e.to_string()))
+        self.raft.append_entries(rpc).await.map_err(|e| AnswerError::Stopped { reason: e.to_string() })
     }
 
-    /// Somebody stands for election.
+    /// Handles a vote request.
     ///
     /// # Errors
     /// As `append`.
@@ -337,20 +336,20 @@ impl Group {
         let rpc = self.meant(envelope)?;
         let answer = self.raft.vote(rpc).await;
         self.lease.end();
-        answer.map_err(|e| AnswerError::Stopped(e.to_string()))
+        answer.map_err(|e| AnswerError::Stopped { reason: e.to_string() })
     }
 
-    /// A snapshot is on offer: how much of it is here already.
+    /// Handles the offer of a snapshot. Returns how many of its bytes are already here.
     ///
     /// # Errors
-    /// As `append`, and when the disk says no.
+    /// As `append`, and when the disk returns an error.
     pub async fn offered(&self, envelope: Envelope<Offer>) -> Result<u64, AnswerError> {
         let offer = self.meant(envelope)?;
         let receiver = Arc::clone(&self.receiver);
         Ok(blocking(move || receiver.offered(&offer)).await?)
     }
 
-    /// A part of a snapshot: how much of it is here now.
+    /// Stores a part of a snapshot. Returns how many of its bytes are here now.
     ///
     /// # Errors
     /// As `offered`.
@@ -360,10 +359,10 @@ impl Group {
         Ok(blocking(move || receiver.part(&part)).await?)
     }
 
-    /// All of a snapshot is here: it takes the place of the tables.
+    /// Replaces the tables with a snapshot that was received completely.
     ///
     /// # Errors
-    /// As `offered`, when it is not whole, and when the tables cannot be written: then nothing has happened.
+    /// As `offered`, when it is incomplete, and when the tables cannot be written: then nothing has changed.
     pub async fn install(
         &self,
         envelope: Envelope<Install>,
@@ -371,13 +370,13 @@ impl Group {
         self.installer.clone().install(self.meant(envelope)?).await
     }
 
-    /// Ends this master's part, with its tables durable, so that the next start has nothing to apply.
+    /// Leaves the group for a shutdown, with durable tables, so that the next start has nothing to apply.
     pub async fn stop(&self) {
         let _ = self.raft.shutdown().await;
         if self.machine.checkpoint().await.is_ok()
             && let Err(error) = self.machine.database().mark_closed()
         {
-            tracing::warn!(%error, "the next start reads all metadata first");
+            tracing::warn!(%error, "the shutdown could not be marked as clean: the next start verifies all metadata");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Who may answer a read without asking: a leader that a majority confirmed a moment ago.
+//! The leader lease: a leader that a majority confirmed recently answers reads alone.
 //!
-//! A follower votes for nobody within `RAFT_ELECTION_MAX` of its leader's last message, so a leader that was heard by
-//! a majority at some time is the only one until that time plus `RAFT_LEASE`. But a leader may vote for another one
-//! itself: each vote it is asked for ends its lease, before the answer leaves.
+//! A follower votes for nobody within `RAFT_ELECTION_MAX` of its leader's last message. So a leader that reached a
+//! majority at some time is the only one until that time plus `RAFT_LEASE`. But a leader may itself vote for another
+//! master: each vote request ends its lease before the answer is sent.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,17 +14,17 @@ use shared::limits::RAFT_LEASE;
 /// The lease of this master.
 #[derive(Debug, Default)]
 pub struct Lease {
-    state: Mutex<State>,
+    state: Mutex<LeaseState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Counts the votes this master was asked for.
+struct LeaseState {
+    /// The number of vote requests this master has received.
     epoch: u64,
     until: Option<Instant>,
 }
 
-/// A confirmation under way.
+/// A confirmation in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking {
     epoch: u64,
@@ -32,16 +32,16 @@ pub struct Asking {
 }
 
 impl Lease {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, LeaseState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before a majority is asked.
+    /// Begins a confirmation; call it before asking a majority.
     pub fn ask(&self) -> Asking {
         Asking { epoch: self.state().epoch, since: Instant::now() }
     }
 
-    /// The majority has confirmed. Worth nothing when a vote was given meanwhile.
+    /// Extends the lease after a majority has confirmed, unless a vote was requested meanwhile.
     pub fn confirmed(&self, asking: Asking) {
         let mut state = self.state();
         if state.epoch == asking.epoch {
@@ -49,34 +49,35 @@ impl Lease {
         }
     }
 
-    /// A vote was asked for and considered; its answer has not left yet.
+    /// Ends the lease: call it after a vote was decided and before its answer is sent.
     pub fn end(&self) {
         let mut state = self.state();
         state.epoch += 1;
         state.until = None;
     }
 
-    /// Whether it holds now.
+    /// Whether the lease is valid now.
     pub fn holds(&self) -> bool {
         self.state().until.is_some_and(|until| Instant::now() < until)
     }
 }
 
-/// Shares one run of a question among all who ask it: each gets the answer of a run that began after it asked.
+/// Shares one call among concurrent callers (single flight): each gets the result of a call that began after it
+/// asked.
 #[derive(Debug)]
-pub struct Shared<T> {
+pub struct SharedCall<T> {
     began: AtomicU64,
     last: tokio::sync::Mutex<(u64, Option<T>)>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for SharedCall<T> {
     fn default() -> Self {
         Self { began: AtomicU64::new(0), last: tokio::sync::Mutex::new((0, None)) }
     }
 }
 
-impl<T: Clone> Shared<T> {
-    /// The answer of `run`, ours or that of somebody who asked at the same time.
+impl<T: Clone> SharedCall<T> {
+    /// Returns the result of `run`, from this caller or a concurrent one.
     pub async fn get<F: Future<Output = T>>(&self, run: impl FnOnce() -> F) -> T {
         let wanted = self.began.load(Ordering::SeqCst) + 1;
         let mut last = self.last.lock().await;
@@ -121,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_are_never_older_than_the_question() {
-        let (shared, runs) = (Arc::new(Shared::default()), Arc::new(AtomicU64::new(0)));
+        let (shared, runs) = (Arc::new(SharedCall::default()), Arc::new(AtomicU64::new(0)));
         let asked = (0..50u64).map(|n| {
             let (shared, runs) = (Arc::clone(&shared), Arc::clone(&runs));
             tokio::spawn(async move {

@@ -1,7 +1,8 @@
-//! The state machine: entries of the log are applied to the tables, batch by batch.
+//! The state machine: applies log entries to the tables, batch by batch.
 //!
-//! What is applied is durable in the log already; a checkpoint makes the tables durable, and only what a checkpoint
-//! covers may leave the log. So a snapshot costs nothing until another master needs one: its records are the tables'.
+//! Applied entries are already durable in the log. A checkpoint makes the tables durable, and only entries covered by
+//! a checkpoint may be purged. A snapshot is the tables themselves, so it costs nothing until another master needs
+//! one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use shared::limits::{
 use shared::work::blocking;
 use tokio::sync::watch;
 
-use super::content::Places;
+use super::content::DigestHistory;
 use super::transfer::Prepared;
 use super::{LogId, MasterId, Outcomes, Peer, SnapshotData, StorageError, TypeConfig};
 use crate::db::Database;
@@ -30,25 +31,25 @@ use crate::state::command::{Command, Outcome};
 use crate::tables::meta::{self, Applied};
 use crate::tables::{TableError, Tables, caught, content};
 
-/// Is told of each batch: commands in it, seconds it took.
+/// Called after each batch with its number of commands and its duration in seconds.
 pub type Observe = Box<dyn Fn(usize, f64) + Send + Sync>;
 
 /// The tables as openraft sees them.
 pub struct Machine {
     database: Arc<Database>,
     applied: watch::Sender<Applied>,
-    /// What the last checkpoint covers.
+    /// The position that the last checkpoint covers.
     checkpoint: Mutex<Option<Applied>>,
-    /// What of it openraft knows: the log may be cut up to there.
+    /// The checkpoint reported to openraft, which may purge the log up to it.
     reported: Mutex<Option<Applied>>,
-    /// The log has grown too long to be kept for a master that is being sent a snapshot.
+    /// The log is too long to be kept any longer for a master that is receiving a snapshot.
     pub(super) too_long: AtomicBool,
-    /// It has grown by `RAFT_CHECKPOINT_BYTES` since the last checkpoint.
+    /// The log has grown by `RAFT_CHECKPOINT_BYTES` since the last checkpoint.
     pub(super) due: AtomicBool,
     failure: watch::Sender<Option<Arc<TableError>>>,
     observe: Observe,
-    /// What the tables held at some places of the log.
-    pub(super) places: Mutex<Places>,
+    /// Digests of the tables at some log positions.
+    pub(super) places: Mutex<DigestHistory>,
     /// The newest snapshot on disk.
     pub(super) prepared: tokio::sync::Mutex<Option<Arc<Prepared>>>,
 }
@@ -60,13 +61,13 @@ impl fmt::Debug for Machine {
 }
 
 impl Machine {
-    /// The tables of `database`, which were made durable when it was opened.
+    /// Serves the tables of `database`, which were made durable when it was opened.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn new(database: Arc<Database>, observe: Observe) -> Result<Self, TableError> {
         let applied = meta::applied(&database.tree())?;
-        let mut places = Places::default();
+        let mut places = DigestHistory::default();
         if let Some(content) = content::read(&database.tree())? {
             places.note(applied.as_ref().and_then(|a| a.last).map_or(0, |l| l.index), content);
         }
@@ -88,31 +89,31 @@ impl Machine {
         &self.database
     }
 
-    /// Follows how far the tables have come.
+    /// Watches the position up to which the tables are applied.
     pub fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.subscribe()
     }
 
-    /// Has the tables look as if they had come so far; how far they had.
+    /// Pretends that the tables are applied up to a position. Returns the real one.
     #[cfg(test)]
     pub(super) fn pretend_applied(&self, applied: Applied) -> Applied {
         self.applied.send_replace(applied)
     }
 
-    /// Follows whether the tables have failed.
+    /// Watches for a failure of the tables.
     pub fn failure(&self) -> watch::Receiver<Option<Arc<TableError>>> {
         self.failure.subscribe()
     }
 
-    /// Where snapshots are written.
+    /// The folder of snapshots.
     pub(super) fn snapshots(&self) -> PathBuf {
         self.database.path().join("snapshots")
     }
 
-    /// Makes durable what is applied.
+    /// Makes the applied entries durable in the tables.
     ///
     /// # Errors
-    /// When that fails, or hangs: after some errors of the disk sled's flush waits for a write that nobody makes any more.
+    /// When that fails, or hangs: after some disk errors sled's flush waits for a write that never happens.
     pub async fn checkpoint(&self) -> Result<Option<Applied>, TableError> {
         let database = Arc::clone(&self.database);
         let run = blocking(move || {
@@ -127,14 +128,15 @@ impl Machine {
         Ok(covered)
     }
 
-    /// The last entry that a checkpoint covers.
+    /// The index of the last entry that a checkpoint covers.
     pub(super) fn covered(&self) -> u64 {
         let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         checkpoint.as_ref().and_then(|a| a.last).map_or(0, |l| l.index)
     }
 
-    /// Whether entries behind the last reported checkpoint are kept, because a master is being sent a snapshot and needs
-    /// them afterwards. Else, under load, they would be gone by then, and it would need another snapshot, for ever.
+    /// Whether entries after the last reported checkpoint are kept for a master that is receiving a snapshot and
+    /// needs them next. Otherwise, under load, they would be purged by then, and it would need one snapshot after
+    /// another forever.
     fn holds(&self) -> bool {
         let prepared = self.prepared.try_lock();
         prepared.map_or(true, |prepared| prepared.is_some()) && !self.too_long.load(Ordering::Relaxed)
@@ -144,14 +146,14 @@ impl Machine {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what failed, for whoever runs this master, and says it again for openraft.
+    /// Records a failure, which stops this master. Returns an error for openraft.
     pub(super) fn fail(&self, error: TableError) -> TableError {
         tracing::error!(%error, "the metadata store failed; this master stops");
-        // Who reads all of it would hold the directory after this master's end.
+        // A running walk would keep the directory locked after this master has ended.
         self.database.end_walks();
         let said = error.to_string();
         self.failure.send_replace(Some(Arc::new(error)));
-        TableError::Failed(said)
+        TableError::Failed { reason: said }
     }
 
     fn snapshot(self: &Arc<Self>, covered: Applied) -> Snapshot<TypeConfig> {
@@ -166,7 +168,7 @@ fn raise(place: &Mutex<Option<Applied>>, covered: &Option<Applied>) {
     }
 }
 
-/// The disk may not come back from a call; then this master must not go on leading.
+/// Limits the time of a disk call: a master whose disk hangs must not stay leader.
 async fn in_time<T>(
     within: std::time::Duration,
     work: impl Future<Output = Result<T, TableError>>,
@@ -174,7 +176,7 @@ async fn in_time<T>(
     tokio::time::timeout(within, work).await.unwrap_or(Err(TableError::Stuck))
 }
 
-/// How a snapshot of tables that have come so far is called.
+/// Returns the metadata of a snapshot of tables at this position.
 pub(super) fn snapshot_meta(covered: Applied) -> SnapshotMeta<MasterId, Peer> {
     let snapshot_id =
         covered.last.map_or_else(|| "0-0".into(), |l| format!("{}-{}", l.leader_id.term, l.index));
@@ -185,7 +187,7 @@ fn storage(verb: ErrorVerb, error: &(impl std::error::Error + 'static)) -> Stora
     StorageIOError::new(ErrorSubject::StateMachine, verb, error).into()
 }
 
-/// Applies entries in order, many to one batch of the tables.
+/// Applies entries in order, many in one batch of the tables.
 fn apply_all(
     machine: &Machine,
     entries: Vec<openraft::Entry<TypeConfig>>,
@@ -210,7 +212,7 @@ fn apply_all(
         outcomes.push(Outcomes(done.collect::<Result<_, _>>()?));
         pending += batch.len();
         commands += batch.len();
-        // At some places all masters end a batch, so that their tables can be compared.
+        // All masters end a batch at these positions, so that their tables can be compared.
         if pending >= COMMIT_BATCH || entry.log_id.index.is_multiple_of(CONTENT_PLACE_ENTRIES) {
             commit(machine, std::mem::replace(&mut tables, Tables::new(&tree)), &applied)?;
             pending = 0;
@@ -230,13 +232,13 @@ fn commit(machine: &Machine, mut tables: Tables<'_>, applied: &Applied) -> Resul
     Ok(())
 }
 
-/// Applies one command. A record that is damaged ends that command, without a trace, and the others go on. Not
-/// in a group: there the others can read theirs, and this master must not go its own way.
+/// Applies one command. On a single master, a corrupt record fails only the command that needs it, which is rolled
+/// back. In a group it is an error: the other masters can read theirs, and this one must not diverge.
 fn apply_one(tables: &mut Tables<'_>, command: &Command, alone: bool) -> Result<Outcome, TableError> {
     tables.mark();
     match apply(tables, command) {
         Err(error @ TableError::Damaged { .. }) if alone => {
-            tracing::error!(%error, "a command was not carried out");
+            tracing::error!(%error, "a command failed because of a corrupt metadata record");
             tables.roll_back();
             Ok(Outcome::Damaged)
         }
@@ -273,7 +275,7 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotData>, StorageError> {
-        // Snapshots come through `transfer`, which makes its own files.
+        // Snapshots arrive through `transfer`, which creates its own files.
         Ok(Box::new(SnapshotData::Tables(Arc::clone(self))))
     }
 
@@ -282,7 +284,8 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
         _meta: &SnapshotMeta<MasterId, Peer>,
         snapshot: Box<SnapshotData>,
     ) -> Result<(), StorageError> {
-        let wrong = |e: &dyn fmt::Display| storage(ErrorVerb::Write, &TableError::Failed(e.to_string()));
+        let wrong =
+            |e: &dyn fmt::Display| storage(ErrorVerb::Write, &TableError::Failed { reason: e.to_string() });
         if let SnapshotData::Tables(other) = *snapshot {
             let prepared = other.prepare(None).await.map_err(|e| wrong(&e))?;
             self.database.stage(prepared.path()).map_err(|e| wrong(&e))?;
@@ -290,11 +293,11 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
         let database = Arc::clone(&self.database);
         let replaced = blocking(move || {
             caught(|| {
-                database.use_staged().map_err(|e| TableError::Failed(e.to_string()))?;
+                database.use_staged().map_err(|e| TableError::Failed { reason: e.to_string() })?;
                 meta::applied(&database.tree())
             })
         });
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Places::default();
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = DigestHistory::default();
         let replaced = in_time(SNAPSHOT_INSTALL_TIMEOUT, replaced).await;
         let applied = replaced.map_err(|e| storage(ErrorVerb::Write, &self.fail(e)))?;
         for place in [&self.checkpoint, &self.reported] {
@@ -312,7 +315,7 @@ impl RaftStateMachine<TypeConfig> for Arc<Machine> {
 impl RaftSnapshotBuilder<TypeConfig> for Arc<Machine> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let behind = self.applied.borrow().last.map_or(0, |l| l.index).saturating_sub(self.covered());
-        // As long as what is reported stands still, openraft asks again and again.
+        // openraft asks repeatedly until the reported position advances, so not every call makes a checkpoint.
         let due = self.due.swap(false, Ordering::Relaxed) || behind >= RAFT_CHECKPOINT_ENTRIES;
         if !self.holds() || self.reported().is_none() || due {
             let covered = self.checkpoint().await.map_err(|e| storage(ErrorVerb::Write, &e))?;

@@ -1,5 +1,5 @@
-//! Who belongs to the group. A master becomes a learner, catches up, and only then gets a vote; each call takes one
-//! step and says how it stands, so that whoever asks may ask again, of any leader.
+//! Membership of the group. A master becomes a learner, catches up, and only then gets a vote. Each call takes one
+//! step and returns the state, so that the caller can repeat it with any leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,38 +8,33 @@ use std::time::Duration;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 use shared::limits::{LEADER_TIMEOUT, MASTERS_MAX, PROPOSE_TIMEOUT, RAFT_LAG_MAX};
-use shared::wire::master::{MasterRole, MasterSummary, Standing};
+use shared::wire::master::{MasterRole, MasterSummary, MembershipState};
 
 use super::error::NoLeader;
 use super::group::Group;
 use super::{MasterId, Peer};
 
-/// A step of membership could not be taken.
+/// A membership change failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberError {
-    /// This master does not lead, or has no majority.
+    /// This master is not the leader, or has no majority.
     #[error(transparent)]
     NoLeader(#[from] NoLeader),
-    /// As it says.
     #[error("a cluster has at most {MASTERS_MAX} masters: remove one first")]
     TooMany,
-    /// As it says.
-    #[error("no master {0} belongs to the cluster")]
-    Unknown(String),
-    /// As it says.
+    #[error("the cluster has no master {named}")]
+    Unknown { named: String },
     #[error("the last master cannot be removed")]
     Last,
-    /// As it says.
-    #[error("this master belongs to a cluster already")]
+    #[error("this master already belongs to a cluster")]
     NotNew,
-    /// It may have been made, or will be.
-    #[error("the change of the masters was not confirmed in time; whether it was made is unknown")]
+    /// The change may have been made, or may still be made.
+    #[error("the membership change was not confirmed in time; its outcome is unknown")]
     Unconfirmed,
-    /// As it says.
-    #[error("another change of the masters is under way")]
+    #[error("another membership change is in progress")]
     Underway,
-    #[error("the masters cannot be changed now: {0}")]
-    Refused(String),
+    #[error("the masters cannot be changed now: {reason}")]
+    Refused { reason: String },
 }
 
 impl Group {
@@ -67,48 +62,49 @@ impl Group {
         members.nodes().map(summary).collect()
     }
 
-    /// Where the other masters are. What is written of this one may be where it was before its last start.
+    /// The other masters. This one is left out: its recorded address may be older than its last start.
     pub fn others(&self) -> Vec<Peer> {
         let metrics = self.metrics();
         let nodes = metrics.membership_config.membership().nodes();
         nodes.filter(|(id, _)| **id != self.id()).map(|(_, peer)| peer.clone()).collect()
     }
 
-    /// Whether a master has a vote, and no change of who votes is half made: then two majorities are needed, with and
-    /// without the change.
+    /// Whether a master has a vote and no change of the voters is half done. During one, two majorities are needed
+    /// (joint consensus).
     pub fn votes(&self, id: MasterId) -> bool {
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
         members.get_joint_config().len() == 1 && members.voter_ids().any(|v| v == id)
     }
 
-    /// Whether this is how the cluster knows a master.
+    /// Whether the cluster has a master under this id with these addresses.
     pub fn knows(&self, id: MasterId, peer: &Peer) -> bool {
         self.metrics().membership_config.membership().get_node(&id) == Some(peer)
     }
 
-    /// A change of who votes takes two entries. Should the leader die between them, the next one makes the second.
+    /// Finishes a change of the voters that was interrupted by a failover: it takes two log entries (joint
+    /// consensus), and the new leader writes the second one.
     ///
     /// # Errors
     /// As `add`.
     pub(super) async fn finish_change(&self) -> Result<(), MemberError> {
         let half_made = self.metrics().membership_config.membership().get_joint_config().len() > 1;
-        // One that is under way is no business of ours.
-        if !(half_made && self.leads()) || self.changing.try_lock().is_err() {
+        // A change in progress on this master is left to its own task.
+        if !(half_made && self.is_leader()) || self.changing.try_lock().is_err() {
             return Ok(());
         }
-        tracing::info!("finishing a change of the masters that was interrupted");
+        tracing::info!("finishing an interrupted membership change");
         self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
     }
 
     async fn change(&self, change: ChangeMembers<MasterId, Peer>) -> Result<(), MemberError> {
         let turn = Arc::clone(&self.changing).try_lock_owned().map_err(|_| MemberError::Underway)?;
         let (raft, mut metrics, term) = (self.raft().clone(), self.watch(), self.metrics().current_term);
-        // On its own: who asked may give up between the two entries.
+        // In its own task: the caller may give up between the two entries.
         let changed = tokio::spawn(async move {
             let _turn = turn;
             let deposed = metrics.wait_for(|m| m.state != ServerState::Leader || m.current_term != term);
-            // Of an entry that a snapshot has overtaken openraft says nothing any more.
+            // openraft never answers for an entry that a snapshot has overtaken.
             tokio::select! {
                 changed = raft.change_membership(change, false) => Some(changed),
                 _ = deposed => None,
@@ -119,44 +115,40 @@ impl Group {
             // The first entry may have been committed before the leadership was lost.
             Ok(Ok(Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | None) | Err(_))
             | Err(_) => Err(MemberError::Unconfirmed),
-            Ok(Ok(Some(Err(error)))) => Err(MemberError::Refused(error.to_string())),
+            Ok(Ok(Some(Err(error)))) => Err(MemberError::Refused { reason: error.to_string() }),
         }
     }
 
-    /// Takes the next step towards making `id` at `peer` a voter. To be called on the leader.
+    /// Takes the next step towards making `id` at `peer` a voter. Call it on the leader.
     ///
     /// # Errors
-    /// When that cannot be done now.
-    pub async fn add(&self, id: MasterId, peer: Peer) -> Result<Standing, MemberError> {
+    /// When that is not possible now.
+    pub async fn add(&self, id: MasterId, peer: Peer) -> Result<MembershipState, MemberError> {
         self.read_index().await?;
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
         match members.get_node(&id) {
             None => {
-                // A master that was wiped comes back under a new id, at its old address.
+                // A wiped master comes back with a new id at its old address.
                 let former = members.nodes().find(|(_, p)| p.address == peer.address).map(|(id, _)| *id);
                 if let Some(former) = former {
-                    tracing::info!(
-                        master = former,
-                        address = peer.address,
-                        "a master comes back as a new one"
-                    );
+                    tracing::info!(master = former, address = peer.address, "a master rejoins with a new id");
                     self.remove(former).await?;
                 } else if members.nodes().count() >= MASTERS_MAX {
                     return Err(MemberError::TooMany);
                 }
                 tracing::info!(master = id, address = peer.address, "a master joins");
                 self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, peer)]))).await?;
-                Ok(Standing::Learner { behind: None })
+                Ok(MembershipState::Learner { behind: None })
             }
             Some(known) if *known != peer => {
                 self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, peer)]))).await?;
-                Ok(Standing::Learner { behind: None })
+                Ok(MembershipState::Learner { behind: None })
             }
-            Some(_) if self.votes(id) => Ok(Standing::Voter),
+            Some(_) if self.votes(id) => Ok(MembershipState::Voter),
             Some(_) if members.voter_ids().any(|v| v == id) => {
                 self.finish_change().await?;
-                Ok(Standing::Learner { behind: Some(0) })
+                Ok(MembershipState::Learner { behind: Some(0) })
             }
             Some(_) => {
                 let summary = self.masters().into_iter().find(|m| m.master == id);
@@ -165,25 +157,25 @@ impl Group {
                 match summary.and_then(|m| m.behind).filter(|_| caught_up) {
                     Some(behind) if behind <= RAFT_LAG_MAX => {
                         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await?;
-                        tracing::info!(master = id, "a master has caught up, and votes from now on");
-                        Ok(Standing::Voter)
+                        tracing::info!(master = id, "a master has caught up and is a voter now");
+                        Ok(MembershipState::Voter)
                     }
-                    behind => Ok(Standing::Learner { behind }),
+                    behind => Ok(MembershipState::Learner { behind }),
                 }
             }
         }
     }
 
-    /// Takes a master out of the cluster. To be called on the leader.
+    /// Removes a master from the cluster. Call it on the leader.
     ///
     /// # Errors
-    /// When it is the last one, unknown, or nothing can be changed now.
+    /// When it is the last one or unknown, or when that is not possible now.
     pub async fn remove(&self, id: MasterId) -> Result<(), MemberError> {
         self.read_index().await?;
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
         if members.get_node(&id).is_none() {
-            return Err(MemberError::Unknown(id.to_string()));
+            return Err(MemberError::Unknown { named: id.to_string() });
         }
         let voters: BTreeSet<MasterId> = members.voter_ids().collect();
         if !voters.contains(&id) {
@@ -197,22 +189,22 @@ impl Group {
         Ok(())
     }
 
-    /// Makes this master, which knows nothing yet, a group of one.
+    /// Makes this new master a group of one.
     ///
     /// # Errors
-    /// When it belongs to a cluster.
-    pub async fn found(&self) -> Result<(), MemberError> {
+    /// When it already belongs to a cluster.
+    pub async fn initialize(&self) -> Result<(), MemberError> {
         let members = BTreeMap::from([(self.id(), self.me().clone())]);
         match self.raft().initialize(members).await {
-            // A start before this one did not get any further.
+            // An earlier start was interrupted here.
             Err(RaftError::APIError(_)) if self.is_alone() => {}
             Err(RaftError::APIError(_)) => return Err(MemberError::NotNew),
-            Err(RaftError::Fatal(e)) => return Err(MemberError::Refused(e.to_string())),
+            Err(RaftError::Fatal(e)) => return Err(MemberError::Refused { reason: e.to_string() }),
             Ok(()) => {}
         }
         self.stand_alone().await;
         let leads = async {
-            while !self.leads() {
+            while !self.is_leader() {
                 self.news().await;
             }
         };

@@ -1,17 +1,17 @@
-//! The masters as one: a replicated log in front of the tables (openraft), and who belongs to the group.
+//! Consensus of the masters: a replicated log in front of the tables (openraft), and the membership of the group.
 //!
-//! `log` keeps entries and votes, `machine` applies them to the tables, `rpc` carries them between masters,
-//! `group` is what the rest of the master sees. One master is a group of one: the same code, the same directory.
+//! `log` stores entries and votes, `machine` applies entries to the tables, `rpc` sends messages between masters,
+//! `group` is the interface for the rest of the master. A single master is a group of one: same code, same directory.
 
 pub(crate) mod content;
 pub mod error;
 pub(crate) mod genesis;
 pub mod group;
-pub(crate) mod heal;
 mod lease;
 pub mod log;
 pub mod machine;
 pub mod members;
+pub(crate) mod recover_tables;
 pub mod rpc;
 #[cfg(test)]
 mod tests;
@@ -26,25 +26,25 @@ use self::machine::Machine;
 use crate::state::command::{Command, Outcome};
 pub use crate::tables::peer::{MasterId, Peer};
 
-/// The commands of one entry of the log: applied together, acknowledged together.
+/// The commands of one log entry: applied together, acknowledged together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch(pub Vec<Command>);
 
-/// What became of each command of a batch.
+/// The outcome of each command of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcomes(pub Vec<Outcome>);
 
-/// Where the records of a snapshot are.
+/// The source of a snapshot's records.
 #[derive(Clone, Debug)]
 pub enum SnapshotData {
-    /// In the tables of this master: they are written to a file when somebody needs them.
+    /// The tables of this master; a file is written only when another master needs one.
     Tables(Arc<Machine>),
-    /// In tables that are ready beside the current ones: another master sent them.
+    /// Staged tables beside the current ones, sent by another master.
     Staged,
 }
 
 openraft::declare_raft_types!(
-    /// What the log is made of.
+    /// The types of the log.
     pub TypeConfig:
         D = Batch,
         R = Outcomes,
@@ -56,7 +56,7 @@ openraft::declare_raft_types!(
 );
 
 pub type Raft = openraft::Raft<TypeConfig>;
-/// A place in the log.
+/// Term, leader and index of a log entry.
 pub type LogId = openraft::LogId<MasterId>;
-/// An error of log or tables, which stops the master.
+/// An error of log or tables; it stops the master.
 pub type StorageError = openraft::StorageError<MasterId>;

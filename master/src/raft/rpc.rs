@@ -1,7 +1,7 @@
-//! What masters say to each other: signed calls over the servers' own HTTP client, in postcard.
+//! The Raft transport (RPC) between masters: signed calls over the servers' own HTTP client, encoded as postcard.
 //!
-//! Every message names the master it is meant for, so that an address that leads to another one (a port that was
-//! given away, a second cluster of the same user) does no harm.
+//! Every message names the master that it is for, so an address that leads to another one (a reused port, a second
+//! cluster of the same user) does no harm.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,23 +20,23 @@ use serde::{Deserialize, Serialize};
 use shared::http::client::{CallError, PeerClient};
 use shared::limits::{CALL_TIMEOUT, RAFT_HEARTBEAT, RAFT_MESSAGE_BYTES_MAX, SNAPSHOT_INSTALL_TIMEOUT};
 use shared::wire::error::ErrorCode;
-use shared::wire::master::MasterSelf;
+use shared::wire::master::MasterIdentity;
 use shared::wire::routes::{MASTER_SELF, RAFT_APPEND, RAFT_INSTALL, RAFT_OFFER, RAFT_PART, RAFT_VOTE};
 
 use super::transfer::{Install, Offer, Part};
 use super::{MasterId, Peer, SnapshotData, TypeConfig};
 
-/// A message and whom it is meant for.
+/// A message and the master that it is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Envelope<T> {
     pub to: MasterId,
     pub message: T,
 }
 
-/// Refusals are logged no more often than this.
+/// Shortest interval between two log lines about refusals.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Makes lines to other masters.
+/// Opens connections to other masters.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     peers: PeerClient,
@@ -45,15 +45,14 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Calls with `peers`.
     pub fn new(peers: PeerClient) -> Self {
         Self { peers, said: Arc::default() }
     }
 }
 
 impl Dialer {
-    /// A master that cannot be reached is seen in the status; one that refuses us (another secret, a clock that is wrong,
-    /// an address that leads elsewhere) is for an operator to mend.
+    /// Logs a refusal (another secret, a wrong clock, an address that leads elsewhere): an operator must fix it. A
+    /// master that cannot be reached shows in the status instead.
     fn say(&self, error: &CallError) {
         let CallError::Refused { detail, .. } = error else { return };
         if matches!(detail.code, ErrorCode::Unavailable | ErrorCode::NotJoined) {
@@ -61,7 +60,7 @@ impl Dialer {
         }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|last| last.elapsed() > SAY_EVERY) {
-            tracing::warn!(%error, "another master refuses to be talked to by this one");
+            tracing::warn!(%error, "another master refuses the calls of this one");
             *said = Some(Instant::now());
         }
     }
@@ -75,7 +74,7 @@ impl RaftNetworkFactory<TypeConfig> for Dialer {
     }
 }
 
-/// A line to one master.
+/// A connection to one master.
 #[derive(Debug)]
 pub struct Line {
     dialer: Dialer,
@@ -98,15 +97,15 @@ impl Line {
             .map_err(|_| CallError::Strange { address: self.address.clone(), status })
     }
 
-    /// Sends the file of a snapshot, from where the other end has it already.
+    /// Sends the file of a snapshot, resuming after the bytes that the other master already has.
     async fn send(
         &self,
         vote: Vote<MasterId>,
         snapshot: Snapshot<TypeConfig>,
     ) -> Result<SnapshotResponse<MasterId>, Trouble> {
         let SnapshotData::Tables(machine) = *snapshot.snapshot else { return Err(Trouble::NotOurs) };
-        // For one that is away none is written.
-        let _: MasterSelf = self.dialer.peers.call(&self.address, MASTER_SELF, &()).await?;
+        // No file is written for a master that cannot be reached.
+        let _: MasterIdentity = self.dialer.peers.call(&self.address, MASTER_SELF, &()).await?;
         let prepared =
             machine.prepare(snapshot.meta.last_log_id).await.map_err(|e| Trouble::Tables(e.to_string()))?;
         let offer = Offer { bytes: prepared.summary.bytes, digest: prepared.summary.digest };
@@ -119,16 +118,16 @@ impl Line {
         }
         let install = Install { vote, offer, applied: prepared.applied.clone() };
         let installed = self.call(RAFT_INSTALL, install, SNAPSHOT_INSTALL_TIMEOUT).await?;
-        // It may have taken long, and now the entries behind it are wanted.
+        // The installation may have taken long, and the other master needs the entries after the snapshot now.
         prepared.touch();
         Ok(installed)
     }
 }
 
-/// A snapshot did not get through.
+/// A snapshot could not be sent.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error("this snapshot is not of this master's tables")]
+    #[error("the snapshot does not belong to the tables of this master")]
     NotOurs,
     #[error("{0}")]
     Tables(String),
@@ -158,7 +157,7 @@ impl RaftNetwork<TypeConfig> for Line {
         }
         match tokio::time::timeout(option.soft_ttl(), called).await {
             Ok(answered) => answered,
-            // Sent again as they were, they would be as slow as before.
+            // The same message would be as slow again, so openraft is told to halve it.
             Err(_) => Err(PayloadTooLarge::new_entries_hint(entries / 2).into()),
         }
     }
@@ -181,7 +180,10 @@ impl RaftNetwork<TypeConfig> for Line {
         tokio::select! {
             closed = cancel => Err(closed.into()),
             sent = self.send(vote, snapshot) => sent.map_err(|trouble| {
-                tracing::warn!(to = self.address, error = %trouble, "a snapshot was not sent; it goes on from there");
+                tracing::warn!(
+                    to = self.address, error = %trouble,
+                    "a snapshot was not sent; the next attempt resumes there"
+                );
                 match trouble {
                     Trouble::Call(e @ CallError::Unreachable { .. }) => StreamingError::Unreachable(Unreachable::new(&e)),
                     other => StreamingError::Network(NetworkError::new(&other)),

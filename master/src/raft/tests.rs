@@ -1,5 +1,5 @@
-//! What a master's part in the group must not do: believe a message that is meant for another master, keep its lease over a
-//! vote, or answer a read before it has applied what is committed.
+//! A member of the group must not accept a message for another master, keep its lease over a vote, or answer a read
+//! before it has applied what is committed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use shared::http::client::PeerClient;
 use shared::ids::ClusterId;
 use shared::limits::{MASTERS_MAX, RAFT_ENTRIES_KEPT};
 use shared::secret::ClusterSecret;
-use shared::wire::master::Standing;
+use shared::wire::master::MembershipState;
 
 use super::error::{AnswerError, NoLeader};
 use super::group::Group;
-use super::heal::TablesPart;
 use super::members::MemberError;
+use super::recover_tables::TablesPart;
 use super::rpc::Envelope;
 use super::transfer::{Install, Offer, Part};
 use super::{Batch, Peer};
@@ -25,7 +25,7 @@ use crate::db::Database;
 use crate::state::command::Command;
 use crate::tables::meta::Applied;
 
-/// A little while in which nothing is to happen.
+/// How long a test waits to see that nothing happens.
 const WHILE: Duration = Duration::from_millis(200);
 
 /// A master that belongs to no cluster yet.
@@ -40,9 +40,9 @@ async fn nobody() -> (tempfile::TempDir, Group) {
 
 async fn alone() -> (tempfile::TempDir, Group) {
     let (folder, group) = nobody().await;
-    group.found().await.unwrap();
-    group.write(Batch(vec![Command::Founded(ClusterId::random())])).await.unwrap();
-    group.current().await.unwrap();
+    group.initialize().await.unwrap();
+    group.write(Batch(vec![Command::CreateCluster(ClusterId::random())])).await.unwrap();
+    group.ensure_linearizable().await.unwrap();
     (folder, group)
 }
 
@@ -63,15 +63,15 @@ async fn what_is_meant_for_another_master_is_refused() {
     assert!(misdirected(group.part(Envelope { to: other, message: part }).await.unwrap_err()));
     let install = Install { vote, offer, applied: Applied::default() };
     assert!(misdirected(group.install(Envelope { to: other, message: install }).await.unwrap_err()));
-    assert_eq!(group.metrics().vote, before, "nothing of it was believed");
+    assert_eq!(group.metrics().vote, before, "it was ignored");
 }
 
 #[tokio::test]
 async fn a_vote_ends_the_lease() {
     let (_folder, group) = alone().await;
-    group.current().await.unwrap();
+    group.ensure_linearizable().await.unwrap();
     assert!(group.lease.holds());
-    // Even of an election that cannot be won: the answer may have been another one.
+    // Even by a vote request that cannot win: the answer might have been another one.
     let asked = VoteRequest::new(Vote::new(0, group.id() + 1), None);
     group.vote(Envelope { to: group.id(), message: asked }).await.unwrap();
     assert!(!group.lease.holds());
@@ -80,12 +80,12 @@ async fn a_vote_ends_the_lease() {
 #[tokio::test]
 async fn nothing_is_read_before_what_is_committed_is_applied() {
     let (_folder, group) = alone().await;
-    group.current().await.unwrap();
+    group.ensure_linearizable().await.unwrap();
     assert!(group.lease.holds());
     let applied = group.machine().pretend_applied(Applied::default());
-    assert!(tokio::time::timeout(WHILE, group.current()).await.is_err());
+    assert!(tokio::time::timeout(WHILE, group.ensure_linearizable()).await.is_err());
     group.machine().pretend_applied(applied);
-    group.current().await.unwrap();
+    group.ensure_linearizable().await.unwrap();
 }
 
 #[tokio::test]
@@ -100,8 +100,8 @@ async fn who_leads_nobody_says_of_nothing_that_it_is_committed() {
 async fn tables_go_to_masters_of_the_same_cluster_only() {
     let (_folder, group) = alone().await;
     let refused = group.tables_offer(ClusterId::random()).await.unwrap_err();
-    assert!(matches!(refused, AnswerError::Stopped(_)), "{refused}");
-    assert!(group.machine().prepared.lock().await.is_none(), "nothing is written for a stranger");
+    assert!(matches!(refused, AnswerError::OtherCluster), "{refused}");
+    assert!(group.machine().prepared.lock().await.is_none(), "no snapshot is written for a stranger");
     let ours = group.machine().database().identity().unwrap().unwrap().cluster;
     let offer = group.tables_offer(ours).await.unwrap();
     let part = |digest| TablesPart { digest, offset: 0 };
@@ -110,7 +110,7 @@ async fn tables_go_to_masters_of_the_same_cluster_only() {
     let bytes = group.tables_part(&part(offer.digest)).await.unwrap();
     assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (offer.bytes, offer.digest));
     let (_folder, group) = nobody().await;
-    assert!(group.tables_offer(ours).await.is_err(), "it has none of any cluster");
+    assert!(group.tables_offer(ours).await.is_err(), "it belongs to no cluster");
 }
 
 #[tokio::test]
@@ -122,11 +122,11 @@ async fn there_are_no_more_masters_than_may_be() {
         group.add(group.id().wrapping_add(id), peer).await
     };
     for n in 2..=MASTERS_MAX {
-        assert_eq!(add(n as u64, n).await.unwrap(), Standing::Learner { behind: None });
+        assert_eq!(add(n as u64, n).await.unwrap(), MembershipState::Learner { behind: None });
     }
     let refused = add(100, 100).await.unwrap_err();
     assert!(matches!(refused, MemberError::TooMany), "{refused}");
-    // Who comes back under a new id takes its own place.
-    assert_eq!(add(100, 2).await.unwrap(), Standing::Learner { behind: None });
+    // A master that rejoins with a new id replaces its old one.
+    assert_eq!(add(100, 2).await.unwrap(), MembershipState::Learner { behind: None });
     assert_eq!(group.masters().len(), MASTERS_MAX);
 }

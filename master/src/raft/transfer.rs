@@ -1,5 +1,5 @@
-//! Snapshots on their way from one master to another: in parts, each a signed call, into a file that a broken
-//! connection leaves as it is, so that the next attempt goes on where this one stopped.
+//! Transfers snapshots between masters, in parts, each a signed call. The receiver appends them to a file that
+//! survives a broken connection, so that the next attempt resumes where this one stopped.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,14 +24,14 @@ use crate::tables::meta::Applied;
 const WRITING: &str = "writing";
 const RECEIVED: &str = "received";
 
-/// A snapshot of this master's tables, ready to be sent. Its file goes when nobody needs it any more.
+/// A snapshot of this master's tables, ready to be sent. Its file is removed on drop.
 #[derive(Debug)]
 pub struct Prepared {
     path: PathBuf,
-    /// When somebody last read from it.
+    /// The time of the last read.
     used: Mutex<Instant>,
     pub applied: Applied,
-    /// What the file is.
+    /// Length and digest of the file.
     pub summary: Summary,
 }
 
@@ -46,12 +46,12 @@ impl Prepared {
         &self.path
     }
 
-    /// Somebody needs it, and what stands behind it in the log, a while longer.
+    /// Keeps it, and the log entries after it, for another `SNAPSHOT_KEPT`.
     pub fn touch(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// At most `SNAPSHOT_PART_BYTES` of it from `offset` on.
+    /// Reads at most `SNAPSHOT_PART_BYTES` of it from `offset` on.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -70,7 +70,7 @@ impl Prepared {
 }
 
 impl Machine {
-    /// A snapshot that covers at least `wanted`: the last one, or a new one, which replaces it.
+    /// Returns a snapshot that covers at least `wanted`: the last one, or a new one, which replaces it.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -102,7 +102,7 @@ impl Machine {
         Ok(new)
     }
 
-    /// Lets go of a snapshot that nobody has read for a while.
+    /// Drops a snapshot that nobody has read for `SNAPSHOT_KEPT`.
     pub fn drop_unused(&self) {
         let Ok(mut prepared) = self.prepared.try_lock() else { return };
         let unused = |p: &Arc<Prepared>| {
@@ -115,7 +115,7 @@ impl Machine {
     }
 }
 
-/// A snapshot that came from another master.
+/// A complete snapshot from another master. Its file is removed on drop.
 #[derive(Debug)]
 pub struct Received {
     path: PathBuf,
@@ -133,42 +133,43 @@ impl Drop for Received {
     }
 }
 
-/// "I have a snapshot for you."
+/// The offer of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Its length in bytes.
     pub bytes: u64,
-    /// BLAKE3 of it: its name as well.
+    /// Its BLAKE3, which also identifies it.
     pub digest: Digest,
 }
 
-/// Some bytes of it.
+/// A part of a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Part {
     pub digest: Digest,
-    /// Where they belong.
+    /// The position of `bytes` in the snapshot.
     pub offset: u64,
     pub bytes: Vec<u8>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Install {
-    /// Whose word it is.
+    /// The vote of the leader that sent it.
     pub vote: Vote<MasterId>,
     pub offer: Offer,
     pub applied: Applied,
 }
 
-/// The receiving end: at most one snapshot at a time.
+/// Receives snapshots, at most one at a time.
 #[derive(Debug)]
 pub struct Receiver {
     folder: PathBuf,
-    /// One call at a time: a part that comes twice must not be written twice at once.
+    /// Serializes calls: a part that arrives twice must not be written twice.
     turn: Mutex<()>,
 }
 
 impl Receiver {
-    /// Receives into `folder`. What other processes left there is removed, but for a snapshot that came in part.
+    /// Receives into `folder`. Files of earlier processes are removed, except for received snapshots, which can be
+    /// resumed.
     ///
     /// # Errors
     /// When the folder cannot be used.
@@ -187,7 +188,7 @@ impl Receiver {
         self.folder.join(format!("{RECEIVED}-{digest}"))
     }
 
-    /// How much of a snapshot is here already. Parts of other ones are removed.
+    /// Returns how many bytes of a snapshot are already here. Parts of other snapshots are removed.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -204,7 +205,8 @@ impl Receiver {
         Ok(file.metadata()?.len().min(offer.bytes))
     }
 
-    /// Writes a part. Returns how much is here now: where the next part begins, whatever was sent.
+    /// Appends a part if it is the next one. Returns how many bytes are here now, which is where the next part
+    /// begins.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -219,7 +221,7 @@ impl Receiver {
         Ok(have + part.bytes.len() as u64)
     }
 
-    /// The whole snapshot; none when it is not what was offered, and then it is removed.
+    /// Returns the complete snapshot; none if it does not match its offer, and then it is removed.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -234,7 +236,7 @@ impl Receiver {
     }
 }
 
-/// The end of the way: who installs snapshots, one after the other.
+/// Installs received snapshots, one after the other.
 #[derive(Clone)]
 pub(super) struct Installer {
     pub(super) raft: Raft,
@@ -244,20 +246,20 @@ pub(super) struct Installer {
 }
 
 impl Installer {
-    /// Puts a snapshot that was received in the place of the tables.
+    /// Replaces the tables with a received snapshot.
     ///
-    /// openraft cuts the log as soon as it is told: by then the new tables must be durable, or a crash in between leaves
-    /// neither. Whatever fails before is answered, and nothing has happened.
+    /// openraft purges the log as soon as it has the snapshot. By then the new tables must be durable, or a crash in
+    /// between would leave neither. An earlier error is returned, and nothing has changed.
     ///
     /// # Errors
-    /// When it is not whole, the disk says no, or the consensus has stopped.
+    /// When the snapshot is incomplete, the disk returns an error, or Raft has stopped.
     pub(super) async fn install(self, message: Install) -> Result<SnapshotResponse<MasterId>, AnswerError> {
-        // On its own: who asked may give up half way, and what was begun must not meet the next attempt.
+        // In its own task: the caller may give up half way, and the next attempt must not overlap with this one.
         let installing = tokio::spawn(async move {
             let _turn = Arc::clone(&self.turn).lock_owned().await;
             self.install_alone(message).await
         });
-        installing.await.unwrap_or_else(|e| Err(AnswerError::Stopped(e.to_string())))
+        installing.await.unwrap_or_else(|e| Err(AnswerError::Stopped { reason: e.to_string() }))
     }
 
     async fn install_alone(&self, message: Install) -> Result<SnapshotResponse<MasterId>, AnswerError> {
@@ -269,14 +271,14 @@ impl Installer {
         let snapshot =
             Snapshot { meta: snapshot_meta(message.applied), snapshot: Box::new(SnapshotData::Staged) };
         let installed = self.raft.install_full_snapshot(message.vote, snapshot).await;
-        // An older one than what is here already was not used.
+        // openraft ignores a snapshot that is older than the tables; its staged tables are removed.
         let database = Arc::clone(self.machine.database());
         if installed.is_ok()
             && let Err(error) = blocking(move || database.drop_staged()).await
         {
-            tracing::warn!(%error, "a snapshot that is not needed could not be removed");
+            tracing::warn!(%error, "staged tables that are not needed could not be removed");
         }
-        installed.map_err(|e| AnswerError::Stopped(e.to_string()))
+        installed.map_err(|e| AnswerError::Stopped { reason: e.to_string() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a master does for its part in the group from time to time: the log is kept short in bytes, a change of the masters
-//! that was interrupted is finished, and a disk that hangs is noticed.
+//! Periodic upkeep of a member of the group: limits the bytes of the log, finishes interrupted membership changes,
+//! and detects a disk that hangs.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -11,21 +11,21 @@ use super::Peer;
 use super::group::Group;
 use crate::db::other_masters::OtherMasters;
 
-/// A disk that hangs is looked for so often.
+/// Interval between checks for a disk that hangs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Group {
-    /// One look, once a second or so.
+    /// Runs all upkeep once; called about once a second.
     pub async fn tend(&self) {
         self.machine().drop_unused();
         self.write_other_masters();
         self.shorten_log().await;
         if let Err(error) = self.finish_change().await {
-            tracing::debug!(%error, "an interrupted change of the masters is not finished yet");
+            tracing::debug!(%error, "an interrupted membership change is not finished yet");
         }
     }
 
-    /// Writes the other masters down when they have changed.
+    /// Stores the addresses of the other masters beside the metadata when they change.
     fn write_other_masters(&self) {
         let database = self.machine().database();
         let Ok(Some(identity)) = database.identity() else { return };
@@ -38,11 +38,13 @@ impl Group {
         }
         match now.write(database.path()) {
             Ok(()) => *noted = Some(now),
-            Err(error) => tracing::warn!(%error, "the other masters could not be noted beside the metadata"),
+            Err(error) => {
+                tracing::warn!(%error, "the addresses of the other masters could not be stored beside the metadata");
+            }
         }
     }
 
-    /// openraft counts entries; one of them may have as many bytes as ten thousand others.
+    /// Limits the log in bytes. openraft counts entries, and one of them may be as large as ten thousand others.
     async fn shorten_log(&self) {
         let (log, machine) = (self.log(), self.machine());
         let bytes = log.disk_bytes();
@@ -52,18 +54,18 @@ impl Group {
         if due {
             let _ = self.raft().trigger().snapshot().await;
         }
-        // Alone there is nobody who could need them.
+        // A single master has no follower that could need old entries.
         let alone = self.metrics().membership_config.membership().nodes().count() < 2;
         let kept = if alone { RAFT_CHECKPOINT_BYTES } else { RAFT_LOG_KEPT_BYTES };
         if bytes > kept
             && let Some(last) = log.last_beyond(kept)
         {
-            // No more than a checkpoint covers: openraft sees to that.
+            // openraft purges no more than the reported checkpoint covers.
             let _ = self.raft().trigger().purge_log(last).await;
         }
     }
 
-    /// Returns when this master cannot go on: the consensus has stopped, or the disk of its log hangs.
+    /// Waits until this master cannot continue, and returns why: Raft has stopped, or the disk of its log hangs.
     pub async fn stopped(&self) -> String {
         let mut metrics = self.watch();
         let ended = async {

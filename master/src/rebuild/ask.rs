@@ -1,7 +1,7 @@
-//! What the volumes say: who they are, every record, every tombstone. A page at a time from each, a few volumes side
-//! by side; a volume that is slow for a moment is asked again.
+//! Queries the volumes: their identity, every record, every tombstone. Page by page, a few volumes in parallel; a
+//! call that fails is retried.
 //!
-//! Tombstones come last, so that what is deleted while its record is read is known to be.
+//! Tombstones are read last, so that a delete during the reading of records is not missed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,43 +17,43 @@ use shared::http::body;
 use shared::http::client::{CallError, PeerClient};
 use shared::ids::{ClusterId, VolumeId};
 use shared::limits::{MANIFEST_BYTES_MAX, REBUILD_PAGE, REBUILD_VOLUMES_AT_ONCE};
-use shared::wire::routes::{HEALING_HEADER, MANIFEST_NOTE, RECORDS, TOMBSTONES};
+use shared::wire::routes::{HEALING_HEADER, MANIFEST_HEADER, RECORDS, TOMBSTONES};
 use shared::wire::volume::{
     RecordEntry, RecordsPage, RecordsRequest, TombstonesPage, TombstonesRequest, VolumeReport,
 };
 use shared::work::blocking;
 
 use super::collect::Collected;
-use super::{Progress, RebuildError};
+use super::{RebuildError, RebuildProgress};
 
-/// One page: some hundred records, two reads each, from a disk that seeks.
+/// Time limit of one page: some hundred records, two reads each, from a disk that seeks.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often one page is asked for.
+/// Attempts per page.
 const ATTEMPTS: u32 = 4;
-/// Between two attempts.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The volumes of one cluster.
 #[derive(Clone, Debug)]
 pub struct Volumes {
     pub cluster: ClusterId,
-    /// What each says of itself, and where it was asked.
+    /// The address and the report of each.
     pub all: Vec<(String, VolumeReport)>,
 }
 
 impl Volumes {
-    /// Refuses when one of them has segments or ranges of which it tells nothing.
+    /// Returns an error if one of them has refused segments or quarantined ranges.
     pub fn all_served(&self) -> Result<(), RebuildError> {
-        let unserved = |report: &VolumeReport| report.segments_refused + report.ranges_set_aside > 0;
+        let unserved = |report: &VolumeReport| report.segments_refused + report.ranges_quarantined > 0;
         let Some((address, report)) = self.all.iter().find(|(_, report)| unserved(report)) else {
             return Ok(());
         };
-        let (segments, ranges) = (report.segments_refused, report.ranges_set_aside);
+        let (segments, ranges) = (report.segments_refused, report.ranges_quarantined);
         Err(RebuildError::NotServed { address: address.clone(), segments, ranges })
     }
 }
 
-/// Asks all who they are.
+/// Asks all volumes for their identity, and checks that they belong to one cluster.
 pub async fn who(peers: &PeerClient, addresses: &[String]) -> Result<Volumes, RebuildError> {
     let question = RecordsRequest { cluster: None, volume: None, after: None, limit: 1 };
     let ask = async |address: &String| {
@@ -65,7 +65,7 @@ pub async fn who(peers: &PeerClient, addresses: &[String]) -> Result<Volumes, Re
     let mut seen: BTreeMap<VolumeId, String> = BTreeMap::new();
     let mut cluster = None;
     for (address, report) in &all {
-        let theirs = report.cluster.ok_or_else(|| RebuildError::NoCluster(address.clone()))?;
+        let theirs = report.cluster.ok_or_else(|| RebuildError::NoCluster { address: address.clone() })?;
         let ours = *cluster.get_or_insert(theirs);
         if theirs != ours {
             return Err(RebuildError::OtherCluster { address: address.clone(), theirs, ours });
@@ -82,7 +82,7 @@ pub async fn all(
     peers: &PeerClient,
     volumes: &Volumes,
     collected: &Arc<Collected>,
-    progress: &Arc<Progress>,
+    progress: &Arc<RebuildProgress>,
 ) -> Result<(), RebuildError> {
     let expected = volumes.all.iter().map(|(_, report)| report.blobs).sum();
     progress.expected.store(expected, Ordering::Relaxed);
@@ -99,7 +99,7 @@ async fn records(
     address: &str,
     volume: VolumeId,
     collected: &Arc<Collected>,
-    progress: &Progress,
+    progress: &RebuildProgress,
 ) -> Result<(), RebuildError> {
     let mut after = None;
     loop {
@@ -119,7 +119,7 @@ async fn records(
     }
 }
 
-/// Fetches the bytes of a manifest that is not known yet. One that cannot be had here may be had from another volume.
+/// Fetches a manifest that is not known yet. If this volume cannot read it, another one may.
 async fn manifest(
     peers: &PeerClient,
     (cluster, address, volume): (ClusterId, &str, VolumeId),
@@ -127,7 +127,7 @@ async fn manifest(
     collected: &Arc<Collected>,
 ) -> Result<(), RebuildError> {
     let Some(value) = &record.value else { return Ok(()) };
-    let noted = value.metadata.iter().any(|(name, _)| name == MANIFEST_NOTE);
+    let noted = value.metadata.iter().any(|(name, _)| name == MANIFEST_HEADER);
     if !noted || collected.has_manifest(record.blob)? {
         return Ok(());
     }
@@ -146,7 +146,7 @@ async fn manifest(
     match bytes.filter(|bytes| Digest::of(bytes) == value.blake3) {
         Some(bytes) => collected.add_manifest(record.blob, &bytes),
         None => {
-            tracing::warn!(key = %value.key, blob = %record.blob, address, "a list of parts cannot be read here");
+            tracing::warn!(key = %value.key, blob = %record.blob, address, "this volume cannot read a manifest");
             Ok(())
         }
     }
@@ -172,7 +172,7 @@ async fn tombstones(
     }
 }
 
-/// Asks, and asks again unless the answer was a no.
+/// Calls a volume, and retries unless it refuses.
 async fn patiently<Q: Serialize + Sync, A: DeserializeOwned>(
     peers: &PeerClient,
     address: &str,

@@ -1,9 +1,9 @@
-//! What the volumes said, sorted by key on disk: memory does not grow with the number of records. A sled of its own,
-//! which goes when the metadata is written; nothing in it has to survive a crash.
+//! Stores the answers of the volumes on disk, sorted by key, so that memory does not grow with the number of records.
+//! It is a sled of its own, removed when the metadata is written; nothing in it has to survive a crash.
 //!
 //! Records: `key · NUL · blob, inverted (16) · volume (16)`, so that the newest version of a key comes first; no key
-//! has a NUL. Damaged: `blob · volume` → length. Refused: `blob · volume that said so`. Deleted: `key's hash` → generation.
-//! Parts of values: `blob · volume` → key, length and digest. Manifests: `blob` → their bytes.
+//! contains a NUL. Damaged (unreadable): `blob · volume` → length. Refused: `blob · volume that reports it`. Deleted:
+//! `hash of the key` → generation. Parts: `blob · volume` → key, length and digest. Manifests: `blob` → bytes.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::tombstone::{KeyHash, Tombstone};
-use shared::wire::routes::{MANIFEST_NOTE, PART_NOTE};
+use shared::wire::routes::{MANIFEST_HEADER, PART_HEADER};
 use shared::wire::volume::RecordEntry;
 
 use super::RebuildError;
@@ -53,7 +53,7 @@ fn place(key: &Key, blob: BlobId, volume: VolumeId) -> Vec<u8> {
     [key.as_str().as_bytes(), &[0], &newest_first, volume.as_bytes()].concat()
 }
 
-/// The key, the version and the volume of a record's place.
+/// Decodes the key, the version and the volume from a place.
 fn parts(place: &[u8]) -> Result<(Key, BlobId, VolumeId), RebuildError> {
     let bad = || strange(place.len());
     let (key, rest) = place.split_at_checked(place.len().saturating_sub(33)).ok_or_else(bad)?;
@@ -66,7 +66,7 @@ fn parts(place: &[u8]) -> Result<(Key, BlobId, VolumeId), RebuildError> {
 }
 
 impl Collected {
-    /// An empty collection in a new folder.
+    /// Opens an empty collection in a new folder.
     pub fn open(folder: &Path) -> Result<Self, RebuildError> {
         let db = open_sled(folder).map_err(OpenError::of_files(folder))?;
         let tree = |name: &str| db.open_tree(name);
@@ -81,7 +81,7 @@ impl Collected {
         })
     }
 
-    /// Keeps a page of a volume's records.
+    /// Stores a page of a volume's records.
     pub fn add_records(&self, volume: VolumeId, page: Vec<RecordEntry>) -> Result<(), RebuildError> {
         let (mut records, mut damaged) = (sled::Batch::default(), sled::Batch::default());
         let mut parts = sled::Batch::default();
@@ -91,7 +91,7 @@ impl Collected {
                 continue;
             };
             let noted = |note: &str| value.metadata.iter().any(|(name, _)| name == note);
-            if noted(PART_NOTE) {
+            if noted(PART_HEADER) {
                 let part = (&value.key, length, value.blake3);
                 let bytes = postcard::to_stdvec(&part).expect("records hold nothing postcard refuses");
                 parts.insert(&pair(blob, volume), bytes);
@@ -99,8 +99,8 @@ impl Collected {
             }
             let place = place(&value.key, blob, volume);
             let (content_type, mut metadata) = (value.content_type, value.metadata);
-            let manifest = metadata.iter().any(|(name, _)| name == MANIFEST_NOTE);
-            metadata.retain(|(name, _)| name != MANIFEST_NOTE);
+            let manifest = metadata.iter().any(|(name, _)| name == MANIFEST_HEADER);
+            metadata.retain(|(name, _)| name != MANIFEST_HEADER);
             let value = Value { length, digest: value.blake3, content_type, metadata, manifest };
             let bytes = postcard::to_stdvec(&value).expect("records hold nothing postcard refuses");
             records.insert(place, bytes);
@@ -111,23 +111,21 @@ impl Collected {
         Ok(())
     }
 
-    /// Whether the manifest of a blob is known.
     pub fn has_manifest(&self, blob: BlobId) -> Result<bool, RebuildError> {
         Ok(self.manifests.contains_key(blob.as_bytes())?)
     }
 
-    /// Keeps the bytes of a manifest.
     pub fn add_manifest(&self, blob: BlobId, bytes: &[u8]) -> Result<(), RebuildError> {
         self.manifests.insert(blob.as_bytes(), bytes)?;
         Ok(())
     }
 
-    /// The bytes of a manifest; none of a blob that is a value of its own.
+    /// Returns the bytes of a manifest; none for a blob that is no manifest, or an unreadable one.
     pub fn manifest(&self, blob: BlobId) -> Result<Option<sled::IVec>, RebuildError> {
         Ok(self.manifests.get(blob.as_bytes())?)
     }
 
-    /// Takes the copies of a part that are what its manifest says.
+    /// Removes and returns the replicas of a part that match its manifest.
     pub fn take_part(
         &self,
         key: &Key,
@@ -147,7 +145,7 @@ impl Collected {
         Ok(holders)
     }
 
-    /// Parts that were not taken: blob, volume and length.
+    /// Iterates over the parts that were not taken: blob, volume and length.
     pub fn all_parts(&self) -> impl Iterator<Item = Result<(BlobId, VolumeId, u64), RebuildError>> + use<> {
         self.parts.iter().map(|item| {
             let (place, bytes) = item?;
@@ -158,7 +156,7 @@ impl Collected {
         })
     }
 
-    /// Keeps a page of a volume's tombstones.
+    /// Stores a page of a volume's tombstones.
     pub fn add_tombstones(&self, volume: VolumeId, page: &[Tombstone]) -> Result<(), RebuildError> {
         for tombstone in page {
             match tombstone {
@@ -174,7 +172,7 @@ impl Collected {
         Ok(())
     }
 
-    /// All versions by key, the newest of a key first.
+    /// Iterates over all versions by key, the newest of a key first.
     pub fn versions(&self) -> impl Iterator<Item = Result<Version, RebuildError>> + use<> {
         let mut records = self.records.iter().map(|item| -> Result<_, RebuildError> {
             let (place, bytes) = item?;
@@ -205,7 +203,7 @@ impl Collected {
         })
     }
 
-    /// The generation that was deleted last of a key.
+    /// Returns the last generation of a key that was deleted.
     pub fn deleted(&self, key: KeyHash) -> Result<Option<BlobId>, RebuildError> {
         self.deleted.get(key.as_bytes())?.map(|bytes| generation(&bytes)).transpose()
     }
@@ -218,17 +216,17 @@ impl Collected {
         })
     }
 
-    /// Whether a volume says that the blob was refused.
+    /// Whether a volume reports that the blob was refused.
     pub fn is_refused(&self, blob: BlobId) -> Result<bool, RebuildError> {
         Ok(self.refused.scan_prefix(blob.as_bytes()).next().transpose()?.is_some())
     }
 
-    /// All refused blobs, with the volumes that say so.
+    /// Iterates over all refused blobs, with the volumes that report them.
     pub fn all_refused(&self) -> impl Iterator<Item = Result<(BlobId, VolumeId), RebuildError>> + use<> {
         self.refused.iter().keys().map(|key| unpair(&key?))
     }
 
-    /// The volumes whose record of the blob is damaged, with its length. They are not told a second time.
+    /// Removes and returns the volumes whose record of the blob is corrupt, with its length.
     pub fn take_damaged(&self, blob: BlobId) -> Result<Vec<(VolumeId, u64)>, RebuildError> {
         let mut found = Vec::new();
         for item in self.damaged.scan_prefix(blob.as_bytes()) {
@@ -245,7 +243,7 @@ impl Collected {
         Ok(found)
     }
 
-    /// How many damaged records were not taken yet, and which.
+    /// Iterates over the corrupt records that were not taken.
     pub fn all_damaged(&self) -> impl Iterator<Item = Result<(BlobId, VolumeId), RebuildError>> + use<> {
         self.damaged.iter().keys().map(|key| unpair(&key?))
     }

@@ -1,16 +1,17 @@
-//! Guarantee 6: the metadata, made anew from the volumes alone. It asks every volume for its records and its tombstones,
-//! collects them on disk, and writes a new metadata directory: of each key the newest version that was neither deleted
-//! nor refused.
+//! Rebuild (disaster recovery, guarantee 6): re-creates the metadata from the volumes alone. It asks every volume for
+//! its records and tombstones, collects them on disk, and writes a new metadata directory with the newest version of
+//! each key that was neither deleted nor refused.
 //!
-//! It changes nothing on a volume, and nothing in a directory that holds anything. The directory counts from its last
-//! step on; before that a master refuses to start there. What was dead already goes onto the reclaim list, so that its
-//! space comes back. `collect` keeps what is heard, `ask` hears it, `plan` decides, `write` writes, `place` is the folder.
+//! It changes nothing on a volume, and nothing in a directory that is not empty. Until its last step is done, a
+//! master refuses to start on the directory. Dead records go onto the reclaim list, so that their space is freed.
+//! `ask` queries the volumes, `collect` stores the answers, `plan` decides, `write` writes, `work_directory` is the
+//! folder.
 
 mod ask;
 mod collect;
 mod parts;
-mod place;
 mod plan;
+mod work_directory;
 mod write;
 
 #[cfg(test)]
@@ -33,113 +34,111 @@ use crate::config::Replication;
 use crate::db::OpenError;
 use crate::tables::TableError;
 use collect::Collected;
-use place::Place;
+use work_directory::WorkDirectory;
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the metadata is to be.
+    /// The new metadata directory.
     pub directory: PathBuf,
-    /// All volumes, as base URLs.
+    /// Base URLs of all volumes.
     pub volumes: Vec<String>,
-    /// Copies wanted of each value.
+    /// Replicas wanted of each value.
     pub replication: Replication,
-    /// What the servers of the cluster sign with.
+    /// The secret that the servers of the cluster sign with.
     pub secret: ClusterSecret,
-    /// Whom it believes where volumes speak TLS.
+    /// The certificates it trusts when volumes use TLS.
     pub trust: Trust,
-    /// Goes on although a volume does not serve all it has.
+    /// Continues even if a volume does not serve all of its records.
     pub without_damaged: bool,
     pub clock: Clock,
 }
 
-/// How far it has come, for who watches.
+/// The progress of a rebuild, for display.
 #[derive(Debug, Default)]
-pub struct Progress {
-    /// Blobs that the volumes say they hold.
+pub struct RebuildProgress {
+    /// Blobs that the volumes report.
     pub expected: AtomicU64,
     /// Records read so far.
     pub read: AtomicU64,
-    /// Records decided and written so far.
+    /// Records processed so far.
     pub written: AtomicU64,
 }
 
-/// What came of it.
+/// The result of a rebuild.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     pub cluster: Option<ClusterId>,
     pub volumes: u64,
     /// Keys with a value.
     pub objects: u64,
-    /// Bytes of their values, each counted once.
+    /// Bytes of their values; replicas are not counted.
     pub bytes: u64,
     pub blobs: u64,
-    /// Objects with fewer copies than wanted.
-    pub degraded: u64,
-    /// Versions that a newer one has replaced, and that are still on a volume.
+    /// Under-replicated objects.
+    pub under_replicated: u64,
+    /// Versions still on a volume that a newer one has replaced.
     pub superseded: u64,
-    /// Versions of deleted keys that are still on a volume.
+    /// Versions of deleted keys still on a volume.
     pub deleted: u64,
-    /// Blobs still on a volume that never became a value.
+    /// Blobs still on a volume whose commit was refused.
     pub refused: u64,
-    /// Values of which copies differ: most copies decided.
+    /// Values whose replicas differ; the majority decided.
     pub conflicts: u64,
-    /// Parts on a volume that no value has: of uploads that were not completed, and of values that are gone.
+    /// Parts that no object references: of unfinished uploads, or of objects that are gone.
     pub parts_left: u64,
     /// Records that a volume could not read.
     pub damaged: u64,
-    /// Those of them that no other volume has a good copy of: their keys are unknown.
+    /// Blobs without a good replica anywhere (their keys are unknown), and objects that lack a part or their
+    /// manifest.
     pub lost: u64,
-    /// Segments that volumes do not serve: what only they hold is not found.
+    /// Segments that volumes do not serve; blobs that are only there are not found.
     pub segments_refused: u64,
-    /// Ranges of segments that volumes have set aside as damaged, in the same way.
-    pub ranges_set_aside: u64,
-    /// How long it took.
+    /// Quarantined ranges of segments, with the same effect.
+    pub ranges_quarantined: u64,
+    /// Duration in seconds.
     pub seconds: f64,
 }
 
-/// It did not succeed; there is no new metadata.
+/// A failed rebuild; it leaves no new metadata.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// Nothing to read.
-    #[error("no volume was named: name all of them with --volumes HOST:PORT,HOST:PORT")]
+    #[error("no volume was given: list all of them with --volumes HOST:PORT,HOST:PORT")]
     NoVolumes,
-    /// A volume does not answer.
+    /// A volume cannot be reached, or refuses to answer.
     #[error("{}", unanswered(.0))]
     Volume(#[from] CallError),
-    /// A volume without a cluster.
     #[error(
-        "the volume at {0} belongs to no cluster: leave it out, it joins the cluster when it is started with its --master"
+        "the volume at {address} belongs to no cluster: leave it out; it joins when it is started with --master"
     )]
-    NoCluster(String),
-    /// Volumes of two clusters.
+    NoCluster { address: String },
     #[error(
-        "the volume at {address} belongs to cluster {theirs}, the others to {ours}: name only the volumes of one cluster"
+        "the volume at {address} belongs to cluster {theirs}, the others to {ours}: list volumes of one cluster only"
     )]
     OtherCluster { address: String, theirs: ClusterId, ours: ClusterId },
-    /// Two names of one volume.
-    #[error("{address} and {other} are the same volume, {volume}: name each once")]
+    #[error("{address} and {other} are the same volume, {volume}: list each volume once")]
     Same { address: String, other: String, volume: VolumeId },
-    /// A volume with holes in what it tells.
+    /// A volume that cannot list all of its records.
     #[error(
-        "the volume at {address} does not serve all it has: {segments} segments, and {ranges} damaged ranges; see its log and \
-         `barge volume check`, mend what can be mended, or say --without-damaged: values that stand only there will not be \
-         found then, and what they had replaced or deleted may be back"
+        "the volume at {address} does not serve all of its records: {segments} segments refused, {ranges} ranges \
+         quarantined. See its log and `barge volume check`, and repair it if possible; or pass --without-damaged: \
+         values that are only there will be missing then, and values that they replaced or deleted may reappear"
     )]
     NotServed {
         address: String,
-        /// Segments that it refused.
+        /// Refused segments.
         segments: u64,
-        /// Ranges that it has set aside.
+        /// Quarantined ranges.
         ranges: u64,
     },
     /// The directory is not empty.
-    #[error("{path} holds {found}: move that directory away (and keep it), then run this again")]
+    #[error(
+        "{path} is not empty, it holds {found}: move that directory away (and keep it), then run this again"
+    )]
     InTheWay {
         path: PathBuf,
-        /// What is in it.
+        /// One of its files.
         found: String,
     },
-    /// A file or folder says no.
     #[error("{path}: {source}")]
     Io {
         path: PathBuf,
@@ -148,7 +147,7 @@ pub enum RebuildError {
     },
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Its tables, or what was collected.
+    /// The new tables, or the collected answers.
     #[error(transparent)]
     Tables(#[from] TableError),
 }
@@ -156,9 +155,9 @@ pub enum RebuildError {
 fn unanswered(error: &CallError) -> String {
     let advice = match error {
         CallError::Refused { detail, .. } => &detail.hint,
-        _ => "bring it back, or leave it out: values that only it holds will not be found then",
+        _ => "start it again, or leave it out: values that only it holds will be missing then",
     };
-    format!("a volume does not tell what it holds: {error}; {advice}")
+    format!("a volume did not list its records: {error}; {advice}")
 }
 
 impl From<sled::Error> for RebuildError {
@@ -167,14 +166,14 @@ impl From<sled::Error> for RebuildError {
     }
 }
 
-/// Makes the metadata anew.
+/// Re-creates the metadata.
 ///
 /// # Errors
-/// When a volume cannot be asked, or the directory cannot be written. Nothing counts then, and it can be run again.
-pub async fn rebuild(options: Options, progress: Arc<Progress>) -> Result<Report, RebuildError> {
+/// When a volume cannot be asked, or the directory cannot be written. It leaves no metadata then; run it again.
+pub async fn rebuild(options: Options, progress: Arc<RebuildProgress>) -> Result<Report, RebuildError> {
     let started = std::time::Instant::now();
     let directory = options.directory.clone();
-    let place = blocking(move || Place::prepare(&directory)).await?;
+    let place = blocking(move || WorkDirectory::prepare(&directory)).await?;
     let outcome = fill(&options, &place, &progress).await;
     let (mut report, place) = match outcome {
         Ok(report) => (report, place),
@@ -188,7 +187,11 @@ pub async fn rebuild(options: Options, progress: Arc<Progress>) -> Result<Report
     Ok(report)
 }
 
-async fn fill(options: &Options, place: &Place, progress: &Arc<Progress>) -> Result<Report, RebuildError> {
+async fn fill(
+    options: &Options,
+    place: &WorkDirectory,
+    progress: &Arc<RebuildProgress>,
+) -> Result<Report, RebuildError> {
     let peers =
         PeerClient::new(options.secret.clone(), options.clock.clone()).trusting(options.trust.clone());
     let volumes = ask::who(&peers, &options.volumes).await?;

@@ -1,6 +1,6 @@
-//! Values in parts: a manifest that is the newest of its key makes an object of the parts it lists. Without one of them
-//! there is no value, and an older one stands; what no manifest lists was part of an upload that was not completed, or of a
-//! value that is gone, and is left alone.
+//! Multipart objects: a manifest that is the newest version of its key becomes an object with the parts it lists. If
+//! a part is missing, there is no object, and an older version stays current. Parts that no manifest lists belonged
+//! to an unfinished upload, or to an object that is gone; they are kept.
 
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
@@ -13,38 +13,40 @@ use crate::tables::Tables;
 use crate::tables::object::{Object, Parts};
 use crate::tables::upload::PartRecord;
 
-/// What a version is, besides what its record says.
-pub enum Whole {
+/// The parts of a version.
+pub enum PartsFound {
+    /// No multipart object: its blob is the value.
     One,
-    /// Parts, all of which are there.
+    /// All parts were found.
     Parts(Manifest, Vec<PartRecord>),
-    /// Parts of which some are not.
+    /// The manifest or a part is missing.
     Lost,
 }
 
 /// Looks for the parts of a version.
-pub fn find(collected: &Collected, key: &Key, blob: BlobId, noted: bool) -> Result<Whole, RebuildError> {
+pub fn find(collected: &Collected, key: &Key, blob: BlobId, noted: bool) -> Result<PartsFound, RebuildError> {
     let Some(bytes) = collected.manifest(blob)? else {
-        return Ok(if noted { Whole::Lost } else { Whole::One });
+        return Ok(if noted { PartsFound::Lost } else { PartsFound::One });
     };
-    let Ok(manifest) = Manifest::decode(&bytes) else { return Ok(Whole::Lost) };
+    let Ok(manifest) = Manifest::decode(&bytes) else { return Ok(PartsFound::Lost) };
     let (mut records, mut whole) = (Vec::with_capacity(manifest.parts.len()), true);
     for part in &manifest.parts {
         let mut replicas = collected.take_part(key, (part.blob, part.length, part.digest))?;
-        // A bad copy is a copy still: its volume heals it from the others.
+        // A corrupt replica still counts: its volume heals it from the others.
         let damaged = collected.take_damaged(part.blob)?;
         replicas.extend(damaged.into_iter().filter(|(_, n)| *n == part.length).map(|(volume, _)| volume));
         if replicas.is_empty() {
-            tracing::warn!(%key, part = part.number, blob = %part.blob, "a part of a value is on no volume");
+            tracing::warn!(%key, part = part.number, blob = %part.blob, "no volume has this part");
             whole = false;
             continue;
         }
         records.push(PartRecord { part: part.clone(), replicas });
     }
-    Ok(if whole { Whole::Parts(manifest, records) } else { Whole::Lost })
+    Ok(if whole { PartsFound::Parts(manifest, records) } else { PartsFound::Lost })
 }
 
-/// Makes `object`, whose blob is the manifest, the value in these parts. How many records it took.
+/// Makes `object`, whose blob is the manifest, a multipart object of these parts. Returns how many records that
+/// wrote.
 pub fn assemble(
     tables: &mut Tables<'_>,
     key: &Key,
@@ -57,8 +59,8 @@ pub fn assemble(
     let parts = Parts {
         upload: manifest.upload,
         count: u16::try_from(records.len()).unwrap_or(PARTS_MAX),
-        degraded: records.iter().any(|record| record.replicas.len() < usize::from(object.wanted)),
-        whole: holders.iter().filter(all).copied().collect(),
+        under_replicated: records.iter().any(|record| record.replicas.len() < usize::from(object.wanted)),
+        full_replicas: holders.iter().filter(all).copied().collect(),
     };
     object.size = manifest.size();
     object.parts = Some(parts);

@@ -1,40 +1,39 @@
-//! What a record that was found is: the value of its key, or not any more. Pure: records and tombstones in, fates out.
+//! Decides whether a record that was found is still the value of its key. Pure: records and tombstones in, fates out.
 
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::tombstone::{KeyHash, Tombstone};
 
-/// What a record says of its value.
+/// A value, as its record describes it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Value {
     /// Length in bytes.
     pub length: u64,
     /// BLAKE3 of the bytes.
     pub digest: Digest,
-    /// Content type, where one was given.
     pub content_type: Option<String>,
     /// User metadata headers.
     pub metadata: Vec<(String, String)>,
-    /// Whether the bytes are a list of parts.
+    /// Whether the bytes are a manifest.
     pub manifest: bool,
 }
 
-/// A version of a key, with all its records.
+/// A version of a key, with all its replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     pub key: Key,
     pub blob: BlobId,
-    /// Who holds it, and what each says of it; at least one.
+    /// The volumes that hold it, each with its value; at least one.
     pub copies: Vec<(VolumeId, Value)>,
 }
 
-/// What is known against it.
+/// The reasons why a version may not be current.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Against {
-    /// A newer version of its key is the value.
+    /// Its key has a newer version.
     pub newer: bool,
-    /// All versions of its key up to this one were deleted.
+    /// All versions of its key up to this generation were deleted.
     pub deleted: Option<BlobId>,
     /// Its commit was refused.
     pub refused: bool,
@@ -43,17 +42,17 @@ pub struct Against {
 /// What becomes of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is the value of its key: what it is, and who holds that.
+    /// The value of its key, and the volumes that hold it.
     Current(Value, Vec<VolumeId>),
-    /// A newer one is.
+    /// Replaced by a newer version.
     Superseded,
     Deleted(Tombstone),
-    /// It never was a value.
+    /// Never committed.
     Refused(Tombstone),
 }
 
 impl Fate {
-    /// What its volumes are to be told before they delete it.
+    /// The tombstone that its volumes must store before they delete it.
     pub fn tombstone(&self) -> Option<&Tombstone> {
         match self {
             Self::Current(..) | Self::Superseded => None,
@@ -79,7 +78,7 @@ pub fn decide(version: &Version, against: Against) -> Fate {
     Fate::Current(value, holders)
 }
 
-/// What most copies say, and which they are; of as many, the one on the least volume.
+/// Returns the value that most replicas agree on, and the volumes that hold it. On a tie the lowest volume id wins.
 fn agree(copies: &[(VolumeId, Value)]) -> (Value, Vec<VolumeId>) {
     let same = |a: &Value, b: &Value| (a.length, a.digest) == (b.length, b.digest);
     let votes = |value: &Value| copies.iter().filter(|(_, other)| same(value, other)).count();

@@ -1,4 +1,5 @@
-//! Whatever the history was, and whichever volumes were down in it: what is rebuilt from the volumes is what the master had.
+//! Property tests of rebuild: after any history, with any volume down in it, the metadata rebuilt from the volumes
+//! equals that of the master.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +15,9 @@ use shared::wire::volume::{RecordEntry, RecordedValue, VolumeReport};
 
 use super::ask::Volumes;
 use super::collect::Collected;
-use super::parts::{self, Whole};
+use super::parts::{self, PartsFound};
 use super::write::write;
-use super::{Progress, Report};
+use super::{RebuildProgress, Report};
 use crate::db::Database;
 use crate::state::apply::apply;
 use crate::state::command::{Command, Commit};
@@ -40,7 +41,7 @@ fn key(n: u8) -> Key {
     format!("k{n}").parse().unwrap()
 }
 
-/// A volume as a rebuild sees it.
+/// A volume, as a rebuild sees it.
 #[derive(Clone, Debug, Default)]
 struct Disk {
     records: BTreeMap<BlobId, RecordEntry>,
@@ -51,16 +52,16 @@ struct Disk {
 struct World {
     db: sled::Db,
     disks: BTreeMap<VolumeId, Disk>,
-    /// An upload happens once.
+    /// Blobs that were uploaded: each happens once.
     uploaded: BTreeSet<u8>,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Of a blob, which has one key and certain volumes; again and again when its answer is lost.
+    /// Commits a blob, which determines its key and volumes. It may be repeated, as after a lost answer.
     Commit(u8, WriteCondition),
     Delete(u8),
-    /// A volume is told so many of its entries; `cut`: it dies when its tombstones are durable.
+    /// Sends a volume this many entries of its reclaim list; `cut`: it crashes once its tombstones are durable.
     Reclaim {
         volume: u8,
         entries: usize,
@@ -92,7 +93,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Commit(n, condition) => {
-                // Two each, in all ways.
+                // Two replicas each, in every combination.
                 let replicas = vec![volume(n % 3), volume((n + 1 + n / 3 % 2) % 3)];
                 let (value, length) = (value(*n), u64::from(*n) + 1);
                 if self.uploaded.insert(*n) {
@@ -118,7 +119,7 @@ impl World {
             Step::Reclaim { volume: v, entries, cut } => {
                 let blobs = reclaim::page(&self.db, volume(*v), *entries).unwrap();
                 let disk = self.disks.get_mut(&volume(*v)).unwrap();
-                disk.tombstones.extend(tombstone::of(&self.db, volume(*v), &blobs).unwrap());
+                disk.tombstones.extend(tombstone::to_send(&self.db, volume(*v), &blobs).unwrap());
                 if !cut {
                     blobs.iter().for_each(|b| drop(disk.records.remove(b)));
                     self.run(&Command::Reclaimed {
@@ -131,7 +132,7 @@ impl World {
         }
     }
 
-    /// Told of everything that some volume has to be told of: what a client waits for. A volume that is down is not.
+    /// Delivers all tombstones and deletes that a client waits for, except to the volume that is down.
     fn tell_all_but(&mut self, down: Option<u8>) {
         for v in (0..VOLUMES).filter(|v| Some(*v) != down) {
             self.step(&Step::Reclaim { volume: v, entries: usize::MAX >> 1, cut: true });
@@ -152,7 +153,7 @@ impl World {
         };
         let now = Timestamp::from_unix_ms(1 << 41);
         let path = folder.join("new");
-        let report = write(&path, &volumes, &collected, 2, now, &Progress::default()).unwrap();
+        let report = write(&path, &volumes, &collected, 2, now, &RebuildProgress::default()).unwrap();
         (Database::open(&path).unwrap(), report)
     }
 }
@@ -173,7 +174,7 @@ fn report(volume: VolumeId) -> VolumeReport {
         damaged: vec![],
         unhealed: vec![],
         segments_refused: 0,
-        ranges_set_aside: 0,
+        ranges_quarantined: 0,
         format_version: 1,
         incarnation: 1,
     }
@@ -206,7 +207,7 @@ proptest! {
     fn what_is_rebuilt_is_what_there_was(steps in prop::collection::vec(step(), 1..80), down in prop::option::of(0..VOLUMES)) {
         let mut world = World::new();
         for step in &steps {
-            // Volumes that are down hear of nothing.
+            // A volume that is down receives nothing.
             if !matches!(step, Step::Reclaim { volume, .. } if Some(*volume) == down) {
                 world.step(step);
             }
@@ -215,19 +216,19 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let (new, report) = world.rebuild(dir.path());
         let (then, now) = (objects(&world.db), objects(&new.tree()));
-        // A blob that only the volume that was down holds, refused or deleted, is known to no volume that is asked: of
-        // such a one the master tells another volume. Here every blob is on two volumes.
+        // If only the volume that is down holds a refused or deleted blob, the master stores the tombstone on another
+        // volume. That case does not occur here: every blob is on two volumes.
         prop_assert_eq!(&now, &then);
-        let (before, after) = (meta::progress(&world.db).unwrap(), meta::progress(&new.tree()).unwrap());
-        prop_assert_eq!((after.objects, after.bytes, after.degraded), (before.objects, before.bytes, before.degraded));
+        let (before, after) = (meta::counters(&world.db).unwrap(), meta::counters(&new.tree()).unwrap());
+        prop_assert_eq!((after.objects, after.bytes, after.under_replicated), (before.objects, before.bytes, before.under_replicated));
         prop_assert_eq!((report.objects, report.conflicts, report.damaged), (before.objects, 0, 0));
         prop_assert_eq!(places(&new.tree(), Kind::Replica), places(&world.db, Kind::Replica));
-        // Whatever is on a volume is either referred to or on its way out.
+        // Every record on a volume is either referenced or on the reclaim list.
         let held: BTreeSet<_> = world.disks.iter().flat_map(|(v, d)| d.records.keys().map(|b| [&v.as_bytes()[..], &b.as_bytes()[..]].concat())).collect();
         let known: BTreeSet<_> = places(&new.tree(), Kind::Replica).union(&places(&new.tree(), Kind::Reclaim)).cloned().collect();
         prop_assert_eq!(known, held);
         prop_assert_eq!(after.reclaim_pending, places(&new.tree(), Kind::Reclaim).len() as u64);
-        // What comes late changes nothing.
+        // Late steps change nothing.
         let mut late = World { db: sled::Config::new().temporary(true).open().unwrap(), disks: world.disks.clone(), uploaded: (0..60).collect() };
         for item in new.tree().iter() {
             let (k, v) = item.unwrap();
@@ -251,7 +252,7 @@ fn a_volume_that_does_not_serve_all_is_named() {
     assert!(volumes(vec![whole()]).all_served().is_ok());
     for bad in [
         VolumeReport { segments_refused: 1, ..report(volume(2)) },
-        VolumeReport { ranges_set_aside: 3, ..report(volume(2)) },
+        VolumeReport { ranges_quarantined: 3, ..report(volume(2)) },
     ] {
         let said = volumes(vec![whole(), bad]).all_served().unwrap_err().to_string();
         assert!(
@@ -271,13 +272,14 @@ fn damage_and_differences_are_told() {
         w.disks.iter().filter(|(_, d)| d.records.contains_key(&blob(n))).map(|(v, _)| *v).collect::<Vec<_>>()
     };
     let (of_one, of_three) = (holders(&world, 1), holders(&world, 3));
-    // One copy of key 1's older version is unreadable, one of key 3 lies, and of blob 59 nothing is known.
+    // One replica of key 1's older version is unreadable, one of key 3 is wrong, and of blob 59 only a corrupt one
+    // exists.
     world.disks.get_mut(&of_one[0]).unwrap().records.get_mut(&blob(1)).unwrap().value = None;
     let liar = world.disks.get_mut(&of_three[1]).unwrap().records.get_mut(&blob(3)).unwrap();
     liar.value.as_mut().unwrap().blake3 = Digest::of(b"else");
     let disk = world.disks.get_mut(&volume(0)).unwrap();
     disk.records.insert(blob(59), RecordEntry { blob: blob(59), length: 1, value: None });
-    // Key 1 has blobs 1 and 5: with the newer one damaged too, it has that.
+    // Key 1 has blobs 1 and 5: with one replica of the newer one corrupt too, blob 5 stays current.
     let of_five = holders(&world, 5);
     world.disks.get_mut(&of_five[0]).unwrap().records.get_mut(&blob(5)).unwrap().value = None;
     let dir = tempfile::tempdir().unwrap();
@@ -289,14 +291,18 @@ fn damage_and_differences_are_told() {
     let one = object::read(&new.tree(), &key(1)).unwrap().unwrap();
     let mut replicas = one.blobs[0].replicas.clone();
     replicas.sort_unstable();
-    assert_eq!((one.generation, replicas), (blob(5), of_five), "the damaged copy is one to be healed");
+    assert_eq!(
+        (one.generation, replicas),
+        (blob(5), of_five),
+        "the corrupt replica counts: it will be healed"
+    );
     assert!(of_one.iter().all(|v| reclaim::page(&new.tree(), *v, 9).unwrap().contains(&blob(1))));
     let three = object::read(&new.tree(), &key(3)).unwrap().unwrap();
     assert_eq!(three.blobs[0].replicas, vec![of_three[0]]);
     assert!(!replica::is_referenced(&new.tree(), volume(0), blob(59)).unwrap());
     let gap = meta::gap(&new.tree()).unwrap().unwrap();
     assert!(gap.covers(blob(59)));
-    assert_eq!(meta::progress(&new.tree()).unwrap().last_blob, Some(gap.end()));
+    assert_eq!(meta::counters(&new.tree()).unwrap().last_blob, Some(gap.end()));
     assert_eq!(new.identity().unwrap().unwrap().cluster, ClusterId::from_bytes([5; 16]));
 }
 
@@ -321,8 +327,8 @@ fn a_damaged_record_is_a_copy_of_a_part_of_its_length_alone() {
         collected.add_manifest(blob(whole), &manifest(n).encode()).unwrap();
     }
     let found = parts::find(&collected, &key(1), blob(50), true).unwrap();
-    let Whole::Parts(_, records) = found else { panic!("one copy is to be healed") };
+    let PartsFound::Parts(_, records) = found else { panic!("one replica is to be healed") };
     assert_eq!(records[0].replicas, [volume(0)]);
     let found = parts::find(&collected, &key(1), blob(51), true).unwrap();
-    assert!(matches!(found, Whole::Lost), "no copy can be healed from records of other lengths");
+    assert!(matches!(found, PartsFound::Lost), "no replica can be healed from records of another length");
 }

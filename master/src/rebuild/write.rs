@@ -1,5 +1,4 @@
-//! Writes the new tables: goes through what was collected, key by key, decides, and commits a batch now and then.
-//! Blocks.
+//! Writes the new tables: walks the collected records key by key, decides, and commits in batches. It blocks.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -13,9 +12,9 @@ use shared::wire::volume::VolumeReport;
 
 use super::ask::Volumes;
 use super::collect::Collected;
-use super::parts::{self, Whole};
+use super::parts::{self, PartsFound};
 use super::plan::{Against, Fate, Version, decide};
-use super::{Progress, RebuildError, Report};
+use super::{RebuildError, RebuildProgress, Report};
 use crate::db::files::{open_sled, released};
 use crate::db::{Database, OpenError};
 use crate::tables::meta::{self, FIRST_VERSION, Gap, Identity};
@@ -23,27 +22,26 @@ use crate::tables::object::{Blob, Object};
 use crate::tables::volume::VolumeRecord;
 use crate::tables::{TableError, Tables};
 
-/// The tables being written.
 struct Writer<'a> {
     database: &'a Database,
     tree: &'a sled::Tree,
     collected: &'a Collected,
     tables: Tables<'a>,
     changes: usize,
-    counters: meta::Progress,
+    counters: meta::Counters,
     report: Report,
     wanted: u8,
     now: Timestamp,
 }
 
-/// Writes a metadata directory of this cluster at `folder`, and closes it.
+/// Writes the metadata directory at `folder`, and closes it.
 pub fn write(
     folder: &Path,
     volumes: &Volumes,
     collected: &Collected,
     wanted: u8,
     now: Timestamp,
-    progress: &Progress,
+    progress: &RebuildProgress,
 ) -> Result<Report, RebuildError> {
     let database = create(folder, volumes)?;
     let sum = |of: fn(&VolumeReport) -> u64| volumes.all.iter().map(|(_, report)| of(report)).sum();
@@ -51,7 +49,7 @@ pub fn write(
         cluster: Some(volumes.cluster),
         volumes: volumes.all.len() as u64,
         segments_refused: sum(|r| r.segments_refused),
-        ranges_set_aside: sum(|r| r.ranges_set_aside),
+        ranges_quarantined: sum(|r| r.ranges_quarantined),
         ..Report::default()
     };
     let tree = database.tree();
@@ -61,7 +59,7 @@ pub fn write(
         tree: &tree,
         collected,
         changes: 0,
-        counters: meta::Progress::default(),
+        counters: meta::Counters::default(),
         report,
         wanted,
         now,
@@ -105,7 +103,7 @@ fn create(folder: &Path, volumes: &Volumes) -> Result<Database, RebuildError> {
 }
 
 impl Writer<'_> {
-    /// One version of a key; whether it is the key's value.
+    /// Adds one version of a key. Returns whether it is the value of the key.
     fn version(&mut self, version: &Version, newer: bool) -> Result<bool, RebuildError> {
         let against = Against {
             newer,
@@ -122,9 +120,12 @@ impl Writer<'_> {
             Fate::Current(value, holders) => {
                 if holders.len() < version.copies.len() {
                     self.report.conflicts += 1;
-                    tracing::warn!(key = %version.key, blob = %version.blob, "copies of a value differ; most of them decide");
+                    tracing::warn!(
+                        key = %version.key, blob = %version.blob,
+                        "replicas of a value differ; the majority decides"
+                    );
                 }
-                // A bad copy is a copy still: its volume heals it from the others.
+                // A corrupt replica still counts: its volume heals it from the others.
                 let same = damaged.iter().filter(|(_, length)| *length == value.length).map(|(v, _)| *v);
                 let replicas: Vec<_> = holders.iter().copied().chain(same).collect();
                 let blobs = vec![Blob { id: version.blob, length: value.length, replicas }];
@@ -141,18 +142,21 @@ impl Writer<'_> {
                 };
                 let noted = value.manifest;
                 match parts::find(self.collected, &version.key, version.blob, noted)? {
-                    Whole::One => self.object(&version.key, &object),
-                    Whole::Parts(manifest, records) => {
+                    PartsFound::One => self.object(&version.key, &object),
+                    PartsFound::Parts(manifest, records) => {
                         let tables = &mut self.tables;
                         let changes = parts::assemble(tables, &version.key, &mut object, manifest, &records);
                         records.iter().for_each(|record| self.saw(record.part.blob));
                         self.object(&version.key, &object);
                         self.changed(changes)?;
                     }
-                    // It may never have been committed: what is older stands. Its parts are kept, for who can make more of
-                    // them than this.
-                    Whole::Lost => {
-                        tracing::warn!(key = %version.key, blob = %version.blob, "a value in parts is not whole: an older one of its key stands, if there is one");
+                    // It may never have been committed, so an older version stays current. Its parts are kept: manual
+                    // recovery may still use them.
+                    PartsFound::Lost => {
+                        tracing::warn!(
+                            key = %version.key, blob = %version.blob,
+                            "a multipart object lacks its manifest or a part: an older version is used, if any"
+                        );
                         self.report.lost += 1;
                         lost = true;
                     }
@@ -163,17 +167,22 @@ impl Writer<'_> {
             Fate::Refused(_) => self.report.refused += 1,
         }
         if !matches!(fate, Fate::Current(..)) {
-            let copies = version.copies.iter().map(|(volume, value)| (*volume, value.length));
-            for (volume, length) in copies.chain(damaged) {
-                self.tables.put_reclaim(volume, version.blob, length);
-                self.counters.reclaim_pending += 1;
-                if let Some(tombstone) = fate.tombstone() {
-                    self.tables.put_tombstone(volume, version.blob, tombstone);
-                }
-            }
+            self.reclaim(version, damaged, &fate);
         }
         self.changed(1 + version.copies.len())?;
         Ok(matches!(fate, Fate::Current(..)) && !lost)
+    }
+
+    /// Puts all records of a version that is not current onto the reclaim list, with the reason.
+    fn reclaim(&mut self, version: &Version, damaged: Vec<(VolumeId, u64)>, fate: &Fate) {
+        let records = version.copies.iter().map(|(volume, value)| (*volume, value.length));
+        for (volume, length) in records.chain(damaged) {
+            self.tables.put_reclaim(volume, version.blob, length);
+            self.counters.reclaim_pending += 1;
+            if let Some(tombstone) = fate.tombstone() {
+                self.tables.put_tombstone(volume, version.blob, tombstone);
+            }
+        }
     }
 
     fn object(&mut self, key: &shared::key::Key, object: &Object) {
@@ -185,11 +194,11 @@ impl Writer<'_> {
         self.tables.put_object(key, object);
         self.counters.objects += 1;
         self.counters.bytes += object.size;
-        self.counters.degraded += u64::from(object.degraded());
+        self.counters.under_replicated += u64::from(object.is_under_replicated());
     }
 
-    /// Parts that no value has. They stay where they are, as what is of the time of which nothing is known does: their list
-    /// may be on a volume that was not asked.
+    /// Counts the parts that no object references. They are kept: their manifest may be on a volume that was not
+    /// asked.
     fn parts(&mut self) -> Result<(), RebuildError> {
         for part in self.collected.all_parts() {
             let (blob, _, _) = part?;
@@ -200,7 +209,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Records that nobody can read. They stay where they are, for who may still make something of them.
+    /// Counts the unreadable records. They are kept: manual recovery may still use them.
     fn damaged(&mut self) -> Result<(), RebuildError> {
         let mut last: Option<BlobId> = None;
         for damaged in self.collected.all_damaged() {
@@ -216,18 +225,18 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What was deleted and refused is known to this master, too.
+    /// Adds the tombstones of deleted keys and refused blobs.
     fn tombstones(&mut self) -> Result<(), RebuildError> {
         for deleted in self.collected.all_deleted() {
             let (key, generation) = deleted?;
             self.saw(generation);
-            self.tables.put_deleted(key, generation);
+            self.tables.put_key_tombstone(key, generation);
             self.changed(1)?;
         }
         for refused in self.collected.all_refused() {
             let (blob, volume): (BlobId, VolumeId) = refused?;
             self.saw(blob);
-            self.tables.put_grave(volume, blob, self.now);
+            self.tables.put_replica_tombstone(volume, blob, self.now);
             self.changed(1)?;
         }
         Ok(())
@@ -248,12 +257,12 @@ impl Writer<'_> {
     }
 
     fn end(mut self) -> Result<Report, RebuildError> {
-        // Not 0: of a new directory nothing could be missing.
+        // Not 0: that would be a new directory, from which nothing can be missing.
         self.counters.applied = 1;
-        // A volume that was not asked may hold a newer one than all that were, by a clock that goes before ours.
+        // A volume that was not asked may hold a newer blob than all others, stamped by a clock ahead of ours.
         let gap = Gap { after: None, ..Gap::since(self.counters.last_blob, self.now) };
         self.counters.last_blob = Some(gap.end());
-        self.tables.put_progress(&self.counters);
+        self.tables.put_counters(&self.counters);
         self.tables.put_gap(&gap);
         self.database.commit(self.tables)?;
         self.database.checkpoint()?;
@@ -261,7 +270,7 @@ impl Writer<'_> {
         Ok(Report {
             objects: counted.objects,
             bytes: counted.bytes,
-            degraded: counted.degraded,
+            under_replicated: counted.under_replicated,
             ..self.report
         })
     }

@@ -1,4 +1,4 @@
-//! The S3 face's part of a command line, for `master` and for the all-in-one server.
+//! The S3 options of the command line, for `master` and for the all-in-one server.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,51 +8,50 @@ use clap::{Args, ValueEnum};
 use crate::config::Config;
 use crate::config::S3Settings;
 
-/// What entity tags are made of.
+/// How entity tags are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum EtagKind {
     /// MD5, as S3 clients expect.
     #[default]
     Md5,
-    /// BLAKE3, which costs nothing: clients that compare tags with MD5 sums see that these are none.
+    /// BLAKE3, at no extra cost. Clients that compare tags with MD5 sums can tell that these are different.
     Blake3,
 }
 
-/// What becomes of requests for encryption by the server or for another class of storage.
+/// How requests for server-side encryption or another storage class are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum AcceptSse {
-    /// They are refused: nothing is encrypted, and there is one class.
+    /// Refuse them: nothing is encrypted, and STANDARD is the only storage class.
     #[default]
     Refuse,
-    /// They are taken, and nothing is done: for clients that cannot leave it out.
+    /// Accept and ignore them, for clients that cannot leave them out.
     Noop,
 }
 
-/// How the S3 face is set up.
+/// Options of the S3 API.
 #[derive(Clone, Debug, Args)]
 pub struct S3Args {
-    /// Where S3 clients are answered [default: port 9000 beside --listen for `barge server`, nowhere for `master`]
+    /// Address of the S3 API [default: port 9000 beside --listen for `barge server`, none for `master`]
     #[arg(long, value_name = "ADDR")]
     pub s3_listen: Option<SocketAddr>,
-    /// The only region that S3 signatures may name [default: any]
+    /// Region that S3 signatures must name [default: any]
     #[arg(long, value_name = "NAME")]
     s3_region: Option<String>,
-    /// Buckets may stand in front of this domain: BUCKET.DOMAIN
+    /// Domain for virtual-host addressing: BUCKET.DOMAIN
     #[arg(long, value_name = "DOMAIN")]
     s3_domain: Option<String>,
-    /// What S3 entity tags are made of
+    /// How S3 entity tags are computed
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     s3_etag: EtagKind,
-    /// What becomes of requests for AES256 or for another storage class than STANDARD
+    /// How to answer requests for AES256 encryption or a storage class other than STANDARD
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     s3_accept_sse: AcceptSse,
-    /// An upload in parts that was not completed goes when it is this old
+    /// Age at which an unfinished multipart upload expires
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "7d")]
     upload_expiry: Duration,
 }
 
 impl S3Args {
-    /// Puts it into a configuration.
     pub fn apply(&self, config: &mut Config) {
         config.s3 = S3Settings {
             region: self.s3_region.clone(),

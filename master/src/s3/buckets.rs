@@ -1,32 +1,35 @@
-//! Buckets: created, looked at, listed, set up, deleted when nothing is in them.
+//! Bucket operations: create, head, list, delete, and the settings for tags, CORS and lifecycle.
+
+pub(super) mod listing;
+pub(super) mod unsupported;
 
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use shared::limits::SETTING_BYTES_MAX;
 use shared::wire::error::ErrorCode;
 
-use super::Ops;
-use super::auth::caller;
+use super::S3Operations;
 use super::convert::{Tagged, owner, tag_set, tags_of_set, time};
 use super::error::{custom, from_propose, from_reply, from_tables, not_implemented};
 use crate::auth::Action;
 use crate::change::unexpected;
-use crate::state::command::{Command, Outcome, Setting};
+use crate::s3::request::auth::caller;
+use crate::state::command::{BucketSetting, Command, Outcome};
 use crate::tables::bucket::{self, AbortRule, Bucket, CorsRule};
 use crate::tables::meta;
 
-/// Rules of one configuration (S3's limit for both kinds).
+/// Most rules in a CORS configuration (S3's limit) or lifecycle configuration (S3 permits 1,000).
 const RULES_MAX: usize = 100;
 
-/// What no bucket's name begins with (S3 user guide, "Bucket naming rules") ...
+/// Reserved prefixes of bucket names (S3 user guide, "Bucket naming rules").
 const RESERVED_BEGINS: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
-/// ... or ends with.
+/// Reserved suffixes of bucket names.
 const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
-/// A change of settings is tried so often when others come before it: more than clients set up at once.
+/// Attempts at a settings change when other changes come first: more than clients make at once.
 const SETTING_TRIES: usize = 16;
 
-impl Ops {
+impl S3Operations {
     pub(super) async fn create(
         &self,
         req: S3Request<dto::CreateBucketInput>,
@@ -42,7 +45,7 @@ impl Ops {
         let command = Command::CreateBucket { name: input.bucket.clone(), bucket: created };
         match self.master.change(command).await.map_err(from_propose)? {
             Outcome::Done => {}
-            // In S3's first region that is no error, and clients of all kinds rely on it.
+            // In us-east-1 this is no error, and clients of all kinds rely on it.
             Outcome::BucketExists if self.region_is_default() => {}
             Outcome::BucketExists => return Err(S3ErrorCode::BucketAlreadyOwnedByYou.into()),
             other => return Err(from_reply(unexpected(&other))),
@@ -51,13 +54,12 @@ impl Ops {
         Ok(S3Response::new(dto::CreateBucketOutput { location }))
     }
 
-    /// A new bucket is where this cluster is: in the region that signatures name, whatever that is called, unless one was
-    /// configured.
+    /// Refuses a location other than the configured region. Without one, any region is accepted, as in signatures.
     fn is_here(&self, configuration: Option<dto::CreateBucketConfiguration>) -> S3Result<()> {
         let Some(wanted) = configuration else { return Ok(()) };
         if wanted.bucket.is_some() || wanted.location.is_some() {
             return Err(not_implemented(
-                "CreateBucketConfiguration: Bucket and Location are of directory buckets, which this store does not have",
+                "CreateBucketConfiguration: Bucket and Location are for directory buckets, which are not supported",
             ));
         }
         let region = wanted.location_constraint.as_ref().map(dto::BucketLocationConstraint::as_str);
@@ -67,7 +69,7 @@ impl Ops {
             return Err(custom(
                 "IllegalLocationConstraintException",
                 http::StatusCode::BAD_REQUEST,
-                format!("The location constraint is incompatible with this endpoint, which is in {ours}"),
+                format!("The location constraint must be {ours} on this endpoint, or left out"),
             ));
         }
         Ok(())
@@ -125,11 +127,11 @@ impl Ops {
         }))
     }
 
-    /// Sets a bucket up.
-    pub async fn set(&self, name: String, setting: Setting) -> S3Result<()> {
+    /// Changes a setting of a bucket.
+    pub async fn set(&self, name: String, setting: BucketSetting) -> S3Result<()> {
         if setting.weight() > SETTING_BYTES_MAX {
             let message =
-                format!("A setting of a bucket may have {SETTING_BYTES_MAX} bytes: use fewer rules");
+                format!("A bucket setting is limited to {SETTING_BYTES_MAX} bytes; use fewer rules");
             return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
         }
         let change = Command::SetBucket { name, setting };
@@ -140,7 +142,7 @@ impl Ops {
         }
     }
 
-    /// A change after all that are known. Others that come between are of other buckets, or of others who may change this one.
+    /// Commits a change that follows the latest known one; retries when another change comes first.
     async fn change(&self, change: Command) -> S3Result<Outcome> {
         for _ in 0..SETTING_TRIES {
             let sequence = meta::sequence(&self.master.database.tree()).map_err(from_tables)?;
@@ -149,7 +151,7 @@ impl Ops {
                 changed => return changed.map_err(from_reply),
             }
         }
-        Err(s3_error!(OperationAborted, "Too many changes of settings are in progress. Try again."))
+        Err(s3_error!(OperationAborted, "Too many settings changes are in progress. Try again."))
     }
 
     pub(super) async fn bucket_tags(&self, name: &str) -> S3Result<S3Response<dto::GetBucketTaggingOutput>> {
@@ -162,7 +164,7 @@ impl Ops {
 
     pub(super) async fn tag_bucket(&self, name: String, tags: dto::TagSet) -> S3Result<()> {
         let tags = tags_of_set(tags, Tagged::Bucket)?;
-        self.set(name, Setting::Tags(tags)).await
+        self.set(name, BucketSetting::Tags(tags)).await
     }
 
     pub(super) async fn cors(&self, name: &str) -> S3Result<S3Response<dto::GetBucketCorsOutput>> {
@@ -217,7 +219,7 @@ impl Ops {
             })
         };
         let rules = rules.into_iter().map(taken).collect::<S3Result<_>>()?;
-        self.set(name, Setting::Cors(rules)).await
+        self.set(name, BucketSetting::Cors(rules)).await
     }
 
     pub(super) async fn lifecycle(
@@ -258,11 +260,11 @@ impl Ops {
             return Err(S3ErrorCode::MalformedXML.into());
         }
         let rules = rules.into_iter().map(abort_rule).collect::<S3Result<_>>()?;
-        self.set(input.bucket, Setting::AbortUploads(rules)).await
+        self.set(input.bucket, BucketSetting::AbortUploads(rules)).await
     }
 }
 
-/// A lifecycle rule, when it says nothing but when uploads that were not completed go.
+/// Converts a lifecycle rule. Only `AbortIncompleteMultipartUpload`, with an optional prefix, is supported.
 fn abort_rule(rule: dto::LifecycleRule) -> S3Result<AbortRule> {
     let others = rule.expiration.is_some()
         || rule.transitions.is_some()
@@ -275,7 +277,7 @@ fn abort_rule(rule: dto::LifecycleRule) -> S3Result<AbortRule> {
         || filter.object_size_less_than.is_some();
     let Some(abort) = rule.abort_incomplete_multipart_upload.filter(|_| !others && !narrow) else {
         return Err(not_implemented(
-            "Of lifecycle rules only AbortIncompleteMultipartUpload, for a prefix, is there",
+            "Lifecycle rules support only AbortIncompleteMultipartUpload, with an optional prefix",
         ));
     };
     let days = abort.days_after_initiation.and_then(|d| u32::try_from(d).ok()).filter(|d| *d > 0);

@@ -1,4 +1,5 @@
-//! Words: keys, times, entity tags, checksums, tags and owners, from ours to S3's and back. Decides nothing else.
+//! Converts keys, times, entity tags, checksums, tags and owners between our types and those of S3. Makes no other
+//! decisions.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,16 +16,14 @@ use shared::limits::{
     BUCKET_BYTES_MAX, BUCKET_TAGS_MAX, KEY_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX,
 };
 
-use super::algorithms::{encoded, name};
 use super::error::{custom, from_key, invalid, not_implemented};
+use crate::s3::checksums::algorithms::{encoded, name};
 use crate::tables::object::Object;
 
-/// The only storage class there is.
 pub const STANDARD: &str = "STANDARD";
-/// The version id of what has no versions.
+/// The version id of every object, since there is no versioning.
 pub const NULL_VERSION: &str = "null";
 
-/// The key of an object in a bucket.
 pub fn key_of(bucket: &str, key: &str) -> S3Result<Key> {
     if key.len() > KEY_BYTES_MAX - BUCKET_BYTES_MAX - 1 {
         return Err(S3ErrorCode::KeyTooLongError.into());
@@ -32,7 +31,7 @@ pub fn key_of(bucket: &str, key: &str) -> S3Result<Key> {
     Key::new(&format!("{bucket}/{key}")).map_err(from_key)
 }
 
-/// What stands behind the bucket.
+/// Returns the part of a key after its bucket.
 pub fn in_bucket(key: &Key) -> &str {
     key.as_str().split_once('/').map_or("", |(_, rest)| rest)
 }
@@ -41,22 +40,20 @@ pub fn time(at: Timestamp) -> dto::Timestamp {
     (UNIX_EPOCH + Duration::from_millis(at.unix_ms())).into()
 }
 
-/// When an object was stored: to the second, as its `Last-Modified` says it.
+/// Returns when an object was stored, to the second, as in `Last-Modified`.
 pub fn modified(id: BlobId) -> dto::Timestamp {
     (UNIX_EPOCH + Duration::from_secs(id.created().unix_ms() / 1000)).into()
 }
 
-/// An object's entity tag.
 pub fn etag(object: &Object) -> ETag {
     ETag::Strong(object.tag())
 }
 
-/// Who owns everything.
+/// Returns the owner of everything: the cluster.
 pub fn owner(cluster: &str) -> dto::Owner {
     dto::Owner { display_name: Some("barge".to_owned()), id: Some(cluster.to_owned()) }
 }
 
-/// Names and values of a checksum in an answer.
 pub fn checksum(checksum: Option<&Checksum>) -> dto::Checksum {
     let mut shown = dto::Checksum::default();
     let Some(found) = checksum else { return shown };
@@ -71,25 +68,24 @@ pub fn checksum(checksum: Option<&Checksum>) -> dto::Checksum {
         Algorithm::Crc64Nvme => shown.checksum_crc64nvme = text,
         Algorithm::Sha1 => shown.checksum_sha1 = text,
         Algorithm::Sha256 => shown.checksum_sha256 = text,
-        // The library has no fields for the others: they are in headers.
+        // The library has no fields for the others: they go into headers.
         _ => {}
     }
     shown.checksum_type = Some(checksum_type(found.composite.is_some()));
     shown
 }
 
-/// What a checksum of several parts is made of.
+/// Returns `COMPOSITE` (computed over the checksums of the parts) or `FULL_OBJECT`.
 pub fn checksum_type(composite: bool) -> dto::ChecksumType {
     let kind = if composite { dto::ChecksumType::COMPOSITE } else { dto::ChecksumType::FULL_OBJECT };
     dto::ChecksumType::from_static(kind)
 }
 
-/// S3's name of an algorithm.
 pub fn algorithm(algorithm: Algorithm) -> dto::ChecksumAlgorithm {
     dto::ChecksumAlgorithm::from_static(name(algorithm))
 }
 
-/// The condition of a write that has its headers.
+/// Parses the condition of a write from its headers.
 pub fn condition_of(headers: &HeaderMap) -> S3Result<WriteCondition> {
     match WriteCondition::tagged_from_headers(headers) {
         Err(e @ (ConditionError::NoneMatchTags | ConditionError::Both)) => {
@@ -100,7 +96,7 @@ pub fn condition_of(headers: &HeaderMap) -> S3Result<WriteCondition> {
     }
 }
 
-/// What the headers of an upload say of its value.
+/// Reads content type and metadata from the headers of an upload.
 pub fn described(headers: &HeaderMap) -> S3Result<Described> {
     let too_large =
         || s3_error!(MetadataTooLarge, "Your metadata headers exceed the maximum allowed metadata size");
@@ -114,7 +110,7 @@ pub fn described(headers: &HeaderMap) -> S3Result<Described> {
     if described.metadata.iter().map(own).sum::<usize>() > METADATA_BYTES_MAX {
         return Err(too_large());
     }
-    // Of the transfer, not of the object.
+    // `aws-chunked` is an encoding of the transfer, not of the object.
     let of_transfer = |coding: &str| coding.trim().eq_ignore_ascii_case("aws-chunked");
     for (_, value) in described.metadata.iter_mut().filter(|(name, _)| name == "content-encoding") {
         if value.split(',').any(of_transfer) {
@@ -126,10 +122,10 @@ pub fn described(headers: &HeaderMap) -> S3Result<Described> {
     Ok(described)
 }
 
-/// User metadata of one object, without the headers' prefix (S3's limit).
+/// Most bytes of user metadata per object, without the `x-amz-meta-` prefixes (S3's limit).
 const METADATA_BYTES_MAX: usize = 2 << 10;
 
-/// Tags as `x-amz-tagging` has them: a query string.
+/// Parses tags from `x-amz-tagging`: a query string.
 pub fn tags_of_header(text: Option<&str>) -> S3Result<Vec<(String, String)>> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(Vec::new()) };
     let decode = |part: &str| {
@@ -146,7 +142,6 @@ pub fn tags_of_header(text: Option<&str>) -> S3Result<Vec<(String, String)>> {
     Ok(tags)
 }
 
-/// Tags as XML has them.
 pub fn tags_of_set(set: dto::TagSet, of: Tagged) -> S3Result<Vec<(String, String)>> {
     let pair = |tag: dto::Tag| match (tag.key, tag.value) {
         (Some(key), value) => Ok((key, value.unwrap_or_default())),
@@ -159,9 +154,9 @@ pub fn tags_of_set(set: dto::TagSet, of: Tagged) -> S3Result<Vec<(String, String
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tagged {
-    /// An object, which may have `TAGS_MAX`.
+    /// An object: at most `TAGS_MAX` tags.
     Object,
-    /// A bucket, which may have `BUCKET_TAGS_MAX`.
+    /// A bucket: at most `BUCKET_TAGS_MAX` tags.
     Bucket,
 }
 
@@ -187,7 +182,7 @@ fn check_tags(tags: &[(String, String)], of: Tagged) -> S3Result<()> {
             text.chars().all(|c| fits(c) || "+-=._:/@".contains(c))
         };
         if name.starts_with("aws:") || !letters(name) || !letters(value) {
-            return Err(s3_error!(InvalidTag, "A tag has characters or a prefix that no tag may have"));
+            return Err(s3_error!(InvalidTag, "A tag has invalid characters or the reserved prefix aws:"));
         }
         if !names.insert(name) {
             return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key"));
@@ -196,7 +191,6 @@ fn check_tags(tags: &[(String, String)], of: Tagged) -> S3Result<()> {
     Ok(())
 }
 
-/// Tags, in an answer.
 pub fn tag_set(tags: &[(String, String)]) -> dto::TagSet {
     tags.iter().map(|(key, value)| dto::Tag { key: Some(key.clone()), value: Some(value.clone()) }).collect()
 }

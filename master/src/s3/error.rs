@@ -1,15 +1,14 @@
-//! Which S3 error an error of ours is (S3 API reference, "Error responses"). The only place where that is decided.
+//! Maps our errors to S3 errors (S3 API reference, "Error responses"). The only place that does so.
 
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode};
 use shared::key::KeyError;
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-use crate::read::Interrupted;
+use crate::read::ReadError;
 use crate::sequencer::ProposeError;
 use crate::tables::TableError;
 
-/// An error of ours, as S3 clients understand it.
 pub fn from_reply(reply: ErrorReply) -> S3Error {
     let code = match reply.code {
         ErrorCode::NotFound => S3ErrorCode::NoSuchKey,
@@ -27,11 +26,27 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
         ErrorCode::NoSpace => S3ErrorCode::Custom("InsufficientStorage".into()),
         ErrorCode::NotImplemented => S3ErrorCode::NotImplemented,
         ErrorCode::Damaged | ErrorCode::Internal => S3ErrorCode::InternalError,
-        _ => S3ErrorCode::ServiceUnavailable,
+        // A call between servers of the cluster failed; the client may retry.
+        ErrorCode::BadTicket | ErrorCode::TicketExpired | ErrorCode::TicketUsed | ErrorCode::NotSigned => {
+            S3ErrorCode::ServiceUnavailable
+        }
+        ErrorCode::WrongCluster
+        | ErrorCode::WrongVolume
+        | ErrorCode::WrongMaster
+        | ErrorCode::WrongRecipient
+        | ErrorCode::NoSuchRoute
+        | ErrorCode::MethodNotAllowed
+        | ErrorCode::Unauthorized
+        | ErrorCode::Outdated => S3ErrorCode::ServiceUnavailable,
+        ErrorCode::Unavailable
+        | ErrorCode::OutcomeUnknown
+        | ErrorCode::NotLeader
+        | ErrorCode::NotJoined
+        | ErrorCode::ReadOnly => S3ErrorCode::ServiceUnavailable,
     };
     let status = match reply.code {
         ErrorCode::NoSpace => Some(StatusCode::INSUFFICIENT_STORAGE),
-        // Without a status of their own in the library.
+        // The library has no status for this code.
         ErrorCode::RangeNotSatisfiable => Some(StatusCode::RANGE_NOT_SATISFIABLE),
         _ => None,
     };
@@ -45,42 +60,44 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
     error
 }
 
-/// The metadata cannot be read.
+/// Logs and converts a failure to read the metadata.
 pub fn from_tables(e: TableError) -> S3Error {
     tracing::error!(error = %e, "the metadata cannot be read");
     from_reply(e.into())
 }
 
-/// A change has no outcome.
 pub fn from_propose(e: ProposeError) -> S3Error {
     from_reply(e.into())
 }
 
-/// The bytes of a value cannot be had.
-pub fn from_interrupted(e: &Interrupted) -> S3Error {
+pub fn from_interrupted(e: &ReadError) -> S3Error {
     S3Error::with_message(S3ErrorCode::ServiceUnavailable, e.to_string())
 }
 
-/// A key that none may have.
 pub fn from_key(e: KeyError) -> S3Error {
     let code = match e {
         KeyError::TooLong(_) => S3ErrorCode::KeyTooLongError,
-        _ => S3ErrorCode::InvalidURI,
+        KeyError::Empty
+        | KeyError::Nul
+        | KeyError::NotUtf8
+        | KeyError::BadEscape
+        | KeyError::Reserved
+        | KeyError::DotSegment => S3ErrorCode::InvalidURI,
     };
     S3Error::with_message(code, e.to_string())
 }
 
-/// What is not there, and never pretended.
+/// Returns `NotImplemented`, for what is not supported.
 pub fn not_implemented(what: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     S3Error::with_message(S3ErrorCode::NotImplemented, what)
 }
 
-/// An argument that S3 refuses.
+/// Returns `InvalidArgument`.
 pub fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidArgument, message)
 }
 
-/// A code that the library does not know.
+/// Returns an error with a code that the library does not know.
 pub fn custom(code: &'static str, status: StatusCode, message: impl Into<String>) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message.into());
     error.set_status_code(status);

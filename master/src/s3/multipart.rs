@@ -1,6 +1,9 @@
-//! Uploads in parts: begun, filled, listed, completed, given up. Completing moves no byte: it writes the manifest, a list of
-//! the parts, and commits that.
+//! Multipart uploads: create, upload parts, list, complete, abort. Completing moves no bytes: it writes the manifest,
+//! the list of the parts, and commits that.
 
+pub(super) mod complete;
+
+use crate::write::placement::{UploadSpec, place_and_grant};
 use http::StatusCode;
 use s3s::dto;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -11,24 +14,21 @@ use shared::key::Key;
 use shared::limits::PARTS_MAX;
 use shared::manifest::Part;
 
-use super::Ops;
-use super::algorithms::{named, only_in_headers};
+use super::S3Operations;
 use super::convert::{self, checksum, checksum_type, described, key_of, tags_of_header};
 use super::error::{from_propose, from_reply, from_tables, not_implemented};
-use super::lenient::{came, trailers};
 use super::objects::length;
-use super::sums::Declared;
 use crate::change::unexpected;
+use crate::s3::checksums::algorithms::{named, only_in_headers};
+use crate::s3::checksums::body::DeclaredChecksums;
+use crate::s3::request::unreadable_headers::{original_headers, trailers};
 use crate::state::command::{Command, Outcome};
-use crate::tables::upload::{self, PartRecord, Upload, part_note};
-use crate::write::feed::{Wanted, grant};
+use crate::tables::upload::{self, PartRecord, UploadRecord, part_note};
 
-/// What S3 calls an upload id.
 pub fn upload_id(id: BlobId) -> String {
     id.to_string()
 }
 
-/// An upload id that a client sent.
 pub fn parse_id(text: &str) -> S3Result<BlobId> {
     text.parse().map_err(|_| S3ErrorCode::NoSuchUpload.into())
 }
@@ -40,7 +40,8 @@ fn number_of(number: i32) -> S3Result<u16> {
     })
 }
 
-/// The checksum of an upload, and whether that of the whole is made of those of the parts.
+/// Returns the checksum algorithm of an upload, and whether the checksum is composite: computed over those of the
+/// parts.
 fn asked(
     algorithm: Option<&dto::ChecksumAlgorithm>,
     kind: Option<&dto::ChecksumType>,
@@ -49,7 +50,7 @@ fn asked(
     let Some(algorithm) = algorithm else {
         return match wanted {
             None => Ok(None),
-            Some(_) => Err(s3_error!(InvalidRequest, "A checksum type needs a checksum algorithm")),
+            Some(_) => Err(s3_error!(InvalidRequest, "x-amz-checksum-type needs x-amz-checksum-algorithm")),
         };
     };
     let known = named(algorithm.as_str());
@@ -57,7 +58,7 @@ fn asked(
         known.ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))?;
     if only_in_headers(known) {
         return Err(not_implemented(format!(
-            "{} is computed of objects in one piece; of uploads in parts CRC32, CRC32C, CRC64NVME, SHA1 and SHA256 are",
+            "{} is not supported in multipart uploads; use CRC32, CRC32C, CRC64NVME, SHA1 or SHA256",
             algorithm.as_str()
         )));
     }
@@ -77,23 +78,23 @@ fn asked(
     Ok(Some((known, composite)))
 }
 
-impl Ops {
+impl S3Operations {
     pub(super) async fn begin(
         &self,
         req: S3Request<dto::CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
-        let described = described(came(&req))?;
+        let described = described(original_headers(&req))?;
         let input = req.input;
         let key = key_of(&input.bucket, &input.key)?;
         let checksum = asked(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let tags = tags_of_header(input.tagging.as_deref())?;
         self.in_bucket(&input.bucket).await?;
         self.keep_bucket(&key).await?;
-        // Where the ring would put them now is where they go together.
-        let wanted = plain(key.clone(), None);
-        let granted = grant(&self.master, &wanted, &[], false).map_err(from_reply)?;
+        // The parts are kept together, on the volumes that the ring proposes now.
+        let wanted = unconditional(key.clone(), None);
+        let granted = place_and_grant(&self.master, &wanted, &[], false).map_err(from_reply)?;
         let copies = u8::try_from(self.master.config.replication.wanted()).unwrap_or(u8::MAX);
-        let upload = Upload {
+        let upload = UploadRecord {
             content_type: described.content_type,
             metadata: described.metadata,
             tags,
@@ -102,7 +103,12 @@ impl Ops {
             wanted: copies,
         };
         let id = granted.ticket.blob;
-        match self.master.change(Command::BeginUpload { key, id, upload }).await.map_err(from_propose)? {
+        match self
+            .master
+            .change(Command::CreateMultipartUpload { key, id, upload })
+            .await
+            .map_err(from_propose)?
+        {
             Outcome::Done => {}
             Outcome::NoBucket => return Err(S3ErrorCode::NoSuchBucket.into()),
             other => return Err(from_reply(unexpected(&other))),
@@ -117,8 +123,8 @@ impl Ops {
         }))
     }
 
-    /// The upload, as of now.
-    pub async fn upload(&self, key: &Key, id: &str) -> S3Result<(BlobId, Upload)> {
+    /// Reads the current record of an upload (a linearizable read).
+    pub async fn upload(&self, key: &Key, id: &str) -> S3Result<(BlobId, UploadRecord)> {
         self.current().await?;
         let id = parse_id(id)?;
         let found = upload::read(&self.master.database.tree(), key, id).map_err(from_tables)?;
@@ -129,26 +135,26 @@ impl Ops {
         &self,
         mut req: S3Request<dto::UploadPartInput>,
     ) -> S3Result<S3Response<dto::UploadPartOutput>> {
-        let (trailers, headers) = (trailers(&mut req), came(&req).clone());
+        let (trailers, headers) = (trailers(&mut req), original_headers(&req).clone());
         let input = req.input;
         let key = key_of(&input.bucket, &input.key)?;
         let number = number_of(input.part_number)?;
         let length = length(&headers, input.content_length)?;
         let (id, upload) = self.upload(&key, &input.upload_id).await?;
-        let mut declared = Declared::from_headers(&headers, trailers, self.md5)?;
+        let mut declared = DeclaredChecksums::from_headers(&headers, trailers, self.md5)?;
         declared.checksum = match (declared.checksum, upload.checksum) {
             (Some((given, _)), Some((wanted, _))) if given != wanted => {
                 return Err(s3_error!(
                     InvalidRequest,
                     "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
-                    super::algorithms::name(wanted).to_lowercase(),
-                    super::algorithms::name(given).to_lowercase()
+                    crate::s3::checksums::algorithms::name(wanted).to_lowercase(),
+                    crate::s3::checksums::algorithms::name(given).to_lowercase()
                 ));
             }
             (Some(given), _) => Some(given),
             (None, wanted) => Some((wanted.map_or(Algorithm::Crc64Nvme, |(a, _)| a), None)),
         };
-        let place = Place { key, id, number };
+        let place = PartLocation { key, id, number };
         let part = self.store_part(&place, &upload, length, input.body, declared).await?;
         let sum = checksum(part.checksum.as_ref());
         Ok(S3Response::new(dto::UploadPartOutput {
@@ -162,16 +168,17 @@ impl Ops {
         }))
     }
 
-    /// Stores a part where the others are.
+    /// Stores a part, preferably on the volumes of the upload.
     pub async fn store_part(
         &self,
-        place: &Place,
-        upload: &Upload,
+        place: &PartLocation,
+        upload: &UploadRecord,
         length: Option<u64>,
         body: Option<dto::StreamingBlob>,
-        declared: Declared,
+        declared: DeclaredChecksums,
     ) -> S3Result<Part> {
-        let wanted = Wanted { prefer: upload.volumes.clone(), length, ..plain(place.key.clone(), None) };
+        let wanted =
+            UploadSpec { prefer: upload.volumes.clone(), length, ..unconditional(place.key.clone(), None) };
         let note = Described { content_type: None, metadata: vec![part_note(place.id, place.number)] };
         let (durable, sums) = self.durable(&wanted, &note, body, declared).await?;
         let part = Part {
@@ -191,7 +198,7 @@ impl Ops {
         match self.master.change(command).await.map_err(from_propose)? {
             Outcome::Done => Ok(part),
             Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
-            Outcome::PartsChanged => Err(s3_error!(ServiceUnavailable, "Too few copies became durable")),
+            Outcome::NotEnoughReceipts => Err(s3_error!(ServiceUnavailable, "Too few replicas are durable")),
             other => Err(from_reply(unexpected(&other))),
         }
     }
@@ -202,7 +209,7 @@ impl Ops {
     ) -> S3Result<S3Response<dto::AbortMultipartUploadOutput>> {
         let key = key_of(&input.bucket, &input.key)?;
         let (upload, _) = self.upload(&key, &input.upload_id).await?;
-        match self.master.change(Command::Abort { key, upload }).await.map_err(from_propose)? {
+        match self.master.change(Command::AbortMultipartUpload { key, upload }).await.map_err(from_propose)? {
             Outcome::Done => Ok(S3Response::with_status(Default::default(), StatusCode::NO_CONTENT)),
             Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
             other => Err(from_reply(unexpected(&other))),
@@ -210,21 +217,20 @@ impl Ops {
     }
 }
 
-/// A part of an upload.
-pub struct Place {
-    /// The key of the object to be.
+pub struct PartLocation {
+    /// The key of the future object.
     pub key: Key,
     pub id: BlobId,
     pub number: u16,
 }
 
-impl Place {
+impl PartLocation {
     pub fn new(key: Key, id: BlobId, number: i32) -> S3Result<Self> {
         Ok(Self { key, id, number: number_of(number)? })
     }
 }
 
-/// A value of that key, without a condition.
-pub fn plain(key: Key, length: Option<u64>) -> Wanted {
-    Wanted { key, length, digest: None, condition: Default::default(), prefer: Vec::new(), hops: 0 }
+/// Returns the specification of an unconditional upload.
+pub fn unconditional(key: Key, length: Option<u64>) -> UploadSpec {
+    UploadSpec { key, length, digest: None, condition: Default::default(), prefer: Vec::new(), hops: 0 }
 }

@@ -1,6 +1,13 @@
-//! Objects: stored, read, looked at, deleted. A value never stays in memory: it streams through to the first volume, and
+//! Object operations: PUT, GET, HEAD and DELETE. A value is never held in memory: it streams to the first volume, and
 //! from a volume to the client.
 
+pub(super) mod attributes;
+pub(super) mod copy;
+pub(super) mod delete_many;
+pub(super) mod post_form;
+pub(super) mod response_plan;
+
+use crate::write::placement::UploadSpec;
 use http::Method;
 use http::header::HeaderMap;
 use http::header::{
@@ -15,34 +22,36 @@ use shared::key::Key;
 use shared::limits::HOPS_MAX;
 use shared::wire::master::CommitOutcome;
 
-use super::Ops;
-use super::algorithms::{only_in_headers, show};
+use super::S3Operations;
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
 use super::error::{from_interrupted, from_propose, from_reply, from_tables};
-use super::lenient::{came, trailers};
-use super::look::{Look, Looked, date, overridden, overridden_by, range_of};
-use super::sums::{Declared, Sums, checked};
 use crate::change::unexpected;
-use crate::read::{self, Interrupted};
-use crate::state::command::{Command, Outcome, Store};
+use crate::read::{self, ReadError};
+use crate::s3::checksums::algorithms::{only_in_headers, show};
+use crate::s3::checksums::body::{BodyChecksums, DeclaredChecksums, verify_body};
+use crate::s3::objects::response_plan::{
+    PlannedResponse, ResponseOptions, date, overridden, overridden_by, range_of,
+};
+use crate::s3::request::unreadable_headers::{original_headers, trailers};
+use crate::state::command::{Command, Outcome, S3Commit};
 use crate::tables::bucket;
-use crate::tables::object::{self, Object, holds};
-use crate::write::feed::{Frames, Source, Wanted};
-use crate::write::store::{Durable, store};
+use crate::tables::object::{self, Object, condition_holds};
+use crate::write::durable::{DurableBlob, write_replicas};
+use crate::write::pipeline::{Frames, Source};
 
-/// Bytes of one PutObject or UploadPart (S3's limit).
+/// Largest body of a PutObject or UploadPart, in bytes (S3's limit).
 pub const PUT_BYTES_MAX: u64 = 5 << 30;
 
-impl Ops {
-    /// The bucket is there.
+impl S3Operations {
+    /// Returns the bucket, or `NoSuchBucket`.
     pub async fn in_bucket(&self, name: &str) -> S3Result<bucket::Bucket> {
         self.current().await?;
         let found = bucket::read(&self.master.database.tree(), name).map_err(from_tables)?;
         found.ok_or_else(|| S3ErrorCode::NoSuchBucket.into())
     }
 
-    /// The bucket of a key that is about to be written stays from now on: one that native writes have made would go with its last
-    /// value. What is not there yet is no business of this.
+    /// Gives the bucket of a key a record before a write, so that the bucket stays: one that only native writes use
+    /// disappears with its last value. Does nothing if the bucket does not exist.
     pub async fn keep_bucket(&self, key: &Key) -> S3Result<()> {
         let (tree, name) = (self.master.database.tree(), bucket::of(key).unwrap_or_default());
         if bucket::record(&tree, name).map_err(from_tables)?.is_none()
@@ -54,7 +63,7 @@ impl Ops {
         Ok(())
     }
 
-    /// The object of a key, as of now.
+    /// Reads the current object of a key (a linearizable read).
     pub async fn object(&self, bucket: &str, key: &Key) -> S3Result<Object> {
         self.current().await?;
         let tree = self.master.database.tree();
@@ -65,72 +74,74 @@ impl Ops {
         Err(if there { S3ErrorCode::NoSuchKey } else { S3ErrorCode::NoSuchBucket }.into())
     }
 
-    /// Only the one version that there is.
+    /// Refuses version ids other than `null`: objects have one version.
     pub fn version(&self, version: Option<&str>) -> S3Result<()> {
         match version {
             None | Some("" | convert::NULL_VERSION) => Ok(()),
-            Some(_) => Err(s3_error!(NoSuchVersion, "Objects have no versions but \"null\"")),
+            Some(_) => Err(s3_error!(NoSuchVersion, "Objects have only the version \"null\"")),
         }
     }
 
-    /// Whether the condition of a write holds now: refused here, no byte of the body need come. It is decided at the commit.
+    /// Checks the condition of a write against the current object, to refuse it before the body is read. The commit
+    /// decides.
     pub async fn may_write(&self, bucket: &str, key: &Key, condition: &WriteCondition) -> S3Result<()> {
         self.in_bucket(bucket).await?;
         if *condition == WriteCondition::None {
             return Ok(());
         }
         let current = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
-        if holds(condition, current.as_ref()) {
+        if condition_holds(condition, current.as_ref()) {
             return Ok(());
         }
-        Err(refused(condition, current.is_some()))
+        Err(condition_error(condition, current.is_some()))
     }
 
-    /// Makes a body durable.
+    /// Streams a body to the volumes, verifies its checksums, and returns when its replicas are durable.
     pub async fn durable(
         &self,
-        wanted: &Wanted,
+        wanted: &UploadSpec,
         described: &Described,
         body: Option<StreamingBlob>,
-        declared: Declared,
-    ) -> S3Result<(Durable, Sums)> {
+        declared: DeclaredChecksums,
+    ) -> S3Result<(DurableBlob, BodyChecksums)> {
         let body = body.unwrap_or_else(|| StreamingBlob::from(Body::empty()));
-        let declared = Declared { length: wanted.length, ..declared };
-        let (frames, verdict) = checked(super::body::frames(body), declared, &self.md5s);
-        let stored = store(&self.master, wanted, described, Source::new(Frames::Stream(frames))).await;
+        let declared = DeclaredChecksums { length: wanted.length, ..declared };
+        let (frames, verdict) = verify_body(crate::s3::request::body::frames(body), declared, &self.md5s);
+        let stored =
+            write_replicas(&self.master, wanted, described, Source::new(Frames::Stream(frames))).await;
         match stored {
             Ok(durable) => Ok((durable, verdict.sums())),
             Err(refusal) => Err(verdict.fault().unwrap_or_else(|| from_reply(refusal))),
         }
     }
 
-    /// Commits what is durable as the object of its key.
-    pub async fn commit(&self, store: Store) -> S3Result<CommitOutcome> {
+    /// Commits a durable blob as the object of its key.
+    pub async fn commit(&self, store: S3Commit) -> S3Result<CommitOutcome> {
         let condition = store.commit.condition.clone();
         self.keep_bucket(&store.commit.key).await?;
-        let outcome = self.master.change(Command::Store(Box::new(store))).await.map_err(from_propose)?;
-        judge(&outcome, &condition)
+        let outcome = self.master.change(Command::CommitS3(Box::new(store))).await.map_err(from_propose)?;
+        check_outcome(&outcome, &condition)
     }
 
     pub(super) async fn put(
         &self,
         mut req: S3Request<dto::PutObjectInput>,
     ) -> S3Result<S3Response<dto::PutObjectOutput>> {
-        let (trailers, headers) = (trailers(&mut req), came(&req).clone());
+        let (trailers, headers) = (trailers(&mut req), original_headers(&req).clone());
         let input = req.input;
         let key = key_of(&input.bucket, &input.key)?;
         let condition = condition_of(&headers)?;
         let described = described(&headers)?;
         let tags = tags_of_header(input.tagging.as_deref())?;
         let length = length(&headers, input.content_length)?;
-        let mut declared = Declared::from_headers(&headers, trailers, self.md5)?;
+        let mut declared = DeclaredChecksums::from_headers(&headers, trailers, self.md5)?;
         declared.checksum = declared.checksum.or(Some((Algorithm::Crc64Nvme, None)));
         self.may_write(&input.bucket, &key, &condition).await?;
-        let wanted = Wanted { key, length, digest: None, condition, prefer: Vec::new(), hops: 0 };
+        let wanted = UploadSpec { key, length, digest: None, condition, prefer: Vec::new(), hops: 0 };
         let (durable, sums) = self.durable(&wanted, &described, input.body, declared).await?;
         let attributes = self.attributes(&sums, tags);
-        let commit = durable.commit(&wanted, &described);
-        self.commit(Store { commit, attributes: attributes.clone() }).await?;
+        let commit = durable.to_commit(&wanted, &described);
+        self.commit(S3Commit { commit, attributes: attributes.clone() }).await?;
         let sum = checksum(attributes.checksum.as_ref());
         let output = dto::PutObjectOutput {
             e_tag: Some(dto::ETag::Strong(tag_of(&attributes, &durable))),
@@ -147,8 +158,8 @@ impl Ops {
         Ok(answer)
     }
 
-    /// What was computed of a body, as the object has it.
-    pub fn attributes(&self, sums: &Sums, tags: Vec<(String, String)>) -> Attributes {
+    /// Returns the attributes of an object whose body has these checksums.
+    pub fn attributes(&self, sums: &BodyChecksums, tags: Vec<(String, String)>) -> Attributes {
         let etag = sums.md5.filter(|_| self.md5).map(Etag::Md5);
         Attributes { etag, checksum: sums.checksum.clone(), tags }
     }
@@ -162,19 +173,21 @@ impl Ops {
         let key = key_of(&input.bucket, &input.key)?;
         for _ in 0..HOPS_MAX {
             let object = self.object(&input.bucket, &key).await?;
-            let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
-            let Looked { plan, mut headers } = self.look(&object, &Method::GET, came(&req), &wanted)?;
+            let wanted = ResponseOptions { part: input.part_number, sums: input.checksum_mode.is_some() };
+            let PlannedResponse { plan, mut headers } =
+                self.plan_response(&object, &Method::GET, original_headers(&req), &wanted)?;
             let content_range = range_of(&headers);
             overridden(input, &mut headers)?;
             let opened = read::open(&self.master, &key, object, plan.pieces.into()).await;
             let body = match opened {
                 Ok(body) => body,
-                Err(Interrupted::Gone) => continue,
+                Err(ReadError::Gone) => continue,
                 Err(e) => return Err(from_interrupted(&e)),
             };
             self.master.metrics.reads_streamed.inc();
-            let body = Some(StreamingBlob::from(Body::http_body_unsync(super::body::Outgoing(body))));
-            // The library makes it 206 when there is a range.
+            let body =
+                Some(StreamingBlob::from(Body::http_body_unsync(crate::s3::request::body::Outgoing(body))));
+            // With a range, the library sets the status to 206.
             let output = dto::GetObjectOutput { body, content_range, ..Default::default() };
             let mut answer = S3Response::new(output);
             answer.headers = headers;
@@ -182,7 +195,7 @@ impl Ops {
         }
         Err(s3_error!(
             ServiceUnavailable,
-            "The object was replaced again and again while it was being opened"
+            "The object was replaced repeatedly while it was being opened; try again"
         ))
     }
 
@@ -194,9 +207,10 @@ impl Ops {
         self.version(input.version_id.as_deref())?;
         let key = key_of(&input.bucket, &input.key)?;
         let object = self.object(&input.bucket, &key).await?;
-        let wanted = Look { part: input.part_number, sums: input.checksum_mode.is_some() };
-        // Ranges count for HEAD as well (S3 API reference, HeadObject).
-        let Looked { mut headers, .. } = self.look(&object, &Method::GET, came(&req), &wanted)?;
+        let wanted = ResponseOptions { part: input.part_number, sums: input.checksum_mode.is_some() };
+        // Ranges apply to HEAD as well (S3 API reference, HeadObject).
+        let PlannedResponse { mut headers, .. } =
+            self.plan_response(&object, &Method::GET, original_headers(&req), &wanted)?;
         let content_range = range_of(&headers);
         overridden_by(
             [
@@ -217,7 +231,7 @@ impl Ops {
     }
 
     pub(super) async fn delete_named(&self, req: S3Request<dto::DeleteObjectInput>) -> S3Result<()> {
-        let condition = condition_of(came(&req))?;
+        let condition = condition_of(original_headers(&req))?;
         let input = req.input;
         self.version(input.version_id.as_deref())?;
         let key = key_of(&input.bucket, &input.key)?;
@@ -225,7 +239,7 @@ impl Ops {
         self.delete(key, condition).await
     }
 
-    /// Deletes an object. What is not there is deleted already.
+    /// Deletes an object. Succeeds if the key has none, unless the condition requires one.
     pub async fn delete(&self, key: Key, condition: WriteCondition) -> S3Result<()> {
         let stated = condition.clone();
         if object::read(&self.master.database.tree(), &key).map_err(from_tables)?.is_some() {
@@ -235,22 +249,22 @@ impl Ops {
             Outcome::Deleted(_) => Ok(()),
             Outcome::NotFound if [WriteCondition::None, WriteCondition::Absent].contains(&stated) => Ok(()),
             Outcome::NotFound => Err(S3ErrorCode::NoSuchKey.into()),
-            Outcome::ConditionFailed => Err(refused(&stated, true)),
+            Outcome::ConditionFailed => Err(condition_error(&stated, true)),
             other => Err(from_reply(unexpected(&other))),
         }
     }
 }
 
-/// What an outcome of a commit means to its client.
-pub fn judge(outcome: &Outcome, condition: &WriteCondition) -> S3Result<CommitOutcome> {
+/// Converts the outcome of a commit for the client.
+pub fn check_outcome(outcome: &Outcome, condition: &WriteCondition) -> S3Result<CommitOutcome> {
     match outcome {
         Outcome::Commit(outcome @ (CommitOutcome::Created | CommitOutcome::Replaced), _) => Ok(*outcome),
-        Outcome::Commit(CommitOutcome::ConditionFailed, _) => Err(refused(condition, true)),
+        Outcome::Commit(CommitOutcome::ConditionFailed, _) => Err(condition_error(condition, true)),
         Outcome::Commit(CommitOutcome::Overtaken, _) => {
-            Err(s3_error!(ConditionalRequestConflict, "Another write of the same key was faster"))
+            Err(s3_error!(ConditionalRequestConflict, "Another write of this key was committed first; retry"))
         }
         Outcome::Commit(CommitOutcome::NotEnoughReceipts, _) => {
-            Err(s3_error!(ServiceUnavailable, "Too few copies became durable, and nothing was stored"))
+            Err(s3_error!(ServiceUnavailable, "Too few replicas became durable; nothing was stored"))
         }
         Outcome::NoBucket => Err(S3ErrorCode::NoSuchBucket.into()),
         Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
@@ -258,28 +272,26 @@ pub fn judge(outcome: &Outcome, condition: &WriteCondition) -> S3Result<CommitOu
     }
 }
 
-/// The condition of a write does not hold.
-pub fn refused(condition: &WriteCondition, exists: bool) -> S3Error {
+pub fn condition_error(condition: &WriteCondition, exists: bool) -> S3Error {
     match condition {
         WriteCondition::Tagged(_) | WriteCondition::AnyPresent if !exists => S3ErrorCode::NoSuchKey.into(),
         _ => s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"),
     }
 }
 
-/// The entity tag of what was just stored.
-pub fn tag_of(attributes: &Attributes, durable: &Durable) -> String {
+pub fn tag_of(attributes: &Attributes, durable: &DurableBlob) -> String {
     attributes.etag.map_or_else(|| durable.proof.digest.to_string(), |etag| etag.to_string())
 }
 
-/// A checksum that the library has no field for.
+/// Adds a checksum that the library has no field for to the headers.
 pub fn show_beyond(attributes: &Attributes, headers: &mut HeaderMap) {
     let sum = attributes.checksum.as_ref().filter(|sum| only_in_headers(sum.algorithm));
     sum.iter().for_each(|sum| show(sum, headers));
 }
 
-/// Length of a body.
+/// Returns the declared length of a body; refuses more than `PUT_BYTES_MAX`.
 pub fn length(headers: &HeaderMap, stated: Option<i64>) -> S3Result<Option<u64>> {
-    // What is in the chunks; the body's own length counts their framing, or is not said.
+    // The length without chunk framing: Content-Length includes the framing, or is absent.
     let decoded = headers.get("x-amz-decoded-content-length").and_then(|v| v.to_str().ok()?.parse().ok());
     let length =
         decoded.or(stated).map(|n| u64::try_from(n).map_err(|_| S3ErrorCode::InvalidArgument)).transpose()?;

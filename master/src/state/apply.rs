@@ -1,111 +1,124 @@
-//! `apply(tables, command) → outcome`: the one place where metadata changes.
+//! `apply(tables, command) → outcome`: the only place where metadata changes.
 //!
-//! Generations of a key only grow. A commit that comes after a newer one was committed is ordered
-//! just before it: the two overlapped, so that is a true history, and a rebuild from the volumes,
-//! which knows only generations, arrives at the same present. Where one of the two has a condition that
-//! would not be true, and the late one is refused; so is one that comes after its key was deleted. A rebuild must also
-//! know what was deleted and what was refused: beside the reclaim list stands a tombstone that the volume keeps.
+//! Generations of a key only grow. A commit that arrives after a newer one is ordered just before it: the two
+//! overlapped, so the history is linearizable, and a rebuild from the volumes, which knows only generations, arrives
+//! at the same state. If one of the two has a condition, that order could be wrong, so the late commit is refused; so
+//! is one whose key was deleted meanwhile. A rebuild must also know deletes and refusals: entries of the reclaim list
+//! carry tombstones for the volumes.
 
 mod buckets;
+mod references;
 mod replicas;
 mod uploads;
 
+use crate::state::apply::references::{
+    countable_replicas, enqueue_reclaim, enqueue_reclaim_replica, link_object, unlink_object,
+    unreference_parts,
+};
 use shared::attributes::Attributes;
 mod access_keys;
 
 use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
-use shared::ids::{BlobId, VolumeId};
+use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
 use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::master::CommitOutcome;
 
-use super::command::{Command, Commit, Outcome, Store};
+use super::command::{Command, Commit, Outcome, S3Commit};
 use crate::tables::bucket;
-use crate::tables::meta::{FORMAT_VERSION, Identity, Progress};
-use crate::tables::object::{Blob, Object, Parts, holds};
-use crate::tables::unsettled::Spot;
-use crate::tables::{TableError, Tables, meta, object, reclaim, replica, standing, tombstone, unsettled};
+use crate::tables::meta::{Counters, FORMAT_VERSION, Identity};
+use crate::tables::object::{Blob, Object, Parts, condition_holds};
+use crate::tables::{TableError, Tables, meta, object, reclaim, repair_queue, replica, tombstone};
 
 /// Applies one command.
 ///
 /// # Errors
-/// When the tables cannot be read; nothing of the batch may be written then.
+/// When the tables cannot be read; then nothing of the batch may be written.
 pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, TableError> {
     if let Command::InSequence { sequence, change } = command {
         return access_keys::in_sequence(tables, *sequence, change);
     }
-    let mut progress = meta::progress(tables)?;
-    progress.applied += 1;
+    let mut counters = meta::counters(tables)?;
+    counters.applied += 1;
+    let count = &mut counters;
     let outcome = match command {
-        Command::Commit(commit) => apply_commit(tables, &mut progress, commit, &Attributes::default(), None)?,
-        Command::Store(store) => apply_store(tables, &mut progress, store)?,
-        Command::Delete { key, condition } => apply_delete(tables, &mut progress, key, condition)?,
+        Command::Commit(commit) => apply_commit(tables, count, commit, &Attributes::default(), None)?,
+        Command::CommitS3(store) => apply_commit_s3(tables, count, store)?,
+        Command::Delete { key, condition } => apply_delete(tables, count, key, condition)?,
         Command::Volume(record) => {
             tables.put_volume(record);
             Outcome::Done
         }
-        Command::Reclaimed { volume, blobs, at } => {
-            apply_reclaimed(tables, &mut progress, *volume, blobs, *at)?
-        }
-        Command::Purge { graves } => {
-            graves.iter().for_each(|(volume, blob)| tables.remove_grave(*volume, *blob));
-            Outcome::Done
-        }
-        Command::Orphaned { volume, blobs } => apply_orphaned(tables, &mut progress, *volume, blobs)?,
-        Command::Founded(cluster) => {
-            if meta::identity(tables)?.is_none() {
-                tables.put_identity(&Identity { cluster: *cluster, format_version: FORMAT_VERSION });
-                tables.put_listed();
-            }
-            Outcome::Done
-        }
-        Command::Forget { keys } => apply_forget(tables, keys)?,
-        Command::BeginUpload { key, id, upload } => {
-            uploads::apply_begin(tables, &mut progress, key, *id, upload)?
+        Command::Reclaimed { volume, blobs, at } => apply_reclaimed(tables, count, *volume, blobs, *at)?,
+        Command::PurgeReplicaTombstones { tombstones } => apply_purge_replica_tombstones(tables, tombstones),
+        Command::ReclaimOrphans { volume, blobs } => apply_reclaim_orphans(tables, count, *volume, blobs)?,
+        Command::CreateCluster(cluster) => apply_create_cluster(tables, *cluster)?,
+        Command::PurgeKeyTombstones { keys } => apply_purge_key_tombstones(tables, keys)?,
+        Command::CreateMultipartUpload { key, id, upload } => {
+            uploads::create(tables, count, key, *id, upload)?
         }
         Command::PutPart { key, upload, part, min_replicas } => {
-            uploads::apply_part(tables, &mut progress, (key, *upload), part, *min_replicas)?
+            uploads::put_part(tables, count, (key, *upload), part, *min_replicas)?
         }
-        Command::Complete { upload, numbers, store } => {
-            uploads::apply_complete(tables, &mut progress, *upload, numbers, store)?
+        Command::CompleteMultipartUpload { upload, numbers, store } => {
+            uploads::complete(tables, count, *upload, numbers, store)?
         }
-        Command::Abort { key, upload } => uploads::apply_abort(tables, key, *upload)?,
-        Command::Scrap { uploads } => uploads::apply_scrap(tables, &mut progress, uploads)?,
+        Command::AbortMultipartUpload { key, upload } => uploads::abort(tables, key, *upload)?,
+        Command::RemoveUnreferencedParts { uploads } => {
+            uploads::remove_unreferenced_parts(tables, count, uploads)?
+        }
         Command::Tag { key, generation, tags } => apply_tag(tables, key, *generation, tags)?,
-        Command::CreateBucket { name, bucket } => buckets::apply_create(tables, name, bucket)?,
-        Command::SetBucket { name, setting } => buckets::apply_set(tables, name, setting)?,
-        Command::DeleteBucket { name } => buckets::apply_delete(tables, name)?,
+        Command::CreateBucket { name, bucket } => buckets::create(tables, name, bucket)?,
+        Command::SetBucket { name, setting } => buckets::set(tables, name, setting)?,
+        Command::DeleteBucket { name } => buckets::delete(tables, name)?,
         Command::PutAccessKey { id, key } => access_keys::put(tables, id, key),
         Command::RevokeAccessKey { id } => access_keys::revoke(tables, id)?,
-        Command::Expect { volume, blobs } => replicas::apply_expect(tables, *volume, blobs)?,
-        Command::Arrived { volume, blobs } => replicas::apply_arrived(tables, &mut progress, *volume, blobs)?,
-        Command::Forgo { volume, blobs } => replicas::apply_forgo(tables, &mut progress, *volume, blobs)?,
-        Command::Drop(drop) => replicas::apply_drop(tables, &mut progress, drop)?,
-        Command::Missing { volume, blobs } => replicas::apply_missing(tables, &mut progress, *volume, blobs)?,
-        Command::Weigh { key, upload } => replicas::apply_weigh(tables, &mut progress, key, *upload)?,
-        Command::Owe { blobs, last } => replicas::apply_owe(tables, blobs, *last)?,
-        Command::SetDuty { volume, standing } => replicas::apply_duty(tables, *volume, *standing)?,
+        Command::AddPendingReplica { volume, blobs } => {
+            replicas::add_pending_replica(tables, *volume, blobs)?
+        }
+        Command::ReplicaAdded { volume, blobs } => replicas::replica_added(tables, count, *volume, blobs)?,
+        Command::CancelPendingReplica { volume, blobs } => {
+            replicas::cancel_pending_replica(tables, count, *volume, blobs)?
+        }
+        Command::RemoveReplica(drop) => replicas::remove_replica(tables, count, drop)?,
+        Command::ReplicaLost { volume, blobs } => replicas::replica_lost(tables, count, *volume, blobs)?,
+        Command::RecomputeFullReplicas { key, upload } => {
+            replicas::recompute_full_replicas(tables, count, key, *upload)?
+        }
+        Command::EnqueueRepair { blobs, last } => replicas::enqueue_repair(tables, blobs, *last)?,
+        Command::SetAdminState { volume, admin_state } => {
+            replicas::set_admin_state(tables, *volume, *admin_state)?
+        }
         Command::SetRebalance(rebalance) => {
             tables.put_rebalance(rebalance.as_ref());
             Outcome::Done
         }
-        Command::SetMode { bucket, mode } => {
+        Command::SetReplicationMode { bucket, mode } => {
             tables.put_mode(bucket, *mode);
             Outcome::Done
         }
-        // Above: it counts as the change in it.
+        // Handled above.
         Command::InSequence { .. } => Outcome::Outdated,
     };
-    tables.put_progress(&progress);
+    tables.put_counters(&counters);
     Ok(outcome)
 }
 
-/// A commit by an S3 client: its bucket must be there.
-fn apply_store(
+/// Only the first of these commands has an effect.
+fn apply_create_cluster(tables: &mut Tables<'_>, cluster: ClusterId) -> Result<Outcome, TableError> {
+    if meta::identity(tables)?.is_none() {
+        tables.put_identity(&Identity { cluster, format_version: FORMAT_VERSION });
+        tables.put_repair_queue_complete();
+    }
+    Ok(Outcome::Done)
+}
+
+/// A commit by an S3 client: its bucket must exist.
+fn apply_commit_s3(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
-    store: &Store,
+    progress: &mut Counters,
+    store: &S3Commit,
 ) -> Result<Outcome, TableError> {
     if !in_bucket(tables, &store.commit.key)? {
         refuse(tables, progress, &store.commit)?;
@@ -118,32 +131,16 @@ fn in_bucket(tables: &Tables<'_>, key: &Key) -> Result<bool, TableError> {
     bucket::of(key).map_or(Ok(false), |name| bucket::exists(tables, name))
 }
 
-/// Nothing becomes of what is to be committed, and nothing ever will.
-fn refuse(tables: &mut Tables<'_>, progress: &mut Progress, commit: &Commit) -> Result<(), TableError> {
+/// Refuses a commit for good: its replicas go to the reclaim list with a tombstone.
+fn refuse(tables: &mut Tables<'_>, progress: &mut Counters, commit: &Commit) -> Result<(), TableError> {
     progress.last_blob = progress.last_blob.max(Some(commit.blob));
     let blob = Blob { id: commit.blob, length: commit.size, replicas: commit.replicas.clone() };
-    discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))
-}
-
-/// The copies that count: one on its way out, or gone, does not, and none of a volume that has left. It was taken for an orphan, or this commit was decided
-/// before and what it made was replaced or deleted since.
-fn counted(tables: &Tables<'_>, blob: BlobId, volumes: &[VolumeId]) -> Result<Vec<VolumeId>, TableError> {
-    let mut replicas = Vec::with_capacity(volumes.len());
-    for volume in volumes {
-        let here = !standing::has_left(tables, *volume)?;
-        if here
-            && !reclaim::contains(tables, *volume, blob)?
-            && !reclaim::was_reclaimed(tables, *volume, blob)?
-        {
-            replicas.push(*volume);
-        }
-    }
-    Ok(replicas)
+    enqueue_reclaim(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))
 }
 
 fn apply_commit(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     commit: &Commit,
     attributes: &Attributes,
     parts: Option<(Parts, u64)>,
@@ -151,18 +148,18 @@ fn apply_commit(
     progress.last_blob = progress.last_blob.max(Some(commit.blob));
     let current = object::read(tables, &commit.key)?;
     if let Some(same) = current.as_ref().filter(|o| o.generation == commit.blob) {
-        // Sent again: the first answer was lost.
+        // A retry: the first answer was lost.
         return Ok(Outcome::Commit(
             CommitOutcome::Created,
             same.blobs.first().map_or(0, |b| b.replicas.len()),
         ));
     }
-    let replicas = counted(tables, commit.blob, &commit.replicas)?;
+    let replicas = countable_replicas(tables, commit.blob, &commit.replicas)?;
     let copies = replicas.len();
-    // Whoever finds one copy dead must not make a value of the others: the tombstone is for the blob, wherever it is.
+    // If one replica does not count, refuse the others, too: the tombstone is for the blob on every volume.
     let refusal = if copies < usize::from(commit.min_replicas).max(1) || copies < commit.replicas.len() {
         Some(CommitOutcome::NotEnoughReceipts)
-    } else if !holds(&commit.condition, current.as_ref()) {
+    } else if !condition_holds(&commit.condition, current.as_ref()) {
         Some(CommitOutcome::ConditionFailed)
     } else if overtaken(tables, commit, current.as_ref())? {
         Some(CommitOutcome::Overtaken)
@@ -171,7 +168,7 @@ fn apply_commit(
     };
     let blob = Blob { id: commit.blob, length: commit.size, replicas };
     if let Some(refusal) = refusal {
-        discard(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))?;
+        enqueue_reclaim(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))?;
         return Ok(Outcome::Commit(refusal, copies));
     }
     let new = Object {
@@ -188,14 +185,14 @@ fn apply_commit(
     let existed = current.is_some();
     match current {
         Some(newer) if newer.generation > commit.blob => {
-            discard(tables, progress, &new.blobs, None)?;
-            condemn(tables, &new);
+            enqueue_reclaim(tables, progress, &new.blobs, None)?;
+            unreference_parts(tables, &new);
         }
         old => {
             if let Some(old) = old {
-                forget(tables, progress, &old, None)?;
+                unlink_object(tables, progress, &old, None)?;
             }
-            remember(tables, progress, &commit.key, &new);
+            link_object(tables, progress, &commit.key, &new);
             if commit.condition != WriteCondition::None {
                 tables.put_conditional(&commit.key, commit.blob);
             }
@@ -205,11 +202,11 @@ fn apply_commit(
     Ok(Outcome::Commit(outcome, copies))
 }
 
-/// Whether a newer generation is there, and the two cannot change places, because the condition of the one would have
-/// seen the other; or was there and is deleted: whoever deleted it was told what, and may have had a condition.
+/// Whether the commit is too late: a newer generation exists, and one of the two has a condition that the other order
+/// could violate; or a newer generation was deleted, perhaps with a condition, and its client has the answer.
 fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> Result<bool, TableError> {
     let Some(newer) = current else {
-        return Ok(tombstone::deleted(tables, KeyHash::of(&commit.key))? >= Some(commit.blob));
+        return Ok(tombstone::key_tombstone(tables, KeyHash::of(&commit.key))? >= Some(commit.blob));
     };
     if newer.generation < commit.blob {
         return Ok(false);
@@ -219,23 +216,23 @@ fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> 
 
 fn apply_delete(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     key: &Key,
     condition: &WriteCondition,
 ) -> Result<Outcome, TableError> {
     let Some(object) = object::read(tables, key)? else { return Ok(Outcome::NotFound) };
-    if !holds(condition, Some(&object)) {
+    if !condition_holds(condition, Some(&object)) {
         return Ok(Outcome::ConditionFailed);
     }
     let (hash, generation) = (KeyHash::of(key), buries(tables, &object)?);
     progress.last_blob = progress.last_blob.max(Some(generation));
-    forget(tables, progress, &object, Some(&Tombstone::Deleted { key: hash, generation }))?;
+    unlink_object(tables, progress, &object, Some(&Tombstone::Deleted { key: hash, generation }))?;
     tables.remove_object(key)?;
-    tables.put_deleted(hash, generation);
+    tables.put_key_tombstone(hash, generation);
     Ok(Outcome::Deleted(Box::new(object)))
 }
 
-/// Up to which generation a key is gone with this object: a time of which nothing is known may have brought a newer one.
+/// Returns up to which generation a delete of this object covers its key: a gap may contain a newer generation.
 fn buries(tables: &Tables<'_>, object: &Object) -> Result<BlobId, TableError> {
     let unknown = meta::gap(tables)?.map(|gap| gap.end());
     Ok(unknown.map_or(object.generation, |end| end.max(object.generation)))
@@ -243,7 +240,7 @@ fn buries(tables: &Tables<'_>, object: &Object) -> Result<BlobId, TableError> {
 
 fn apply_reclaimed(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     volume: VolumeId,
     blobs: &[BlobId],
     at: Timestamp,
@@ -252,97 +249,46 @@ fn apply_reclaimed(
         if reclaim::contains(tables, volume, *blob)? {
             tables.remove_reclaim(volume, *blob);
             tables.remove_tombstone(volume, *blob);
-            tables.put_grave(volume, *blob, at);
+            tables.put_replica_tombstone(volume, *blob, at);
             progress.reclaim_pending -= 1;
         }
     }
     Ok(Outcome::Done)
 }
 
-fn apply_orphaned(
+fn apply_reclaim_orphans(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     volume: VolumeId,
     blobs: &[(BlobId, u64)],
 ) -> Result<Outcome, TableError> {
     for (blob, length) in blobs {
-        // The second look: what the worker saw may have changed since.
+        // Check again: the tables may have changed since the worker read them.
         if replica::read(tables, volume, *blob)?.is_none()
-            && unsettled::is_arriving(tables, *blob, volume)?.is_none()
+            && repair_queue::pending_replica(tables, *blob, volume)?.is_none()
         {
-            discard_copy(tables, progress, volume, *blob, *length)?;
+            enqueue_reclaim_replica(tables, progress, volume, *blob, *length)?;
         }
     }
     Ok(Outcome::Done)
 }
 
-fn apply_forget(tables: &mut Tables<'_>, keys: &[(KeyHash, BlobId)]) -> Result<Outcome, TableError> {
+/// Those that no commit can need any longer.
+fn apply_purge_replica_tombstones(tables: &mut Tables<'_>, tombstones: &[(VolumeId, BlobId)]) -> Outcome {
+    tombstones.iter().for_each(|(volume, blob)| tables.remove_replica_tombstone(*volume, *blob));
+    Outcome::Done
+}
+
+fn apply_purge_key_tombstones(
+    tables: &mut Tables<'_>,
+    keys: &[(KeyHash, BlobId)],
+) -> Result<Outcome, TableError> {
     for (key, generation) in keys {
-        if tombstone::deleted(tables, *key)? == Some(*generation) {
-            tables.remove_deleted(*key);
+        if tombstone::key_tombstone(tables, *key)? == Some(*generation) {
+            tables.remove_key_tombstone(*key);
         }
     }
     Ok(Outcome::Done)
-}
-
-/// Makes `object` the value of `key`, and its blobs referenced.
-fn remember(tables: &mut Tables<'_>, progress: &mut Progress, key: &Key, object: &Object) {
-    for blob in &object.blobs {
-        for volume in &blob.replicas {
-            tables.put_replica(*volume, blob.id, key);
-        }
-        if blob.replicas.len() != usize::from(object.wanted) {
-            tables.put_settled(blob.id, &Spot::object(key), blob.replicas.len(), object.wanted);
-        }
-    }
-    tables.put_object(key, object);
-    progress.objects += 1;
-    progress.bytes += object.size;
-    progress.degraded += u64::from(object.degraded());
-}
-
-/// The object is the value of its key no more: its blobs go to the reclaim list.
-fn forget(
-    tables: &mut Tables<'_>,
-    progress: &mut Progress,
-    object: &Object,
-    tombstone: Option<&Tombstone>,
-) -> Result<(), TableError> {
-    for blob in &object.blobs {
-        for volume in &blob.replicas {
-            tables.remove_replica(*volume, blob.id);
-        }
-        if blob.replicas.len() != usize::from(object.wanted) {
-            tables.remove_unsettled(blob.id);
-        }
-        recall(tables, progress, blob, tombstone)?;
-    }
-    progress.objects -= 1;
-    progress.bytes -= object.size;
-    progress.degraded -= u64::from(object.degraded());
-    condemn(tables, object);
-    discard(tables, progress, &object.blobs, tombstone)
-}
-
-/// Copies of a blob that are on their way when nothing refers to it any more: their volumes are told to delete it like all others.
-fn recall(
-    tables: &mut Tables<'_>,
-    progress: &mut Progress,
-    blob: &Blob,
-    tombstone: Option<&Tombstone>,
-) -> Result<(), TableError> {
-    let replicas = unsettled::arrivals(tables, blob.id)?;
-    replicas.iter().for_each(|volume| tables.remove_arriving(blob.id, *volume));
-    discard(tables, progress, &[Blob { id: blob.id, length: blob.length, replicas }], tombstone)
-}
-
-/// Nothing refers to the parts of an object any more. They go a few at a time, and without tombstones: without the manifest
-/// no rebuild makes anything of them.
-fn condemn(tables: &mut Tables<'_>, object: &Object) {
-    if let Some(parts) = &object.parts {
-        tables.remove_unweighed(parts.upload);
-        tables.put_condemned(parts.upload);
-    }
 }
 
 fn apply_tag(
@@ -357,40 +303,6 @@ fn apply_tag(
     object.attributes.tags = tags.to_vec();
     tables.put_object(key, &object);
     Ok(Outcome::Done)
-}
-
-/// Puts blobs that nothing refers to on the reclaim list. The one way onto it. A tombstone is for those that no newer
-/// version of their key speaks for.
-fn discard(
-    tables: &mut Tables<'_>,
-    progress: &mut Progress,
-    blobs: &[Blob],
-    tombstone: Option<&Tombstone>,
-) -> Result<(), TableError> {
-    for blob in blobs {
-        for volume in &blob.replicas {
-            // Nobody tells a volume that has left.
-            if !standing::has_left(tables, *volume)? && !reclaim::contains(tables, *volume, blob.id)? {
-                tables.put_reclaim(*volume, blob.id, blob.length);
-                progress.reclaim_pending += 1;
-                if let Some(tombstone) = tombstone {
-                    tables.put_tombstone(*volume, blob.id, tombstone);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// As `discard`, of one copy of a blob. No tombstone: elsewhere it may be a value.
-fn discard_copy(
-    tables: &mut Tables<'_>,
-    progress: &mut Progress,
-    volume: VolumeId,
-    blob: BlobId,
-    length: u64,
-) -> Result<(), TableError> {
-    discard(tables, progress, &[Blob { id: blob, length, replicas: vec![volume] }], None)
 }
 
 #[cfg(test)]

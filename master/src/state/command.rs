@@ -1,4 +1,4 @@
-//! Commands and their outcomes. A command holds everything that its outcome depends on, besides the tables.
+//! Commands and their outcomes. An outcome depends only on its command and the tables.
 
 use serde::{Deserialize, Serialize};
 use shared::access::AccessKeyId;
@@ -12,186 +12,209 @@ use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
 use crate::tables::access_key::AccessKey;
+use crate::tables::admin_state::AdminStateRecord;
 use crate::tables::bucket::{AbortRule, Bucket, CorsRule};
 use crate::tables::meta::Rebalance;
-use crate::tables::mode::Mode;
 use crate::tables::object::Object;
-use crate::tables::standing::Standing;
-use crate::tables::unsettled::Spot;
-use crate::tables::upload::{PartRecord, Upload};
+use crate::tables::repair_queue::BlobRef;
+use crate::tables::replication_mode::ReplicationMode;
+use crate::tables::upload::{PartRecord, UploadRecord};
 use crate::tables::volume::VolumeRecord;
 
 /// A change to the metadata.
 ///
-/// It is what the replicated log holds, in postcard: variants and fields keep their places, new ones come at the end.
+/// The replicated log holds commands in postcard: keep the order of variants and fields, and append new ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Makes a blob the current value of its key.
     Commit(Commit),
-    /// Removes a key.
+    /// Deletes a key.
     Delete {
         key: Key,
-        /// What must hold of its value.
+        /// Precondition on its current value.
         condition: WriteCondition,
     },
-    /// A volume joined, or says something new of itself.
+    /// Stores the record of a volume that is new or has changed.
     Volume(VolumeRecord),
-    /// A volume has durably deleted blobs.
+    /// Records that a volume has durably deleted blobs.
     Reclaimed {
         volume: VolumeId,
         blobs: Vec<BlobId>,
         /// When, by the proposing master's clock.
         at: Timestamp,
     },
-    /// Graves that no commit can come for any more.
-    Purge { graves: Vec<(VolumeId, BlobId)> },
-    /// A volume holds blobs that no object refers to, and whose tickets and receipts have long expired.
-    Orphaned {
+    /// Removes replica tombstones for which no commit can arrive any longer.
+    PurgeReplicaTombstones {
+        tombstones: Vec<(VolumeId, BlobId)>,
+    },
+    /// Puts orphans on the reclaim list: nothing references them, and their tickets and receipts have expired.
+    ReclaimOrphans {
         volume: VolumeId,
-        /// Which blobs, with their lengths.
+        /// Blobs with their lengths.
         blobs: Vec<(BlobId, u64)>,
     },
-    /// A new cluster begins; the first of these counts.
-    Founded(ClusterId),
-    /// Deleted keys that no upload can come for any more, each with the generation that was deleted.
-    Forget { keys: Vec<(KeyHash, BlobId)> },
-    /// As `Commit`, with what S3 adds.
-    Store(Box<Store>),
-    /// Begins an upload in parts.
-    BeginUpload { key: Key, id: BlobId, upload: Upload },
-    /// A part is durable.
+    /// Creates the cluster; only the first of these has an effect.
+    CreateCluster(ClusterId),
+    /// Removes key tombstones for which no commit can arrive any longer, each with its generation.
+    PurgeKeyTombstones {
+        keys: Vec<(KeyHash, BlobId)>,
+    },
+    /// Like `Commit`, with the attributes of S3.
+    CommitS3(Box<S3Commit>),
+    /// Begins a multipart upload.
+    CreateMultipartUpload {
+        key: Key,
+        id: BlobId,
+        upload: UploadRecord,
+    },
+    /// Adds a durable part to an upload, or replaces the part with its number.
     PutPart {
         key: Key,
         upload: BlobId,
-        /// What it is, and whose receipts were good.
+        /// The part, and the volumes with valid receipts.
         part: PartRecord,
-        /// Copies without which it fails.
+        /// Replicas without which it fails.
         min_replicas: u8,
     },
-    /// Makes one value of parts.
-    Complete {
+    /// Completes a multipart upload.
+    CompleteMultipartUpload {
         upload: BlobId,
-        /// The parts, in order. The manifest, whose digest the commit has, must be theirs at that moment.
+        /// Numbers of the parts, in order. The digest of their manifest must then equal the commit's.
         numbers: Vec<u16>,
-        store: Box<Store>,
+        store: Box<S3Commit>,
     },
-    /// Gives an upload up.
-    Abort { key: Key, upload: BlobId },
-    /// Takes some of the parts of condemned uploads out of the tables.
-    Scrap { uploads: Vec<BlobId> },
+    /// Aborts a multipart upload.
+    AbortMultipartUpload {
+        key: Key,
+        upload: BlobId,
+    },
+    /// Removes some of the parts of unreferenced uploads from the tables.
+    RemoveUnreferencedParts {
+        uploads: Vec<BlobId>,
+    },
     /// Changes the tags of an object.
     Tag {
         key: Key,
-        /// Its generation when it was looked at.
+        /// Its generation when it was read.
         generation: BlobId,
-        /// The tags from now on.
+        /// The new tags.
         tags: Vec<(String, String)>,
     },
-    /// Creates a bucket.
-    CreateBucket { name: String, bucket: Bucket },
-    /// Sets a bucket up anew.
-    SetBucket { name: String, setting: Setting },
-    /// Removes a bucket without values.
-    DeleteBucket { name: String },
-    /// An access key is made; another one of that id is replaced.
-    PutAccessKey { id: AccessKeyId, key: Box<AccessKey> },
-    /// An access key is good no more.
-    RevokeAccessKey { id: AccessKeyId },
-    /// Copies of blobs are about to be taken in by a volume.
-    Expect {
-        volume: VolumeId,
-        /// Which blobs, and where they are named.
-        blobs: Vec<(BlobId, Spot)>,
+    CreateBucket {
+        name: String,
+        bucket: Bucket,
     },
-    /// A volume has taken copies in, by its receipts.
-    Arrived {
-        volume: VolumeId,
-        /// Which blobs, with their lengths, and where they are named.
-        blobs: Vec<(BlobId, u64, Spot)>,
+    /// Replaces one setting of a bucket.
+    SetBucket {
+        name: String,
+        setting: BucketSetting,
     },
-    /// Copies that are on their way are not needed any more.
-    Forgo {
-        /// To which volume.
+    /// Deletes a bucket without values.
+    DeleteBucket {
+        name: String,
+    },
+    /// Creates an access key, or replaces the one with that id.
+    PutAccessKey {
+        id: AccessKeyId,
+        key: Box<AccessKey>,
+    },
+    RevokeAccessKey {
+        id: AccessKeyId,
+    },
+    /// Records pending replicas, before a volume is asked to fetch them.
+    AddPendingReplica {
         volume: VolumeId,
-        /// Which blobs, with their lengths.
+        /// Blobs, and what references them.
+        blobs: Vec<(BlobId, BlobRef)>,
+    },
+    /// Lists replicas that a volume has added, as proved by its receipts.
+    ReplicaAdded {
+        volume: VolumeId,
+        /// Blobs with their lengths, and what references them.
+        blobs: Vec<(BlobId, u64, BlobRef)>,
+    },
+    /// Cancels pending replicas that are no longer needed.
+    CancelPendingReplica {
+        volume: VolumeId,
+        /// Blobs with their lengths.
         blobs: Vec<(BlobId, u64)>,
     },
-    /// A copy is one too many.
-    Drop(Drop),
-    /// A volume does not have what it should.
-    Missing {
+    /// Removes an excess replica.
+    RemoveReplica(RemoveReplica),
+    /// Unlists replicas that a volume lacks.
+    ReplicaLost {
         volume: VolumeId,
-        /// Which blobs, and where they are named.
-        blobs: Vec<(BlobId, Spot)>,
+        /// Blobs, and what references them.
+        blobs: Vec<(BlobId, BlobRef)>,
     },
-    /// Looks again where all of a value in parts is.
-    Weigh { key: Key, upload: BlobId },
-    /// What is to become of a volume.
-    SetDuty {
+    /// Recomputes which volumes hold all of a multipart object.
+    RecomputeFullReplicas {
+        key: Key,
+        upload: BlobId,
+    },
+    /// Sets the admin state of a volume.
+    SetAdminState {
         volume: VolumeId,
-        /// What, and since when.
-        standing: Standing,
+        admin_state: AdminStateRecord,
     },
-    /// Begins, pauses or ends the moving of values between volumes.
+    /// Begins, pauses or ends a rebalance.
     SetRebalance(Option<Rebalance>),
-    /// When uploads of a bucket are acknowledged.
-    SetMode {
-        /// Its name; it need not be there yet.
+    /// Sets the replication mode of a bucket.
+    SetReplicationMode {
+        /// Its name; it need not exist yet.
         bucket: String,
-        /// None: as everywhere.
-        mode: Option<Mode>,
+        /// `None` for the cluster's default.
+        mode: Option<ReplicationMode>,
     },
-    /// Notes blobs with too few copies that tables of an older version do not list.
-    Owe {
-        /// Which, and where they are named.
-        blobs: Vec<(BlobId, Spot)>,
-        /// Whether these were all.
+    /// Fills the repair queue of tables of an older version, or rebuilt ones.
+    EnqueueRepair {
+        /// Blobs, and what references them.
+        blobs: Vec<(BlobId, BlobRef)>,
+        /// Whether the queue is complete after this.
         last: bool,
     },
     /// A change of access keys or of bucket settings, with its sequence number.
     InSequence {
-        /// Changes before it.
+        /// Number of changes before it.
         sequence: u64,
-        /// What is carried out when it is its turn.
+        /// Applied only if `sequence` matches.
         change: Box<Command>,
     },
 }
 
-/// Takes a copy away: the one command that does, and it names those that stay.
+/// Removes a replica. The only command that removes a good replica of a live blob, so it names those that stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drop {
-    /// From which volume.
+pub struct RemoveReplica {
+    /// The volume it is removed from.
     pub volume: VolumeId,
     pub blob: BlobId,
-    /// Where it is named.
-    pub spot: Spot,
-    /// Volumes that have just been seen to hold good copies. As many as are wanted.
+    /// What references the blob.
+    pub blob_ref: BlobRef,
+    /// Volumes whose good replicas have just been verified, as many as wanted.
     pub keep: Vec<VolumeId>,
 }
 
 /// A commit by an S3 client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Store {
-    /// What every commit has.
+pub struct S3Commit {
     pub commit: Commit,
     pub attributes: Attributes,
 }
 
-/// What changes of a bucket.
+/// A setting of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Setting {
-    /// Who may read without a key.
+pub enum BucketSetting {
+    /// Whether its values can be read without an access key.
     PublicRead(bool),
-    /// Which pages of other origins may read answers.
     Cors(Vec<CorsRule>),
     /// Names and values.
     Tags(Vec<(String, String)>),
-    /// When uploads that were not completed go.
+    /// When unfinished multipart uploads expire.
     AbortUploads(Vec<AbortRule>),
 }
 
 impl Command {
-    /// Bytes it takes in the log, about and at least.
+    /// Returns approximately how many bytes it takes in the log.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 256;
         const PLACE: usize = 34;
@@ -200,35 +223,37 @@ impl Command {
                 Self::Commit(commit) => commit.weight(),
                 Self::Delete { key, .. } => key.as_str().len(),
                 Self::Reclaimed { blobs, .. } => blobs.len() * PLACE,
-                Self::Purge { graves } => graves.len() * PLACE,
-                Self::Orphaned { blobs, .. } => blobs.len() * PLACE,
-                Self::Forget { keys } => keys.len() * PLACE,
-                Self::Store(store) => store.weight(),
-                Self::Complete { numbers, store, .. } => store.weight() + numbers.len() * 3,
-                Self::BeginUpload { upload, .. } => pairs(&upload.metadata) + pairs(&upload.tags),
+                Self::PurgeReplicaTombstones { tombstones } => tombstones.len() * PLACE,
+                Self::ReclaimOrphans { blobs, .. } => blobs.len() * PLACE,
+                Self::PurgeKeyTombstones { keys } => keys.len() * PLACE,
+                Self::CommitS3(store) => store.weight(),
+                Self::CompleteMultipartUpload { numbers, store, .. } => store.weight() + numbers.len() * 3,
+                Self::CreateMultipartUpload { upload, .. } => pairs(&upload.metadata) + pairs(&upload.tags),
                 Self::Tag { tags, .. } => pairs(tags),
                 Self::SetBucket { setting, .. } => setting.weight(),
-                Self::Scrap { uploads } => uploads.len() * PLACE,
-                Self::PutPart { .. } | Self::Abort { .. } | Self::CreateBucket { .. } => 0,
-                Self::DeleteBucket { .. } | Self::Volume(_) | Self::Founded(_) => 0,
+                Self::RemoveUnreferencedParts { uploads } => uploads.len() * PLACE,
+                Self::PutPart { .. } | Self::AbortMultipartUpload { .. } | Self::CreateBucket { .. } => 0,
+                Self::DeleteBucket { .. } | Self::Volume(_) | Self::CreateCluster(_) => 0,
                 Self::PutAccessKey { key, .. } => key.weight(),
-                Self::Expect { blobs, .. } | Self::Missing { blobs, .. } | Self::Owe { blobs, .. } => {
-                    blobs.iter().map(|(_, spot)| PLACE + spot.key.as_str().len()).sum()
+                Self::AddPendingReplica { blobs, .. }
+                | Self::ReplicaLost { blobs, .. }
+                | Self::EnqueueRepair { blobs, .. } => {
+                    blobs.iter().map(|(_, blob_ref)| PLACE + blob_ref.key.as_str().len()).sum()
                 }
-                Self::Arrived { blobs, .. } => {
-                    blobs.iter().map(|(_, _, spot)| PLACE + spot.key.as_str().len()).sum()
+                Self::ReplicaAdded { blobs, .. } => {
+                    blobs.iter().map(|(_, _, blob_ref)| PLACE + blob_ref.key.as_str().len()).sum()
                 }
-                Self::Forgo { blobs, .. } => blobs.len() * PLACE,
-                Self::Drop(drop) => drop.spot.key.as_str().len() + drop.keep.len() * PLACE,
-                Self::Weigh { key, .. } => key.as_str().len(),
-                Self::RevokeAccessKey { .. } | Self::SetDuty { .. } | Self::SetRebalance(_) => 0,
-                Self::SetMode { .. } => 0,
+                Self::CancelPendingReplica { blobs, .. } => blobs.len() * PLACE,
+                Self::RemoveReplica(drop) => drop.blob_ref.key.as_str().len() + drop.keep.len() * PLACE,
+                Self::RecomputeFullReplicas { key, .. } => key.as_str().len(),
+                Self::RevokeAccessKey { .. } | Self::SetAdminState { .. } | Self::SetRebalance(_) => 0,
+                Self::SetReplicationMode { .. } => 0,
                 Self::InSequence { change, .. } => change.weight(),
             }
     }
 }
 
-/// Bytes of names and values.
+/// Returns the bytes of names and values.
 fn pairs(pairs: &[(String, String)]) -> usize {
     pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum()
 }
@@ -239,14 +264,14 @@ impl Commit {
     }
 }
 
-impl Store {
+impl S3Commit {
     fn weight(&self) -> usize {
         self.commit.weight() + pairs(&self.attributes.tags)
     }
 }
 
-impl Setting {
-    /// Bytes it takes in the log and the tables, about.
+impl BucketSetting {
+    /// Returns approximately how many bytes it takes in the log and the tables.
     pub fn weight(&self) -> usize {
         let lengths = |texts: &[String]| texts.iter().map(|t| t.len() + 2).sum::<usize>();
         match self {
@@ -264,7 +289,7 @@ impl Setting {
     }
 }
 
-/// What is committed: everything the receipts and the client said.
+/// A commit, with everything that the receipts and the client state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     pub key: Key,
@@ -274,46 +299,48 @@ pub struct Commit {
     pub size: u64,
     /// BLAKE3 of its bytes.
     pub digest: Digest,
-    /// Content type, where one was given.
     pub content_type: Option<String>,
     pub metadata: Vec<(String, String)>,
-    /// The volumes whose receipts were good.
+    /// The volumes with valid receipts.
     pub replicas: Vec<VolumeId>,
     pub wanted: u8,
-    /// Copies without which it fails.
+    /// Replicas without which it fails.
     pub min_replicas: u8,
-    /// What must hold of the key's present value.
+    /// Precondition on the key's current value.
     pub condition: WriteCondition,
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Of a commit: what, and how many replicas counted.
+    /// Of a commit: its outcome, and how many replicas count.
     Commit(CommitOutcome, usize),
-    /// Of a delete: what was there.
+    /// Of a delete: the deleted object.
     Deleted(Box<Object>),
-    /// Of a delete, or of a revocation: nothing was there.
+    /// The object, replica or access key does not exist.
     NotFound,
     /// Of a delete: the condition did not hold.
     ConditionFailed,
-    /// Of any: a record it depends on is damaged; nothing was changed.
+    /// Of any command: a record that it depends on is corrupt; nothing was changed.
     Damaged,
     Done,
-    /// The bucket is not there.
+    /// The bucket does not exist.
     NoBucket,
-    /// The bucket is there already.
+    /// The bucket already exists.
     BucketExists,
     /// The bucket has values.
     BucketNotEmpty,
-    /// The upload is not there: it was completed or given up, or never begun.
+    /// The upload does not exist: it was completed, aborted, or never begun.
     NoUpload,
-    /// Of a completion: it was done before, and the object is still the one it made.
+    /// Of a completion: it was done before, and its object is still the current one.
     CompletedBefore(Box<Object>),
-    /// Of a completion: the parts are not those of the manifest any more.
+    /// Of a completion: the parts no longer match the manifest.
     PartsChanged,
-    /// It must not be done: the last copies of something would go.
-    LastCopies,
-    /// Of a change in sequence: another one came before it; nothing was changed.
+    /// Refused: it would leave too few replicas, or objects still refer to the volume, or nobody requested its
+    /// decommissioning.
+    LastReplicas,
+    /// Of a change in sequence: another one came first; nothing was changed.
     Outdated,
+    /// Of a part: too few of its replicas count; nothing was stored.
+    NotEnoughReceipts,
 }

@@ -1,42 +1,41 @@
-//! Access keys, by id: what each permits, where, and its secret, sealed with the cluster's. Nothing here opens one.
+//! Access keys, by id: permission, scope, and the secret, encrypted with the cluster's secret. Nothing here decrypts
+//! one.
 
 use serde::{Deserialize, Serialize};
-use shared::access::{AccessKeyId, Permission, Scope, Sealed};
+use shared::access::{AccessKeyId, EncryptedSecret, Permission, Scope};
 use shared::clock::Timestamp;
 
 use super::{Kind, Read, TableError, Tables, scan};
 
-/// What is kept of an access key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKey {
-    pub secret: Sealed,
-    /// How much it permits.
+    pub secret: EncryptedSecret,
     pub permission: Permission,
-    /// Where; everywhere when there is none.
+    /// Bucket and prefix to which it is limited; `None` for no limit.
     pub scope: Option<Scope>,
-    /// What whoever made it wants to remember.
+    /// Free text of its creator.
     pub note: String,
-    /// When it was made, by the clock of the master that was asked.
+    /// Creation time, by the clock of the master that took the request.
     pub created: Timestamp,
 }
 
 impl AccessKey {
-    /// Bytes it takes in the log, about.
+    /// Returns about how many variable bytes it takes in the log.
     pub fn weight(&self) -> usize {
         self.note.len() + self.scope.as_ref().map_or(0, |s| s.bucket().len() + s.prefix().len())
     }
 }
 
-/// A key as a reader sees it.
+/// Reads an access key.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn read(records: &impl Read, id: &str) -> Result<Option<AccessKey>, TableError> {
     let key = id.as_bytes();
     records.get(Kind::AccessKey, key)
 }
 
-/// Whether there is any, damaged ones included.
+/// Whether any access key exists, corrupt ones included.
 ///
 /// # Errors
 /// When sled fails.
@@ -44,10 +43,10 @@ pub fn any(tree: &sled::Tree) -> Result<bool, TableError> {
     Ok(tree.scan_prefix([Kind::AccessKey as u8]).next().transpose()?.is_some())
 }
 
-/// At most `limit` keys in the order of their ids, from `after` (exclusive) on.
+/// Returns at most `limit` access keys after `after`, ordered by id.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn page(
     tree: &sled::Tree,
     after: Option<&AccessKeyId>,
@@ -64,12 +63,10 @@ fn named((key, record): (Vec<u8>, AccessKey)) -> Result<(AccessKeyId, AccessKey)
 }
 
 impl Tables<'_> {
-    /// Writes a key.
     pub fn put_access_key(&mut self, id: &AccessKeyId, key: &AccessKey) {
         self.put(Kind::AccessKey, id.as_str().as_bytes(), key);
     }
 
-    /// Removes a key.
     pub fn remove_access_key(&mut self, id: &AccessKeyId) {
         self.remove(Kind::AccessKey, id.as_str().as_bytes());
     }
@@ -94,7 +91,7 @@ mod tests {
             for (n, id) in ids.iter().enumerate() {
                 let id: AccessKeyId = id.parse().unwrap();
                 let key = AccessKey {
-                    secret: AccessSecret::random().seal(&cluster, &id),
+                    secret: AccessSecret::random().encrypt(&cluster, &id),
                     permission: Permission::Write,
                     scope: n.is_multiple_of(2).then(|| "bucket/prefix".parse().unwrap()),
                     note: id.to_string(),

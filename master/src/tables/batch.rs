@@ -1,4 +1,4 @@
-//! Reads and writes of the tables: records as they are in sled, or with the changes of one batch on top.
+//! Reads and writes of the tables: the records in sled, optionally overlaid with the changes of one batch.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,39 +9,39 @@ use serde::de::DeserializeOwned;
 use super::content::{self, Content};
 use super::{Kind, TableError, decode, encode, path};
 
-/// The tables with the changes of one batch on top: what `apply` reads and writes. Nothing reaches
-/// sled before `into_batch`.
+/// The tables overlaid with the changes of one batch: what `apply` reads and writes. Nothing reaches sled before the
+/// result of `into_batch` or `into_changes` is applied.
 pub struct Tables<'a> {
     tree: &'a sled::Tree,
     changes: BTreeMap<Vec<u8>, Change>,
-    /// What `changes` said before, since the mark.
+    /// Previous entries of `changes`, since the mark.
     undo: Vec<(Vec<u8>, Option<Change>)>,
 }
 
-/// A new value, or none.
+/// The new value; `None` if the record is removed.
 type Change = Option<Vec<u8>>;
 
-/// The records as a reader sees them: those that are in sled, or those with the changes of a batch on top. Reads are functions
-/// over it, in the file of their kind; writes are methods of `Tables`.
+/// Read access to the records, in sled alone or overlaid with a batch. Each kind has a file with functions that read
+/// through this trait and methods of `Tables` that write.
 pub trait Read {
-    /// The record at a path, as `encode` wrote it.
+    /// Returns the encoded record at a path.
     ///
     /// # Errors
     /// When sled fails.
     fn bytes(&self, path: &[u8]) -> Result<Option<sled::IVec>, TableError>;
 
-    /// The paths of the records of a kind whose keys begin with `prefix`, in order.
+    /// Iterates in order over the paths of a kind's records whose keys begin with `prefix`.
     fn paths(&self, kind: Kind, prefix: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, TableError>>;
 
-    /// The record at `key`.
+    /// Returns the record at `key`.
     ///
     /// # Errors
-    /// When sled fails or the record is damaged.
+    /// When sled fails or the record is corrupt.
     fn get<T: DeserializeOwned>(&self, kind: Kind, key: &[u8]) -> Result<Option<T>, TableError> {
         self.bytes(&path(kind, key))?.map(|bytes| decode(kind, key, &bytes)).transpose()
     }
 
-    /// Whether there is a record whose key begins with `prefix`, damaged ones included.
+    /// Whether there is a record whose key begins with `prefix`, corrupt ones included.
     ///
     /// # Errors
     /// When sled fails.
@@ -49,10 +49,10 @@ pub trait Read {
         Ok(self.paths(kind, prefix).next().transpose()?.is_some())
     }
 
-    /// The first `limit` records whose keys begin with `prefix`, in order.
+    /// Returns the first `limit` records whose keys begin with `prefix`, in order.
     ///
     /// # Errors
-    /// When sled fails or a record is damaged.
+    /// When sled fails or a record is corrupt.
     fn first<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -96,7 +96,7 @@ impl Read for Tables<'_> {
         }
     }
 
-    /// In one order, whatever is in sled already and what in this batch.
+    /// Merges the paths in sled and in this batch in order.
     fn paths(&self, kind: Kind, prefix: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, TableError>> {
         let prefix = path(kind, prefix);
         let begins = prefix.clone();
@@ -120,17 +120,15 @@ impl Read for Tables<'_> {
 }
 
 impl<'a> Tables<'a> {
-    /// A view without changes.
+    /// Returns the tables without changes.
     pub fn new(tree: &'a sled::Tree) -> Self {
         Self { tree, changes: BTreeMap::new(), undo: Vec::new() }
     }
 
-    /// Writes a record.
     pub fn put<T: Serialize>(&mut self, kind: Kind, key: &[u8], value: &T) {
         self.change(path(kind, key), Some(encode(kind, key, value)));
     }
 
-    /// Removes a record.
     pub fn remove(&mut self, kind: Kind, key: &[u8]) {
         self.change(path(kind, key), None);
     }
@@ -140,12 +138,12 @@ impl<'a> Tables<'a> {
         self.undo.push((path, before));
     }
 
-    /// From here on changes can be taken back.
+    /// Sets the point to which `roll_back` returns.
     pub fn mark(&mut self) {
         self.undo.clear();
     }
 
-    /// Takes back all changes since the mark.
+    /// Undoes all changes since the mark.
     pub fn roll_back(&mut self) {
         while let Some((path, before)) = self.undo.pop() {
             match before {
@@ -155,11 +153,11 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// The changes with what they replace, in the order of their paths, and the digest of the tables with them, which is
-    /// one of the changes.
+    /// Returns the changes with the values they replace, ordered by path, and the resulting digest of the tables,
+    /// which is itself one of the changes.
     ///
     /// # Errors
-    /// When sled fails, or the digest is damaged.
+    /// When sled fails, or the digest is corrupt.
     pub fn into_changes(self) -> Result<(Vec<Written>, Option<Content>), TableError> {
         let mut content = match content::read(self.tree)? {
             None if self.tree.is_empty() => Some(Content::default()),
@@ -181,27 +179,27 @@ impl<'a> Tables<'a> {
         Ok((written, content))
     }
 
-    /// The changes as one atomic batch.
+    /// Returns the changes as one atomic batch.
     ///
     /// # Errors
-    /// When sled fails, or the digest is damaged.
+    /// When sled fails, or the digest is corrupt.
     pub fn into_batch(self) -> Result<sled::Batch, TableError> {
         Ok(batch(self.into_changes()?.0))
     }
 }
 
-/// What a batch does to one record.
+/// The change of one record.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The byte of its kind, then its key.
+    /// `Kind` byte, then key.
     pub path: Vec<u8>,
-    /// What is in sled.
+    /// Its value in sled.
     pub before: Option<sled::IVec>,
-    /// What is to be there; none: it goes.
+    /// Its new value; `None` if it is removed.
     pub after: Option<Vec<u8>>,
 }
 
-/// Changes as one atomic batch.
+/// Converts changes to one atomic batch.
 pub fn batch(changes: Vec<Written>) -> sled::Batch {
     let mut batch = sled::Batch::default();
     for Written { path, after, .. } in changes {
@@ -213,7 +211,7 @@ pub fn batch(changes: Vec<Written>) -> sled::Batch {
     batch
 }
 
-/// Records of one kind in key order, from `after` (exclusive) on, as long as they begin with `prefix`.
+/// Iterates over the records of a kind whose keys begin with `prefix`, in key order, after `after`.
 pub fn scan<T: DeserializeOwned>(
     tree: &sled::Tree,
     kind: Kind,

@@ -1,5 +1,5 @@
-//! Buckets, by name: what S3 clients created, and how each is set up. A key's first segment is its bucket; one that
-//! somebody has stored values in is there without a record, too.
+//! Buckets, by name, with their settings. The first segment of a key is its bucket. A bucket exists if it was
+//! created, or if it has values; the latter has no record.
 
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
@@ -9,21 +9,20 @@ use shared::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 use super::object::Object;
 use super::{Kind, Read, TableError, Tables, scan};
 
-/// What stands behind a bucket in a key of S3 has so many bytes at most.
+/// Maximum length of a key after its bucket and slash: the limit of S3.
 const REST_BYTES_MAX: usize = KEY_BYTES_MAX - BUCKET_BYTES_MAX - 1;
 
-/// What is known of a bucket.
+/// Settings of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// When it was created.
     pub created: Timestamp,
-    /// Whether anybody may read its values.
+    /// Whether its values can be read without an access key.
     pub public_read: bool,
-    /// Which pages of other origins may read answers.
+    /// CORS rules.
     pub cors: Vec<CorsRule>,
-    /// Names and values.
+    /// Tags: names and values.
     pub tags: Vec<(String, String)>,
-    /// Uploads in parts that are not completed after so many days go; none: after the cluster's time.
+    /// When unfinished multipart uploads expire; where no rule applies, after the cluster's `--upload-expiry`.
     pub abort_uploads: Vec<AbortRule>,
 }
 
@@ -37,58 +36,56 @@ pub struct CorsRule {
     pub methods: Vec<String>,
     /// Request headers, each with at most one `*`.
     pub headers: Vec<String>,
-    /// Response headers that the page may see.
+    /// Response headers that the page may read.
     pub exposed: Vec<String>,
-    /// For how long the browser may remember the answer.
+    /// How long a browser may cache the preflight response.
     pub max_age_secs: Option<i32>,
 }
 
-/// When uploads that were not completed go (S3: a lifecycle rule with `AbortIncompleteMultipartUpload` alone).
+/// When unfinished multipart uploads expire (S3: a lifecycle rule with only `AbortIncompleteMultipartUpload`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbortRule {
     /// Its name, where it was given one.
     pub id: Option<String>,
-    /// Whether it counts.
     pub enabled: bool,
-    /// Of keys that begin so, behind the bucket.
+    /// Applies to keys that begin with this after the bucket.
     pub prefix: String,
-    /// Days after they began.
+    /// Days from the creation of an upload to its expiry.
     pub days: u32,
 }
 
 impl Bucket {
-    /// One without any settings.
+    /// Returns a bucket with default settings.
     pub fn new(created: Timestamp) -> Self {
         Self { created, public_read: false, cors: vec![], tags: vec![], abort_uploads: vec![] }
     }
 }
 
-/// The bucket of a key: what stands before its first slash; none for a key without one.
+/// Returns the bucket of a key: the part before its first slash; `None` for a key without a slash.
 pub fn of(key: &Key) -> Option<&str> {
     key.as_str().split_once('/').map(|(bucket, _)| bucket)
 }
 
-/// Whether S3 clients can name such a bucket: the one rule of both faces.
+/// Whether `name` is a valid S3 bucket name; the same rule for both APIs.
 pub fn is_name(name: &str) -> bool {
     s3s::path::check_bucket_name(name)
 }
 
-/// A key whose first segment is the name of a bucket, and whose rest S3 clients cannot say.
+/// Why S3 clients cannot name a key in a bucket.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum Unspoken {
-    /// Nothing behind the slash: that is the bucket itself.
-    #[error("behind the bucket there is nothing: such a key is the bucket itself to S3 clients")]
+    /// Nothing follows the slash.
+    #[error("the key has nothing after its bucket: to S3 clients such a key is the bucket itself")]
     Empty,
-    /// More than S3 allows.
-    #[error("behind the bucket there are {0} bytes: S3 clients can say {REST_BYTES_MAX} at most")]
+    /// Longer than S3 allows.
+    #[error("the key has {0} bytes after its bucket: S3 clients can name at most {REST_BYTES_MAX}")]
     TooLong(usize),
 }
 
-/// Whether S3 clients can say a key, where its first segment is the name of a bucket; one that is in no such bucket they do
-/// not see.
+/// Checks that S3 clients can name a key, if its first segment is a valid bucket name; they do not see other keys.
 ///
 /// # Errors
-/// Why they cannot.
+/// When they cannot name it.
 pub fn check(key: &Key) -> Result<(), Unspoken> {
     match key.as_str().split_once('/') {
         Some((bucket, "")) if is_name(bucket) => Err(Unspoken::Empty),
@@ -99,24 +96,24 @@ pub fn check(key: &Key) -> Result<(), Unspoken> {
     }
 }
 
-/// What keys of a bucket begin with.
+/// Returns the prefix of all keys of a bucket.
 fn prefix(name: &str) -> Vec<u8> {
     [name.as_bytes(), b"/"].concat()
 }
 
-/// The record of a bucket, as a reader sees it.
+/// Reads the record of a bucket.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn record(records: &impl Read, name: &str) -> Result<Option<Bucket>, TableError> {
     let key = name.as_bytes();
     records.get(Kind::Bucket, key)
 }
 
-/// A bucket that was created or has values, as a reader sees it.
+/// Reads a bucket that was created or has values.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn read(tree: &sled::Tree, name: &str) -> Result<Option<Bucket>, TableError> {
     if let Some(bucket) = record(tree, name)? {
         return Ok(Some(bucket));
@@ -125,10 +122,10 @@ pub fn read(tree: &sled::Tree, name: &str) -> Result<Option<Bucket>, TableError>
     Ok(first.map(|(_, object)| Bucket::new(object.generation.created())))
 }
 
-/// All buckets by name: those that were created, and those that have values.
+/// Returns all buckets that were created or have values, ordered by name.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn all(tree: &sled::Tree) -> Result<Vec<(String, Bucket)>, TableError> {
     let mut all: std::collections::BTreeMap<String, Bucket> = scan::<Bucket>(tree, Kind::Bucket, b"", None)
         .map(|r| r.map(|(name, bucket)| (String::from_utf8_lossy(&name).into_owned(), bucket)))
@@ -140,7 +137,7 @@ pub fn all(tree: &sled::Tree) -> Result<Vec<(String, Bucket)>, TableError> {
         if segment.len() < key.len() {
             let name = String::from_utf8_lossy(&segment).into_owned();
             all.entry(name).or_insert_with(|| Bucket::new(object.generation.created()));
-            // On behind the last key of this bucket.
+            // Continue after the last key of this bucket.
             after = Some([&segment[..], b"/\xff"].concat());
         } else {
             after = Some(key);
@@ -152,12 +149,12 @@ pub fn all(tree: &sled::Tree) -> Result<Vec<(String, Bucket)>, TableError> {
 /// Whether a bucket was created or has values.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn exists(records: &impl Read, name: &str) -> Result<bool, TableError> {
     Ok(record(records, name)?.is_some() || has_values(records, name)?)
 }
 
-/// Whether a value's key begins with this bucket.
+/// Whether any key of this bucket has a value.
 ///
 /// # Errors
 /// When sled fails.
@@ -166,12 +163,11 @@ pub fn has_values(records: &impl Read, name: &str) -> Result<bool, TableError> {
 }
 
 impl Tables<'_> {
-    /// Writes the record of a bucket.
     pub fn put_bucket(&mut self, name: &str, bucket: &Bucket) {
         self.put(Kind::Bucket, name.as_bytes(), bucket);
     }
 
-    /// Removes the record of a bucket.
+    /// Removes the record of a bucket; the bucket still exists while it has values.
     pub fn remove_bucket(&mut self, name: &str) {
         self.remove(Kind::Bucket, name.as_bytes());
     }

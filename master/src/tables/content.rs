@@ -1,10 +1,10 @@
-//! The digest of all that is in the tables, kept in the tables: it moves with every batch, in the same atomic write.
+//! The digest of all records, kept in the tables and updated with every batch, in the same atomic write.
 //!
-//! A checksum says that a record is one that was written, not that it is the newest: tables that lost a piece of their file
-//! may hold the version before, or nothing, and look sound. So every record counts as keyed BLAKE3 of its path and value, and
-//! the digest of a table is the sum of them, modulo 2^128 (the additive multiset hash of Bellare and Micciancio, 1997). A sum
-//! does not depend on order: a batch moves it by what it replaces and what it writes, and reading all records gives the same
-//! sum.
+//! A checksum proves that a record was once written, not that it is the newest: tables that lost a piece of their
+//! file may hold the previous version, or nothing, and look intact. So the digest of a table is the sum, modulo
+//! 2^128, of the keyed BLAKE3 of the path and value of its records (the additive multiset hash of Bellare and
+//! Micciancio, 1997). A sum does not depend on order: a batch updates it by what it replaces and what it writes, and
+//! reading all records gives the same sum.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,28 +16,28 @@ use super::{Kind, TableError, Written, check, decode, encode, path};
 
 const CONTENT: &[u8] = b"content";
 
-/// Not a secret: it keeps these hashes apart from all others.
+/// Not a secret: domain separation from all other hashes.
 static HASH_KEY: LazyLock<[u8; 32]> =
     LazyLock::new(|| blake3::derive_key("barge 2026-11 digest of the records of a table", b""));
 
-/// The records of one table.
+/// Count and digest of the records of one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sum {
     records: u64,
     digest: u128,
 }
 
-/// The records of all tables, but for this one itself.
+/// Count and digest of each table, by its `Kind` byte, without the record of this digest itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content(BTreeMap<u8, Sum>);
 
 impl Content {
-    /// A record is there.
+    /// Adds a record.
     pub fn add(&mut self, path: &[u8], value: &[u8]) {
         self.change(path, value, 1, u128::wrapping_add);
     }
 
-    /// A record is there no more.
+    /// Subtracts a record.
     pub fn remove(&mut self, path: &[u8], value: &[u8]) {
         self.change(path, value, u64::MAX, u128::wrapping_sub);
     }
@@ -52,7 +52,7 @@ impl Content {
         }
     }
 
-    /// What a batch did.
+    /// Applies the change of a record.
     pub fn follow(&mut self, change: &Written) {
         if let Some(before) = &change.before {
             self.remove(&change.path, before);
@@ -62,7 +62,7 @@ impl Content {
         }
     }
 
-    /// The tables in which the two differ, in words; empty where they do not.
+    /// Describes the tables in which the two differ; empty if they are equal.
     pub fn differing(&self, expected: &Self) -> String {
         let all: std::collections::BTreeSet<u8> = self.0.keys().chain(expected.0.keys()).copied().collect();
         let sum = |of: &Self, table| of.0.get(&table).copied().unwrap_or_default();
@@ -90,29 +90,29 @@ fn is_content(path: &[u8]) -> bool {
     path.split_first() == Some((&(Kind::Meta as u8), CONTENT))
 }
 
-/// The digest that the tables hold; none in tables of an older version.
+/// Reads the stored digest; `None` in tables of an older version.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn read(tree: &sled::Tree) -> Result<Option<Content>, TableError> {
     tree.get(path(Kind::Meta, CONTENT))?.map(|b| decode(Kind::Meta, CONTENT, &b)).transpose()
 }
 
-/// The record of the digest: path and value.
+/// Returns path and value of the record of the digest.
 pub(super) fn record(content: &Content) -> (Vec<u8>, Vec<u8>) {
     (path(Kind::Meta, CONTENT), encode(Kind::Meta, CONTENT, content))
 }
 
-/// What is found when all records are read.
+/// Result of reading all records.
 #[derive(Debug, Default)]
 pub struct Found {
     content: Content,
-    /// Tables with records that cannot be read, and what is wrong with the first of them: of these the digest says nothing.
+    /// Tables with unreadable records, and the first error of each: their digests are not compared.
     damaged: BTreeMap<u8, TableError>,
 }
 
 impl Found {
-    /// A record is there.
+    /// Adds a record.
     pub fn add(&mut self, path: &[u8], value: &[u8]) {
         if let (Some(table), Err(error)) = (path.first(), check(path, value)) {
             self.damaged.entry(*table).or_insert(error);
@@ -120,15 +120,15 @@ impl Found {
         self.content.add(path, value);
     }
 
-    /// What a batch did.
+    /// Applies the change of a record.
     pub fn follow(&mut self, change: &Written) {
         self.content.follow(change);
     }
 
-    /// Sees whether these are the records that are to be there.
+    /// Compares the records with the expected digest.
     ///
     /// # Errors
-    /// `Differs`, with the names of the tables; `Damaged` when a record cannot be read and no other table differs.
+    /// `Differs`, with the names of the tables; `Damaged` if a record cannot be read and no other table differs.
     pub fn expect(mut self, mut expected: Content) -> Result<(), TableError> {
         for table in self.damaged.keys() {
             self.content.0.remove(table);
@@ -136,13 +136,13 @@ impl Found {
         }
         let differing = self.content.differing(&expected);
         if !differing.is_empty() {
-            return Err(TableError::Differs(differing));
+            return Err(TableError::Differs { kinds: differing });
         }
         self.damaged.pop_first().map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
-/// What is in the tables, by reading all records.
+/// Reads all records.
 ///
 /// # Errors
 /// When sled fails.
@@ -155,23 +155,24 @@ pub fn of(tree: &sled::Tree) -> Result<Found, TableError> {
     Ok(found)
 }
 
-/// Reads all records and compares them with the digest. New tables and those of an older version get theirs.
+/// Reads all records and compares them with the stored digest. Creates the digest of new tables and of those of an
+/// older version.
 ///
 /// # Errors
-/// As `Found::expect`; when sled fails.
+/// Like `Found::expect`; if sled fails.
 pub fn prove(tree: &sled::Tree) -> Result<(), TableError> {
     let mut found = of(tree)?;
     let identity = meta::identity(tree)?;
-    // Of an older version there may be one that was not moved by those who wrote since.
+    // In tables of an older version the digest may be stale: masters of that version do not update it.
     let older = identity.filter(|i| i.format_version <= VERSION_WITHOUT_DIGEST);
     if let Some(expected) = read(tree)?.filter(|_| older.is_none()) {
         return found.expect(expected);
     }
     if older.is_none() && !tree.is_empty() {
-        return Err(TableError::Differs("the digest itself (it is missing)".into()));
+        return Err(TableError::Differs { kinds: "the digest itself (it is missing)".into() });
     }
     let mut batch = sled::Batch::default();
-    // Without a log they are of the first version until they have one.
+    // Tables of the first version keep it until they have a log.
     if let Some(identity) = older.filter(|i| i.format_version == VERSION_WITHOUT_DIGEST) {
         let (path, value) = meta::identity_record(&Identity { format_version: FORMAT_VERSION, ..identity });
         let before = tree.get(&path)?;

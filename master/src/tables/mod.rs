@@ -1,23 +1,22 @@
-//! What is in sled: one tree, one file of code for each kind of record, a prefix byte for each kind.
+//! The tables in sled: one tree, with a prefix byte and a source file for each kind of record.
 //!
-//! One tree, because then one batch over all kinds is one atomic write. Every value carries a
-//! version and a CRC32C of kind, key and bytes, so that a torn page, a swapped value or rot is an
-//! error that is seen, never a wrong answer.
+//! A single tree makes a batch over all kinds one atomic write. Every value carries a version and a CRC32C of kind,
+//! key and bytes, so that a torn page, a swapped value or bit rot is a detected error, never a wrong answer.
 
 pub mod access_key;
+pub mod admin_state;
 mod batch;
 pub mod bucket;
 pub mod content;
-pub mod listed;
 pub mod meta;
-pub mod mode;
 pub mod object;
 pub mod peer;
 pub mod reclaim;
+pub mod repair_queue;
 pub mod replica;
-pub mod standing;
+pub mod replica_list;
+pub mod replication_mode;
 pub mod tombstone;
-pub mod unsettled;
 pub mod upload;
 pub mod volume;
 
@@ -29,7 +28,7 @@ use shared::crc32c::Crc32c;
 
 pub use self::batch::{Read, Tables, Written, batch, scan};
 
-/// The first byte of every sled key: which kind of record it is.
+/// The kind of a record: the first byte of its sled key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -37,44 +36,43 @@ pub enum Kind {
     Meta = b'm',
     /// Objects, by key.
     Object = b'o',
-    /// Keys whose value was written under a condition: its generation, by key.
+    /// Keys whose value was written with a condition: its generation, by key.
     Conditional = b'c',
-    /// Blobs by volume: which key each belongs to.
+    /// Replicas, by volume and blob: the key each belongs to.
     Replica = b'b',
-    /// Blobs on volumes that wait to be reclaimed.
+    /// The reclaim list, by volume and blob.
     Reclaim = b'r',
-    /// Blobs that were reclaimed a moment ago.
-    Grave = b'g',
+    /// Replicas that were reclaimed recently, by volume and blob.
+    ReplicaTombstone = b'g',
     /// Volumes, by id.
     Volume = b'v',
-    /// What volumes are to be told of blobs that wait to be reclaimed.
-    Tombstone = b't',
-    /// Keys that were deleted not long ago.
-    Deleted = b'd',
+    /// Tombstones to be sent with entries of the reclaim list, by volume and blob.
+    OutgoingTombstone = b't',
+    /// Keys that were deleted recently, by their hash.
+    KeyTombstone = b'd',
     /// Buckets, by name.
     Bucket = b'n',
-    /// Uploads in parts, by key.
+    /// Multipart uploads, by key and id.
     Upload = b'u',
-    /// Parts, by upload.
+    /// Parts, by upload and number.
     Part = b'p',
-    /// Uploads whose parts are to go.
-    Condemned = b'x',
+    /// Uploads whose parts are to be removed, by id.
+    UnreferencedParts = b'x',
     /// Access keys, by id.
     AccessKey = b'k',
-    /// What is to become of volumes, by id.
-    Standing = b's',
-    /// Blobs with too few or too many copies, by id.
-    Unsettled = b'w',
-    /// Copies on their way, by blob and volume.
-    Arriving = b'a',
-    /// When uploads of buckets are acknowledged, by name.
-    Mode = b'y',
-    /// Values in parts whose parts are elsewhere now, by upload.
-    Unweighed = b'z',
+    /// Admin states of volumes, by id.
+    AdminState = b's',
+    /// The repair queue, by blob.
+    RepairQueue = b'w',
+    /// Pending replicas, by blob and volume.
+    PendingReplica = b'a',
+    /// Replication modes of buckets, by name.
+    ReplicationMode = b'y',
+    /// Multipart objects whose list of full replicas is stale, by upload.
+    StaleFullReplicas = b'z',
 }
 
 impl Kind {
-    /// The kind that has this first byte.
     fn of(first: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == first)
     }
@@ -85,67 +83,67 @@ impl Kind {
         Self::Conditional,
         Self::Replica,
         Self::Reclaim,
-        Self::Grave,
+        Self::ReplicaTombstone,
         Self::Volume,
-        Self::Tombstone,
-        Self::Deleted,
+        Self::OutgoingTombstone,
+        Self::KeyTombstone,
         Self::Bucket,
         Self::Upload,
         Self::Part,
-        Self::Condemned,
+        Self::UnreferencedParts,
         Self::AccessKey,
-        Self::Standing,
-        Self::Unsettled,
-        Self::Arriving,
-        Self::Mode,
-        Self::Unweighed,
+        Self::AdminState,
+        Self::RepairQueue,
+        Self::PendingReplica,
+        Self::ReplicationMode,
+        Self::StaleFullReplicas,
     ];
 }
 
 /// The metadata could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// A bug, or an error of the disk that sled does not return.
+    /// A bug, or a disk error on which sled panics.
     #[error("the metadata store panicked")]
     Panicked,
-    /// It does not come back from a write.
-    #[error("the metadata store hangs")]
+    /// A write does not return.
+    #[error("the metadata store hangs in a write")]
     Stuck,
-    /// It has failed, as was said before.
-    #[error("{0}")]
-    Failed(String),
-    /// sled says no.
+    /// It has failed before, with this error.
+    #[error("{reason}")]
+    Failed { reason: String },
+    /// sled returned an error.
     #[error("the metadata store failed: {0}")]
     Sled(#[from] sled::Error),
-    /// A value is not what was written.
+    /// The checksum of a record does not match, or it cannot be decoded.
     #[error("a {kind:?} record is damaged ({bytes} bytes); the values on the volumes are not affected")]
     Damaged {
         kind: Kind,
-        /// How long the damaged value is.
+        /// Length of the corrupt value.
         bytes: usize,
     },
-    /// Every record is one that was written, and some are not the newest, or are missing.
+    /// The checksums match, but some records are stale or missing.
     #[error(
-        "the metadata is damaged: the digest of its records is not that of what was written last; in: {0}. The values on \
-         the volumes are not affected"
+        "the metadata is damaged: the digest of its records does not match what was written last, in: {kinds}. The \
+         values on the volumes are not affected"
     )]
-    Differs(String),
+    Differs { kinds: String },
 }
 
 impl TableError {
-    /// Whether the tables are to be made again, from other masters or from the volumes.
+    /// Whether the tables must be recovered from other masters or rebuilt from the volumes.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::Differs(_) | Self::Panicked => true,
+            Self::Damaged { .. } | Self::Differs { kinds: _ } | Self::Panicked => true,
             Self::Sled(error) => {
                 matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))
             }
-            Self::Stuck | Self::Failed(_) => false,
+            Self::Stuck | Self::Failed { reason: _ } => false,
         }
     }
 }
 
-/// sled panics on some errors of the disk, and on some damage; that is a failure like any other.
+/// Runs `work` and turns a panic into an error: sled panics on some disk errors and some kinds of corruption.
 ///
 /// # Errors
 /// Those of `work`; `Panicked`.
@@ -165,32 +163,32 @@ fn crc(kind: Kind, key: &[u8], body: &[u8]) -> [u8; 4] {
     crc.finish().to_le_bytes()
 }
 
-/// `version (1) · CRC32C (4, little endian) · postcard`.
+/// Encodes a record as `version (1) · CRC32C (4, little endian) · postcard`.
 pub fn encode<T: Serialize>(kind: Kind, key: &[u8], value: &T) -> Vec<u8> {
     let body = postcard::to_stdvec(value).expect("records hold nothing postcard refuses");
     [&[VERSION][..], &crc(kind, key, &body), &body].concat()
 }
 
-/// What `encode` wrote.
+/// Decodes a record.
 ///
 /// # Errors
-/// When it is anything else.
+/// `Damaged` if it is not one that `encode` wrote for this kind and key.
 pub fn decode<T: DeserializeOwned>(kind: Kind, key: &[u8], bytes: &[u8]) -> Result<T, TableError> {
     let damaged = TableError::Damaged { kind, bytes: bytes.len() };
     postcard::from_bytes(body(kind, key, bytes)?).map_err(|_| damaged)
 }
 
-/// Sees whether a record as sled has it is one that `encode` wrote.
+/// Verifies version and checksum of a record in sled. Ignores records of unknown kinds.
 ///
 /// # Errors
-/// When it is not. A record of no kind of ours is somebody else's business.
+/// `Damaged` if they do not match.
 pub fn check(path: &[u8], bytes: &[u8]) -> Result<(), TableError> {
     let Some((first, key)) = path.split_first() else { return Ok(()) };
     let Some(kind) = Kind::of(*first) else { return Ok(()) };
     body(kind, key, bytes).map(|_| ())
 }
 
-/// What stands behind the checksum of a record, which is right.
+/// Verifies version and checksum of a record; returns its postcard bytes.
 fn body<'b>(kind: Kind, key: &[u8], bytes: &'b [u8]) -> Result<&'b [u8], TableError> {
     let damaged = TableError::Damaged { kind, bytes: bytes.len() };
     if bytes.len() < PREFIX_BYTES || bytes[0] != VERSION {

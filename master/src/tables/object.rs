@@ -1,4 +1,4 @@
-//! Objects, ordered by key: listing is a range scan.
+//! Objects, ordered by key, so that a listing is a range scan.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use shared::attributes::Attributes;
@@ -9,45 +9,44 @@ use shared::key::Key;
 
 use super::{Kind, Read, TableError, Tables, scan};
 
-/// What the master knows of a key.
+/// The metadata of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
-    /// Which version it is.
+    /// The blob id of this version.
     pub generation: BlobId,
     /// Length of the value in bytes.
     pub size: u64,
     /// BLAKE3 of the value.
     pub digest: Digest,
-    /// Content type, where one was given.
     pub content_type: Option<String>,
     /// User metadata headers: name in lower case, value.
     pub metadata: Vec<(String, String)>,
-    /// Copies wanted of each blob when it was written.
+    /// Replication factor when it was written.
     pub wanted: u8,
-    /// The blobs: one. Of a value in parts it is the manifest.
+    /// Exactly one blob: the value, or the manifest of a multipart object.
     pub blobs: Vec<Blob>,
-    /// What S3 adds. Records of the first version end before it.
+    /// Attributes of S3. Records of the first version end before this field.
     #[serde(default, deserialize_with = "or_default")]
     pub attributes: Attributes,
-    /// Of a value in parts: where they are.
+    /// Of a multipart object: its parts.
     #[serde(default, deserialize_with = "or_default")]
     pub parts: Option<Parts>,
 }
 
-/// Where the parts of a value are.
+/// The parts of a multipart object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
-    /// Under which upload.
+    /// The upload under which they are stored.
     pub upload: BlobId,
     pub count: u16,
-    /// Whether one of them lacks a copy.
-    pub degraded: bool,
+    /// Whether one of them is under-replicated.
+    pub under_replicated: bool,
     /// Volumes that hold the manifest and all parts.
-    pub whole: Vec<VolumeId>,
+    pub full_replicas: Vec<VolumeId>,
 }
 
-/// The last fields of a record that was written when there were none: postcard ends before them. (A record is never cut:
-/// its checksum has been looked at.)
+/// Defaults the last fields of an older record, where postcard ends before them. A truncated record cannot reach
+/// this: its checksum has been verified.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
     Ok(T::deserialize(d).unwrap_or_default())
 }
@@ -63,43 +62,44 @@ pub struct Blob {
 }
 
 impl Object {
-    /// Whether a copy is owed.
-    pub fn degraded(&self) -> bool {
-        let owed = self.blobs.iter().any(|b| b.replicas.len() < usize::from(self.wanted));
-        owed || self.parts.as_ref().is_some_and(|p| p.degraded)
+    /// Whether a blob or part of it is under-replicated.
+    pub fn is_under_replicated(&self) -> bool {
+        let under_replicated = self.blobs.iter().any(|b| b.replicas.len() < usize::from(self.wanted));
+        under_replicated || self.parts.as_ref().is_some_and(|p| p.under_replicated)
     }
 
-    /// Its entity tag as the native face has it, without quotes: BLAKE3, of the manifest where it has parts.
+    /// Returns its entity tag in the native API, without quotes: BLAKE3 of the value, or of the manifest and the part
+    /// count.
     pub fn native_tag(&self) -> String {
         self.parts
             .as_ref()
             .map_or_else(|| self.digest.to_string(), |p| format!("{}-{}", self.digest, p.count))
     }
 
-    /// Its entity tag as S3 clients see it, without quotes.
+    /// Returns its entity tag in the S3 API, without quotes.
     pub fn tag(&self) -> String {
         self.attributes.etag.map_or_else(|| self.native_tag(), |etag| etag.to_string())
     }
 }
 
-/// Whether a write may happen on top of this object, or of none.
-pub fn holds(condition: &WriteCondition, current: Option<&Object>) -> bool {
+/// Whether the condition of a write holds for the current object, `None` if there is none.
+pub fn condition_holds(condition: &WriteCondition, current: Option<&Object>) -> bool {
     condition.holds(current.map(|o| &o.digest), || current.map(Object::tag).unwrap_or_default())
 }
 
-/// The object of a key, as a reader sees it.
+/// Reads the object of a key.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn read(records: &impl Read, key: &Key) -> Result<Option<Object>, TableError> {
     let key = key.as_str().as_bytes();
     records.get(Kind::Object, key)
 }
 
-/// Objects after this key, in order.
+/// Iterates over the objects after this key, in order.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn after(
     tree: &sled::Tree,
     after: Option<&Key>,
@@ -112,16 +112,15 @@ pub fn after(
     })
 }
 
-/// Whether this object of a key was written under a condition.
+/// Whether this object of a key was written with a condition.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn is_conditional(records: &impl Read, key: &Key, object: &Object) -> Result<bool, TableError> {
     Ok(records.get(Kind::Conditional, key.as_str().as_bytes())? == Some(object.generation))
 }
 
 impl Tables<'_> {
-    /// Writes the object of a key.
     pub fn put_object(&mut self, key: &Key, object: &Object) {
         self.put(Kind::Object, key.as_str().as_bytes(), object);
     }
@@ -129,7 +128,7 @@ impl Tables<'_> {
     /// Removes the object of a key.
     ///
     /// # Errors
-    /// When sled fails or the record is damaged.
+    /// When sled fails or the record is corrupt.
     pub fn remove_object(&mut self, key: &Key) -> Result<(), TableError> {
         let key = key.as_str().as_bytes();
         self.remove(Kind::Object, key);
@@ -139,8 +138,8 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Remembers that this generation of a key was written under a condition. What an older generation left says
-    /// nothing any more.
+    /// Records that this generation of a key was written with a condition; replaces the record of an older
+    /// generation.
     pub fn put_conditional(&mut self, key: &Key, generation: BlobId) {
         self.put(Kind::Conditional, key.as_str().as_bytes(), &generation);
     }

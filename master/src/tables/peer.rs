@@ -1,13 +1,13 @@
-//! A master as the log and the tables name it.
+//! Ids and addresses of masters in the log and the tables.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A master. Random, and never used again by another directory: one that was wiped comes back as somebody else.
+/// Random id of a master. Belongs to one directory: a master whose directory was wiped returns with another id.
 pub type MasterId = u64;
 
-/// Where a master is.
+/// Addresses of a master.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Where masters and volumes reach it, as a base URL.

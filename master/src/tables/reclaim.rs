@@ -1,19 +1,19 @@
-//! The reclaim list: `volume id (16) · blob id (16)` → bytes. What is on it, nothing refers to, and
-//! nothing ever will; it leaves the list when its volume has durably deleted it.
+//! The reclaim list (GC queue): `volume id (16) · blob id (16)` → bytes. Nothing references its blobs, and nothing
+//! ever will. An entry is removed when its volume has durably deleted the blob.
 //!
-//! For a while a grave remembers it (the same place → when it left the list): a commit that comes again, after its
-//! answer was lost, must not bring back what is gone.
+//! A replica tombstone (same path → when it was reclaimed) then remembers it for a while: a commit that is retried
+//! because its answer was lost must not reference a replica that is gone.
 
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 
-use super::replica::{blob_of, is_referenced, place, volume_of};
+use super::replica::{blob_of, is_referenced, replica_path, volume_of};
 use super::{Kind, Read, TableError, Tables, scan};
 
-/// At most `limit` blobs that wait to be reclaimed on `volume`.
+/// Returns at most `limit` blobs on the list of `volume`, the oldest first.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn page(tree: &sled::Tree, volume: VolumeId, limit: usize) -> Result<Vec<BlobId>, TableError> {
     scan::<u64>(tree, Kind::Reclaim, volume.as_bytes(), None)
         .take(limit)
@@ -21,18 +21,18 @@ pub fn page(tree: &sled::Tree, volume: VolumeId, limit: usize) -> Result<Vec<Blo
         .collect()
 }
 
-/// How many blobs wait to be reclaimed on `volume`: a scan.
+/// Counts the blobs on the list of `volume` by a scan.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn count(tree: &sled::Tree, volume: VolumeId) -> Result<u64, TableError> {
     scan::<u64>(tree, Kind::Reclaim, volume.as_bytes(), None).try_fold(0, |n, r| r.map(|_| n + 1))
 }
 
-/// The least blob that waits to be reclaimed on another volume than `except`.
+/// Returns the oldest blob on the lists of all volumes but `except`.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn oldest_elsewhere(tree: &sled::Tree, except: VolumeId) -> Result<Option<BlobId>, TableError> {
     let (mut oldest, mut after) = (None, None::<Vec<u8>>);
     while let Some(first) = scan::<u64>(tree, Kind::Reclaim, b"", after.as_deref()).next() {
@@ -42,24 +42,24 @@ pub fn oldest_elsewhere(tree: &sled::Tree, except: VolumeId) -> Result<Option<Bl
             let blob = blob_of(&place);
             oldest = if oldest.is_none() { blob } else { oldest.min(blob) };
         }
-        // On to the first of the next volume.
+        // Continue with the next volume.
         after = Some([&volume.as_bytes()[..], &[0xff; 17]].concat());
     }
     Ok(oldest)
 }
 
-/// At most `limit` graves older than `before`.
+/// Returns at most `limit` replica tombstones older than `before`.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
-pub fn graves(
+/// When sled fails or a record is corrupt.
+pub fn expired_replica_tombstones(
     tree: &sled::Tree,
     before: Timestamp,
     limit: usize,
 ) -> Result<Vec<(VolumeId, BlobId)>, TableError> {
     let mut old = Vec::new();
-    for grave in scan::<u64>(tree, Kind::Grave, b"", None) {
-        let (place, dug) = grave?;
+    for tombstone in scan::<u64>(tree, Kind::ReplicaTombstone, b"", None) {
+        let (place, dug) = tombstone?;
         if dug < before.unix_ms()
             && let (Some(volume), Some(blob)) = (volume_of(&place), blob_of(&place))
         {
@@ -72,12 +72,13 @@ pub fn graves(
     Ok(old)
 }
 
-/// Takes off the list the copies of blobs that objects still name on other volumes: for tables that are older than the volumes. Such a
-/// copy was one too many; since then it may have been taken in again, and be the last one. If it is still too many, that is found.
+/// Removes from the list the replicas of blobs that are still referenced on other volumes; for tables restored from a
+/// backup. Such a replica was an excess one when the backup was made, but may be the last one now. If it is still
+/// excess, reconciliation finds it.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
-pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
+/// When sled fails or a record is corrupt.
+pub fn remove_still_referenced(tree: &sled::Tree) -> Result<(), TableError> {
     let volumes = super::volume::all(tree)?;
     for item in scan::<u64>(tree, Kind::Reclaim, b"", None) {
         let (at, _) = item?;
@@ -85,9 +86,9 @@ pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
         for other in &volumes {
             if is_referenced(tree, other.volume, blob)? {
                 let mut tables = Tables::new(tree);
-                let mut progress = super::meta::progress(&tables)?;
+                let mut progress = super::meta::counters(&tables)?;
                 progress.reclaim_pending -= 1;
-                tables.put_progress(&progress);
+                tables.put_counters(&progress);
                 tables.remove_reclaim(volume, blob);
                 tree.apply_batch(tables.into_batch()?)?;
                 break;
@@ -97,47 +98,47 @@ pub fn forget_moved(tree: &sled::Tree) -> Result<(), TableError> {
     Ok(())
 }
 
-/// Whether `blob` was reclaimed on `volume` a moment ago.
+/// Whether `blob` was reclaimed on `volume` recently.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn was_reclaimed(records: &impl Read, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
-    Ok(records.get::<u64>(Kind::Grave, &place(volume, blob))?.is_some())
+    Ok(records.get::<u64>(Kind::ReplicaTombstone, &replica_path(volume, blob))?.is_some())
 }
 
-/// Whether `blob` waits to be reclaimed on `volume`.
+/// Whether `blob` is on the list of `volume`.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn contains(records: &impl Read, volume: VolumeId, blob: BlobId) -> Result<bool, TableError> {
-    Ok(records.get::<u64>(Kind::Reclaim, &place(volume, blob))?.is_some())
+    Ok(records.get::<u64>(Kind::Reclaim, &replica_path(volume, blob))?.is_some())
 }
 
 impl Tables<'_> {
-    /// Remembers that `blob` was reclaimed on `volume`.
-    pub fn put_grave(&mut self, volume: VolumeId, blob: BlobId, at: Timestamp) {
-        self.put(Kind::Grave, &place(volume, blob), &at.unix_ms());
+    /// Records that `blob` was reclaimed on `volume`.
+    pub fn put_replica_tombstone(&mut self, volume: VolumeId, blob: BlobId, at: Timestamp) {
+        self.put(Kind::ReplicaTombstone, &replica_path(volume, blob), &at.unix_ms());
     }
 
-    pub fn remove_grave(&mut self, volume: VolumeId, blob: BlobId) {
-        self.remove(Kind::Grave, &place(volume, blob));
+    pub fn remove_replica_tombstone(&mut self, volume: VolumeId, blob: BlobId) {
+        self.remove(Kind::ReplicaTombstone, &replica_path(volume, blob));
     }
 
     /// Puts `blob` of `bytes` length on the list of `volume`.
     pub fn put_reclaim(&mut self, volume: VolumeId, blob: BlobId, bytes: u64) {
-        self.put(Kind::Reclaim, &place(volume, blob), &bytes);
+        self.put(Kind::Reclaim, &replica_path(volume, blob), &bytes);
     }
 
-    /// Takes `blob` off the list of `volume`.
+    /// Removes `blob` from the list of `volume`.
     pub fn remove_reclaim(&mut self, volume: VolumeId, blob: BlobId) {
-        self.remove(Kind::Reclaim, &place(volume, blob));
+        self.remove(Kind::Reclaim, &replica_path(volume, blob));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::meta::{self, Progress};
+    use crate::tables::meta::{self, Counters};
     use crate::tables::volume::VolumeRecord;
 
     #[test]
@@ -162,11 +163,11 @@ mod tests {
         tables.put_reclaim(volume(1), id(2), 9);
         tables.put_reclaim(volume(1), id(3), 9);
         tables.put_reclaim(volume(2), id(3), 9);
-        tables.put_progress(&Progress { reclaim_pending: 4, ..Progress::default() });
+        tables.put_counters(&Counters { reclaim_pending: 4, ..Counters::default() });
         db.apply_batch(tables.into_batch().unwrap()).unwrap();
-        forget_moved(&db).unwrap();
+        remove_still_referenced(&db).unwrap();
         assert_eq!(page(&db, volume(1), 9).unwrap(), [id(2), id(3)]);
         assert_eq!(page(&db, volume(2), 9).unwrap(), [id(3)]);
-        assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 3);
+        assert_eq!(meta::counters(&db).unwrap().reclaim_pending, 3);
     }
 }

@@ -1,41 +1,41 @@
-//! Tombstones that volumes have to be told of: `volume id (16) · blob id (16)` → why the blob goes. Beside an entry of
-//! the reclaim list, and as long as that: the volume makes it durable before it deletes the blob.
+//! Tombstones to be sent to volumes: `volume id (16) · blob id (16)` → why the blob is deleted. Each accompanies an
+//! entry of the reclaim list: the volume makes it durable before it deletes the blob.
 //!
-//! And deleted keys: `key's hash (16)` → the generation that was deleted, for as long as an upload that began before may
-//! still come to its commit: it must not come after the delete with a generation that the tombstone has buried.
+//! Key tombstones: `key's hash (16)` → the deleted generation. Kept until no upload that began before the delete can
+//! still be committed: the commit of a generation that a tombstone covers must be refused.
 
 use shared::ids::{BlobId, VolumeId};
 use shared::tombstone::{KeyHash, Tombstone};
 
-use super::replica::place;
+use super::replica::replica_path;
 use super::{Kind, Read, TableError, Tables, decode, scan};
 
-/// What `volume` is to be told of `blobs`.
+/// Returns the tombstones of `blobs` to be sent to `volume`.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
-pub fn of(tree: &sled::Tree, volume: VolumeId, blobs: &[BlobId]) -> Result<Vec<Tombstone>, TableError> {
+/// When sled fails or a record is corrupt.
+pub fn to_send(tree: &sled::Tree, volume: VolumeId, blobs: &[BlobId]) -> Result<Vec<Tombstone>, TableError> {
     let mut found = Vec::new();
     for blob in blobs {
-        let place = place(volume, *blob);
-        if let Some(bytes) = tree.get(super::path(Kind::Tombstone, &place))? {
-            found.push(decode(Kind::Tombstone, &place, &bytes)?);
+        let place = replica_path(volume, *blob);
+        if let Some(bytes) = tree.get(super::path(Kind::OutgoingTombstone, &place))? {
+            found.push(decode(Kind::OutgoingTombstone, &place, &bytes)?);
         }
     }
     Ok(found)
 }
 
-/// At most `limit` deleted keys whose generation is older than `before`, and that generation.
+/// Returns at most `limit` key tombstones whose generation is older than `before`.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
-pub fn forgettable(
+/// When sled fails or a record is corrupt.
+pub fn expired_key_tombstones(
     tree: &sled::Tree,
     before: shared::clock::Timestamp,
     limit: usize,
 ) -> Result<Vec<(KeyHash, BlobId)>, TableError> {
     let mut old = Vec::new();
-    for deleted in scan::<BlobId>(tree, Kind::Deleted, b"", None) {
+    for deleted in scan::<BlobId>(tree, Kind::KeyTombstone, b"", None) {
         let (key, generation) = deleted?;
         if generation.created() < before
             && let Ok(key) = key.try_into()
@@ -49,31 +49,31 @@ pub fn forgettable(
     Ok(old)
 }
 
-/// The generation of this key that was deleted last, as far as that is still known.
+/// Returns the generation of this key that was deleted last, if its tombstone still exists.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
-pub fn deleted(records: &impl Read, key: KeyHash) -> Result<Option<BlobId>, TableError> {
-    records.get(Kind::Deleted, key.as_bytes())
+/// When sled fails or the record is corrupt.
+pub fn key_tombstone(records: &impl Read, key: KeyHash) -> Result<Option<BlobId>, TableError> {
+    records.get(Kind::KeyTombstone, key.as_bytes())
 }
 
 impl Tables<'_> {
-    /// Notes what `volume` is to be told of `blob`.
+    /// Writes the tombstone of `blob` to be sent to `volume`.
     pub fn put_tombstone(&mut self, volume: VolumeId, blob: BlobId, tombstone: &Tombstone) {
-        self.put(Kind::Tombstone, &place(volume, blob), tombstone);
+        self.put(Kind::OutgoingTombstone, &replica_path(volume, blob), tombstone);
     }
 
     pub fn remove_tombstone(&mut self, volume: VolumeId, blob: BlobId) {
-        self.remove(Kind::Tombstone, &place(volume, blob));
+        self.remove(Kind::OutgoingTombstone, &replica_path(volume, blob));
     }
 
-    /// Notes that all generations of a key up to this one were deleted.
-    pub fn put_deleted(&mut self, key: KeyHash, generation: BlobId) {
-        self.put(Kind::Deleted, key.as_bytes(), &generation);
+    /// Records that all generations of a key up to this one are deleted.
+    pub fn put_key_tombstone(&mut self, key: KeyHash, generation: BlobId) {
+        self.put(Kind::KeyTombstone, key.as_bytes(), &generation);
     }
 
-    pub fn remove_deleted(&mut self, key: KeyHash) {
-        self.remove(Kind::Deleted, key.as_bytes());
+    pub fn remove_key_tombstone(&mut self, key: KeyHash) {
+        self.remove(Kind::KeyTombstone, key.as_bytes());
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
             let all: Vec<_> = (1..20).map(blob).collect();
             for v in 0..3 {
                 let expected: Vec<_> = volumes.range((v, 0)..(v + 1, 0)).map(|((_, b), d)| make(*b, *d)).collect();
-                prop_assert_eq!(of(&db, VolumeId::from_bytes([v; 16]), &all).unwrap(), expected);
+                prop_assert_eq!(to_send(&db, VolumeId::from_bytes([v; 16]), &all).unwrap(), expected);
             }
         }
     }
@@ -113,11 +113,14 @@ mod tests {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let key = |n: u8| KeyHash::from_bytes([n; 16]);
         let mut tables = Tables::new(&db);
-        (1..6).for_each(|n| tables.put_deleted(key(n), blob(u64::from(n) * 100)));
-        assert_eq!(deleted(&tables, key(2)).unwrap(), Some(blob(200)));
+        (1..6).for_each(|n| tables.put_key_tombstone(key(n), blob(u64::from(n) * 100)));
+        assert_eq!(key_tombstone(&tables, key(2)).unwrap(), Some(blob(200)));
         db.apply_batch(tables.into_batch().unwrap()).unwrap();
         let before = Timestamp::from_unix_ms(300);
-        assert_eq!(forgettable(&db, before, 9).unwrap(), vec![(key(1), blob(100)), (key(2), blob(200))]);
-        assert_eq!(forgettable(&db, before, 1).unwrap().len(), 1);
+        assert_eq!(
+            expired_key_tombstones(&db, before, 9).unwrap(),
+            vec![(key(1), blob(100)), (key(2), blob(200))]
+        );
+        assert_eq!(expired_key_tombstones(&db, before, 1).unwrap().len(), 1);
     }
 }

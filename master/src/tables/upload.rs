@@ -1,34 +1,35 @@
-//! Uploads in parts: `key · 0 · upload id (16)` → what was said when it began; and their parts, `upload id (16) · number (2,
-//! big endian)` → where each is. The parts of a completed upload stay where they are: they are the object's.
+//! Multipart uploads: `key · 0 · upload id (16)` → the settings from their creation; and their parts: `upload id (16)
+//! · number (2, big endian)` → part and replicas. The records of parts stay when an upload is completed: they then
+//! belong to the object.
 //!
-//! Condemned uploads, `upload id (16)` → the key: nothing refers to their parts any more, which go a few at a time.
+//! Unreferenced uploads: `upload id (16)` → nothing. Nothing references their parts, which are removed a few at a
+//! time.
 
 use serde::{Deserialize, Serialize};
 use shared::attributes::Algorithm;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::manifest::Part;
-use shared::wire::routes::{MANIFEST_NOTE, PART_NOTE};
+use shared::wire::routes::{MANIFEST_HEADER, PART_HEADER};
 
 use super::{Kind, Read, TableError, Tables, scan};
 
-/// What was said when an upload began.
+/// Settings of a multipart upload from its creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
-    /// Content type, where one was given.
+pub struct UploadRecord {
     pub content_type: Option<String>,
     /// Metadata headers: name in lower case, value.
     pub metadata: Vec<(String, String)>,
     /// Tags of the object.
     pub tags: Vec<(String, String)>,
-    /// The checksum that is asked for: of each part, and whether that of the whole is made of those.
+    /// Checksum algorithm, and whether the checksum of the object is a composite of those of the parts.
     pub checksum: Option<(Algorithm, bool)>,
-    /// The volumes its parts go to while they can: those of the ring when it began.
+    /// Preferred volumes of all parts: those of the ring at creation.
     pub volumes: Vec<VolumeId>,
     pub wanted: u8,
 }
 
-/// A part, and who holds it.
+/// A part and its replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRecord {
     pub part: Part,
@@ -36,14 +37,14 @@ pub struct PartRecord {
     pub replicas: Vec<VolumeId>,
 }
 
-/// What the record of a part says besides its bytes: a rebuild must not take it for a version of its key.
+/// Returns the header that marks a volume's record as a part: a rebuild must not take it for a version of its key.
 pub fn part_note(upload: BlobId, number: u16) -> (String, String) {
-    (PART_NOTE.to_owned(), format!("{upload}.{number}"))
+    (PART_HEADER.to_owned(), format!("{upload}.{number}"))
 }
 
-/// What the record of a manifest says besides its bytes.
+/// Returns the header that marks a volume's record as a manifest.
 pub fn manifest_note() -> (String, String) {
-    (MANIFEST_NOTE.to_owned(), "1".to_owned())
+    (MANIFEST_HEADER.to_owned(), "1".to_owned())
 }
 
 fn upload_path(key: &Key, upload: BlobId) -> Vec<u8> {
@@ -54,47 +55,47 @@ fn part_path(upload: BlobId, number: u16) -> Vec<u8> {
     [&upload.as_bytes()[..], &number.to_be_bytes()].concat()
 }
 
-/// The key and the id in the path of an upload.
+/// Returns key and id in the path of an upload.
 fn parse(path: &[u8]) -> Option<(Key, BlobId)> {
     let (key, id) = path.split_at_checked(path.len().checked_sub(16)?)?;
     let key = std::str::from_utf8(key.strip_suffix(&[0])?).ok()?;
     Some((Key::new(key).ok()?, BlobId::from_bytes(id.try_into().ok()?).ok()?))
 }
 
-/// An upload, as a reader sees it.
+/// Reads an upload.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
-pub fn read(records: &impl Read, key: &Key, upload: BlobId) -> Result<Option<Upload>, TableError> {
+/// When sled fails or the record is corrupt.
+pub fn read(records: &impl Read, key: &Key, upload: BlobId) -> Result<Option<UploadRecord>, TableError> {
     let path = upload_path(key, upload);
     records.get(Kind::Upload, &path)
 }
 
-/// Uploads of keys that begin with `prefix`, by key and then by id, after this one.
+/// Iterates over the uploads of keys that begin with `prefix`, ordered by key and id, after `after`.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn after(
     tree: &sled::Tree,
     prefix: &str,
     after: Option<(&str, Option<BlobId>)>,
-) -> impl Iterator<Item = Result<(Key, BlobId, Upload), TableError>> + use<> {
-    // Without an id: behind all uploads of that key.
+) -> impl Iterator<Item = Result<(Key, BlobId, UploadRecord), TableError>> + use<> {
+    // Without an id: after all uploads of that key.
     let after = after.map(|(key, id)| {
         let id = id.map_or([0xff; 16], |id| *id.as_bytes());
         [key.as_bytes(), &[0], &id].concat()
     });
-    scan::<Upload>(tree, Kind::Upload, prefix.as_bytes(), after.as_deref()).map(|item| {
+    scan::<UploadRecord>(tree, Kind::Upload, prefix.as_bytes(), after.as_deref()).map(|item| {
         let (path, upload) = item?;
         let (key, id) = parse(&path).ok_or(TableError::Damaged { kind: Kind::Upload, bytes: path.len() })?;
         Ok((key, id, upload))
     })
 }
 
-/// Parts of an upload or of the object it became, after this number, in order.
+/// Iterates over the parts of an upload, or of the object it became, after number `after`, in order.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn parts(
     tree: &sled::Tree,
     upload: BlobId,
@@ -104,19 +105,19 @@ pub fn parts(
     scan::<PartRecord>(tree, Kind::Part, upload.as_bytes(), Some(&after)).map(|r| r.map(|(_, part)| part))
 }
 
-/// One part, as a reader sees it.
+/// Reads a part.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn part(records: &impl Read, upload: BlobId, number: u16) -> Result<Option<PartRecord>, TableError> {
     let path = part_path(upload, number);
     records.get(Kind::Part, &path)
 }
 
-/// The part of `key`'s object, or of an upload of that key, whose bytes are this blob: with the upload it belongs to.
+/// Finds the part with this blob in `key`'s object and uploads; returns it with its upload.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn part_of(
     tree: &sled::Tree,
     key: &Key,
@@ -135,50 +136,49 @@ pub fn part_of(
     Ok(None)
 }
 
-/// Uploads of `key` that are under way.
+/// Iterates over the uploads of `key` in progress.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn of_key(tree: &sled::Tree, key: &Key) -> impl Iterator<Item = Result<BlobId, TableError>> + use<> {
     let begun = [key.as_str().as_bytes(), &[0]].concat();
-    scan::<Upload>(tree, Kind::Upload, &begun, None).map(|item| {
+    scan::<UploadRecord>(tree, Kind::Upload, &begun, None).map(|item| {
         let path = item?.0;
         let damaged = TableError::Damaged { kind: Kind::Upload, bytes: path.len() };
         parse(&path).map(|(_, id)| id).ok_or(damaged)
     })
 }
 
-/// Uploads whose parts are to go, at most `limit`.
+/// Returns at most `limit` uploads whose parts are to be removed.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
-pub fn condemned(tree: &sled::Tree, limit: usize) -> Result<Vec<BlobId>, TableError> {
+/// When sled fails or a record is corrupt.
+pub fn unreferenced_parts(tree: &sled::Tree, limit: usize) -> Result<Vec<BlobId>, TableError> {
     let id = |path: Vec<u8>| path.try_into().ok().and_then(|id| BlobId::from_bytes(id).ok());
-    scan::<()>(tree, Kind::Condemned, b"", None)
+    scan::<()>(tree, Kind::UnreferencedParts, b"", None)
         .take(limit)
         .filter_map(|r| r.map(|(path, ())| id(path)).transpose())
         .collect()
 }
 
-/// All parts of an upload, with what this batch has changed, at most `limit`.
+/// Returns the first `limit` parts of an upload, and those of a batch where `records` is one.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn first_parts(records: &impl Read, upload: BlobId, limit: usize) -> Result<Vec<PartRecord>, TableError> {
     records.first(Kind::Part, upload.as_bytes(), limit)
 }
 
-/// Whether the parts of an upload are to go.
+/// Whether the parts of an upload are to be removed.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
-pub fn is_condemned(records: &impl Read, upload: BlobId) -> Result<bool, TableError> {
-    Ok(records.get::<()>(Kind::Condemned, upload.as_bytes())?.is_some())
+/// When sled fails or the record is corrupt.
+pub fn has_unreferenced_parts(records: &impl Read, upload: BlobId) -> Result<bool, TableError> {
+    Ok(records.get::<()>(Kind::UnreferencedParts, upload.as_bytes())?.is_some())
 }
 
 impl Tables<'_> {
-    /// Writes an upload.
-    pub fn put_upload(&mut self, key: &Key, id: BlobId, upload: &Upload) {
+    pub fn put_upload(&mut self, key: &Key, id: BlobId, upload: &UploadRecord) {
         self.put(Kind::Upload, &upload_path(key, id), upload);
     }
 
@@ -187,23 +187,21 @@ impl Tables<'_> {
         self.remove(Kind::Upload, &upload_path(key, id));
     }
 
-    /// Writes a part.
     pub fn put_part(&mut self, upload: BlobId, part: &PartRecord) {
         self.put(Kind::Part, &part_path(upload, part.part.number), part);
     }
 
-    /// Removes a part.
     pub fn remove_part(&mut self, upload: BlobId, number: u16) {
         self.remove(Kind::Part, &part_path(upload, number));
     }
 
-    /// The parts of an upload are to go.
-    pub fn put_condemned(&mut self, upload: BlobId) {
-        self.put(Kind::Condemned, upload.as_bytes(), &());
+    /// Records that the parts of an upload are to be removed.
+    pub fn put_unreferenced_parts(&mut self, upload: BlobId) {
+        self.put(Kind::UnreferencedParts, upload.as_bytes(), &());
     }
 
-    /// They are gone.
-    pub fn remove_condemned(&mut self, upload: BlobId) {
-        self.remove(Kind::Condemned, upload.as_bytes());
+    /// Records that they have been removed.
+    pub fn remove_unreferenced_parts(&mut self, upload: BlobId) {
+        self.remove(Kind::UnreferencedParts, upload.as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! Volumes, by id: who belongs to the cluster, whether or not it is up.
+//! Volumes, by id: the members of the cluster, whether or not they are up.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::VolumeId;
@@ -6,7 +6,7 @@ use shared::ring::Zone;
 
 use super::{Kind, Read, TableError, Tables, scan};
 
-/// What is kept of a volume over restarts of the master.
+/// What the tables keep of a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeRecord {
     pub volume: VolumeId,
@@ -14,31 +14,30 @@ pub struct VolumeRecord {
     pub address: String,
     /// Where clients reach it, as a base URL.
     pub public_url: String,
-    /// What it shares its fate with.
+    /// Its failure domain.
     pub zone: Option<Zone>,
     /// Size of its file system in bytes: its weight on the ring.
     pub capacity_bytes: u64,
 }
 
-/// All volumes.
+/// Returns all volumes.
 ///
 /// # Errors
-/// When sled fails or a record is damaged.
+/// When sled fails or a record is corrupt.
 pub fn all(tree: &sled::Tree) -> Result<Vec<VolumeRecord>, TableError> {
     scan(tree, Kind::Volume, b"", None).map(|r| r.map(|(_, record)| record)).collect()
 }
 
-/// What is kept of a volume, as a reader sees it.
+/// Reads the record of a volume.
 ///
 /// # Errors
-/// When sled fails or the record is damaged.
+/// When sled fails or the record is corrupt.
 pub fn read(records: &impl Read, volume: VolumeId) -> Result<Option<VolumeRecord>, TableError> {
     let key = volume.as_bytes();
     records.get(Kind::Volume, key)
 }
 
 impl Tables<'_> {
-    /// Writes what is known of a volume.
     pub fn put_volume(&mut self, record: &VolumeRecord) {
         self.put(Kind::Volume, record.volume.as_bytes(), record);
     }

@@ -1,15 +1,15 @@
-//! Background work of a master: each worker carries out a plan, a bounded amount a tick.
+//! Background workers of a master. Each executes a plan, a bounded amount per tick.
 
-mod carry;
-pub mod compare;
-pub mod leave;
-mod listing;
+pub mod decommission;
+pub mod inventory_diff;
 pub mod orphans;
 pub mod poll;
+mod queue_rebuild;
 pub mod rebalance;
 pub mod reclaim;
+pub mod reconcile;
 pub mod repair;
-pub mod strays;
+mod rereplicate;
 pub mod upkeep;
 pub mod uploads;
 
@@ -23,43 +23,42 @@ use tokio::task::JoinHandle;
 
 use crate::master::Master;
 
-/// What is left on the reclaim list is tried again so often, besides at every commit and delete.
+/// Interval between passes over the reclaim list; every commit and delete wakes the worker as well.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
-/// Whether inventories are to be compared, copies made or values moved is looked at so often, besides when somebody knows.
-const CARE_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between checks for reconciliation, repair and rebalance; each worker can also be woken at once.
+const REPAIR_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Starts all workers of a master.
 pub fn start(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
     let alone = || Arc::new(Notify::new());
     let mut started = vec![
         tokio::spawn(run_worker(
-            reclaim::Reclaim::new(Arc::clone(master)),
+            reclaim::ReclaimWorker::new(Arc::clone(master)),
             RECLAIM_INTERVAL,
-            Arc::clone(&master.reclaim),
+            Arc::clone(&master.wake_reclaim),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(
-            orphans::Orphans::new(Arc::clone(master)),
-            CARE_INTERVAL,
-            Arc::clone(&master.care.compare),
+            reconcile::ReconcileWorker::new(Arc::clone(master)),
+            REPAIR_INTERVAL,
+            Arc::clone(&master.repair.wake_reconciliation),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(
-            repair::Repair::new(Arc::clone(master)),
-            CARE_INTERVAL,
-            Arc::clone(&master.care.repair),
+            repair::RepairWorker::new(Arc::clone(master)),
+            REPAIR_INTERVAL,
+            Arc::clone(&master.repair.wake_repair),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(
-            rebalance::Rebalancing::new(Arc::clone(master)),
-            CARE_INTERVAL,
-            Arc::clone(&master.care.rebalance),
+            rebalance::RebalanceWorker::new(Arc::clone(master)),
+            REPAIR_INTERVAL,
+            Arc::clone(&master.repair.wake_rebalance),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(
-            uploads::Uploads::new(Arc::clone(master)),
+            uploads::UploadExpiryWorker::new(Arc::clone(master)),
             RECLAIM_INTERVAL,
-            Arc::clone(&master.scrap),
+            Arc::clone(&master.wake_part_removal),
             shutdown.clone(),
         )),
         tokio::spawn(run_worker(

@@ -1,168 +1,207 @@
-//! Has each volume's inventory compared with the tables, at once when it is new or back, else now and then; and forgets what
-//! is not needed any more to tell a late commit from a good one.
+//! Finds and resolves the differences between one volume and the tables (reconciliation, GC of orphans). An orphan is
+//! reclaimed only after two passes have seen it, and `apply` has the last word. A missing replica is confirmed with
+//! the volume by blob id before it is removed from the tables.
 
-use std::collections::{HashMap, HashSet};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::db::Database;
+use crate::plan::blob_locator::{BlobLocator, read_replicas};
+use shared::http::client::PeerClient;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use shared::clock::{Timestamp, millis};
-use shared::ids::VolumeId;
-use shared::limits::{CALL_LIFETIME, CLOCK_SKEW_MAX, FORGET_INTERVAL, INVENTORY_PAGE, UPLOAD_TIME_MAX};
-use shared::wire::cluster::OrphansReport;
-use shared::work::{Progress, Worker, blocking};
+use shared::ids::{BlobId, VolumeId};
+use shared::limits::{INVENTORY_PAGE, MISMATCHES_REMEMBERED};
+use shared::wire::cluster::{InventoryMismatch, OrphansReport};
+use shared::wire::replicas::{LocateRequest, LocateResponse};
+use shared::wire::routes::LOCATE;
+use shared::wire::volume::InventoryEntry;
+use shared::work::blocking;
 
-use super::strays::{Seen, look};
-use crate::cluster::Reachable;
+use super::inventory_diff::{CompareError, Comparison};
+use crate::cluster::VolumeAddress;
 use crate::master::Master;
+use crate::plan::orphans::{UnreferencedRecords, classify_unreferenced};
+
 use crate::state::command::Command;
-use crate::tables::reclaim::{self, graves};
-use crate::tables::tombstone::forgettable;
+use crate::tables::repair_queue::BlobRef;
+use crate::tables::{TableError, replica};
 
-/// Inventories are not compared more often than this ...
-const ORPHAN_INTERVAL_MIN: Duration = Duration::from_millis(250);
-/// ... at least so often, and as often as the grace makes sense.
-const ORPHAN_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Mismatches that a report lists; the rest are only counted.
+const STRAYS_SHOWN: usize = 100;
 
-/// A volume that is back deletes what was deleted meanwhile before it is compared, unless that takes longer: what it still had of
-/// that would be a difference in every range.
-const DELETING_MAX: Duration = Duration::from_secs(30);
-/// A volume that could not be compared is asked again after so long.
-const RETRY: Duration = Duration::from_secs(5);
-
-pub struct Orphans {
-    master: Arc<Master>,
-    seen: Seen,
-    /// When all volumes were compared last.
-    looked: Option<Instant>,
-    /// Volumes that could not be compared a moment ago.
-    failed: HashMap<VolumeId, Instant>,
-    /// Volumes that are new or back and still delete what they were told to: since when.
-    deleting: HashMap<VolumeId, Instant>,
-    /// When deleted keys were last looked through.
-    forgot: Option<Timestamp>,
+/// Orphans seen in the last pass over all volumes, and since.
+#[derive(Debug, Default)]
+pub struct OrphanSightings {
+    before: HashSet<(VolumeId, BlobId)>,
+    now: HashSet<(VolumeId, BlobId)>,
 }
 
-impl Orphans {
-    /// Looks at once.
-    pub fn new(master: Arc<Master>) -> Self {
-        let (failed, deleting) = (HashMap::new(), HashMap::new());
-        Self { master, seen: Seen::default(), looked: None, failed, deleting, forgot: None }
+impl OrphanSightings {
+    /// Starts a new pass over all volumes.
+    pub fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.now);
     }
 
-    /// Forgets what was reclaimed so long ago that no commit can come for it again. True when there may be more of it.
-    async fn purge(&self) -> bool {
-        let config = &self.master.config;
-        let memory = config.receipt_lifetime() + CALL_LIFETIME + CLOCK_SKEW_MAX;
-        let before = Timestamp::from_unix_ms(config.clock.now().unix_ms().saturating_sub(millis(memory)));
-        let database = Arc::clone(&self.master.database);
-        match blocking(move || graves(&database.tree(), before, INVENTORY_PAGE)).await {
-            Ok(graves) if graves.is_empty() => false,
-            Ok(graves) => {
-                let full = graves.len() == INVENTORY_PAGE;
-                self.master.sequencer.propose(Command::Purge { graves }).await.is_ok() && full
+    /// Records an orphan. Returns whether the last pass saw it too.
+    fn again(&mut self, volume: VolumeId, blob: BlobId) -> bool {
+        if self.now.len() < MISMATCHES_REMEMBERED {
+            self.now.insert((volume, blob));
+        }
+        self.before.contains(&(volume, blob))
+    }
+}
+
+/// Compares one volume with the tables, and resolves the differences if `seen` is given; without it, it only reports.
+///
+/// # Errors
+/// When the comparison cannot be completed.
+pub async fn reconcile_volume(
+    master: &Arc<Master>,
+    volume: &VolumeAddress,
+    mut seen: Option<&mut OrphanSightings>,
+    report: &mut OrphansReport,
+) -> Result<(), CompareError> {
+    let blobs = master.cluster.blobs_of(volume.volume);
+    let mut comparison = Comparison::new(master, volume.clone());
+    let ranges = comparison.differing(blobs).await;
+    for range in ranges.iter().flatten() {
+        let mut after = None;
+        loop {
+            let (difference, next) = comparison.list(*range, after).await?;
+            let unreferenced =
+                classify(&master.config, &master.database, &master.cluster, volume.volume, difference.extra)
+                    .await?;
+            let missing =
+                missing(&master.cluster, &master.peers, &master.database, volume, &difference.missing)
+                    .await?;
+            count(report, volume.volume, &unreferenced, &missing);
+            if let Some(seen) = seen.as_deref_mut() {
+                resolve(master, volume, seen, unreferenced, missing).await;
             }
-            Err(error) => {
-                tracing::error!(%error, "the graves cannot be read");
-                false
+            after = next;
+            if next.is_none() {
+                break;
             }
         }
     }
+    report.exchanged_bytes += comparison.exchanged_bytes;
+    master.metrics.reconciliation_bytes.inc_by(comparison.exchanged_bytes);
+    ranges.map(|_| ())
+}
 
-    /// Forgets deleted keys that no upload can come for any more. True when there may be more of them.
-    async fn forget(&mut self) -> bool {
-        let now = self.master.config.clock.now();
-        if self.forgot.is_some_and(|last| now.since(last) < FORGET_INTERVAL) {
-            return false;
-        }
-        let before = now.unix_ms().saturating_sub(millis(UPLOAD_TIME_MAX + CLOCK_SKEW_MAX));
-        let database = Arc::clone(&self.master.database);
-        let before = Timestamp::from_unix_ms(before);
-        match blocking(move || forgettable(&database.tree(), before, INVENTORY_PAGE)).await {
-            Ok(keys) => {
-                let full = keys.len() == INVENTORY_PAGE;
-                if !full {
-                    self.forgot = Some(now);
+async fn classify(
+    config: &Config,
+    database: &Arc<Database>,
+    cluster: &Cluster,
+    volume: VolumeId,
+    extra: Vec<InventoryEntry>,
+) -> Result<UnreferencedRecords, TableError> {
+    let (grace, now) = (config.orphan_grace, config.clock.now());
+    let (database, topology) = (Arc::clone(database), cluster.topology());
+    blocking(move || classify_unreferenced(&database.tree(), volume, &topology, &extra, (grace, now))).await
+}
+
+/// Returns those of `blobs` that objects place on the volume, that the volume says it does not have, and that another
+/// readable volume is listed for. Without such a volume the replica stays listed: it may be the last chance to get
+/// the value back.
+async fn missing(
+    cluster: &Cluster,
+    peers: &PeerClient,
+    database: &Arc<Database>,
+    volume: &VolumeAddress,
+    blobs: &[BlobId],
+) -> Result<Vec<(BlobId, BlobRef)>, CompareError> {
+    let mut missing = Vec::new();
+    for page in blobs.chunks(INVENTORY_PAGE) {
+        let volume_id = volume.volume;
+        let question = LocateRequest { cluster: cluster.id(), volume: volume_id, blobs: page.to_vec() };
+        let answer: LocateResponse = peers.call(&volume.address, LOCATE, &question).await?;
+        let absent = page.iter().zip(&answer.locations).filter(|(_, place)| place.is_none());
+        let absent: Vec<_> = absent.map(|(blob, _)| *blob).collect();
+        let database = Arc::clone(database);
+        let topology = cluster.topology();
+        let named = blocking(move || {
+            let (tree, mut finder, mut named) = (database.tree(), BlobLocator::default(), Vec::new());
+            for blob in absent {
+                let other = |v: &VolumeId| *v != volume_id && topology.is_readable(*v);
+                if let Some(key) = replica::read(&tree, volume_id, blob)?
+                    && let Some(blob_ref) = finder.locate(&tree, &key, blob)?
+                    && read_replicas(&tree, blob, &blob_ref)?
+                        .is_some_and(|held| held.replicas.iter().any(other))
+                {
+                    named.push((blob, blob_ref));
                 }
-                !keys.is_empty()
-                    && self.master.sequencer.propose(Command::Forget { keys }).await.is_ok()
-                    && full
             }
-            Err(error) => {
-                self.forgot = Some(now);
-                tracing::error!(%error, "the deleted keys cannot be read");
-                false
-            }
-        }
+            Ok::<_, TableError>(named)
+        });
+        missing.extend(named.await?);
     }
-
-    /// Whether a volume has not deleted yet what it was told to, and not for long.
-    fn is_deleting(&mut self, volume: VolumeId) -> bool {
-        let listed = reclaim::page(&self.master.database.tree(), volume, 1);
-        let since = self.deleting.entry(volume).or_insert_with(Instant::now);
-        listed.is_ok_and(|blobs| !blobs.is_empty()) && since.elapsed() < DELETING_MAX
-    }
-
-    /// Compares a volume with the tables, and deals with what is different. Whether that came to its end.
-    async fn compare(&mut self, volume: &Reachable) -> bool {
-        let mut report = OrphansReport::default();
-        let incarnation = self.master.cluster.incarnation(volume.volume);
-        match look(&self.master, volume, Some(&mut self.seen), &mut report).await {
-            Ok(()) => {
-                let (bytes, orphans, missing) = (report.exchanged_bytes, report.orphans, report.missing);
-                tracing::debug!(volume = volume.address, bytes, orphans, missing, "inventory compared");
-                self.master.cluster.compared(volume.volume, incarnation);
-                self.failed.remove(&volume.volume);
-                // What could not be done without it can be now.
-                self.master.care.try_again();
-                true
-            }
-            Err(error) => {
-                tracing::debug!(volume = volume.address, %error, "no inventory");
-                self.failed.insert(volume.volume, Instant::now());
-                false
-            }
-        }
-    }
+    Ok(missing)
 }
 
-impl Worker for Orphans {
-    const NAME: &'static str = "orphans";
+fn count(
+    report: &mut OrphansReport,
+    volume: VolumeId,
+    unreferenced: &UnreferencedRecords,
+    missing: &[(BlobId, BlobRef)],
+) {
+    let all = unreferenced.orphans.iter().chain(&unreferenced.young);
+    report.orphans += all.clone().count() as u64;
+    report.orphan_bytes += all.clone().map(|e| e.length).sum::<u64>();
+    report.young += unreferenced.young.len() as u64;
+    report.missing += missing.len() as u64;
+    let present = |e: &InventoryEntry| InventoryMismatch {
+        volume,
+        blob: e.blob,
+        length: Some(e.length),
+        age_ms: Some(e.age_ms),
+    };
+    let absent =
+        |(blob, _): &(BlobId, BlobRef)| InventoryMismatch { volume, blob: *blob, length: None, age_ms: None };
+    let left = STRAYS_SHOWN.saturating_sub(report.shown.len());
+    report.shown.extend(all.map(present).chain(missing.iter().map(absent)).take(left));
+}
 
-    async fn tick(&mut self) -> Progress {
-        let leads = self.master.group.leads() && self.master.group.current().await.is_ok();
-        self.master.cluster.set_compares(leads);
-        if !leads {
-            return Progress::Idle;
-        }
-        // A page of each a tick, and the next tick at once: they come as fast as values are replaced.
-        if self.purge().await | self.forget().await {
-            return Progress::More;
-        }
-        // What is new or back counts only when it was compared.
-        self.failed.retain(|_, at| at.elapsed() < RETRY);
-        let new = self.master.cluster.to_compare();
-        self.deleting.retain(|volume, _| new.iter().any(|v| v.volume == *volume));
-        let mut waits = HashSet::new();
-        for volume in new {
-            if self.is_deleting(volume.volume) {
-                waits.insert(volume.volume);
-            } else if !self.failed.contains_key(&volume.volume) {
-                self.compare(&volume).await;
-            }
-        }
-        let config = &self.master.config;
-        let interval = (config.orphan_grace / 4).clamp(ORPHAN_INTERVAL_MIN, ORPHAN_INTERVAL_MAX);
-        let due = self.master.care.was_asked() | self.looked.is_none_or(|last| last.elapsed() >= interval);
-        if !due {
-            return Progress::Idle;
-        }
-        self.seen.turn();
-        for volume in self.master.cluster.all_alive() {
-            if !waits.contains(&volume.volume) {
-                self.compare(&volume).await;
-            }
-        }
-        self.looked = Some(Instant::now());
-        Progress::Idle
+async fn resolve(
+    master: &Arc<Master>,
+    volume: &VolumeAddress,
+    seen: &mut OrphanSightings,
+    unreferenced: UnreferencedRecords,
+    missing: Vec<(BlobId, BlobRef)>,
+) {
+    let (id, address) = (volume.volume, &volume.address);
+    let twice = unreferenced.orphans.iter().filter(|e| seen.again(id, e.blob)).map(|e| (e.blob, e.length));
+    let orphans: Vec<_> = twice.collect();
+    let mut commands = Vec::new();
+    if !orphans.is_empty() {
+        tracing::info!(volume = address, count = orphans.len(), "orphans are reclaimed");
+        master.metrics.orphans.inc_by(orphans.len() as u64);
+        commands.push(Command::ReclaimOrphans { volume: id, blobs: orphans });
     }
+    if !unreferenced.needed.is_empty() {
+        let count = unreferenced.needed.len();
+        tracing::info!(
+            volume = address,
+            count,
+            "found replicas of under-replicated values; they are verified and added"
+        );
+        commands.push(Command::AddPendingReplica { volume: id, blobs: unreferenced.needed });
+    }
+    if !missing.is_empty() {
+        tracing::warn!(
+            volume = address,
+            count = missing.len(),
+            "replicas are missing on a volume; they are re-created"
+        );
+        master.metrics.replicas_lost.inc_by(missing.len() as u64);
+        commands.push(Command::ReplicaLost { volume: id, blobs: missing });
+    }
+    for command in commands {
+        if let Err(error) = master.sequencer.propose(command).await {
+            tracing::debug!(%error, "differences are resolved later");
+        }
+    }
+    master.wake_reclaim.notify_one();
+    master.repair.wake_repair.notify_one();
 }

@@ -1,4 +1,5 @@
-//! Volumes of a static list know no master: this one asks each who it is, once a heartbeat, and tells it of the others.
+//! Polls volumes of a static list. They know no master, so this one asks each for its report once per heartbeat
+//! interval, and tells it the addresses of all masters.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,34 +7,34 @@ use std::time::Instant;
 use shared::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use shared::wire::routes::IDENTIFY;
 use shared::wire::volume::{IdentifyRequest, VolumeReport};
-use shared::work::{Progress, Worker};
+use shared::work::{TickResult, Worker};
 
 use crate::master::Master;
-use crate::registration::{addresses, register};
+use crate::registration::{master_addresses, register};
 
-/// The worker, one for each address so that a host that is dead costs the others nothing; with what it last said: a
-/// state is logged when it changes, not each second.
+/// The worker of one address, so that a dead host does not delay the others.
 pub struct Poll {
     master: Arc<Master>,
     address: String,
+    /// The last failure: a state is logged when it changes, not every second.
     last: Option<String>,
 }
 
 impl Poll {
-    /// Asks one of the volumes that the configuration lists.
     pub fn new(master: Arc<Master>, address: String) -> Self {
         Self { master, address, last: None }
     }
 
-    /// Asks the volume, and lets it in.
+    /// Asks the volume and registers it.
     async fn ask(&self) -> Result<(), String> {
         let (master, address) = (&self.master, self.address.clone());
-        let (cluster, masters) = (master.cluster.id(), addresses(master));
+        let (cluster, masters) = (master.cluster.id(), master_addresses(master));
         let question = IdentifyRequest { cluster, masters, address: Some(address.clone()) };
         let answer: Result<VolumeReport, _> =
             master.peers.call_within(&address, IDENTIFY, &question, HEARTBEAT_TIMEOUT).await;
         let report = answer.map_err(|e| e.to_string())?;
-        // We were told where it is; what it believes may hold only on its own machine. It tells other masters the same.
+        // Use the configured address: the one the volume reports may be valid only on its own machine. The volume
+        // gets it in the request, to report it to the other masters.
         register(master, VolumeReport { address, ..report }).await.map_err(|e| e.message)
     }
 }
@@ -41,7 +42,7 @@ impl Poll {
 impl Worker for Poll {
     const NAME: &'static str = "poll";
 
-    async fn tick(&mut self) -> Progress {
+    async fn tick(&mut self) -> TickResult {
         let (asked, address) = (Instant::now(), &self.address);
         match self.ask().await {
             Ok(()) if self.last.take().is_some() => tracing::info!(address, "volume is back"),
@@ -53,7 +54,7 @@ impl Worker for Poll {
                 self.last = Some(reason);
             }
         }
-        // What was lost is asked for again at once: waiting for it took longer than the pause.
-        if asked.elapsed() < HEARTBEAT_INTERVAL { Progress::Idle } else { Progress::More }
+        // A call that took longer than the interval is repeated at once.
+        if asked.elapsed() < HEARTBEAT_INTERVAL { TickResult::Idle } else { TickResult::More }
     }
 }

@@ -1,59 +1,62 @@
-//! Moves values until all volumes are about equally full, once somebody has begun that. What is to be moved is worked out anew from
-//! what the volumes report at the beginning of each pass; a leader that takes over in the middle goes on from there.
+//! The rebalance, once an operator has started it: moves values until all volumes are about equally full (a
+//! balancer). Each pass computes its moves from what the volumes report; after a failover the new leader continues
+//! with a pass of its own.
 //!
-//! Each move is a copy that is verified on the disk of its new volume, and then the old one goes: no value is ever below its copies.
+//! A move adds a replica, verifies it on the disk of its new volume, and then removes the old one: no value becomes
+//! under-replicated by it.
 
+use crate::plan::blob_locator::{BlobLocator, excluded_volumes, read_replicas};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use shared::ids::{BlobId, VolumeId};
 use shared::limits::{REPAIRS_AT_ONCE, SURVEY_PAGE};
-use shared::work::{Progress, Worker, blocking};
+use shared::work::{TickResult, Worker, blocking};
 
-use super::carry::{copy, take_away};
-use crate::cluster::topology::{Condition, Topology};
+use super::rereplicate::{add_replica, remove_replica};
+use crate::cluster::topology::{Availability, Topology};
 use crate::master::Master;
 use crate::plan::rebalance::Balance;
-use crate::plan::repair::Held;
-use crate::plan::survey::{Finder, barred, held};
+use crate::plan::repair::BlobReplicas;
+
 use crate::state::command::Command;
-use crate::tables::unsettled::Spot;
+use crate::tables::repair_queue::BlobRef;
 use crate::tables::{TableError, meta, replica};
 
-/// Between two passes: volumes report each second what they hold, and what was moved is deleted meanwhile.
+/// Pause between two passes. In it the volumes delete what was moved and report what they hold, every second.
 const REST: Duration = Duration::from_secs(3);
-/// Moves of one tick: between two ticks somebody may call it off.
+/// Most moves in one tick; between two ticks the operator can pause or cancel.
 const AT_ONCE: usize = 256;
 
 /// One value to be moved.
 #[derive(Clone, Debug)]
 struct Move {
-    spot: Spot,
-    held: Held,
+    blob_ref: BlobRef,
+    held: BlobReplicas,
     from: VolumeId,
     to: VolumeId,
 }
 
-/// A pass over the volumes that have too much.
+/// A pass over the volumes that are too full.
 #[derive(Debug)]
 struct Pass {
     balance: Balance,
-    /// Volumes that are still to be looked through, and how far the first one was.
+    /// Volumes still to be scanned; the last one comes next.
     left: Vec<VolumeId>,
+    /// How far that one has been scanned.
     after: Option<BlobId>,
     moved: u64,
     failed: u64,
 }
 
-pub struct Rebalancing {
+pub struct RebalanceWorker {
     master: Arc<Master>,
     pass: Option<Pass>,
     next: Instant,
 }
 
-impl Rebalancing {
-    /// Nothing is under way.
+impl RebalanceWorker {
     pub fn new(master: Arc<Master>) -> Self {
         Self { master, pass: None, next: Instant::now() }
     }
@@ -74,17 +77,17 @@ impl Rebalancing {
     }
 
     async fn end(&mut self, why: &str) {
-        tracing::info!(why, "values are moved no more");
+        tracing::info!(why, "the rebalance is finished");
         if let Err(error) = self.master.sequencer.propose(Command::SetRebalance(None)).await {
-            tracing::debug!(%error, "that no values are to be moved any more is noted later");
+            tracing::debug!(%error, "the end of the rebalance is recorded later");
         }
     }
 
-    /// Some moves. False when the pass is over.
+    /// Makes some moves. False when the pass is over.
     async fn some(&mut self, mut pass: Pass) -> bool {
         let Some(from) = pass.left.last().copied() else {
             let Pass { moved, failed, .. } = pass;
-            tracing::info!(moved, failed, "a pass of moving values is over");
+            tracing::info!(moved, failed, "a rebalance pass is over");
             self.next = Instant::now() + REST;
             if moved == 0 && failed == 0 {
                 self.end("no move makes the volumes more equally full").await;
@@ -130,17 +133,17 @@ impl Rebalancing {
     }
 }
 
-/// Whether enough is known to say what is to be moved. A leader that has just begun has compared no volume; and one that is silent for a
-/// moment will want its share.
+/// Whether enough is known to plan moves. A new leader has not compared the volumes yet, and a volume that is briefly
+/// down will want its share.
 fn is_known(topology: &Topology) -> bool {
-    topology.seats().all(|(_, seat)| match seat.condition {
-        Condition::Up | Condition::Serving => seat.compared,
-        Condition::Away => false,
-        Condition::Lost | Condition::Leaving { .. } => true,
+    topology.volumes().all(|(_, entry)| match entry.availability {
+        Availability::Writable | Availability::ReadOnly => entry.compared,
+        Availability::Down => false,
+        Availability::Lost | Availability::Draining { .. } => true,
     })
 }
 
-/// Moves from one volume, found among its next blobs; and after which of them to go on, if there are more.
+/// Chooses moves among the next blobs of one volume. Returns them, and the blob after which to continue, if any.
 fn choose(
     tree: &sled::Tree,
     from: VolumeId,
@@ -148,7 +151,7 @@ fn choose(
     balance: &mut Balance,
     topology: &Topology,
 ) -> Result<(Vec<Move>, Option<BlobId>), TableError> {
-    let (mut moves, mut finder, mut last) = (Vec::new(), Finder::default(), None);
+    let (mut moves, mut finder, mut last) = (Vec::new(), BlobLocator::default(), None);
     let mut seen = 0;
     for item in replica::after(tree, from, after).take(SURVEY_PAGE) {
         let (blob, key) = item?;
@@ -156,15 +159,15 @@ fn choose(
         if balance.is_even() || !balance.over.contains_key(&from) {
             return Ok((moves, None));
         }
-        if let Some(spot) = finder.spot(tree, &key, blob)?
-            && let Some(mut held) = held(tree, blob, &spot)?
+        if let Some(blob_ref) = finder.locate(tree, &key, blob)?
+            && let Some(mut held) = read_replicas(tree, blob, &blob_ref)?
             && {
-                held.barred = barred(tree, blob, balance.under.keys().copied())?;
+                held.excluded = excluded_volumes(tree, blob, balance.under.keys().copied())?;
                 true
             }
             && let Some(to) = balance.take(from, &held, topology)
         {
-            moves.push(Move { spot, held, from, to });
+            moves.push(Move { blob_ref, held, from, to });
             if moves.len() == AT_ONCE {
                 return Ok((moves, last));
             }
@@ -173,67 +176,67 @@ fn choose(
     Ok((moves, last.filter(|_| seen == SURVEY_PAGE)))
 }
 
-/// One move, unless it is called off. Whether it was made.
+/// Makes one move, unless the rebalance was paused or cancelled. Returns whether it was made.
 async fn step(master: &Master, one: Move) -> bool {
-    let Move { spot, held: planned, from, to } = one;
+    let Move { blob_ref, held: planned, from, to } = one;
     let tree = master.database.tree();
     if !meta::rebalance(&tree).is_ok_and(|state| state.is_some_and(|state| !state.paused)) {
         return false;
     }
-    let Some(_busy) = master.care.take(planned.blob) else { return false };
-    // As it was planned, or not at all.
-    let same = |now: Option<Held>| {
-        now.is_some_and(|now| (now.replicas, now.arriving) == (planned.replicas.clone(), vec![]))
+    let Some(_busy) = master.repair.begin(planned.blob) else { return false };
+    // If the replicas have changed since the plan, the move is skipped.
+    let same = |now: Option<BlobReplicas>| {
+        now.is_some_and(|now| (now.replicas, now.pending) == (planned.replicas.clone(), vec![]))
     };
-    if !held(&tree, planned.blob, &spot).is_ok_and(same) {
+    if !read_replicas(&tree, planned.blob, &blob_ref).is_ok_and(same) {
         return false;
     }
     let keep: Vec<_> = planned.replicas.iter().copied().filter(|v| *v != from).chain([to]).collect();
     let moved = async {
-        copy(master, &spot, &planned, to, true).await?;
-        take_away(master, &spot, &planned, from, &keep).await
+        add_replica(master, &blob_ref, &planned, to, true).await?;
+        remove_replica(master, &blob_ref, &planned, from, &keep).await
     };
     if let Err(error) = moved.await {
-        tracing::warn!(key = %spot.key, %error, "a value was not moved");
-        master.care.trouble(format!("{}: {error}", spot.key));
+        tracing::warn!(key = %blob_ref.key, %error, "a value was not moved; a later pass retries");
+        master.repair.trouble(format!("{}: {error}", blob_ref.key));
         return false;
     }
     true
 }
 
-impl Worker for Rebalancing {
+impl Worker for RebalanceWorker {
     const NAME: &'static str = "rebalance";
 
-    async fn tick(&mut self) -> Progress {
-        if !self.master.group.leads() || self.master.group.current().await.is_err() {
+    async fn tick(&mut self) -> TickResult {
+        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
             self.pass = None;
-            return Progress::Idle;
+            return TickResult::Idle;
         }
         let wanted = meta::rebalance(&self.master.database.tree());
         let running = match wanted {
             Ok(state) => state.is_some_and(|state| !state.paused),
             Err(error) => {
-                tracing::error!(%error, "whether values are to be moved cannot be read");
+                tracing::error!(%error, "the state of the rebalance cannot be read");
                 false
             }
         };
         if !running {
             self.pass = None;
-            return Progress::Idle;
+            return TickResult::Idle;
         }
         if Instant::now() < self.next {
-            return Progress::Idle;
+            return TickResult::Idle;
         }
         match self.pass.take() {
             None => {
                 self.begin().await;
-                if self.pass.is_some() { Progress::More } else { Progress::Idle }
+                if self.pass.is_some() { TickResult::More } else { TickResult::Idle }
             }
             Some(pass) => {
                 if self.some(pass).await {
-                    Progress::More
+                    TickResult::More
                 } else {
-                    Progress::Idle
+                    TickResult::Idle
                 }
             }
         }

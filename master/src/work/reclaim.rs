@@ -1,6 +1,6 @@
-//! Carries out the reclaim list: tells volumes to delete, notes what they have durably deleted. Woken
-//! by every commit and delete, so that space is back at once; what a dead volume holds waits for it, and a slow
-//! one keeps nobody else waiting.
+//! Executes the reclaim list (garbage collection): sends deletes to volumes and records what they have durably
+//! deleted. Every commit and delete wakes it, so that space is free at once. Entries of a dead volume wait for it; a
+//! slow volume does not delay the others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,36 +11,36 @@ use shared::ids::{BlobId, VolumeId};
 use shared::limits::{RECLAIM_BATCH, RECLAIM_UNNOTED, UPLOAD_TIME_MAX};
 use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
-use shared::work::{Progress, Worker};
+use shared::work::{TickResult, Worker};
 
 use crate::master::Master;
-use crate::plan::reclaim::{Delete, choose, horizon};
+use crate::plan::reclaim::{Delete, horizon, next_deletes};
 use crate::state::command::Command;
 use crate::tables::meta::{self, Gap};
 
-/// The worker, with the calls that are under way.
-pub struct Reclaim {
+/// The worker, with its calls in progress.
+pub struct ReclaimWorker {
     master: Arc<Master>,
     calls: Arc<Mutex<Calls>>,
 }
 
-/// Calls of which the list does not know the end yet.
+/// Calls whose result is not in the reclaim list yet.
 #[derive(Debug, Default)]
 struct Calls {
-    /// Volumes that have not answered.
+    /// Volumes with an unanswered call.
     busy: HashSet<VolumeId>,
-    /// What a volume has answered, call by call, and what is not noted yet.
+    /// Blobs that a volume has deleted but that are still on the list, call by call.
     unnoted: HashMap<VolumeId, Vec<Vec<BlobId>>>,
 }
 
 impl Calls {
-    /// Whether the next call to this volume may go out.
+    /// Whether the next call to this volume may be sent.
     fn free(&self, volume: VolumeId) -> bool {
         let unnoted = self.unnoted.get(&volume).map_or(0, Vec::len);
         !self.busy.contains(&volume) && unnoted < RECLAIM_UNNOTED
     }
 
-    /// What this volume was told.
+    /// Blobs that this volume has deleted but that are still on the list.
     fn told(&self, volume: VolumeId) -> HashSet<BlobId> {
         self.unnoted.get(&volume).into_iter().flatten().flatten().copied().collect()
     }
@@ -50,7 +50,7 @@ impl Calls {
         self.unnoted.entry(volume).or_default().push(blobs);
     }
 
-    /// The list knows of these, or they are told again.
+    /// The list was updated, or that failed and the volume is told again.
     fn noted(&mut self, volume: VolumeId, blobs: &[BlobId]) {
         let Some(unnoted) = self.unnoted.get_mut(&volume) else { return };
         if let Some(place) = unnoted.iter().position(|call| call == blobs) {
@@ -66,13 +66,12 @@ fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Reclaim {
-    /// Nothing is under way yet.
+impl ReclaimWorker {
     pub fn new(master: Arc<Master>) -> Self {
         Self { master, calls: Arc::default() }
     }
 
-    /// What is older than this has been collected wherever it was left over, if all volumes are there to be asked.
+    /// Blobs below this id have been reclaimed on every volume; none while a volume cannot be asked.
     fn horizon(&self, gap: Option<Gap>) -> Option<BlobId> {
         let config = &self.master.config;
         let past = millis(UPLOAD_TIME_MAX + config.orphan_grace * 4);
@@ -82,41 +81,41 @@ impl Reclaim {
     }
 }
 
-impl Worker for Reclaim {
+impl Worker for ReclaimWorker {
     const NAME: &'static str = "reclaim";
 
-    async fn tick(&mut self) -> Progress {
-        // A copy may come back to a volume that once deleted it, long after: whoever was deposed must not tell what he knows.
-        if !self.master.group.leads() || self.master.group.current().await.is_err() {
-            return Progress::Idle;
+    async fn tick(&mut self) -> TickResult {
+        // A volume may get a replica again long after deleting it. A deposed leader's old list would delete that one.
+        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
+            return TickResult::Idle;
         }
         let mut idle = self.master.cluster.all_alive();
         idle.retain(|v| locked(&self.calls).free(v.volume));
         let (tree, acks) = (self.master.database.tree(), &self.master.delete_acks);
         let awaited = |volume| acks.awaited(volume, RECLAIM_BATCH);
-        // Taken before the list is read: what is noted in between is on neither.
+        // Read before the list, so that an entry removed in between is in neither.
         let unnoted: HashMap<_, _> =
             idle.iter().map(|v| (v.volume, locked(&self.calls).told(v.volume))).collect();
         let unnoted = |volume| unnoted.get(&volume).cloned().unwrap_or_default();
         let chosen = meta::gap(&tree)
-            .and_then(|gap| choose(&tree, idle, RECLAIM_BATCH, self.horizon(gap), awaited, unnoted));
+            .and_then(|gap| next_deletes(&tree, idle, RECLAIM_BATCH, self.horizon(gap), awaited, unnoted));
         let calls = match chosen {
             Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%error, "the reclaim list cannot be read");
-                return Progress::Idle;
+                return TickResult::Idle;
             }
         };
         for call in calls {
             locked(&self.calls).busy.insert(call.volume.volume);
-            tokio::spawn(carry_out(Arc::clone(&self.master), Arc::clone(&self.calls), call));
+            tokio::spawn(run_delete(Arc::clone(&self.master), Arc::clone(&self.calls), call));
         }
-        Progress::Idle
+        TickResult::Idle
     }
 }
 
-/// One call. The next one to the same volume does not wait until the masters have noted what this one has done.
-async fn carry_out(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) {
+/// Makes one call. The next call to the same volume does not wait until the masters have recorded the result.
+async fn run_delete(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) {
     let volume = call.volume.volume;
     let Some(blobs) = delete(&master, call).await else {
         locked(&calls).busy.remove(&volume);
@@ -124,26 +123,26 @@ async fn carry_out(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) 
     };
     locked(&calls).answered(volume, blobs.clone());
     master.delete_acks.acknowledge(volume, &blobs);
-    master.reclaim.notify_one();
+    master.wake_reclaim.notify_one();
     let at = master.config.clock.now();
     let reclaimed = Command::Reclaimed { volume, blobs: blobs.clone(), at };
     if let Err(error) = master.sequencer.propose(reclaimed).await {
-        tracing::debug!(%error, "a volume will be told again");
+        tracing::debug!(%error, "the delete was not recorded; the volume will be told again");
     }
     locked(&calls).noted(volume, &blobs);
-    // Again: somebody may have begun to wait when the list still had them.
+    // Again: a request may have begun to wait while the list still had these blobs.
     master.delete_acks.acknowledge(volume, &blobs);
-    master.reclaim.notify_one();
+    master.wake_reclaim.notify_one();
 }
 
-/// Tells the volume. What it has deleted durably.
+/// Sends the delete to the volume. Returns the blobs that it has durably deleted.
 async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
-    let Delete { volume, blobs, tombstones, settled_before } = call;
-    if master.group.current().await.is_err() {
+    let Delete { volume, blobs, tombstones, reclaimed_before } = call;
+    if master.group.ensure_linearizable().await.is_err() {
         return None;
     }
     let cluster = master.cluster.id();
-    let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, settled_before };
+    let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, reclaimed_before };
     let answer: Result<DeleteResponse, _> = master.peers.call(&volume.address, DELETE, &message).await;
     match answer {
         Ok(deleted) => {
@@ -156,7 +155,7 @@ async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
             if let CallError::Unreachable { .. } = &error {
                 master.delete_acks.cancel(volume.volume);
             }
-            tracing::warn!(volume = volume.address, %error, "volume did not delete; it will be told again");
+            tracing::warn!(volume = volume.address, %error, "the volume did not delete; it will be told again");
             None
         }
     }
@@ -174,7 +173,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::cluster::Reachable;
+    use crate::cluster::VolumeAddress;
     use crate::config::{Config, Replication};
     use crate::db::Database;
     use crate::join::create_cluster;
@@ -182,7 +181,7 @@ mod tests {
     use crate::raft::Peer;
     use crate::raft::group::Group;
 
-    /// A master that knows of nobody who leads: its group has not been founded.
+    /// A master without a leader: its group has not been initialized.
     async fn leaderless(folder: &Path) -> Arc<Master> {
         let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
         let peers = PeerClient::new(secret.clone(), Clock::System);
@@ -203,9 +202,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let volume =
-            Reachable { volume: VolumeId::from_bytes([1; 16]), public_url: address.clone(), address };
+            VolumeAddress { volume: VolumeId::from_bytes([1; 16]), public_url: address.clone(), address };
         let blobs = vec![BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [1; 10])];
-        let call = Delete { volume, blobs, tombstones: vec![], settled_before: None };
+        let call = Delete { volume, blobs, tombstones: vec![], reclaimed_before: None };
         tokio::select! {
             deleted = delete(&master, call.clone()) => assert_eq!(deleted, None),
             _ = listener.accept() => panic!("a volume was called"),

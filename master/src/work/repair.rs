@@ -1,68 +1,70 @@
-//! Pays what is owed: looks through all of it, and has done what the plan says, several blobs at a time. Before each it looks again:
-//! a volume may be back, a value deleted, a drain called off.
+//! The repair worker (re-replication): scans the repair queue and executes the plan, several blobs at a time. Before
+//! each step it reads the blob again: a volume may be back, a value deleted, a drain cancelled.
 
+use crate::plan::blob_locator::read_replicas;
+use crate::repair_tracker::RepairTracker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use shared::limits::REPAIRS_AT_ONCE;
-use shared::work::{Progress, Worker, blocking};
+use shared::work::{TickResult, Worker, blocking};
 
-use super::carry::{CarryError, copy, forgo, take_away};
-use super::leave::leave_all;
-use super::listing::list_all;
+use super::decommission::decommission_drained;
+use super::queue_rebuild::rebuild_repair_queue;
+use super::rereplicate::{RereplicateError, add_replica, cancel_add_replica, remove_replica};
 use crate::master::Master;
-use crate::plan::repair::Verdict;
-use crate::plan::survey::{Action, Question, Survey, held, judge_now, survey};
+use crate::plan::repair::RepairStep;
+use crate::plan::repair_scan::{RepairScan, RepairTask, ScanInput, next_step_now, scan_repairs};
 use crate::state::command::Command;
 use crate::tables::TableError;
-use crate::tables::unsettled::{self, Spot};
+use crate::tables::repair_queue::{self, BlobRef};
 
-/// Nothing new of one plan is begun after so long: what is owed most may be something else by then.
+/// How long steps of one plan are started: after that, other blobs may be more urgent.
 const PLAN_TIME: Duration = Duration::from_secs(20);
-/// When nothing of what is owed could be paid, it is tried again after so long.
+/// Delay before the next scan when no step of a plan succeeded.
 const RETRY: Duration = Duration::from_secs(2);
-/// Where all of the values in parts is that were moved is looked at so often, for so many at once: each reads all of its parts.
-const WEIGH: Duration = Duration::from_secs(5);
-const WEIGHED_AT_ONCE: usize = 16;
-/// Looking through takes at most this part of the time.
+/// Interval at which the volumes that hold all parts of moved multipart objects are recomputed. Each object reads all
+/// of its parts, hence the batch limit.
+const FULL_REPLICAS_INTERVAL: Duration = Duration::from_secs(5);
+const FULL_REPLICAS_BATCH: usize = 16;
+/// Scans take at most about 1/10 of the time.
 const LOOKING: u32 = 10;
 
-pub struct Repair {
+pub struct RepairWorker {
     master: Arc<Master>,
     leads: bool,
-    /// When what is owed of asynchronous uploads was paid last.
+    /// When a scan last included blobs of asynchronous uploads.
     paid: Option<Instant>,
-    /// Not before this it is looked again.
+    /// Earliest time of the next scan.
     next: Instant,
-    /// When values in parts were weighed last.
+    /// When full replicas of multipart objects were last recomputed.
     weighed: Option<Instant>,
-    /// All that is owed is listed.
+    /// Whether the repair queue is complete.
     listed: bool,
 }
 
-impl Repair {
-    /// Looks at once.
+impl RepairWorker {
     pub fn new(master: Arc<Master>) -> Self {
         Self { master, leads: false, paid: None, next: Instant::now(), weighed: None, listed: false }
     }
 
-    async fn look(&mut self) -> Result<Survey, TableError> {
+    async fn scan(&mut self) -> Result<RepairScan, TableError> {
         let async_due = self.paid.is_none_or(|paid| paid.elapsed() >= self.master.config.async_every);
         if async_due {
             self.paid = Some(Instant::now());
         }
         let topology = self.master.cluster.topology();
-        let question = Question { topology, mode: self.master.config.mode, async_due };
-        let (busy, resting) = (self.master.care.busy(), self.master.care.resting());
+        let question = ScanInput { topology, mode: self.master.config.mode, async_due };
+        let (busy, resting) = (self.master.repair.in_flight(), self.master.repair.backing_off());
         let database = Arc::clone(&self.master.database);
-        let found = blocking(move || survey(&database.tree(), &question, &busy, &resting)).await?;
-        self.master.care.surveyed(&found);
+        let found = blocking(move || scan_repairs(&database.tree(), &question, &busy, &resting)).await?;
+        self.master.repair.record_scan(&found);
         Ok(found)
     }
 
-    /// Carries a plan out. How many of its actions were.
-    async fn carry_out(&self, actions: Vec<Action>) -> usize {
+    /// Executes a plan. Returns how many of its steps succeeded.
+    async fn run_tasks(&self, actions: Vec<RepairTask>) -> usize {
         let (began, master) = (Instant::now(), &self.master);
         let each = actions
             .into_iter()
@@ -73,120 +75,131 @@ impl Repair {
         done.count().await
     }
 
-    /// Values in parts whose parts are elsewhere now: where all of them are is looked at again.
-    async fn weigh(&mut self) {
-        if self.weighed.is_some_and(|last| last.elapsed() < WEIGH) {
+    /// Recomputes which volumes hold all parts of multipart objects whose parts have moved.
+    async fn recompute_full_replicas(&mut self) {
+        if self.weighed.is_some_and(|last| last.elapsed() < FULL_REPLICAS_INTERVAL) {
             return;
         }
         self.weighed = Some(Instant::now());
-        match unsettled::unweighed(&self.master.database.tree(), WEIGHED_AT_ONCE) {
+        match repair_queue::stale_full_replicas(&self.master.database.tree(), FULL_REPLICAS_BATCH) {
             Ok(values) => {
                 for (upload, key) in values {
-                    if let Err(error) = self.master.sequencer.propose(Command::Weigh { key, upload }).await {
-                        tracing::debug!(%error, "where all of a value in parts is, is looked at later");
+                    if let Err(error) =
+                        self.master.sequencer.propose(Command::RecomputeFullReplicas { key, upload }).await
+                    {
+                        tracing::debug!(%error, "the full replicas of a multipart object are recomputed later");
                     }
                 }
             }
-            Err(error) => tracing::error!(%error, "which values in parts were moved cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "the multipart objects whose parts have moved cannot be read");
+            }
         }
     }
 
-    /// Lists what tables of an older version, and rebuilt ones, do not list: once.
+    /// Completes the repair queue of rebuilt tables and of those from an older version, once after becoming leader.
     async fn list(&mut self) {
         if self.listed {
             return;
         }
-        match list_all(&self.master).await {
+        match rebuild_repair_queue(&self.master.database, &self.master.sequencer).await {
             Ok(()) => self.listed = true,
-            Err(error) => tracing::debug!(%error, "what is owed is listed later"),
+            Err(error) => tracing::debug!(%error, "the repair queue is rebuilt later"),
         }
     }
 }
 
-/// One action, if it still is what is to be done. Whether something was.
-async fn step(master: &Master, action: &Action) -> bool {
-    let Action { spot, held: planned, .. } = action;
-    let Some(_busy) = master.care.take(planned.blob) else { return false };
+/// Executes the step that the blob needs now, if any. Returns whether it succeeded.
+async fn step(master: &Master, action: &RepairTask) -> bool {
+    let RepairTask { blob_ref, replicas: planned, .. } = action;
+    let Some(_busy) = master.repair.begin(planned.blob) else { return false };
     let (tree, topology) = (master.database.tree(), master.cluster.topology());
-    let now = held(&tree, planned.blob, spot).and_then(|now| match now {
-        Some(mut now) => judge_now(&tree, &spot.key, &mut now, &topology).map(|verdict| Some((now, verdict))),
+    let now = read_replicas(&tree, planned.blob, blob_ref).and_then(|now| match now {
+        Some(mut now) => {
+            next_step_now(&tree, &blob_ref.key, &mut now, &topology).map(|verdict| Some((now, verdict)))
+        }
         None => Ok(None),
     });
     let done = match now {
-        Ok(None | Some((_, Verdict::Settled | Verdict::Stuck(_)))) => return false,
-        Ok(Some((now, Verdict::Copy { to, .. }))) => {
-            // Another one is to go for it: then it is read back from its disk.
+        Ok(None | Some((_, RepairStep::Healthy | RepairStep::Blocked(_)))) => return false,
+        Ok(Some((now, RepairStep::AddReplica { to, .. }))) => {
+            // It will replace another replica, so it is read back from its disk.
             let leaving = now.replicas.iter().any(|v| !topology.counts_for(*v, now.blob));
-            copy(master, spot, &now, to, leaving).await
+            add_replica(master, blob_ref, &now, to, leaving).await
         }
-        Ok(Some((now, Verdict::Drop { from, keep }))) => take_away(master, spot, &now, from, &keep).await,
-        Ok(Some((now, Verdict::Forgo { to }))) => forgo(master, &now, to).await,
+        Ok(Some((now, RepairStep::RemoveReplica { from, keep }))) => {
+            remove_replica(master, blob_ref, &now, from, &keep).await
+        }
+        Ok(Some((now, RepairStep::CancelAddReplica { to }))) => {
+            cancel_add_replica(&master.sequencer, &master.wake_reclaim, &now, to).await
+        }
         Err(error) => {
-            tracing::error!(key = %spot.key, %error, "what is owed of a value cannot be read");
+            tracing::error!(key = %blob_ref.key, %error, "the replicas of a blob cannot be read");
             return false;
         }
     };
     match done {
         Ok(()) => {
-            master.care.succeeded(planned.blob);
+            master.repair.record_success(planned.blob);
             true
         }
         Err(error) => {
-            master.care.failed(planned.blob);
-            say(master, spot, &error);
+            master.repair.record_failure(planned.blob);
+            say(&master.repair, blob_ref, &error);
             false
         }
     }
 }
 
-fn say(master: &Master, spot: &Spot, error: &CarryError) {
-    tracing::warn!(key = %spot.key, %error, "a copy was not put in order; it is tried again");
-    master.care.trouble(format!("{}: {error}", spot.key));
+fn say(repair: &RepairTracker, blob_ref: &BlobRef, error: &RereplicateError) {
+    tracing::warn!(key = %blob_ref.key, %error, "a repair step failed; it is retried");
+    repair.trouble(format!("{}: {error}", blob_ref.key));
 }
 
-impl Worker for Repair {
+impl Worker for RepairWorker {
     const NAME: &'static str = "repair";
 
-    async fn tick(&mut self) -> Progress {
-        if !self.master.group.leads() || self.master.group.current().await.is_err() {
+    async fn tick(&mut self) -> TickResult {
+        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
             if std::mem::take(&mut self.leads) {
-                self.master.care.forget();
+                self.master.repair.reset();
             }
             self.listed = false;
-            return Progress::Idle;
+            return TickResult::Idle;
         }
         self.leads = true;
-        if let Err(error) = leave_all(&self.master).await {
-            tracing::debug!(%error, "volumes that are to leave do so later");
+        if let Err(error) = decommission_drained(&self.master).await {
+            tracing::debug!(%error, "decommissioning is finished later");
         }
         self.list().await;
-        self.weigh().await;
+        self.recompute_full_replicas().await;
         if Instant::now() < self.next {
-            return Progress::Idle;
+            return TickResult::Idle;
         }
         let began = Instant::now();
-        let found = match self.look().await {
+        let found = match self.scan().await {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!(%error, "what is owed cannot be read");
+                tracing::error!(%error, "the repair queue cannot be scanned");
                 self.next = Instant::now() + RETRY;
-                return Progress::Idle;
+                return TickResult::Idle;
             }
         };
         let (looked, due, more) = (began.elapsed(), found.actions.len(), found.more);
-        let done = self.carry_out(found.actions).await;
+        let done = self.run_tasks(found.actions).await;
         if due > 0 {
-            tracing::debug!(due, done, ?looked, "what is owed was looked through");
+            tracing::debug!(due, done, ?looked, "a repair plan was executed");
         }
         let worked = began.elapsed().saturating_sub(looked);
         let rest = (looked * LOOKING).saturating_sub(worked).min(Duration::from_secs(60));
-        // What could not be done now will hardly be possible in a moment; where more is to be done than was planned, nobody rests.
+        // A plan that failed completely will hardly succeed in a moment. If the scan found more than the plan holds,
+        // do not rest.
         let rest = match (done, due) {
             (0, 1..) => rest.max(RETRY),
             (1.., _) if more => Duration::ZERO,
             _ => rest,
         };
         self.next = Instant::now() + rest;
-        if done > 0 && rest.is_zero() { Progress::More } else { Progress::Idle }
+        if done > 0 && rest.is_zero() { TickResult::More } else { TickResult::Idle }
     }
 }

@@ -1,36 +1,41 @@
-//! Has this master look after its log, its snapshots and a change of the masters that was interrupted; and tells what becomes of
-//! volumes.
+//! Upkeep of this master, once per heartbeat interval: its log, its snapshots and interrupted membership changes. It
+//! also applies admin states and reports state changes of volumes.
 
 use std::sync::Arc;
 
 use shared::wire::master::VolumeState;
-use shared::work::{Progress, Worker};
+use shared::work::{TickResult, Worker};
 
+use crate::cluster::Cluster;
+use crate::config::Config;
 use crate::master::Master;
-use crate::tables::standing::{self, Standing};
+use crate::metrics::MasterMetrics;
+use crate::tables::admin_state::{self, AdminStateRecord};
 use crate::tables::{TableError, Tables};
 
 pub struct Upkeep(pub Arc<Master>);
 
-/// What volumes are to do, and whether anything refers to those that are to be emptied.
+/// The admin states of volumes, and whether any object refers to each of them.
 ///
 /// # Errors
 /// When the tables cannot be read.
-pub fn duties(tree: &sled::Tree) -> Result<Vec<(shared::ids::VolumeId, Standing, bool)>, TableError> {
+pub fn admin_states(
+    tree: &sled::Tree,
+) -> Result<Vec<(shared::ids::VolumeId, AdminStateRecord, bool)>, TableError> {
     let tables = Tables::new(tree);
-    let with = |(volume, standing)| Ok((volume, standing, standing::holds_any(&tables, volume)?));
-    standing::all(tree)?.into_iter().map(with).collect()
+    let with = |(volume, record)| Ok((volume, record, admin_state::has_replicas(&tables, volume)?));
+    admin_state::all(tree)?.into_iter().map(with).collect()
 }
 
-/// What has become of volumes: into the log and the metrics.
-pub fn observe(master: &Master) {
-    for event in master.cluster.observe(master.config.clock.now()) {
+/// Writes state changes of volumes to the log and the metrics.
+pub fn observe(cluster: &Cluster, config: &Config, metrics: &MasterMetrics) {
+    for event in cluster.take_transitions(config.clock.now()) {
         let (volume, address, reason) = (event.volume, &event.address, &event.reason);
         let (from, to) = (event.from.map_or("unknown", VolumeState::name), event.to.name());
-        master.metrics.volume_became(event.to);
+        metrics.volume_became(event.to);
         let starts = matches!(event.from, None | Some(VolumeState::Joining));
         match event.to {
-            // The volume has said so itself.
+            // The volume's own log says so too.
             VolumeState::Joining | VolumeState::Up if starts => {
                 tracing::debug!(%volume, address, from, to, reason, "volume");
             }
@@ -43,17 +48,17 @@ pub fn observe(master: &Master) {
 impl Worker for Upkeep {
     const NAME: &'static str = "upkeep";
 
-    async fn tick(&mut self) -> Progress {
+    async fn tick(&mut self) -> TickResult {
         let master = &self.0;
         master.group.tend().await;
-        match duties(&master.database.tree()) {
-            Ok(duties) => master.cluster.set_duties(&duties),
-            Err(error) => tracing::error!(%error, "what volumes are to do cannot be read"),
+        match admin_states(&master.database.tree()) {
+            Ok(duties) => master.cluster.set_admin_states(&duties),
+            Err(error) => tracing::error!(%error, "the admin states of volumes cannot be read"),
         }
-        observe(master);
+        observe(&master.cluster, &master.config, &master.metrics);
         if !master.cluster.to_compare().is_empty() {
-            master.care.compare.notify_one();
+            master.repair.wake_reconciliation.notify_one();
         }
-        Progress::Idle
+        TickResult::Idle
     }
 }

@@ -1,5 +1,5 @@
-//! Uploads in parts: gives up those that were not completed in time, and takes the parts of deleted ones out of the tables,
-//! a few at a time, so that commits of others do not wait for thousands.
+//! Expires multipart uploads that were not completed in time, and removes unreferenced parts from the tables, a few
+//! at a time, so that other commits do not wait for thousands of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,42 +7,43 @@ use std::time::Duration;
 use shared::clock::Timestamp;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::work::{Progress, Worker, blocking};
+use shared::work::{TickResult, Worker, blocking};
 
 use crate::master::Master;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{TableError, bucket, meta, upload};
 
-/// Condemned uploads that one command may finish: most have few parts.
+/// Uploads whose parts one command may remove; most uploads have few parts.
 const AT_ONCE: usize = 64;
-/// Uploads are looked through so often.
+/// Interval between scans for expired uploads.
 const LOOK: Duration = Duration::from_secs(60);
 
-pub struct Uploads {
+pub struct UploadExpiryWorker {
     master: Arc<Master>,
     looked: Option<Timestamp>,
 }
 
-impl Uploads {
-    /// Looks at once.
+impl UploadExpiryWorker {
     pub fn new(master: Arc<Master>) -> Self {
         Self { master, looked: None }
     }
 
-    /// Takes some parts out. True when there may be more.
-    async fn scrap(&self) -> Result<bool, TableError> {
-        let uploads = upload::condemned(&self.master.database.tree(), AT_ONCE)?;
+    /// Removes some unreferenced parts. True when there may be more.
+    async fn remove_unreferenced_parts(&self) -> Result<bool, TableError> {
+        let uploads = upload::unreferenced_parts(&self.master.database.tree(), AT_ONCE)?;
         if uploads.is_empty() {
             return Ok(false);
         }
-        match self.master.change(Command::Scrap { uploads: uploads.clone() }).await {
+        match self.master.change(Command::RemoveUnreferencedParts { uploads: uploads.clone() }).await {
             Ok(Outcome::Damaged) => {}
             outcome => return Ok(outcome.is_ok()),
         }
-        // One of them stands in the others' way.
+        // A corrupt record blocks the whole command: try the uploads one by one.
         for upload in uploads {
-            if let Ok(Outcome::Damaged) = self.master.change(Command::Scrap { uploads: vec![upload] }).await {
-                tracing::error!(%upload, "the parts of a deleted upload cannot be read; their space is not given back");
+            if let Ok(Outcome::Damaged) =
+                self.master.change(Command::RemoveUnreferencedParts { uploads: vec![upload] }).await
+            {
+                tracing::error!(%upload, "the parts of a deleted upload cannot be read; their space is not freed");
             }
         }
         Ok(false)
@@ -56,23 +57,23 @@ impl Uploads {
         self.looked = Some(now);
         let (database, expiry) = (Arc::clone(&self.master.database), self.master.config.upload_expiry);
         for (key, upload) in blocking(move || expired(&database.tree(), now, expiry)).await? {
-            tracing::info!(%key, %upload, "an upload that was not completed in time is given up");
-            if let Err(error) = self.master.change(Command::Abort { key, upload }).await {
-                tracing::debug!(%error, "it is given up later");
+            tracing::info!(%key, %upload, "a multipart upload has expired and is aborted");
+            if let Err(error) = self.master.change(Command::AbortMultipartUpload { key, upload }).await {
+                tracing::debug!(%error, "the upload is aborted later");
             }
         }
         Ok(())
     }
 }
 
-/// Uploads that are older than their bucket, or the cluster, permits; and those whose bucket is gone.
+/// Returns the uploads that are older than their bucket or the cluster permits, and those whose bucket is gone.
 fn expired(tree: &sled::Tree, now: Timestamp, expiry: Duration) -> Result<Vec<(Key, BlobId)>, TableError> {
     let mut old = Vec::new();
     let gap = meta::gap(tree)?;
     let mut of: Option<(String, Option<bucket::Bucket>)> = None;
     for item in upload::after(tree, "", None) {
         let (key, id, _) = item?;
-        // It may have been completed in a time of which nothing is known: its parts are somebody's then.
+        // The upload may have been completed in the gap of a restore: then an object uses its parts.
         if gap.is_some_and(|gap| gap.covers(id)) {
             continue;
         }
@@ -92,22 +93,22 @@ fn expired(tree: &sled::Tree, now: Timestamp, expiry: Duration) -> Result<Vec<(K
     Ok(old)
 }
 
-impl Worker for Uploads {
+impl Worker for UploadExpiryWorker {
     const NAME: &'static str = "uploads";
 
-    async fn tick(&mut self) -> Progress {
-        if !self.master.group.leads() || self.master.group.current().await.is_err() {
-            return Progress::Idle;
+    async fn tick(&mut self) -> TickResult {
+        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
+            return TickResult::Idle;
         }
         if let Err(error) = self.expire().await {
             tracing::error!(%error, "the uploads cannot be read");
         }
-        match self.scrap().await {
-            Ok(true) => Progress::More,
-            Ok(false) => Progress::Idle,
+        match self.remove_unreferenced_parts().await {
+            Ok(true) => TickResult::More,
+            Ok(false) => TickResult::Idle,
             Err(error) => {
                 tracing::error!(%error, "the parts of deleted uploads cannot be read");
-                Progress::Idle
+                TickResult::Idle
             }
         }
     }
@@ -120,13 +121,13 @@ mod tests {
     use crate::tables::bucket::{AbortRule, Bucket};
     use crate::tables::meta::Gap;
     use crate::tables::object::{Blob, Object};
-    use crate::tables::upload::Upload;
+    use crate::tables::upload::UploadRecord;
     use shared::digest::Digest;
 
     const NOW: Timestamp = Timestamp::from_unix_ms(1 << 40);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// An upload that began so many hours ago.
+    /// The id of an upload that began `hours` ago.
     fn aged(hours: u64) -> BlobId {
         BlobId::next(None, Timestamp::from_unix_ms(NOW.unix_ms() - hours * 3_600_000), [1; 10])
     }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     fn put_upload(tables: &mut Tables<'_>, key: &str, id: BlobId) {
-        let upload = Upload {
+        let upload = UploadRecord {
             content_type: None,
             metadata: vec![],
             tags: vec![],
@@ -147,7 +148,7 @@ mod tests {
         tables.put_upload(&key.parse().unwrap(), id, &upload);
     }
 
-    /// The keys whose uploads are given up, in the order of the tables, where the cluster permits so many days.
+    /// The keys of expired uploads, in the order of the tables, where the cluster permits `days`.
     fn given_up(days: u64, write: impl FnOnce(&mut Tables<'_>)) -> Vec<String> {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let mut tables = Tables::new(&db);
@@ -158,7 +159,7 @@ mod tests {
         found.into_iter().map(|(key, _)| key.to_string()).collect()
     }
 
-    /// As `given_up`, with the rules of the bucket `b`, where the cluster permits ten days. All began so many hours ago.
+    /// As `given_up`, with rules for bucket `b`. The cluster permits ten days, and all uploads began `hours` ago.
     fn by_rules(rules: &[AbortRule], hours: u64, keys: &[&str]) -> Vec<String> {
         given_up(10, |tables| {
             let bucket = Bucket { abort_uploads: rules.to_vec(), ..Bucket::new(NOW) };
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(by_rules(&[rule("in", 1)], 48, &keys), ["b/in", "b/in/", "b/in/k", "b/inn/k"]);
         let all = ["b/in", "b/in/", "b/in/k", "b/inn/k", "b/k/in/k", "b/out"];
         assert_eq!(by_rules(&[rule("", 1)], 48, &keys), all);
-        assert_eq!(by_rules(&[rule("b/in/", 1)], 48, &keys), [""; 0], "a prefix stands behind the bucket");
+        assert_eq!(by_rules(&[rule("b/in/", 1)], 48, &keys), [""; 0], "a prefix does not include the bucket");
         assert_eq!(by_rules(&[], 48, &keys), [""; 0]);
     }
 
@@ -222,7 +223,7 @@ mod tests {
             };
             tables.put_object(&"valued/value".parse().unwrap(), &object);
             tables.put_bucket("made", &Bucket::new(NOW));
-            // One bucket's name is the beginning of another's: what is known of the one is not the other's.
+            // One bucket's name is a prefix of another's: the record of the one must not count for the other.
             for key in ["gone/a", "gone/b", "made/k", "made-not/k", "valued/k"] {
                 put_upload(tables, key, aged(1));
             }

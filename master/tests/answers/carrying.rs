@@ -1,5 +1,5 @@
-//! A copy counts with a receipt for it and for nothing else; and one that is one too many goes only when those that stay were asked,
-//! and say that they hold theirs.
+//! Re-replication: a replica counts only with a receipt for that replica, and an excess one is removed only after all
+//! the others have confirmed that they hold theirs.
 
 use shared::clock::Clock;
 
@@ -10,7 +10,7 @@ async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {
     let mut site = Site::new(2, |_| {}).await;
     let (from, other, to) = (site.volume(&[]).await, site.volume(&[]).await, site.volume(&[]).await);
     let blob = blob(Clock::System.now(), 1);
-    // The one that took a copy in has lost it; then its disk gives it back, and it is bad; then it is healed.
+    // The volume with the new replica first reports it missing, then corrupt, then healed.
     to.will_say(&[Says::NotHere, Says::Bad]);
     site.commit(blob, &[&from, &other]).await;
     site.drain(&from).await;
@@ -25,8 +25,12 @@ async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {
         }
     };
     assert_eq!((copies, deleted), (1, vec![blob]));
-    assert_eq!(looks, [Says::NotHere, Says::Bad, Says::Good], "what it said before the other copy went");
-    assert!(others > 0, "the one that had it all the time is asked, too");
+    assert_eq!(
+        looks,
+        [Says::NotHere, Says::Bad, Says::Good],
+        "its answers before the other replica was removed"
+    );
+    assert!(others > 0, "the volume that always had it is asked, too");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,5 +50,5 @@ async fn a_receipt_for_something_else_is_none() {
             _ => {}
         }
     }
-    assert_eq!(copies, others.len() + 1, "it was asked again until its receipt was good");
+    assert_eq!(copies, others.len() + 1, "it was asked again until its receipt was valid");
 }

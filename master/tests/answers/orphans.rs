@@ -1,4 +1,4 @@
-//! A record that nothing refers to goes when it was seen so at two times, and is old by both clocks.
+//! An orphan is deleted after it was seen unreferenced at two times, and only if it is old by both clocks.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use shared::clock::{Clock, Timestamp};
 
 use super::site::{Asked, Site, blob};
 
-/// All inventories are compared four times as often: what is seen once waits for about two seconds.
+/// Inventories are compared four times per grace period, so an orphan seen once waits for about two seconds.
 const GRACE: Duration = Duration::from_secs(8);
 const HOUR_MS: u64 = 3_600_000;
 
@@ -14,7 +14,7 @@ const HOUR_MS: u64 = 3_600_000;
 async fn an_orphan_is_seen_twice_before_it_goes() {
     let mut site = Site::new(1, |config| config.orphan_grace = GRACE).await;
     let first = site.volume(&[]).await;
-    // When it was compared with all others, beside being new, the next comparison of all is some time away.
+    // After its first comparison as a new volume and one with all volumes, the next of all volumes is some time away.
     for _ in 0..2 {
         while site.next().await != (first.id, Asked::Digests) {}
     }
@@ -30,6 +30,6 @@ async fn an_orphan_is_seen_twice_before_it_goes() {
             _ => {}
         }
     };
-    assert!(seen >= 2, "it was deleted when it was seen {seen} times");
-    assert_eq!(deleted, [old], "the others are young by one clock");
+    assert!(seen >= 2, "it was deleted after being seen {seen} times");
+    assert_eq!(deleted, [old], "the others are too young by one of the clocks");
 }

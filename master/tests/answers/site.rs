@@ -1,5 +1,5 @@
-//! A real master, and volumes that hold what they are told to hold and answer what they are told to answer. What they were
-//! asked is told in the order in which it came.
+//! A real master, and fake volumes whose contents and answers the test scripts. The requests that they receive are
+//! reported to the test in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,20 +14,21 @@ use shared::digest::Digest;
 use shared::http::body::{self, Body};
 use shared::http::client::PeerClient;
 use shared::http::serve::{Context, Service, run};
-use shared::http::signed::{Calls, read_signed};
+use shared::http::signed_calls::{CallVerifier, read_signed};
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::inventory::digests;
 use shared::key::Key;
 use shared::secret::ClusterSecret;
 use shared::telemetry::{HttpMetrics, Metrics};
-use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
-use shared::wire::cluster::{DutyStatus, DutyWish, SetDuty};
+use shared::ticket::{ChainLink, Operation, Receipt, Ticket, WriteGrant};
+use shared::wire::cluster::{DrainStatus, SetAdminState, WantedAdminState};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitRequest, CommitResponse, HeartbeatResponse};
 use shared::wire::replicas::{
-    BlobPlace, CopyRequest, CopyResponse, DigestsRequest, DigestsResponse, LookRequest, LookResponse,
+    AddReplicaRequest, AddReplicaResponse, BlobLocation, DigestsRequest, DigestsResponse, LocateRequest,
+    LocateResponse,
 };
-use shared::wire::routes::{COMMIT, COPY, DELETE, DIGESTS, DUTY, HEARTBEAT, INVENTORY, LOOK};
+use shared::wire::routes::{ADD_REPLICA, ADMIN_STATE, COMMIT, DELETE, DIGESTS, HEARTBEAT, INVENTORY, LOCATE};
 use shared::wire::volume::{
     DeleteRequest, DeleteResponse, InventoryEntry, InventoryPage, InventoryRequest, VolumeReport,
 };
@@ -38,9 +39,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a volume says that it lives.
+/// Interval between two heartbeats of a volume.
 const BEAT: Duration = Duration::from_millis(200);
-/// Every value is as long.
+/// The length of every value, in bytes.
 pub const LENGTH: u64 = 5;
 const ROOM: u64 = 1 << 40;
 
@@ -60,7 +61,7 @@ pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
-/// What a volume says when it is asked for a blob.
+/// The answer of a volume that is asked for a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Says {
     Good,
@@ -68,32 +69,32 @@ pub enum Says {
     NotHere,
 }
 
-/// What a volume was asked.
+/// A request that a volume received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     Digests,
     List,
-    /// Whether it holds a blob, and this it said.
+    /// Whether it holds a blob; with its answer.
     Look(Says),
-    /// To take in a copy.
+    /// Adding a replica.
     Copy,
-    /// To delete these.
+    /// Deleting these.
     Delete(Vec<BlobId>),
 }
 
 #[derive(Debug)]
 struct State {
     holds: BTreeMap<BlobId, InventoryEntry>,
-    /// What it says to the next looks; after these, that all is good.
+    /// The answers to the next looks; later ones are `Good`.
     says: VecDeque<Says>,
-    /// What it gives a receipt for when it takes copies in; after these, for what it took in.
+    /// The contents of the next receipts for added replicas; later ones are correct.
     receipts: VecDeque<(VolumeId, BlobId, u64)>,
 }
 pub struct Volume {
     pub id: VolumeId,
     pub address: String,
     cluster: OnceLock<ClusterId>,
-    calls: Arc<Calls>,
+    calls: Arc<CallVerifier>,
     state: Mutex<State>,
     asked: UnboundedSender<(VolumeId, Asked)>,
 }
@@ -110,7 +111,7 @@ impl Service for Volume {
 
 impl Volume {
     fn heard(&self, asked: Asked) {
-        // A test that has ended does not listen.
+        // A test that has ended does not receive.
         let _ = self.asked.send((self.id, asked));
     }
 
@@ -133,18 +134,18 @@ impl Volume {
                 let entries = all.into_iter().filter(inside).take(limit).collect();
                 Ok(body::json(StatusCode::OK, &InventoryPage { entries }))
             }
-            LOOK => {
-                let LookRequest { blobs, .. } = read_signed(request).await?;
+            LOCATE => {
+                let LocateRequest { blobs, .. } = read_signed(request).await?;
                 let places = blobs.iter().map(|_| self.look()).collect();
-                Ok(body::json(StatusCode::OK, &LookResponse { places }))
+                Ok(body::json(StatusCode::OK, &LocateResponse { locations: places }))
             }
-            COPY => {
-                let CopyRequest { blob, .. } = read_signed(request).await?;
+            ADD_REPLICA => {
+                let AddReplicaRequest { blob, .. } = read_signed(request).await?;
                 self.heard(Asked::Copy);
                 self.hold(blob, 0);
                 let other = self.state.lock().unwrap().receipts.pop_front();
                 let receipt = other.map_or_else(|| self.receipt(blob), |other| self.receipt_for(other));
-                Ok(body::json(StatusCode::OK, &CopyResponse { receipt }))
+                Ok(body::json(StatusCode::OK, &AddReplicaResponse { receipt }))
             }
             DELETE => {
                 let DeleteRequest { blobs, .. } = read_signed(request).await?;
@@ -158,15 +159,16 @@ impl Volume {
         }
     }
 
-    fn look(&self) -> Option<BlobPlace> {
+    fn look(&self) -> Option<BlobLocation> {
         let says = self.state.lock().unwrap().says.pop_front().unwrap_or(Says::Good);
         self.heard(Asked::Look(says));
         let verified = Clock::System.now();
-        let place = BlobPlace { segment: 0, offset: 4096, length: LENGTH, bad: says == Says::Bad, verified };
+        let place =
+            BlobLocation { segment: 0, offset: 4096, length: LENGTH, bad: says == Says::Bad, verified };
         (says != Says::NotHere).then_some(place)
     }
 
-    /// From now on it holds a blob of this age.
+    /// Adds a blob of this age.
     pub fn hold(&self, blob: BlobId, age_ms: u64) {
         let entry = InventoryEntry { blob, length: LENGTH, age_ms };
         self.state.lock().unwrap().holds.insert(blob, entry);
@@ -176,12 +178,12 @@ impl Volume {
         *self.cluster.get().expect("it joined")
     }
 
-    /// What it says to the next looks.
+    /// Scripts the answers to the next looks.
     pub fn will_say(&self, says: &[Says]) {
         self.state.lock().unwrap().says.extend(says);
     }
 
-    /// What it gives receipts for when it takes in the next copies.
+    /// Scripts the next receipts for added replicas.
     pub fn will_give_receipts_for(&self, others: &[(VolumeId, BlobId, u64)]) {
         self.state.lock().unwrap().receipts.extend(others);
     }
@@ -192,7 +194,7 @@ impl Volume {
 
     fn receipt_for(&self, (volume, blob, length): (VolumeId, BlobId, u64)) -> String {
         let (cluster, issued) = (self.cluster(), Clock::System.now());
-        Receipt { cluster, volume, blob, length, digest: digest(), issued }.seal(&secret())
+        Receipt { cluster, volume, blob, length, digest: digest(), issued }.sign(&secret())
     }
 
     fn report(&self) -> VolumeReport {
@@ -211,7 +213,7 @@ impl Volume {
             damaged: Vec::new(),
             unhealed: Vec::new(),
             segments_refused: 0,
-            ranges_set_aside: 0,
+            ranges_quarantined: 0,
             format_version: 1,
             incarnation: 1,
         }
@@ -229,7 +231,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts a master that wants so many copies.
+    /// Starts a master with this replication factor.
     pub async fn new(copies: usize, set: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let replication = Replication::new(copies, None).unwrap();
@@ -244,14 +246,14 @@ impl Site {
         Self { peers, master, hears, asked, triggers: vec![trigger], _folder: folder }
     }
 
-    /// Starts a volume that holds blobs of these ages, and waits until the master knows of it.
+    /// Starts a volume with blobs of these ages, and waits until the master knows it.
     pub async fn volume(&mut self, holds: &[(BlobId, u64)]) -> Arc<Volume> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let volume = Arc::new(Volume {
             id: VolumeId::random(),
             address: format!("http://{}", listener.local_addr().unwrap()),
             cluster: OnceLock::new(),
-            calls: Calls::new(secret(), Clock::System, &Metrics::default()),
+            calls: CallVerifier::new(secret(), Clock::System, &Metrics::default()),
             state: Mutex::new(State {
                 holds: BTreeMap::new(),
                 says: VecDeque::new(),
@@ -273,15 +275,15 @@ impl Site {
         volume
     }
 
-    /// The next thing that a volume was asked.
+    /// Returns the next request to any volume.
     pub async fn next(&mut self) -> (VolumeId, Asked) {
         within(self.hears.recv()).await.unwrap()
     }
 
-    /// Makes a blob the value of a key; these volumes have it.
+    /// Commits a blob with these volumes as the value of a key.
     pub async fn commit(&self, blob: BlobId, volumes: &[&Volume]) {
         let key = Key::new("bucket/key").unwrap();
-        let link = |v: &&Volume| Link { volume: v.id, address: v.address.clone() };
+        let link = |v: &&Volume| ChainLink { volume: v.id, address: v.address.clone() };
         let copies = u8::try_from(volumes.len()).unwrap();
         let ticket = Ticket {
             cluster: volumes[0].cluster(),
@@ -297,12 +299,12 @@ impl Site {
                 condition: WriteCondition::None,
                 wanted: copies,
                 min_replicas: copies,
-                notes: false,
+                internal_metadata: false,
             }),
         };
         volumes.iter().for_each(|volume| volume.hold(blob, 0));
         let request = CommitRequest {
-            ticket: ticket.seal(&secret(), &key),
+            ticket: ticket.sign(&secret(), &key),
             key,
             receipts: volumes.iter().map(|volume| volume.receipt(blob)).collect(),
             content_type: None,
@@ -312,14 +314,14 @@ impl Site {
         assert_eq!(answer.outcome, CommitOutcome::Created);
     }
 
-    /// A volume is to give its values away.
+    /// Drains a volume.
     pub async fn drain(&self, volume: &Volume) {
-        let wish = SetDuty { volume: volume.id.to_string(), duty: DutyWish::Drain };
-        self.peers.call::<_, DutyStatus>(&self.master, DUTY, &wish).await.unwrap();
+        let wish = SetAdminState { volume: volume.id.to_string(), admin_state: WantedAdminState::Drain };
+        self.peers.call::<_, DrainStatus>(&self.master, ADMIN_STATE, &wish).await.unwrap();
     }
 }
 
-/// Says again and again that a volume lives; and once, that it joined.
+/// Sends heartbeats of a volume, and signals `joined` after the first successful one.
 async fn beat(volume: Arc<Volume>, peers: PeerClient, master: String, joined: oneshot::Sender<()>) {
     let (mut joined, mut beats) = (Some(joined), tokio::time::interval(BEAT));
     loop {

@@ -1,5 +1,4 @@
-//! Bodies: how answers are made, how request bodies are read without waiting for ever or holding
-//! more than was meant.
+//! Bodies: constructs those of answers, and reads those of requests with limits on time and memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,23 +19,22 @@ use crate::limits::{
 };
 use crate::wire::error::{ErrorCode, ErrorReply};
 
-/// Why a body broke off. An answer whose body fails is cut: the client sees a broken connection,
-/// never a clean end.
+/// Why a body broke off. An answer whose body fails is cut: the client sees a broken connection, never a clean end.
 pub type BodyFailure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, BodyFailure>;
 
-/// No bytes.
+/// An empty body.
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Bytes at hand.
+/// A body of bytes at hand.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Bytes as they come.
+/// A body of frames as they arrive.
 pub fn stream<S>(frames: S) -> Body
 where
     S: futures_util::Stream<Item = Result<Bytes, BodyFailure>> + Send + 'static,
@@ -55,7 +53,7 @@ pub fn json<T: Serialize>(status: http::StatusCode, value: &T) -> http::Response
     answer
 }
 
-/// How long the body of a request says it is.
+/// The declared length of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeclaredLength {
     /// `Content-Length`.
@@ -81,15 +79,15 @@ pub fn declared_length(headers: &HeaderMap) -> DeclaredLength {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// No byte for `IDLE_TIMEOUT`.
-    #[error("no byte of the body came for {} s", IDLE_TIMEOUT.as_secs())]
+    #[error("no byte of the body arrived for {} s", IDLE_TIMEOUT.as_secs())]
     Idle,
-    /// Bytes came, and too few.
-    #[error("the body came at less than {BODY_RATE_MIN} bytes a second")]
+    /// Bytes arrived, but too few.
+    #[error("the body arrived at less than {BODY_RATE_MIN} bytes per second")]
     TooSlow,
-    /// The connection broke or the framing was wrong: the body is not whole.
-    #[error("the body broke off: {0}")]
+    /// The connection broke or the framing was wrong: the body is incomplete.
+    #[error("the body is incomplete: {0}")]
     Broken(#[source] hyper::Error),
-    /// More than a message may have.
+    /// Larger than the limit for messages.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
 }
@@ -106,7 +104,7 @@ impl From<ReadError> for ErrorReply {
     }
 }
 
-/// How fast a body comes: one that stays below `BODY_RATE_MIN` holds a place that others could have.
+/// Measures the rate of a body: one that stays below `BODY_RATE_MIN` holds a lane that others could have.
 #[derive(Debug)]
 pub struct Pace {
     started: Instant,
@@ -120,10 +118,10 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Counts bytes that came.
+    /// Counts bytes that arrived.
     ///
     /// # Errors
-    /// When the body has been too slow on average, after `BODY_RATE_GRACE`.
+    /// If the body has been too slow on average, after `BODY_RATE_GRACE`.
     pub fn came(&mut self, bytes: usize) -> Result<(), ReadError> {
         self.bytes += bytes as u64;
         let elapsed = self.started.elapsed();
@@ -132,10 +130,10 @@ impl Pace {
     }
 }
 
-/// The next bytes of a body; `None` at its clean end. Trailers are passed over.
+/// The next bytes of a body; `None` at its clean end. Trailers are ignored.
 ///
 /// # Errors
-/// When nothing comes for `IDLE_TIMEOUT`, or the body breaks off.
+/// If nothing arrives for `IDLE_TIMEOUT`, or the body breaks off.
 pub async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
     loop {
         let frame = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await.map_err(|_| ReadError::Idle)?;
@@ -152,19 +150,19 @@ pub async fn next(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
 }
 
 tokio::task_local! {
-    /// Bytes of the bodies that clients have sent, as far as they were read.
+    /// Bytes read so far of a client's request body.
     static RECEIVED: Arc<AtomicU64>;
 }
 
-/// Runs what answers a request, and counts the bytes of its body in `received`: those that `next_of_client` reads.
+/// Runs `answering`, which answers a request, and counts in `received` the body bytes that `next_of_client` reads.
 pub async fn receiving<F: Future>(received: Arc<AtomicU64>, answering: F) -> F::Output {
     RECEIVED.scope(received, answering).await
 }
 
-/// As `next`, of a request.
+/// Like `next`, for a client's request.
 ///
 /// # Errors
-/// When the connection breaks, or nothing comes in time.
+/// If the connection breaks, or nothing arrives in time.
 pub async fn next_of_client(body: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
     let next = next(body).await;
     if let Ok(Some(bytes)) = &next {
@@ -173,16 +171,16 @@ pub async fn next_of_client(body: &mut Incoming) -> Result<Option<Bytes>, ReadEr
     next
 }
 
-/// Bytes of a request have come that nothing here has read: the audit log is to know them.
+/// Counts bytes of a request that were read elsewhere, for the audit log.
 pub fn count(bytes: usize) {
-    // There is a counter only where there is an audit log.
+    // There is a counter only if there is an audit log.
     let _ = RECEIVED.try_with(|received| received.fetch_add(bytes as u64, Ordering::Relaxed));
 }
 
-/// A whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes.
 ///
 /// # Errors
-/// As `next`, and when it is larger.
+/// As `next`, and if it is larger.
 pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadError> {
     if body.size_hint().lower() > limit as u64 {
         drain_later(body);
@@ -199,34 +197,34 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, ReadEr
     Ok(bytes)
 }
 
-/// As `collect`, of a request.
+/// Like `collect`, for a client's request.
 ///
 /// # Errors
-/// When the connection breaks, or the body is larger than `limit`.
+/// If the connection breaks, or the body is larger than `limit`.
 pub async fn collect_of_client(body: Incoming, limit: usize) -> Result<Vec<u8>, ReadError> {
     let bytes = collect(body, limit).await?;
     count(bytes.len());
     Ok(bytes)
 }
 
-/// As `collect`, for the short answer of a peer: all of it within `CALL_TIMEOUT`.
+/// Like `collect`, for the short answer of a peer: all of it within `CALL_TIMEOUT`.
 ///
 /// # Errors
-/// When the connection breaks, or the body is larger than `limit`.
+/// If the connection breaks, or the body is larger than a message may be.
 pub async fn collect_answer(body: Incoming) -> Result<Vec<u8>, ReadError> {
     let collected = tokio::time::timeout(CALL_TIMEOUT, collect(body, MESSAGE_BYTES_MAX)).await;
     collected.unwrap_or(Err(ReadError::Idle))
 }
 
-/// As `drain_later`, unless the client waits for `100 Continue`: reading would call for the body.
+/// Like `drain_later`, unless the client waits for `100 Continue`: reading would invite the body.
 pub fn drain_unless_waiting(headers: &HeaderMap, body: Incoming) {
     if !headers.contains_key(EXPECT) {
         drain_later(body);
     }
 }
 
-/// Reads on for a moment after an early answer, so that the client, which may still be sending, sees
-/// the answer and not a reset. Never used after `Expect: 100-continue`, where reading would call for the body.
+/// Reads on for a moment after an early answer, so that a client that is still sending sees the answer and not a
+/// reset. Must not be used after `Expect: 100-continue`, where reading would invite the body.
 pub fn drain_later(mut body: Incoming) {
     tokio::spawn(async move {
         let drain = async {
@@ -239,7 +237,7 @@ pub fn drain_later(mut body: Incoming) {
             }
         };
         let _ = tokio::time::timeout(DRAIN_TIME_MAX, drain).await;
-        // What the kernel still holds would turn our close into a reset: a last moment for the client.
+        // Bytes still in the kernel would turn our close into a reset: give the client a last moment.
         tokio::time::sleep(Duration::from_millis(50)).await;
     });
 }
@@ -267,7 +265,7 @@ mod tests {
             steady.came(rate).unwrap();
         }
 
-        // What came at once is used up.
+        // The initial burst is used up.
         let mut burst = Pace::default();
         burst.came(1000 * rate).unwrap();
         advance(1000 * SECOND).await;

@@ -1,8 +1,8 @@
 //! How servers call each other: signed JSON messages and value streams, over one pool of connections.
-//! Redirects are never followed and no proxy is ever used: the address is the one we were configured with.
+//! Never follows redirects and never uses a proxy: the address is the configured one.
 //!
-//! It is hyper's own pooled client: of those at hand the one whose read buffers can be bounded, and each
-//! stream through a master holds two of them.
+//! Uses hyper's pooled client because its read buffers can be bounded; each stream through a master holds two
+//! of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use crate::call::Recipient;
 use crate::clock::Clock;
 use crate::http::body::{self, Body, ReadError};
-use crate::http::handshaking::Handshaking;
 use crate::http::socket::receive_bytes;
+use crate::http::tls_connect::TimedTlsConnector;
 use crate::http::trust::Trust;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
@@ -36,22 +36,22 @@ mod calls;
 mod streamed;
 pub use streamed::StreamedAnswer;
 
-/// The pooled connections. Those with TLS have a pool of their own, made when it is first needed, so that those without
-/// cost nothing more.
+/// The pooled connections. TLS connections have a pool of their own, created on first use, so that clusters without
+/// TLS pay nothing for it.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     plain: legacy::Client<HttpConnector, Body>,
-    secure: Arc<OnceLock<legacy::Client<Handshaking, Body>>>,
+    secure: Arc<OnceLock<legacy::Client<TimedTlsConnector, Body>>>,
     trust: Trust,
 }
 
 /// A request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// It could not be sent to such an address, or with such headers.
-    #[error("not a request: {0}")]
+    /// The address or the headers are invalid.
+    #[error("invalid request: {0}")]
     Request(#[from] http::Error),
-    /// The connection could not be made, or broke.
+    /// The connection could not be opened, or broke.
     #[error("{}", reason(.0))]
     Transport(#[from] legacy::Error),
     /// No answer in time.
@@ -59,7 +59,7 @@ pub enum HttpError {
     Timeout(Duration),
 }
 
-/// The innermost cause: what hyper says around it tells an operator nothing.
+/// The innermost cause: hyper's outer messages tell an operator nothing.
 fn reason(error: &legacy::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
@@ -69,7 +69,7 @@ fn reason(error: &legacy::Error) -> String {
 }
 
 impl HttpError {
-    /// Whether the peer cannot have seen anything of the request.
+    /// Whether the peer cannot have seen any part of the request.
     pub fn is_unsent(&self) -> bool {
         match self {
             Self::Request(_) => true,
@@ -103,27 +103,27 @@ fn pool() -> legacy::Builder {
 }
 
 impl HttpClient {
-    /// A client that believes those whom `trust` names, where TLS is spoken.
+    /// A client that trusts the authorities of `trust` in TLS connections.
     pub fn new(trust: Trust) -> Self {
         Self { plain: pool().build(tcp()), secure: Arc::default(), trust }
     }
 
-    /// Sends a request and waits for the head of its answer, without a deadline of its own.
+    /// Sends a request and waits for the head of its answer, without a deadline.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no answer.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, HttpError> {
         if request.uri().scheme() != Some(&Scheme::HTTPS) {
             return Ok(self.plain.request(request).await?);
         }
-        let secure = self.secure.get_or_init(|| pool().build(Handshaking::new(tcp(), &self.trust)));
+        let secure = self.secure.get_or_init(|| pool().build(TimedTlsConnector::new(tcp(), &self.trust)));
         Ok(secure.request(request).await?)
     }
 
-    /// As `send`, with a deadline for the head of the answer.
+    /// Like `send`, with a deadline for the head of the answer.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// If there is no answer in time.
     pub async fn send_within(
         &self,
         request: Request<Body>,
@@ -132,7 +132,7 @@ impl HttpClient {
         tokio::time::timeout(within, self.send(request)).await.map_err(|_| HttpError::Timeout(within))?
     }
 
-    /// GET without a body.
+    /// Sends a GET without a body.
     ///
     /// # Errors
     /// As `send_within`.
@@ -147,11 +147,11 @@ pub struct PeerClient {
     http: HttpClient,
     secret: ClusterSecret,
     clock: Clock,
-    /// Under which name the server at an address takes calls.
+    /// The recipient name under which the server at an address takes calls.
     recipients: Arc<Mutex<HashMap<String, Recipient>>>,
 }
 
-/// What became of a call that did not succeed.
+/// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The peer was not reached: it has not seen the call.
@@ -163,7 +163,7 @@ pub enum CallError {
         #[source]
         source: HttpError,
     },
-    /// The call was sent and no (whole) answer came: whether it was carried out is unknown.
+    /// The call was sent, but no (complete) answer arrived: whether it was carried out is unknown.
     #[error("no answer from {address}: {source}")]
     Unknown {
         /// The peer.
@@ -172,7 +172,7 @@ pub enum CallError {
         #[source]
         source: HttpError,
     },
-    /// The answer broke off, or was too large: whether the call was carried out is unknown.
+    /// The answer broke off or was too large: whether the call was carried out is unknown.
     #[error("the answer of {address} cannot be read: {source}")]
     Broken {
         /// The peer.
@@ -181,7 +181,7 @@ pub enum CallError {
         #[source]
         source: ReadError,
     },
-    /// The peer said no.
+    /// The peer refused the call.
     #[error("{address} answered {status}: {}", detail.message)]
     Refused {
         /// The peer.
@@ -193,7 +193,7 @@ pub enum CallError {
     },
     /// The answer was not signed by a server of the cluster: whether the call was carried out is unknown.
     #[error(
-        "the answer of {address} (status {status}) is not signed with this cluster's secret: it has another --secret-file, is no server of this cluster, or its answer was changed on the way"
+        "the answer of {address} (status {status}) is not signed with this cluster's secret: it has another --secret-file, is not a server of this cluster, or its answer was altered on the way"
     )]
     Forged {
         /// The peer.
@@ -201,8 +201,8 @@ pub enum CallError {
         /// The status of the answer.
         status: StatusCode,
     },
-    /// The answer was not what a peer says.
-    #[error("{address} gave an answer that is none of ours (status {status})")]
+    /// The answer is not one that a peer sends.
+    #[error("{address} sent an answer that Barge does not send (status {status})")]
     Strange {
         /// The peer.
         address: String,
@@ -217,7 +217,7 @@ impl PeerClient {
         Self { http: HttpClient::default(), secret, clock, recipients: Arc::default() }
     }
 
-    /// The same, with connections that believe those whom `trust` names.
+    /// Uses connections that trust the authorities of `trust`.
     #[must_use]
     pub fn trusting(mut self, trust: Trust) -> Self {
         self.http = HttpClient::new(trust);
@@ -229,7 +229,7 @@ impl PeerClient {
         &self.http
     }
 
-    /// The path and query at which a volume gives a record as it is. Holds a ticket: never logged.
+    /// The path and query at which a volume serves a raw record. Holds a ticket: never log it.
     pub fn raw_read(&self, cluster: ClusterId, volume: VolumeId, key: &Key, blob: BlobId) -> String {
         let ticket = Ticket {
             cluster,
@@ -240,13 +240,13 @@ impl PeerClient {
             master_public: String::new(),
             operation: Operation::Read(volume),
         };
-        format!("{}?{TICKET}={}", key.to_path(), ticket.seal(&self.secret, key))
+        format!("{}?{TICKET}={}", key.to_path(), ticket.sign(&self.secret, key))
     }
 
-    /// Sends `message` to `path` of the peer at `address` and reads its answer.
+    /// Sends `message` to `path` on the peer at `address` and reads its answer.
     ///
     /// # Errors
-    /// Each kind says what the caller may assume of the peer.
+    /// Each kind says what the caller may assume about the peer.
     pub async fn call<Q, A>(&self, address: &str, path: &str, message: &Q) -> Result<A, CallError>
     where
         Q: Serialize + Sync,
@@ -255,7 +255,7 @@ impl PeerClient {
         self.call_within(address, path, message, CALL_TIMEOUT).await
     }
 
-    /// As `call`, with a deadline of its own.
+    /// Like `call`, with a deadline of its own.
     ///
     /// # Errors
     /// As `call`.
@@ -276,28 +276,28 @@ impl PeerClient {
     }
 }
 
-/// `HOST:PORT` or a URL, as a base URL without a slash at its end.
+/// Turns `HOST:PORT` or a URL into a base URL without a trailing slash.
 pub fn base_url(text: &str) -> String {
     base_url_by("http", text)
 }
 
-/// As `base_url`, with the scheme of those that bring none.
+/// Like `base_url`, with `scheme` for addresses that have none.
 pub fn base_url_by(scheme: &str, text: &str) -> String {
     let text = text.trim().trim_end_matches('/');
     if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") }
 }
 
-/// An address that means another machine to whoever uses it.
+/// An address that leads each user to a different machine.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} is no address that others can use: say --advertise and --public-url with the name or address of this machine"
+    "other machines cannot use the address {0}: set --advertise and --public-url to the name or address of this machine"
 )]
 pub struct Nowhere(String);
 
 /// Checks an address before it is given to others: one without a host (0.0.0.0, ::) leads each of them to itself.
 ///
 /// # Errors
-/// When it is such a one, or no URL.
+/// If it is such an address, or not a URL.
 pub fn check_reachable(url: &str) -> Result<(), Nowhere> {
     let uri: http::Uri = url.parse().map_err(|_| Nowhere(url.to_owned()))?;
     let host = uri.host().unwrap_or("").trim_matches(['[', ']']).to_owned();
@@ -305,8 +305,8 @@ pub fn check_reachable(url: &str) -> Result<(), Nowhere> {
     if host.is_empty() || unspecified { Err(Nowhere(url.to_owned())) } else { Ok(()) }
 }
 
-/// Fetches a server's own public address and warns when that fails: clients that are redirected there
-/// would fail the same way.
+/// Fetches a server's own public address and warns if that fails: clients that are redirected there would fail in
+/// the same way.
 pub async fn probe_public_url(http: &HttpClient, public_url: &str) {
     let answer = http.get(&format!("{public_url}{HEALTH}"), CALL_TIMEOUT).await;
     let ours = answer.is_ok_and(|a| a.headers().contains_key(REQUEST_ID_HEADER));
@@ -320,7 +320,7 @@ pub async fn probe_public_url(http: &HttpClient, public_url: &str) {
 }
 
 impl CallError {
-    /// Sorts a transport error by what the peer can have seen.
+    /// Classifies a transport error by what the peer can have seen.
     fn new(address: &str, source: HttpError) -> Self {
         let address = address.to_owned();
         if source.is_unsent() {

@@ -1,20 +1,20 @@
-//! The answer to an upload that came to its commit: the same from the volume that had it committed and from a master that
-//! did so itself.
+//! The answer to an upload after its commit: the same from a volume that had it committed and from a master that
+//! committed it itself.
 
 use http::header::{ETAG, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use crate::http::body::{self, Body};
 use crate::wire::error::{ErrorCode, ErrorReply};
-use crate::wire::master::{CommitOutcome, Stored};
+use crate::wire::master::{CommitOutcome, StoredObject};
 
-/// What the client is told. `needed`: copies without which an upload fails.
+/// The answer to the client. `needed`: replicas without which an upload fails.
 ///
 /// # Errors
-/// When the value did not become the key's.
+/// If the blob did not become the key's value.
 pub fn committed(
     outcome: CommitOutcome,
-    stored: &Stored,
+    stored: &StoredObject,
     needed: usize,
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response<Body>, ErrorReply> {
@@ -26,12 +26,12 @@ pub fn committed(
             return Err(ErrorReply::condition_failed(method, headers, &stored.key));
         }
         CommitOutcome::Overtaken => {
-            let why = "a conditional write of the same key was faster";
+            let why = "a conditional write of the same key was committed first";
             return Err(ErrorReply::new(ErrorCode::Unavailable, why, hint).for_key(&stored.key));
         }
         CommitOutcome::NotEnoughReceipts => {
-            let Stored { replicas, wanted, .. } = stored;
-            let why = format!("{replicas} of {wanted} copies became durable, and {needed} are needed");
+            let StoredObject { replicas, wanted, .. } = stored;
+            let why = format!("{replicas} of {wanted} replicas became durable, and {needed} are needed");
             return Err(ErrorReply::new(ErrorCode::Unavailable, why, hint).for_key(&stored.key));
         }
     };

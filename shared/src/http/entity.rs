@@ -1,5 +1,5 @@
-//! How a GET or HEAD of a value is answered: conditions, ranges and headers, decided once, for the
-//! volume that reads its own disk and the master that streams from a volume alike.
+//! How a GET or HEAD of a value is answered: conditions, ranges and headers. One implementation for the volume that
+//! reads its own disk and the master that streams from a volume.
 
 use bytes::Bytes;
 use http::header::{
@@ -15,19 +15,19 @@ use crate::range::{ByteRange, Multipart, Ranges, unsatisfied_content_range};
 use crate::wire::error::{ErrorCode, ErrorReply};
 use crate::wire::routes::GENERATION_HEADER;
 
-/// What the content type is when the client gave none.
+/// The content type of a value whose client gave none.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// A value, as its answers describe it.
 #[derive(Clone, Debug)]
 pub struct Entity<'a> {
-    /// Its generation, which holds its date.
+    /// Its generation, which contains its creation time.
     pub generation: BlobId,
     /// Its length in bytes.
     pub size: u64,
     /// Its entity tag, in quotes.
     pub etag: String,
-    /// Content type, where one was given.
+    /// Content type, if one was given.
     pub content_type: Option<&'a str>,
     /// User metadata headers.
     pub metadata: &'a [(String, String)],
@@ -42,17 +42,17 @@ pub enum Piece {
     Range(ByteRange),
 }
 
-/// The answer: its head, and what its body is made of.
+/// The answer: its head and the pieces of its body.
 #[derive(Debug)]
 pub struct Plan {
     /// Status and headers.
     pub head: Response<()>,
-    /// The body, in order; none for HEAD and 304.
+    /// The body, in order; empty for HEAD and 304.
     pub pieces: Vec<Piece>,
 }
 
 impl Entity<'_> {
-    /// The headers that every answer about the value carries.
+    /// Adds the headers that every answer about the value carries.
     fn headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(UNKNOWN_TYPE));
         metadata::show(self.content_type, self.metadata, headers);
@@ -60,24 +60,24 @@ impl Entity<'_> {
         headers.insert(LAST_MODIFIED, ascii(self.generation.created().http_date()));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(GENERATION_HEADER, ascii(self.generation.to_string()));
-        // What a client uploaded is never run as something else than it was called.
+        // Browsers must not interpret an upload as another type than the declared one.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // A page that a client uploaded has an origin of its own: its scripts do not speak for this server.
+        // An uploaded page gets an origin of its own: its scripts must not act as this server's.
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
 
-    /// Whether the conditions of a request let it be answered; `Some` is the whole answer when not.
+    /// Evaluates the conditions of a request; `Some` is the whole answer if they prevent a normal one.
     ///
     /// # Errors
-    /// 412 when `If-Match` or `If-Unmodified-Since` do not hold.
-    pub fn judge(&self, request: &HeaderMap) -> Result<Option<Plan>, ErrorReply> {
+    /// 412 if `If-Match` or `If-Unmodified-Since` do not hold.
+    pub fn evaluate(&self, request: &HeaderMap) -> Result<Option<Plan>, ErrorReply> {
         let verdict = ReadConditions::from_headers(request).evaluate(&self.etag, self.generation.created());
         match verdict {
             ReadVerdict::Proceed => Ok(None),
             ReadVerdict::Failed => Err(ErrorReply::new(
                 ErrorCode::PreconditionFailed,
-                "the value is not the one the request's condition names",
-                "HEAD the key for its present ETag",
+                "the value does not match the request's condition",
+                "HEAD the key for its current ETag",
             )
             .with_header(ETAG, ascii(self.etag.clone()))),
             ReadVerdict::NotModified => {
@@ -95,12 +95,12 @@ impl Entity<'_> {
     /// # Errors
     /// 412 and 416.
     pub fn answer(&self, method: &Method, request: &HeaderMap) -> Result<Plan, ErrorReply> {
-        if let Some(plan) = self.judge(request)? {
+        if let Some(plan) = self.evaluate(request)? {
             return Ok(plan);
         }
         let mut head = Response::new(());
         self.headers(head.headers_mut());
-        // Ranges are defined for GET alone, and only while If-Range holds.
+        // Ranges are defined for GET only, and apply only while If-Range holds.
         let wanted = (method == Method::GET
             && if_range_holds(request, &self.etag, self.generation.created()))
         .then(|| request.get(RANGE).and_then(|v| v.to_str().ok()))
@@ -120,8 +120,8 @@ impl Entity<'_> {
             Ranges::Unsatisfiable => {
                 return Err(ErrorReply::new(
                     ErrorCode::RangeNotSatisfiable,
-                    format!("the value has {} bytes; the range lies outside", self.size),
-                    "ask for a range inside the value's length",
+                    format!("the value has {} bytes; the range lies outside of it", self.size),
+                    "request a range within the value's length",
                 )
                 .with_header(CONTENT_RANGE, ascii(unsatisfied_content_range(self.size))));
             }
@@ -132,8 +132,8 @@ impl Entity<'_> {
 
     fn multipart(&self, ranges: &[ByteRange], head: &mut Response<()>) -> Vec<Piece> {
         let content_type = self.content_type.unwrap_or(UNKNOWN_TYPE);
-        // The boundary need only not occur in the value by chance: new for each answer, so that no
-        // value can be made to hold it.
+        // The boundary must not occur in the value: random for each answer, so that no value can be made to contain
+        // it.
         let boundary = uuid::Uuid::new_v4().into_bytes();
         let multipart = Multipart::new(boundary, content_type, self.size, ranges);
         *head.status_mut() = StatusCode::PARTIAL_CONTENT;

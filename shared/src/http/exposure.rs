@@ -1,31 +1,32 @@
-//! What a listening address opens to strangers. Access keys stand in the replicated metadata, which a server knows only
-//! after its start: so nothing here refuses to start. A master that others can reach answers nobody about keys and
-//! values until there is an access key; a volume does nothing without a ticket of a master, wherever it listens.
+//! What a listening address exposes to other machines. Access keys are in the replicated metadata, which a server
+//! knows only after its start: so nothing here refuses to start. A master that others can reach refuses requests
+//! about keys and values until there is an access key; a volume does nothing without a master's ticket, wherever it
+//! listens.
 
 use std::net::SocketAddr;
 
-/// Whether a master that listens there, for all its kinds of clients, may let anybody do anything as long as there is no
+/// Whether a master with these listening addresses, of all its APIs, may let anyone do anything while there is no
 /// access key.
 pub fn open_without_keys(listening: impl IntoIterator<Item = SocketAddr>, insecure_no_auth: bool) -> bool {
     insecure_no_auth || listening.into_iter().all(|address| address.ip().is_loopback())
 }
 
-/// Tells whoever starts a master what follows from its address.
-pub fn say(listen: SocketAddr, insecure_no_auth: bool) {
+/// Logs what follows from a master's listening address.
+pub fn log_exposure(listen: SocketAddr, insecure_no_auth: bool) {
     if listen.ip().is_loopback() {
         return;
     }
     if insecure_no_auth {
         tracing::warn!(
             %listen,
-            "this address can be reached from other machines: as long as there is no access key, whoever reaches it may \
+            "this address can be reached from other machines: until an access key exists, everyone who reaches it may \
              read and write everything"
         );
     } else {
         tracing::info!(
             %listen,
-            "this address can be reached from other machines: until an access key exists (`barge key create`), everything \
-             about keys and values is refused; --insecure-no-auth opens it to everybody instead"
+            "this address can be reached from other machines: until an access key exists (`barge key create`), all requests \
+             about keys and values are refused; --insecure-no-auth opens it to everybody instead"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! A value on its way to another server: frames in at one end, backed up by that server's disk, its
-//! answer out at the other. Used for the links of a chain and for the streaming master.
+//! A value on its way to another server: frames in at one end with that server's backpressure, its answer out at
+//! the other. Used for the links of a chain and for the streaming master.
 //!
 //! Never ends cleanly unless told to: dropping a `Pipe` cuts the connection, and the receiver keeps nothing.
 
@@ -17,12 +17,12 @@ use crate::http::body::{self, BodyFailure};
 use crate::http::client::{HttpClient, HttpError};
 use crate::limits::CHAIN_FRAMES;
 
-/// A request under way whose body is still being fed.
+/// A request whose body is still being sent.
 #[derive(Debug)]
 pub struct Pipe {
     frames: Option<mpsc::Sender<Frame>>,
     answer: JoinHandle<Result<Response<Incoming>, HttpError>>,
-    /// Bytes that are to come, where their number is known.
+    /// Bytes still to be sent, if known.
     left: Option<u64>,
 }
 
@@ -33,14 +33,14 @@ enum Frame {
     End,
 }
 
-/// The value cannot go on to that server.
+/// Why the value cannot be sent to that server.
 #[derive(Debug, thiserror::Error)]
 pub enum PipeError {
     /// It took no byte within the limit.
     #[error("it took no byte for {} s", .0.as_secs())]
     Stalled(Duration),
-    /// It has answered, or the connection is gone, before the value was whole.
-    #[error("it stopped reading before the value was whole")]
+    /// It has answered, or the connection has closed, before the value was complete.
+    #[error("it stopped reading before the value was complete")]
     Closed,
     /// It did not answer in time after the last byte.
     #[error("it did not answer within {} s of the last byte", .0.as_secs())]
@@ -51,12 +51,12 @@ pub enum PipeError {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the sender gave the value up")]
+#[error("the sender gave up")]
 struct GivenUp;
 
 impl Pipe {
-    /// Opens a request to `url`. With a `length` the receiver knows a short body from a whole one
-    /// by its `Content-Length`, without by the last chunk.
+    /// Opens a request to `url`. The receiver detects a short body by its `Content-Length` if `length` is given, else
+    /// by the missing last chunk.
     pub fn open(
         http: &HttpClient,
         method: Method,
@@ -86,16 +86,16 @@ impl Pipe {
         Self { frames: Some(frames), answer, left: length }
     }
 
-    /// Hands on `bytes`, and waits while the receiver is slower than we are.
+    /// Sends `bytes`, and waits while the receiver is slower.
     ///
     /// # Errors
-    /// When the receiver takes nothing for `limit`, or has stopped reading.
+    /// If the receiver takes nothing for `limit`, or has stopped reading.
     pub async fn push(&mut self, bytes: Bytes, limit: Duration) -> Result<(), PipeError> {
         self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
         self.send(Frame::Data(bytes), limit).await
     }
 
-    /// Waits until the receiver has stopped reading, as it does when it refuses what is under way; for ever when it has all
+    /// Waits until the receiver has stopped reading, as it does when it refuses the upload; forever once it has all
     /// bytes.
     pub async fn closed(&self) {
         match &self.frames {
@@ -107,18 +107,18 @@ impl Pipe {
     /// Ends the value and waits at most `within` for the answer.
     ///
     /// # Errors
-    /// When the value did not arrive whole as far as the connection shows, or no answer came.
+    /// If the connection failed before the value was complete, or no answer arrived.
     pub async fn finish(mut self, within: Duration) -> Result<Response<Incoming>, PipeError> {
         let started = Instant::now();
-        // The receiver may have answered without reading to the end: its answer tells why.
+        // The receiver may have answered without reading to the end: its answer says why.
         let _ = self.send(Frame::End, within).await;
         self.answer(within.saturating_sub(started.elapsed())).await
     }
 
-    /// The answer that came although the value was not ended: a refusal, or the transport's error.
+    /// Waits for the answer to an incomplete value: a refusal, or the transport's error.
     ///
     /// # Errors
-    /// When there is none within `within`.
+    /// If there is none within `within`.
     pub async fn answer(mut self, within: Duration) -> Result<Response<Incoming>, PipeError> {
         match tokio::time::timeout(within, &mut self.answer).await {
             Ok(Ok(answer)) => Ok(answer?),

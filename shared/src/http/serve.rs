@@ -1,5 +1,5 @@
-//! How every server of ours listens: hyper's HTTP/1 with its limits set, a request id, counters, and
-//! errors turned into JSON in one place. It knows no route: that is the service's.
+//! How all servers listen: hyper's HTTP/1 with its limits set, request ids, counters, and errors turned into JSON in
+//! one place. Knows no routes: those are the service's.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ use tokio_rustls::server::TlsStream;
 use tracing::Instrument;
 
 use crate::http::body::{self, Body, BodyFailure};
-use crate::http::parting::{Parting, Whole};
-use crate::http::stall::Unstalled;
 use crate::http::tls::Tls;
+use crate::http::tls_close::{AnswersComplete, CloseNotifyStream};
+use crate::http::write_timeout::WriteTimeoutStream;
 use crate::ids::RequestId;
 use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP_BUFFER_BYTES, HTTP_HEADERS_MAX, IDLE_TIMEOUT};
 use crate::telemetry::HttpMetrics;
@@ -35,36 +35,36 @@ use crate::wire::error::{ErrorBody, ErrorCode, ErrorDetail, ErrorReply};
 use crate::wire::routes::{REQUEST_ID_HEADER, without_ticket};
 use crate::work::Shutdown;
 
-/// Requests under way get so long to end after the shutdown signal; then they are cut.
+/// How long requests in flight may continue after the shutdown signal; then they are cut.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-/// Out of file descriptors or the like: accepting again at once would spin.
+/// Pause after a failed accept, as when out of file descriptors: an immediate retry would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the shell knows of a request besides itself.
+/// What a handler knows of a request besides the request itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
     /// Its id, in every log line and in the answer.
     pub request_id: RequestId,
-    /// Where it came from.
+    /// The client's address.
     pub peer: SocketAddr,
 }
 
 /// A server's routes.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. A future dropped half way means that the client has gone.
+    /// Answers one request. The future is dropped before its end if the client has gone.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         context: Context,
     ) -> impl Future<Output = Result<Response<Body>, ErrorReply>> + Send;
 
-    /// An error as an answer: JSON, where clients expect nothing else.
+    /// Turns an error into an answer: JSON, unless clients expect another format.
     fn render(&self, refusal: ErrorReply, request_id: RequestId) -> Response<Body> {
         render(refusal, request_id)
     }
 }
 
-/// Serves `listener` until `shutdown`, then ends what is under way. With `tls` nothing but TLS is spoken.
+/// Serves `listener` until `shutdown`, then lets requests in flight end. With `tls` it accepts TLS only.
 pub async fn run<S: Service>(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -90,19 +90,19 @@ pub async fn run<S: Service>(
             },
             () = shutdown.wait() => break,
         };
-        // Small answers leave at once; a failure costs speed, nothing else.
+        // Send small answers immediately; a failure costs only speed.
         let _ = stream.set_nodelay(true);
         let (service, metrics) = (Arc::clone(&service), Arc::clone(&metrics));
         if let Some(tls) = tls.clone() {
             let (watcher, shutdown) = (graceful.watcher(), shutdown.clone());
             tokio::spawn(async move {
                 if let Some(stream) = handshake(&tls, stream, peer, &shutdown).await {
-                    let whole = Whole::default();
-                    let stream = Parting::new(stream, whole.clone(), place);
-                    // Judged before the stream is dropped.
+                    let whole = AnswersComplete::default();
+                    let stream = CloseNotifyStream::new(stream, whole.clone(), place);
+                    // Decide this before the stream is dropped.
                     let mut connection = pin!(watcher.watch(connection(stream, peer, service, metrics)));
                     let ended = connection.as_mut().await;
-                    whole.judge(&ended);
+                    whole.set_from(&ended);
                     end(ended, peer);
                 }
             });
@@ -116,7 +116,7 @@ pub async fn run<S: Service>(
     }
     drop(listener);
     if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
-        tracing::info!("requests still under way at shutdown were cut");
+        tracing::info!("requests still in flight at shutdown were cut");
     }
 }
 
@@ -126,7 +126,7 @@ fn end(connection: Result<(), hyper::Error>, peer: SocketAddr) {
     }
 }
 
-/// Speaks TLS from here on; none when that is not to be.
+/// Performs the TLS handshake; `None` if it fails.
 async fn handshake(
     tls: &Tls,
     stream: TcpStream,
@@ -137,10 +137,10 @@ async fn handshake(
         accepted = tls.accept(stream) => accepted,
         () = shutdown.wait() => return None,
     };
-    accepted.inspect_err(|error| tracing::debug!(%peer, %error, "no TLS handshake")).ok()
+    accepted.inspect_err(|error| tracing::debug!(%peer, %error, "the TLS handshake failed")).ok()
 }
 
-/// Speaks HTTP on `stream` until it ends, with all limits that a connection has.
+/// Serves HTTP on `stream` until it ends, with all limits of a connection.
 pub fn connection<S: Service>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
@@ -154,7 +154,7 @@ pub fn connection<S: Service>(
         .max_headers(HTTP_HEADERS_MAX)
         .half_close(true)
         .serve_connection(
-            TokioIo::new(Unstalled::new(stream, IDLE_TIMEOUT)),
+            TokioIo::new(WriteTimeoutStream::new(stream, IDLE_TIMEOUT)),
             service_fn(move |request| {
                 let (service, metrics) = (Arc::clone(&service), Arc::clone(&metrics));
                 async move { Ok::<_, std::convert::Infallible>(answer(service, request, peer, metrics).await) }
@@ -178,7 +178,7 @@ async fn answer<S: Service>(
     let flight = metrics.enter();
     let has_body = !request.body().is_end_stream();
     let chunked = request.headers().contains_key(TRANSFER_ENCODING);
-    let face = Arc::clone(&service);
+    let api = Arc::clone(&service);
     let handled = async {
         match check(&request) {
             Ok(()) => service.handle(request, context).await,
@@ -190,7 +190,7 @@ async fn answer<S: Service>(
         }
     };
     let result = handled.instrument(span.clone()).await;
-    let mut response = result.unwrap_or_else(|e| span.in_scope(|| face.render(e, context.request_id)));
+    let mut response = result.unwrap_or_else(|e| span.in_scope(|| api.render(e, context.request_id)));
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("barge"));
     headers.entry(REQUEST_ID_HEADER).or_insert_with(|| {
@@ -198,9 +198,9 @@ async fn answer<S: Service>(
     });
     let status = response.status();
     if chunked || (has_body && !status.is_success()) {
-        // The body may not have been read to its end: hyper closes the connection then, and a client that was
-        // not told would send its next request into it. A chunked one may have had a Content-Length too, which
-        // hyper removes; closing after it is what RFC 9112 §6.3 asks for.
+        // The body may not have been read to its end: hyper then closes the connection, and a client that was not
+        // told would send its next request into it. A chunked one may have had a Content-Length too, which hyper
+        // removes; RFC 9112 §6.3 requires closing after it.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     metrics.answered(&method, status, started.elapsed());
@@ -210,8 +210,9 @@ async fn answer<S: Service>(
     response.map(|inner| Counted { inner, metrics, _flight: flight }.boxed_unsync())
 }
 
-/// What no face can make sense of: a request without exactly one `Host` (RFC 9112, section 3.2), one about `*` that is not
-/// `OPTIONS` (3.2.4), and a body in a coding that hyper does not undo (6.1): it would be stored as it came.
+/// Refuses what no API accepts: a request without exactly one `Host` (RFC 9112, section 3.2), `*` as the target of
+/// any method but `OPTIONS` (3.2.4), and a body in a coding that hyper does not decode (6.1): it would be stored
+/// encoded.
 fn check<B>(request: &Request<B>) -> Result<(), ErrorReply> {
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts != 1 && !(hosts == 0 && request.version() <= Version::HTTP_10) {
@@ -224,28 +225,28 @@ fn check<B>(request: &Request<B>) -> Result<(), ErrorReply> {
     if request.uri().path() == "*" && request.method() != Method::OPTIONS {
         return Err(ErrorReply::new(
             ErrorCode::BadRequest,
-            format!("a {} is about a path, and * is none", request.method()),
-            "send the key behind a slash (RFC 9112, section 3.2.4)",
+            format!("a {} needs a path, and * is not one", request.method()),
+            "send the key after a slash (RFC 9112, section 3.2.4)",
         ));
     }
     if !is_plainly_framed(request.headers()) {
         return Err(ErrorReply::new(
             ErrorCode::NotImplemented,
-            "the body has a transfer coding besides chunked",
-            "send Transfer-Encoding: chunked alone; what is compressed is stored as it is, and Content-Type says what it is",
+            "the body has a transfer coding other than chunked",
+            "send only Transfer-Encoding: chunked; compressed values are stored as they are, and Content-Type describes them",
         ));
     }
     Ok(())
 }
 
-/// Whether a body is in no transfer coding, or once in chunks.
+/// Whether a body has no transfer coding, or only one layer of chunking.
 fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next();
     codings.next().is_none() && first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// An error as HTTP.
+/// Turns an error into a JSON answer.
 pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
     note(&e);
     let status = e.code.status();
@@ -264,14 +265,14 @@ pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
     response
 }
 
-/// Logs an error as it becomes an answer. Server faults are logged here, where they end; a client's own are not.
+/// Logs an error that becomes an answer: server faults as warnings or errors, a client's own at debug level.
 pub fn note(e: &ErrorReply) {
     let status = e.code.status();
     match e.code {
         ErrorCode::Damaged | ErrorCode::Internal => {
             tracing::error!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error");
         }
-        // Said while masters come and go, to peers that ask the next one.
+        // Sent while leadership changes, to peers that then ask the next master.
         ErrorCode::NotLeader | ErrorCode::NotJoined => {
             tracing::debug!(code = ?e.code, message = e.message, "answered with an error");
         }
@@ -282,7 +283,7 @@ pub fn note(e: &ErrorReply) {
     }
 }
 
-/// Counts the bytes of an answer and keeps the request counted as under way until its last byte.
+/// Counts the bytes of an answer, and counts the request as in flight until the last byte.
 struct Counted {
     inner: Body,
     metrics: Arc<HttpMetrics>,

@@ -1,5 +1,5 @@
-//! How sockets are made: with a bound on what the kernel holds of each connection, where the system grants one that
-//! does not make distant clients slow.
+//! Creates sockets with a bound on the kernel memory of each connection, if the system grants a bound that does not
+//! slow down distant clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use crate::limits::{ACCEPT_BACKLOG, SOCKET_WINDOW_BYTES};
 /// Binds `address`.
 ///
 /// # Errors
-/// Those of the system: the address is not ours, or taken.
+/// Those of the system: the address is not local, or in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if let Some(bytes) = receive_bytes() {
-        // What is accepted inherits it.
+        // Accepted connections inherit it.
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.set_reuseaddr(true)?;
@@ -24,8 +24,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(ACCEPT_BACKLOG)
 }
 
-/// The receive buffer to ask for, in bytes; none where the system would grant less, and a kernel that chooses by itself
-/// does better.
+/// The receive buffer to request, in bytes; `None` if the system would grant less: then the kernel chooses better by
+/// itself.
 pub fn receive_bytes() -> Option<u32> {
     static GRANTED: OnceLock<bool> = OnceLock::new();
     let granted = *GRANTED.get_or_init(|| {
@@ -33,7 +33,7 @@ pub fn receive_bytes() -> Option<u32> {
         if !granted {
             tracing::info!(
                 wanted = SOCKET_WINDOW_BYTES,
-                "the system grants no such receive buffer (net.core.rmem_max): hundreds of uploads at once may run it out of socket memory"
+                "the system does not grant this receive buffer (raise net.core.rmem_max): hundreds of concurrent uploads may exhaust its socket memory"
             );
         }
         granted
@@ -47,6 +47,6 @@ fn probe() -> bool {
         socket.set_recv_buffer_size(SOCKET_WINDOW_BYTES)?;
         socket.recv_buffer_size()
     };
-    // Linux says twice what it granted: it counts its own bookkeeping.
+    // Linux reports twice what it granted: it counts its own bookkeeping.
     granted().is_ok_and(|bytes: u32| bytes >= 2 * SOCKET_WINDOW_BYTES)
 }

@@ -1,6 +1,6 @@
-//! TLS of a server: a certificate chain and its key from PEM files, read again when the files change, so that a
-//! certificate is replaced without a restart. New files that are bad are warned of and not used. Whom a client trusts is
-//! in `trust`; nothing here writes, makes or shows a key.
+//! TLS of a server: a certificate chain and its key from PEM files, reloaded when the files change, so that a
+//! certificate is replaced without a restart. Invalid new files cause a warning and are not used. Whom a client
+//! trusts is in `trust`; nothing here writes, creates or shows a key.
 
 use std::fmt;
 use std::fs;
@@ -22,37 +22,37 @@ use tokio_rustls::server::TlsStream;
 
 use crate::limits::{TLS_HANDSHAKE_TIMEOUT, TLS_RELOAD_INTERVAL};
 
-/// What a server shows to clients, and how it speaks to them.
+/// A server's certificate and TLS settings.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
-/// The files cannot be used.
+/// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// One of them cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// It is not what it should be.
-    #[error("{path} is no PEM file with a {what}: {source}")]
+    /// It is not a valid PEM file of that kind.
+    #[error("{path} is not a PEM file with a {what}: {source}")]
     Pem {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What should be in it.
+        /// What it should contain.
         what: &'static str,
-        /// Why not.
+        /// The parse error.
         #[source]
         source: pem::Error,
     },
-    /// There is none in it.
+    /// It contains no certificate.
     #[error("{0} holds no certificate")]
     Empty(PathBuf),
-    /// The key cannot be used, or is not the certificate's.
+    /// The key cannot be used, or does not match the certificate.
     #[error("{key} does not go with {chain}: {source}")]
     Unfit {
         /// The certificate chain.
@@ -63,25 +63,25 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
-    /// No protocol version is left: never with the provider we are built with.
+    /// No protocol version is enabled: impossible with the built-in provider.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[source] rustls::Error),
-    /// One of the two without the other.
-    #[error("--tls-cert and --tls-key go together")]
+    /// One option without the other.
+    #[error("--tls-cert and --tls-key must be given together")]
     Half,
 }
 
 impl Tls {
-    /// With the chain and the key in these files, and with what will be in them later.
+    /// Uses the chain and the key in these files, and reloads them when they change.
     ///
     /// # Errors
-    /// When they cannot be used now.
+    /// If they cannot be used now.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
         let files = Files { chain: chain.to_owned(), key: key.to_owned() };
         files.warn_of_readers();
         let seen = files.stamp().ok();
         let current = Arc::new(files.read()?);
-        let state = Mutex::new(State { looked: Instant::now(), seen, current });
+        let state = Mutex::new(ReloadState { looked: Instant::now(), seen, current });
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
@@ -91,10 +91,10 @@ impl Tls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// As `from_files`, for two options that go together; none when neither is given.
+    /// Like `from_files`, for two options that must be given together; `None` if neither is given.
     ///
     /// # Errors
-    /// As `from_files`, and when one is given without the other.
+    /// As `from_files`, and if only one is given.
     pub fn from_options(chain: Option<&Path>, key: Option<&Path>) -> Result<Option<Self>, TlsError> {
         match (chain, key) {
             (None, None) => Ok(None),
@@ -103,10 +103,10 @@ impl Tls {
         }
     }
 
-    /// The server's half of a handshake, which may take `TLS_HANDSHAKE_TIMEOUT`.
+    /// The server's half of a handshake, within `TLS_HANDSHAKE_TIMEOUT`.
     ///
     /// # Errors
-    /// When the client does not speak TLS, refuses our certificate, or is too slow.
+    /// If the client does not speak TLS, rejects our certificate, or is too slow.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let accepted = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, self.0.accept(stream)).await;
         accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -119,17 +119,17 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// How addresses of a server begin, with TLS or without.
+/// The scheme of a server's addresses, with TLS or without.
 pub fn scheme(tls: Option<&Tls>) -> &'static str {
     if tls.is_some() { "https" } else { "http" }
 }
 
-/// The algorithms, of the one library that we are built with.
+/// The algorithms of the built-in cryptographic library.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The certificates in a PEM file.
+/// Reads the certificates in a PEM file.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = fs::read(path).map_err(|source| TlsError::Io { path: path.to_owned(), source })?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -138,7 +138,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if found.is_empty() { Err(TlsError::Empty(path.to_owned())) } else { Ok(found) }
 }
 
-/// The bits of a file's mode that let group and others read it.
+/// The mode bits that let group and others read a file.
 const READ_BY_OTHERS: u32 = 0o044;
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ struct Files {
     key: PathBuf,
 }
 
-/// What tells one content of the files from another.
+/// Detects changed files: modification time, length and inode number of each.
 type Stamp = [(Option<SystemTime>, u64, u64); 2];
 
 impl Files {
@@ -159,12 +159,12 @@ impl Files {
         Ok([of(&self.chain)?, of(&self.key)?])
     }
 
-    /// A reader of the key can pass for this server.
+    /// Warns if others can read the key: they can impersonate this server.
     fn warn_of_readers(&self) {
         let Ok(metadata) = fs::metadata(&self.key) else { return };
         if metadata.mode() & READ_BY_OTHERS != 0 {
             let (key, mode) = (self.key.display(), format!("{:03o}", metadata.mode() & 0o777));
-            tracing::warn!(%key, mode, "others than this server's user can read its TLS key: run chmod 600 {key}");
+            tracing::warn!(%key, mode, "users other than this server's can read its TLS key: run chmod 600 {key}");
         }
     }
 
@@ -176,7 +176,7 @@ impl Files {
             what: "private key",
             source,
         })?;
-        // Whether the key is the certificate's is seen here.
+        // This checks that the key matches the certificate.
         CertifiedKey::from_der(certificates(chain)?, private, &provider()).map_err(|source| TlsError::Unfit {
             chain: chain.clone(),
             key: key.clone(),
@@ -185,23 +185,23 @@ impl Files {
     }
 }
 
-/// Gives each handshake the newest good certificate.
+/// Gives each handshake the newest valid certificate.
 #[derive(Debug)]
 struct Reloading {
     files: Files,
-    state: Mutex<State>,
+    state: Mutex<ReloadState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ReloadState {
     looked: Instant,
     seen: Option<Stamp>,
     current: Arc<CertifiedKey>,
 }
 
 impl Reloading {
-    /// Reads the files when they have changed. Two small files, at most once in a while: not worth another thread.
-    fn look(&self, state: &mut State) {
+    /// Reloads the files if they have changed. Two small files, rarely read: not worth another thread.
+    fn reload_if_changed(&self, state: &mut ReloadState) {
         state.looked = Instant::now();
         let stamp = self.files.stamp().ok();
         if stamp == state.seen {
@@ -211,10 +211,10 @@ impl Reloading {
         match self.files.read() {
             Ok(key) => {
                 state.current = Arc::new(key);
-                tracing::info!(chain = %self.files.chain.display(), "the certificate was read again");
+                tracing::info!(chain = %self.files.chain.display(), "the certificate was reloaded");
             }
             Err(error) => {
-                tracing::warn!(%error, "the certificate has changed and cannot be used; the old one goes on");
+                tracing::warn!(%error, "the certificate has changed and cannot be used; the old one stays in use");
             }
         }
     }
@@ -224,7 +224,7 @@ impl ResolvesServerCert for Reloading {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= TLS_RELOAD_INTERVAL {
-            self.look(&mut state);
+            self.reload_if_changed(&mut state);
         }
         Some(Arc::clone(&state.current))
     }

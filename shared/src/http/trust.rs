@@ -1,5 +1,5 @@
-//! Whom a client believes: the certificate authorities of a file, or those of the system. Certificates and names are
-//! always verified; there is no way round it.
+//! Whom a client trusts: the certificate authorities of a file, or the system's. Certificates and names are always
+//! verified; this cannot be turned off.
 
 use std::fmt;
 use std::io;
@@ -15,15 +15,15 @@ use tokio_rustls::client::TlsStream;
 use crate::http::tls::{TlsError, certificates, provider};
 use crate::limits::TLS_HANDSHAKE_TIMEOUT;
 
-/// Certificate authorities; those of the system by default, which are read once, when they are first needed.
+/// Certificate authorities; by default the system's, which are read once, on first use.
 #[derive(Clone, Default)]
 pub struct Trust(Option<Arc<ClientConfig>>);
 
 impl Trust {
-    /// Those in a PEM file, and no others.
+    /// Trusts those in a PEM file, and no others.
     ///
     /// # Errors
-    /// When there are none in it.
+    /// If there are none in it.
     pub fn from_file(path: &Path) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(path)? {
@@ -32,7 +32,7 @@ impl Trust {
         Ok(Self(Some(configured(roots))))
     }
 
-    /// As `from_file`, or those of the system.
+    /// Like `from_file`; without a path the system's.
     ///
     /// # Errors
     /// As `from_file`.
@@ -40,7 +40,7 @@ impl Trust {
         path.map_or_else(|| Ok(Self::default()), Self::from_file)
     }
 
-    /// What clients are made with.
+    /// The TLS configuration for clients.
     pub fn config(&self) -> Arc<ClientConfig> {
         static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         let system = || SYSTEM.get_or_init(|| configured(of_the_system()));
@@ -50,7 +50,7 @@ impl Trust {
     /// The client's half of a handshake on a connection to `host`.
     ///
     /// # Errors
-    /// When the server does not speak TLS, is not who it should be, or is too slow.
+    /// If the server does not speak TLS, has no valid certificate for `host`, or is too slow.
     pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connecting = TlsConnector::from(self.config()).connect(name, stream);
@@ -78,7 +78,7 @@ fn of_the_system() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "the system's certificate authorities cannot all be read; --tls-ca names others");
+        tracing::warn!(%error, "some of the system's certificate authorities cannot be read; use --tls-ca to name others");
     }
     roots.add_parsable_certificates(found.certs);
     roots

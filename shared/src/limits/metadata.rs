@@ -1,18 +1,19 @@
-//! Limits of the checks of the metadata: what masters compare, and how often.
+//! Limits of metadata checks: what masters compare, and how often.
 
 use std::time::Duration;
 
-/// All masters end a batch at each entry of the log whose index is a multiple of this, so that their tables can be
-/// compared: often enough that a busy cluster passes one each second or so, seldom enough that batches stay large.
+/// All masters end a batch at each log entry whose index is a multiple of this, so that their tables can be compared:
+/// often enough that a busy cluster passes one about every second, rarely enough that batches stay large.
 pub const CONTENT_PLACE_ENTRIES: u64 = 1024;
-/// The digests of the tables at so many such places are kept: a follower may be some thousand entries behind.
+/// How many of the latest table digests taken at such entries are kept: a follower may be thousands of entries
+/// behind.
 pub const CONTENT_PLACES: usize = 32;
-/// Masters compare their tables so often.
+/// Interval at which masters compare their tables.
 pub const CONTENT_COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// A master reads all of its tables so often, to see whether they hold what was written.
+/// Interval at which a master reads all of its tables to verify them.
 pub const CONTENT_PROVE_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// And rests so many times as long as it reads: a tenth of one core.
+/// The check pauses this many times as long as it reads: it takes a tenth of one core.
 pub const CONTENT_CHECK_SHARE: u32 = 9;
-/// A master that stops because its metadata is damaged starts again at once, with that of another master, but no more often
-/// than this: what happens again so soon is not damage.
+/// A master that stops because its metadata is corrupt restarts at once, with another master's metadata, but no more
+/// often than this: a failure that recurs so soon is not corruption.
 pub const HEAL_AGAIN_AFTER: Duration = Duration::from_secs(60);

@@ -1,12 +1,12 @@
-//! MD5 (RFC 1321) of eight messages at once: one of them in each lane of a vector. A single message cannot be hashed faster
-//! than one step after the other; eight take little longer than one, where vectors are wide.
+//! MD5 (RFC 1321) of eight messages at once, one in each lane of a vector. The steps of a single message depend on
+//! each other; with wide vectors, eight messages take little longer than one.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, u8x32, u32x8};
 
-/// Messages at once.
+/// Messages hashed at once.
 pub const LANES: usize = 8;
-/// What is hashed at a time (RFC 1321, 3.4).
+/// Bytes hashed in one round (RFC 1321, 3.4).
 pub const BLOCK_BYTES: usize = 64;
 
 /// The words A, B, C and D of each message.
@@ -80,12 +80,13 @@ const SINES: [u32; 64] = [
     0xeb86_d391,
 ];
 
-/// Hashes as many whole blocks as the shortest of `messages` has, of each; how many bytes of each that was.
+/// Hashes as many whole blocks of each message as the shortest one has; returns how many bytes of each that was.
 pub fn compress(level: Level, states: &mut States, messages: [&[u8]; LANES]) -> usize {
     dispatch!(level, simd => compress_with(simd, states, messages))
 }
 
-/// One step of all lanes: `b + ((a + f + word + sine) <<< by)`. What does not wait for the step before is added first.
+/// One step of all lanes: `b + ((a + f + word + sine) <<< by)`. Terms that do not depend on the previous step are
+/// added first.
 macro_rules! step {
     ($f:expr, $a:ident, $b:ident, $word:expr, $sine:expr, $by:expr) => {
         let sum = ($word + $sine + $a) + $f;
@@ -93,8 +94,8 @@ macro_rules! step {
     };
 }
 
-/// Everything here is inlined into one function for each kind of processor, and its loops are written out: a call in
-/// between would leave the vectors, and a rotation by what is not a constant takes three instructions.
+/// Everything here is inlined into one function per kind of processor, and its loops are unrolled: a call would leave
+/// the vectors, and a rotation by a variable takes three instructions.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
@@ -133,7 +134,7 @@ fn compress_with<S: Simd>(simd: S, states: &mut States, messages: [&[u8]; LANES]
                 step!($c ^ ($b | ($d ^ ones)), $a, $b, m[$word], SINES[$n], $by);
             };
         }
-        // Four steps, of the words `first`, `first + by`, … modulo 16.
+        // Four steps, with the words `first`, `first + by`, … modulo 16.
         macro_rules! four {
             ($kind:ident, $n:expr, $first:expr, $by:expr, $r:expr) => {
                 $kind!(a, b, c, d, $first % 16, $n, $r[0]);
@@ -181,7 +182,7 @@ fn words<S: Simd>(simd: S, messages: &[&[u8]; LANES], at: usize) -> [u32x8<S>; 1
             let from = at + half * 32;
             rows[lane] = u32x8::from_bytes(u8x32::from_slice(simd, &messages[lane][from..from + 32]));
         }
-        // Three shuffles of the rows, as of a pack of cards, exchange rows and columns.
+        // Three shuffles of the rows, like those of a pack of cards, transpose the matrix.
         macro_rules! shuffle {
             ($r:ident) => {
                 [

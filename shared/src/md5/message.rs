@@ -1,13 +1,13 @@
-//! A message whose MD5 is being computed: its words, and the bytes that no whole block has yet.
+//! A message whose MD5 is being computed: its state, and bytes that do not fill a block yet.
 
 use bytes::{Buf, Bytes};
 use md5::block_api::compress;
 
 use super::lanes::BLOCK_BYTES;
 
-/// The words of an empty message (RFC 1321, 3.3).
+/// The initial state (RFC 1321, 3.3).
 const BEGIN: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
-/// Where the length of a message stands in its last block.
+/// Offset of the message's length in its last block.
 const LENGTH_AT: usize = 56;
 
 /// A message so far.
@@ -26,13 +26,13 @@ impl Default for Message {
 }
 
 impl Message {
-    /// As if so many bytes had been hashed.
+    /// A message of which this many bytes count as hashed.
     #[cfg(test)]
     pub fn claiming(bytes: u64) -> Self {
         Self { bytes, ..Self::default() }
     }
 
-    /// Its MD5: behind its bytes come a one, zeros and its length in bits (RFC 1321, 3.1 and 3.2).
+    /// Returns its MD5, after padding with a one, zeros and its length in bits (RFC 1321, 3.1 and 3.2).
     pub fn finish(mut self) -> [u8; 16] {
         let mut end = [0; 2 * BLOCK_BYTES];
         end[..self.holds].copy_from_slice(&self.held[..self.holds]);
@@ -49,7 +49,7 @@ impl Message {
     }
 }
 
-/// A message and bytes that come next in it.
+/// A message and the bytes that follow in it.
 #[derive(Debug)]
 pub struct Lane {
     pub message: Message,
@@ -63,7 +63,7 @@ impl Lane {
         Self { message, pieces: pieces.into_iter(), piece: Bytes::new() }
     }
 
-    /// Whether there is a whole block; when there is none all bytes are in the message.
+    /// Whether there is a whole block; if not, all bytes are in the message.
     pub fn is_ready(&mut self) -> bool {
         loop {
             let message = &mut self.message;
@@ -83,12 +83,12 @@ impl Lane {
         }
     }
 
-    /// Bytes that come next, at least a block of them where there is one.
+    /// The bytes to hash next, at least one block if there is one.
     pub fn next(&self) -> &[u8] {
         if self.message.holds == BLOCK_BYTES { &self.message.held } else { &self.piece }
     }
 
-    /// So many bytes of what comes next are hashed: whole blocks.
+    /// Marks this many of the next bytes, whole blocks, as hashed.
     pub fn hashed(&mut self, bytes: usize) {
         if self.message.holds == BLOCK_BYTES {
             self.message.holds = 0;

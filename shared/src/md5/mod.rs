@@ -1,6 +1,6 @@
-//! MD5 of values that come at the same time, for the entity tags that S3 clients expect. It costs more than anything else that
-//! is done with a value, and the blocks of one value must be hashed one after the other; but several values can share the vectors
-//! of one processor. What they bring is gathered for a moment and hashed together, if it comes fast.
+//! MD5 of concurrent uploads, for the entity tags that S3 clients expect. It costs more than anything else done with
+//! a value, and the blocks of one value must be hashed in sequence; but several values can share one processor's
+//! vectors. Their batches are gathered for a moment and hashed together if they arrive fast enough.
 
 mod lanes;
 mod message;
@@ -20,25 +20,25 @@ use crate::work::blocking;
 use lanes::{LANES, compress};
 use message::{Lane, Message};
 
-/// The MD5s of a server's uploads.
+/// Computes the MD5s of a server's uploads.
 #[derive(Debug)]
 pub struct Pool {
     level: Level,
-    /// From so many values on they are hashed together. Fewer are faster each on a processor of its own.
+    /// The number of values from which hashing together pays. Fewer are faster on a processor each.
     together_min: usize,
-    /// So long a batch waits for others.
+    /// How long a batch waits for others.
     gathering: Duration,
-    state: Mutex<State>,
+    state: Mutex<Queue>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Queue {
     streams: u64,
-    /// When streams handed something over that did so a moment ago: those that others wait for.
+    /// When streams last submitted a batch, if recently: others wait for these.
     recent: Vec<(u64, Instant)>,
-    /// What waits to be hashed: not more than one batch of each stream.
+    /// Batches to hash: at most one of each stream.
     waiting: Vec<Job>,
-    /// How many times what waited was taken: a timer does nothing when that was done before.
+    /// How often `waiting` was taken: a timer does nothing if that happened before it fired.
     taken: u64,
 }
 
@@ -54,8 +54,8 @@ impl Default for Pool {
     }
 }
 
-/// From so many values on the lanes hash more in a second than two processors do with a value each, 0.74 GB/s: all eight of AVX-512
-/// hash 3.2 GB/s, of AVX2 2.6, of SSE2 1.6 (measured at 2 GHz).
+/// The number of values from which the lanes hash more per second than two processors with one value each, 0.74 GB/s:
+/// all eight lanes hash 3.2 GB/s with AVX-512, 2.6 with AVX2, 1.6 with SSE2 (measured at 2 GHz).
 fn together_min(level: Level) -> usize {
     // The lanes are read as little-endian words.
     if cfg!(target_endian = "big") {
@@ -72,24 +72,24 @@ fn together_min(level: Level) -> usize {
 }
 
 impl Pool {
-    /// With what a processor can do.
+    /// A pool for a processor of this level.
     fn at(level: Level) -> Self {
         let (together_min, gathering) = (together_min(level), MD5_GATHERING);
         Self { level, together_min, gathering, state: Mutex::default() }
     }
 
-    /// A value whose MD5 is wanted.
+    /// Starts a value.
     pub fn stream(self: &Arc<Self>) -> Stream {
         let mut state = self.lock();
         state.streams += 1;
         Stream { pool: Arc::clone(self), id: state.streams, idle: Some(Message::default()), busy: None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hashes a batch, with others if there are any about: now, if it is the `last` of its stream.
+    /// Hashes a batch, together with others if there are any; immediately if it is the `last` of its stream.
     fn submit(self: &Arc<Self>, stream: u64, job: Job, last: bool) {
         let mut state = self.lock();
         let wanted = LANES.min(state.recent(stream, Instant::now(), 2 * self.gathering));
@@ -121,14 +121,14 @@ impl Pool {
         }
     }
 
-    /// Hashes what came of at most `LANES` values.
+    /// Hashes the batches of at most `LANES` values.
     fn hash(&self, mut jobs: Vec<Job>) {
         loop {
             jobs = finished(jobs);
             if jobs.len() < self.together_min {
                 break;
             }
-            // A lane of which there is no value does as the first does.
+            // A lane without a value repeats the first one.
             let of = |n: usize| jobs.get(n).unwrap_or(&jobs[0]);
             let mut words =
                 std::array::from_fn(|word| std::array::from_fn(|n| of(n).lane.message.words[word]));
@@ -145,8 +145,8 @@ impl Pool {
     }
 }
 
-impl State {
-    /// Notes that a stream hands something over; how many did so lately.
+impl Queue {
+    /// Records that a stream submitted a batch; returns how many did so lately.
     fn recent(&mut self, stream: u64, now: Instant, lately: Duration) -> usize {
         self.recent.retain(|(other, at)| *other != stream && now - *at < lately);
         self.recent.push((stream, now));
@@ -161,12 +161,12 @@ impl State {
 
 impl Job {
     fn answer(self) {
-        // Nobody waits where the upload has been given up.
+        // Nobody waits if the upload was aborted.
         drop(self.done.send(self.lane.message));
     }
 }
 
-/// Those that go on; the others are answered.
+/// Answers the jobs that are done; returns the others.
 fn finished(jobs: Vec<Job>) -> Vec<Job> {
     let mut left = Vec::with_capacity(jobs.len());
     for mut job in jobs {
@@ -175,7 +175,7 @@ fn finished(jobs: Vec<Job>) -> Vec<Job> {
     left
 }
 
-/// One value on its way: one batch of it is hashed while the next is gathered.
+/// The MD5 of one value in progress: one batch is hashed while the next is gathered.
 #[derive(Debug)]
 pub struct Stream {
     pool: Arc<Pool>,
@@ -185,8 +185,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Hands bytes over; waits for those before them. With the `last` of a value nobody waits for other values. None when
-    /// those before cannot be hashed: the server is shutting down, or an update or `finish` came before that was not waited for.
+    /// Submits bytes after waiting for the previous ones. The `last` bytes of a value do not wait for other values.
+    /// `None` if the previous bytes cannot be hashed: the server is shutting down, or an earlier `update` or `finish`
+    /// was not awaited.
     pub async fn update(&mut self, bytes: Vec<Bytes>, last: bool) -> Option<()> {
         let message = self.wait().await?;
         let (done, busy) = oneshot::channel();
@@ -195,7 +196,7 @@ impl Stream {
         Some(())
     }
 
-    /// The MD5 of all of it. None as for `update`.
+    /// The MD5 of the whole value. `None` as for `update`.
     pub async fn finish(&mut self) -> Option<[u8; 16]> {
         Some(self.wait().await?.finish())
     }

@@ -1,4 +1,4 @@
-//! Whatever comes together, and however it is cut: each value has its own MD5.
+//! Whatever is hashed together, and however it is split: each value has its own MD5.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn value(seed: usize, length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from((seed * 131 + at * 7 + at / 251) % 256).unwrap()).collect()
 }
 
-/// Bytes in pieces of these lengths, in turn.
+/// Splits bytes into pieces of these lengths, in turn.
 fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Bytes> {
     let (mut rest, mut pieces) = (bytes, Vec::new());
     for length in lengths.iter().cycle() {
@@ -30,7 +30,7 @@ fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Bytes> {
     pieces
 }
 
-/// What processors of each kind would do.
+/// The results of the implementations for each kind of processor.
 fn pools() -> Vec<Pool> {
     let level = Level::new();
     let mut pools = vec![Pool::at(level)];
@@ -108,7 +108,7 @@ async fn who_waits_for_whom() {
     idle.update(batch(b"idle"), false).await.expect("a pool");
     assert_eq!(waiting(), 1, "another was about a moment ago");
     drop(idle);
-    // It is given up: one that comes next is not hashed with it at once, and neither waits for ever.
+    // It is aborted: the next one is not hashed with it immediately, and neither waits forever.
     other.update(batch(b"slow "), false).await.expect("a pool");
     assert_eq!(waiting(), 0, "two are as many as were about");
     other.update(batch(b"value"), false).await.expect("a pool");
@@ -126,14 +126,14 @@ async fn a_batch_that_waits_in_vain_is_hashed_alone() {
     one.update(vec![Bytes::from_static(b"first")], false).await.expect("a pool");
     other.update(vec![Bytes::from_static(b"second")], false).await.expect("a pool");
     assert_eq!(pool.lock().waiting.len(), 1);
-    // Nothing more comes of the first: only the timer is left.
+    // The first sends nothing more: only the timer is left.
     assert_eq!(other.finish().await.expect("a pool")[..], Md5::digest(b"second")[..]);
     assert_eq!(one.finish().await.expect("a pool")[..], Md5::digest(b"first")[..]);
 }
 
 #[test]
 fn the_length_of_a_message_has_64_bits() {
-    // So many bytes without hashing them: the words of an empty message, its length that of 2^29 + 1 blocks.
+    // Skips hashing: the initial state with the length of 2^29 + 1 blocks.
     let blocks = (1_u64 << 29) + 1;
     let message = Message::claiming(blocks * 64);
     let mut words = message.words;

@@ -43,19 +43,19 @@ fn exact_deviation(ring: &Ring) -> f64 {
     let mut gaps: Vec<(f64, usize)> = (0..n)
         .map(|i| {
             let before = ring.points[(i + n - 1) % n].at;
-            (ring.points[i].at.wrapping_sub(before) as f64 / CIRCLE, ring.points[i].seat)
+            (ring.points[i].at.wrapping_sub(before) as f64 / CIRCLE, ring.points[i].entry)
         })
         .collect();
     gaps.sort_by(|a, b| a.0.total_cmp(&b.0));
     let k = PROBES as f64;
     let (mut share, mut integral, mut reached, mut nearer) = (vec![0.0; ring.len()], 0.0, 0.0, 0.0f64);
-    for (i, (gap, seat)) in gaps.iter().enumerate() {
+    for (i, (gap, entry)) in gaps.iter().enumerate() {
         // Between two gaps S grows with slope n - i, so the integral has a closed form.
         let slope = (n - i) as f64;
         let further = nearer + slope * (gap - reached);
         integral += ((1.0 - nearer).powf(k) - (1.0 - further).max(0.0).powf(k)) / slope;
         (reached, nearer) = (*gap, further);
-        share[*seat] += integral;
+        share[*entry] += integral;
     }
     let sum: f64 = share.iter().sum();
     assert!((sum - 1.0).abs() < 1e-6, "{sum}");
@@ -150,7 +150,7 @@ proptest! {
         }
         let total: u128 = larger.iter().map(|m| u128::from(m.weight)).sum();
         prop_assert!((moved as f64) / 2000.0 <= weight as f64 / total as f64 + 0.05);
-        // The order of the others is the same all the way down, so replicas move no more than that either.
+        // The order of the others stays the same, so replicas do not move more than that either.
         for n in 0..20 {
             let rest: Vec<_> = after.walk(&key(n)).filter(|v| *v != newcomer.id).collect();
             prop_assert_eq!(before.walk(&key(n)).collect::<Vec<_>>(), rest);
@@ -180,10 +180,10 @@ proptest! {
     #[test]
     fn scores_order_the_walk(members in cluster(), n in 0usize..1000) {
         let (ring, probes) = (Ring::new(&members), probes_of(&key(n)));
-        let score = |seat: usize| {
-            let own = ring.points.iter().filter(|p| p.seat == seat);
+        let score = |entry: usize| {
+            let own = ring.points.iter().filter(|p| p.entry == entry);
             let distances = own.flat_map(|p| probes.iter().map(|at| p.at.wrapping_sub(*at)));
-            distances.min().unwrap() as f64 / ring.seats[seat].weight
+            distances.min().unwrap() as f64 / ring.entries[entry].weight
         };
         let scores: Vec<f64> = Walk::new(&ring, &key(n)).map(score).collect();
         prop_assert!(scores.is_sorted());

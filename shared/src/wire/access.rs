@@ -1,81 +1,81 @@
-//! Messages about access keys, between whoever holds the cluster's secret and a master. Secrets travel sealed, and only
-//! towards the master.
+//! Messages about access keys, from holders of the cluster secret to a master. Secrets of keys travel encrypted, and
+//! only towards the master.
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::{AccessKeyId, Permission, Scope, Sealed};
+use crate::access::{AccessKeyId, EncryptedSecret, Permission, Scope};
 use crate::clock::Timestamp;
 
-/// A change of access keys or of bucket settings, with the next sequence number: one that is sent again, or comes after another
-/// one, changes nothing.
+/// A change of access keys or bucket settings, with a sequence number: a repeated change, or one that another change
+/// overtook, has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change<T> {
-    /// `AccessKeysPage::sequence`, as it was read before.
+pub struct SequencedChange<T> {
+    /// `AccessKeysPage::sequence`, as read before the change.
     pub sequence: u64,
-    /// The message of the route.
+    /// The request of the route.
     pub change: T,
 }
 
-/// Makes an access key, or replaces the one of that id.
+/// Creates an access key, or replaces the one with that id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutAccessKey {
-    /// Its id.
+    /// The key's id.
     pub id: AccessKeyId,
-    /// Its secret.
-    pub secret: Sealed,
-    /// How much it permits.
+    /// The key's secret, encrypted for this cluster.
+    pub secret: EncryptedSecret,
+    /// Which operations the key permits.
     pub permission: Permission,
-    /// Where; everywhere when there is none.
+    /// The keys it is limited to; none: all.
     pub scope: Option<Scope>,
-    /// What whoever makes it wants to remember.
+    /// Free text, one line, at most `ACCESS_NOTE_BYTES_MAX`.
     pub note: String,
 }
 
-/// An access key is good no more.
+/// Revokes an access key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokeAccessKey {
-    /// Its id.
+    /// The key's id.
     pub id: AccessKeyId,
 }
 
-/// Whether anybody may read the values of a bucket without an access key.
+/// Sets whether anyone may read the values of a bucket without an access key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetAnonymous {
-    /// The bucket, which must be there.
+    /// The bucket; it must exist.
     pub bucket: String,
-    /// Whether they may.
+    /// Whether anonymous reads are allowed.
     pub read: bool,
 }
 
-/// Asks for a page of the access keys.
+/// Requests a page of the access keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListAccessKeys {
-    /// Ids after this one.
+    /// Only ids after this one.
     pub after: Option<AccessKeyId>,
 }
 
-/// One page of them.
+/// A page of access keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKeysPage {
     /// In the order of their ids.
     pub keys: Vec<AccessKeySummary>,
-    /// Hand this back as `after` for the next page; none at the end.
+    /// The `after` of the next page; none at the end.
     pub next: Option<AccessKeyId>,
-    /// Changes of access keys and of what buckets permit so far: the next change names this number.
+    /// Number of changes to access keys and bucket permissions so far; the next change has to name it.
     pub sequence: u64,
 }
 
-/// What is shown of an access key.
+/// An access key without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKeySummary {
-    /// Its id.
+    /// The key's id.
     pub id: AccessKeyId,
-    /// How much it permits.
+    /// Which operations the key permits.
     pub permission: Permission,
-    /// Where; everywhere when there is none.
+    /// The keys it is limited to; none: all.
     pub scope: Option<Scope>,
-    /// What whoever made it wanted to remember.
+    /// Free text from its creation.
     pub note: String,
-    /// When it was made.
+    /// When it was created, by the master's clock.
     pub created: Timestamp,
 }

@@ -1,303 +1,302 @@
-//! How a cluster looks after itself, as operators see it and steer it: the life of volumes, repair, drain, rebalance, orphans,
-//! where a value is and why.
+//! Messages for operating a cluster: states of volumes (liveness), repair, drain, rebalance, reconciliation,
+//! replication modes, explain and doctor.
 
 use serde::{Deserialize, Serialize};
 
 use super::master::VolumeState;
-use super::replicas::{BlobPlace, Examination};
+use super::replicas::{BlobLocation, Examination};
 use crate::clock::Timestamp;
 use crate::digest::Digest;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
 use crate::ring::Zone;
 
-/// A volume became something else, as one master saw it.
+/// A state change of a volume, as one master saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When, by that master's clock.
     pub at: Timestamp,
-    /// Which volume.
+    /// The volume's id.
     pub volume: VolumeId,
-    /// Where peers reach it.
+    /// Base URL at which peers reach it.
     pub address: String,
-    /// What it was; none when it was not known.
+    /// The state before; none if the volume was unknown.
     pub from: Option<VolumeState>,
-    /// What it is.
+    /// The new state.
     pub to: VolumeState,
-    /// Why.
+    /// Why it changed, in words.
     pub reason: String,
 }
 
-/// What is owed, and how it is being paid. Only the leader knows.
+/// The repair queue and the progress of repair (re-replication). Only the leader knows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RepairStatus {
-    /// Blobs that lack a copy, or have one too many, or one on a volume that is to be emptied, when they were last looked
-    /// through.
-    pub owed_blobs: u64,
-    /// Bytes of the copies that are to be made.
-    pub owed_bytes: u64,
-    /// Of those blobs: how many have no copy, one copy, two … that count.
-    pub owed_by_copies: Vec<u64>,
-    /// Blobs of which no copy can be had now.
+    /// Blobs that were under- or over-replicated, or had a replica on a draining volume, at the last scan.
+    pub queued_blobs: u64,
+    /// Bytes of the replicas to add.
+    pub queued_bytes: u64,
+    /// Number of those blobs by live replicas: index 0 counts blobs with none, index 1 with one, and so on.
+    pub queued_by_replicas: Vec<u64>,
+    /// Blobs that no live volume can provide now.
     pub without_source: u64,
-    /// Blobs that no volume that is up has room for, or all such volumes hold already.
+    /// Blobs for which no other live volume has room.
     pub without_destination: u64,
-    /// Blobs that wait until volumes have forgotten that they were told to delete them.
+    /// Blobs that wait because the possible volumes are deleting an old replica.
     #[serde(default)]
     pub deleting: u64,
-    /// Copies made since this master leads.
-    pub copied_blobs: u64,
-    /// Bytes of them.
-    pub copied_bytes: u64,
-    /// Copies taken away since this master leads, when there were enough others.
-    pub dropped_blobs: u64,
-    /// Bytes a second of late.
+    /// Replicas added since this master became leader.
+    pub replicas_added: u64,
+    /// Bytes of the added replicas.
+    pub replicated_bytes: u64,
+    /// Excess replicas removed since this master became leader.
+    pub replicas_removed: u64,
+    /// Recent rate of added replicas.
     pub bytes_per_second: u64,
-    /// Seconds until all that can be paid is paid, at that rate; none while nothing moves.
+    /// Seconds until everything that can be repaired is repaired, at that rate; none while nothing moves.
     pub eta_secs: Option<u64>,
-    /// The last thing that went wrong, if it was lately.
+    /// The last error, if it is recent.
     pub trouble: Option<String>,
 }
 
-/// The moving of values between volumes.
+/// The plan and progress of the rebalance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RebalanceStatus {
-    /// Whether it is under way, and not paused.
+    /// Whether it was started and is not paused.
     pub running: bool,
-    /// Whether it was begun and rests.
+    /// Whether it was started and is paused.
     pub paused: bool,
-    /// Bytes that are to be moved so that all volumes are equally full.
+    /// Bytes still to move until all volumes are equally full.
     pub bytes: u64,
-    /// Bytes that were to be moved when it began.
+    /// Bytes to move when it started.
     pub planned_bytes: u64,
-    /// Seconds it takes at the rate that is set; none where no rate is set.
+    /// Seconds it takes at the configured rate; none if no rate is set.
     pub secs: Option<u64>,
-    /// The volumes, and what each gives or takes.
+    /// The volumes, and what each has to give or receive.
     pub volumes: Vec<RebalanceVolume>,
 }
 
-/// One volume of it.
+/// One volume in a rebalance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RebalanceVolume {
-    /// Which.
+    /// The volume's id.
     pub volume: VolumeId,
-    /// Where it stands.
+    /// Its zone, if it has one.
     pub zone: Option<Zone>,
-    /// How full it is: 1 is to the brim.
+    /// Fraction of its space in use: 1 is full.
     pub fullness: f64,
-    /// Bytes to go.
+    /// Bytes to move away.
     pub over_bytes: u64,
-    /// Bytes to come.
+    /// Bytes to receive.
     pub under_bytes: u64,
 }
 
-/// What to do about a volume.
+/// Sets the admin state of a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetDuty {
-    /// Its id, or where it is.
+pub struct SetAdminState {
+    /// The volume's id or address.
     pub volume: String,
-    /// What.
-    pub duty: DutyWish,
+    /// The state it should have.
+    pub admin_state: WantedAdminState,
 }
 
-/// What a volume is to do.
+/// An admin state that an operator can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DutyWish {
-    /// To serve, as all do.
+pub enum WantedAdminState {
+    /// In service: it takes values.
     Serve,
-    /// To give its values away and stay.
+    /// All replicas move off the volume; it stays in the cluster, empty.
     Drain,
-    /// To give its values away and leave for good.
-    Retire,
+    /// All replicas move off the volume; then it leaves the cluster for good.
+    Decommission,
 }
 
-/// How far a volume has come with it.
+/// The progress of a drain or decommission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DutyStatus {
-    /// Which volume.
+pub struct DrainStatus {
+    /// The volume's id.
     pub volume: VolumeId,
-    /// What it is now.
+    /// Its state now.
     pub state: VolumeState,
-    /// Blobs that it still has to give away.
+    /// Blobs that objects still place on it.
     pub blobs: u64,
-    /// Blobs on it that wait to be deleted.
+    /// Its blobs on the reclaim list.
     pub reclaiming: u64,
 }
 
-/// What to do about the moving of values.
+/// What to do with the rebalance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SteerRebalance {
-    /// Say what there is to be moved.
+pub enum RebalanceAction {
+    /// Only show what would move.
     Plan,
-    /// Begin, or go on.
+    /// Start it, or continue after a pause.
     Start,
-    /// Rest.
+    /// Pause it; `Start` continues.
     Pause,
-    /// End it as it is.
+    /// End it; what was moved stays moved.
     Cancel,
 }
 
-/// Has all inventories compared with the tables now.
+/// Compares all inventories with the tables now (reconciliation, anti-entropy).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrphansRequest {
-    /// Whether it is only to be said what is found.
+    /// Whether to only report the differences.
     pub dry_run: bool,
 }
 
-/// What was found.
+/// The differences between inventories and tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrphansReport {
-    /// Records that nothing refers to.
+    /// Records that no object refers to.
     pub orphans: u64,
-    /// Bytes of them.
+    /// Bytes of the orphans.
     pub orphan_bytes: u64,
-    /// Those of them that are too young to be collected: an upload may still be committed.
+    /// Orphans too young to be reclaimed: their upload may still be committed.
     pub young: u64,
-    /// Copies that volumes should have and do not.
+    /// Replicas that are listed in the tables but missing on their volume.
     pub missing: u64,
-    /// The first of them, by volume.
-    pub shown: Vec<StrayBlob>,
-    /// Bytes of messages that it took to find them.
+    /// The first differences, by volume.
+    pub shown: Vec<InventoryMismatch>,
+    /// Bytes of the messages exchanged.
     pub exchanged_bytes: u64,
-    /// Volumes that could not be asked.
-    pub silent: Vec<VolumeId>,
+    /// Volumes that could not be compared.
+    pub unreachable: Vec<VolumeId>,
 }
 
-/// A record that nothing refers to, or one that is not there.
+/// An orphan or a missing replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StrayBlob {
-    /// On which volume.
+pub struct InventoryMismatch {
+    /// The volume that has the orphan or lacks the replica.
     pub volume: VolumeId,
-    /// Which blob.
+    /// The blob's id.
     pub blob: BlobId,
-    /// Its length in bytes; none where it is not there.
+    /// Its length in bytes; none if the replica is missing.
     pub length: Option<u64>,
-    /// How long ago it became durable, in milliseconds; none where it is not there.
+    /// How long ago it became durable, in milliseconds; none if the replica is missing.
     pub age_ms: Option<u64>,
 }
 
 /// Asks where a value is and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainRequest {
-    /// Its key.
+    /// The key of the value.
     pub key: Key,
 }
 
 /// Where a value is and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Its key.
+    /// The key of the value.
     pub key: Key,
-    /// Its generation.
+    /// The id of its current version.
     pub generation: BlobId,
-    /// Its length in bytes.
+    /// Length of the value in bytes.
     pub size: u64,
-    /// BLAKE3 of its bytes, or of the list of its parts.
+    /// BLAKE3 of its bytes, or of the manifest of a multipart object.
     pub blake3: Digest,
-    /// Copies wanted.
+    /// Number of replicas wanted.
     pub wanted: usize,
-    /// When uploads of its bucket are acknowledged.
+    /// Replication mode of its bucket: `sync`, `quorum` or `async`.
     pub mode: String,
-    /// Parts it has; 0 when it is one blob.
+    /// Number of parts; 0 if the value is one blob.
     pub parts: u32,
-    /// Its blobs: one, or the list of the parts and the first of them.
+    /// The one blob, or the manifest and the first parts.
     pub blobs: Vec<ExplainedBlob>,
-    /// What the ring proposes for its key, the first first, as many as there are volumes, at most `EXPLAIN_VOLUMES`.
+    /// The volumes that the ring proposes for the key, best first, at most `EXPLAIN_VOLUMES`.
     pub ring: Vec<ExplainedVolume>,
-    /// What is to be done about it next, if anything.
+    /// The next repair step, in words; starts with `nothing` if there is none.
     pub next: String,
 }
 
-/// One blob of it.
+/// One blob of an explained value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedBlob {
-    /// Which.
+    /// The blob's id.
     pub blob: BlobId,
-    /// Number of the part; none of a whole value, or of the list of parts.
+    /// Part number; none for a whole value or a manifest.
     pub part: Option<u16>,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// Its copies.
-    pub copies: Vec<ExplainedCopy>,
+    /// The replicas that the tables list.
+    pub replicas: Vec<ExplainedReplica>,
 }
 
-/// One copy.
+/// One replica of an explained blob.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExplainedCopy {
-    /// On which volume.
+pub struct ExplainedReplica {
+    /// The volume that should hold it.
     pub volume: VolumeId,
-    /// Where peers reach that.
+    /// Base URL at which peers reach that volume.
     pub address: String,
-    /// What it is.
+    /// The volume's state.
     pub state: VolumeState,
-    /// Where it is on its disk; none when it is not there, or the volume does not answer.
-    pub place: Option<BlobPlace>,
-    /// What is wrong with it, if anything.
+    /// Where the record is on disk; none if it is missing or the volume does not answer.
+    pub location: Option<BlobLocation>,
+    /// What is wrong with the replica, if anything.
     pub trouble: Option<String>,
 }
 
-/// One volume of the ring.
+/// One volume that the ring proposes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedVolume {
-    /// Which.
+    /// The volume's id.
     pub volume: VolumeId,
-    /// Where peers reach it.
+    /// Base URL at which peers reach it.
     pub address: String,
-    /// Where it stands.
+    /// Its zone, if it has one.
     pub zone: Option<Zone>,
-    /// Whether it holds the value, and if not why.
+    /// Whether it holds the value, and if not, why.
     pub why: String,
 }
 
-/// When uploads of a bucket, or all, are acknowledged.
+/// Sets the replication mode of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetMode {
-    /// The bucket.
+pub struct SetReplicationMode {
+    /// The bucket; it need not exist.
     pub bucket: String,
-    /// `sync`, `quorum` or `async`; none: as everywhere.
+    /// `sync`, `quorum` or `async`; none: the default of the cluster.
     pub mode: Option<String>,
 }
 
-/// When uploads are acknowledged.
+/// The replication modes of a cluster: when uploads are acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Modes {
-    /// Where nothing else is said.
+pub struct ReplicationModes {
+    /// The default mode.
     pub everywhere: String,
-    /// Buckets with a mode of their own.
+    /// Buckets with a mode of their own: bucket, mode.
     pub buckets: Vec<(String, String)>,
 }
 
-/// Has all servers look at themselves and at each other.
+/// Makes all servers examine themselves and try to reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoctorRequest {
-    /// Which cluster.
+    /// The cluster meant; a master of another one refuses.
     pub cluster: ClusterId,
 }
 
-/// What they found.
+/// The examinations of all servers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DoctorReport {
-    /// The masters and volumes: where each is, and what it found or why it could not be asked.
+    /// Masters first, then volumes.
     pub servers: Vec<Examined>,
 }
 
-/// One server.
+/// One examined server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Examined {
-    /// Where its peers reach it.
+    /// Base URL at which its peers reach it.
     pub address: String,
-    /// Where clients reach it.
+    /// Base URL at which clients reach it.
     pub public_url: String,
-    /// Which volume it is; none of a master.
+    /// The volume's id; none for a master.
     pub volume: Option<VolumeId>,
-    /// When it was asked, by the clock of the master that asked.
+    /// When it was called, by the calling master's clock.
     pub asked: Timestamp,
-    /// When it had answered, by that clock.
+    /// When its answer arrived, by the same clock.
     pub answered: Timestamp,
-    /// What it found.
+    /// Its examination, if it answered.
     pub found: Option<Examination>,
-    /// Why it could not be asked.
+    /// Why it did not answer.
     pub trouble: Option<String>,
 }

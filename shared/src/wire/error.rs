@@ -1,6 +1,6 @@
-//! Errors as clients see them: one list of codes, one JSON form.
+//! Errors as clients see them: one list of codes and one JSON form.
 //!
-//! `{"error":{"code","message","key","hint","request_id"}}`: what happened, to which key, what to do next.
+//! `{"error":{"code","message","key","hint","request_id"}}`: what happened, to which key, and what to do next.
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{Key, KeyError};
 
-/// Every way in which a request can fail. The code fixes the status.
+/// Every way in which a request can fail. The code determines the HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it; `status` and the message of each answer say the rest")]
@@ -52,7 +52,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The HTTP status it is sent with.
+    /// Returns the HTTP status of answers with this code.
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::BadKey | Self::BadHeader | Self::BadBody => StatusCode::BAD_REQUEST,
@@ -84,7 +84,8 @@ impl ErrorCode {
         }
     }
 
-    /// Seconds after which trying again makes sense, where it does.
+    /// Returns the `Retry-After` in seconds for retryable errors. After `OutcomeUnknown` only an idempotent request may be
+    /// retried.
     pub fn retry_after_secs(self) -> Option<u32> {
         match self {
             Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => Some(1),
@@ -94,55 +95,55 @@ impl ErrorCode {
     }
 }
 
-/// An answer that is an error, before it becomes HTTP.
+/// An error answer, before it is rendered as HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
-    /// Which.
+    /// The kind of error.
     pub code: ErrorCode,
     /// What happened.
     pub message: String,
-    /// To which key, where there is one.
+    /// The key it happened to, if there is one.
     pub key: Option<Key>,
     /// What to do next.
     pub hint: &'static str,
-    /// Headers that belong to it, besides the usual ones.
+    /// Headers of the answer, besides the usual ones.
     pub headers: HeaderMap,
 }
 
 impl ErrorReply {
-    /// An error that concerns no key (yet).
+    /// Creates an error without a key; `for_key` adds one.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: &'static str) -> Self {
         Self { code, message: message.into(), key: None, hint, headers: HeaderMap::new() }
     }
 
-    /// The condition of a write does not hold: 409 for a plain POST, which means "create", 412 when the
-    /// client stated a condition.
+    /// Creates the error for a failed condition: 409 for a plain POST, which means "create", and 412 when the client
+    /// stated a condition.
     pub fn condition_failed(method: &Method, headers: &HeaderMap, key: &Key) -> Self {
         let stated = headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH);
         let refusal = if *method == Method::POST && !stated {
             Self::new(
                 ErrorCode::Exists,
-                "the key exists already",
+                "the key already has a value",
                 "PUT replaces it; DELETE it first to POST again",
             )
         } else {
             Self::new(
                 ErrorCode::PreconditionFailed,
-                "the key's present value is not what the condition names",
-                "HEAD the key for its present ETag, then try again with it",
+                "the key's current value does not meet the condition",
+                "HEAD the key for its current ETag, then retry with it",
             )
         };
         refusal.for_key(key)
     }
 
-    /// The same, for `key`.
+    /// Adds the key that the error concerns.
     #[must_use]
     pub fn for_key(mut self, key: &Key) -> Self {
         self.key = Some(key.clone());
         self
     }
 
-    /// The same, with a header.
+    /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
@@ -160,26 +161,26 @@ impl From<KeyError> for ErrorReply {
     }
 }
 
-/// The JSON form.
+/// The JSON body of an error answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// The one field.
+    /// Its only field.
     pub error: ErrorDetail,
 }
 
-/// The fields of the JSON form.
+/// The fields of `error` in the JSON body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail {
-    /// One of the list.
+    /// The kind of error.
     pub code: ErrorCode,
     /// What happened.
     pub message: String,
-    /// To which key.
+    /// The key it happened to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// What to do next.
     pub hint: String,
-    /// The request it happened to, as in the servers' logs.
+    /// Id of the request, as in the servers' logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
@@ -192,7 +193,7 @@ mod tests {
     use crate::http::serve::render;
     use crate::ids::RequestId;
 
-    /// Each code as clients read it, its status, and the `Retry-After` it is sent with. Programs depend on all three.
+    /// Each code as clients read it, its status and its `Retry-After`. Programs depend on all three.
     const CODES: [(&str, u16, Option<&str>); 36] = [
         ("bad_request", 400, None),
         ("bad_key", 400, None),
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn there_are_no_other_codes() {
-        // The message names all that would have been read.
+        // The message lists all known codes.
         let refused = serde_json::from_str::<ErrorCode>("\"?\"").unwrap_err().to_string();
         let known: Vec<_> = refused.split('`').skip(3).step_by(2).collect();
         assert_eq!(known, CODES.map(|(name, ..)| name), "{refused}");

@@ -1,4 +1,4 @@
-//! Messages a master takes, and what it answers: to volumes and to clients.
+//! Requests to a master and its answers, to volumes, masters and clients.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,206 +8,206 @@ use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
 use crate::ring::Zone;
 
-/// The answer to a heartbeat.
+/// A master's answer to a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatResponse {
     /// The cluster the volume belongs to from now on.
     pub cluster: ClusterId,
-    /// Where all its masters are, as base URLs: a volume tells each of them that it lives.
+    /// Base URLs of all its masters; the volume sends heartbeats to each of them.
     #[serde(default)]
     pub masters: Vec<String>,
 }
 
-/// What a master is in its group.
+/// The role of a master in its Raft group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MasterRole {
-    /// Decides the order of all changes.
+    /// Orders all commands.
     Leader,
-    /// Has a vote.
+    /// Has a vote and follows the leader.
     Follower,
-    /// Catches up; has no vote yet.
+    /// Catches up and has no vote yet.
     Learner,
 }
 
 /// One master of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterSummary {
-    /// Which.
+    /// The master's id.
     pub master: u64,
-    /// Where masters and volumes reach it.
+    /// Base URL at which masters and volumes reach it.
     pub address: String,
-    /// Where clients reach it.
+    /// Base URL at which clients reach it.
     pub public_url: String,
-    /// What it is.
+    /// Its role.
     pub role: MasterRole,
-    /// Entries of the log that it lacks; only the leader knows.
+    /// Log entries that it lacks; only the leader knows.
     pub behind: Option<u64>,
 }
 
 /// The masters, as one of them sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Masters {
-    /// Who answers.
+    /// Id of the answering master.
     pub me: u64,
-    /// The masters, by id.
+    /// All masters, by id.
     pub masters: Vec<MasterSummary>,
 }
 
 impl Masters {
-    /// Who leads, as far as the answering master knows.
+    /// Returns the leader, as far as the answering master knows.
     pub fn leader(&self) -> Option<&MasterSummary> {
         self.masters.iter().find(|m| m.role == MasterRole::Leader)
     }
 }
 
-/// Who a master is.
+/// A master's id, addresses and cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MasterSelf {
-    /// Its id.
+pub struct MasterIdentity {
+    /// The master's id.
     pub master: u64,
-    /// Where masters and volumes reach it.
+    /// Base URL at which masters and volumes reach it.
     pub address: String,
-    /// Where clients reach it.
+    /// Base URL at which clients reach it.
     pub public_url: String,
-    /// The cluster it belongs to; none while it waits.
+    /// The cluster it belongs to; none before it has joined one.
     pub cluster: Option<ClusterId>,
 }
 
-/// How far a master has come on its way into a cluster.
+/// The progress of a master that joins a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// It gets the log, or a snapshot, and has no vote yet.
+pub enum MembershipState {
+    /// It receives the log or a snapshot, and has no vote yet.
     Learner {
-        /// Entries that it lacks, as far as that is known.
+        /// Log entries that it lacks, if known.
         behind: Option<u64>,
     },
-    /// It belongs to the cluster.
+    /// It belongs to the cluster and has a vote.
     Voter,
 }
 
-/// Takes a master into the cluster: the one that asks, or one at an address.
+/// Adds a master to the cluster: the one that calls, or one at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AddMaster {
-    /// This one.
-    Known(MasterSelf),
-    /// The one that answers there.
+    /// The master with this identity.
+    Known(MasterIdentity),
+    /// The master that answers at this base URL.
     At(String),
 }
 
-/// Takes a master out of the cluster.
+/// Removes a master from the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveMaster {
-    /// Its id, or where it is.
+    /// The master's id or one of its base URLs.
     pub master: String,
 }
 
-/// Receipts in: makes a blob the current value of its key.
+/// Makes a durable blob the current value of its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRequest {
-    /// The key.
+    /// The key the ticket is for.
     pub key: Key,
-    /// The write ticket, sealed.
+    /// The signed write ticket.
     pub ticket: String,
-    /// Receipts, sealed, one a volume.
+    /// Signed receipts, one per volume.
     pub receipts: Vec<String>,
-    /// Content type, when the client gave one.
+    /// Content type, if the client sent one.
     pub content_type: Option<String>,
     /// User metadata headers: name in lower case, value.
     pub metadata: Vec<(String, String)>,
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitOutcome {
     /// The key had no value before.
     Created,
-    /// The key had one, which is being reclaimed.
+    /// The key had a value, which is being reclaimed.
     Replaced,
     /// The condition did not hold; the blob is being reclaimed.
     ConditionFailed,
-    /// The receipts do not reach `min_replicas`, or name volumes that are not of the chain.
+    /// Fewer than `min_replicas` receipts count.
     NotEnoughReceipts,
-    /// A newer generation came first, and one of the two was written under a condition; the blob is being reclaimed.
+    /// A newer generation was committed first, and one of the two had a condition; the blob is being reclaimed.
     Overtaken,
 }
 
 /// The answer to a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitResponse {
-    /// What became of it.
+    /// Whether the blob became the key's value, and if not, why.
     pub outcome: CommitOutcome,
-    /// Replicas that were counted.
+    /// Number of replicas that counted.
     pub replicas: usize,
 }
 
-/// Asks for other copies of a blob that the asking volume should hold.
+/// Asks for other replicas of a blob that the asking volume should hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopiesRequest {
+pub struct ReplicaSourcesRequest {
     /// The asking volume's cluster.
     pub cluster: ClusterId,
     /// The asking volume.
     pub volume: VolumeId,
-    /// The blob.
+    /// Id of the blob whose bytes it needs.
     pub blob: BlobId,
 }
 
-/// What the master knows of a blob that a volume should hold: enough to write its record anew.
+/// What the master knows of a blob that a volume should hold: enough to rewrite its record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopiesResponse {
+pub struct ReplicaSourcesResponse {
     /// The key it is a version of.
     pub key: Key,
     /// Its length in bytes.
     pub length: u64,
     /// BLAKE3 of its bytes.
     pub blake3: Digest,
-    /// Content type, where one was given.
+    /// Content type, if one was given.
     pub content_type: Option<String>,
-    /// User metadata headers.
+    /// Metadata headers as the record has them: name, value.
     pub metadata: Vec<(String, String)>,
-    /// Where live volumes give it, each with a ticket: never logged.
+    /// URLs of live replicas, each with a ticket: never log them.
     pub sources: Vec<String>,
 }
 
-/// A value that a volume cannot read, and for which it found no good copy.
+/// A blob that is corrupt on a volume, with no good replica to heal it from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedValue {
-    /// The key; none when no object refers to the blob any more.
+    /// The key; none if no object refers to the blob any longer.
     pub key: Option<Key>,
-    /// The blob.
+    /// The blob's id.
     pub blob: BlobId,
-    /// The volume whose copy is damaged.
+    /// The volume whose replica is corrupt.
     pub volume: VolumeId,
 }
 
-/// What a client hears of a value it stored.
+/// The answer to a client that stored a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// The key.
+pub struct StoredObject {
+    /// The key it is stored under.
     pub key: Key,
     /// Length in bytes.
     pub size: u64,
     /// BLAKE3 of the bytes.
     pub blake3: Digest,
-    /// The generation it became.
+    /// The new generation of the key.
     pub generation: BlobId,
-    /// Durable copies there are now.
+    /// Durable replicas now.
     pub replicas: usize,
-    /// Copies the cluster wants; the rest is owed.
+    /// Replicas wanted; repair adds those that lack.
     pub wanted: usize,
 }
 
-/// What a client hears of a value it deleted.
+/// The answer to a client that deleted a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deleted {
-    /// The key.
+pub struct DeletedObject {
+    /// The key whose value was deleted.
     pub key: Key,
-    /// Length of what was deleted, in bytes.
+    /// Length of the deleted value in bytes.
     pub size: u64,
-    /// Its generation.
+    /// Generation of the deleted value.
     pub generation: BlobId,
 }
 
@@ -216,56 +216,56 @@ pub struct Deleted {
 pub struct ListPage {
     /// Keys in byte order.
     pub keys: Vec<ListedKey>,
-    /// With a delimiter: what keys share up to it, in byte order.
+    /// With a delimiter: the common prefixes of keys up to it, in byte order.
     pub prefixes: Vec<String>,
-    /// Hand this back as `start` for the next page; none at the end.
+    /// The `start` of the next page; none at the end.
     pub next: Option<String>,
 }
 
 /// One key of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedKey {
-    /// The key.
+    /// The full key, with its prefix.
     pub key: Key,
-    /// Length in bytes.
+    /// Length of the value in bytes.
     pub size: u64,
     /// BLAKE3 of the bytes.
     pub blake3: Digest,
-    /// Its generation.
+    /// Id of the current version.
     pub generation: BlobId,
-    /// Content type, where one was given.
+    /// Content type, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
     /// When it was written, as an HTTP date.
     pub last_modified: String,
 }
 
-/// What the master thinks of a volume.
+/// The state of a volume as a master sees it: liveness, and whether it takes writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeState {
-    /// Heard of, new or back after a while: what it holds is being compared with what it should hold.
+    /// New, or back after a while: its inventory is being compared with the tables.
     Joining,
-    /// Heard of within `--down-after`, takes writes.
+    /// Sent a heartbeat within `--down-after`, and takes writes.
     Up,
-    /// Heard of, but takes no writes.
+    /// Alive, but takes no writes.
     ReadOnly,
-    /// Heard of, but has no room for writes.
+    /// Alive, but has no room for writes.
     Full,
-    /// A call to it failed, or it did not say in time that it lives: it is not used until it does.
+    /// A call to it failed or its heartbeat is late; not used until the next heartbeat.
     Suspect,
-    /// Silent for `--down-after`. After `--repair-after` its copies count no more.
+    /// Silent for `--down-after`. After `--repair-after` its replicas no longer count.
     Down,
-    /// It gives its values away.
+    /// Its replicas are being moved to other volumes.
     Draining,
-    /// It has given its values away.
+    /// Drained: no object refers to it.
     Drained,
-    /// It has left for good.
-    Retired,
+    /// Decommissioned: it has left the cluster for good.
+    Decommissioned,
 }
 
 impl VolumeState {
-    /// All of them, in the order of a life.
+    /// All states, in the order of a volume's life.
     pub const ALL: [Self; 9] = [
         Self::Joining,
         Self::Up,
@@ -275,10 +275,10 @@ impl VolumeState {
         Self::Down,
         Self::Draining,
         Self::Drained,
-        Self::Retired,
+        Self::Decommissioned,
     ];
 
-    /// Its name, as in the status.
+    /// Returns the name shown in the status.
     pub fn name(self) -> &'static str {
         match self {
             Self::Joining => "joining",
@@ -289,7 +289,7 @@ impl VolumeState {
             Self::Down => "down",
             Self::Draining => "draining",
             Self::Drained => "drained",
-            Self::Retired => "retired",
+            Self::Decommissioned => "decommissioned",
         }
     }
 }
@@ -297,63 +297,63 @@ impl VolumeState {
 /// One volume in the status of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeSummary {
-    /// Which.
+    /// The volume's id.
     pub volume: VolumeId,
-    /// What the master thinks of it.
+    /// Its state as this master sees it.
     pub state: VolumeState,
-    /// Why, where there is something to say.
+    /// Why it has this state, if there is more to say.
     pub reason: Option<String>,
-    /// Where peers reach it.
+    /// Base URL at which peers reach it.
     pub address: String,
-    /// Where clients reach it.
+    /// Base URL at which clients reach it.
     pub public_url: String,
-    /// What it shares its fate with.
+    /// Its zone (failure domain), if it has one.
     pub zone: Option<Zone>,
     /// Size of its file system in bytes.
     pub capacity_bytes: u64,
-    /// Bytes for new values.
+    /// Bytes available for new values.
     pub available_bytes: u64,
-    /// Blobs it holds.
+    /// Number of blobs it holds.
     pub blobs: u64,
     /// Bytes of their records.
     pub live_bytes: u64,
-    /// Milliseconds since it was last heard of; none if never since the master started.
+    /// Milliseconds since its last heartbeat; none if there was none since this master started.
     pub silent_ms: Option<u64>,
 }
 
 /// The status of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// Which cluster.
+    /// The cluster's id.
     pub cluster: ClusterId,
-    /// Barge's version.
+    /// Barge version of the answering master.
     pub version: String,
-    /// Keys with a value.
+    /// Number of keys with a value.
     pub objects: u64,
     /// Bytes of their values, each counted once.
     pub bytes: u64,
-    /// Copies wanted of each value.
+    /// Replicas wanted of each value.
     pub replicas: usize,
-    /// Copies without which an upload fails.
+    /// Replicas without which an upload fails.
     pub min_replicas: usize,
-    /// Values with fewer copies than wanted.
-    pub degraded: u64,
-    /// Blobs on volumes that wait to be reclaimed.
+    /// Number of under-replicated values.
+    pub under_replicated: u64,
+    /// Number of entries on the reclaim list: one per blob and volume.
     pub reclaim_pending: u64,
-    /// Values that a volume could neither read nor heal, the first of each volume.
+    /// Corrupt blobs that their volume could not heal, the first of each volume.
     #[serde(default)]
     pub damaged: Vec<DamagedValue>,
-    /// Commands applied to the metadata.
+    /// Number of commands applied to the tables.
     pub applied: u64,
-    /// The masters, by id.
+    /// All masters, by id.
     #[serde(default)]
     pub masters: Vec<MasterSummary>,
-    /// The volumes, by id.
+    /// All volumes, by id.
     pub volumes: Vec<VolumeSummary>,
-    /// What is owed, and how it is being paid; only the leader knows.
+    /// The repair queue and its progress; only the leader knows it.
     #[serde(default)]
     pub repair: Option<RepairStatus>,
-    /// The moving of values between volumes, where it was begun.
+    /// The rebalance, if one was started; only the leader knows it.
     #[serde(default)]
     pub rebalance: Option<RebalanceStatus>,
 }

@@ -1,4 +1,4 @@
-//! What travels between clients, masters and volumes: every route, header name and JSON type, once.
+//! The wire protocol between clients, masters and volumes: every route, header name and JSON type, defined once.
 
 pub mod access;
 pub mod cluster;

@@ -1,5 +1,5 @@
-//! What a master asks a volume when it looks after replicas: to take a copy in, what it holds, and how it is doing. All
-//! of it is signed.
+//! Signed requests of a master for repair and reconciliation: add a replica, locate blobs, compare digests; and the
+//! examination of servers.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,126 +7,125 @@ use crate::clock::Timestamp;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::inventory::RangeDigest;
 
-/// Has a volume take in a copy of a blob. Whether the blob is still expected there, what its bytes are and who has them
-/// the volume asks a master, before it begins and again before the copy counts: a call that comes late does no harm.
+/// Makes a volume add a replica of a blob. The volume asks a master for its digest, metadata and sources, and whether
+/// it is still expected: before it begins, and again before the replica counts. So a late request does no harm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyRequest {
+pub struct AddReplicaRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Whom it is meant for.
+    /// The volume meant; another one refuses.
     pub volume: VolumeId,
-    /// What it is to hold.
+    /// Id of the blob to add.
     pub blob: BlobId,
-    /// Bytes a second that all copies to this volume may take together; 0 is no limit.
+    /// Limit for all replicas being added to this volume together; 0 means no limit.
     pub bytes_per_second: u64,
-    /// Whether the record is read back from the disk and verified before the receipt: another copy is to go for it.
+    /// Whether to read the record back from disk before the receipt, because it replaces another replica.
     pub verify: bool,
 }
 
-/// The copy is durable.
+/// The replica is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyResponse {
-    /// The volume's receipt, sealed.
+pub struct AddReplicaResponse {
+    /// The volume's signed receipt.
     pub receipt: String,
 }
 
-/// Asks what a volume knows of blobs.
+/// Asks a volume where blobs are on its disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookRequest {
+pub struct LocateRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Whom it is meant for.
+    /// The volume meant; another one refuses.
     pub volume: VolumeId,
-    /// At most `INVENTORY_PAGE`.
+    /// The blobs to locate, at most `INVENTORY_PAGE`.
     pub blobs: Vec<BlobId>,
 }
 
-/// Where they are.
+/// The locations of blobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookResponse {
-    /// In the order of the question; none for a blob that is not there.
-    pub places: Vec<Option<BlobPlace>>,
+pub struct LocateResponse {
+    /// In the order of the request; none for a blob that is not there.
+    pub locations: Vec<Option<BlobLocation>>,
 }
 
 /// Where a blob is on a volume's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlobPlace {
+pub struct BlobLocation {
     /// Number of the segment.
     pub segment: u32,
     /// Where its record begins, in bytes.
     pub offset: u64,
     /// Length of the value in bytes.
     pub length: u64,
-    /// It is known to be bad here, and is not healed yet.
+    /// Whether the record is known to be corrupt and not healed yet.
     pub bad: bool,
-    /// It was whole at that time: when it was written, or verified since.
+    /// When the record was last known to be good: written, or verified since.
     pub verified: Timestamp,
 }
 
-/// Asks for digests of what a volume holds.
+/// Asks for digests of a volume's inventory, by range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestsRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Whom it is meant for.
+    /// The volume meant; another one refuses.
     pub volume: VolumeId,
-    /// From this blob on; none: from the first.
+    /// First blob, inclusive; none: from the beginning.
     pub from: Option<BlobId>,
-    /// Before this blob; none: to the last.
+    /// Last blob, exclusive; none: to the end.
     pub until: Option<BlobId>,
-    /// Where ranges begin, ascending, at most `DIGEST_BOUNDS_MAX`.
+    /// First blob of each range but the first, ascending, at most `DIGEST_BOUNDS_MAX`.
     pub bounds: Vec<BlobId>,
 }
 
-/// Digests of the ranges, one more than bounds.
+/// Digests of the requested ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestsResponse {
-    /// They.
+    /// In order; one more than `bounds`.
     pub ranges: Vec<RangeDigest>,
 }
 
-/// Has a server look at itself and at its way to others.
+/// Makes a server examine itself and try to reach others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExamineRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Base URLs whose health it is to fetch, at most `EXAMINE_URLS_MAX`. They are those of servers of the cluster, and come
-    /// with the cluster's signature.
+    /// Base URLs of the cluster's servers, whose health is to be fetched; at most `EXAMINE_URLS_MAX`.
     pub urls: Vec<String>,
 }
 
-/// What it found.
+/// The result of an examination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Examination {
-    /// Its clock when it answered.
+    /// The server's clock when it answered.
     pub now: Timestamp,
-    /// Barge's version.
+    /// Barge version of the server.
     pub version: String,
-    /// Files that it may open.
+    /// Limit of open files.
     pub files_max: u64,
-    /// What its disk can do; none of a master.
+    /// Capabilities of the disk; none for a master.
     pub disk: Option<DiskExamination>,
-    /// The URLs in the order of the question, each with what went wrong, if anything did.
+    /// The URLs in the order of the request, each with its error, if any.
     pub reached: Vec<(String, Option<String>)>,
 }
 
-/// What a volume's disk can do, tried on a small file in its directory.
+/// Capabilities of a volume's disk, tested on a small file in its directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskExamination {
-    /// The directory.
+    /// Path of the volume's directory.
     pub directory: String,
-    /// Holes can be punched: deleted space is back without copying.
+    /// Whether holes can be punched, so that deletes free space without compaction.
     pub punches: bool,
-    /// Writes can pass the page cache.
+    /// Whether writes can bypass the page cache.
     pub direct: bool,
-    /// How long a sync of one written page took, in microseconds, the median of several.
+    /// Median time to sync one written page, in microseconds.
     pub sync_micros: u64,
     /// Free bytes of the file system.
     pub free_bytes: u64,
-    /// Its size in bytes.
+    /// Size of the file system in bytes.
     pub capacity_bytes: u64,
-    /// Files that can still be made; none where the file system does not say.
+    /// Free inodes; none if the file system does not say.
     pub inodes_free: Option<u64>,
-    /// The device number: volumes that share it share a disk.
+    /// Device number; volumes with the same one share a disk.
     pub device: u64,
 }

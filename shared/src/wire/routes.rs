@@ -1,166 +1,166 @@
-//! Paths, query names and header names. Everything of ours lives under `/_/`; the rest are keys.
+//! Paths, query parameters and header names. Barge's own paths are under `/_/`; all others are keys.
 
-/// GET: 200 when the server can do its work, 503 with a reason when not.
+/// GET: 200 when the server can do its work, otherwise 503 with a reason.
 pub const HEALTH: &str = "/_/health";
 /// GET: Prometheus text.
 pub const METRICS: &str = "/_/metrics";
-/// POST, signed: JSON of what the server knows of itself (on a master: of its cluster). GET on a master, with an access key
-/// where there are any.
+/// POST, signed: status of the server as JSON; on a master, of its cluster. GET on a master, with an access key if
+/// there are any.
 pub const STATUS: &str = "/_/status";
-/// POST, signed for any recipient: under which name this server takes calls.
+/// POST, signed for any recipient: the recipient name for which this server accepts signed calls.
 pub const RECIPIENT: &str = "/_/recipient";
-/// POST to a master, signed: a volume registers itself or tells that it lives.
+/// POST to a master, signed: registration or heartbeat of a volume.
 pub const HEARTBEAT: &str = "/_/heartbeat";
-/// POST to a master, signed: receipts in, outcome out.
+/// POST to a master, signed: commits an upload by its receipts.
 pub const COMMIT: &str = "/_/commit";
-/// POST to a volume, signed: who are you; used by masters that were given a static list.
+/// POST to a volume, signed: its report; for masters with a static list of volumes.
 pub const IDENTIFY: &str = "/_/identify";
-/// POST to a volume, signed: delete blobs.
+/// POST to a volume, signed: deletes blobs.
 pub const DELETE: &str = "/_/delete";
 /// POST to a volume, signed: a page of the blobs it holds.
 pub const INVENTORY: &str = "/_/inventory";
-/// POST to a volume, signed: a page of its records, with what their headers say.
+/// POST to a volume, signed: a page of its records, with the contents of their headers.
 pub const RECORDS: &str = "/_/records";
-/// POST to a volume, signed: a page of what it knows to be deleted or refused.
+/// POST to a volume, signed: a page of its tombstones.
 pub const TOMBSTONES: &str = "/_/tombstones";
 
-/// POST to a volume, signed: take a copy of a blob in.
-pub const COPY: &str = "/_/copy";
-/// POST to a volume, signed: where these blobs are on its disk.
-pub const LOOK: &str = "/_/look";
-/// POST to a volume, signed: digests of what it holds, by range.
+/// POST to a volume, signed: adds a replica of a blob.
+pub const ADD_REPLICA: &str = "/_/add-replica";
+/// POST to a volume, signed: where blobs are on its disk.
+pub const LOCATE: &str = "/_/locate";
+/// POST to a volume, signed: digests of its inventory, by range.
 pub const DIGESTS: &str = "/_/digests";
-/// POST to any server, signed: look at yourself, and fetch these addresses.
+/// POST to any server, signed: examines the server, and whether it reaches the given URLs.
 pub const EXAMINE: &str = "/_/examine";
 
-/// POST to a master, signed: a volume asks for other copies of a blob that it should hold.
-pub const COPIES: &str = "/_/copies";
+/// POST to a master, signed: where a volume finds other replicas of a blob that it should hold.
+pub const REPLICA_SOURCES: &str = "/_/replica-sources";
 
-/// POST to a master, signed, or GET as `STATUS`: what became of volumes of late, as this master saw it.
+/// POST to a master, signed, or GET as `STATUS`: recent state changes of volumes, as this master saw them.
 pub const EVENTS: &str = "/_/events";
-/// POST to the leader, signed: what a volume is to do.
-pub const DUTY: &str = "/_/duty";
-/// POST to the leader, signed: the moving of values between volumes.
+/// POST to the leader, signed: sets the admin state of a volume.
+pub const ADMIN_STATE: &str = "/_/admin-state";
+/// POST to the leader, signed: shows, starts, pauses or cancels the rebalance.
 pub const REBALANCE: &str = "/_/rebalance";
 /// POST to the leader, signed: compares all inventories with the tables now.
 pub const ORPHANS: &str = "/_/orphans";
-/// POST to a master, signed: where a value is and why.
+/// POST to the leader, signed: where a value is and why.
 pub const EXPLAIN: &str = "/_/explain";
-/// POST to a master, signed: when uploads are acknowledged.
-pub const MODES: &str = "/_/modes";
-/// POST to a master, signed: when uploads of a bucket are acknowledged, from now on.
-pub const MODES_SET: &str = "/_/modes/set";
-/// POST to a master, signed: has all servers look at themselves and at each other.
+/// POST to a master, signed: the replication modes of all buckets.
+pub const MODES: &str = "/_/replication-modes";
+/// POST to a master, signed: sets the replication mode of a bucket.
+pub const MODES_SET: &str = "/_/replication-modes/set";
+/// POST to a master, signed: examines all servers.
 pub const DOCTOR: &str = "/_/doctor";
 
-/// POST to a master, signed: takes a command to the leader.
+/// POST to a master, signed: forwards a command to the leader.
 pub const PROPOSE: &str = "/_/propose";
-/// POST to the leader, signed: how far one must have come to have seen all that was acknowledged.
+/// POST to the leader, signed: the log index up to which a master must have applied to serve a linearizable read.
 pub const READ_INDEX: &str = "/_/read-index";
-/// POST to a master, signed: entries of the log.
+/// POST to a master, signed: appends log entries.
 pub const RAFT_APPEND: &str = "/_/raft/append";
-/// POST to a master, signed: a request for its vote.
+/// POST to a master, signed: requests its vote.
 pub const RAFT_VOTE: &str = "/_/raft/vote";
-/// POST to a master, signed: a snapshot is on offer.
+/// POST to a master, signed: offers a snapshot.
 pub const RAFT_OFFER: &str = "/_/raft/offer";
-/// POST to a master, signed: a part of it.
+/// POST to a master, signed: a part of the offered snapshot.
 pub const RAFT_PART: &str = "/_/raft/part";
-/// POST to a master, signed: all of it is there.
+/// POST to a master, signed: installs the snapshot once all parts have arrived.
 pub const RAFT_INSTALL: &str = "/_/raft/install";
-/// POST to a master, signed: what its tables held at some places of the log.
+/// POST to a master, signed: checksums of its tables at some log positions.
 pub const TABLES_COMPARE: &str = "/_/tables/compare";
-/// POST to a master, signed: writes a snapshot of its tables for a master whose own are damaged.
+/// POST to a master, signed: writes a snapshot of its tables for a master whose own tables are corrupt.
 pub const TABLES_OFFER: &str = "/_/tables/offer";
-/// POST to a master, signed: a part of it.
+/// POST to a master, signed: a part of that snapshot.
 pub const TABLES_PART: &str = "/_/tables/part";
 /// POST to a master, signed, or GET as `STATUS`: the masters of the cluster.
 pub const MASTERS: &str = "/_/masters";
-/// POST to a master, signed: who are you.
+/// POST to a master, signed: its id, addresses and cluster.
 pub const MASTER_SELF: &str = "/_/masters/self";
-/// POST to a master, signed: takes a step towards making a master a voter of the cluster.
+/// POST to a master, signed: takes the next step of adding a master, first as a learner, then as a voter.
 pub const MASTERS_ADD: &str = "/_/masters/add";
-/// POST to a master, signed: takes a master out of the cluster.
+/// POST to a master, signed: removes a master from the cluster.
 pub const MASTERS_REMOVE: &str = "/_/masters/remove";
-/// POST to a master that waits, signed: makes it the first of a new cluster.
+/// POST to a master without a cluster, signed: makes it the first of a new cluster.
 pub const MASTERS_INIT: &str = "/_/masters/init";
 /// POST to a master, signed: a snapshot of the metadata, as a stream.
 pub const BACKUP: &str = "/_/backup";
 
 /// POST to a master, signed: a page of the access keys, without their secrets.
 pub const KEYS: &str = "/_/keys";
-/// POST to a master, signed: makes an access key, or replaces it.
+/// POST to a master, signed: creates or replaces an access key.
 pub const KEYS_PUT: &str = "/_/keys/put";
-/// POST to a master, signed: an access key is good no more.
+/// POST to a master, signed: revokes an access key.
 pub const KEYS_REVOKE: &str = "/_/keys/revoke";
-/// POST to a master, signed: whether anybody may read a bucket's values without an access key.
+/// POST to a master, signed: sets whether anyone may read a bucket's values without an access key.
 pub const KEYS_ANONYMOUS: &str = "/_/keys/anonymous";
 
-/// Query name of the ticket in a redirect to a volume.
+/// Query parameter: the ticket in a redirect to a volume.
 pub const TICKET: &str = "ticket";
-/// Query name of the hop count in a redirect back to the master.
+/// Query parameter: the hop count in a redirect back to the master.
 pub const HOPS: &str = "hops";
-/// Query name: answer an upload with a redirect although no `Expect` came, or no length, and whatever else speaks against it:
-/// a client that asks for its ticket sends no value, and none must be stored.
+/// Query parameter: redirect an upload even without `Expect` or a length. A client that asks for a ticket in this way
+/// sends no value, and none must be stored.
 pub const REDIRECT: &str = "redirect";
-/// Query name: the length of the value whose upload is to be redirected, in bytes.
+/// Query parameter: length in bytes of the value whose upload is to be redirected.
 pub const LENGTH: &str = "length";
-/// Query name: answer through the master, never with a redirect.
+/// Query parameter: stream through the master, never redirect.
 pub const STREAM: &str = "stream";
-/// Query name: answer from what this master knows, without asking whether it is the newest.
+/// Query parameter: answer from this master's tables without checking that they are current.
 pub const STALE: &str = "stale";
-/// Query name: list keys instead of reading one.
+/// Query parameter: list keys instead of reading one.
 pub const LIST: &str = "list";
 
 /// Header: signature of a call between servers.
 pub const SIGNATURE_HEADER: &str = "barge-signature";
 /// Header: signature of the answer to such a call.
 pub const ANSWER_HEADER: &str = "barge-answer";
-/// Header: 32 hex digits that a server sends with a ticket, so that the answer proves who gave it ...
+/// Header: nonce of 32 hex digits that a server sends with a ticket; the answer proves its sender with
+/// `PROOF_HEADER`.
 pub const NONCE_HEADER: &str = "barge-nonce";
-/// ... by this header.
+/// Header: proof over nonce, target and status that the answer comes from a server of the cluster.
 pub const PROOF_HEADER: &str = "barge-proof";
 /// Header: the request's id, in every answer.
 pub const REQUEST_ID_HEADER: &str = "barge-request-id";
-/// Header: `1` for a client that cannot follow redirects: its request is answered through the master.
+/// Header: `1` for a client that cannot follow redirects; its requests are streamed through the master.
 pub const NO_REDIRECT_HEADER: &str = "barge-no-redirect";
-/// Header: BLAKE3 that the client declares of its value, 64 hex digits.
+/// Header: BLAKE3 of the value as the client declares it, 64 hex digits.
 pub const BLAKE3_HEADER: &str = "barge-blake3";
-/// Header: the generation of a value served.
+/// Header: the generation of the value in the answer.
 pub const GENERATION_HEADER: &str = "barge-generation";
-/// Header: marks an answer that may be older than the newest acknowledged write, as it was asked for with `STALE`.
+/// Header: marks an answer to a `STALE` request, which may be older than the newest acknowledged write.
 pub const STALE_HEADER: &str = "barge-stale";
-/// Header: marks an upload that came down a chain, not from a client: the receiver returns
-/// receipts and leaves the commit to the first volume.
+/// Header: marks an upload from a server, not from a client: the receiver returns receipts and does not commit.
 pub const CHAIN_HEADER: &str = "barge-chain";
-/// Header: marks a read by a volume whose own copy is bad: it is answered from the disk as it is, or refused, so that
-/// two volumes with the same bad block do not ask each other for ever.
+/// Header: marks a read by a volume whose own replica is corrupt. It is answered from disk without read repair, or
+/// refused, so that two volumes with the same corrupt block do not ask each other forever.
 pub const HEALING_HEADER: &str = "barge-healing";
-/// Prefixes of user metadata headers, stored and given back as they came.
+/// Prefixes of user metadata headers, which are stored and returned unchanged.
 pub const METADATA_PREFIXES: [&str; 2] = ["barge-meta-", "x-amz-meta-"];
 
-/// Prefix of what servers note beside a value's metadata; never taken from a client, never shown to one.
+/// Prefix of metadata that servers add; never accepted from a client and never shown to one.
 pub const INTERNAL_PREFIX: &str = "barge-internal-";
-/// On a record: it is a part of the upload that is named, `UPLOAD.NUMBER`, and no version of its key.
-pub const PART_NOTE: &str = "barge-internal-part";
-/// On a record: its bytes are the manifest of a value in parts.
-pub const MANIFEST_NOTE: &str = "barge-internal-manifest";
+/// On a record: it is part `UPLOAD.NUMBER` of a multipart upload, not a version of its key.
+pub const PART_HEADER: &str = "barge-internal-part";
+/// On a record: its bytes are the manifest of a multipart object.
+pub const MANIFEST_HEADER: &str = "barge-internal-manifest";
 
-/// The value of `name` in a query string, percent-decoded; `Some("")` when it stands alone.
+/// Returns the value of `name` in a query string, percent-decoded; `Some("")` for a name without a value.
 pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').find_map(|pair| {
         let (n, v) = pair.split_once('=').unwrap_or((pair, ""));
         let decoded = |text: &str| {
             percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
         };
-        // A name may be written with escapes, too.
+        // The name may be percent-encoded too.
         (n == name || n.contains(['%', '+']) && decoded(n) == name).then(|| decoded(v))
     })
 }
 
-/// What permits something to whoever reads it: tickets, and signatures of presigned links.
+/// Query parameters that grant access to anyone who reads them: tickets, and signatures of presigned URLs.
 const PERMITTING: [&str; 4] = [TICKET, "X-Amz-Signature", "X-Amz-Security-Token", "Signature"];
 
-/// The query without its ticket or signature: what may stand in a log.
+/// Returns the query without tickets and signatures, safe to log.
 pub fn without_ticket(query: &str) -> String {
     let permits = |pair: &&str| PERMITTING.iter().any(|name| query_value(Some(pair), name).is_some());
     let kept: Vec<_> = query.split('&').filter(|pair| !permits(pair)).collect();

@@ -1,4 +1,4 @@
-//! Messages a volume takes, and what it tells of itself.
+//! Requests to a volume and its answers, and the report that it sends as registration and heartbeat.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,206 +8,205 @@ use crate::key::Key;
 use crate::ring::Zone;
 use crate::tombstone::Tombstone;
 
-/// What a volume tells of itself: registration and heartbeat alike.
+/// A volume's report on itself: registration and heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeReport {
-    /// Which volume.
+    /// The volume's id.
     pub volume: VolumeId,
-    /// The cluster its directory belongs to; none before it joined one.
+    /// The cluster its directory belongs to; none before it has joined one.
     pub cluster: Option<ClusterId>,
-    /// Where peers and masters reach it, as a base URL.
+    /// Base URL at which peers and masters reach it.
     pub address: String,
-    /// Where clients reach it, as a base URL.
+    /// Base URL at which clients reach it.
     pub public_url: String,
-    /// What it shares its fate with.
+    /// Its zone (failure domain), if it has one.
     pub zone: Option<Zone>,
     /// Size of its file system in bytes.
     pub capacity_bytes: u64,
-    /// Bytes it could give to new values now: free, less reserve and reservations.
+    /// Bytes available for new values now: free space, less reserve and reservations.
     pub available_bytes: u64,
-    /// Blobs it holds.
+    /// Number of blobs it holds.
     pub blobs: u64,
     /// Bytes of their records.
     pub live_bytes: u64,
-    /// Uploads under way.
+    /// Uploads in progress.
     pub uploads: u64,
-    /// Why it takes no writes, when it takes none.
+    /// Why it takes no writes; none if it does.
     pub read_only: Option<String>,
-    /// Blobs that it can neither read nor heal, at most `DAMAGED_SHOWN` of them.
+    /// Corrupt blobs that no replica could heal, at most `DAMAGED_SHOWN`.
     #[serde(default)]
     pub damaged: Vec<BlobId>,
-    /// Blobs that it cannot read and has no way to write anew, for want of room or of a disk that takes writes, at most
-    /// `DAMAGED_SHOWN` of them: they need a copy elsewhere.
+    /// Corrupt blobs that it cannot rewrite, for lack of space or of a writable disk, at most `DAMAGED_SHOWN`. They
+    /// need a replica on another volume.
     #[serde(default)]
     pub unhealed: Vec<BlobId>,
-    /// Segments that it does not serve: nobody is told what stands in them.
+    /// Segments that it does not serve; their contents are in no inventory.
     #[serde(default)]
     pub segments_refused: u64,
-    /// Ranges of segments set aside as damaged: of what stood there the keys are unknown.
+    /// Corrupt ranges of segments in quarantine; the keys of their records are unknown.
     #[serde(default)]
-    pub ranges_set_aside: u64,
-    /// Format of its directory.
+    pub ranges_quarantined: u64,
+    /// Format version of its directory.
     pub format_version: u32,
-    /// Drawn at random when it started: another one means that it was started anew.
+    /// Random number drawn at each start; a new one means that the volume has restarted.
     #[serde(default)]
     pub incarnation: u64,
 }
 
-/// A volume as its own `/_/status` shows it.
+/// A volume's own `/_/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeStatus {
-    /// What it tells the master.
+    /// The report that the masters get.
     #[serde(flatten)]
     pub report: VolumeReport,
-    /// Segments that take records.
+    /// Open segments, which take records.
     pub segments_open: u64,
-    /// Segments that are complete.
+    /// Sealed segments.
     pub segments_sealed: u64,
-    /// Bytes of deleted records not given back yet.
+    /// Bytes of deleted records not freed yet.
     pub dead_bytes: u64,
-    /// Bytes given back since start.
+    /// Bytes freed by hole punching since start.
     pub punched_bytes: u64,
-    /// Records set aside as damaged.
+    /// Corrupt ranges in quarantine.
     pub quarantined: u64,
-    /// Damaged records and blocks met since start, each time counted.
+    /// Corrupt records and blocks found since start; each read of one counts.
     pub damaged_blocks: u64,
-    /// Records known to be damaged and not healed yet.
+    /// Corrupt records that are not healed yet.
     pub damaged_records: u64,
-    /// Those of them for which no good copy was found.
+    /// Corrupt records for which no good replica was found.
     pub lost_records: u64,
-    /// Records written anew since start.
+    /// Records healed since start.
     pub healed_records: u64,
-    /// Blocks that readers got from another replica since start.
-    pub blocks_from_replicas: u64,
-    /// Reads that got a whole record from another replica since start.
-    pub records_from_replicas: u64,
-    /// Bytes moved by compactions since start.
+    /// Blocks that read repair took from another replica since start.
+    pub read_repaired_blocks: u64,
+    /// Reads since start whose whole record read repair took from another replica.
+    pub read_repaired_records: u64,
+    /// Bytes moved by compaction since start.
     pub moved_bytes: u64,
-    /// Barge's version.
+    /// Barge version of the volume.
     pub version: String,
 }
 
-/// Asks a volume who it is. A volume without a cluster joins this one.
+/// Asks a volume for its report. A volume without a cluster joins this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentifyRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Where volumes reach the masters, as base URLs, the asking one first.
+    /// Base URLs at which volumes reach the masters, the asking one first.
     #[serde(default)]
     pub masters: Vec<String>,
-    /// Where the master was told that the volume is, as a base URL.
+    /// Base URL of the volume in the master's configuration.
     #[serde(default)]
     pub address: Option<String>,
 }
 
-/// Deletes blobs; those that are not there count as deleted.
+/// Deletes blobs; a blob that is not there counts as deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Whom it is meant for: an address that leads elsewhere must not delete what another volume holds.
+    /// The volume meant: a wrong address must not delete another volume's blobs.
     pub volume: VolumeId,
-    /// At most `RECLAIM_BATCH`.
+    /// The blobs to delete, at most `RECLAIM_BATCH`.
     pub blobs: Vec<BlobId>,
-    /// Why they go, where their being overwritten does not say it: durable there before any of them is deleted. At
-    /// most `RECLAIM_BATCH`.
+    /// Tombstones of blobs that were not simply overwritten, at most `RECLAIM_BATCH`. They are durable before any
+    /// blob is deleted.
     #[serde(default)]
     pub tombstones: Vec<Tombstone>,
-    /// Once this call is done no blob with an id below this waits to be reclaimed anywhere: tombstones below it are of
-    /// no use any more.
+    /// After this call no blob with a lower id waits to be reclaimed anywhere: tombstones below it can be purged.
     #[serde(default)]
-    pub settled_before: Option<BlobId>,
+    pub reclaimed_before: Option<BlobId>,
 }
 
-/// What a delete did: all named blobs are durably gone.
+/// The answer to a delete: all named blobs are durably gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteResponse {
-    /// Blobs that were there.
+    /// Number of blobs that were there.
     pub found: usize,
     /// Bytes of their records.
     pub bytes: u64,
 }
 
-/// Asks for a page of the blobs a volume holds.
+/// Asks for a page of a volume's inventory: the blobs it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InventoryRequest {
     /// The asking master's cluster.
     pub cluster: ClusterId,
-    /// Whom it is meant for: another volume's inventory would look like nothing but orphans.
+    /// The volume meant: another volume's inventory would look like nothing but orphans.
     pub volume: VolumeId,
-    /// Blobs after this one.
+    /// Only blobs after this one.
     pub after: Option<BlobId>,
-    /// Before this one; none: to the last.
+    /// Last blob, exclusive; none: to the end.
     #[serde(default)]
     pub until: Option<BlobId>,
-    /// At most so many, and at most `INVENTORY_PAGE`.
+    /// Maximum number of entries; capped at `INVENTORY_PAGE`.
     pub limit: usize,
 }
 
 /// A page of an inventory, by blob id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InventoryPage {
-    /// The blobs; fewer than asked for at the end.
+    /// The blobs; fewer than the limit only at the end.
     pub entries: Vec<InventoryEntry>,
 }
 
 /// One blob a volume holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InventoryEntry {
-    /// The blob.
+    /// The blob's id.
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,
-    /// How long ago it became durable (or was found by recovery), in milliseconds by the volume's clock.
+    /// How long ago it became durable or recovery found it, in milliseconds by the volume's clock.
     pub age_ms: u64,
 }
 
-/// Asks a volume who it is and for a page of its records: what a rebuild of the metadata reads. Joins nothing.
+/// Asks a volume for its report and a page of its records, for a rebuild of the metadata. The volume joins nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordsRequest {
-    /// Refused by volumes of another cluster than this, where one is named.
+    /// If set, volumes of another cluster refuse.
     pub cluster: Option<ClusterId>,
-    /// Refused by another volume than this, where one is named.
+    /// If set, another volume refuses.
     pub volume: Option<VolumeId>,
-    /// Blobs after this one.
+    /// Only blobs after this one.
     pub after: Option<BlobId>,
-    /// At most so many, and at most `INVENTORY_PAGE`.
+    /// Maximum number of records; capped at `INVENTORY_PAGE`.
     pub limit: usize,
 }
 
 /// A page of records, by blob id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordsPage {
-    /// Who answers.
+    /// The report of the answering volume.
     pub report: VolumeReport,
-    /// The records.
+    /// At most `limit` records.
     pub records: Vec<RecordEntry>,
-    /// Hand this back as `after` for the next page; none at the end.
+    /// The `after` of the next page; none at the end.
     pub next: Option<BlobId>,
 }
 
 /// One record a volume holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordEntry {
-    /// The blob.
+    /// The blob's id.
     pub blob: BlobId,
     /// Its length in bytes.
     pub length: u64,
-    /// What its pages say; none when they cannot be read.
+    /// The contents of its header and trailer; none if they cannot be read.
     pub value: Option<RecordedValue>,
 }
 
-/// What header and trailer of a record say of its value.
+/// What the header and trailer of a record say about its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedValue {
-    /// The key it is a version of.
+    /// The key it is a version or part of.
     pub key: Key,
     /// BLAKE3 of its bytes.
     pub blake3: Digest,
-    /// Content type, where one was given.
+    /// Content type, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// User metadata headers.
+    /// Metadata headers: name, value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<(String, String)>,
 }
@@ -217,34 +216,34 @@ pub struct RecordedValue {
 pub struct TombstonesRequest {
     /// The volume's cluster.
     pub cluster: ClusterId,
-    /// Whom it is meant for.
+    /// The volume meant; another one refuses.
     pub volume: VolumeId,
-    /// As the last page said; none for the first.
-    pub after: Option<TombstonesPlace>,
+    /// `next` of the last page; none for the first.
+    pub after: Option<TombstonesCursor>,
 }
 
-/// A place in a volume's tombstones. When they were rewritten meanwhile, the next page is the first again.
+/// A position in a volume's tombstones. If they were rewritten meanwhile, the next page is the first one again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TombstonesPlace {
-    /// How often they were rewritten.
+pub struct TombstonesCursor {
+    /// Edition of the tombstone file; grows with each rewrite.
     pub edition: u64,
-    /// Tombstones in front of it.
+    /// Number of tombstones before this position.
     pub count: u64,
 }
 
-/// A page of tombstones, in the order in which they came.
+/// A page of tombstones, in the order of their arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TombstonesPage {
-    /// They.
+    /// Those from the cursor on.
     pub tombstones: Vec<Tombstone>,
-    /// Where the next page begins; none at the end.
-    pub next: Option<TombstonesPlace>,
+    /// Position of the next page; none at the end.
+    pub next: Option<TombstonesCursor>,
 }
 
-/// What the next volume in a chain answers to an upload: receipts, its own first.
+/// A volume's answer to an upload marked with `CHAIN_HEADER`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainResponse {
-    /// Sealed receipts of this volume and those behind it.
+    /// Signed receipts of this volume, first, and of those after it in the chain.
     pub receipts: Vec<String>,
     /// BLAKE3 as this volume computed it.
     pub blake3: Digest,

@@ -1,9 +1,9 @@
-//! The judge is judged: histories made by hand, good ones and bad ones.
+//! Tests of the checker itself: handmade histories, valid and invalid.
 
 use super::*;
 use crate::Dice;
 
-/// An operation from `invoked` to `returned`.
+/// Returns an operation from `invoked` to `returned`.
 fn op(invoked: u64, returned: u64, call: Call, outcome: Outcome) -> Operation {
     Operation { client: 0, call, outcome, invoked, returned, generation: None, via: String::new() }
 }
@@ -56,15 +56,18 @@ fn good_histories_pass() {
     good("a read beside a write sees either", &[put(0, 1, 1), put(2, 9, 2), read(3, 4, 2), read(5, 6, 2)]);
     good("a read beside a write sees either", &[put(0, 1, 1), put(2, 9, 2), read(3, 4, 1), read(5, 6, 2)]);
     good(
-        "a lost write that happens late",
+        "an unknown write that happens late",
         &[put(0, 1, 1), lost(2, Call::Put(2)), read(3, 4, 1), read(90, 91, 2)],
     );
-    good("a lost write that never happens", &[put(0, 1, 1), lost(2, Call::Put(2)), read(90, 91, 1)]);
+    good("an unknown write that never happens", &[put(0, 1, 1), lost(2, Call::Put(2)), read(90, 91, 1)]);
     good(
-        "a lost delete that happens late",
+        "an unknown delete that happens late",
         &[put(0, 1, 1), lost(2, Call::Delete), read(3, 4, 1), absent(90, 91)],
     );
-    good("a lost swap", &[put(0, 1, 1), lost(2, Call::PutIfMatch { expected: 1, value: 2 }), read(3, 4, 2)]);
+    good(
+        "an unknown swap",
+        &[put(0, 1, 1), lost(2, Call::PutIfMatch { expected: 1, value: 2 }), read(3, 4, 2)],
+    );
     let chain = [put(0, 1, 1), swap(2, 8, 1, 2, Done), swap(2, 8, 2, 3, Done), read(9, 10, 3)];
     good("swaps that need an order", &chain);
     good(
@@ -84,7 +87,7 @@ fn a_stale_read_is_caught() {
     bad("two readers, one behind", &[put(0, 1, 1), put(2, 20, 2), read(3, 4, 2), read(5, 6, 1)]);
     bad("an acknowledged first write", &[put(0, 1, 1), absent(2, 3)]);
     bad("a value before it was written", &[read(0, 1, 1), put(2, 3, 1)]);
-    bad("a value that nobody wrote", &[put(0, 1, 1), read(2, 3, 9)]);
+    bad("a value that was never written", &[put(0, 1, 1), read(2, 3, 9)]);
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn a_lost_update_is_caught() {
     let both = [put(0, 1, 1), swap(2, 9, 1, 2, Done), swap(2, 9, 1, 3, Done)];
     bad("two swaps of one value", &both);
     bad("a swap that left no trace", &[put(0, 1, 1), swap(2, 3, 1, 2, Done), read(4, 5, 1)]);
-    bad("a swap of what was replaced", &[put(0, 1, 1), put(2, 3, 2), swap(4, 5, 1, 3, Done)]);
+    bad("a swap of a replaced value", &[put(0, 1, 1), put(2, 3, 2), swap(4, 5, 1, 3, Done)]);
     bad("refused for nothing", &[put(0, 1, 1), swap(2, 3, 1, 2, Outcome::Refused)]);
 }
 
@@ -102,8 +105,8 @@ fn a_resurrected_value_is_caught() {
     use Outcome::{Done, Refused};
     bad("deleted and back", &[put(0, 1, 1), delete(2, 3, Done), read(4, 5, 1)]);
     let beside = [put(0, 1, 1), lost(0, Call::Put(2)), delete(2, 3, Done), read(4, 5, 1)];
-    bad("deleted and back, whatever else is under way", &beside);
-    good("a lost write after a delete", &[lost(0, Call::Put(2)), delete(2, 3, Refused), read(4, 5, 2)]);
+    bad("deleted and back, whatever else is in progress", &beside);
+    good("an unknown write after a delete", &[lost(0, Call::Put(2)), delete(2, 3, Refused), read(4, 5, 2)]);
     bad("deleted twice", &[put(0, 1, 1), delete(2, 3, Done), delete(4, 5, Done)]);
     bad("nothing to delete", &[put(0, 1, 1), delete(2, 3, Refused)]);
 }
@@ -130,14 +133,14 @@ fn two_winners_of_one_place_are_caught() {
     good("an unknown winner", &[lost(0, Call::PutIfAbsent(3)), create(0, 9, 1, Refused), read(10, 11, 3)]);
 }
 
-/// Many unknown writes of one key, and eight clients at once: more than a run brings.
+/// Many unknown writes of one key and eight clients at once: more than a run has.
 #[test]
 fn hard_histories_are_decided() {
     let mut dice = Dice::new(7);
     for round in 0..20 {
         let mut operations = simulated(&mut dice, 300, 8);
         good(&format!("round {round}"), &operations);
-        // A read that sees what was replaced long ago.
+        // A read that sees a value replaced long ago.
         let reads: Vec<_> =
             (200..300).filter(|n| matches!(operations[*n].outcome, Outcome::Saw(_))).collect();
         let old = operations[..20].iter().find(|o| o.outcome == Outcome::Done).and_then(|o| o.call.brings());
@@ -148,7 +151,7 @@ fn hard_histories_are_decided() {
     }
 }
 
-/// A history of a register that works, `clients` at a time; some answers get lost.
+/// A history of a correct register, `clients` at a time; some answers get lost.
 fn simulated(dice: &mut Dice, count: u64, clients: u64) -> Vec<Operation> {
     let mut state = None;
     let mut operations = Vec::new();

@@ -1,4 +1,4 @@
-//! Lies, one for each check, and each of them caught: a check that has never failed is not known to work.
+//! One wrong answer for each check, and each of them caught: a check that has never failed is not known to work.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn a_deleted_value_stays_deleted() {
     oracle.intend("k", a()).ok();
     oracle.intend("k", Change::Delete).ok();
     assert_eq!(sees(&oracle, Change::Delete), Ok(()));
-    assert!(sees(&oracle, a()).unwrap_err().0.contains("over"));
+    assert!(sees(&oracle, a()).unwrap_err().0.contains("stale"));
 }
 
 #[test]

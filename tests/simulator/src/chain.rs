@@ -1,14 +1,15 @@
-//! Closed forms: the mean time until all copies of one blob are lost, when each copy fails at rate `failure` and each lost one
-//! comes back at rate `repair`, all by themselves (a Markov chain; several lost copies are repaired side by side).
+//! Closed forms for the mean time to data loss (MTTDL) of one blob: each replica fails at rate `failure`, and each
+//! lost one is repaired at rate `repair`, independently (a Markov chain; lost replicas are repaired in parallel).
 //!
-//! With k copies lost the chain goes on to k + 1 at rate (n - k)·failure and back to k - 1 at rate k·repair; n is the end.
+//! With k replicas lost, the chain moves to k + 1 at rate (n - k)·failure and back to k - 1 at rate k·repair; it ends
+//! at n.
 
-/// Two copies: (3λ + μ) / 2λ².
+/// Two replicas: (3λ + μ) / 2λ².
 pub fn two(failure: f64, repair: f64) -> f64 {
     (3.0 * failure + repair) / (2.0 * failure * failure)
 }
 
-/// Three copies: (11λ² + 7λμ + 2μ²) / 6λ³.
+/// Three replicas: (11λ² + 7λμ + 2μ²) / 6λ³.
 pub fn three(failure: f64, repair: f64) -> f64 {
     let (l, m) = (failure, repair);
     (11.0 * l * l + 7.0 * l * m + 2.0 * m * m) / (6.0 * l * l * l)
@@ -18,7 +19,7 @@ pub fn three(failure: f64, repair: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The same from the chain itself. With k lost, the mean time until k + 1 are is `1/up + down/up · (that of k - 1)`.
+    /// The same from the chain itself. The mean time from k to k + 1 lost is `1/up + down/up · (that of k - 1)`.
     fn chain(copies: i32, failure: f64, repair: f64) -> f64 {
         let (mut step, mut sum) = (0.0, 0.0);
         for lost in 0..copies {
@@ -40,7 +41,7 @@ mod tests {
 
     #[test]
     fn rare_failures_leave_the_well_known_terms() {
-        // m²/2r of two, m³/3r² of three that are repaired side by side.
+        // m²/2r for two replicas, m³/3r² for three that are repaired in parallel.
         let (mean, repair) = (1e6, 1.0);
         assert!((two(1.0 / mean, 1.0 / repair) / (mean * mean / (2.0 * repair)) - 1.0).abs() < 1e-5);
         assert!((three(1.0 / mean, 1.0 / repair) / (mean.powi(3) / 3.0) - 1.0).abs() < 1e-5);

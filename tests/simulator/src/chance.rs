@@ -1,27 +1,27 @@
-//! Chance: numbers that a seed determines, and means with their confidence.
+//! Random numbers determined by a seed, and means with confidence intervals.
 //!
-//! Everything that is random here comes from `tests::Dice`, so a run with the same arguments prints the same.
+//! All randomness comes from `tests::Dice`, so that the same arguments print the same text.
 
 use ::tests::Dice;
 
-/// A number from 0 up to 1, evenly.
+/// A uniform random number in [0, 1).
 pub fn unit(dice: &mut Dice) -> f64 {
     (dice.roll() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The time until something that happens `rate` times in a unit of time.
+/// A random time until the next event of a Poisson process with this rate.
 pub fn wait(dice: &mut Dice, rate: f64) -> f64 {
     -(1.0 - unit(dice)).ln() / rate
 }
 
-/// The whole number below one that is not negative.
+/// Rounds a non-negative number down.
 #[expect(clippy::cast_possible_truncation, reason = "counts and bytes far below 2^64")]
 pub fn whole(number: f64) -> u64 {
     debug_assert!(number >= 0.0);
     number as u64
 }
 
-/// What was seen several times over, each time independent of the others.
+/// The mean of independent observations.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mean {
     count: f64,
@@ -40,13 +40,13 @@ impl Mean {
         self.sum / self.count
     }
 
-    /// How far they scatter: the standard deviation.
+    /// The standard deviation.
     pub fn scatter(&self) -> f64 {
         let mean = self.mean();
         (self.squares / self.count - mean * mean).max(0.0).sqrt()
     }
 
-    /// Half of the interval in which the true mean is with 95 %.
+    /// Half the width of the 95 % confidence interval of the mean.
     pub fn half(&self) -> f64 {
         1.96 * self.scatter() / (self.count - 1.0).max(1.0).sqrt()
     }

@@ -1,7 +1,7 @@
-//! Failures event by event: volumes fail, copies are made anew, and a blob whose copies are all gone is lost.
+//! Discrete event simulation: volumes fail, lost replicas are re-created, and a blob without replicas is lost.
 //!
-//! It sees what is frequent enough to be seen: with failure rates far above those of disks it checks the formulas
-//! that are used for those of disks. A copy made anew takes the place of the one that was lost, so sets stay as they are.
+//! It only sees frequent events: with failure rates far above those of disks, it checks the formulas that are used
+//! for disks. A new replica takes the place of the lost one, so sets do not change.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,30 +10,30 @@ use ::tests::Dice;
 
 use crate::chance::{Mean, unit, wait};
 
-/// How long a lost copy is missing, in years.
+/// The distribution of the time that a lost replica is missing, in years.
 #[derive(Clone, Copy, Debug)]
 pub enum Law {
-    /// By chance, at this rate.
+    /// Exponential with this rate.
     Exponential(f64),
-    /// As the master does it.
+    /// The repair queue of the master.
     Queue(Queue),
 }
 
-/// A volume's copies are made one after the other, in an order that has nothing to do with where the other copies are; but
-/// those of which a single copy is left come first.
+/// The repair queue, with times in years. The replicas of a volume are re-created one after the other, in an order
+/// that does not depend on the other replicas, except that blobs with a single replica left come first.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
-    /// Until a silent volume's copies count no more.
+    /// From the failure until the replicas of the volume no longer count.
     pub detect: f64,
-    /// From then on until the last copy is made.
+    /// From then on until the last replica is re-created.
     pub copying: f64,
-    /// How the part that is left falls meanwhile: (1 - t/copying)^shape. 1 is evenly, less is slowly at first.
+    /// The fraction left after t is (1 - t/copying)^shape. 1 is constant speed; less is slow at first.
     pub shape: f64,
-    /// Until a blob with a single copy has its turn, once that is known.
+    /// Wait of a blob with a single replica for its turn, after detection.
     pub urgent: f64,
-    /// Outages of zones a year, all zones together.
+    /// Zone outages per year, all zones together.
     pub outages: f64,
-    /// How long one lasts; for so long no copy is made of anything else.
+    /// Duration of an outage; no other replica is re-created meanwhile.
     pub outage: f64,
 }
 
@@ -41,24 +41,24 @@ pub struct Queue {
 #[derive(Clone, Debug)]
 pub struct Groups {
     sets: Vec<Vec<u16>>,
-    /// By volume: sets, and which of their copies.
+    /// By volume: the sets it is in, and its position in each.
     on: Vec<Vec<(usize, usize)>>,
 }
 
-/// What was seen, by stretches of time.
+/// The observed losses; each simulated stretch is one observation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Blobs lost a year.
+    /// Blobs lost per year.
     pub lost: Mean,
-    /// Times a year that a set of volumes loses blobs: all that it loses at one moment is one loss.
+    /// Loss events per year: all blobs that a set of volumes loses at one moment are one event.
     pub losses: Mean,
 }
 
-/// A copy: here, or missing until then.
+/// The replicas of a blob: present, or missing until a time.
 type Copies = Vec<Option<f64>>;
 
 impl Queue {
-    /// When the part `left` is left, after detection.
+    /// The time after detection when the fraction `left` is left.
     fn copies_after(&self, left: f64) -> f64 {
         self.copying * (1.0 - left.powf(self.shape.recip()))
     }
@@ -75,7 +75,7 @@ impl Groups {
         Self { sets, on }
     }
 
-    /// So many stretches of so many years.
+    /// Simulates `stretches` independent stretches of `years` years each.
     pub fn run(&self, failure: f64, law: Law, stretches: u32, years: f64, dice: &mut Dice) -> Seen {
         let mut seen = Seen::default();
         for _ in 0..stretches {
@@ -114,7 +114,7 @@ impl Groups {
     }
 }
 
-/// One copy fails. Whether it was the last one; then the blob is written anew.
+/// Fails one replica. Returns whether it was the last one; the blob is then written again.
 fn fail(
     copies: &mut Copies,
     copy: usize,
@@ -143,7 +143,7 @@ fn fail(
         && missing > 1
         && missing + 1 == copies.len()
     {
-        // One more copy is made at once; which of the missing ones it stands for is all the same.
+        // One more replica is re-created at once; it does not matter which of the missing ones.
         let soon = now + queue.detect + queue.urgent;
         if let Some(first) = copies.iter_mut().flatten().min_by(|a, b| a.total_cmp(b)) {
             *first = first.min(soon);
@@ -152,7 +152,7 @@ fn fail(
     false
 }
 
-/// When `work` that begins at `from` is done, if nothing is done during pauses.
+/// The time when `work` that begins at `from` ends, if it stops during pauses.
 fn running(from: f64, work: f64, pauses: &[(f64, f64)]) -> f64 {
     let mut end = from + work;
     let next = pauses.partition_point(|(_, end)| *end <= from);
@@ -165,7 +165,7 @@ fn running(from: f64, work: f64, pauses: &[(f64, f64)]) -> f64 {
     end
 }
 
-/// Outages, in order; one that begins during another begins at its end.
+/// Draws outages, in order and without overlap.
 fn pauses(law: Law, years: f64, dice: &mut Dice) -> Vec<(f64, f64)> {
     let Law::Queue(Queue { outages, outage, .. }) = law else { return Vec::new() };
     let (mut pauses, mut now) = (Vec::new(), 0.0);
@@ -198,9 +198,9 @@ mod tests {
     use super::*;
     use crate::chain;
 
-    /// Blobs lost a year by simulation, its half interval of confidence, and by the closed form.
+    /// Blobs lost per year: simulated, half its confidence interval, and by the closed form.
     fn compare(copies: u16, failure: f64, repair: f64, stretches: u32, years: f64) -> (f64, f64, f64) {
-        // Sets that share no volume: then the losses of one say nothing about those of another.
+        // Sets share no volume, so their losses are independent.
         let sets: Vec<Vec<u16>> = (0..20).map(|n| (0..copies).map(|c| n * copies + c).collect()).collect();
         let groups = Groups::new(usize::from(20 * copies), sets);
         let seen = groups.run(failure, Law::Exponential(repair), stretches, years, &mut Dice::new(5));
@@ -229,11 +229,11 @@ mod tests {
     #[test]
     fn a_wrong_formula_would_be_seen() {
         let (seen, half, _) = compare(3, 1.0, 5.0, 200, 300.0);
-        // Lost copies repaired one after the other instead of side by side: 11λ² + 4λμ + μ².
+        // The formula for sequential instead of parallel repair: 11λ² + 4λμ + μ².
         let one_after_the_other = 20.0 * 6.0 / (11.0 + 4.0 * 5.0 + 25.0);
         assert!((seen - one_after_the_other).abs() > 5.0 * half, "{seen} ± {half}");
         let (seen, half, _) = compare(2, 1.0, 20.0, 200, 200.0);
-        // m²/r, without the two orders in which two can fail.
+        // m²/r, which ignores that two replicas can fail in two orders.
         assert!((seen - 20.0 / 20.0).abs() > 5.0 * half, "{seen} ± {half}");
     }
 

@@ -1,9 +1,9 @@
-//! How probable it is that blobs are lost: the copies of one fail one after the other, each before the earlier ones were
-//! made anew.
+//! The probability of data loss (durability): all replicas of a blob fail, each before the earlier ones were
+//! re-created.
 //!
-//! Of disks that is too rare to be waited for. So the failures are made to happen: each draw is a history in which all
-//! volumes of a set fail within the time that repair takes, and counts as much as it is probable. What is drawn is held
-//! against closed forms, and against failures event by event (`groups`) where those are frequent enough.
+//! With real disks that is too rare to simulate directly. So it uses importance sampling: each draw is a history in
+//! which all volumes of a set fail within the repair time, weighted by its probability. The results are compared with
+//! closed forms, and with the event simulation (`groups`) where losses are frequent enough.
 
 use ::tests::Dice;
 use shared::limits::{DOWN_AFTER, REPAIR_AFTER};
@@ -13,33 +13,31 @@ use crate::groups::Queue;
 use crate::pace::Pace;
 use crate::sets::Sets;
 
-/// Hours of a year.
 pub const YEAR_HOURS: f64 = 8766.0;
-/// Seconds of a year.
 pub const YEAR_SECONDS: f64 = YEAR_HOURS * 3600.0;
-/// Histories of one estimate.
+/// Histories drawn for one estimate.
 const DRAWS: u32 = 1_000_000;
 
-/// Until a volume's copies count no more, in years.
+/// The time from a failure until the replicas of the volume no longer count, in years.
 pub fn detect() -> f64 {
     (REPAIR_AFTER + DOWN_AFTER).as_secs_f64() / YEAR_SECONDS
 }
 
-/// What fails how often, and how it is repaired.
+/// Failure rates and repair times.
 #[derive(Clone, Debug)]
 pub struct Risk {
-    /// Failures of one volume a year.
+    /// Failures of one volume per year.
     pub failure: f64,
-    /// By volume, in years: until its last copy is made anew, from the moment its copies count no more.
+    /// By volume: the time in years from detection until its last replica is re-created.
     pub copying: Vec<f64>,
-    /// The rest of it.
+    /// The other parameters of repair.
     pub queue: Queue,
 }
 
-/// Losses of a year.
+/// Losses per year.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loss {
-    /// Times that a set of volumes loses blobs.
+    /// Events in which a set of volumes loses blobs.
     pub events: Mean,
     pub objects: Mean,
 }
@@ -52,13 +50,13 @@ impl Loss {
 }
 
 impl Risk {
-    /// Volumes with so many bytes each, repaired at this pace.
+    /// The risk of volumes with these bytes, repaired at this pace.
     pub fn new(failure: f64, bytes: &[f64], pace: &Pace, outages: f64, outage: f64) -> Self {
         let copying: Vec<f64> = bytes.iter().map(|b| pace.seconds(*b) / YEAR_SECONDS).collect();
         let waits: f64 = bytes.iter().map(|b| pace.curve(*b).1).sum();
         let mean = copying.iter().sum::<f64>() / copying.len() as f64;
         let most = bytes.iter().copied().fold(0.0, f64::max);
-        // A blob with a single copy waits for the turn that is under way to end.
+        // A blob with a single replica waits for the end of the current turn.
         let turn = pace.turn(most);
         let urgent = (turn.seconds + turn.rest_seconds) / YEAR_SECONDS;
         // The mean of (1 - x)^k is 1 / (k + 1).
@@ -67,7 +65,7 @@ impl Risk {
         Self { failure, copying, queue }
     }
 
-    /// What happens to so many blobs.
+    /// Estimates the losses among this many blobs.
     pub fn loss(&self, sets: &Sets, objects: f64, dice: &mut Dice) -> Loss {
         let mut loss = Loss::default();
         for _ in 0..DRAWS {
@@ -78,7 +76,7 @@ impl Risk {
         loss
     }
 
-    /// One history: what it adds to the losses of a year, and to the blobs lost.
+    /// Draws one history. Returns its weighted contributions to the loss events and the lost blobs per year.
     fn history(&self, sets: &Sets, objects: f64, dice: &mut Dice) -> (f64, f64) {
         let volumes = sets.volumes();
         let set: Vec<usize> = (0..sets.copies).map(|_| dice.index(volumes)).collect();
@@ -93,9 +91,10 @@ impl Risk {
             let likely = if self.queue.outages > 0.0 { 2.0 * (1.0 - outages) } else { 1.0 };
             (None, likely, window)
         };
-        // The last failure comes so long after the first, and in three copies the second one not long before the last.
+        // The time of the last failure after the first. With three replicas, the second fails shortly before the
+        // last.
         let last = unit(dice) * span;
-        // Until then the second one's copy must not have been made either.
+        // The replica on the second volume must not have been re-created by then either.
         let (between, second) = if sets.copies > 2 {
             let between = last.min(self.queue.detect + self.queue.urgent);
             (between, self.left(unit(dice) * between, self.copying[set[1]]))
@@ -109,13 +108,13 @@ impl Risk {
         (weight * -(-exposed).exp_m1(), weight * exposed)
     }
 
-    /// The part of a volume's blobs that is not made anew after so much time in which work was done.
+    /// The fraction of a volume's blobs that is not re-created after `worked` years of repair.
     fn left(&self, worked: f64, copying: f64) -> f64 {
         (1.0 - (worked - self.queue.detect) / copying).clamp(0.0, 1.0).powf(self.queue.shape)
     }
 
-    /// Blobs lost a year by two copies: each of the two may fail first, and the other one must within the time that the
-    /// mean blob waits, which is all of the detection and about half of the copying; an outage stops the work.
+    /// Blobs lost per year with two replicas: either one fails first, and the other one within the time that the mean
+    /// blob waits, which is the whole detection and about half of the copying. An outage stops repair.
     pub fn two_copies(&self, sets: &Sets, objects: f64) -> f64 {
         let Queue { detect, shape, outages, outage, .. } = self.queue;
         let mean = |set: &[usize; 2]| {
@@ -128,19 +127,20 @@ impl Risk {
         objects * self.failure * self.failure * each.sum::<f64>()
     }
 
-    /// Blobs lost a year by three copies, all volumes of the mean size, no outages, and a blob with a single copy having its turn
-    /// as soon as that is known: six orders, and for each the integral over all times x of the third failure of the part
-    /// of the first volume that is left at x, times the time in which the second failed: min(x, detection).
+    /// Blobs lost per year with three replicas, for volumes of the mean size, no outages, and no wait of a blob with
+    /// a single replica after detection. There are six orders of failure. For each it is the integral, over the time
+    /// x of the third failure, of the fraction of the first volume left at x, times the time in which the second
+    /// failed: min(x, detection).
     pub fn three_copies(&self, objects: f64) -> f64 {
         let Queue { detect, copying, shape, .. } = self.queue;
         6.0 * objects * self.failure.powi(3) * detect * (detect / 2.0 + copying / (shape + 1.0))
     }
 
-    /// Blobs lost a year because their last good copy had rotted unseen: so many bad spots a year on one volume, each found
-    /// after half the time between two scrubs. Of two copies one fails; of three two do.
-    pub fn rotten(&self, copies: usize, spots: f64, scrub: f64, volumes: f64) -> f64 {
+    /// Blobs lost per year because their last replica had undetected bit rot: `spots` bad spots per year on one
+    /// volume, each found after half a scrub interval. The volumes of the other one or two replicas fail.
+    pub fn rotten(&self, copies: usize, blob_refs: f64, scrub: f64, volumes: f64) -> f64 {
         let Queue { detect, copying, shape, .. } = self.queue;
-        let bad = spots * scrub / 2.0 * volumes;
+        let bad = blob_refs * scrub / 2.0 * volumes;
         match copies {
             2 => self.failure * bad,
             _ => self.failure * self.failure * 2.0 * (detect + copying / (shape + 1.0)) * bad,

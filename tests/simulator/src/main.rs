@@ -1,7 +1,7 @@
-//! A site of a thousand volumes and a hundred million blobs, over years: what one machine cannot show, worked out from the
-//! ring and the plans of the product. What it prints is explained in docs/scale.md.
+//! Simulates a site of a thousand volumes and a hundred million blobs over years, with the ring and the plans of the
+//! product. docs/scale.md explains the output.
 //!
-//! It starts no server and stores no value. The same arguments print the same text, but for the part that says that it is
+//! It starts no server and stores no value. The same arguments print the same text, except for the part marked as
 //! measured.
 
 mod chain;
@@ -19,44 +19,44 @@ mod years;
 use clap::Parser;
 use shared::limits::REPAIR_RATE;
 
-/// What is simulated.
+/// Simulates a large Barge site over years. docs/scale.md explains the output.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "simulator")]
 pub struct Args {
-    /// Volumes.
+    /// Number of volumes.
     #[arg(long, default_value_t = 1000)]
     volumes: u16,
-    /// Zones, over which they are spread evenly.
+    /// Number of zones; volumes are spread evenly over them.
     #[arg(long, default_value_t = 20)]
     zones: u16,
-    /// Blobs, of 31.6 MB in the mean.
+    /// Number of blobs, of 31.6 MB on average.
     #[arg(long, default_value_t = 100_000_000)]
     objects: u64,
-    /// Years that are followed event by event.
+    /// Years to simulate event by event.
     #[arg(long, default_value_t = 100)]
     years: u32,
-    /// Keys that are placed in their stead.
+    /// Number of keys to place as a sample of the blobs.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// Bytes a second of copies that one volume takes in.
+    /// Bytes per second at which one volume receives new replicas.
     #[arg(long, default_value_t = REPAIR_RATE)]
     repair_rate: u64,
-    /// Microseconds that the master needs to look at one blob of a lost volume.
+    /// Microseconds that the master needs to scan one blob of a lost volume.
     #[arg(long, default_value_t = 80.0)]
     look_us: f64,
-    /// Microseconds that it needs besides to find a place for a copy that it plans.
+    /// Additional microseconds that it needs to place one planned replica.
     #[arg(long, default_value_t = 320.0)]
     judge_us: f64,
-    /// Outages of one zone a year.
+    /// Outages of one zone per year.
     #[arg(long, default_value_t = 0.5)]
     outages: f64,
-    /// Hours that one lasts.
+    /// Hours that an outage lasts.
     #[arg(long, default_value_t = 4.0)]
     outage_hours: f64,
-    /// Objects in a real metadata directory; 0 for none.
+    /// Number of objects to store in a real metadata directory, to measure it; 0 skips the measurement.
     #[arg(long, default_value_t = 200_000)]
     measure: usize,
-    /// What everything random comes from.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,57 +1,56 @@
-//! What a master needs for its objects: bytes of records by its own encoders, and what a real metadata directory with some of
-//! them takes on disk, in memory, and to be looked through when a volume is lost.
+//! The cost of metadata: bytes of records from the master's own encoders, and the disk, memory and repair scan time
+//! of a real metadata directory.
 //!
-//! The records are counted; disk, memory and time are measured, differ from run to run, and are said to.
+//! The records are computed. Disk, memory and time are measured and differ from run to run; the report says so.
 
 use std::collections::HashSet;
 
 use anyhow::Context as _;
 use master::internals::{
-    Action, Blob, Condition, Kind, Mode, Object, Question, Spot, Tables, Topology, encode, read_object,
-    read_replica, survey,
+    Availability, Blob, BlobRef, Kind, Object, RepairTask, ReplicationMode, ScanInput, Tables, Topology,
+    encode, read_object, read_replica, scan_repairs,
 };
 use master::offline::Database;
 use shared::attributes::{Attributes, Etag};
 use shared::digest::Digest;
 use shared::limits::{
-    COMMIT_BATCH, RAFT_LOG_CACHE_BYTES, REPAIR_PLAN, SLED_CACHE_BYTES, STRAYS_REMEMBERED, VIRTUAL_NODES,
+    COMMIT_BATCH, MISMATCHES_REMEMBERED, RAFT_LOG_CACHE_BYTES, REPAIR_PLAN, SLED_CACHE_BYTES, VIRTUAL_NODES,
 };
 
 use crate::chance::whole;
 use crate::site::{Set, Site, blob, key, mean_length};
 
-/// Bytes of the records of one object, paths included.
+/// Bytes of the records of one object, with their keys in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Records {
     pub object: usize,
-    /// One for each copy.
+    /// One record for each replica.
     pub replica: usize,
     pub copies: usize,
 }
 
-/// What a directory with so many objects takes.
+/// The cost of a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// Objects in it.
     pub objects: u64,
     /// Bytes on disk.
     pub disk: u64,
-    /// Bytes of this process in memory, all of it.
+    /// Resident memory of this process, in bytes.
     pub resident: u64,
 }
 
-/// Bytes of memory that do not depend on objects.
+/// Bytes of memory that do not grow with the objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub sled: u64,
-    /// The newest entries of the replicated log.
+    /// The cached entries of the Raft log.
     pub log: u64,
-    /// A full plan of copies.
+    /// A full repair plan.
     pub plan: u64,
-    /// The ring and what is known of its volumes.
+    /// The ring and the state of its volumes.
     pub ring: u64,
-    /// Strays between two comparisons.
-    pub strays: u64,
+    /// Mismatches remembered between two reconciliations.
+    pub unreferenced: u64,
 }
 
 /// The nth object as an S3 client leaves it: content type, one metadata header, MD5.
@@ -91,20 +90,21 @@ impl Records {
 }
 
 pub fn bounds(volumes: usize) -> Bounds {
-    let spot = Spot::object(&key(0));
-    // An action's key twice (name and place), its replicas, and what it is itself.
-    let action = size_of::<Action>() + 2 * spot.key.as_str().len() + 3 * 16;
+    let blob_ref = BlobRef::object(&key(0));
+    // The key of an action twice (name and place), its replicas, and the action itself.
+    let action = size_of::<RepairTask>() + 2 * blob_ref.key.as_str().len() + 3 * 16;
     let per_volume = VIRTUAL_NODES as usize * 16 + 512;
     Bounds {
         sled: SLED_CACHE_BYTES,
         log: RAFT_LOG_CACHE_BYTES as u64,
         plan: (REPAIR_PLAN * action) as u64,
         ring: (volumes * per_volume) as u64,
-        strays: (STRAYS_REMEMBERED * 48) as u64,
+        unreferenced: (MISMATCHES_REMEMBERED * 48) as u64,
     }
 }
 
-/// A real directory, filled step by step; and seconds that a look needs for one blob of a lost volume.
+/// Fills a real directory step by step. Returns its cost after each step, and the scan time in seconds for one blob
+/// of a lost volume.
 pub fn measure(site: &Site, sets: &[Set], copies: usize, steps: u64) -> anyhow::Result<(Vec<Measured>, f64)> {
     let folder = tempfile::tempdir().context("a folder for the metadata")?;
     let database = Database::open(folder.path())?;
@@ -118,7 +118,7 @@ pub fn measure(site: &Site, sets: &[Set], copies: usize, steps: u64) -> anyhow::
                 sets.iter().skip(usize::try_from(n)?).take(COMMIT_BATCH.min(usize::try_from(until - n)?))
             {
                 let (key, object) = (key(n), object(n, site, &set[..copies]));
-                // As a commit does. Reads are also what makes sled give back the memory of what was overwritten.
+                // As a commit does. Reads also make sled free the memory of overwritten values.
                 anyhow::ensure!(read_object(&tables, &key)?.is_none(), "every key is new");
                 tables.put_object(&key, &object);
                 for volume in &object.blobs[0].replicas {
@@ -135,34 +135,39 @@ pub fn measure(site: &Site, sets: &[Set], copies: usize, steps: u64) -> anyhow::
         database.checkpoint()?;
         measured.push(Measured { objects: n, disk: database.disk_bytes(), resident: resident()? });
     }
-    let topology = {
-        let live = vec![0; site.volumes.len()];
-        site.topology(&site.ring(), &live, |n| if n == 0 { Condition::Lost } else { Condition::Up })
-    };
+    let topology =
+        {
+            let live = vec![0; site.volumes.len()];
+            site.topology(&site.ring(), &live, |n| {
+                if n == 0 { Availability::Lost } else { Availability::Writable }
+            })
+        };
     let seconds = look(&database, topology)?;
     drop(tree);
     database.close().context("the metadata is closed")?;
     Ok((measured, seconds))
 }
 
-/// The mean of three looks at a lost volume, for each of its blobs.
+/// Returns the scan time per blob of a lost volume, the mean of three scans.
 fn look(database: &Database, topology: Topology) -> anyhow::Result<f64> {
-    let question = Question { topology, mode: Mode::Sync, async_due: true };
+    let question = ScanInput { topology, mode: ReplicationMode::Sync, async_due: true };
     let (begun, mut blobs) = (busy_seconds(), 0.0);
     for _ in 0..3 {
-        blobs += survey(&database.tree(), &question, &HashSet::new(), &HashSet::new())?.owed_blobs as f64;
+        blobs +=
+            scan_repairs(&database.tree(), &question, &HashSet::new(), &HashSet::new())?.queued_blobs as f64;
     }
     Ok((busy_seconds() - begun) / f64::max(blobs, 1.0))
 }
 
-/// For how long this thread has had a processor: what others do on this machine does not count. 0 where nobody knows.
+/// The CPU time of this thread in seconds, which excludes other load on this machine. 0 if the system does not report
+/// it.
 pub fn busy_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = text.split_whitespace().next().and_then(|n| n.parse::<f64>().ok());
     nanoseconds.unwrap_or(0.0) / 1e9
 }
 
-/// Bytes of this process in memory.
+/// The resident memory of this process, in bytes.
 fn resident() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;

@@ -1,7 +1,7 @@
-//! How fast a master has copies made: a plan at a time, `REPAIRS_AT_ONCE` copies side by side, each at the rate at which
-//! its volume takes copies in; and between two plans the look at all that is owed, and the rest after it.
+//! The speed of repair: one plan after the other, `REPAIRS_AT_ONCE` replicas in parallel, each at the receive rate of
+//! its volume. Between two plans the master scans the repair queue and pauses.
 //!
-//! What a copy costs besides its bytes (two commits, a sync) is not in it.
+//! The cost of a replica besides its bytes (two commits, a sync) is not included.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,39 +12,40 @@ use shared::limits::{REPAIR_PLAN, REPAIRS_AT_ONCE};
 use crate::chance::{unit, whole};
 use crate::site::{length, mean_length};
 
-/// Nothing of a plan is begun after so many seconds: `PLAN_TIME` of `master/src/work/repair.rs`.
+/// No replica of a plan begins after this many seconds: `PLAN_TIME` in `master/src/work/repair.rs`.
 const PLAN_SECONDS: f64 = 20.0;
-/// A look takes at most this part of the time, unless more is to be done than a plan holds: `LOOKING` there.
+/// Plan and pause take at least this many times as long as the scan, unless the queue is longer than a plan:
+/// `LOOKING` there.
 const LOOKING: f64 = 10.0;
-/// The longest rest after a look: there too.
+/// The longest pause after a scan, in seconds, as there.
 const REST_SECONDS_MAX: f64 = 60.0;
-/// Plans whose mean is taken.
+/// Simulated plans to average over.
 const PLANS: u32 = 40;
 
 /// The speed of repair.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// What the mean plan takes.
+    /// Mean duration of a plan.
     pub plan_seconds: f64,
     pub plan_bytes: f64,
-    /// What a look needs for one blob.
+    /// Scan time per blob.
     pub look_seconds: f64,
-    /// What it needs besides for one that it plans: where the copy is to go.
+    /// Additional time per planned blob, to place its new replica.
     pub judge_seconds: f64,
 }
 
-/// A look, a plan, a rest.
+/// A scan, a plan and a pause.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// Until the plan is carried out.
+    /// Duration of scan and plan.
     pub seconds: f64,
-    /// Until the next look.
+    /// Pause before the next scan.
     pub rest_seconds: f64,
     pub bytes: f64,
 }
 
 impl Pace {
-    /// The pace with so many volumes, each of which takes in so many bytes a second; looks cost nothing.
+    /// Simulates plans with this many volumes that each receive `bytes_per_second`. Scans cost nothing.
     pub fn new(volumes: usize, bytes_per_second: f64, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let (mut seconds, mut bytes) = (0.0, 0.0);
@@ -62,7 +63,7 @@ impl Pace {
         }
     }
 
-    /// One turn when so many bytes are owed.
+    /// One turn with this many bytes to repair.
     pub fn turn(&self, owed_bytes: f64) -> Turn {
         let blobs = owed_bytes / mean_length();
         let planned = blobs.min(REPAIR_PLAN as f64);
@@ -74,18 +75,18 @@ impl Pace {
         Turn { seconds: look + work, rest_seconds, bytes }
     }
 
-    /// Until so many bytes are copied.
+    /// The time to repair this many bytes.
     pub fn seconds(&self, owed_bytes: f64) -> f64 {
         self.curve(owed_bytes).0
     }
 
-    /// Until so many bytes are copied, and which part of that time the mean byte waits: half if all goes at one speed, more if it
-    /// is slow as long as much is owed.
+    /// The time to repair this many bytes, and the fraction of it that the mean byte waits: half at constant speed,
+    /// more if repair is slow while the queue is long.
     pub fn curve(&self, owed_bytes: f64) -> (f64, f64) {
         let (mut seconds, mut rest, mut left, mut waited) = (0.0, 0.0, owed_bytes, 0.0);
         while left > 0.0 {
             let turn = self.turn(left);
-            // What is copied in this turn waits for its look, and for half of its copying.
+            // The bytes of this turn wait for its scan and, on average, for half of its copying.
             let copying = self.plan_seconds * turn.bytes / self.plan_bytes;
             seconds += rest + turn.seconds;
             waited += turn.bytes * (seconds - copying / 2.0);
@@ -96,9 +97,9 @@ impl Pace {
     }
 }
 
-/// Seconds and bytes of one plan: copies begin in order, each when one of the others has ended and its volume is free.
+/// Seconds and bytes of one plan: replicas begin in order, each when an earlier one has ended and its volume is free.
 fn plan(volumes: usize, bytes_per_second: f64, dice: &mut Dice) -> (f64, f64) {
-    // In microseconds: times that can be ordered.
+    // In microseconds, as integers, which can be ordered.
     let mut ends: BinaryHeap<_> = (0..REPAIRS_AT_ONCE).map(|_| Reverse(0u64)).collect();
     let mut busy = vec![0u64; volumes];
     let (mut last, mut bytes) = (0, 0.0);
@@ -129,7 +130,7 @@ mod tests {
             1e13 / pace.seconds(1e13) / RATE
         };
         let at_once = REPAIRS_AT_ONCE as f64;
-        // Plans have an end at which the longest copy is alone.
+        // At the end of a plan the longest transfer runs alone.
         assert!((0.6 * at_once..at_once).contains(&speed(10_000, 0.0)), "{}", speed(10_000, 0.0));
         assert!((speed(1, 0.0) - 1.0).abs() < 1e-3, "{}", speed(1, 0.0));
         assert!(speed(4, 0.0) > 2.0 * speed(1, 0.0));
@@ -148,12 +149,13 @@ mod tests {
         assert!((turn.seconds - 24.0).abs() < 1e-9 && (turn.rest_seconds - 20.0).abs() < 1e-9, "{turn:?}");
         let turn = pace.turn(100.0 * mean_length());
         assert!((turn.seconds - 21.0).abs() < 1e-9 && turn.rest_seconds == 0.0, "{turn:?}");
-        // More than a plan holds: no rest; and only what is planned is judged.
+        // A queue longer than a plan: no pause, and only the planned blobs are placed.
         let (many, judge) = (10_000.0 * mean_length(), 0.001);
         let turn = Pace { judge_seconds: judge, ..pace }.turn(many);
         let judged = REPAIR_PLAN as f64 * judge;
         assert!((turn.seconds - 120.0 - judged).abs() < 1e-9 && turn.rest_seconds == 0.0, "{turn:?}");
-        // Two plans: the looks at 30 and 10 blobs are 0.3 and 0.1 s, a rest is not due. The mean waits 2/3 · 10.3 + 1/3 · 25.4 s.
+        // Two plans: the scans of 30 and 10 blobs take 0.3 and 0.1 s, without pauses. The mean wait is
+        // 2/3 · 10.3 + 1/3 · 25.4 s.
         let (seconds, mean) = pace.curve(30.0 * mean_length());
         assert!((seconds - 30.4).abs() < 1e-9 && (mean - (20.6 + 25.4) / 3.0 / 30.4).abs() < 1e-9);
         // Ten blobs: half a plan.

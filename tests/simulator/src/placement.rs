@@ -1,13 +1,14 @@
-//! Where the ring puts blobs, what moves when volumes come, and who takes part when one dies.
+//! Placement by the ring, the moves of a rebalance after volumes are added, and the volumes that take part in the
+//! repair of a lost one.
 //!
-//! Each sampled key stands for many blobs of the mean length. What the sample itself scatters is known, and is taken
-//! out where the text says so.
+//! Each sampled key represents many blobs of the mean length. The scatter of the sample itself is known, and is
+//! subtracted where the text says so.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::tests::Dice;
-use master::internals::{Balance, Condition, Held, Topology, Verdict, judge};
+use master::internals::{Availability, Balance, BlobReplicas, RepairStep, Topology, next_step};
 use shared::ids::VolumeId;
 use shared::ring::Ring;
 
@@ -15,86 +16,86 @@ use crate::chance::{Mean, whole};
 use crate::metadata::busy_seconds;
 use crate::site::{SIZES_TB, Set, Site, TB, blob, index_of, key, mean_length};
 
-/// What different lengths add to the variance of bytes: one, and a twelfth.
+/// The factor by which varying lengths increase the variance of bytes: one and a twelfth.
 const SPREAD: f64 = 13.0 / 12.0;
-/// Passes of a rebalance that are followed: more than it ever needed.
+/// Limit of the passes of a rebalance: more than it ever needed.
 const PASSES_MAX: u32 = 20;
 
-/// A site with what the ring has put on it.
+/// A site with the blobs that the ring placed on it.
 pub struct Placed<'a> {
     pub site: &'a Site,
     pub ring: Arc<Ring>,
     /// By key: its volumes.
     pub sets: Vec<Set>,
-    /// Copies of each.
+    /// Replicas of each key.
     pub copies: usize,
-    /// Bytes for which one copy of the mean key stands.
+    /// Bytes that one replica of the mean key represents.
     pub bytes: u64,
 }
 
-/// How full volumes are, compared with the mean of all.
+/// How full volumes are, relative to the mean of all.
 #[derive(Clone, Debug)]
 pub struct Evenness {
     /// By size in TB.
     pub by_size: Vec<(u64, f64)>,
     pub scatter: f64,
-    /// What a perfect ring would scatter in a sample of this size.
+    /// The scatter of a perfect ring in a sample of this size.
     pub of_sample: f64,
-    /// The fullest, as counted.
+    /// The fullest volume, as counted.
     pub fullest: f64,
-    /// How full all are together.
+    /// The fraction of all capacity that is used.
     pub full: f64,
 }
 
 impl Evenness {
-    /// What the ring itself scatters.
+    /// The scatter of the ring itself.
     pub fn of_ring(&self) -> f64 {
         (self.scatter.powi(2) - self.of_sample.powi(2)).max(0.0).sqrt()
     }
 }
 
-/// What a rebalance moved.
+/// The result of a rebalance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moved {
-    /// What the plan says: `Balance::bytes`, as a part of all bytes.
+    /// Planned moves: `Balance::bytes`, as a fraction of all bytes.
     pub planned: f64,
-    /// What the passes moved.
+    /// Moves of all passes, as a fraction of all bytes.
     pub moved: f64,
     pub passes: u32,
-    /// The largest difference between a volume and its share, afterwards.
+    /// The largest relative difference between a volume and its fair share, afterwards.
     pub farthest: f64,
 }
 
-/// One volume's death.
+/// The loss of one volume.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Death {
     /// Bytes it held.
     pub bytes: f64,
     /// Its blobs in the sample.
     pub sampled: f64,
-    /// Volumes that hold other copies of them.
+    /// Volumes that hold other replicas of them.
     pub sources: usize,
-    /// Volumes that get new ones.
+    /// Volumes that receive new replicas.
     pub destinations: usize,
     pub others: usize,
-    /// The part of the copies that the busiest gets.
+    /// The fraction of the new replicas on the busiest destination.
     pub busiest: f64,
-    /// The part of all capacity that the largest of the others has: what the busiest should get.
+    /// The largest other volume's fraction of their capacity: the fair share of the busiest destination.
     pub largest: f64,
-    /// Copies that went to a zone that had one.
+    /// New replicas in a zone that already had one.
     pub crowded: u64,
-    /// What one judgement took of this machine's processor.
+    /// CPU time of one repair decision.
     pub judge_seconds: f64,
 }
 
 impl<'a> Placed<'a> {
-    /// So many blobs on a site, by a sample.
+    /// Places this many blobs on a site, represented by a sample.
     pub fn new(site: &'a Site, ring: &Arc<Ring>, sets: Vec<Set>, copies: usize, objects: f64) -> Self {
         let bytes = whole(objects / sets.len() as f64 * mean_length());
         Self { site, ring: Arc::clone(ring), sets, copies, bytes }
     }
 
-    /// Bytes by volume, as counted.
+    /// Live bytes by volume.
     pub fn live_bytes(&self) -> Vec<u64> {
         let mut bytes = vec![0; self.site.volumes.len()];
         for (number, set) in self.sets.iter().enumerate() {
@@ -109,13 +110,12 @@ impl<'a> Placed<'a> {
         self.live_bytes().iter().sum::<u64>() as f64
     }
 
-    /// Bytes for which a key stands: half to one and a half of the mean. If all were equal, what volumes of one size have too
-    /// much would all be rounded the same way.
+    /// Bytes that a key represents: half to one and a half times the mean. With equal lengths, the excess of all
+    /// volumes of one size would be rounded the same way.
     fn length(&self, number: usize) -> u64 {
         self.bytes / 2 + Dice::new(number as u64).below(self.bytes)
     }
 
-    /// How evenly the ring fills the volumes.
     pub fn evenness(&self) -> Evenness {
         let (all, capacity) = (self.all_bytes(), self.site.capacity());
         let (mut scatter, mut sizes) = (Mean::default(), BTreeMap::<u64, Mean>::new());
@@ -133,26 +133,26 @@ impl<'a> Placed<'a> {
         Evenness { by_size, scatter: scatter.scatter(), of_sample, fullest, full: all / capacity }
     }
 
-    fn topology(&self, condition: impl Fn(usize) -> Condition) -> Topology {
+    fn topology(&self, condition: impl Fn(usize) -> Availability) -> Topology {
         self.site.topology(&self.ring, &self.live_bytes(), condition)
     }
 
-    fn held(&self, number: usize) -> Held {
+    fn held(&self, number: usize) -> BlobReplicas {
         let id = |volume: &u16| self.site.volumes[usize::from(*volume)].id;
-        Held {
+        BlobReplicas {
             blob: blob(number as u64),
             length: self.length(number),
             wanted: self.copies,
             replicas: self.sets[number][..self.copies].iter().map(id).collect(),
-            arriving: Vec::new(),
-            barred: Vec::new(),
+            pending: Vec::new(),
+            excluded: Vec::new(),
         }
     }
 
-    /// Moves what the master would, pass after pass, until it would end.
+    /// Runs a rebalance as the master does, pass after pass, until it ends.
     pub fn rebalance(&mut self) -> Moved {
         let mut done = Moved::default();
-        let mut balance = Balance::of(&self.topology(|_| Condition::Up), self.copies);
+        let mut balance = Balance::of(&self.topology(|_| Availability::Writable), self.copies);
         done.planned = balance.bytes() as f64 / self.all_bytes();
         while !balance.is_even() && done.passes < PASSES_MAX {
             let moved = self.pass(&mut balance);
@@ -161,7 +161,7 @@ impl<'a> Placed<'a> {
             }
             done.passes += 1;
             done.moved += moved as f64 / self.all_bytes();
-            balance = Balance::of(&self.topology(|_| Condition::Up), self.copies);
+            balance = Balance::of(&self.topology(|_| Availability::Writable), self.copies);
         }
         let fair = self.all_bytes() / self.site.capacity();
         let far =
@@ -170,9 +170,9 @@ impl<'a> Placed<'a> {
         done
     }
 
-    /// One look through all volumes that have too much. Bytes moved.
+    /// Runs one pass over all volumes that are too full. Returns the bytes moved.
     fn pass(&mut self, balance: &mut Balance) -> u64 {
-        let topology = self.topology(|_| Condition::Up);
+        let topology = self.topology(|_| Availability::Writable);
         let mut on: BTreeMap<VolumeId, Vec<usize>> =
             balance.over.keys().map(|id| (*id, Vec::new())).collect();
         for (number, set) in self.sets.iter().enumerate() {
@@ -198,7 +198,7 @@ impl<'a> Placed<'a> {
         moved
     }
 
-    /// Keys with two copies in one zone.
+    /// Counts the keys with two replicas in one zone.
     pub fn crowded(&self) -> usize {
         let crowd = |set: &&Set| {
             let mut zones: Vec<u16> = set[..self.copies].iter().map(|v| self.site.zone_of(*v)).collect();
@@ -208,9 +208,9 @@ impl<'a> Placed<'a> {
         self.sets.iter().filter(crowd).count()
     }
 
-    /// What happens to the copies of a volume that is lost.
+    /// Decides the repair of every replica of a lost volume.
     pub fn death(&self, dead: u16) -> Death {
-        let condition = |n| if n == usize::from(dead) { Condition::Lost } else { Condition::Up };
+        let condition = |n| if n == usize::from(dead) { Availability::Lost } else { Availability::Writable };
         let topology = self.topology(condition);
         let (mut sources, mut destinations) = (BTreeMap::<u16, u64>::new(), BTreeMap::<u16, u64>::new());
         let mut death = Death { others: self.site.volumes.len() - 1, ..Death::default() };
@@ -222,9 +222,9 @@ impl<'a> Placed<'a> {
             let others = || self.sets[number][..self.copies].iter().filter(|v| **v != dead);
             others().for_each(|v| *sources.entry(*v).or_default() += 1);
             let begun = busy_seconds();
-            let verdict = judge(&key, &held, &topology);
+            let verdict = next_step(&key, &held, &topology);
             took += busy_seconds() - begun;
-            let Verdict::Copy { to, .. } = verdict else { continue };
+            let RepairStep::AddReplica { to, .. } = verdict else { continue };
             let to = index_of(to);
             *destinations.entry(to).or_default() += 1;
             death.crowded += u64::from(others().any(|v| self.site.zone_of(*v) == self.site.zone_of(to)));
@@ -241,7 +241,7 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// The part of all copies whose volume the ring would choose otherwise with other volumes.
+/// The fraction of all replicas that the ring places elsewhere after volumes are added.
 pub fn chosen_anew(before: &[Set], after: &[Set], copies: usize) -> f64 {
     let other = |(a, b): (&Set, &Set)| b[..copies].iter().filter(|v| !a[..copies].contains(v)).count();
     let other: usize = before.iter().zip(after).map(other).sum();
@@ -270,7 +270,7 @@ mod tests {
         let placed = Placed::new(&site, &ring, sets, 3, 600_000.0);
         assert_eq!(placed.live_bytes().iter().sum::<u64>() as f64, placed.all_bytes());
         let even = placed.evenness();
-        // A seventh of the volumes' shares would not be the ring's 1.4 %, and zones of few volumes bend the shares a little.
+        // Looser bounds than for the ring's usual 1.4 %: zones of few volumes distort the shares a little.
         assert!(even.fullest < 1.25 && even.of_ring() < 0.12 && even.of_sample < 0.05, "{even:?}");
         assert_eq!(even.by_size.len(), 4);
     }
@@ -289,7 +289,7 @@ mod tests {
         assert!((moved.planned - least).abs() < 0.01, "{moved:?}, {least}");
         assert!((moved.moved - least).abs() < 0.01 && moved.farthest < 0.03, "{moved:?}, {least}");
         assert_eq!(after.crowded(), 0);
-        // The ring itself asks for about as much.
+        // The ring itself would move about as much.
         let anew = chosen_anew(&sets, &site.sample(&ring, 6_000), 2);
         assert!((0.7 * least..1.5 * least).contains(&anew), "{anew} {least}");
     }
@@ -301,7 +301,7 @@ mod tests {
         let placed = Placed::new(&site, &ring, sets, 2, 600_000.0);
         let death = placed.death(7);
         assert_eq!((death.sampled, death.others, death.crowded), (on_seven as f64, 19, 0));
-        // Its own zone has no other copy of its blobs, and takes new ones.
+        // The zone of the lost volume holds no other replica of its blobs, and receives new ones.
         assert_eq!((death.sources, death.destinations), (16, 19));
         assert!(death.busiest > death.largest / 2.0 && death.busiest < 3.0 * death.largest, "{death:?}");
     }

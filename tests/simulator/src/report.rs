@@ -1,4 +1,4 @@
-//! What is worked out, in order, as tables for docs/scale.md.
+//! The report: all results in order, as tables for docs/scale.md.
 
 mod course;
 
@@ -20,18 +20,18 @@ use crate::site::{SIZES_TB, Set, Site, mean_length};
 
 use course::{memory, years};
 
-/// Failures of a volume a year: disks that are good, and disks that are not.
+/// Failures of a volume per year: good disks, and bad ones.
 const FAILURES: [f64; 2] = [0.02, 0.08];
-/// Volumes that are added, in per cent of those there are.
+/// Added volumes, in per cent of the existing ones.
 const GROWTH_PERCENT: u16 = 5;
-/// Keys that are moved: what each of a million does is seen well enough in these.
+/// Keys in the rebalance: precise enough, and cheaper than a million.
 const GROWTH_KEYS: usize = 300_000;
-/// Blobs that are followed event by event.
+/// Blobs in the event simulation.
 const CHECK_BLOBS: u64 = 400;
-/// How they are repaired, in years: slowly enough that losses are seen.
+/// Their repair, with times in years: slow enough for losses to occur.
 const CHECK: Queue =
     Queue { detect: 0.004, copying: 0.006, shape: 0.7, urgent: 0.002, outages: 0.0, outage: 0.02 };
-/// Bad spots a year on one volume that nobody sees before a scrub: an assumption.
+/// Bad spots per year on one volume that only a scrub finds: an assumption.
 const ROT: f64 = 0.05;
 
 pub fn all(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
@@ -58,14 +58,14 @@ pub fn all(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     memory(args, &site, &sample, judged, out)
 }
 
-/// The pace if looks took this part of their time.
+/// The repair pace, with scan times multiplied by `looks`.
 fn pace(args: &Args, looks: f64) -> Pace {
     let pace = Pace::new(usize::from(args.volumes) - 1, args.repair_rate as f64, args.seed);
     let seconds = |us: f64| us * 1e-6 * looks;
     Pace { look_seconds: seconds(args.look_us), judge_seconds: seconds(args.judge_us), ..pace }
 }
 
-/// Bytes by volume, each as full as all.
+/// Bytes by volume, with all volumes equally full.
 fn bytes(args: &Args, site: &Site, copies: usize) -> Vec<f64> {
     let full = args.objects as f64 * mean_length() * copies as f64 / site.capacity();
     site.volumes.iter().map(|v| full * v.capacity as f64).collect()
@@ -78,8 +78,8 @@ fn evenness(
     sample: &[Set],
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    writeln!(out, "## How full volumes are, beside all of them together ({} keys)\n", sample.len())?;
-    write!(out, "| copies | all are full |")?;
+    writeln!(out, "## How full volumes are, relative to all of them together ({} keys)\n", sample.len())?;
+    write!(out, "| replicas | all are full |")?;
     SIZES_TB.iter().try_for_each(|size| write!(out, " {size} TB |"))?;
     writeln!(out, " scatter, counted | of that the sample's | the ring's own | fullest, counted |")?;
     writeln!(out, "{}", "|---".repeat(10) + "|")?;
@@ -118,7 +118,7 @@ fn growth(
     writeln!(out, "## What a rebalance moves, in per cent of all bytes ({} keys)\n", sample.len())?;
     writeln!(
         out,
-        "| copies | what | least possible | plan | passes moved | passes | farthest afterwards | crowded |"
+        "| replicas | what | least possible | plan | passes moved | passes | farthest afterwards | crowded |"
     )?;
     writeln!(out, "{}", "|---".repeat(8) + "|")?;
     for copies in [2, 3] {
@@ -128,7 +128,7 @@ fn growth(
         let mut after = Placed::new(&grown, &grown_ring, placed.sets, copies, args.objects as f64);
         let second = after.rebalance();
         let rows = [
-            ("as the ring placed it".to_owned(), None, first, crowded),
+            ("as placed by the ring".to_owned(), None, first, crowded),
             (format!("then {added} new volumes of 16 TB"), Some(least), second, after.crowded()),
         ];
         for (what, least, moved, crowded) in rows {
@@ -143,7 +143,7 @@ fn growth(
         let anew = chosen_anew(sample, &anew, copies) * 100.0;
         writeln!(
             out,
-            "| {copies} | had the ring chosen all anew | {:.2} % | {anew:.2} % | | | | |",
+            "| {copies} | moves if the ring placed all again | {:.2} % | {anew:.2} % | | | | |",
             least * 100.0
         )?;
         let moved = second.planned * after.all_bytes();
@@ -159,7 +159,7 @@ fn growth(
     Ok(())
 }
 
-/// What a judgement took.
+/// Reports the loss of one volume. Returns the CPU time of one repair decision.
 fn death(
     args: &Args,
     site: &Site,
@@ -169,11 +169,11 @@ fn death(
 ) -> anyhow::Result<f64> {
     let largest = site.volumes.iter().map(|v| v.capacity).max();
     let dead = site.volumes.iter().position(|v| Some(v.capacity) == largest).unwrap_or(0);
-    writeln!(out, "## One volume of 20 TB dies (number {dead})\n")?;
+    writeln!(out, "## Loss of one volume of 20 TB (number {dead})\n")?;
     writeln!(
         out,
-        "| copies | held | its blobs in the sample | sources | destinations | busiest destination | fair for a 20 TB one | \
-         crowded | each at its rate | {REPAIRS_AT_ONCE} at once | with the looks |"
+        "| replicas | held | its blobs in the sample | sources | destinations | busiest destination | fair for a 20 \
+         TB one | crowded | each at its rate | {REPAIRS_AT_ONCE} at once | with scans |"
     )?;
     writeln!(out, "{}", "|---".repeat(11) + "|")?;
     let mut judged = 0.0;
@@ -216,7 +216,7 @@ fn distinct(args: &Args, site: &Site, sample: &[Set], out: &mut impl Write) -> a
     writeln!(out, "## Sets of volumes that share a blob\n")?;
     writeln!(
         out,
-        "| copies | sets possible | used by all blobs | blobs of a used one | two keys alike: seen | expected |"
+        "| replicas | sets possible | used by all blobs | blobs of a used one | two keys alike: seen | expected |"
     )?;
     writeln!(out, "{}", "|---".repeat(6) + "|")?;
     let objects = args.objects as f64;
@@ -236,13 +236,13 @@ fn distinct(args: &Args, site: &Site, sample: &[Set], out: &mut impl Write) -> a
     Ok(())
 }
 
-/// The event simulation against the closed forms, at rates at which it sees something.
+/// Compares the event simulation with the closed forms, at rates high enough for losses.
 fn checks(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "## Event by event against the Markov chain (60 blobs, failures once a year, losses a year)\n"
     )?;
-    writeln!(out, "| copies | repairs a year | seen | closed form |")?;
+    writeln!(out, "| replicas | repairs a year | seen | closed form |")?;
     writeln!(out, "{}", "|---".repeat(4) + "|")?;
     let mut dice = Dice::new(args.seed);
     for (copies, repair, years) in
@@ -268,7 +268,7 @@ fn checks(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         out,
         "\n## The same against drawn histories ({CHECK_BLOBS} blobs on 20 volumes in 5 zones, losses a year)\n"
     )?;
-    writeln!(out, "| copies | failures | outages | blobs, seen | drawn | losses, seen | drawn |")?;
+    writeln!(out, "| replicas | failures | outages | blobs, seen | drawn | losses, seen | drawn |")?;
     writeln!(out, "{}", "|---".repeat(7) + "|")?;
     let site = Site::new(20, 5, args.seed);
     let ring = site.ring();
@@ -291,17 +291,17 @@ fn checks(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn losses(args: &Args, site: &Site, out: &mut impl Write) -> anyhow::Result<()> {
-    writeln!(out, "## Losses of a year\n")?;
+    writeln!(out, "## Losses per year\n")?;
     writeln!(
         out,
-        "| copies | failures | repair | mean volume, hours | any loss | blobs lost | closed form | closed form of the chain | rot, \
-         scrub every 7 days | rot, every year |"
+        "| replicas | failures | repair | mean volume, hours | any loss | blobs lost | closed form | closed form of \
+         the chain | rot, scrub every 7 days | rot, every year |"
     )?;
     writeln!(out, "{}", "|---".repeat(10) + "|")?;
     let variants = [
         ("as it is", args.repair_rate, 1.0),
-        ("looks in a tenth of the time", args.repair_rate, 0.1),
-        ("no looks", args.repair_rate, 0.0),
+        ("scans in a tenth of the time", args.repair_rate, 0.1),
+        ("no scans", args.repair_rate, 0.0),
         ("a quarter of the rate", args.repair_rate / 4, 1.0),
         ("four times the rate", args.repair_rate * 4, 1.0),
     ];
@@ -331,7 +331,7 @@ fn loss(
     let (sets, objects, volumes) = (Sets::new(site, copies), args.objects as f64, f64::from(args.volumes));
     let loss = risk.loss(&sets, objects, &mut Dice::new(args.seed));
     let form = if copies == 2 { risk.two_copies(&sets, objects) } else { risk.three_copies(objects) };
-    // The chain with the mean time that a blob waits.
+    // The repair rate of the chain comes from the mean wait of a blob.
     let repair = 1.0 / (risk.queue.detect + risk.queue.copying / (risk.queue.shape + 1.0));
     let chain =
         objects / if copies == 2 { chain::two(failure, repair) } else { chain::three(failure, repair) };

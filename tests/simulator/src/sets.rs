@@ -1,7 +1,7 @@
-//! Which sets of volumes hold blobs, and how many blobs share one: the model of what the ring chooses, held against a
-//! sample of what it does choose.
+//! The sets of volumes that hold blobs, and how many blobs share one: a model of the ring's choice, compared with a
+//! sample of its real choice.
 //!
-//! The model: each set of volumes in different zones is as probable as the product of their sizes.
+//! The model: the probability of a set of volumes in different zones is proportional to the product of their sizes.
 
 use std::collections::HashMap;
 
@@ -10,29 +10,28 @@ use ::tests::Dice;
 use crate::chance::Mean;
 use crate::site::{Set, Site};
 
-/// Draws from which the number of distinct sets is estimated.
+/// Draws for the estimate of the number of distinct sets.
 const DRAWS: u32 = 400_000;
 
-/// The model for so many copies.
+/// The model for a number of replicas.
 #[derive(Clone, Debug)]
 pub struct Sets {
-    /// Copies of a blob.
+    /// Replicas of a blob.
     pub copies: usize,
-    /// By volume: part of all capacity.
+    /// By volume: its fraction of all capacity.
     weight: Vec<f64>,
     zone: Vec<u16>,
-    /// The products of all sets, summed.
+    /// The sum of the products of all sets.
     all: f64,
-    /// Their squares, summed, over `all` squared: the probability that two keys have the same set.
+    /// The sum of their squares, over `all` squared: the probability that two keys have the same set.
     pub same: f64,
 }
 
-/// Two keys of a sample with the same set.
+/// Pairs of keys with the same set in a sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Coincidence {
-    /// Pairs of keys that have it.
     pub seen: f64,
-    /// Pairs that the model expects.
+    /// The number that the model expects.
     pub expected: f64,
 }
 
@@ -53,7 +52,7 @@ impl Sets {
         Self { copies, same: squares / (all * all), all, weight, zone }
     }
 
-    /// Volumes there are.
+    /// The number of volumes.
     pub fn volumes(&self) -> usize {
         self.weight.len()
     }
@@ -67,7 +66,7 @@ impl Sets {
         set.iter().map(|v| self.weight[*v]).product::<f64>() / self.all
     }
 
-    /// Sets there can be.
+    /// The number of possible sets.
     pub fn possible(&self) -> f64 {
         let mut by_zone: HashMap<u16, f64> = HashMap::new();
         for zone in &self.zone {
@@ -78,7 +77,7 @@ impl Sets {
         products(&sizes, self.copies)
     }
 
-    /// Sets that hold at least one of so many blobs: over sets by chance, how often one is not empty.
+    /// Estimates the number of sets that hold at least one of `objects` blobs, from random sets.
     pub fn used(&self, objects: f64, dice: &mut Dice) -> Mean {
         let mut used = Mean::default();
         for _ in 0..DRAWS {
@@ -90,7 +89,7 @@ impl Sets {
         used
     }
 
-    /// How often two keys of a sample have the same set, and how often they should.
+    /// Counts the pairs of keys in a sample with the same set, and computes the expected number.
     pub fn coincidence(&self, sample: &[Set]) -> Coincidence {
         let mut sets: Vec<Vec<u16>> = sample.iter().map(|set| sorted(&set[..self.copies])).collect();
         sets.sort_unstable();
@@ -109,12 +108,12 @@ fn sorted(set: &[u16]) -> Vec<u16> {
     set
 }
 
-/// Orders of so many things.
+/// The factorial: the number of orders of `n` things.
 pub fn factorial(n: usize) -> f64 {
     (1..=n).map(|i| i as f64).product()
 }
 
-/// The products of each choice of `choose` of the numbers, summed (an elementary symmetric polynomial).
+/// The sum of the products of all choices of `choose` numbers (an elementary symmetric polynomial).
 fn products(numbers: &[f64], choose: usize) -> f64 {
     let mut sums = vec![0.0; choose + 1];
     sums[0] = 1.0;
@@ -147,7 +146,7 @@ mod tests {
         }
         assert!((all - 1.0).abs() < 1e-12 && (same / sets.same - 1.0).abs() < 1e-12);
         assert_eq!((possible, sets.possible()), (108.0, 108.0));
-        // With very many blobs each set has some; with one blob one has.
+        // With very many blobs, every set has some; with a single blob, one set has it.
         let used = |objects| sets.used(objects, &mut Dice::new(1));
         assert!((used(1e9).mean() - 108.0).abs() < 1.5 * used(1e9).half());
         assert!((used(1e-3).mean() * 1e3 - 1.0).abs() < 0.02);

@@ -1,12 +1,11 @@
-//! The site that is simulated: volumes of several sizes in zones, and a sample of keys with the volumes that the ring
-//! gives them.
+//! The simulated site: volumes of several sizes in zones, and a sample of keys with their placement by the ring.
 //!
 //! Nothing is modelled here: the ring and the topology are those of the product.
 
 use std::sync::Arc;
 
 use ::tests::Dice;
-use master::internals::{Condition, Seat, Topology};
+use master::internals::{Availability, Topology, TopologyVolume};
 use shared::clock::Timestamp;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
@@ -14,23 +13,23 @@ use shared::ring::{Member, Ring, Zone};
 
 use crate::chance::whole;
 
-/// Copies of each key that are sampled. Fewer copies are the first ones of these.
+/// Replicas of each sampled key. A smaller replication factor uses the first ones.
 pub const COPIES_MAX: usize = 3;
-/// Sizes of volumes, in TB: what is sold today.
+/// Sizes of volumes in TB: common disks of today.
 pub const SIZES_TB: [u64; 4] = [8, 12, 16, 20];
 pub const TB: f64 = 1e12;
-/// The shortest and the longest value: what Barge is built for.
+/// The shortest and the longest value in bytes: the range that Barge is built for.
 const LENGTHS: (f64, f64) = (1e6, 1e9);
 
-/// The volumes of one key, as indices into the site's.
+/// The volumes of one key, as indices into `Site::volumes`.
 pub type Set = [u16; COPIES_MAX];
 
 #[derive(Clone, Debug)]
 pub struct Volume {
-    /// Ends with its index.
+    /// Its last bytes are the index of the volume.
     pub id: VolumeId,
     pub zone: u16,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub capacity: u64,
 }
 
@@ -42,7 +41,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// So many volumes, each of a size by chance.
+    /// Creates volumes of random sizes.
     pub fn new(volumes: u16, zones: u16, seed: u64) -> Self {
         let mut site = Self { volumes: Vec::new(), zones, seed };
         let mut dice = Dice::new(seed);
@@ -50,7 +49,7 @@ impl Site {
         site
     }
 
-    /// More volumes, of these sizes, zone after zone.
+    /// Adds volumes of these sizes, zone after zone.
     pub fn grow(&mut self, sizes: impl Iterator<Item = u64>) {
         for capacity in sizes {
             let index = u16::try_from(self.volumes.len()).expect("the arguments are 16 bits wide");
@@ -67,33 +66,42 @@ impl Site {
         Arc::new(Ring::new(&self.volumes.iter().map(member).collect::<Vec<_>>()))
     }
 
-    /// These volumes with so many bytes on each, in these conditions.
+    /// The topology of these volumes, with these live bytes and conditions.
     pub fn topology(
         &self,
         ring: &Arc<Ring>,
         live_bytes: &[u64],
-        condition: impl Fn(usize) -> Condition,
+        condition: impl Fn(usize) -> Availability,
     ) -> Topology {
-        let seat = |(n, v): (usize, &Volume)| {
+        let entry = |(n, v): (usize, &Volume)| {
             let available_bytes = v.capacity.saturating_sub(live_bytes[n]);
             let (capacity_bytes, live_bytes) = (v.capacity, live_bytes[n]);
             let (zone, condition) = (Some(zone(v.zone)), condition(n));
-            (v.id, Seat { zone, condition, compared: true, capacity_bytes, available_bytes, live_bytes })
+            (
+                v.id,
+                TopologyVolume {
+                    zone,
+                    availability: condition,
+                    compared: true,
+                    capacity_bytes,
+                    available_bytes,
+                    live_bytes,
+                },
+            )
         };
-        Topology::on(Arc::clone(ring), self.volumes.iter().enumerate().map(seat).collect::<Vec<_>>())
+        Topology::on(Arc::clone(ring), self.volumes.iter().enumerate().map(entry).collect::<Vec<_>>())
     }
 
-    /// Bytes of all volumes together.
+    /// The capacity of all volumes, in bytes.
     pub fn capacity(&self) -> f64 {
         self.volumes.iter().map(|v| v.capacity as f64).sum()
     }
 
-    /// The zone of a volume.
     pub fn zone_of(&self, volume: u16) -> u16 {
         self.volumes[usize::from(volume)].zone
     }
 
-    /// Where the ring places the first `keys` keys. Two threads: the answer does not depend on it.
+    /// Returns the placement of the first `keys` keys. It uses two threads; the result does not depend on that.
     pub fn sample(&self, ring: &Ring, keys: u64) -> Vec<Set> {
         let place = |n: u64| {
             let chosen = ring.place(&key(n), COPIES_MAX, |_| true);
@@ -113,7 +121,7 @@ fn zone(number: u16) -> Zone {
     format!("zone-{number}").parse().expect("a zone's name")
 }
 
-/// The index of a volume.
+/// Returns the index of a volume from its id.
 pub fn index_of(id: VolumeId) -> u16 {
     let bytes = id.as_bytes();
     u16::from_be_bytes([bytes[14], bytes[15]])
@@ -130,7 +138,7 @@ pub fn blob(n: u64) -> BlobId {
     BlobId::next(None, Timestamp::from_unix_ms((1 << 40) + n), random)
 }
 
-/// Length of a value: 1 MB to 1 GB, a bounded Pareto distribution with exponent 1/2. The mean is 31.6 MB, the median 3.8 MB.
+/// The length of a value in bytes: 1 MB to 1 GB, bounded Pareto with exponent 1/2 (mean 31.6 MB, median 3.8 MB).
 pub fn length(chance: f64) -> u64 {
     let (least, most) = LENGTHS;
     let root = least.sqrt().recip() - chance * (least.sqrt().recip() - most.sqrt().recip());

@@ -1,6 +1,7 @@
-//! Years of a site: volumes fail and are replaced, zones go away and come back, the master pays what is owed turn by turn.
+//! Years of a site: volumes fail and are replaced, zones fail and return, and the master works off its repair queue
+//! turn by turn.
 //!
-//! Bytes are a fluid here: which blobs share volumes does not matter for how long it takes.
+//! Bytes are a fluid here: the duration of repair does not depend on which blobs share volumes.
 
 use ::tests::Dice;
 
@@ -8,7 +9,7 @@ use crate::chance::wait;
 use crate::loss::{YEAR_HOURS, YEAR_SECONDS, detect};
 use crate::pace::Pace;
 
-/// What fails how often.
+/// Failure rates and repair speed.
 #[derive(Clone, Debug)]
 pub struct World {
     /// By volume: its bytes.
@@ -16,69 +17,70 @@ pub struct World {
     /// By volume: its zone.
     pub zone: Vec<u16>,
     pub zones: u16,
-    /// Failures of one volume a year.
+    /// Failures of one volume per year.
     pub failure: f64,
-    /// Outages of one zone a year.
+    /// Outages of one zone per year.
     pub outages: f64,
-    /// How long one lasts, in years.
+    /// Duration of an outage in years.
     pub outage: f64,
-    /// How fast copies are made.
+    /// Repair speed.
     pub pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct History {
-    /// Volumes that failed.
+    /// Failed volumes.
     pub failures: u32,
-    /// Zones that went away.
+    /// Zone outages.
     pub outages: u32,
-    /// Copied for volumes that failed.
+    /// Bytes re-replicated for failed volumes.
     pub repaired: f64,
-    /// Copied for zones that came back: deleted again.
+    /// Bytes re-replicated for zones that returned, and deleted again.
     pub wasted: f64,
-    /// Years in which a volume that failed was not made good.
-    pub owed: f64,
-    /// The mean time until a volume that failed was, in hours.
+    /// Years in which a failed volume was not fully repaired.
+    pub under_replicated: f64,
+    /// The mean time to repair a failed volume, in hours.
     pub mean_hours: f64,
     pub longest_hours: f64,
-    /// Most volumes that were not made good at the same time.
+    /// The largest number of volumes under repair at the same time.
     pub most: usize,
-    /// The same for volumes that failed when no zone was away.
+    /// The longest repair of a volume without a zone outage meanwhile.
     pub longest_quiet_hours: f64,
 }
 
-/// Something of which copies are owed.
+/// A failed volume or zone whose replicas must be re-created.
 #[derive(Clone, Debug)]
 struct Owed {
-    /// When it failed, and when its copies count no more.
+    /// The time of the failure.
     since: f64,
+    /// The time from which its replicas no longer count.
     from: f64,
     left: f64,
-    /// A zone that is away: until then.
+    /// For a zone: the time of its return.
     back: Option<f64>,
-    /// Whether a zone was away meanwhile.
+    /// Whether a zone was down meanwhile.
     crossed: bool,
 }
 
 impl World {
-    /// So many years.
+    /// Simulates this many years.
     pub fn run(&self, years: f64, dice: &mut Dice) -> History {
         let mut seen = History::default();
         let failing = self.failure * self.bytes.len() as f64;
         let going = self.outages * f64::from(self.zones);
         let (mut failure, mut outage) = (wait(dice, failing), wait_for(dice, going));
-        let (mut now, mut owed) = (0.0, Vec::<Owed>::new());
+        let (mut now, mut under_replicated) = (0.0, Vec::<Owed>::new());
         while now < years {
             while failure.min(outage) <= now {
                 if failure < outage {
                     let bytes = self.bytes[dice.index(self.bytes.len())];
-                    owed.push(Owed::new(failure, bytes, None));
+                    under_replicated.push(Owed::new(failure, bytes, None));
                     seen.failures += 1;
                     failure += wait(dice, failing);
                 } else {
                     let zone = u16::try_from(dice.below(u64::from(self.zones))).unwrap_or(0);
                     let on = self.bytes.iter().zip(&self.zone).filter(|(_, z)| **z == zone);
-                    owed.push(Owed::new(
+                    under_replicated.push(Owed::new(
                         outage,
                         on.map(|(bytes, _)| bytes).sum(),
                         Some(outage + self.outage),
@@ -87,39 +89,40 @@ impl World {
                     outage += wait_for(dice, going);
                 }
             }
-            seen.most = seen.most.max(owed.iter().filter(|o| o.back.is_none()).count());
+            seen.most = seen.most.max(under_replicated.iter().filter(|o| o.back.is_none()).count());
             let next = failure.min(outage);
-            let then = self.step(now, next, &mut owed, &mut seen);
-            if owed.iter().any(|o| o.back.is_none()) {
-                seen.owed += then - now;
+            let then = self.step(now, next, &mut under_replicated, &mut seen);
+            if under_replicated.iter().any(|o| o.back.is_none()) {
+                seen.under_replicated += then - now;
             }
             now = then;
-            settle(now, &mut owed, &mut seen);
+            settle(now, &mut under_replicated, &mut seen);
         }
-        let made_good = f64::from(seen.failures) - owed.iter().filter(|o| o.back.is_none()).count() as f64;
+        let made_good =
+            f64::from(seen.failures) - under_replicated.iter().filter(|o| o.back.is_none()).count() as f64;
         seen.mean_hours /= made_good.max(1.0);
         seen
     }
 
-    /// One turn, or the time until something happens. When it is over.
-    fn step(&self, now: f64, next: f64, owed: &mut [Owed], seen: &mut History) -> f64 {
-        let away = owed.iter().any(|o| o.back.is_some() && o.from <= now);
-        owed.iter_mut().for_each(|o| o.crossed |= away);
-        let all: f64 = owed.iter().filter(|o| o.from <= now).map(|o| o.left).sum();
+    /// Runs one repair turn, or waits for the next event. Returns the time when it ends.
+    fn step(&self, now: f64, next: f64, under_replicated: &mut [Owed], seen: &mut History) -> f64 {
+        let away = under_replicated.iter().any(|o| o.back.is_some() && o.from <= now);
+        under_replicated.iter_mut().for_each(|o| o.crossed |= away);
+        let all: f64 = under_replicated.iter().filter(|o| o.from <= now).map(|o| o.left).sum();
         if all <= 0.0 {
-            let waiting = owed.iter().filter(|o| o.from > now).map(|o| o.from);
-            let back = owed.iter().filter_map(|o| o.back).filter(|b| *b > now);
+            let waiting = under_replicated.iter().filter(|o| o.from > now).map(|o| o.from);
+            let back = under_replicated.iter().filter_map(|o| o.back).filter(|b| *b > now);
             return waiting.chain(back).fold(next, f64::min);
         }
         let turn = self.pace.turn(all);
-        for one in owed.iter_mut().filter(|o| o.from <= now) {
-            // Of blobs with equally many copies the oldest come first, wherever they are.
+        for one in under_replicated.iter_mut().filter(|o| o.from <= now) {
+            // Among blobs with equally many replicas the oldest come first, whichever volume failed.
             let part = turn.bytes * one.left / all;
             one.left = if turn.bytes >= all { 0.0 } else { one.left - part };
             let sum = if one.back.is_some() { &mut seen.wasted } else { &mut seen.repaired };
             *sum += part;
         }
-        // The rest belongs to the turn unless nothing is left.
+        // The pause belongs to the turn unless nothing is left.
         let rest = if turn.bytes >= all { 0.0 } else { turn.rest_seconds };
         now + (turn.seconds + rest) / YEAR_SECONDS
     }
@@ -131,9 +134,9 @@ impl Owed {
     }
 }
 
-/// Takes off the list what is made good, and zones that are back.
-fn settle(now: f64, owed: &mut Vec<Owed>, seen: &mut History) {
-    owed.retain(|one| {
+/// Removes volumes that are repaired, and zones that have returned.
+fn settle(now: f64, under_replicated: &mut Vec<Owed>, seen: &mut History) {
+    under_replicated.retain(|one| {
         if let Some(back) = one.back {
             return back > now;
         }
@@ -173,26 +176,29 @@ mod tests {
         assert!((seen.repaired / (f64::from(seen.failures) * 1e12) - 1.0).abs() < 1e-9);
         // 1 TB at 1 GB/s after 603 s.
         assert!((seen.mean_hours * 3600.0 / 1603.0 - 1.0).abs() < 0.02, "{seen:?}");
-        assert!((seen.owed / (f64::from(seen.failures) * seen.mean_hours / YEAR_HOURS) - 1.0).abs() < 0.01);
+        assert!(
+            (seen.under_replicated / (f64::from(seen.failures) * seen.mean_hours / YEAR_HOURS) - 1.0).abs()
+                < 0.01
+        );
         assert_eq!((seen.wasted, seen.outages), (0.0, 0));
     }
 
     #[test]
     fn a_queue_that_is_busy_is_one_in_the_textbook() {
-        // So many failures that the queue is busy for 40 % of the time; a server of equal jobs that takes them in turns
-        // by bytes is busy just as long whatever the order, which is all that is compared.
+        // So many failures that the queue is busy for 40 % of the time. A server of equal jobs is busy equally long
+        // in any order, and only that is compared.
         let mut world = world(0.0, 0.0);
         world.failure = 0.4 * YEAR_SECONDS / 1000.0 / 20.0;
         let seen = world.run(2.0, &mut Dice::new(2));
         let copying = seen.repaired / 1e9 / YEAR_SECONDS / 2.0;
         assert!((copying - 0.4).abs() < 0.02, "{copying}");
-        assert!(seen.most > 3 && seen.owed / 2.0 > 0.5, "{seen:?}");
+        assert!(seen.most > 3 && seen.under_replicated / 2.0 > 0.5, "{seen:?}");
     }
 
     #[test]
     fn a_zone_that_comes_back_was_copied_in_vain() {
         let seen = world(0.0001, 1.0).run(100.0, &mut Dice::new(3));
-        // 4 TB at 1 GB/s are copied long before four hours are over.
+        // 4 TB at 1 GB/s are copied long before four hours have passed.
         assert!((seen.wasted / (f64::from(seen.outages) * 4e12) - 1.0).abs() < 0.05, "{seen:?}");
         assert!(f64::from(seen.outages) > 400.0);
     }

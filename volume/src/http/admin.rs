@@ -1,11 +1,11 @@
-//! `/_/…` of a volume: health, and what its master asks of it. Every call that does something is signed.
+//! `/_/…` of a volume: health, and the calls of its masters. All calls but health are signed.
 
 use std::sync::{Arc, PoisonError};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
-use shared::http::signed::read_signed;
+use shared::http::signed_calls::read_signed;
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::limits::{INVENTORY_PAGE, RECLAIM_BATCH};
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -16,14 +16,14 @@ use shared::work::blocking;
 
 use crate::server::Volume;
 
-/// 200 when values can be read here; `read_only` says whether they can be written.
+/// Answers 200 while values can be read here; `read_only` says why they cannot be written.
 pub(super) fn health(volume: &Volume) -> Result<Response<Body>, ErrorReply> {
     let read_only = volume.store.status().read_only;
     let health = serde_json::json!({ "server": "barge-volume", "read_only": read_only });
     Ok(body::json(StatusCode::OK, &health))
 }
 
-/// What the volume knows of itself.
+/// Returns the volume's status.
 pub(super) async fn status(
     volume: &Volume,
     request: Request<Incoming>,
@@ -32,30 +32,30 @@ pub(super) async fn status(
     Ok(body::json(StatusCode::OK, &volume.status()))
 }
 
-/// Ids and addresses are no business of strangers, and a volume knows no access keys by which to tell who is none.
+/// Refuses an unsigned status request: ids and addresses are not public, and a volume knows no access keys.
 pub(super) fn not_shown(request: Request<Incoming>) -> ErrorReply {
     let (head, body) = request.into_parts();
     body::drain_unless_waiting(&head.headers, body);
     ErrorReply::new(
         ErrorCode::NotSigned,
-        "a volume shows its status to those alone who have the cluster's secret",
-        "ask by `barge cluster status --server URL --secret-file FILE`; health and metrics are shown to all",
+        "the status of a volume requires a call signed with the cluster's secret",
+        "use `barge cluster status --server URL --secret-file FILE`; health and metrics need no signature",
     )
 }
 
-/// Whether a call of this cluster for this volume has come to the right place.
+/// Checks that a call is for this volume and from its cluster.
 pub(super) fn check_meant(volume: &Volume, cluster: ClusterId, meant: VolumeId) -> Result<(), ErrorReply> {
     if volume.identity.volume() != meant {
         return Err(ErrorReply::new(
             ErrorCode::WrongVolume,
-            format!("the call is for volume {meant}, this is {}", volume.identity.volume()),
-            "the address of that volume leads here: mend its --advertise, or the master's list",
+            format!("the call is for volume {meant}, but this is {}", volume.identity.volume()),
+            "the address of that volume leads here: correct its --advertise, or the master's list",
         ));
     }
     check_cluster(volume, cluster)
 }
 
-/// Whether a call comes from the cluster of this volume.
+/// Checks that a call is from the cluster of this volume.
 pub(super) fn check_cluster(volume: &Volume, cluster: ClusterId) -> Result<(), ErrorReply> {
     if volume.identity.cluster() == Some(cluster) {
         return Ok(());
@@ -67,7 +67,7 @@ pub(super) fn check_cluster(volume: &Volume, cluster: ClusterId) -> Result<(), E
     ))
 }
 
-/// Tells who it is, and joins the asking master's cluster when it belongs to none.
+/// Returns the volume's report; joins the calling master's cluster if it belongs to none.
 pub(super) async fn identify(
     volume: &Volume,
     request: Request<Incoming>,
@@ -78,12 +78,12 @@ pub(super) async fn identify(
     })?;
     volume.masters.heard(question.masters);
     if question.address.is_some() {
-        *volume.listed.write().unwrap_or_else(PoisonError::into_inner) = question.address;
+        *volume.address_by_masters.write().unwrap_or_else(PoisonError::into_inner) = question.address;
     }
     Ok(body::json(StatusCode::OK, &volume.report()))
 }
 
-/// Deletes blobs; they are durably gone when this answers.
+/// Deletes blobs; the deletes are durable when this answers.
 pub(super) async fn delete(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
@@ -100,30 +100,30 @@ async fn delete_now(volume: &Arc<Volume>, message: DeleteRequest) -> Result<Dele
     }
     let now = volume.config.clock.now();
     if !message.tombstones.is_empty() {
-        // First: what is deleted without one, a rebuild of the metadata would bring back from a volume that was down.
+        // Tombstones first: without one, a metadata rebuild would bring the value back from a volume that was down.
         let (volume, tombstones) = (Arc::clone(volume), message.tombstones);
         blocking(move || volume.tombstones.add(&tombstones, now)).await?;
     }
-    volume.spent.add(&message.blobs, now);
-    // Before the store: a record that becomes visible after it has looked must know that it is not wanted.
-    volume.arrivals.doom(&message.blobs);
+    volume.used_tickets.add(&message.blobs, now);
+    // Before the store deletes: a replica that becomes visible just afterwards must know of the delete.
+    volume.incoming_replicas.mark_deleted(&message.blobs);
     let deleted = volume.store.delete(message.blobs).await?;
-    if let Some(before) = message.settled_before {
-        settle_later(volume, before).await;
+    if let Some(before) = message.reclaimed_before {
+        expire_tombstones_later(volume, before).await;
     }
     Ok(DeleteResponse { found: deleted.found, bytes: deleted.bytes })
 }
 
-/// Tombstones are forgotten when that is due; nobody waits for it.
-async fn settle_later(volume: &Arc<Volume>, before: BlobId) {
+/// Expires tombstones in the background, if that is due.
+async fn expire_tombstones_later(volume: &Arc<Volume>, before: BlobId) {
     let (now, asked) = (volume.config.clock.now(), Arc::clone(volume));
-    if blocking(move || asked.tombstones.is_settling_due(before)).await {
+    if blocking(move || asked.tombstones.is_expiry_due(before)).await {
         let volume = Arc::clone(volume);
-        tokio::spawn(blocking(move || volume.tombstones.settle(before, now)));
+        tokio::spawn(blocking(move || volume.tombstones.expire(before, now)));
     }
 }
 
-/// A page of what it holds.
+/// Returns a page of the inventory.
 pub(super) async fn inventory(
     volume: &Volume,
     request: Request<Incoming>,
@@ -149,8 +149,8 @@ mod tests {
     use shared::tombstone::Tombstone;
 
     use super::*;
-    use crate::arrival::tests::{blob, upload};
-    use crate::server::alone::volume;
+    use crate::replicas::incoming::tests::{blob, upload};
+    use crate::server::test_volume::volume;
 
     #[tokio::test]
     async fn a_value_whose_tombstone_cannot_be_kept_is_not_deleted() {
@@ -165,7 +165,7 @@ mod tests {
             volume: volume.identity.volume(),
             blobs: vec![blob(n)],
             tombstones,
-            settled_before: None,
+            reclaimed_before: None,
         };
         let tombstones = vec![Tombstone::Refused { blob: blob(1) }];
         volume.tombstones.pretend_read_only();
@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(refused.code, ErrorCode::Internal);
             assert!(volume.store.has(blob(1)));
         }
-        // What was written over needs none.
+        // An overwritten value needs no tombstone.
         assert_eq!(delete_now(&volume, call(2, vec![])).await.unwrap().found, 1);
         assert!(!volume.store.has(blob(2)));
     }
@@ -191,11 +191,11 @@ mod tests {
             volume: volume.identity.volume(),
             blobs: vec![blob(1)],
             tombstones: tombstones.clone(),
-            settled_before: None,
+            reclaimed_before: None,
         };
         assert_eq!(delete_now(&volume, message.clone()).await.unwrap().found, 1);
         assert_eq!(volume.tombstones.page(None).unwrap().tombstones, tombstones);
-        // Another volume's, and another cluster's, change nothing.
+        // Calls for another volume or from another cluster change nothing.
         let elsewhere = DeleteRequest { volume: VolumeId::random(), ..message.clone() };
         let of_others = DeleteRequest { cluster: ClusterId::random(), ..message };
         for (message, code) in [(elsewhere, ErrorCode::WrongVolume), (of_others, ErrorCode::WrongCluster)] {

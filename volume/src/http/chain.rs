@@ -1,6 +1,6 @@
-//! The rest of a chain, as the volume in front of it sees it: bytes go to the next volume, which hands them
-//! on; receipts come back. A next volume that fails while the first frames are still at hand is passed over for the
-//! one behind it; later the rest of the chain is dropped, and its copies are owed.
+//! The rest of a replica chain (write pipeline), as the volume before it sees it: bytes go to the next volume, which
+//! passes them on; receipts come back. A next volume that fails while all frames are still kept is skipped for the
+//! one after it; later the rest of the chain is given up, and the blob is under-replicated until it is repaired.
 
 use std::collections::VecDeque;
 
@@ -11,31 +11,31 @@ use shared::http::body;
 use shared::http::client::HttpClient;
 use shared::http::pipe::{Pipe, PipeError};
 use shared::limits::{CHAIN_STALL_TIMEOUT, DRAIN_TIME_MAX, RECEIPT_TIMEOUT, REPLAY_FRAMES};
-use shared::ticket::Link;
+use shared::ticket::ChainLink;
 use shared::wire::volume::ChainResponse;
 
-/// The rest of the chain, as far as it is still with us.
+/// The connection to the rest of the chain.
 pub(super) struct Downstream {
     http: HttpClient,
-    /// The volumes that may still get a copy, the next one first.
-    links: VecDeque<Link>,
-    /// Path and query for each of them. Holds a ticket: never logged.
+    /// The volumes that may still get a replica, the next one first.
+    links: VecDeque<ChainLink>,
+    /// Path and query for each of them. It contains a ticket, so it is never logged.
     target: String,
     headers: HeaderMap,
     length: Option<u64>,
     pipe: Option<Pipe>,
-    /// The last frame, held back until this volume has found nothing wrong with the value: a body that is
-    /// as long as announced is whole to whoever receives it.
+    /// The last frame, held back until this volume has verified the value: a receiver treats a body of the declared
+    /// length as complete.
     held: Option<Bytes>,
-    /// All frames so far, while they are few.
+    /// All frames so far, while there are at most `REPLAY_FRAMES`.
     kept: Option<Vec<Bytes>>,
 }
 
 impl Downstream {
-    /// Opens the way to the first of `links`.
+    /// Connects to the first of `links`.
     pub(super) fn open(
         http: HttpClient,
-        links: &[Link],
+        links: &[ChainLink],
         target: String,
         headers: HeaderMap,
         length: Option<u64>,
@@ -47,19 +47,19 @@ impl Downstream {
         down
     }
 
-    /// How many volumes may still get a copy.
-    pub(super) fn reach(&self) -> usize {
+    /// Number of volumes that may still get a replica.
+    pub(super) fn reachable_replicas(&self) -> usize {
         if self.pipe.is_some() { self.links.len() } else { 0 }
     }
 
-    /// Hands bytes on; waits while the next volume is slower than we are.
+    /// Passes bytes on; waits while the next volume is slower than this one.
     pub(super) async fn push(&mut self, bytes: Bytes) {
         if let Some(bytes) = self.held.replace(bytes) {
             self.send(bytes).await;
         }
     }
 
-    /// The receipts of the rest of the chain; none when nothing is left of it.
+    /// Ends the body and returns the receipts of the rest of the chain; `None` if nothing is left of it.
     pub(super) async fn finish(mut self) -> Option<ChainResponse> {
         if let Some(bytes) = self.held.take() {
             self.send(bytes).await;
@@ -81,7 +81,7 @@ impl Downstream {
         });
     }
 
-    /// Volumes from the next one to the end: what it is given in time grows with them.
+    /// Number of volumes from the next one to the end: timeouts grow with it.
     fn count(&self) -> u32 {
         u32::try_from(self.links.len()).unwrap_or(1)
     }
@@ -107,7 +107,7 @@ impl Downstream {
                 self.pipe = pipe;
                 true
             }
-            // It stopped reading: what it says, or why it cannot be reached, is the reason.
+            // It stopped reading: its answer, or why it cannot be reached, is the reason.
             (Err(PipeError::Closed), Some(pipe)) => {
                 let answer = pipe.answer(DRAIN_TIME_MAX).await;
                 let _ = self.receipts(answer).await;
@@ -120,8 +120,8 @@ impl Downstream {
         }
     }
 
-    /// The next volume has failed: on to the one behind it, with everything from the first byte on. Where
-    /// that is not at hand any more, the rest of the chain is lost.
+    /// After a failure of the next volume, connects to the one after it and sends everything from the first byte on.
+    /// If those frames are no longer kept, gives up the rest of the chain.
     async fn pass_over(&mut self) {
         self.pipe = None;
         while let Some(kept) = self.kept.clone() {
@@ -138,7 +138,7 @@ impl Downstream {
         self.links.clear();
     }
 
-    /// The receipts in an answer; none, and a line in the log, when there are none.
+    /// Returns the receipts in an answer; logs why if there are none.
     async fn receipts(&self, answer: Result<Response<Incoming>, PipeError>) -> Option<ChainResponse> {
         let answer = match answer {
             Ok(answer) => answer,
@@ -153,12 +153,12 @@ impl Downstream {
             return serde_json::from_slice(&text).ok();
         }
         let reason = String::from_utf8_lossy(&text).into_owned();
-        tracing::warn!(next = self.next(), %status, reason, "the next volume refused its copy");
+        tracing::warn!(next = self.next(), %status, reason, "the next volume of the chain refused the replica");
         None
     }
 
     fn failed(&self, error: &PipeError) {
-        tracing::warn!(next = self.next(), %error, "the next volume of a chain failed; its copy is owed");
+        tracing::warn!(next = self.next(), %error, "the next volume of the chain failed; its replica is repaired later");
     }
 
     fn next(&self) -> &str {

@@ -1,7 +1,7 @@
-//! The commit of what is durable: receipts go to a master, and to another one when it does not answer.
+//! The commit of a durable value: receipts go to a master, and to another one if it does not answer (failover).
 //!
-//! A commit that is sent twice is one commit. What must never happen is that a client is told "nothing was stored" when
-//! an earlier call may have been carried out.
+//! Commits are idempotent. A client must never be told "nothing was stored" if an earlier call may have been
+//! executed.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitOutcome, CommitResponse};
 use tokio::time::{Instant, sleep_until};
 
-/// Between two attempts to reach a master with a commit.
+/// Interval between attempts to send a commit to a master.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Asks one master after the other until there is an answer that is final; at most one call to each at a time. `ask` makes a
-/// call to a master that gives up after the duration.
+/// Calls one master after the other until an answer is final; at most one call to each at a time. `ask` calls a
+/// master and gives up after the duration.
 ///
 /// # Errors
 /// When the commit is refused, or its outcome is unknown.
@@ -31,7 +31,7 @@ where
     let deadline = Instant::now() + COMMIT_TIMEOUT;
     let mut calls = FuturesUnordered::new();
     let mut open = vec![false; masters.len()];
-    // Whether a call that has ended may have been carried out all the same.
+    // `lost`: a call that failed may have been executed all the same.
     let (mut lost, mut turn, mut due) = (false, 0, Instant::now());
     loop {
         let next = (turn..turn + masters.len()).map(|n| n % masters.len()).find(|n| !open[*n]);
@@ -49,7 +49,7 @@ where
             else => return Err(unknown("no master answered")),
         };
         open[place] = false;
-        let error = match judge(answer, lost || !calls.is_empty()) {
+        let error = match classify_answer(answer, lost || !calls.is_empty()) {
             Ok(told) => {
                 if let Err(refusal) = &told {
                     tracing::warn!(master = masters[place], why = refusal.message, "commit failed");
@@ -67,14 +67,15 @@ where
     }
 }
 
-/// What the client is told, if the answer is final; the error if another one may say more. `doubt`: another call may have
-/// been carried out.
-fn judge(
+/// Returns the client's answer if it is final, or the error if another master may say more. `doubt`: another call may
+/// have been executed.
+fn classify_answer(
     answer: Result<CommitResponse, CallError>,
     doubt: bool,
 ) -> Result<Result<CommitResponse, ErrorReply>, CallError> {
     match answer {
-        // The value may have been the key's, and replaced since: then its copies count no more.
+        // An earlier call may have committed the value, and another write replaced it since: then its replicas no
+        // longer count.
         Ok(CommitResponse {
             outcome: CommitOutcome::NotEnoughReceipts | CommitOutcome::Overtaken, ..
         }) if doubt => Ok(Err(unknown("the first answer of the masters was lost"))),
@@ -82,11 +83,11 @@ fn judge(
         Err(CallError::Refused { detail, .. }) if !doubt && detail.code.status().is_client_error() => {
             Ok(Err(ErrorReply::new(
                 detail.code,
-                format!("the master refused the value when it was on disk: {}", detail.message),
+                format!("the master refused the value after it was written: {}", detail.message),
                 "nothing was stored; send the value again",
             )))
         }
-        // Another master would say the same, and what became of the other call nobody knows.
+        // Another master would say the same, and the outcome of the other call is unknown.
         Err(CallError::Refused { detail, .. }) if detail.code.status().is_client_error() => {
             Ok(Err(unknown(&detail.message)))
         }
@@ -98,7 +99,7 @@ fn judge(
 fn unknown(why: impl std::fmt::Display) -> ErrorReply {
     ErrorReply::new(
         ErrorCode::OutcomeUnknown,
-        format!("the value is on disk, but whether it became the key's value is unknown: {why}"),
+        format!("the value is on disk, but it is unknown whether it was committed: {why}"),
         "send the value again: a repeated PUT is harmless",
     )
 }
@@ -109,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// What the masters say: `None` is one that never answers.
+    /// The answer of a master; `None` never answers.
     type Says = Option<Result<CommitOutcome, ErrorCode>>;
 
     fn refused(code: ErrorCode) -> CallError {
@@ -118,7 +119,7 @@ mod tests {
         CallError::Refused { address: "there".into(), status: code.status(), detail: Box::new(detail) }
     }
 
-    /// The masters in their order; the last one says the same again and again.
+    /// Commits with masters that give these answers, every time they are asked.
     async fn ask(masters: &[Says]) -> Result<CommitOutcome, ErrorCode> {
         let names: Vec<String> = (0..masters.len()).map(|n| n.to_string()).collect();
         let started = Instant::now();
@@ -142,7 +143,7 @@ mod tests {
         let (created, replaced) = (Some(Ok(CommitOutcome::Created)), Some(Ok(CommitOutcome::Replaced)));
         assert_eq!(ask(&[created, None]).await, Ok(CommitOutcome::Created));
         assert_eq!(ask(&[None, replaced, None]).await, Ok(CommitOutcome::Replaced));
-        // Passed over at once.
+        // A master that has not joined is skipped at once.
         assert_eq!(ask(&[Some(Err(ErrorCode::NotJoined)), created]).await, Ok(CommitOutcome::Created));
     }
 
@@ -159,7 +160,7 @@ mod tests {
             let lost = Some(Err(ErrorCode::OutcomeUnknown));
             assert_eq!(ask(&[lost, says]).await, Err(ErrorCode::OutcomeUnknown), "{says:?}");
         }
-        // Had it been carried out before, its copies would not count; so it never was.
+        // Final: had an earlier call been executed and the value replaced since, its replicas would not count.
         let failed = Some(Ok(CommitOutcome::ConditionFailed));
         assert_eq!(ask(&[None, failed]).await, Ok(CommitOutcome::ConditionFailed));
     }

@@ -1,5 +1,5 @@
-//! Digests a client declares of its value besides BLAKE3, which the store computes anyway: MD5 (RFC
-//! 1864) and SHA-256 (RFC 9530). A value that does not have them is not kept.
+//! Digests that a client declares of its value: MD5 (RFC 1864), SHA-256 (RFC 9530), and BLAKE3, which the store
+//! computes anyway. A value that does not match them is not kept.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,26 +13,26 @@ use shared::wire::routes::BLAKE3_HEADER;
 use shared::work::blocking;
 
 const MD5_HEADER: HeaderName = HeaderName::from_static("content-md5");
-/// Of a request they mean the same: its body is the whole representation.
+/// In a request both mean the same: its body is the whole representation.
 const SHA256_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("content-digest"), HeaderName::from_static("repr-digest")];
 
-/// What was declared, and what has been computed of it so far.
+/// The declared digests, and the state of those that must be computed.
 #[derive(Default)]
-pub(super) struct Declared {
+pub(super) struct DeclaredDigests {
     pub(super) blake3: Option<Digest>,
     md5: Option<(Vec<u8>, Md5)>,
     sha256: Vec<Vec<u8>>,
     sha256_state: Option<Sha256>,
 }
 
-impl Declared {
+impl DeclaredDigests {
     pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, ErrorReply> {
         let bad = |name: &HeaderName| {
             ErrorReply::new(
                 ErrorCode::BadHeader,
                 format!("{name} cannot be read"),
-                "mend the header or leave it out",
+                "fix the header or leave it out",
             )
         };
         let text =
@@ -46,7 +46,7 @@ impl Declared {
             .transpose()?;
         let mut sha256 = Vec::new();
         for name in &SHA256_HEADERS {
-            // A list of `algorithm=:base64:`; algorithms we do not know are passed over (RFC 9530 §2).
+            // A list of `algorithm=:base64:`; unknown algorithms are ignored (RFC 9530 §2).
             for member in text(name)?.unwrap_or("").split(',') {
                 if let Some(value) = member.trim().strip_prefix("sha-256=") {
                     let inner = value.strip_prefix(':').and_then(|v| v.strip_suffix(':'));
@@ -58,7 +58,7 @@ impl Declared {
         Ok(Self { blake3, md5, sha256, sha256_state })
     }
 
-    /// Takes in the next bytes, on the blocking pool: these hashes are slower than the disk.
+    /// Hashes the next bytes, on the blocking pool: these hashes are slower than the disk.
     pub(super) async fn update(&mut self, bytes: &Bytes) {
         if self.md5.is_none() && self.sha256_state.is_none() {
             return;
@@ -78,7 +78,7 @@ impl Declared {
         .await;
     }
 
-    /// Compares them once the value is whole.
+    /// Compares MD5 and SHA-256 once the value is complete.
     pub(super) fn check(&mut self) -> Result<(), ErrorReply> {
         if let Some((wanted, state)) = self.md5.take()
             && state.finalize().as_slice() != wanted
@@ -94,14 +94,14 @@ impl Declared {
         Ok(())
     }
 
-    /// Compares BLAKE3 once the store has it.
+    /// Compares BLAKE3 once the store has computed it.
     pub(super) fn check_blake3(&self, found: &Digest) -> Result<(), ErrorReply> {
         if self.blake3.is_some_and(|wanted| wanted != *found) { Err(wrong("BLAKE3")) } else { Ok(()) }
     }
 }
 
-/// Hands the declarations on: each volume of a chain judges for itself, so that none makes durable what
-/// another one refuses.
+/// Copies the declarations for the next volume: each volume of a chain checks them itself, so that none makes durable
+/// what another one refuses.
 pub(super) fn forward(from: &HeaderMap, to: &mut HeaderMap) {
     for name in SHA256_HEADERS.iter().chain([&MD5_HEADER, &HeaderName::from_static(BLAKE3_HEADER)]) {
         if let Some(value) = from.get(name) {
@@ -113,7 +113,7 @@ pub(super) fn forward(from: &HeaderMap, to: &mut HeaderMap) {
 fn wrong(which: &str) -> ErrorReply {
     ErrorReply::new(
         ErrorCode::WrongDigest,
-        format!("the bytes received do not have the {which} digest that was declared"),
+        format!("the body does not match its declared {which} digest"),
         "nothing was stored; check the file and send it again",
     )
 }

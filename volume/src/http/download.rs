@@ -1,6 +1,6 @@
-//! A value out: conditions and ranges by the same rules as everywhere, bytes verified block by block
-//! before they leave. A bad block in the middle comes from another replica; where there is none it cuts the answer: the
-//! client sees an error, never a clean end.
+//! Downloads: conditions and ranges as in all APIs, bytes verified block by block before they are sent. A corrupt
+//! block is read from another replica (read repair); without a good replica the answer breaks off: the client sees an
+//! error, never a clean end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use shared::http::entity::{Entity, Piece};
 use shared::key::Key;
 use shared::ticket::Ticket;
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::routes::{HEALING_HEADER, HOPS, MANIFEST_NOTE};
+use shared::wire::routes::{HEALING_HEADER, HOPS, MANIFEST_HEADER};
 
 use crate::assembly::Assembly;
+use crate::replicas::read_repair::{Asker, RepairingReader};
 use crate::server::Volume;
 use crate::store::ReadError;
-use crate::supply::{Asker, Supply};
 
-/// Answers a GET or HEAD that has a read ticket for this volume.
+/// Answers a GET or HEAD with a read ticket for this volume.
 pub(super) async fn serve(
     volume: &Arc<Volume>,
     key: &Key,
@@ -31,22 +31,22 @@ pub(super) async fn serve(
 ) -> Result<Response<Body>, ErrorReply> {
     let healing = request.headers().contains_key(HEALING_HEADER);
     let asker = if healing { Asker::Peer } else { Asker::Client };
-    let supply = match Supply::open(volume, ticket.blob, asker).await {
+    let supply = match RepairingReader::open(volume, ticket.blob, asker).await {
         Ok(supply) => supply,
-        // Replaced, moved or deleted since the ticket was given: the master knows the present.
+        // Replaced, moved or deleted since the ticket was issued: the master knows the current state.
         Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
         Err(e) => return Err(ErrorReply::from(e).for_key(key)),
     };
     let Some(digest) = supply.digest() else { return Ok(back_to_master(key, ticket)) };
     let (metadata, content_type) = (supply.metadata().to_vec(), supply.content_type().map(str::to_owned));
-    let value = match Value::of(volume, supply, asker).await {
+    let value = match BlobReader::of(volume, supply, asker).await {
         Ok(value) => value,
         Err(ReadError::NotFound { .. }) => return Ok(back_to_master(key, ticket)),
         Err(e) => return Err(ErrorReply::from(e).for_key(key)),
     };
     let etag = match &value {
-        Value::One(_) => digest.etag(),
-        Value::Parts(assembly) => format!("\"{digest}-{}\"", assembly.count()),
+        BlobReader::One(_) => digest.etag(),
+        BlobReader::Parts(assembly) => format!("\"{digest}-{}\"", assembly.count()),
     };
     let entity = Entity {
         generation: ticket.blob,
@@ -57,7 +57,7 @@ pub(super) async fn serve(
     };
     let plan = entity.answer(request.method(), request.headers()).map_err(|e| e.for_key(key))?;
     let mut download = Download { value, pieces: plan.pieces.into(), key: key.clone() };
-    // The first bytes before the head: what is damaged from the start is a 500, not a cut answer.
+    // Read the first bytes before the head is sent: if they are corrupt the answer is a 500, not a truncated body.
     let first = download.next().await.map_err(|e| ErrorReply::from(e).for_key(key))?;
     Ok(plan.head.map(|()| match first {
         None => body::empty(),
@@ -66,9 +66,9 @@ pub(super) async fn serve(
     }))
 }
 
-type State = (Option<Bytes>, Option<Download>);
+type StreamState = (Option<Bytes>, Option<Download>);
 
-async fn step((first, download): State) -> Option<(Result<Bytes, BodyFailure>, State)> {
+async fn step((first, download): StreamState) -> Option<(Result<Bytes, BodyFailure>, StreamState)> {
     let mut download = download?;
     if let Some(first) = first {
         return Some((Ok(first), (None, Some(download))));
@@ -77,22 +77,22 @@ async fn step((first, download): State) -> Option<(Result<Bytes, BodyFailure>, S
         Ok(Some(bytes)) => Some((Ok(bytes), (None, Some(download)))),
         Ok(None) => None,
         Err(error) => {
-            tracing::error!(key = %download.key, %error, "a value cannot be read to its end");
+            tracing::error!(key = %download.key, %error, "a value could not be read to its end; the answer was cut off");
             Some((Err(error.into()), (None, None)))
         }
     }
 }
 
-/// What is served: one record, or the parts that a manifest names.
-enum Value {
-    One(Supply),
+/// The source of a download: one record, or the parts that a manifest lists.
+enum BlobReader {
+    One(RepairingReader),
     Parts(Assembly),
 }
 
-impl Value {
-    /// A manifest is a value of its own to volumes that heal alone.
-    async fn of(volume: &Arc<Volume>, supply: Supply, asker: Asker) -> Result<Self, ReadError> {
-        let manifest = supply.metadata().iter().any(|(name, _)| name == MANIFEST_NOTE);
+impl BlobReader {
+    /// Follows a manifest to its parts for clients only: a volume that heals wants the manifest itself.
+    async fn of(volume: &Arc<Volume>, supply: RepairingReader, asker: Asker) -> Result<Self, ReadError> {
+        let manifest = supply.metadata().iter().any(|(name, _)| name == MANIFEST_HEADER);
         if manifest && asker == Asker::Client {
             return Ok(Self::Parts(Assembly::open(volume, supply).await?));
         }
@@ -114,9 +114,9 @@ impl Value {
     }
 }
 
-/// An answer under way. It holds the blob against being punched out until it ends.
+/// An answer under way. It pins the blob against hole punching until it ends.
 struct Download {
-    value: Value,
+    value: BlobReader,
     pieces: VecDeque<Piece>,
     key: Key,
 }
@@ -138,7 +138,7 @@ impl Download {
     }
 }
 
-/// 307 to the master, with one hop more: at too many it answers 503 instead of sending the client round.
+/// Redirects (307) to the master, with one hop more: after too many the master answers 503, which ends a loop.
 fn back_to_master(key: &Key, ticket: &Ticket) -> Response<Body> {
     let location =
         format!("{}{}?{HOPS}={}", ticket.master_public, key.to_path(), ticket.hops.saturating_add(1));
@@ -157,9 +157,9 @@ impl From<ReadError> for ErrorReply {
             ReadError::NotFound { .. } => (ErrorCode::NotFound, "ask the master again"),
             ReadError::Damaged { .. } => (
                 ErrorCode::Damaged,
-                "no good copy was found; it is listed in `barge cluster status`: try again when all volumes are up",
+                "no good replica was found; see `barge cluster status`, and retry when all volumes are up",
             ),
-            _ => (ErrorCode::Internal, "see the volume's log; try again for another replica"),
+            _ => (ErrorCode::Internal, "see the volume's log; retry to read another replica"),
         };
         Self::new(code, e.to_string(), hint)
     }

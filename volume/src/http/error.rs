@@ -1,8 +1,8 @@
-//! Which status an error of the store gets.
+//! Conversion of the store's errors into error codes (which give the status) and hints.
 
 use shared::wire::error::{ErrorCode, ErrorReply};
 
-use crate::arrival::ArrivalError;
+use crate::replicas::incoming::AddReplicaError;
 use crate::store::{DeleteError, ReadError, WriteError};
 use crate::tombstones::TombstoneError;
 
@@ -10,52 +10,51 @@ impl From<WriteError> for ErrorReply {
     fn from(e: WriteError) -> Self {
         let (code, hint) = match &e {
             WriteError::Exists { .. } => {
-                (ErrorCode::TicketUsed, "ask the master for a new ticket: send the upload there again")
+                (ErrorCode::TicketUsed, "send the upload to the master again, for a new ticket")
             }
-            WriteError::Busy { .. } => (ErrorCode::TooBusy, "try again in a moment"),
+            WriteError::Busy { .. } => (ErrorCode::TooBusy, "retry in a moment"),
             WriteError::NoSpace { .. } => {
-                (ErrorCode::NoSpace, "delete values (space comes back at once) or add a volume")
+                (ErrorCode::NoSpace, "delete values (their space is freed at once) or add a volume")
             }
             WriteError::ReadOnly(_) => {
                 (ErrorCode::ReadOnly, "see the volume's status; send the upload to the master again")
             }
             WriteError::TooLong { .. } | WriteError::ShortBody { .. } => {
-                (ErrorCode::WrongLength, "nothing was stored; send exactly the bytes that were announced")
+                (ErrorCode::WrongLength, "nothing was stored; send exactly as many bytes as declared")
             }
             WriteError::Metadata => (ErrorCode::BadHeader, "send less user metadata"),
-            _ => (ErrorCode::Internal, "nothing was stored; see the volume's log, and send it again"),
+            _ => (ErrorCode::Internal, "nothing was stored; see the volume's log and retry"),
         };
         Self::new(code, e.to_string(), hint)
     }
 }
 
-impl From<ArrivalError> for ErrorReply {
-    fn from(e: ArrivalError) -> Self {
-        let kept = "nothing was kept; see the volume's log, and ask for the copy again";
+impl From<AddReplicaError> for ErrorReply {
+    fn from(e: AddReplicaError) -> Self {
+        let kept = "nothing was kept; see the volume's log and retry";
         let (code, hint) = match e {
-            ArrivalError::TooMany | ArrivalError::UnderWay { .. } => {
-                (ErrorCode::TooBusy, "ask for the copy again in a moment")
+            AddReplicaError::TooMany | AddReplicaError::UnderWay { .. } => {
+                (ErrorCode::TooBusy, "retry in a moment, to add the replica")
             }
-            ArrivalError::Gone { .. } => (ErrorCode::NotFound, "nothing was kept; nothing is to be done"),
-            ArrivalError::NoCopies(why) if why.is_forgotten() => {
+            AddReplicaError::Gone { .. } => (ErrorCode::NotFound, "nothing was kept; no action is needed"),
+            AddReplicaError::NoSources(why) if why.is_unreferenced() => {
                 let what = format!("the blob is no longer expected here: {why}");
-                return Self::new(ErrorCode::NotFound, what, "nothing was kept; nothing is to be done");
+                return Self::new(ErrorCode::NotFound, what, "nothing was kept; no action is needed");
             }
-            ArrivalError::NoCopies(_) | ArrivalError::Broken { .. } => {
-                (ErrorCode::Unavailable, "ask for the copy again when masters and other volumes are up")
+            AddReplicaError::NoSources(_) | AddReplicaError::Broken { .. } => {
+                (ErrorCode::Unavailable, "retry when the masters and the other volumes are up")
             }
-            ArrivalError::OtherBytes { .. } => {
-                (ErrorCode::WrongDigest, "nothing was kept; have the volumes that hold the blob verify it")
+            AddReplicaError::OtherBytes { .. } => {
+                (ErrorCode::WrongDigest, "nothing was kept; have the volumes with a replica verify it")
             }
-            ArrivalError::Read(ReadError::Damaged { .. }) => (
-                ErrorCode::Damaged,
-                "a record that was here is being healed, a new one was not kept; ask for the copy again",
-            ),
-            ArrivalError::Write(e) => return e.into(),
-            ArrivalError::Read(_) | ArrivalError::Failed { .. } => (ErrorCode::Internal, kept),
-            ArrivalError::Delete(_) => (
+            AddReplicaError::Read(ReadError::Damaged { .. }) => {
+                (ErrorCode::Damaged, "an existing record is being healed, a new one was not kept; retry")
+            }
+            AddReplicaError::Write(e) => return e.into(),
+            AddReplicaError::Read(_) | AddReplicaError::Failed { .. } => (ErrorCode::Internal, kept),
+            AddReplicaError::Delete(_) => (
                 ErrorCode::Internal,
-                "a record that should not be kept is here: delete the blob, or ask again",
+                "a record that should have been deleted is still here: delete the blob, or retry",
             ),
         };
         Self::new(code, e.to_string(), hint)
@@ -71,11 +70,14 @@ impl From<DeleteError> for ErrorReply {
 impl From<TombstoneError> for ErrorReply {
     fn from(e: TombstoneError) -> Self {
         let (code, hint) = if e.is_full() {
-            (ErrorCode::NoSpace, "make room on that volume's disk; it goes on by itself then")
+            (
+                ErrorCode::NoSpace,
+                "free space on that volume's disk; deletes then work again without a restart",
+            )
         } else {
             (
                 ErrorCode::Internal,
-                "mend the disk and start the volume again; until then nothing is deleted there",
+                "repair the disk and restart the volume; until then nothing is deleted there",
             )
         };
         Self::new(code, e.to_string(), hint)

@@ -1,4 +1,4 @@
-//! The volume's HTTP face: values by ticket, calls by signature, and what it shows of itself.
+//! The volume's HTTP API: values by ticket, signed calls of masters, health and metrics.
 
 mod admin;
 mod chain;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use shared::call::ticket_proof;
 use shared::http::body::{self, Body};
 use shared::http::serve::{Context, Service};
-use shared::http::signed::Calls;
+use shared::http::signed_calls::CallVerifier;
 use shared::http::unrouted;
 use shared::key::Key;
 use shared::ticket::{Operation, Ticket};
@@ -28,16 +28,15 @@ use shared::wire::routes::{self, NONCE_HEADER, PROOF_HEADER, TICKET, query_value
 use crate::metrics::VolumeMetrics;
 use crate::server::Volume;
 
-/// The routes of a volume.
-pub struct Face {
+pub struct Api {
     pub volume: Arc<Volume>,
-    /// Proves who calls.
-    pub calls: Arc<Calls>,
-    /// Shown at `/_/metrics`.
+    /// Verifies the signatures of calls.
+    pub calls: Arc<CallVerifier>,
+    /// Served at `/_/metrics`.
     pub metrics: VolumeMetrics,
 }
 
-impl Service for Face {
+impl Service for Api {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -47,7 +46,7 @@ impl Service for Face {
     }
 }
 
-impl Face {
+impl Api {
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
         let path = request.uri().path();
         if !path.starts_with("/_/") {
@@ -61,8 +60,8 @@ impl Face {
             (&Method::POST, routes::IDENTIFY) => admin::identify(&self.volume, request).await,
             (&Method::POST, routes::DELETE) => admin::delete(&self.volume, request).await,
             (&Method::POST, routes::INVENTORY) => admin::inventory(&self.volume, request).await,
-            (&Method::POST, routes::COPY) => replicas::copy(&self.volume, request).await,
-            (&Method::POST, routes::LOOK) => replicas::look(&self.volume, request).await,
+            (&Method::POST, routes::ADD_REPLICA) => replicas::add_replica(&self.volume, request).await,
+            (&Method::POST, routes::LOCATE) => replicas::locate(&self.volume, request).await,
             (&Method::POST, routes::DIGESTS) => replicas::digests(&self.volume, request).await,
             (&Method::POST, routes::EXAMINE) => replicas::examine(&self.volume, request).await,
             (&Method::POST, routes::RECORDS) => records::records(&self.volume, request).await,
@@ -75,18 +74,18 @@ impl Face {
     }
 }
 
-/// The methods of a path of ours; none: there is no such path.
+/// Returns the methods of a `/_/` path; `None` if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     match path {
         routes::HEALTH | routes::METRICS => Some(unrouted::SHOWN),
         routes::STATUS | routes::IDENTIFY | routes::DELETE | routes::INVENTORY => Some(unrouted::CALLED),
-        routes::COPY | routes::LOOK | routes::DIGESTS | routes::EXAMINE => Some(unrouted::CALLED),
+        routes::ADD_REPLICA | routes::LOCATE | routes::DIGESTS | routes::EXAMINE => Some(unrouted::CALLED),
         routes::RECORDS | routes::TOMBSTONES => Some(unrouted::CALLED),
         _ => None,
     }
 }
 
-/// A request about a value: nothing happens without a ticket.
+/// Answers a request for a value. It must have a ticket.
 async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
     let opened = open_ticket(volume, &request);
     let (key, sealed, ticket) = match opened {
@@ -111,13 +110,13 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
             let refusal = if [Method::GET, Method::HEAD, Method::POST, Method::PUT].contains(&method) {
                 ErrorReply::new(
                     ErrorCode::BadTicket,
-                    "the ticket permits something else, or is for another volume",
+                    "the ticket is for another operation or another volume",
                     "ask the master, and follow its redirect",
                 )
             } else {
                 ErrorReply::new(
                     ErrorCode::MethodNotAllowed,
-                    "a volume takes GET, HEAD, PUT and POST with a ticket",
+                    "a volume supports GET, HEAD, PUT and POST, each with a ticket",
                     "send other requests to the master",
                 )
                 .with_header(ALLOW, HeaderValue::from_static("GET, HEAD, PUT, POST"))
@@ -127,7 +126,7 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
     }
 }
 
-/// A server that asks with a nonce is shown who answers.
+/// Adds a proof of identity to the answer if the request has a nonce, as those of servers do.
 fn proved(volume: &Volume, request: &Request<Incoming>, mut answer: Response<Body>) -> Response<Body> {
     let target = request.uri().path_and_query().map_or("", |t| t.as_str());
     if let Some(nonce) = request.headers().get(NONCE_HEADER).and_then(|v| v.to_str().ok()) {
@@ -145,19 +144,19 @@ fn open_ticket(volume: &Volume, request: &Request<Incoming>) -> Result<(Key, Str
         ErrorReply::new(code, why, "ask the master, and follow its redirect").for_key(&key)
     };
     let sealed = query_value(request.uri().query(), TICKET)
-        .ok_or_else(|| refuse(ErrorCode::BadTicket, "a volume does nothing without a ticket".into()))?;
+        .ok_or_else(|| refuse(ErrorCode::BadTicket, "the request has no ticket".into()))?;
     let now = volume.config.clock.now();
-    let ticket = Ticket::open(&sealed, &volume.config.secret, &key, now).map_err(|e| {
+    let ticket = Ticket::verify(&sealed, &volume.config.secret, &key, now).map_err(|e| {
         let code = match e {
             shared::ticket::TicketError::Expired => ErrorCode::TicketExpired,
             _ => ErrorCode::BadTicket,
         };
-        refuse(code, format!("the ticket is not good: {e}"))
+        refuse(code, format!("the ticket cannot be verified: {e}"))
     })?;
     if volume.identity.cluster() != Some(ticket.cluster) {
         return Err(refuse(
             ErrorCode::WrongCluster,
-            "the ticket is of another cluster than this volume".into(),
+            "the ticket is from another cluster than this volume".into(),
         ));
     }
     Ok((key, sealed, ticket))

@@ -1,12 +1,12 @@
-//! What a rebuild of the metadata asks a volume: its records, its tombstones, and who it is. Signed like every call;
-//! nothing is changed, and no cluster is joined.
+//! Calls of a metadata rebuild: the volume's records, its tombstones, and its identity. Signed like every call; they
+//! change nothing, and the volume joins no cluster.
 
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
-use shared::http::signed::read_signed;
+use shared::http::signed_calls::read_signed;
 use shared::limits::{INVENTORY_PAGE, RECORDS_AT_ONCE, RECORDS_PAGE_BYTES};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::volume::{RecordEntry, RecordedValue, RecordsPage, RecordsRequest, TombstonesRequest};
@@ -16,7 +16,7 @@ use super::admin::check_meant;
 use crate::server::Volume;
 use crate::store::Record;
 
-/// A page of records, and who answers.
+/// Returns a page of records, and the volume's report.
 pub(super) async fn records(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
@@ -49,7 +49,7 @@ pub(super) async fn records(
     Ok(body::json(StatusCode::OK, &page))
 }
 
-fn entry(Record { blob, length, ends }: Record) -> RecordEntry {
+fn entry(Record { blob, length, header_and_trailer: ends }: Record) -> RecordEntry {
     let value = match ends {
         Ok(ends) => Some(RecordedValue {
             key: ends.key,
@@ -58,14 +58,14 @@ fn entry(Record { blob, length, ends }: Record) -> RecordEntry {
             metadata: ends.metadata,
         }),
         Err(error) => {
-            tracing::warn!(%blob, %error, "a record cannot be told to a rebuild");
+            tracing::warn!(%blob, %error, "a record cannot be read for a rebuild; its key and metadata are left out");
             None
         }
     };
     RecordEntry { blob, length, value }
 }
 
-/// Its bytes in the answer.
+/// Returns the bytes that the entry takes in the answer.
 fn size(entry: &RecordEntry) -> Result<usize, ErrorReply> {
     let text = serde_json::to_vec(entry);
     text.map(|t| t.len() + 1).map_err(|e| {
@@ -73,7 +73,7 @@ fn size(entry: &RecordEntry) -> Result<usize, ErrorReply> {
     })
 }
 
-/// A page of tombstones.
+/// Returns a page of tombstones.
 pub(super) async fn tombstones(
     volume: &Arc<Volume>,
     request: Request<Incoming>,

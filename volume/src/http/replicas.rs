@@ -1,5 +1,5 @@
-//! What a master asks when it looks after replicas: a copy to be taken in, where blobs are, digests of what is here, and how
-//! this server is doing. All of it is signed.
+//! Calls of a master for its work on replicas: add a replica (re-replication), locate blobs, compare digests
+//! (reconciliation, anti-entropy), and examine this server. All of them are signed.
 
 use std::sync::Arc;
 
@@ -7,48 +7,48 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::descriptors;
 use shared::http::body::{self, Body};
-use shared::http::reach::reach;
-use shared::http::signed::read_signed;
+use shared::http::reachability::check_urls;
+use shared::http::signed_calls::read_signed;
 use shared::inventory;
 use shared::limits::{DIGEST_BOUNDS_MAX, EXAMINE_URLS_MAX, INVENTORY_PAGE};
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::replicas::{
-    BlobPlace, CopyRequest, CopyResponse, DigestsRequest, DigestsResponse, DiskExamination, Examination,
-    ExamineRequest, LookRequest, LookResponse,
+    AddReplicaRequest, AddReplicaResponse, BlobLocation, DigestsRequest, DigestsResponse, DiskExamination,
+    Examination, ExamineRequest, LocateRequest, LocateResponse,
 };
 use shared::work::blocking;
 
 use super::admin::{check_cluster, check_meant};
-use crate::arrival;
+use crate::replicas::incoming;
 use crate::server::Volume;
 use crate::store;
 
-/// Takes a copy in; it is durable when this answers.
-pub(super) async fn copy(
+/// Adds a replica; it is durable when this answers.
+pub(super) async fn add_replica(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let message: CopyRequest = read_signed(request).await?;
-    let CopyRequest { cluster, volume: meant, blob, bytes_per_second, verify } = message;
+    let message: AddReplicaRequest = read_signed(request).await?;
+    let AddReplicaRequest { cluster, volume: meant, blob, bytes_per_second, verify } = message;
     check_meant(volume, cluster, meant)?;
-    let stored = Box::pin(arrival::copy(volume, blob, bytes_per_second, verify)).await?;
+    let stored = Box::pin(incoming::add_replica(volume, blob, bytes_per_second, verify)).await?;
     let receipt = volume.receipt(cluster, &stored);
-    Ok(body::json(StatusCode::OK, &CopyResponse { receipt }))
+    Ok(body::json(StatusCode::OK, &AddReplicaResponse { receipt }))
 }
 
-/// Where blobs are.
-pub(super) async fn look(
+/// Returns where blobs are on this disk.
+pub(super) async fn locate(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
-    let question: LookRequest = read_signed(request).await?;
+    let question: LocateRequest = read_signed(request).await?;
     check_meant(volume, question.cluster, question.volume)?;
     check_count("blobs", question.blobs.len(), INVENTORY_PAGE)?;
     let asked = Arc::clone(volume);
     let places = blocking(move || {
-        let places = asked.store.places(&question.blobs).into_iter();
+        let places = asked.store.locations(&question.blobs).into_iter();
         let known = places.zip(&question.blobs).map(|(place, blob)| {
-            place.map(|place| BlobPlace {
+            place.map(|place| BlobLocation {
                 segment: place.segment.get(),
                 offset: place.offset,
                 length: place.length,
@@ -58,10 +58,10 @@ pub(super) async fn look(
         });
         known.collect()
     });
-    Ok(body::json(StatusCode::OK, &LookResponse { places: places.await }))
+    Ok(body::json(StatusCode::OK, &LocateResponse { locations: places.await }))
 }
 
-/// Digests of what is here.
+/// Returns digests of the blobs that are here, by ranges of ids.
 pub(super) async fn digests(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
@@ -73,8 +73,8 @@ pub(super) async fn digests(
     if !bounds.is_sorted_by(|a, b| a < b) {
         return Err(ErrorReply::new(
             ErrorCode::BadBody,
-            "the bounds do not ascend",
-            "send each of them once, in order",
+            "the bounds are not in ascending order",
+            "send each bound once, in order",
         ));
     }
     let store = volume.store.clone();
@@ -82,7 +82,7 @@ pub(super) async fn digests(
     Ok(body::json(StatusCode::OK, &DigestsResponse { ranges: ranges.await }))
 }
 
-/// Looks at itself, and at its way to others.
+/// Tests this server's disk, and whether it reaches the given addresses.
 pub(super) async fn examine(
     volume: &Arc<Volume>,
     request: Request<Incoming>,
@@ -92,11 +92,15 @@ pub(super) async fn examine(
     check_count("addresses", question.urls.len(), EXAMINE_URLS_MAX)?;
     let data = volume.config.data.clone();
     let tried = blocking(move || store::examine(&data));
-    let (reached, tried) = tokio::join!(reach(volume.peers.http(), question.urls), tried);
+    let (reached, tried) = tokio::join!(check_urls(volume.peers.http(), question.urls), tried);
     let figures = tried.map_err(|e| {
         let full = matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
         let code = if full { ErrorCode::NoSpace } else { ErrorCode::Internal };
-        ErrorReply::new(code, format!("the disk cannot be tried: {e}"), "see the volume's disk, and its log")
+        ErrorReply::new(
+            code,
+            format!("the test of the disk failed: {e}"),
+            "see the volume's disk and its log",
+        )
     })?;
     let disk = DiskExamination {
         directory: volume.config.data.display().to_string(),
@@ -122,5 +126,5 @@ fn check_count(what: &str, count: usize, max: usize) -> Result<(), ErrorReply> {
     if count <= max {
         return Ok(());
     }
-    Err(ErrorReply::new(ErrorCode::BadBody, format!("{count} {what} in one call"), "send fewer"))
+    Err(ErrorReply::new(ErrorCode::BadBody, format!("too many {what} in one call: {count}"), "send fewer"))
 }

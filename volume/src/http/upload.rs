@@ -1,7 +1,8 @@
-//! A value in: to this disk and down the chain at once, as fast as the slowest of them. Receipts come
-//! back from the end; the first volume hands them to the master, and answers the client with the outcome.
+//! Uploads: a volume writes the bytes to its disk and passes them down the replica chain (write pipeline) at the same
+//! time, as fast as the slowest of them. Receipts come back from the end of the chain; the first volume sends them to
+//! the master for the commit, and answers the client with the outcome.
 //!
-//! Whatever goes wrong before the trailer is durable leaves nothing behind.
+//! A failure before the trailer is durable leaves nothing behind.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,25 +23,25 @@ use shared::wire::volume::ChainResponse;
 
 use super::chain::Downstream;
 use super::commit::commit;
-use super::digests::Declared;
+use super::digests::DeclaredDigests;
 use crate::server::Volume;
-use crate::store::{NewRecord, Upload, WriteError};
+use crate::store::{NewRecord, RecordWriter, WriteError};
 
-/// An upload whose ticket is good.
-struct Incomer {
+/// An upload whose ticket was verified.
+struct AuthorizedUpload {
     volume: Arc<Volume>,
     key: Key,
     sealed: String,
     ticket: Ticket,
     grant: WriteGrant,
     /// This volume's place in the chain.
-    place: usize,
+    position: usize,
     method: Method,
     headers: HeaderMap,
     described: Described,
 }
 
-/// Answers a PUT or POST that has a write ticket.
+/// Answers a PUT or POST with a write ticket.
 pub(super) async fn receive(
     volume: &Arc<Volume>,
     key: Key,
@@ -66,7 +67,7 @@ pub(super) async fn receive(
     outcome.map_err(|e| e.for_key(&key))
 }
 
-/// All that can be refused before a byte of the body is asked for.
+/// Checks everything that can be refused before a byte of the body is requested.
 async fn accept(
     volume: &Arc<Volume>,
     key: Key,
@@ -74,9 +75,13 @@ async fn accept(
     ticket: Ticket,
     method: Method,
     headers: HeaderMap,
-) -> Result<(Incomer, Declared, Upload), ErrorReply> {
+) -> Result<(AuthorizedUpload, DeclaredDigests, RecordWriter), ErrorReply> {
     let Operation::Write(grant) = ticket.operation.clone() else {
-        return Err(ErrorReply::new(ErrorCode::BadTicket, "the ticket permits no write", "ask the master"));
+        return Err(ErrorReply::new(
+            ErrorCode::BadTicket,
+            "the ticket permits no write",
+            "ask the master for a write ticket",
+        ));
     };
     let us = volume.identity.volume();
     let place = grant.chain.iter().position(|link| link.volume == us).ok_or_else(|| {
@@ -86,42 +91,15 @@ async fn accept(
             "ask the master, and follow its redirect",
         )
     })?;
-    let length = match (body::declared_length(&headers), grant.length) {
-        (DeclaredLength::Missing, _) => {
-            return Err(ErrorReply::new(
-                ErrorCode::LengthRequired,
-                "the upload says neither how long it is nor that it is chunked",
-                "send Content-Length (0 for an empty value) or Transfer-Encoding: chunked",
-            ));
-        }
-        // A client that followed the redirect with another body than it announced: the first guess is an empty one.
-        (DeclaredLength::Known(sent), Some(granted)) if sent != granted => {
-            return Err(ErrorReply::new(
-                ErrorCode::WrongLength,
-                format!("the ticket is for {granted} bytes, the request announces {sent}"),
-                "nothing was stored; send the value again without following redirects by hand",
-            ));
-        }
-        // The same for a value that was announced without a length: then only its last chunk says that it is whole.
-        (DeclaredLength::Known(sent), None) => {
-            return Err(ErrorReply::new(
-                ErrorCode::WrongLength,
-                format!("the ticket is for a chunked upload, the request announces {sent} bytes"),
-                "nothing was stored; send the value again without following redirects by hand",
-            ));
-        }
-        (DeclaredLength::Known(sent), Some(_)) => Some(sent),
-        (DeclaredLength::Unknown, granted) => granted,
-    };
-    let mut declared = Declared::from_headers(&headers)?;
+    let length = agreed_length(body::declared_length(&headers), grant.length)?;
+    let mut declared = DeclaredDigests::from_headers(&headers)?;
     declared.blake3 = declared.blake3.or(grant.digest);
-    // A master that commits itself may say more; so may whoever hands on what it said.
-    let peer = grant.notes && headers.contains_key(CHAIN_HEADER);
+    // A master that commits itself may send internal metadata; the volumes of the chain pass it on.
+    let peer = grant.internal_metadata && headers.contains_key(CHAIN_HEADER);
     let taken = if peer { Described::from_peer(&headers) } else { Described::from_headers(&headers) };
-    let described = taken.map_err(|e| {
-        ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "mend the header and send again")
-    })?;
-    if volume.spent.contains(ticket.blob) {
+    let described = taken
+        .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "fix the header and retry"))?;
+    if volume.used_tickets.contains(ticket.blob) {
         return Err(WriteError::Exists { blob: ticket.blob }.into());
     }
     let record = NewRecord {
@@ -133,14 +111,43 @@ async fn accept(
     };
     let upload = volume.store.begin(record).await?;
     let volume = Arc::clone(volume);
-    Ok((Incomer { volume, key, sealed, ticket, grant, place, method, headers, described }, declared, upload))
+    Ok((
+        AuthorizedUpload { volume, key, sealed, ticket, grant, position: place, method, headers, described },
+        declared,
+        upload,
+    ))
 }
 
-impl Incomer {
+/// Returns the length of an upload, if known. The request must declare the length that the ticket is for.
+fn agreed_length(declared: DeclaredLength, granted: Option<u64>) -> Result<Option<u64>, ErrorReply> {
+    match (declared, granted) {
+        (DeclaredLength::Missing, _) => Err(ErrorReply::new(
+            ErrorCode::LengthRequired,
+            "the upload has neither a length nor chunked encoding",
+            "send Content-Length (0 for an empty value) or Transfer-Encoding: chunked",
+        )),
+        // A client that followed the redirect with another body than it announced, most likely an empty one.
+        (DeclaredLength::Known(sent), Some(granted)) if sent != granted => Err(ErrorReply::new(
+            ErrorCode::WrongLength,
+            format!("the ticket is for {granted} bytes, but the request declares {sent}"),
+            "nothing was stored; send the value again without following redirects by hand",
+        )),
+        // The same for a value announced without a length: then only the last chunk shows that the body is complete.
+        (DeclaredLength::Known(sent), None) => Err(ErrorReply::new(
+            ErrorCode::WrongLength,
+            format!("the ticket is for a chunked upload, but the request declares {sent} bytes"),
+            "nothing was stored; send the value again without following redirects by hand",
+        )),
+        (DeclaredLength::Known(sent), Some(_)) => Ok(Some(sent)),
+        (DeclaredLength::Unknown, granted) => Ok(granted),
+    }
+}
+
+impl AuthorizedUpload {
     async fn run(
         self,
-        mut declared: Declared,
-        mut upload: Upload,
+        mut declared: DeclaredDigests,
+        mut upload: RecordWriter,
         incoming: &mut Incoming,
     ) -> Result<Response<Body>, ErrorReply> {
         let mut down = self.open_downstream(upload_length(&self.headers, &self.grant));
@@ -149,41 +156,41 @@ impl Incomer {
             pace.came(frame.len())?;
             self.volume.http_metrics.received(frame.len());
             let handed_on = async { tokio::join!(down.push(frame.clone()), declared.update(&frame)) };
-            write_beside(&mut upload, &frame, handed_on).await?;
+            write_while_forwarding(&mut upload, &frame, handed_on).await?;
             self.check_reach(&down)?;
         }
-        // Before the end is told to the chain: what is refused here must not be durable there.
+        // Before the chain gets the last frame: what is refused here must not become durable there.
         declared.check()?;
         if let Some(granted) = self.grant.length.filter(|n| *n != upload.length()) {
             return Err(ErrorReply::new(
                 ErrorCode::WrongLength,
-                format!("{} bytes came, {granted} were announced", upload.length()),
+                format!("received {} of {granted} bytes", upload.length()),
                 "nothing was stored; send the whole value",
             ));
         }
-        // From here on the client may go: what is durable is brought to its commit.
-        let ended = tokio::spawn(async move { Box::pin(self.end(&declared, upload, down)).await });
+        // From here on the client may disconnect: a durable value is committed all the same.
+        let ended = tokio::spawn(async move { Box::pin(self.finish(&declared, upload, down)).await });
         match ended.await {
             Ok(outcome) => outcome,
             Err(_) => Err(ErrorReply::new(
                 ErrorCode::OutcomeUnknown,
-                "the volume failed while it made the value durable",
+                "the volume failed while making the value durable",
                 "send the value again: a repeated PUT is harmless",
             )),
         }
     }
 
-    /// Whether enough copies can still become durable; if not, the rest of the body is not waited for. Only the
-    /// first volume can tell: it alone knows all of the chain.
+    /// Fails if too few replicas can still become durable, so that the rest of the body is not waited for. Only the
+    /// first volume can tell: it alone knows the whole chain.
     fn check_reach(&self, down: &Downstream) -> Result<(), ErrorReply> {
-        let (reach, needed) = (1 + down.reach(), usize::from(self.grant.min_replicas));
-        if self.place > 0 || reach >= needed {
+        let (reach, needed) = (1 + down.reachable_replicas(), usize::from(self.grant.min_replicas));
+        if self.position > 0 || reach >= needed {
             return Ok(());
         }
         Err(ErrorReply::new(
             ErrorCode::Unavailable,
             format!(
-                "only {reach} copies can still become durable, and {needed} are needed: other volumes failed"
+                "only {reach} replicas can still become durable, but {needed} are needed: other volumes failed"
             ),
             "nothing was stored; send the value again",
         ))
@@ -195,25 +202,25 @@ impl Incomer {
         self.described.apply(&mut headers);
         super::digests::forward(&self.headers, &mut headers);
         headers.insert(CHAIN_HEADER, HeaderValue::from_static("1"));
-        let rest = &self.grant.chain[self.place + 1..];
+        let rest = &self.grant.chain[self.position + 1..];
         Downstream::open(self.volume.peers.http().clone(), rest, target, headers, length)
     }
 
-    /// Makes the value durable here, gathers the receipts of the chain, and commits.
-    async fn end(
+    /// Makes the value durable here, collects the receipts of the chain, and commits.
+    async fn finish(
         self,
-        declared: &Declared,
-        upload: Upload,
+        declared: &DeclaredDigests,
+        upload: RecordWriter,
         down: Downstream,
     ) -> Result<Response<Body>, ErrorReply> {
         let (stored, behind) = tokio::join!(upload.finish(), down.finish());
         let stored = match stored {
-            // Another volume has it: should the metadata be rebuilt before that copy is collected, it is a value.
+            // Another volume has a replica: if the metadata is rebuilt before that is reclaimed, the value exists.
             Err(error) if behind.is_some() => {
                 return Err(ErrorReply::new(
                     ErrorCode::OutcomeUnknown,
                     format!(
-                        "this volume failed at the end, when another one had made the value durable: {error}"
+                        "this volume failed at the end, after another one had made the value durable: {error}"
                     ),
                     "send the value again: a repeated PUT is harmless",
                 ));
@@ -221,7 +228,7 @@ impl Incomer {
             stored => stored?,
         };
         if let Err(refusal) = declared.check_blake3(&stored.digest) {
-            // Nobody has a receipt for it yet, and nobody will.
+            // No receipt for it was issued.
             self.volume.store.delete(vec![stored.blob]).await?;
             return Err(refusal);
         }
@@ -230,7 +237,7 @@ impl Incomer {
             if behind.blake3 == stored.digest {
                 receipts.extend(behind.receipts);
             } else {
-                tracing::error!(key = %self.key, "the next volume of the chain wrote other bytes than this one");
+                tracing::error!(key = %self.key, "the next volume of the chain wrote different bytes; its replica is not counted");
             }
         }
         if self.headers.contains_key(CHAIN_HEADER) {
@@ -238,7 +245,7 @@ impl Incomer {
             return Ok(body::json(StatusCode::CREATED, &answer));
         }
         let CommitResponse { outcome, replicas } = self.commit(receipts).await?;
-        let told = shared::wire::master::Stored {
+        let told = shared::wire::master::StoredObject {
             key: self.key.clone(),
             size: stored.length,
             blake3: stored.digest,
@@ -250,7 +257,7 @@ impl Incomer {
         committed(outcome, &told, needed, (&self.method, &self.headers))
     }
 
-    /// Hands the receipts to the masters.
+    /// Sends the receipts to the masters.
     async fn commit(&self, receipts: Vec<String>) -> Result<CommitResponse, ErrorReply> {
         let request = CommitRequest {
             key: self.key.clone(),
@@ -270,9 +277,9 @@ impl Incomer {
     }
 }
 
-/// Writes `bytes` while `other` goes on.
-async fn write_beside<T>(
-    upload: &mut Upload,
+/// Writes `bytes` and drives `other` at the same time.
+async fn write_while_forwarding<T>(
+    upload: &mut RecordWriter,
     bytes: &[u8],
     other: impl Future<Output = T>,
 ) -> Result<T, WriteError> {

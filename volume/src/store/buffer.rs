@@ -1,9 +1,8 @@
-//! Pools of page-aligned buffers: every byte that goes to or comes from a segment passes through
-//! one. A pool has a fixed number of them, allocates each when it is first needed and then reuses
-//! it; who finds none waits. That bound is what keeps memory independent of value sizes.
+//! Pools of page-aligned buffers for the bytes of segments. A pool has a fixed number of buffers, allocates each when
+//! it is first needed and then reuses it; callers wait while there is none. That bound keeps memory independent of
+//! value sizes.
 //!
-//! A buffer taken must be given back by code that waits for no other buffer, or uploads could wait
-//! for each other in a ring.
+//! The code that returns a buffer must not wait for another one, or uploads could deadlock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lock;
 
-/// Memory that begins at a multiple of the page size, as O_DIRECT demands.
+/// Memory that begins at a multiple of the page size, as O_DIRECT requires.
 #[derive(Debug)]
 pub(super) struct Aligned {
     // Never grown: growing would move it.
@@ -47,12 +46,12 @@ pub(super) struct Pool {
     waiting: AtomicUsize,
 }
 
-/// A buffer on loan; dropping it gives it back.
+/// A buffer on loan; it returns to its pool on drop.
 #[derive(Debug)]
 pub(super) struct Buffer {
     memory: Option<Aligned>,
     pool: Option<Arc<Pool>>,
-    /// None for one that is of no pool's number.
+    /// `None` for a buffer outside of any pool.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -69,7 +68,7 @@ impl Pool {
         })
     }
 
-    /// A buffer, as soon as there is one; first come, first served. Its content is arbitrary.
+    /// Takes a buffer as soon as there is one; first come, first served. Its content is arbitrary.
     pub(super) async fn take(self: &Arc<Self>) -> Buffer {
         let permit = {
             let _waiting = Waiting::new(&self.waiting);
@@ -78,7 +77,7 @@ impl Pool {
         self.lend(permit)
     }
 
-    /// A buffer if there is one now.
+    /// Takes a buffer if there is one now.
     pub(super) fn try_take(self: &Arc<Self>) -> Option<Buffer> {
         Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| self.lend(permit))
     }
@@ -94,7 +93,7 @@ impl Pool {
         self.count.saturating_sub(self.permits.available_permits())
     }
 
-    /// Whether somebody waits for a buffer: who can do without theirs should give it back.
+    /// Whether callers wait for a buffer: those who can do without theirs should return it.
     pub(super) fn contended(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -114,7 +113,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Buffer {
-    /// A buffer of no pool, for who must not wait and needs little.
+    /// A buffer outside of any pool, for a caller that must not wait and needs little.
     pub(super) fn single(bytes: usize) -> Self {
         Self { memory: Some(Aligned::new(bytes)), pool: None, _permit: None }
     }
@@ -134,7 +133,7 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // Before the permit is let go, so that its next holder finds this buffer.
+        // Before the permit is released, so that its next holder finds this buffer.
         if let (Some(memory), Some(pool)) = (self.memory.take(), &self.pool) {
             lock(&pool.free).push(memory);
         }

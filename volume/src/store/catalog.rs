@@ -1,5 +1,5 @@
-//! What the store knows in memory: which blob is where, which are being written or read, which
-//! segments are free for the next upload. Pure bookkeeping under one lock: it never touches the disk.
+//! The store's state in memory: where each blob is, which ones are being written or read, which segments are free for
+//! the next upload. Pure bookkeeping under one lock: it never accesses the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -10,24 +10,24 @@ use shared::ids::BlobId;
 
 use super::segment::{Extent, Segment, SegmentNumber};
 
-/// A deleted record whose space is still to be given back.
+/// A deleted record whose space is still to be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dead {
     pub(super) blob: BlobId,
     pub(super) extent: Extent,
 }
 
-/// One line of an inventory.
+/// One entry of an inventory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InventoryEntry {
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// When it became durable here, or when recovery found it, to the second.
+    /// When it became durable here, to the second.
     pub finished: Timestamp,
 }
 
-/// A segment and what is in it.
+/// A segment with its counters.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) segment: Arc<Segment>,
@@ -36,13 +36,13 @@ pub(super) struct Slot {
     pub(super) live_bytes: u64,
     pub(super) dead_bytes: u64,
     pub(super) readers: u64,
-    /// Ranges set aside for repair: a segment that has any is not thrown away.
-    pub(super) set_aside: u64,
+    /// A segment with quarantined ranges is never removed.
+    pub(super) quarantined_ranges: u64,
 }
 
 impl Slot {
     pub(super) fn new(segment: Arc<Segment>, sealed: bool) -> Self {
-        Self { segment, sealed, live: 0, live_bytes: 0, dead_bytes: 0, readers: 0, set_aside: 0 }
+        Self { segment, sealed, live: 0, live_bytes: 0, dead_bytes: 0, readers: 0, quarantined_ranges: 0 }
     }
 }
 
@@ -55,10 +55,10 @@ struct Pin {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     blobs: BTreeMap<BlobId, Extent>,
-    /// Further copies of blobs, which could not be deleted yet: a delete must not forget them.
-    shadows: BTreeMap<BlobId, Vec<Extent>>,
+    /// Further records of blobs, which could not be deleted yet: a delete of the blob must include them.
+    duplicates: BTreeMap<BlobId, Vec<Extent>>,
     uploading: HashSet<BlobId>,
-    /// Blobs whose record is being written anew.
+    /// Blobs whose record is being rewritten.
     moving: HashSet<BlobId>,
     pins: HashMap<(SegmentNumber, u32), Pin>,
     slots: BTreeMap<SegmentNumber, Slot>,
@@ -68,7 +68,7 @@ pub(super) struct Catalog {
 }
 
 /// A lane for an upload.
-pub(super) enum Lane {
+pub(super) enum LaneSegment {
     Idle(Arc<Segment>),
     /// A segment of this number, to be created.
     New(SegmentNumber),
@@ -103,9 +103,9 @@ impl Catalog {
         }
     }
 
-    /// Makes all records of a store that is being opened visible at once: a tree that is built of what is in order
-    /// takes half the memory of one that grows. Of a blob that is there twice the first counts; the others come
-    /// back, in the order of segments.
+    /// Makes all records of a store that is being opened visible at once: a tree built from sorted items takes half
+    /// the memory of one that grows. Of several records of a blob the first counts; the others are returned, in the
+    /// order of segments.
     pub(super) fn fill(&mut self, mut blobs: Vec<(BlobId, Extent)>) -> Vec<(BlobId, Extent)> {
         let place = |(_, e): &(BlobId, Extent)| (e.segment, e.page);
         blobs.sort_unstable_by_key(|b| (b.0, place(b)));
@@ -126,7 +126,7 @@ impl Catalog {
         again
     }
 
-    /// Claims a blob that is here for writing its record anew; `None` if it is not here, or being moved already.
+    /// Claims a blob that is here for a rewrite of its record; `None` if it is not here, or already being rewritten.
     pub(super) fn claim_move(&mut self, blob: BlobId) -> Option<Extent> {
         let extent = self.get(blob)?;
         self.moving.insert(blob).then_some(extent)
@@ -135,7 +135,7 @@ impl Catalog {
         self.moving.remove(&blob);
     }
 
-    /// Points a blob to its new record; as `remove` for the old one.
+    /// Points a blob to its new record; like `remove` for the old one.
     pub(super) fn repoint(&mut self, blob: BlobId, from: Extent, to: Extent) -> Option<Dead> {
         self.moving.remove(&blob);
         let dead = self.remove(blob, from);
@@ -143,28 +143,28 @@ impl Catalog {
         dead
     }
 
-    /// Points a blob to its new record while the old one could not be deleted: it stays as a second copy.
+    /// Points a blob to its new record; the old one could not be deleted and stays as a duplicate.
     pub(super) fn repoint_beside(&mut self, blob: BlobId, from: Extent, to: Extent) {
         self.moving.remove(&blob);
         self.insert(blob, to);
-        self.shadows.entry(blob).or_default().push(from);
+        self.duplicates.entry(blob).or_default().push(from);
     }
 
-    /// Notes a second copy that is still on the disk and should not be.
-    pub(super) fn add_shadow(&mut self, blob: BlobId, extent: Extent) {
-        self.shadows.entry(blob).or_default().push(extent);
+    /// Adds a duplicate that should not be on the disk, but is.
+    pub(super) fn add_duplicate(&mut self, blob: BlobId, extent: Extent) {
+        self.duplicates.entry(blob).or_default().push(extent);
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
             slot.live += 1;
             slot.live_bytes += extent.bytes();
         }
     }
 
-    /// All records of a blob: the one that is read, and copies that could not be deleted yet.
+    /// Returns all records of a blob: the one that is read, and duplicates that could not be deleted yet.
     pub(super) fn records(&self, blob: BlobId) -> impl Iterator<Item = Extent> {
-        self.get(blob).into_iter().chain(self.shadows.get(&blob).into_iter().flatten().copied())
+        self.get(blob).into_iter().chain(self.duplicates.get(&blob).into_iter().flatten().copied())
     }
 
-    /// The blobs after `after` that are in a segment, in order, found among the next `look` blobs; and where to go on.
+    /// Returns the blobs of a segment among the next `look` blobs after `after`, in order; and where to continue.
     pub(super) fn blobs_in(
         &self,
         number: SegmentNumber,
@@ -183,15 +183,15 @@ impl Catalog {
         (found, last.filter(|_| seen == look))
     }
 
-    /// Makes a record invisible. What comes back can be punched now; if nothing does, a reader
-    /// holds it and the last one's `unpin` says so.
+    /// Makes a record invisible. Returns it if it can be punched now; otherwise a reader pins it, and the last
+    /// `unpin` returns it.
     pub(super) fn remove(&mut self, blob: BlobId, extent: Extent) -> Option<Dead> {
         if self.get(blob) == Some(extent) {
             self.blobs.remove(&blob);
-        } else if let Some(shadows) = self.shadows.get_mut(&blob) {
+        } else if let Some(shadows) = self.duplicates.get_mut(&blob) {
             shadows.retain(|e| *e != extent);
             if shadows.is_empty() {
-                self.shadows.remove(&blob);
+                self.duplicates.remove(&blob);
             }
         }
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
@@ -208,14 +208,14 @@ impl Catalog {
         }
     }
 
-    /// A record that was dead when the store was opened.
+    /// Counts a record that was dead when the store was opened.
     pub(super) fn add_dead(&mut self, extent: Extent) {
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
             slot.dead_bytes += extent.punchable();
         }
     }
 
-    /// Its space was given back.
+    /// Counts the freed space of a record.
     pub(super) fn punched(&mut self, extent: Extent) {
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
             slot.dead_bytes = slot.dead_bytes.saturating_sub(extent.punchable());
@@ -233,7 +233,7 @@ impl Catalog {
             length: e.length,
             finished: Timestamp::from_unix_ms(u64::from(e.finished_secs) * 1000),
         };
-        // Bounds that leave nothing between them the tree does not take.
+        // The tree panics on bounds with nothing between them.
         if let (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) = (from, until)
             && a >= b
         {
@@ -251,7 +251,7 @@ impl Catalog {
 
     // Readers.
 
-    /// Holds a record against punching.
+    /// Pins a record against hole punching.
     pub(super) fn pin(&mut self, blob: BlobId) -> Option<(Arc<Segment>, Extent)> {
         let extent = self.get(blob)?;
         let slot = self.slots.get_mut(&extent.segment)?;
@@ -260,7 +260,7 @@ impl Catalog {
         Some((Arc::clone(&slot.segment), extent))
     }
 
-    /// Lets go of it; what comes back was deleted meanwhile and can be punched now.
+    /// Releases a pin; returns the record if it was deleted meanwhile and can be punched now.
     pub(super) fn unpin(&mut self, blob: BlobId, extent: Extent) -> Option<Dead> {
         if let Some(slot) = self.slots.get_mut(&extent.segment) {
             slot.readers -= 1;
@@ -294,39 +294,39 @@ impl Catalog {
         self.busy
     }
 
-    /// The oldest idle lane, or leave to open a new one; `None` when `lanes_max` are busy.
-    pub(super) fn lease(&mut self, lanes_max: usize) -> Option<Lane> {
+    /// Takes the oldest idle lane, or the number for a new one; `None` if `lanes_max` are busy.
+    pub(super) fn take_lane(&mut self, lanes_max: usize) -> Option<LaneSegment> {
         if self.busy >= lanes_max {
             return None;
         }
         self.busy += 1;
         if let Some(slot) = self.idle.pop_first().and_then(|n| self.slots.get(&n)) {
-            return Some(Lane::Idle(Arc::clone(&slot.segment)));
+            return Some(LaneSegment::Idle(Arc::clone(&slot.segment)));
         }
         let number = SegmentNumber(self.next);
         self.next += 1;
-        Some(Lane::New(number))
+        Some(LaneSegment::New(number))
     }
 
-    /// This lane, if it is idle.
-    pub(super) fn lease_idle(&mut self, number: SegmentNumber) -> Option<Arc<Segment>> {
+    /// Takes this lane, if it is idle.
+    pub(super) fn take_idle_lane(&mut self, number: SegmentNumber) -> Option<Arc<Segment>> {
         let segment = self.idle.remove(&number).then(|| self.segment(number)).flatten()?;
         self.busy += 1;
         Some(segment)
     }
 
-    /// Gives a lane back for the next upload.
-    pub(super) fn give_back(&mut self, number: SegmentNumber) {
+    /// Returns a lane for the next upload.
+    pub(super) fn return_lane(&mut self, number: SegmentNumber) {
         self.busy -= 1;
         self.idle.insert(number);
     }
 
-    /// Gives a lane back that nobody shall have again.
-    pub(super) fn retire(&mut self) {
+    /// Closes a lane in use: its segment takes no more records.
+    pub(super) fn close_lane(&mut self) {
         self.busy -= 1;
     }
 
-    /// A lane found when the store was opened.
+    /// Adds an idle lane when the store is opened.
     pub(super) fn add_idle(&mut self, number: SegmentNumber) {
         self.idle.insert(number);
     }
@@ -334,12 +334,12 @@ impl Catalog {
         self.idle.iter().copied().collect()
     }
 
-    /// Takes a segment out if nothing in it is needed any more: sealed, nothing alive, no reader,
-    /// nothing set aside, and not the newest (whose number must not be given out twice).
+    /// Removes a segment that is no longer needed: sealed, without live records, readers or quarantined ranges, and
+    /// not the newest (whose number must not be reused).
     pub(super) fn take_empty(&mut self, number: SegmentNumber) -> Option<Slot> {
         let newest = self.slots.last_key_value().is_some_and(|(n, _)| *n == number);
         let slot = self.slots.get(&number)?;
-        let needed = !slot.sealed || slot.live > 0 || slot.readers > 0 || slot.set_aside > 0;
+        let needed = !slot.sealed || slot.live > 0 || slot.readers > 0 || slot.quarantined_ranges > 0;
         if newest || needed {
             return None;
         }

@@ -1,9 +1,10 @@
-//! Compaction: where space could not be punched out of a segment, or little else is left of it than holes, what
-//! lives is moved to another segment, and the file goes. One segment at a time, record by record, at a given pace.
+//! Compaction (segment GC, vacuum): moves the live records of a segment to another one and removes the file, if its
+//! dead space could not be punched out or little but holes is left. One segment at a time, record by record, at a
+//! given rate.
 //!
-//! A move is a record written anew (`begin_again`): read verified, written, synced, read back, and only then is the
-//! blob pointed to it. It works within the reserve, never blocks readers or writers, and a crash at any step leaves
-//! each blob in one place or, for a moment, in two, which the next opening settles.
+//! A move is a rewrite (`begin_rewrite`): the record is read verified, written, synced, read back, and only then the
+//! blob points to it. It works within the reserve and never blocks readers or writers. A crash at any step leaves
+//! each blob with one record, or with a duplicate that the next opening resolves.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,28 +23,27 @@ use super::{Inner, Store, lock};
 
 /// A record that was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// Out of this segment.
+pub struct Compacted {
+    /// The segment it was moved out of.
     pub segment: SegmentNumber,
     pub blob: BlobId,
     /// Bytes of its body.
     pub bytes: u64,
 }
 
-/// A record could not be moved. Its segment is left alone until the store is opened again, or something of it
-/// is deleted or healed.
+/// A record could not be moved. Its segment is skipped until the store is reopened, or one of its records is deleted
+/// or healed.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactError {
-    /// It cannot be read.
+    /// The record cannot be read.
     #[error("segment {segment} cannot be compacted: {source}")]
     Read {
         segment: SegmentNumber,
-        /// The blob that is in the way.
         blob: BlobId,
         #[source]
         source: ReadError,
     },
-    /// It cannot be written.
+    /// The record cannot be written.
     #[error("segment {segment} cannot be compacted: {source}")]
     Write {
         segment: SegmentNumber,
@@ -56,33 +56,38 @@ pub enum CompactError {
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
     victim: Option<SegmentNumber>,
-    /// What lived in it when it was chosen and was not moved yet.
+    /// Blobs that were live when the segment was chosen and are still to be moved.
     left: VecDeque<BlobId>,
-    /// Segments that could not be compacted, and what lived in them then: while that is so, they are passed over.
+    /// Segments that could not be compacted, with their live bytes then: skipped until that changes.
     stuck: BTreeSet<(SegmentNumber, u64)>,
 }
 
-/// What the choice is made by.
+/// The figures by which a segment is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
     number: SegmentNumber,
-    /// Bytes that must be copied.
+    /// Bytes to copy.
     live: u64,
-    /// Bytes that come back beyond those.
+    /// Bytes freed beyond those.
     gain: u64,
 }
 
-/// Bytes copied are never more than so many times the bytes that come back: where holes can be punched little is
-/// to be gained, and where they cannot, a segment that is a quarter dead is worth it.
-const COPIES_PER_GAIN_PUNCHED: u64 = 1;
-const COPIES_PER_GAIN_UNPUNCHED: u64 = 3;
-/// And a gain below this part of a segment is not worth the trouble.
+/// Most bytes to copy per byte freed: with hole punching there is little to gain; without it, a segment that is a
+/// quarter dead is worth a compaction.
+const MOVED_PER_GAIN_PUNCHED: u64 = 1;
+const MOVED_PER_GAIN_UNPUNCHED: u64 = 3;
+/// A gain below this fraction of a segment is not worth a compaction.
 const GAIN_MIN_PART: u64 = 256;
-/// Blobs looked at while the catalog is locked.
+/// Blobs examined per lock of the catalog.
 const LOOK: usize = 4096;
 
-/// The segment with the most to gain for the bytes to be copied, among those whose living part fits into `free`.
-fn choose(candidates: &[Candidate], free: u64, copies_per_gain: u64, gain_min: u64) -> Option<Candidate> {
+/// Returns the segment with the highest gain per byte to copy, among those whose live bytes fit into `free`.
+fn choose_candidate(
+    candidates: &[Candidate],
+    free: u64,
+    copies_per_gain: u64,
+    gain_min: u64,
+) -> Option<Candidate> {
     let worth = |c: &&Candidate| {
         c.gain >= gain_min && c.live <= c.gain.saturating_mul(copies_per_gain) && c.live <= free
     };
@@ -91,15 +96,15 @@ fn choose(candidates: &[Candidate], free: u64, copies_per_gain: u64, gain_min: u
 }
 
 impl Store {
-    /// Moves one record out of a segment that is worth compacting; `None` when there is none, or no room.
+    /// Moves one record out of a segment that is worth a compaction; `None` if there is none, or no space.
     ///
-    /// A future dropped half way leaves the record where it was.
-    pub async fn compact(&self, throttle: &Throttle) -> Result<Option<Moved>, CompactError> {
+    /// If the future is dropped half way, the record stays where it was.
+    pub async fn compact(&self, throttle: &Throttle) -> Result<Option<Compacted>, CompactError> {
         loop {
             let inner = Arc::clone(&self.0);
             let Some((segment, blob)) = blocking(move || inner.next_to_move()).await else { return Ok(None) };
             match self.relocate(segment, blob, throttle).await {
-                // Being healed: it will be elsewhere when that is done.
+                // Being healed, which moves it to another segment.
                 Ok(None) if self.0.is_in(blob, segment) => return Ok(None),
                 // Deleted or rewritten meanwhile.
                 Ok(None) => {}
@@ -122,7 +127,7 @@ impl Store {
         segment: SegmentNumber,
         blob: BlobId,
         throttle: &Throttle,
-    ) -> Result<Option<Moved>, CompactError> {
+    ) -> Result<Option<Compacted>, CompactError> {
         let unreadable = |source| CompactError::Read { segment, blob, source };
         let unwritable = |source| CompactError::Write { segment, source };
         let mut reader = match self.reader_past_cache(blob).await {
@@ -139,7 +144,7 @@ impl Store {
             metadata: reader.metadata().to_vec(),
             length: Some(reader.length()),
         };
-        let mut upload = match self.begin_again(record, reader.digest()).await {
+        let mut upload = match self.begin_rewrite(record, reader.digest()).await {
             Err(WriteError::Gone { .. }) => return Ok(None),
             upload => upload.map_err(unwritable)?,
         };
@@ -153,14 +158,14 @@ impl Store {
             Err(e) => Err(unwritable(e)),
             Ok(stored) => {
                 self.0.counters.compacted(stored.length);
-                Ok(Some(Moved { segment, blob, bytes: stored.length }))
+                Ok(Some(Compacted { segment, blob, bytes: stored.length }))
             }
         }
     }
 }
 
 impl Inner {
-    /// The next record of the segment that is being compacted, or of one newly chosen.
+    /// Returns the next record of the segment under compaction, or of a newly chosen one.
     fn next_to_move(&self) -> Option<(SegmentNumber, BlobId)> {
         if self.read_only.get().is_some() {
             return None;
@@ -172,13 +177,13 @@ impl Inner {
         compaction.victim = None;
         let chosen = self.choose_victim(&compaction.stuck)?;
         self.seal_if_idle(chosen);
-        // An upload was faster: what is moved must not come back into the same file.
+        // If an upload took the lane first, moved records could return to the same file.
         if !lock(&self.catalog).slot(chosen).is_some_and(|s| s.sealed) {
             return None;
         }
         compaction.left = self.blobs_in(chosen).into();
         let Some(blob) = compaction.left.pop_front() else {
-            // Nothing lives in it but second copies that could not be deleted.
+            // Its only live records are duplicates that could not be deleted.
             let live = lock(&self.catalog).slot(chosen).map_or(0, |s| s.live_bytes);
             compaction.stuck.insert((chosen, live));
             return None;
@@ -189,15 +194,15 @@ impl Inner {
 
     fn choose_victim(&self, stuck: &BTreeSet<(SegmentNumber, u64)>) -> Option<SegmentNumber> {
         let punches = self.disk.punches();
-        let copies = if punches { COPIES_PER_GAIN_PUNCHED } else { COPIES_PER_GAIN_UNPUNCHED };
-        // What may be worth it as far as memory knows; then the file system is asked.
+        let sources = if punches { MOVED_PER_GAIN_PUNCHED } else { MOVED_PER_GAIN_UNPUNCHED };
+        // Preselect by the figures in memory, then ask the file system.
         let worth_asking = |s: &&Slot| {
             let span = s.segment.end() - PAGE;
             let dead = span.saturating_sub(s.live_bytes);
             s.live > 0
-                && s.set_aside == 0
+                && s.quarantined_ranges == 0
                 && dead > 0
-                && s.live_bytes <= dead.saturating_mul(copies)
+                && s.live_bytes <= dead.saturating_mul(sources)
                 && !s.segment.is_poisoned()
                 && !stuck.contains(&(s.segment.number(), s.live_bytes))
         };
@@ -206,7 +211,7 @@ impl Inner {
             let idle = catalog.idle();
             let resting = |s: &&Slot| s.sealed || idle.binary_search(&s.segment.number()).is_ok();
             let slots = catalog.slots().filter(resting).filter(worth_asking);
-            // What is about to be punched comes back without a copy.
+            // Space that is about to be punched is freed without a copy.
             let punchable = |s: &Slot| if punches { s.dead_bytes } else { 0 };
             slots.map(|s| (Arc::clone(&s.segment), s.live_bytes, punchable(s))).collect()
         };
@@ -220,7 +225,8 @@ impl Inner {
             .collect();
         let taken = self.reserve_floor() + *lock(&self.reserved);
         let free = self.disk.free_bytes().unwrap_or(0).saturating_sub(taken);
-        choose(&candidates, free, copies, self.options.segment_bytes / GAIN_MIN_PART).map(|c| c.number)
+        choose_candidate(&candidates, free, sources, self.options.segment_bytes / GAIN_MIN_PART)
+            .map(|c| c.number)
     }
 
     fn is_in(&self, blob: BlobId, segment: SegmentNumber) -> bool {
@@ -228,14 +234,14 @@ impl Inner {
     }
 
     fn seal_if_idle(&self, number: SegmentNumber) {
-        let leased = lock(&self.catalog).lease_idle(number);
+        let leased = lock(&self.catalog).take_idle_lane(number);
         if let Some(segment) = leased {
-            // If it fails it has no lane any more, which will do as well.
+            // If that fails the segment has no lane either, which is enough.
             let _ = self.seal(&segment);
         }
     }
 
-    /// Everything that lives in a segment, in order of the blobs.
+    /// Returns the live blobs of a segment, in order.
     pub(super) fn blobs_in(&self, number: SegmentNumber) -> Vec<BlobId> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
@@ -270,11 +276,11 @@ mod tests {
     fn the_cheapest_gain_that_fits_is_chosen() {
         let all =
             [candidate(0, 500, 500), candidate(1, 100, 900), candidate(2, 900, 100), candidate(3, 90, 5)];
-        assert_eq!(choose(&all, 1000, 3, 10), Some(all[1]));
-        assert_eq!(choose(&all, 99, 3, 10), None, "no room for what lives");
-        assert_eq!(choose(&all[2..], 1000, 3, 10), None, "too much to copy, too little to gain");
-        assert_eq!(choose(&all[..1], 1000, 1, 10), Some(all[0]));
-        assert_eq!(choose(&all[..1], 1000, 1, 501), None);
-        assert_eq!(choose(&[], 1000, 3, 0), None);
+        assert_eq!(choose_candidate(&all, 1000, 3, 10), Some(all[1]));
+        assert_eq!(choose_candidate(&all, 99, 3, 10), None, "no space for the live bytes");
+        assert_eq!(choose_candidate(&all[2..], 1000, 3, 10), None, "too much to copy, too little to gain");
+        assert_eq!(choose_candidate(&all[..1], 1000, 1, 10), Some(all[0]));
+        assert_eq!(choose_candidate(&all[..1], 1000, 1, 501), None);
+        assert_eq!(choose_candidate(&[], 1000, 3, 0), None);
     }
 }

@@ -1,8 +1,7 @@
-//! The disk as the store sees it: one flat directory of files. Two traits, so that tests can put
-//! a lying disk underneath; `RealDisk` (in `real`) is the one that serves.
+//! The disk as the store sees it: one flat directory of files. These are traits, so that tests can use a simulated,
+//! faulty disk; `RealDisk` (in `real`) is the one in production.
 //!
-//! Everything here blocks (but for `read_cached_at`), handles EINTR and short transfers, and decides
-//! nothing: an error goes up as it came.
+//! Everything here blocks (except `read_cached_at`), handles EINTR and short transfers, and returns errors unchanged.
 
 mod examine;
 mod map;
@@ -22,44 +21,43 @@ pub use real::RealDisk;
 /// How the bytes of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Past the page cache where the file system can: address, offset and length of every write
-    /// are multiples of the page size.
+    /// Past the page cache (O_DIRECT) if the file system supports it: address, offset and length of every write are
+    /// multiples of the page size.
     Direct,
-    /// Through the page cache, in any piece.
+    /// Through the page cache, without alignment.
     Cached,
 }
 
-/// Whether a hole could be made.
+/// Whether a hole was punched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Punched {
     /// The space is free.
     Done,
-    /// This file system cannot.
+    /// The file system does not support holes.
     Unsupported,
 }
 
 /// One directory of files.
 pub trait Disk: Debug + Send + Sync + 'static {
-    /// The names in the directory.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// A new, empty file; an error if the name is taken.
+    /// Creates an empty file; an error if the name exists.
     fn create(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
-    /// A file that exists.
+    /// Opens an existing file.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
-    /// Puts `from` in the place of `to`.
+    /// Renames `from` to `to`, atomically replacing it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; one that does not exist is no error.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes what was created, renamed and removed durable.
+    /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
-    /// Bytes of the file system that an unprivileged process can still fill.
+    /// Bytes of the file system that are available to an unprivileged process.
     fn free_bytes(&self) -> io::Result<u64>;
-    /// Whether space can be given back in the middle of a file here.
+    /// Whether holes can be punched into files.
     fn punches(&self) -> bool {
         true
     }
-    /// Bytes set aside on this file system by all stores of this process: two volumes on one disk must not promise
-    /// the same free bytes. Asked for once by each.
+    /// Bytes reserved on this file system by all stores of this process: two volumes on one disk must not reserve the
+    /// same free bytes. Each store fetches it once.
     fn reservations(&self) -> Arc<Mutex<u64>> {
         Arc::default()
     }
@@ -69,35 +67,35 @@ pub trait Disk: Debug + Send + Sync + 'static {
 pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Reads until the buffer is full or the file ends.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Reads what the disk has, past the page cache where it can be told apart, until the buffer is full or the file
-    /// ends. Address, offset and length are multiples of the page size.
+    /// Reads from the disk, past the page cache if possible, until the buffer is full or the file ends. Address,
+    /// offset and length are multiples of the page size.
     fn read_disk_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.read_at(buffer, offset)
     }
-    /// Reads what the page cache holds, without waiting for the disk: 0 if it holds nothing.
+    /// Reads from the page cache, without waiting for the disk; 0 if the bytes are not cached.
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Says that nothing is appended any more: what only that needs is let go of.
-    fn settle(&self) {}
+    /// Called when nothing is appended any longer: closes the descriptor for direct writes.
+    fn release_preallocation(&self) {}
     /// Makes the file's bytes and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Sets the length.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
-    /// Gives back the space of a range; it reads as zeros afterwards.
+    /// Frees the space of a range (punches a hole), which reads as zeros afterwards.
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<Punched>;
-    /// Sets space aside for a range without changing the length. Where a file system cannot, nothing happens.
+    /// Preallocates space for a range without changing the length; does nothing if the file system does not support
+    /// it.
     fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()>;
-    /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
     /// Bytes taken on the disk.
     fn allocated(&self) -> io::Result<u64>;
-    /// Whether any of a range has space on the disk; `true` where that cannot be known.
+    /// Whether any part of a range has space on the disk; `true` if unknown.
     fn holds_data(&self, offset: u64, bytes: u64) -> io::Result<bool>;
-    /// Maps a range that is in the file, from a page boundary; none where that cannot be done.
+    /// Maps a range of the file, from a page boundary; `None` if that is not possible.
     fn map(&self, _offset: u64, _bytes: u64) -> Option<Mapping> {
         None
     }
-    /// Forgets cached pages that are clean, so that reads show what the disk has. After a failed
-    /// fsync the cache holds bytes that the disk does not.
+    /// Drops clean pages from the cache, so that reads return what is on the disk. After a failed fsync the cache
+    /// holds bytes that the disk does not have.
     fn drop_cache(&self);
 }

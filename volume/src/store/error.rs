@@ -1,5 +1,5 @@
-//! What can go wrong, one enum per operation. Sources are kept; nothing here is logged (the
-//! caller that handles an error logs it) and nothing here knows of HTTP.
+//! The errors of the store, one enum per operation. Sources are kept. Errors are logged by the caller that handles
+//! them, not here.
 
 use std::fmt;
 use std::io;
@@ -9,10 +9,10 @@ use shared::ids::BlobId;
 use super::format::FormatError;
 use super::segment::SegmentNumber;
 
-/// Opening the store failed as a whole. A single bad segment never does this: it is reported.
+/// Opening the store failed as a whole. A single bad segment does not cause this: it is reported.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory itself cannot be worked with.
+    /// The directory itself cannot be read or written.
     #[error("the segment directory: {step}")]
     Directory {
         /// What was being done.
@@ -20,7 +20,6 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// A segment or its index could not be read or written.
     #[error("segment {segment}: {step}")]
     Segment {
         segment: SegmentNumber,
@@ -31,48 +30,43 @@ pub enum OpenError {
     },
 }
 
-/// An upload was refused or failed; nothing of it is kept.
+/// Why an upload was refused or failed; nothing of it is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Every lane has an upload.
-    #[error("all {lanes} lanes are busy")]
-    Busy {
-        /// How many there are.
-        lanes: usize,
-    },
-    /// This blob is stored here already, or being stored.
-    #[error("blob {blob} exists")]
+    /// Every append lane has an upload.
+    #[error("all {lanes} append lanes of this volume are in use")]
+    Busy { lanes: usize },
+    /// The blob is stored here already, or being stored.
+    #[error("blob {blob} is already stored or being stored on this volume")]
     Exists { blob: BlobId },
-    /// The record that was to be replaced is not here (any more), or is being replaced already.
-    #[error("blob {blob} is not here any more, or is being rewritten")]
+    /// The record to be replaced is not here, or is already being replaced.
+    #[error("blob {blob} is no longer here, or is already being rewritten")]
     Gone { blob: BlobId },
-    /// The bytes that were to replace a record do not have its digest: the old record stays.
-    #[error("the new record of blob {blob} does not hold the bytes of the old one")]
+    /// The new bytes do not match the digest of the record they were to replace: the old record stays.
+    #[error("the new record of blob {blob} does not match the digest of the old one")]
     OtherBytes { blob: BlobId },
-    /// The disk has no room for it above the reserve.
-    #[error("{needed} bytes needed, {available} available")]
+    /// The disk is full up to the reserve.
+    #[error("the volume has no space: {needed} bytes needed, {available} available")]
     NoSpace {
-        /// Bytes the upload would take.
+        /// Bytes that the upload would take.
         needed: u64,
-        /// Bytes that may be given to uploads.
+        /// Bytes available to uploads.
         available: u64,
     },
-    /// More bytes than declared, or than any blob may have.
-    #[error("more than {limit} bytes")]
+    #[error("the value has more than {limit} bytes")]
     TooLong {
-        /// What was declared, or the largest blob.
+        /// The declared length, or `BLOB_BYTES_MAX`.
         limit: u64,
     },
-    /// The upload ended before its declared length.
-    #[error("{received} of {declared} bytes came")]
+    #[error("the upload ended after {received} of {declared} bytes")]
     ShortBody { declared: u64, received: u64 },
-    /// Key, content type and metadata do not fit the header pages.
-    #[error("the metadata does not fit a record's header")]
+    /// Key, content type and metadata do not fit into the header pages.
+    #[error("key, content type and metadata do not fit into a record's header")]
     Metadata,
-    /// A write or sync failed earlier: nothing is accepted until the store is opened again.
-    #[error("read-only: {0}")]
+    /// A write or sync failed earlier: no upload is accepted until the store is reopened.
+    #[error("the volume is read-only until it is restarted: {0}")]
     ReadOnly(ReadOnlyReason),
-    /// An earlier call on this upload failed or was given up half way.
+    /// An earlier call on this upload failed or was dropped half way.
     #[error("the upload was aborted")]
     Aborted,
     #[error("the disk failed")]
@@ -81,10 +75,9 @@ pub enum WriteError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// No such blob here.
-    #[error("blob {blob} is not here")]
+    #[error("blob {blob} is not on this volume")]
     NotFound { blob: BlobId },
-    /// The bytes on disk are not those that were written.
+    /// A checksum does not match, or the record is missing.
     #[error("blob {blob} is damaged")]
     Damaged {
         blob: BlobId,
@@ -95,7 +88,7 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Where a record is damaged.
+/// The corrupt part of a record.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Damage {
     #[error("header")]
@@ -105,40 +98,41 @@ pub enum Damage {
     /// This block of its body.
     #[error("block {0}")]
     Block(u64),
-    /// The whole body does not have the digest in its trailer.
+    /// The blocks are good, but the whole body does not match the digest in the trailer.
     #[error("digest")]
     Digest,
-    /// The master expects it here, and it is not: recovery could not make sense of what stands in its place.
-    #[error("its record is not here any more")]
+    /// The master expects it here, but recovery found no valid record.
+    #[error("its record is missing")]
     Missing,
     /// The segment ends before the record does.
     #[error("past the end of the segment")]
     CutOff,
 }
 
-/// A delete failed; the blobs it names may or may not come back when the store is opened again.
+/// Why a delete failed; its blobs may or may not come back when the store is reopened.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
-    /// The index of this segment failed before: no delete in it can be made durable.
-    #[error("the index of segment {segment} failed earlier")]
+    /// A sync of this segment's index failed before: no delete in it can be made durable.
+    #[error(
+        "the index of segment {segment} failed earlier: nothing is deleted there until the volume is restarted"
+    )]
     Poisoned { segment: SegmentNumber },
     #[error("the disk failed")]
     Io(#[from] io::Error),
 }
 
-/// Why the store takes no more uploads.
+/// Why the store accepts no uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadOnlyReason {
-    /// Where it happened.
     pub segment: SegmentNumber,
     pub step: FailedStep,
-    /// With which error.
+    /// The kind of the error.
     pub kind: io::ErrorKind,
-    /// And which number of the operating system, if it gave one.
+    /// The error number of the operating system, if there is one.
     pub errno: Option<i32>,
 }
 
-/// A step after whose failure nothing more may be acknowledged.
+/// A step whose failure makes the store read-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailedStep {
     /// Creating a segment.

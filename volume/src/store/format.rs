@@ -1,4 +1,4 @@
-//! The bytes of a segment: this file alone knows where they stand. Little endian throughout.
+//! The layout of a segment on disk, known to this file (and `trailer`) alone. Little endian throughout.
 //!
 //! ```text
 //! segment   page 0 │ record │ record │ …                         every part begins at a page (4 KiB)
@@ -8,19 +8,19 @@
 //! header    0 marker 16 │ 16 blob 16 │ 32 declared length u64 or MAX │ 40 created ms u64 │ 48 pages u16
 //!           50 zero u16 │ 52 key bytes u16 │ 54 content type bytes u16 or MAX │ 56 metadata entries u16
 //!           58 zero u16 │ 60 CRC32C │ 64 key, content type, {name bytes u16, value bytes u16, name, value}…
-//!           3584..4096 of the first page: the tombstone, zeros or a marker 16; the text goes round it
+//!           3584..4096 of the first page: the tombstone, zeros or a marker 16; the text skips it
 //! trailer   0 marker 16 │ 16 blob 16 │ 32 length u64 │ 40 BLAKE3 32 │ 72 block bytes u32 │ 76 blocks u32
 //!           80 pages u32 │ 84 zero u32 │ 88 finished ms u64 │ 96 block CRC32C u32 × 999 │ 4092 CRC32C
 //! further   0 marker 16 │ 16 page u32 │ 20 zero u32 │ 24 block CRC32C u32 × 1017 │ 4092 CRC32C
 //! ```
 //!
-//! Why so. The marker comes first, so that a scan looks at 16 bytes of a page; it is keyed with the
-//! segment's salt, which no client ever sees, so that no uploaded bytes can pass for a record. A header's CRC
-//! covers its pages whole, but for itself and the tombstone, which is written later in place and
-//! therefore has a 512-byte sector, the unit that disks write whole, for itself. Each CRC begins with volume,
-//! segment number and offset, which are not stored: a page that is elsewhere than it was written does not check.
-//! A trailer page checks alone, so that a range read needs only the page of its blocks.
-//! What is assumed of the disk: nothing before a sync, sectors of 512 bytes, whole or not at all.
+//! Reasons. The marker comes first, so that a scan reads 16 bytes of a page; it is keyed with the segment's salt,
+//! which no client ever sees, so that no uploaded bytes can pass for a record. A header's CRC covers all its pages
+//! except itself and the tombstone, which is written later in place and therefore has its own 512-byte sector, the
+//! unit that disks write atomically. Each CRC begins with volume, segment number and offset, which are not stored: a
+//! displaced page fails its checksum. Each trailer page has its own checksum, so that a range read needs only the
+//! page of its blocks. Assumptions about the disk: sectors of 512 bytes are written entirely or not at all; nothing
+//! is durable before a sync.
 
 mod trailer;
 
@@ -34,9 +34,9 @@ use super::segment::SegmentNumber;
 pub(super) use trailer::{Trailer, sums_page, trailer_pages};
 
 pub(super) const VERSION: u32 = 1;
-/// A page, as offsets are counted.
+/// Bytes of a page, as `u64` for offsets.
 pub(super) const PAGE: u64 = PAGE_BYTES as u64;
-/// A block, as lengths are counted.
+/// Bytes of a block, as `u64` for lengths.
 pub(super) const BLOCK: u64 = BLOCK_BYTES as u64;
 
 const MAGIC: &[u8; 8] = b"BARGESEG";
@@ -44,62 +44,59 @@ const CRC_AT: usize = PAGE_BYTES - 4;
 const HEADER_FIXED: usize = 64;
 const HEADER_CRC_AT: usize = 60;
 const TOMBSTONE_AT: usize = PAGE_BYTES - 512;
-/// Pages a header takes at most: key, content type and metadata at their limits fit, with their lengths.
+/// Most pages of a header: key, content type and metadata fit at their limits, with their lengths.
 pub(super) const HEADER_PAGES_MAX: usize = 3;
 
 const _: () = {
     use shared::limits::{CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX};
-    // And what servers note beside it.
+    // Internal metadata of servers.
     let note = 4 + 128;
     let text = KEY_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + METADATA_BYTES_MAX + 4 * METADATA_ENTRIES_MAX + note;
     assert!(HEADER_FIXED + text <= HEADER_PAGES_MAX * PAGE_BYTES - 512);
 };
 
-/// Bytes that are not what they should be.
+/// Why bytes were rejected.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum FormatError {
-    /// Not a segment at all.
     #[error("no segment")]
     Magic,
-    /// Written by a later version.
+    /// Written by another version.
     #[error("format version {0}")]
     Version(u32),
-    /// The marker is not the one of this place: never written, displaced, or another blob's.
+    /// Not the marker of this place: never written, displaced, or another blob's.
     #[error("wrong marker")]
     Marker,
-    /// Bytes changed, or displaced.
+    /// Changed or displaced bytes.
     #[error("wrong checksum")]
     Checksum,
-    /// It checks, and yet says what cannot be.
+    /// The checksum matches, but the content is impossible.
     #[error("impossible content")]
     Content,
     #[error("wrong blob")]
     Blob,
-    /// It belongs to another volume.
     #[error("another volume's")]
     Volume,
-    /// It belongs to another segment.
     #[error("another segment's")]
     Number,
 }
 
-/// Whether there are only zeros.
+/// Whether all bytes are zeros.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
     bytes.chunks(PAGE_BYTES).all(|piece| *piece == ZEROS[..piece.len()])
 }
 
-/// A length or offset as an index into memory.
+/// Converts a length or offset into an index into memory.
 pub(super) fn index(n: u64) -> usize {
     usize::try_from(n).expect("a 64-bit machine")
 }
 
-/// Pages that hold so many bytes.
+/// Number of pages for that many bytes.
 pub(super) fn pages_of(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE)
 }
 
-/// Blocks that a body of this length has.
+/// Number of blocks of a body of this length.
 pub(super) fn blocks_of(length: u64) -> u64 {
     length.div_ceil(BLOCK)
 }
@@ -108,7 +105,7 @@ fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
     page[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// A fixed field. Callers hand in whole pages and entries, so it is always there.
+/// Reads a fixed field. Callers pass whole pages and entries, so it is always present.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("the slice has that length")
 }
@@ -122,7 +119,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(field(bytes, at))
 }
 
-/// Page 0 of a segment, and the context of everything in it.
+/// Page 0 of a segment, which markers and checksums in the segment depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) volume: VolumeId,
@@ -145,13 +142,13 @@ impl SegmentHeader {
         page
     }
 
-    /// Checks that the page is the header of this segment of this volume.
+    /// Decodes page 0 of this segment of this volume.
     pub(super) fn decode(page: &[u8], volume: VolumeId, number: SegmentNumber) -> Result<Self, FormatError> {
         let header = Self::decode_any(page, number)?;
         if header.volume == volume { Ok(header) } else { Err(FormatError::Volume) }
     }
 
-    /// The same, of whatever volume it is.
+    /// Decodes page 0 of this segment of any volume.
     pub(super) fn decode_any(page: &[u8], number: SegmentNumber) -> Result<Self, FormatError> {
         if &page[..8] != MAGIC {
             return Err(FormatError::Magic);
@@ -170,7 +167,7 @@ impl SegmentHeader {
         Ok(Self { volume, number, created, salt: field(page, 48) })
     }
 
-    /// What ties an index file to this segment without giving the salt away.
+    /// Ties an index file to this segment without disclosing the salt.
     pub(super) fn fingerprint(&self) -> [u8; 16] {
         self.keyed(&[b"index"])
     }
@@ -192,7 +189,7 @@ impl SegmentHeader {
         self.keyed(&[kind, &number, &offset.to_le_bytes(), blob.as_bytes(), &page.to_le_bytes()])
     }
 
-    /// CRC of pages that stand at `offset` of this segment of this volume.
+    /// CRC of pages at `offset` of this segment of this volume.
     fn crc_at(&self, offset: u64, pieces: &[&[u8]]) -> u32 {
         let mut crc = Crc32c::default();
         crc.update(self.volume.as_bytes());
@@ -210,17 +207,17 @@ pub(super) struct RecordHeader {
     pub(super) key: Key,
     pub(super) content_type: Option<String>,
     pub(super) metadata: Vec<(String, String)>,
-    /// `None`: not known when the upload began.
+    /// `None` if the length was unknown when the upload began.
     pub(super) declared: Option<u64>,
     pub(super) created: Timestamp,
 }
 
-/// Key, content type and metadata are more than a header holds.
+/// Key, content type and metadata exceed a header.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct HeaderTooLarge;
 
 impl RecordHeader {
-    /// Its pages, to stand at `offset`.
+    /// Encodes the pages of a header at `offset`.
     pub(super) fn encode(&self, segment: &SegmentHeader, offset: u64) -> Result<Vec<u8>, HeaderTooLarge> {
         let short = |n: usize| u16::try_from(n).map_err(|_| HeaderTooLarge);
         let mut text = self.key.as_str().as_bytes().to_vec();
@@ -261,14 +258,14 @@ impl RecordHeader {
         segment.crc_at(offset, &[before, text, &pages[PAGE_BYTES..]])
     }
 
-    /// Whether a header begins in this page, and how many pages it says it has.
+    /// Returns the number of pages of the header that begins in this page, if one does.
     pub(super) fn probe(segment: &SegmentHeader, offset: u64, page: &[u8]) -> Option<usize> {
         let pages = usize::from(u16_at(page, 48));
         let here = page[..16] == segment.header_marker(offset) && (1..=HEADER_PAGES_MAX).contains(&pages);
         here.then_some(pages)
     }
 
-    /// From its pages, all of them, that were read at `offset`.
+    /// Decodes all pages of a header read at `offset`.
     pub(super) fn decode(segment: &SegmentHeader, offset: u64, pages: &[u8]) -> Result<Self, FormatError> {
         let count = Self::probe(segment, offset, pages).ok_or(FormatError::Marker)?;
         if count * PAGE_BYTES != pages.len() {
@@ -317,8 +314,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The mark in the first header page of a record that was deleted. It helps a scan when the index
-/// is lost; what makes a delete durable is the index entry.
+/// The mark in the first header page of a deleted record. It helps a scan when the index is lost; the index entry is
+/// what makes a delete durable.
 pub(super) mod tombstone {
     use super::*;
 
@@ -327,13 +324,13 @@ pub(super) mod tombstone {
         put(page, TOMBSTONE_AT, &segment.record_marker(b"deleted", offset, blob, 0));
     }
 
-    /// Whether it is marked. A mark that rotted is none.
+    /// Whether the page is marked. A corrupt mark does not count.
     pub(in crate::store) fn is_set(segment: &SegmentHeader, offset: u64, blob: BlobId, page: &[u8]) -> bool {
         page[TOMBSTONE_AT..TOMBSTONE_AT + 16] == segment.record_marker(b"deleted", offset, blob, 0)
     }
 }
 
-/// The first block that does not have its checksum, or has none: its place among those given.
+/// Returns the index of the first block that does not match its checksum, or has none.
 pub(super) fn bad_block(bytes: &[u8], sums: &[u32]) -> Option<u64> {
     let bad = |(n, block): (usize, &[u8])| sums.get(n) != Some(&crc32c(block));
     bytes.chunks(BLOCK_BYTES).enumerate().position(bad).map(|n| n as u64)

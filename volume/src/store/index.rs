@@ -1,4 +1,4 @@
-//! The offset index beside a segment (`<n>.idx`): this file alone knows its layout. Little endian.
+//! The offset index beside a segment (`<n>.idx`); its layout is known to this file alone. Little endian.
 //!
 //! ```text
 //! header    0 "BARGEIDX" 8 │ 8 version u32 │ 12 zero u32 │ 16 volume 16 │ 32 number u64 │ 40 fingerprint 16
@@ -7,14 +7,14 @@
 //!           40 finished ms u64 │ 48 zeros
 //! ```
 //!
-//! Kinds: 1 put, 2 delete, 3 set aside (a bad range: offset and length), 4 seal (offset: end of the
+//! Kinds: 1 put, 2 delete, 3 quarantine (a corrupt range: offset and length), 4 seal (offset: end of the
 //! segment, length: number of entries before it, blob: CRC32C of them all). Entries are 64 bytes, so
-//! none crosses a sector; an entry's CRC begins with the fingerprint (made of the segment's salt) and
-//! its own number, so an entry of another index, or of another place in this one, does not check.
+//! none crosses a sector; an entry's CRC begins with the fingerprint (derived from the segment's salt) and
+//! its own number, so an entry of another index, or of another place in this one, fails its checksum.
 //!
-//! The index is disposable, with one exception for a while: a delete is durable once its entry is
-//! synced here, before anything in the segment says so. It is never written in place: entries are
-//! appended, and a whole index is replaced by rename.
+//! The index can be rebuilt, with one temporary exception: a delete is durable once its entry is synced here, before
+//! the segment is marked. It is never updated in place: entries are appended, and a whole index is replaced by
+//! rename.
 
 use std::io;
 use std::sync::Arc;
@@ -33,16 +33,16 @@ const HEADER_BYTES: usize = 64;
 pub(super) const ENTRY_BYTES: usize = 64;
 const ENTRY: u64 = ENTRY_BYTES as u64;
 
-/// What an index says of its segment, in the order it was said.
+/// An entry of an index; a later one overrides earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// This blob's record is durable here.
+    /// The blob's record is durable here.
     Put { blob: BlobId, extent: Extent, finished: Timestamp },
     /// The record was deleted.
     Delete { blob: BlobId, extent: Extent },
-    /// A range that a scan could not make sense of, with good records after it.
-    SetAside { offset: u64, bytes: u64 },
-    /// Nothing is appended to the segment any more.
+    /// A range without a valid record, but with good records after it.
+    Quarantined { offset: u64, bytes: u64 },
+    /// The segment is closed for writes.
     Seal { end: u64, count: u64, crc: u32 },
 }
 
@@ -55,7 +55,7 @@ impl Entry {
             Self::Delete { blob, extent: e } => {
                 (2, e.header_pages, e.offset(), *blob.as_bytes(), e.length, u64::from(e.finished_secs) * 1000)
             }
-            Self::SetAside { offset, bytes } => (3, 0, *offset, [0; 16], *bytes, 0),
+            Self::Quarantined { offset, bytes } => (3, 0, *offset, [0; 16], *bytes, 0),
             Self::Seal { end, count, crc } => {
                 let mut all = [0; 16];
                 all[..4].copy_from_slice(&crc.to_le_bytes());
@@ -77,7 +77,7 @@ impl Entry {
         crc32c_of(&[fingerprint, &number.to_le_bytes(), &entry[..4], &entry[8..]])
     }
 
-    /// `None`: torn, rotten, or from elsewhere.
+    /// `None` if the entry is torn, corrupt, or from elsewhere.
     fn decode(fingerprint: &[u8; 16], number: u64, segment: SegmentNumber, entry: &[u8]) -> Option<Self> {
         if u32_at(entry, 4) != Self::crc(fingerprint, number, entry) {
             return None;
@@ -96,17 +96,17 @@ impl Entry {
                     Self::Delete { blob, extent }
                 })
             }
-            3 => Some(Self::SetAside { offset, bytes: length }),
+            3 => Some(Self::Quarantined { offset, bytes: length }),
             4 => Some(Self::Seal { end: offset, count: length, crc: u32_at(entry, 16) }),
             _ => None,
         }
     }
 
-    /// Where what it speaks of ends.
+    /// End offset of the record or range.
     pub(super) fn end(&self) -> u64 {
         match self {
             Self::Put { extent, .. } | Self::Delete { extent, .. } => extent.end(),
-            Self::SetAside { offset, bytes } => offset + bytes,
+            Self::Quarantined { offset, bytes } => offset + bytes,
             Self::Seal { end, .. } => *end,
         }
     }
@@ -141,7 +141,7 @@ fn check_header(bytes: &[u8], segment: &SegmentHeader) -> Result<(), FormatError
     if ours { Ok(()) } else { Err(FormatError::Number) }
 }
 
-/// What was read from an index file.
+/// The contents of an index file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     /// Every good entry, in order.
@@ -150,13 +150,13 @@ pub(super) struct Contents {
     pub(super) good_bytes: u64,
     /// Bytes after it.
     pub(super) torn_bytes: u64,
-    /// A bad entry has good ones after it, or the seal does not fit what it seals: some may be missing.
+    /// A bad entry has good ones after it, or the seal does not match: entries may be missing.
     pub(super) rotten: bool,
     /// The segment is sealed.
     pub(super) sealed: bool,
 }
 
-/// All entries of an index file of this segment. Fails if the file is another's or its header is bad.
+/// Decodes the index file of this segment. Fails if the file belongs to another segment or its header is corrupt.
 pub(super) fn decode(bytes: &[u8], segment: &SegmentHeader) -> Result<Contents, FormatError> {
     check_header(bytes, segment)?;
     let fingerprint = segment.fingerprint();
@@ -191,7 +191,7 @@ fn encode(entries: &[Entry], segment: &SegmentHeader) -> Vec<u8> {
     out
 }
 
-/// The index file of one segment, to append to.
+/// The index file of one segment, open for appends.
 #[derive(Debug)]
 pub(super) struct IndexFile {
     segment: SegmentNumber,
@@ -199,13 +199,13 @@ pub(super) struct IndexFile {
     /// Opened when needed: a sealed segment keeps no descriptor for its index.
     file: Option<Arc<dyn DiskFile>>,
     end: u64,
-    /// Space set aside on the disk, from the beginning of the file.
+    /// Preallocated space, from the beginning of the file.
     room: u64,
     poisoned: bool,
 }
 
 impl IndexFile {
-    /// A new, empty index; the caller syncs the directory.
+    /// Creates an empty index; the caller syncs the directory.
     pub(super) fn create(disk: &dyn Disk, segment: &SegmentHeader) -> io::Result<Self> {
         let file = disk.create(&segment.number.index_name(), Access::Cached)?;
         file.allocate(0, INDEX_ROOM_BYTES)?;
@@ -217,16 +217,16 @@ impl IndexFile {
         Ok(index)
     }
 
-    /// One that stands on the disk and was read up to here.
+    /// An index on the disk whose entries end at `end`.
     pub(super) fn existing(segment: &SegmentHeader, end: u64) -> Self {
         let fingerprint = segment.fingerprint();
         Self { segment: segment.number, fingerprint, file: None, end, room: 0, poisoned: false }
     }
 
-    /// Puts a whole index in the place of what there is, durable when it returns.
+    /// Replaces the index with these entries and room for `more`; durable when it returns.
     ///
-    /// On `ReplaceError::Before` the old index is still the valid one. After `After` nobody knows which of
-    /// the two a power cut would leave, so nothing may be appended to either.
+    /// On `ReplaceError::Before` the old index is still valid. After `After` a power cut may leave either of the two,
+    /// so nothing may be appended.
     pub(super) fn replace(
         disk: &dyn Disk,
         segment: &SegmentHeader,
@@ -263,14 +263,14 @@ impl IndexFile {
         Ok(file)
     }
 
-    /// Lets go of the descriptor.
+    /// Closes the descriptor.
     pub(super) fn release(&mut self) {
         self.file = None;
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
         #[cfg(test)]
-        if super::planted::is(super::planted::Bug::ForgetFailedSync) {
+        if super::planted_bugs::is(super::planted_bugs::Bug::ForgetFailedSync) {
             return false;
         }
         self.poisoned
@@ -279,8 +279,8 @@ impl IndexFile {
         self.poisoned = true;
     }
 
-    /// Makes sure that so many entries can be appended without a new block of the disk: deletes
-    /// must work when it is full, and their entries are what they need space for.
+    /// Preallocates space for that many more entries: deletes must work on a full disk, and their entries are all
+    /// that they need space for.
     pub(super) fn reserve(&mut self, disk: &dyn Disk, entries: u64) -> io::Result<()> {
         let needed = self.end + entries * ENTRY;
         if needed <= self.room {
@@ -292,7 +292,7 @@ impl IndexFile {
         Ok(())
     }
 
-    /// Appends, without a sync. An append that failed is written over by the next.
+    /// Appends without a sync. The next append overwrites a failed one.
     pub(super) fn append(&mut self, disk: &dyn Disk, entries: &[Entry]) -> io::Result<()> {
         let first = (self.end - HEADER_BYTES as u64) / ENTRY;
         let bytes: Vec<u8> =
@@ -302,43 +302,43 @@ impl IndexFile {
         Ok(())
     }
 
-    /// Makes all that was appended durable. After a failure nothing appended later could be trusted.
+    /// Makes all appended entries durable. After a failure nothing appended later could be trusted.
     pub(super) fn sync(&mut self, disk: &dyn Disk) -> io::Result<()> {
         let synced = self.file(disk).and_then(|f| f.sync_data());
         self.poisoned |= synced.is_err();
         synced
     }
 
-    /// Makes what this process appended durable.
+    /// Syncs the index if this process has it open.
     pub(super) fn sync_if_open(&mut self) -> io::Result<()> {
         let synced = self.file.as_ref().map_or(Ok(()), |f| f.sync_data());
         self.poisoned |= synced.is_err();
         synced
     }
 
-    /// Cuts off what is not a whole entry.
+    /// Cuts off everything after the last good entry.
     pub(super) fn cut_tail(&mut self, disk: &dyn Disk) -> io::Result<()> {
         let end = self.end;
         self.file(disk)?.truncate(end)
     }
 }
 
-/// Replacing an index failed.
+/// Why an index could not be replaced.
 #[derive(Debug)]
 pub(super) enum ReplaceError {
-    /// The old one stands.
+    /// The old index is still in place.
     Before(io::Error),
-    /// One of the two stands.
+    /// Either index may be in place after a power cut.
     After(io::Error),
 }
 
-/// The entries of a sealed index: what lives, sorted by blob, then what was set aside and what was
-/// deleted (a crash may have left a deleted record unpunched), then the seal.
+/// Returns the entries of a sealed index: live records sorted by blob, then quarantined ranges, then deletes (a
+/// crash may have left a deleted record unpunched), then the seal.
 pub(super) fn sealed(segment: &SegmentHeader, mut entries: Vec<Entry>, end: u64) -> Vec<Entry> {
     entries.retain(|e| !matches!(e, Entry::Seal { .. }));
     entries.sort_by_key(|e| match e {
         Entry::Put { blob, .. } => (0, *blob.as_bytes(), 0),
-        Entry::SetAside { offset, .. } => (1, [0; 16], *offset),
+        Entry::Quarantined { offset, .. } => (1, [0; 16], *offset),
         Entry::Delete { extent, .. } => (2, [0; 16], extent.offset()),
         Entry::Seal { .. } => (3, [0; 16], 0),
     });

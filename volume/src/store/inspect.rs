@@ -1,8 +1,8 @@
-//! Looking at the segments of a volume that does not run: what is in them, whether it is whole, and what the next
-//! start would make of them. For people with a disk in their hands.
+//! Offline inspection (fsck) of the segments of a volume that does not run: what is in them, whether it is good, and
+//! what the next start would do, for `barge volume check` and `inspect`.
 //!
-//! It never changes anything. What it says of indexes and unfinished records is what opening the store would find,
-//! since it is an opening, on a disk that throws away what is written to it.
+//! It never changes anything. Its results for indexes and unfinished records are those of an opening of the store,
+//! since it is one, on a disk that discards writes.
 
 mod read_only;
 
@@ -23,7 +23,6 @@ use super::scan::{Depth, Scanner};
 use super::segment::{Extent, SegmentNumber};
 use read_only::ReadOnly;
 
-/// The segments of one volume.
 #[derive(Debug)]
 pub struct Inspector {
     disk: ReadOnly,
@@ -33,87 +32,80 @@ pub struct Inspector {
     foreign: Vec<String>,
 }
 
-/// How closely a segment is looked at.
+/// How closely a segment is inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closeness {
-    /// Its index; headers where that has gaps.
+pub enum InspectDepth {
+    /// Its index, and headers where the index has gaps.
     Index,
-    /// The header of every record as well.
+    /// Also the header of every record.
     Records,
     Bytes,
 }
 
-/// Some records, and the bytes they take.
+/// A number of records, and the bytes they take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub records: u64,
-    /// Their bytes in the segment.
     pub bytes: u64,
 }
 
-/// What is in a segment.
+/// The contents of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// Nothing is appended to it any more.
     pub sealed: bool,
     /// Length of its file.
     pub bytes: u64,
     /// Records that are served.
     pub live: Count,
-    /// Deleted records; their bytes are those that deleting gives back.
+    /// Deleted records, and the bytes that their deletes free.
     pub dead: Count,
-    /// Those of them whose space is still taken.
-    pub kept: Count,
-    /// Bytes of an upload that did not end, which the next start cuts off: no damage.
+    /// Those of them whose space was not freed yet.
+    pub unpunched: Count,
+    /// Bytes of an unfinished upload, which the next start cuts off: no corruption.
     pub torn_bytes: u64,
-    /// What its index is worth.
     pub index: IndexState,
     pub bad: Vec<BadRecord>,
-    /// All its records, by offset, if they were asked for.
+    /// All its records, by offset, if they were requested.
     pub records: Vec<Record>,
 }
 
-/// A segment that cannot be looked into.
+/// A segment that cannot be inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// A crash left it before anything was in it; the next start removes it.
-    Unborn,
-    /// It is not served, and why.
+pub enum NotInspected {
+    /// A crash left it empty; the next start removes it.
+    Uninitialized,
+    /// Not served, and why.
     Refused(Refusal),
 }
 
 /// One record of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Where it begins.
     pub offset: u64,
     pub blob: BlobId,
     /// Its key, if the header can be read.
     pub key: Option<Key>,
     /// Length of the value.
     pub length: u64,
-    /// What has become of it.
     pub state: RecordState,
 }
 
-/// What has become of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordState {
     Live,
-    /// It was deleted, and its space given back.
+    /// Deleted, and its space freed.
     Dead,
-    /// It was deleted, and its space is still taken.
-    Kept,
+    /// Deleted, and its space not freed yet.
+    Unpunched,
 }
 
-/// A record that is not what was written, or a range in which none can be made out.
+/// A corrupt record, or a range without a valid record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRecord {
-    /// Where it begins.
     pub offset: u64,
     /// The bytes it takes.
     pub bytes: u64,
-    /// The blob, if that is known.
+    /// The blob, if known.
     pub blob: Option<BlobId>,
     /// Its key, if the header can be read.
     pub key: Option<Key>,
@@ -123,22 +115,21 @@ pub struct BadRecord {
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// The bytes are not those that were written.
-    #[error("{0} is not what was written")]
+    /// A checksum does not match.
+    #[error("corrupt ({0})")]
     Damaged(Damage),
-    /// The disk does not give them.
     #[error("it cannot be read: {0}")]
     Unreadable(io::ErrorKind),
-    /// An earlier start could make out no whole record here.
-    #[error("it was set aside: no whole record could be made out")]
-    SetAside,
+    /// An earlier start found no valid record here.
+    #[error("it is in quarantine: an earlier start found no valid record here")]
+    Quarantined,
 }
 
 impl Inspector {
-    /// Of a volume's directory. A volume that is not known is the one that most segments name.
+    /// Opens a volume's directory. If `volume` is `None`, it is the one that most segments name.
     ///
     /// # Errors
-    /// When there are no segments to look at, or none names a volume.
+    /// When the directory cannot be read, or no segment names a volume.
     pub fn open(directory: &Path, volume: Option<VolumeId>) -> io::Result<Self> {
         let disk = ReadOnly::open(directory)?;
         let (mut segments, mut indexes, mut foreign) = (Vec::new(), BTreeSet::new(), Vec::new());
@@ -160,7 +151,7 @@ impl Inspector {
         Ok(Self { disk, volume, segments, orphans: indexes.into_iter().collect(), foreign })
     }
 
-    /// The volume that its segments belong to.
+    /// The volume that the segments belong to.
     pub fn volume(&self) -> VolumeId {
         self.volume
     }
@@ -170,35 +161,37 @@ impl Inspector {
         &self.segments
     }
 
-    /// Indexes without a segment: a crash interrupted its removal, or its file was lost.
+    /// Indexes without a segment: a crash interrupted the removal of the segment, or its file was lost.
     pub fn orphans(&self) -> &[SegmentNumber] {
         &self.orphans
     }
 
-    /// Names in the directory that are neither segments nor what belongs to them.
+    /// Unknown names in the directory.
     pub fn foreign(&self) -> &[String] {
         &self.foreign
     }
 
-    /// Looks at one segment; `progress` hears how many of its bytes have been looked at.
+    /// Inspects one segment; `progress` is called with the number of bytes inspected so far.
     pub fn segment(
         &self,
         number: SegmentNumber,
-        closeness: Closeness,
+        closeness: InspectDepth,
         progress: impl FnMut(u64),
-    ) -> Result<Inspection, Closed> {
-        let depth = if closeness == Closeness::Bytes { Depth::Whole } else { Depth::Ends };
-        let unreadable = |e: io::Error| Closed::Refused(Refusal::Unreadable(e.kind()));
+    ) -> Result<Inspection, NotInspected> {
+        let depth = if closeness == InspectDepth::Bytes { Depth::Whole } else { Depth::Ends };
+        let unreadable = |e: io::Error| NotInspected::Refused(Refusal::Unreadable(e.kind()));
         match load(&self.disk, self.volume, number, depth).map_err(unreadable)? {
-            Outcome::Loaded(loaded) => Look::at(&loaded, depth).and_then(|l| l.all(closeness, progress)),
-            Outcome::Refused(why) => return Err(Closed::Refused(Refusal::Header(why))),
-            Outcome::Unborn => return Err(Closed::Unborn),
+            Outcome::Loaded(loaded) => {
+                InspectionRun::at(&loaded, depth).and_then(|l| l.all(closeness, progress))
+            }
+            Outcome::Refused(why) => return Err(NotInspected::Refused(Refusal::Header(why))),
+            Outcome::Uninitialized => return Err(NotInspected::Uninitialized),
         }
         .map_err(unreadable)
     }
 }
 
-const NO_VOLUME: &str = "there is no segment that names a volume";
+const NO_VOLUME: &str = "no segment names a volume";
 
 fn most_named(disk: &ReadOnly, segments: &[(SegmentNumber, u64)]) -> Option<VolumeId> {
     let mut named: BTreeMap<VolumeId, usize> = BTreeMap::new();
@@ -212,14 +205,14 @@ fn most_named(disk: &ReadOnly, segments: &[(SegmentNumber, u64)]) -> Option<Volu
     named.into_iter().max_by_key(|(_, count)| *count).map(|(volume, _)| volume)
 }
 
-/// One segment being looked at.
-struct Look<'a> {
+/// The inspection of one segment.
+struct InspectionRun<'a> {
     loaded: &'a Loaded,
     scanner: Scanner<'a>,
     seen: Inspection,
 }
 
-impl<'a> Look<'a> {
+impl<'a> InspectionRun<'a> {
     fn at(loaded: &'a Loaded, depth: Depth) -> io::Result<Self> {
         let file = &*loaded.segment.file;
         let bytes = file.length()?;
@@ -228,31 +221,31 @@ impl<'a> Look<'a> {
             bytes,
             live: Count::default(),
             dead: Count::default(),
-            kept: Count::default(),
+            unpunched: Count::default(),
             torn_bytes: loaded.torn_bytes,
             index: loaded.index,
             bad: Vec::new(),
             records: Vec::new(),
         };
-        // What is behind the end is cut off at the next start, and none of the segment.
+        // The torn bytes at the end are cut off at the next start, so they are not part of the segment.
         let length = bytes - loaded.torn_bytes;
         Ok(Self { loaded, scanner: Scanner::new(&loaded.segment.header, file, length).deep(depth), seen })
     }
 
-    fn all(mut self, closeness: Closeness, mut progress: impl FnMut(u64)) -> io::Result<Inspection> {
+    fn all(mut self, closeness: InspectDepth, mut progress: impl FnMut(u64)) -> io::Result<Inspection> {
         for dead in &self.loaded.deletes {
             self.dead(dead.blob, &dead.extent, closeness)?;
         }
-        if closeness == Closeness::Bytes {
+        if closeness == InspectDepth::Bytes {
             self.scanner.file.drop_cache();
         }
         for (blob, extent) in &self.loaded.puts {
             self.seen.live.add(extent.bytes());
-            // What the scan found was read to its end just now.
+            // Records found by the scan were just read to their end.
             let scanned = self.loaded.scanned.is_some_and(|from| extent.offset() >= from);
             match closeness {
-                Closeness::Records => self.record(*blob, extent, RecordState::Live)?,
-                Closeness::Bytes if !scanned => self.verify(*blob, extent),
+                InspectDepth::Records => self.record(*blob, extent, RecordState::Live)?,
+                InspectDepth::Bytes if !scanned => self.verify(*blob, extent),
                 _ => {}
             }
             progress(extent.end());
@@ -260,8 +253,8 @@ impl<'a> Look<'a> {
         for (blob, extent) in &self.loaded.cut {
             self.bad(*blob, extent, None, Flaw::Damaged(Damage::CutOff));
         }
-        for (offset, bytes) in &self.loaded.aside {
-            self.aside(*offset, *bytes)?;
+        for (offset, bytes) in &self.loaded.quarantined {
+            self.quarantined(*offset, *bytes)?;
         }
         self.seen.bad.sort_by_key(|b| b.offset);
         self.seen.records.sort_by_key(|r| r.offset);
@@ -269,14 +262,14 @@ impl<'a> Look<'a> {
         Ok(self.seen)
     }
 
-    fn dead(&mut self, blob: BlobId, extent: &Extent, closeness: Closeness) -> io::Result<()> {
+    fn dead(&mut self, blob: BlobId, extent: &Extent, closeness: InspectDepth) -> io::Result<()> {
         let kept = self.scanner.file.holds_data(extent.body(), extent.punchable())?;
         self.seen.dead.add(extent.punchable());
         if kept {
-            self.seen.kept.add(extent.punchable());
+            self.seen.unpunched.add(extent.punchable());
         }
-        if closeness == Closeness::Records {
-            let state = if kept { RecordState::Kept } else { RecordState::Dead };
+        if closeness == InspectDepth::Records {
+            let state = if kept { RecordState::Unpunched } else { RecordState::Dead };
             self.record(blob, extent, state)?;
         }
         Ok(())
@@ -312,8 +305,8 @@ impl<'a> Look<'a> {
         self.seen.bad.push(BadRecord { offset, bytes, blob: Some(blob), key, flaw });
     }
 
-    /// A range that a scan set aside: the records in it whose headers can be read, or the whole of it.
-    fn aside(&mut self, from: u64, bytes: u64) -> io::Result<()> {
+    /// Reports a quarantined range: the records in it whose headers can be read, or all of it.
+    fn quarantined(&mut self, from: u64, bytes: u64) -> io::Result<()> {
         let (mut at, end) = (from, from + bytes);
         while at < end {
             let damage = self.scanner.damage_at(at)?;
@@ -324,7 +317,7 @@ impl<'a> Look<'a> {
                 bytes: next - at,
                 blob: header.as_ref().map(|h| h.blob),
                 key: header.map(|h| h.key),
-                flaw: damage.map_or(Flaw::SetAside, Flaw::Damaged),
+                flaw: damage.map_or(Flaw::Quarantined, Flaw::Damaged),
             });
             at = next;
         }

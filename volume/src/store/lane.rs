@@ -1,6 +1,6 @@
-//! The lease of a lane: the right of one upload to append to one segment, with the space set aside
-//! for it. However the upload ends, the lease sees to it that the lane, the space and the claim on the blob
-//! are given back, and that what was written of an upload that failed is cut off.
+//! Append lanes (write streams): the exclusive right of one upload to append to one segment, with the space reserved
+//! for it. However the upload ends, the lane, the space and the claim on the blob are released, and what a failed
+//! upload has written is cut off.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,117 +10,119 @@ use shared::ids::BlobId;
 use shared::limits::LANES_MAX;
 use uuid::Uuid;
 
-use super::catalog::{Lane, Slot};
+use super::catalog::{LaneSegment, Slot};
 use super::error::{FailedStep, WriteError, is_full, is_out_of_descriptors};
 use super::format::SegmentHeader;
 use super::segment::{Extent, Segment, SegmentNumber};
-use super::space::{Bounds, Space};
+use super::space::{Bounds, SpaceReservation};
 use super::{Inner, index, lock};
 
-/// The right to append one record to one segment.
+/// An append lane in use: the right to append one record to one segment.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct AppendLane {
     pub(super) store: Arc<Inner>,
     pub(super) segment: Arc<Segment>,
-    /// Where the record begins.
+    /// Offset of the record.
     pub(super) start: u64,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: WriteKind,
     blob: BlobId,
-    space: Space,
+    space: SpaceReservation,
     written: bool,
     over: bool,
 }
 
-/// What a record is written for.
+/// The purpose of a write.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(super) enum WriteKind {
     /// A blob that is not here yet.
     New,
-    /// To take the place of the record that stands there, of bytes with this digest. It may use most of the reserve,
-    /// and pass the capacity.
-    Instead { from: Extent, digest: Digest },
+    /// Replaces the record at `from`, whose body has this digest. It may use most of the reserve and exceed the
+    /// capacity.
+    Replace { from: Extent, digest: Digest },
 }
 
-/// A claim on a blob, until a lease holds it.
-struct Claim<'a>(&'a Inner, Option<BlobId>, Purpose);
+/// A claim on a blob, released on drop unless a lane has taken it over.
+struct Claim<'a>(&'a Inner, Option<BlobId>, WriteKind);
 
-impl Lease {
-    /// Claims the blob, sets the space aside and leases a lane. Blocks.
-    pub(super) fn take(store: &Arc<Inner>, blob: BlobId, length: Option<u64>) -> Result<Self, WriteError> {
+impl AppendLane {
+    /// Claims the blob, reserves space and takes a lane. Blocks.
+    pub(super) fn acquire(store: &Arc<Inner>, blob: BlobId, length: Option<u64>) -> Result<Self, WriteError> {
         if !lock(&store.catalog).claim(blob) {
             return Err(WriteError::Exists { blob });
         }
-        Self::claimed(store, blob, length, Purpose::New)
+        Self::claimed(store, blob, length, WriteKind::New)
     }
 
-    /// The same for a record that is to take the place of the one that is here.
-    pub(super) fn take_again(
+    /// The same for a record that replaces the one that is here.
+    pub(super) fn acquire_for_rewrite(
         store: &Arc<Inner>,
         blob: BlobId,
         length: u64,
         digest: Digest,
     ) -> Result<Self, WriteError> {
         let from = lock(&store.catalog).claim_move(blob).ok_or(WriteError::Gone { blob })?;
-        Self::claimed(store, blob, Some(length), Purpose::Instead { from, digest })
+        Self::claimed(store, blob, Some(length), WriteKind::Replace { from, digest })
     }
 
     fn claimed(
         store: &Arc<Inner>,
         blob: BlobId,
         length: Option<u64>,
-        purpose: Purpose,
+        purpose: WriteKind,
     ) -> Result<Self, WriteError> {
         let mut claim = Claim(store, Some(blob), purpose);
         let space = match (purpose, length) {
-            (Purpose::Instead { .. }, Some(length)) => {
-                Space::set_aside(store, length, Bounds { reserve: store.reserve_floor(), capacity: None })
-            }
-            (Purpose::Instead { .. } | Purpose::New, length) => {
+            (WriteKind::Replace { .. }, Some(length)) => SpaceReservation::reserve(
+                store,
+                length,
+                Bounds { reserve: store.reserve_floor(), capacity: None },
+            ),
+            (WriteKind::Replace { .. } | WriteKind::New, length) => {
                 let capacity = store.options.capacity_bytes;
-                Space::promised(store, length, Bounds { reserve: store.reserve_bytes, capacity })
+                SpaceReservation::promised(store, length, Bounds { reserve: store.reserve_bytes, capacity })
             }
         }?;
-        let segment = lane(store)?;
+        let segment = segment_for_lane(store)?;
         claim.1 = None;
         let start = segment.end();
         let store = Arc::clone(store);
-        let lease = Self { store, segment, start, purpose, blob, space, written: false, over: false };
-        lease.room_in_index()?;
-        Ok(lease)
+        let lane = Self { store, segment, start, purpose, blob, space, written: false, over: false };
+        lane.room_in_index()?;
+        Ok(lane)
     }
 
-    /// Room for this put, and for a delete of everything that lives in the segment: see `IndexFile::reserve`.
+    /// Reserves index space for this put and for deletes of all the segment's live records: see `IndexFile::reserve`.
     fn room_in_index(&self) -> Result<(), WriteError> {
         let live = lock(&self.store.catalog).slot(self.segment.number()).map_or(0, |s| s.live);
         let reserved = lock(&self.segment.index).reserve(&*self.store.disk, live + 2);
         reserved.map_err(|e| self.store.failed(&e, index::ENTRY_BYTES as u64).unwrap_or(WriteError::Io(e)))
     }
 
-    /// These bytes are about to be written: they leave what is set aside.
+    /// Takes bytes that are about to be written out of the reservation.
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), WriteError> {
         self.written |= bytes > 0;
         self.space.spend(bytes)
     }
 
-    /// The record is visible: the lane goes back, or its segment is sealed when it is full.
+    /// Releases the lane after the record is visible; seals the segment if it is full.
     pub(super) fn finished(mut self) {
         self.over = true;
         let (store, segment) = (Arc::clone(&self.store), Arc::clone(&self.segment));
         drop(self);
         if segment.is_poisoned() {
-            lock(&store.catalog).retire();
+            lock(&store.catalog).close_lane();
         } else if segment.end() >= store.options.segment_bytes {
-            // The client does not wait for it.
+            // In the background: the client does not wait for the seal.
             let inner = Arc::clone(&store);
             store.background(move || {
                 let _ = inner.seal(&segment);
             });
         } else {
-            lock(&store.catalog).give_back(segment.number());
+            lock(&store.catalog).return_lane(segment.number());
         }
     }
 
-    /// Cuts the record off and gives everything back. Blocks.
+    /// Cuts the record off and releases everything. Blocks.
     pub(super) fn abort(&mut self) {
         if std::mem::replace(&mut self.over, true) {
             return;
@@ -128,13 +130,13 @@ impl Lease {
         abort(&self.store, &self.segment, self.blob, self.purpose, self.written);
     }
 
-    /// Leaves all as it is: the process is going down.
+    /// Leaves everything as it is: the process is shutting down.
     pub(super) fn abandon(mut self) {
         self.over = true;
     }
 }
 
-fn abort(store: &Inner, segment: &Segment, blob: BlobId, purpose: Purpose, written: bool) {
+fn abort(store: &Inner, segment: &Segment, blob: BlobId, purpose: WriteKind, written: bool) {
     if written
         && !segment.is_poisoned()
         && let Err(e) = segment.file.truncate(segment.end())
@@ -143,18 +145,18 @@ fn abort(store: &Inner, segment: &Segment, blob: BlobId, purpose: Purpose, writt
     }
     unclaim(store, blob, purpose);
     let mut catalog = lock(&store.catalog);
-    if segment.is_poisoned() { catalog.retire() } else { catalog.give_back(segment.number()) }
+    if segment.is_poisoned() { catalog.close_lane() } else { catalog.return_lane(segment.number()) }
 }
 
-fn unclaim(store: &Inner, blob: BlobId, purpose: Purpose) {
+fn unclaim(store: &Inner, blob: BlobId, purpose: WriteKind) {
     let mut catalog = lock(&store.catalog);
     match purpose {
-        Purpose::New => catalog.unclaim(blob),
-        Purpose::Instead { .. } => catalog.unclaim_move(blob),
+        WriteKind::New => catalog.unclaim(blob),
+        WriteKind::Replace { .. } => catalog.unclaim_move(blob),
     }
 }
 
-impl Drop for Lease {
+impl Drop for AppendLane {
     fn drop(&mut self) {
         if std::mem::replace(&mut self.over, true) {
             return;
@@ -173,13 +175,15 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// An idle segment, or a new one.
-fn lane(store: &Inner) -> Result<Arc<Segment>, WriteError> {
-    let lane = lock(&store.catalog).lease(LANES_MAX);
+/// Returns an idle segment, or a new one.
+fn segment_for_lane(store: &Inner) -> Result<Arc<Segment>, WriteError> {
+    let lane = lock(&store.catalog).take_lane(LANES_MAX);
     match lane {
         None => Err(WriteError::Busy { lanes: LANES_MAX }),
-        Some(Lane::Idle(segment)) => Ok(segment),
-        Some(Lane::New(number)) => create(store, number).inspect_err(|_| lock(&store.catalog).retire()),
+        Some(LaneSegment::Idle(segment)) => Ok(segment),
+        Some(LaneSegment::New(number)) => {
+            create(store, number).inspect_err(|_| lock(&store.catalog).close_lane())
+        }
     }
 }
 
@@ -196,7 +200,7 @@ fn create(store: &Inner, number: SegmentNumber) -> Result<Arc<Segment>, WriteErr
             Ok(segment)
         }
         Err(e) => {
-            // Best effort: what stays is found empty, and removed, when the store is opened.
+            // Best effort: what remains is found empty and removed when the store is opened.
             let _ = store.disk.remove(&number.segment_name());
             let _ = store.disk.remove(&number.index_name());
             if !is_full(&e) && !is_out_of_descriptors(&e) {
@@ -208,25 +212,25 @@ fn create(store: &Inner, number: SegmentNumber) -> Result<Arc<Segment>, WriteErr
 }
 
 impl Inner {
-    /// A full disk as the refusal it is.
+    /// Converts the error of a full disk into a refusal.
     fn failed(&self, error: &std::io::Error, needed: u64) -> Option<WriteError> {
         is_full(error).then(|| WriteError::NoSpace { needed, available: self.available().unwrap_or(0) })
     }
 
-    /// Writes the sorted index of a leased segment and retires its lane. If that fails the segment
-    /// stays unsealed, without a lane, until the store is opened again.
+    /// Writes the sorted index of a segment whose lane is taken, and closes the lane. If that fails the segment
+    /// stays unsealed, without a lane, until the store is reopened.
     pub(super) fn seal(&self, segment: &Segment) -> Result<(), WriteError> {
         let sealed = self.write_sealed_index(segment);
         let mut catalog = lock(&self.catalog);
-        catalog.retire();
+        catalog.close_lane();
         if let (Ok(()), Some(slot)) = (&sealed, catalog.slot(segment.number())) {
             slot.sealed = true;
         }
         drop(catalog);
         if let Err(e) = &sealed {
-            tracing::warn!(segment = %segment.number(), error = %e, "sealing failed");
+            tracing::warn!(segment = %segment.number(), error = %e, "a segment could not be sealed; it takes no records until the volume is restarted");
         } else {
-            segment.file.settle();
+            segment.file.release_preallocation();
             self.drop_if_empty(segment.number());
         }
         sealed

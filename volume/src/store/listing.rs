@@ -1,5 +1,5 @@
-//! What is here: blobs in order, a page at a time, and where each of them stands. From memory alone; the lock of the catalog is held
-//! for one page.
+//! Inventories: the blobs in order, a page at a time, and the location of each. From memory alone; the catalog is
+//! locked for one page at a time.
 
 use std::ops::Bound;
 
@@ -10,18 +10,18 @@ use super::catalog::InventoryEntry;
 use super::segment::SegmentNumber;
 use super::{Store, lock};
 
-/// Blobs that are listed under one hold of the lock.
+/// Blobs listed per lock of the catalog.
 const PAGE: usize = 4096;
 
-/// Where a blob's record is.
+/// The location of a blob's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordLocation {
     pub segment: SegmentNumber,
-    /// Where it begins there, in bytes.
+    /// Offset in the segment, in bytes.
     pub offset: u64,
     /// Length of the body in bytes.
     pub length: u64,
-    /// It was whole at that time: when it became durable, or when the last pass over its segment began that was finished.
+    /// When it was last known to be good: when it became durable, or when the last full scrub of its segment began.
     pub verified: Timestamp,
 }
 
@@ -31,12 +31,12 @@ impl Store {
         lock(&self.0.catalog).get(blob).is_some()
     }
 
-    /// The blobs after `after`, in order, at most `limit` of them.
+    /// Returns the blobs after `after`, in order, at most `limit` of them.
     pub fn inventory(&self, after: Option<BlobId>, limit: usize) -> Vec<InventoryEntry> {
         self.inventory_before(after, None, limit)
     }
 
-    /// As `inventory`, of the blobs in front of `until`.
+    /// Like `inventory`, for the blobs before `until`.
     pub fn inventory_before(
         &self,
         after: Option<BlobId>,
@@ -47,7 +47,7 @@ impl Store {
         lock(&self.0.catalog).inventory(from, before(until), limit)
     }
 
-    /// The blobs from `from` on and in front of `until`, in order: those that are here when their page is read.
+    /// Iterates over the blobs in `from..until`, in order: those that are here when their page is read.
     pub fn blobs(&self, from: Option<BlobId>, until: Option<BlobId>) -> impl Iterator<Item = BlobId> {
         let mut next = Some(from.map_or(Bound::Unbounded, Bound::Included));
         let pages = std::iter::from_fn(move || {
@@ -58,15 +58,15 @@ impl Store {
         pages.flatten().map(|entry| entry.blob)
     }
 
-    /// Where these are, in their order; none for one that is not here. Blocks while the scrub looks for its next record.
-    pub fn places(&self, blobs: &[BlobId]) -> Vec<Option<Place>> {
+    /// Returns the location of each blob, `None` for one that is not here. Blocks while the scrub selects a record.
+    pub fn locations(&self, blobs: &[BlobId]) -> Vec<Option<RecordLocation>> {
         let scrub = lock(&self.0.scrub);
         let catalog = lock(&self.0.catalog);
         let place = |blob: &BlobId| {
             let extent = catalog.get(*blob)?;
             let segment = catalog.segment(extent.segment)?;
             let finished = Timestamp::from_unix_ms(u64::from(extent.finished_secs) * 1000);
-            Some(Place {
+            Some(RecordLocation {
                 segment: extent.segment,
                 offset: extent.offset(),
                 length: extent.length,

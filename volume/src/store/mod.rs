@@ -1,11 +1,11 @@
-//! The store of one volume: values as records in append-only segments, with offset indexes.
+//! The store of one volume: a log-structured store of values as records in append-only segments, with offset indexes.
 //!
-//! What it promises: a record that `finish` returned survives any crash; a reader gets verified bytes of one
-//! blob or an error; a delete that returned stays done. What it must never do: report success on top of a
-//! failed write or sync, free bytes before their delete is durable, speak HTTP or JSON.
+//! Guarantees: a record that `finish` returned survives any crash; a reader gets verified bytes of one blob or an
+//! error; a delete that returned is permanent. The store never reports success after a failed write or sync, never
+//! frees bytes before their delete is durable, and knows neither HTTP nor JSON.
 //!
-//! `format` and `index` own the bytes on disk, `disk` is the machine, `catalog` the memory; `write`, `read`
-//! and `reclaim` are the verbs; `recovery` is what opening does, `inspect` looks from outside. Locks are taken in this
+//! `format` and `index` define the bytes on disk, `disk` wraps the file system, `catalog` is the state in memory;
+//! `write`, `read` and `reclaim` are the operations; `recovery` opens a store, `inspect` examines one offline. Lock
 //! order: compaction, `switching`, an index, the scrub, the reservations, the catalog; none is held across an await.
 
 mod buffer;
@@ -21,7 +21,7 @@ mod listing;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod planted;
+mod planted_bugs;
 mod read;
 mod reclaim;
 mod records;
@@ -49,21 +49,21 @@ use shared::work::blocking;
 use tokio::sync::watch;
 
 pub use catalog::InventoryEntry;
-pub use compaction::{CompactError, Moved};
+pub use compaction::{CompactError, Compacted};
 pub use disk::{Access, Disk, DiskFigures, DiskFile, Punched, RealDisk, examine};
 pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
 pub use format::FormatError;
-pub use listing::Place;
-pub use read::{Hold, Reader};
+pub use listing::RecordLocation;
+pub use read::{PinnedRecord, Reader};
 pub use reclaim::Deleted;
-pub use records::{Ends, Record};
+pub use records::{HeaderAndTrailer, Record};
 pub use recovery::load::IndexState;
 pub use recovery::{OpenReport, Refusal, Refused};
 pub use scrub::Scrubbed;
 pub use segment::SegmentNumber;
 pub use status::StoreStatus;
 pub use throttle::Throttle;
-pub use write::{NewRecord, Stored, Upload};
+pub use write::{DurableRecord, NewRecord, RecordWriter};
 
 use buffer::Pool;
 use catalog::Catalog;
@@ -71,22 +71,21 @@ use compaction::Compaction;
 use scrub::Scrub;
 use segment::Segment;
 
-/// How a store is set up.
+/// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The volume these segments belong to.
     pub volume: VolumeId,
-    /// A segment is sealed when it passes this size.
+    /// Size at which a segment is sealed.
     pub segment_bytes: u64,
-    /// A segment is sealed when it passes this age.
+    /// Age at which a segment is sealed.
     pub segment_age: Duration,
     /// Free bytes that uploads never get.
     pub reserve_bytes: u64,
-    /// Bytes that this store may take in all, where that is less than its file system.
+    /// Bytes that this store may use in all; the whole file system if `None`.
     pub capacity_bytes: Option<u64>,
-    /// What time it is.
     pub clock: Clock,
-    /// Threads that open the segments; with one, none is started, and everything happens in one order.
+    /// Threads that open the segments; with one, none is started, and the order of all calls is deterministic.
     pub open_threads: usize,
 }
 
@@ -98,18 +97,17 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     disk: Arc<dyn Disk>,
     options: Options,
-    /// Free bytes that uploads never get: what was asked for, and where holes cannot be punched at least what a
-    /// compaction needs.
+    /// Free bytes that uploads never get: as configured, but without hole punching at least what a compaction needs.
     reserve_bytes: u64,
     catalog: Mutex<Catalog>,
-    /// Held while a blob is pointed to its new record: it takes the locks of two indexes.
+    /// Held while a blob is switched to its new record, which takes the locks of two indexes.
     switching: Mutex<()>,
     compaction: Mutex<Compaction>,
     scrub: Mutex<Scrub>,
-    /// Bytes set aside for uploads under way and not written yet.
+    /// Bytes reserved for uploads under way and not written yet, by all stores of this process on the disk.
     reserved: Arc<Mutex<u64>>,
-    /// Bytes set aside for uploads of this store alone, those included that they have written. Changed under the lock of
-    /// `reserved` or by an upload that ends.
+    /// Bytes reserved for uploads of this store alone, including those already written. Changed under the lock of
+    /// `reserved`, or by an upload that ends.
     claimed: AtomicU64,
     write_pool: Arc<Pool>,
     read_pool: Arc<Pool>,
@@ -121,7 +119,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Counters {
-    /// Seconds that syncs of segments took.
+    /// Durations in seconds.
     syncs: Histogram,
     damaged: AtomicU64,
     punched: AtomicU64,
@@ -129,44 +127,43 @@ struct Counters {
     moved: AtomicU64,
     moved_bytes: AtomicU64,
     verified: AtomicU64,
-    /// Seconds, as they were when last asked for: the scrub may be busy.
+    /// Seconds at the last query that found the scrub's lock free.
     unverified_secs: AtomicU64,
 }
 
 impl Store {
-    /// Opens the segments of a disk; creates nothing but what recovery needs. Blocks.
+    /// Opens the segments of a disk; creates only what recovery needs. Blocks.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, OpenReport), OpenError> {
         recovery::open(disk, options).map(|(inner, report)| (Self(inner), report))
     }
 
-    /// How the store is doing.
     pub fn status(&self) -> StoreStatus {
         self.0.status()
     }
 
-    /// Bytes that uploads can still have; 0 when read-only.
+    /// Bytes available to uploads; 0 when read-only.
     pub fn available_bytes(&self) -> u64 {
         self.0.available().unwrap_or(0)
     }
 
-    /// How long syncs of segments take, in seconds.
+    /// Histogram of the durations of segment syncs, in seconds.
     pub fn sync_seconds(&self) -> Histogram {
         self.0.counters.syncs.clone()
     }
 
-    /// Seals idle segments past their age that hold anything; says how many.
+    /// Seals idle, non-empty segments past their age; returns how many.
     pub async fn seal_aged(&self) -> Result<usize, WriteError> {
         let inner = Arc::clone(&self.0);
         blocking(move || inner.seal_aged()).await
     }
 
-    /// Returns when no punch, abort or seal that can go ahead is pending.
+    /// Waits until no punch, abort or seal is pending (a punch that waits for a reader does not count).
     pub async fn punched(&self) {
-        // An error would mean that the sender is gone, which `self` holds.
+        // It cannot fail: `self` holds the sender.
         let _ = self.0.jobs.subscribe().wait_for(|n| *n == 0).await;
     }
 
-    /// Waits for what is pending and makes the indexes durable, which saves the next opening a scan.
+    /// Waits for pending work and makes the indexes durable, which saves the next opening a scan.
     pub async fn close(&self) {
         self.punched().await;
         let inner = Arc::clone(&self.0);
@@ -197,10 +194,10 @@ impl Inner {
         }
     }
 
-    /// No later success on this segment, and no upload on this volume, until it is opened again.
+    /// Lets no later write on this segment succeed, and no upload on this volume, until the store is reopened.
     fn poison(&self, segment: &Segment, step: FailedStep, error: &io::Error) {
         #[cfg(test)]
-        if planted::is(planted::Bug::ForgetPoison) {
+        if planted_bugs::is(planted_bugs::Bug::ForgetPoison) {
             return;
         }
         segment.poison();
@@ -210,7 +207,7 @@ impl Inner {
     fn go_read_only(&self, segment: SegmentNumber, step: FailedStep, error: &io::Error) {
         let reason = ReadOnlyReason::new(segment, step, error);
         if self.read_only.set(reason).is_ok() {
-            tracing::error!(%reason, "the volume is read-only until it is started again");
+            tracing::error!(%reason, "the volume is read-only until it is restarted");
         }
     }
 
@@ -228,7 +225,7 @@ impl Inner {
                 if !catalog.slot(number).is_some_and(aged) {
                     continue;
                 }
-                catalog.lease_idle(number)
+                catalog.take_idle_lane(number)
             };
             if let Some(segment) = segment {
                 self.seal(&segment)?;
@@ -248,7 +245,7 @@ impl Inner {
         }
     }
 
-    /// A piece of work that nobody's request waits for, on the blocking pool; without a runtime, here and now.
+    /// Runs work that no request waits for on the blocking pool; without a runtime, on this thread.
     fn background(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) {
         let job = self.job();
         let work = move || {
@@ -261,7 +258,7 @@ impl Inner {
         }
     }
 
-    /// Counted as pending until it is dropped.
+    /// Returns a job that counts as pending until it is dropped.
     fn job(self: &Arc<Self>) -> Job {
         self.jobs.send_modify(|n| *n += 1);
         Job(Arc::clone(self))
@@ -305,7 +302,7 @@ impl Counters {
     }
 }
 
-/// Locks; a thread that panicked while it held the lock was a bug, and its data is not trusted.
+/// Locks a mutex; panics if another thread panicked while holding it, since its data cannot be trusted.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread panics while it holds a lock of the store")
 }

@@ -1,20 +1,21 @@
-//! The store against a model: random runs on the lying disk, each from one seed, with crashes at any change of the
-//! disk, during recovery too, and with faults. After every opening, and in between, the store must be in a state
-//! that the model allows:
+//! Model-based tests of the store: random runs on the simulated disk, each from one seed, with crashes at any change
+//! of the disk, also during recovery, and with faults. After every opening, and in between, the store must be in a
+//! state that the model allows:
 //!
-//! - an acknowledged put is there, byte for byte, until it is deleted; an acknowledged delete stays for ever;
-//! - what failed, or was cut short, is whole or absent, and after an undisturbed opening stays what it was then;
-//! - no read returns wrong bytes; one fails only where a fault stands; inventory, lookups and reads agree;
-//! - without faults the store is never read-only, and when nothing is under way nothing is held back.
+//! - an acknowledged put is there, byte for byte, until it is deleted; an acknowledged delete is permanent;
+//! - a put or delete that failed or was interrupted is done entirely or not at all, and an undisturbed opening fixes
+//!   which;
+//! - no read returns wrong bytes; a read fails only because of a fault; inventory, lookups and reads agree;
+//! - without faults the store is never read-only, and when nothing is under way no resource is held.
 //!
-//! `step` is what may happen, `deeds` does it to a `world`, `check` says what must hold, `rot` what a turned bit excuses.
-//! A violation prints its seed and its last steps; `BARGE_SEED=<n> cargo nextest run -p volume --lib model_` runs that seed
-//! alone, `BARGE_SEEDS=<count>` more of them than usual (0: until stopped).
+//! `step` defines the steps, `operations` executes them on a `world`, `check` has the invariants, `bit_rot` the
+//! effects of flipped bits. A violation prints its seed and its last steps. To run one seed: `BARGE_SEED=<n> cargo
+//! nextest run -p volume --lib model_`; `BARGE_SEEDS=<count>` runs more of them (0: until stopped).
 
+mod bit_rot;
 mod check;
-mod deeds;
-mod known;
-mod rot;
+mod expected;
+mod operations;
 mod step;
 mod upkeep;
 mod world;
@@ -25,21 +26,21 @@ use std::fmt;
 use shared::work::Inline;
 
 use step::{Ending, Step};
-use world::World;
+use world::ModelState;
 
-/// What goes wrong in a run, besides crashes.
+/// The faults of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Profile {
-    /// Nothing: crashes alone.
+    /// Crashes only.
     Crashes,
-    /// Calls that fail, and disks that fill up.
+    /// Also failing calls and full disks.
     Faults,
-    /// Bits that turn round.
+    /// Also flipped bits.
     Rot,
     Everything,
 }
 
-/// What the model does not allow.
+/// A state or answer that the model does not allow.
 #[derive(Debug)]
 struct Violation(String);
 
@@ -49,27 +50,27 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Openings that were checked.
     schedules: u64,
-    /// Changes of the disk, and a hash of all calls.
+    /// Number of changes of the disk, and a hash of all calls.
     trail: (u64, u64),
-    /// What was met on the way, to see that a run goes where it should.
+    /// Coverage counters, to see that runs reach what they should.
     met: Met,
     violation: Option<String>,
     trace: Vec<String>,
 }
 
-/// How often something was met.
+/// How often each event occurred.
 type Met = BTreeMap<&'static str, u64>;
 
-/// Runs one seed. With a trace it is slower, and not different.
+/// Runs one seed. A trace makes it slower, but does not change it.
 pub(super) fn run(seed: u64, profile: Profile, traced: bool) -> Outcome {
     let _inline = Inline::enter();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-    let mut world = World::new(seed, profile, traced);
+    let mut world = ModelState::new(seed, profile, traced);
     let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(live(&mut world)).map_err(|v| v.to_string())
     }));
@@ -84,14 +85,14 @@ pub(super) fn run(seed: u64, profile: Profile, traced: bool) -> Outcome {
     world.outcome(violation)
 }
 
-async fn live(world: &mut World) -> Result<(), Violation> {
+async fn live(world: &mut ModelState) -> Result<(), Violation> {
     for _ in 0..world.draw_lives() {
         world.plan_stop();
         if world.open().await? {
             world.check().await?;
             for _ in 0..world.draw_steps() {
                 let step = Step::draw(world);
-                world.take(step).await?;
+                world.apply(step).await?;
                 if world.stopped() {
                     break;
                 }

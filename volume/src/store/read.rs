@@ -1,9 +1,8 @@
-//! Reading: verified bytes of one blob, from a pooled buffer, from the page cache on the async thread
-//! when they are there and from the blocking pool when not.
+//! Reads: verified bytes of one blob in a pooled buffer, from the page cache on the async thread if they are there,
+//! otherwise from the disk on the blocking pool.
 //!
-//! A reader holds its record against punching: a blob deleted meanwhile is read to its end. No byte
-//! is handed out whose block was not checked, and none of a record whose header and trailer do not
-//! say that they are this blob's, here.
+//! A reader pins its record against hole punching: a blob deleted meanwhile can be read to its end. Only bytes of
+//! verified blocks are returned, and only of a record whose header and trailer belong to this blob at this place.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +24,6 @@ use super::format::{
 use super::segment::{Extent, Segment};
 use super::{Inner, Store, lock};
 
-/// A blob being read.
 #[derive(Debug)]
 pub struct Reader {
     pin: Arc<Pin>,
@@ -33,11 +31,11 @@ pub struct Reader {
     trailer: Trailer,
     sums: SumsPage,
     past_cache: bool,
-    /// Once it was asked for: none where the file cannot be mapped.
+    /// `None` until it is needed; `Some(None)` if the file cannot be mapped.
     mapping: Option<Option<Mapping>>,
 }
 
-/// The checksums in one trailer page: those of the blocks last read.
+/// The block checksums of one trailer page, for the blocks read last.
 #[derive(Debug)]
 struct SumsPage {
     page: u64,
@@ -45,23 +43,23 @@ struct SumsPage {
     sums: Vec<u32>,
 }
 
-/// Handed out at once of a mapped record: large enough that a system call more does not count.
+/// Most bytes returned at once from a mapped record: large enough to make the cost of a system call negligible.
 const MAPPED_BYTES: usize = 1 << 20;
 
-/// A part of a mapped record that is held as long as somebody has its bytes.
+/// A part of a mapped record that keeps the record pinned until its bytes are dropped.
 #[derive(Debug)]
-struct Held {
+struct BufferSlice {
     part: MappedPart,
     _pin: Arc<Pin>,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BufferSlice {
     fn as_ref(&self) -> &[u8] {
         self.part.as_ref()
     }
 }
 
-/// Holds a record against punching.
+/// Pins a record against hole punching until it is dropped.
 #[derive(Debug)]
 struct Pin {
     store: Arc<Inner>,
@@ -79,7 +77,7 @@ impl Drop for Pin {
     }
 }
 
-/// What is read for one piece: whole blocks, of which a part is handed out.
+/// The whole blocks to read, and the part of them to return.
 #[derive(Debug, PartialEq, Eq)]
 struct Window {
     first_block: u64,
@@ -89,7 +87,7 @@ struct Window {
     take: usize,
 }
 
-/// `None` at the end. Never more than a buffer, nor than one trailer page has checksums for.
+/// Returns `None` at the end. At most a buffer, and at most the blocks of one trailer page.
 fn window(length: u64, offset: u64, max: usize) -> Option<Window> {
     if offset >= length || max == 0 {
         return None;
@@ -105,46 +103,46 @@ fn window(length: u64, offset: u64, max: usize) -> Option<Window> {
     Some(Window { first_block, bytes, skip: index(offset - start), take: index(end - offset) })
 }
 
-/// Holds a blob against punching without having looked at it: what was deleted meanwhile can be read while this lives.
+/// A pinned record that was not opened yet: it can be read while this lives, even if the blob is deleted meanwhile.
 #[derive(Debug)]
-pub struct Hold {
+pub struct PinnedRecord {
     pin: Pin,
 }
 
 impl Store {
-    /// Holds a blob.
+    /// Pins a blob.
     ///
     /// # Errors
     /// When it is not here.
-    pub fn hold(&self, blob: BlobId) -> Result<Hold, ReadError> {
+    pub fn pin(&self, blob: BlobId) -> Result<PinnedRecord, ReadError> {
         let pinned = lock(&self.0.catalog).pin(blob);
         let (segment, extent) = pinned.ok_or(ReadError::NotFound { blob })?;
-        Ok(Hold { pin: Pin { store: Arc::clone(&self.0), segment, extent, blob } })
+        Ok(PinnedRecord { pin: Pin { store: Arc::clone(&self.0), segment, extent, blob } })
     }
 
-    /// Opens a blob: reads and checks its header and the beginning of its trailer.
+    /// Opens a blob: reads and verifies its header and first trailer page.
     pub async fn reader(&self, blob: BlobId) -> Result<Reader, ReadError> {
-        self.hold(blob)?.reader().await
+        self.pin(blob)?.reader().await
     }
 
-    /// As `reader`, for who reads everything once: bytes come from the disk itself and leave the page cache to others.
+    /// Like `reader`, but past the page cache: to verify the disk itself, and to leave the cache to others.
     pub(super) async fn reader_past_cache(&self, blob: BlobId) -> Result<Reader, ReadError> {
-        self.hold(blob)?.open(true).await
+        self.pin(blob)?.open(true).await
     }
 }
 
-impl Hold {
-    /// Opens what is held.
+impl PinnedRecord {
+    /// Opens the pinned record.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read or is corrupt.
     pub async fn reader(self) -> Result<Reader, ReadError> {
         self.open(false).await
     }
 
     async fn open(self, past_cache: bool) -> Result<Reader, ReadError> {
         let pin = self.pin;
-        let pages = pin.ends(past_cache).await?;
+        let pages = pin.read_header_and_trailer(past_cache).await?;
         let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
         Ok(Reader {
             pin: Arc::new(pin),
@@ -161,34 +159,30 @@ impl Reader {
     pub fn blob(&self) -> BlobId {
         self.header.blob
     }
-    /// Its length in bytes.
+    /// Length in bytes.
     pub fn length(&self) -> u64 {
         self.trailer.length
     }
-    /// BLAKE3 of its bytes.
     pub fn digest(&self) -> Digest {
         self.trailer.digest
     }
-    /// The key it is a version of.
     pub fn key(&self) -> &Key {
         &self.header.key
     }
-    /// Media type, as the client gave it.
     pub fn content_type(&self) -> Option<&str> {
         self.header.content_type.as_deref()
     }
-    /// User metadata: names and values.
     pub fn metadata(&self) -> &[(String, String)] {
         &self.header.metadata
     }
 
-    /// Verified bytes from `offset`: at least one and at most `max` or a buffer full; none at the end.
+    /// Returns verified bytes from `offset`: at least one and at most `max` or a buffer full; none at the end.
     ///
-    /// Fastest from block to block with `max` a whole buffer. The buffer goes back to its pool with the last clone of
-    /// what is returned. Dropping the future half way does no harm.
+    /// Fastest from block boundaries with `max` a whole buffer. The buffer returns to its pool with the last clone of
+    /// the result. The future is cancel-safe.
     pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
-        // Clients that take their bytes slowly may hold the whole pool: then this read makes do with one
-        // block of its own rather than wait for them. The number of connections bounds that.
+        // Slow clients may hold the whole pool: then this read allocates one block of its own instead of waiting. The
+        // number of connections bounds that memory.
         let (mut buffer, max) = match self.pin.store.read_pool.try_take() {
             Some(buffer) => (buffer, max),
             None => (Buffer::single(BLOCK_BYTES), max.min(BLOCK_BYTES - index(offset % BLOCK))),
@@ -209,15 +203,15 @@ impl Reader {
         let mut end = window.skip + window.take;
         match bad_block(&buffer.as_slice()[..window.bytes], sums) {
             Some(0) => return Err(self.pin.damaged(Damage::Block(window.first_block))),
-            // What is good in front of it is handed out first.
+            // The good bytes before it are returned first.
             Some(bad) => end = end.min(index(bad) * BLOCK_BYTES),
             None => {}
         }
         Ok(Bytes::from_owner(buffer).slice(window.skip..end))
     }
 
-    /// Bytes from `offset` as the page cache has them, not copied and **not verified**; otherwise as `read`. For who has
-    /// chosen to rely on the scrub. Where the file cannot be mapped they are read, and verified.
+    /// Like `read`, but the bytes come from the page cache without a copy and are **not verified**, for volumes that
+    /// rely on the scrub. Falls back to `read` if the file cannot be mapped.
     pub async fn read_unverified(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
         let (length, body) = (self.trailer.length, self.pin.extent.body());
         if offset >= length {
@@ -235,27 +229,27 @@ impl Reader {
             let mapping = mapping.clone();
             blocking(move || mapping.load(from, ahead)).await?;
         }
-        // What is on its way to a socket must not be punched either.
-        Ok(Bytes::from_owner(Held { part: mapping.part(from, to), _pin: Arc::clone(&self.pin) }))
+        // Bytes on their way to a socket must not be punched either.
+        Ok(Bytes::from_owner(BufferSlice { part: mapping.part(from, to), _pin: Arc::clone(&self.pin) }))
     }
 
-    /// Whether these are the bytes of this block, one of those that were read last: their checksums are at hand.
+    /// Whether these bytes match the checksum of this block, which must be one of those read last.
     pub fn is_block(&self, block: u64, bytes: &[u8]) -> bool {
         let sums = block.checked_sub(self.sums.first_block).and_then(|n| self.sums.sums.get(index(n)..));
         bytes.len() <= BLOCK_BYTES && sums.is_some_and(|sums| bad_block(bytes, sums).is_none())
     }
 
-    /// Counts what was found, as the error it is.
+    /// Counts corruption and returns it as an error.
     pub(super) fn damaged(&self, what: Damage) -> ReadError {
         self.pin.damaged(what)
     }
 
-    /// Where the record is: another one once it was rewritten.
+    /// The location of the record; a rewrite gives the blob another one.
     pub(super) fn extent(&self) -> Extent {
         self.pin.extent
     }
 
-    /// Makes the checksums of this block those at hand.
+    /// Loads the trailer page with the checksum of this block.
     async fn load_sums(&mut self, block: u64) -> Result<(), ReadError> {
         let (number, blocks) = sums_page(block);
         if number == self.sums.page {
@@ -276,13 +270,12 @@ impl Reader {
 }
 
 impl Pin {
-    /// The header pages and the first trailer page, one after the other.
-    async fn ends(&self, past_cache: bool) -> Result<Vec<u8>, ReadError> {
+    async fn read_header_and_trailer(&self, past_cache: bool) -> Result<Vec<u8>, ReadError> {
         let header = (self.extent.offset(), self.extent.header_bytes());
         self.pages(vec![header, (self.extent.trailer(), PAGE_BYTES)], past_cache).await
     }
 
-    /// Ranges of the segment, whole pages, one after the other.
+    /// Reads ranges of whole pages of the segment, into one vector.
     async fn pages(&self, ranges: Vec<(u64, usize)>, past_cache: bool) -> Result<Vec<u8>, ReadError> {
         let mut pages = vec![0; ranges.iter().map(|(_, bytes)| bytes).sum()];
         let cached = |piece: &mut [u8], at| Ok(self.segment.file.read_cached_at(piece, at));
@@ -331,7 +324,7 @@ impl Pin {
     }
 
     fn check(&self, pages: &[u8]) -> Result<(RecordHeader, Trailer, Vec<u32>), Damage> {
-        check_ends(&self.segment.header, self.blob, &self.extent, pages)
+        check_header_and_trailer(&self.segment.header, self.blob, &self.extent, pages)
     }
 
     fn damaged(&self, what: Damage) -> ReadError {
@@ -340,8 +333,8 @@ impl Pin {
     }
 }
 
-/// Whether header pages and first trailer page, one after the other, are those of this blob here.
-pub(super) fn check_ends(
+/// Verifies that header pages and first trailer page, concatenated, belong to this blob at this place.
+pub(super) fn check_header_and_trailer(
     segment: &SegmentHeader,
     blob: BlobId,
     extent: &Extent,
@@ -365,7 +358,7 @@ pub(super) fn check_ends(
     Ok((header, trailer, sums))
 }
 
-/// Reads each range into its part of `pages`; whether all were whole.
+/// Reads each range into its part of `pages`; returns whether all were complete.
 fn each(
     ranges: &[(u64, usize)],
     pages: &mut [u8],
@@ -398,7 +391,7 @@ mod tests {
         assert_eq!(w, Window { first_block: 1, bytes: block, skip: 5, take: 10 });
         let w = window(long, BLOCK - 1, usize::MAX).unwrap();
         assert_eq!((w.bytes, w.skip, w.take), (4 * block, block - 1, 3 * block + 1));
-        // Block 998 is the last that the first trailer page knows.
+        // Block 998 is the last one in the first trailer page.
         let w = window(long, 998 * BLOCK, usize::MAX).unwrap();
         assert_eq!((w.bytes, w.take), (block, block));
         assert_eq!(window(long, 999 * BLOCK, usize::MAX).unwrap().bytes, 4 * block);

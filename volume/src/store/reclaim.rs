@@ -1,8 +1,8 @@
-//! Deleting, and giving the space back. This is the one place where stored bytes are freed.
+//! Deletes and garbage collection (GC): the only place where stored bytes are freed.
 //!
-//! The order is fixed: the delete's index entry is durable, then the record leaves memory, then its last
-//! reader ends, then its space is punched out. Never punch earlier: after a power cut the blob would be
-//! back, and its bytes gone.
+//! The order is fixed: the delete's index entry becomes durable, the record leaves memory, its last reader ends, its
+//! space is punched out. Punching earlier would lose data: after a power cut the blob could be back without its
+//! bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,23 +20,22 @@ use super::index::{Entry, IndexFile};
 use super::segment::{Extent, PunchError, Segment, SegmentNumber};
 use super::{Inner, Store, lock};
 
-/// What a delete did.
+/// The outcome of a delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
     /// Blobs that were here.
     pub found: usize,
-    /// Blobs that were not.
+    /// Blobs that were not here.
     pub missing: usize,
-    /// Bytes that the records took: they come back as soon as no reader is left.
+    /// Bytes that the records took: they are freed as soon as no reader is left.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Deletes blobs; those that are not here are counted, nothing more. When it returns, the
-    /// deletes are durable, and the space is on its way back (`punched` waits for it).
+    /// Deletes blobs; those that are not here are only counted. When it returns, the deletes are durable, and the
+    /// space is freed in the background (`punched` waits for it).
     ///
-    /// A future dropped half way leaves the delete running to its end. After an error some of the
-    /// blobs may be deleted.
+    /// If the future is dropped, the delete still runs to its end. After an error some of the blobs may be deleted.
     pub async fn delete(&self, blobs: Vec<BlobId>) -> Result<Deleted, DeleteError> {
         let inner = Arc::clone(&self.0);
         blocking(move || inner.delete(blobs)).await
@@ -48,7 +47,7 @@ impl Inner {
         let blobs: BTreeSet<_> = blobs.into_iter().collect();
         let (mut gone, mut bytes) = (BTreeSet::new(), 0);
         let (mut dead, mut failure) = (Vec::new(), None);
-        // A record that is rewritten meanwhile is in another segment when its turn comes: then once more.
+        // Repeat, since a concurrent rewrite may have moved a record to another segment.
         while failure.is_none() {
             let by_segment = self.segments_of(&blobs);
             if by_segment.is_empty() {
@@ -84,7 +83,7 @@ impl Inner {
         by_segment
     }
 
-    /// The deletes of one segment, with one sync.
+    /// Deletes blobs of one segment, with one sync.
     fn delete_in(
         &self,
         segment: &Segment,
@@ -92,7 +91,7 @@ impl Inner {
         dead: &mut Vec<Dead>,
     ) -> Result<Vec<(BlobId, Extent)>, DeleteError> {
         let mut index = lock(&segment.index);
-        // Another delete may have been faster; under the index's lock none can be any more.
+        // Look again: another delete may have been faster; under the index's lock none can be.
         let here: Vec<(BlobId, Extent)> = {
             let catalog = lock(&self.catalog);
             let records = blobs.iter().flat_map(|blob| catalog.records(*blob).map(|e| (*blob, e)));
@@ -104,7 +103,7 @@ impl Inner {
         let entries: Vec<_> =
             here.iter().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent }).collect();
         #[cfg(test)]
-        if super::planted::is(super::planted::Bug::PunchFirst) {
+        if super::planted_bugs::is(super::planted_bugs::Bug::PunchFirst) {
             here.iter().for_each(|(b, e)| drop(segment.punch(*b, e, &mut Aligned::new(PAGE_BYTES))));
         }
         self.append_deletes(segment, &mut index, &entries)?;
@@ -115,8 +114,8 @@ impl Inner {
         Ok(here)
     }
 
-    /// Makes deletes durable. When this fails nothing can be said of them, and of later ones in this segment, until
-    /// the store is opened again; but on a full disk.
+    /// Makes deletes durable. After a failure, except a full disk, the outcome of these and of later deletes in this
+    /// segment is unknown until the store is reopened.
     pub(super) fn append_deletes(
         &self,
         segment: &Segment,
@@ -136,14 +135,14 @@ impl Inner {
         })
     }
 
-    /// A sealed segment keeps no descriptor for its index.
+    /// Closes the index of a sealed segment, to save descriptors.
     pub(super) fn release_index(&self, segment: &Segment, index: &mut IndexFile) {
         if lock(&self.catalog).slot(segment.number()).is_some_and(|s| s.sealed) {
             index.release();
         }
     }
 
-    /// Gives space back in the background.
+    /// Frees space in the background.
     pub(super) fn punch_later(self: &Arc<Self>, dead: Vec<Dead>) {
         if !dead.is_empty() {
             let inner = Arc::clone(self);
@@ -156,7 +155,7 @@ impl Inner {
         for Dead { blob, extent } in dead {
             self.drop_if_empty(extent.segment);
             let Some(segment) = lock(&self.catalog).segment(extent.segment) else { continue };
-            // After a restart every deleted record comes by here, and most of them are done.
+            // After a restart every deleted record gets here, and most of them are punched already.
             if matches!(segment.file.holds_data(extent.body(), extent.punchable()), Ok(false)) {
                 lock(&self.catalog).punched(*extent);
                 continue;
@@ -165,14 +164,14 @@ impl Inner {
                 Ok(Punched::Done) => self.gave_back(extent),
                 Ok(Punched::Unsupported) => {}
                 Err(PunchError::Stranger) => {
-                    tracing::warn!(segment = %segment.number(), %blob, "a deleted record has no header: its space stays");
+                    tracing::warn!(segment = %segment.number(), %blob, "a deleted record has no valid header: its space is not freed");
                 }
                 Err(PunchError::Mark(e)) => {
                     self.gave_back(extent);
                     self.poison(&segment, FailedStep::Write, &e);
                 }
                 Err(PunchError::Punch(e)) => {
-                    tracing::warn!(segment = %segment.number(), error = %e, "space could not be given back");
+                    tracing::warn!(segment = %segment.number(), error = %e, "the space of a deleted record could not be freed");
                 }
             }
         }
@@ -183,7 +182,7 @@ impl Inner {
         self.counters.punched.fetch_add(extent.punchable(), Ordering::Relaxed);
     }
 
-    /// Removes a sealed segment in which nothing is alive.
+    /// Removes a sealed segment without live records.
     pub(super) fn drop_if_empty(&self, number: SegmentNumber) {
         let empty = lock(&self.catalog).take_empty(number);
         if let Some(slot) = empty {
@@ -193,8 +192,8 @@ impl Inner {
 
     /// Removes the files of a segment that was taken out of the catalog.
     ///
-    /// The segment goes first: an index without a segment is swept away at the next opening, a
-    /// segment without its index would be read again, deleted records and all.
+    /// The segment is removed first: the next opening removes an index without a segment, but would scan a segment
+    /// without an index, which could bring deleted records back.
     pub(super) fn remove_segment(&self, slot: &Slot) {
         let number = slot.segment.number();
         let removed = self

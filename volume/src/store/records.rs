@@ -1,5 +1,5 @@
-//! What header and trailer of a record say, without its body: a page of the catalog, read from the disk. For
-//! who rebuilds the metadata; nothing here is kept in memory.
+//! Headers and trailers of records, without bodies, read from the disk page by page. For a rebuild of the metadata;
+//! nothing is kept in memory.
 
 use shared::digest::Digest;
 use shared::ids::BlobId;
@@ -8,22 +8,22 @@ use shared::limits::PAGE_BYTES;
 use shared::work::blocking;
 
 use super::error::{Damage, ReadError};
-use super::read::check_ends;
+use super::read::check_header_and_trailer;
 use super::{Inner, Store, lock};
 
-/// A record and what its ends say.
+/// A record, without its body.
 #[derive(Debug)]
 pub struct Record {
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length of the body in bytes.
     pub length: u64,
-    /// What it is a version of; an error when that cannot be read.
-    pub ends: Result<Ends, ReadError>,
+    /// An error if they cannot be read.
+    pub header_and_trailer: Result<HeaderAndTrailer, ReadError>,
 }
 
-/// What header and trailer say.
+/// The contents of header and trailer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ends {
+pub struct HeaderAndTrailer {
     pub key: Key,
     /// BLAKE3 of the body.
     pub digest: Digest,
@@ -34,8 +34,8 @@ pub struct Ends {
 }
 
 impl Store {
-    /// The records of the blobs after `after`, in order: those among the next `limit` that are not deleted meanwhile; and
-    /// where to go on, none at the end.
+    /// Returns the records of the next `limit` blobs after `after`, in order, without those deleted meanwhile; and
+    /// where to continue, `None` at the end.
     pub async fn records(&self, after: Option<BlobId>, limit: usize) -> (Vec<Record>, Option<BlobId>) {
         let store = self.clone();
         blocking(move || {
@@ -49,7 +49,7 @@ impl Store {
 
 impl Inner {
     fn record(&self, blob: BlobId) -> Option<Record> {
-        // A segment that is looked at is not removed, and a record that is rewritten meanwhile is looked at again.
+        // The segment's file stays open while it is read; a record that is rewritten meanwhile is read again.
         loop {
             let (segment, extent) = {
                 let catalog = lock(&self.catalog);
@@ -64,20 +64,20 @@ impl Inner {
             });
             let damaged = |what| ReadError::Damaged { blob, what };
             let ends = match read {
-                Ok(true) => check_ends(&segment.header, blob, &extent, &pages).map_err(damaged),
+                Ok(true) => check_header_and_trailer(&segment.header, blob, &extent, &pages).map_err(damaged),
                 Ok(false) => Err(damaged(Damage::CutOff)),
                 Err(e) => Err(e.into()),
             };
             if ends.is_err() && lock(&self.catalog).get(blob) != Some(extent) {
                 continue;
             }
-            let ends = ends.map(|(header, trailer, _)| Ends {
+            let ends = ends.map(|(header, trailer, _)| HeaderAndTrailer {
                 key: header.key,
                 digest: trailer.digest,
                 content_type: header.content_type,
                 metadata: header.metadata,
             });
-            return Some(Record { blob, length: extent.length, ends });
+            return Some(Record { blob, length: extent.length, header_and_trailer: ends });
         }
     }
 }

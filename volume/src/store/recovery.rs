@@ -1,9 +1,9 @@
-//! What opening a store does: read the indexes, scan what they do not cover, repair what a crash left.
-//! Several threads read, one puts into service, in the order of the segments.
+//! Crash recovery, when a store is opened: reads the indexes, scans what they do not cover, repairs what a crash
+//! left. Several threads read; one puts the segments into service, in their order.
 //!
-//! It may cut only bytes after the last record that is known to have counted; a bad record with good
-//! ones after it is rot: set aside, never cut. A segment that is not ours, or whose first page is bad, is reported
-//! and left as it is. One bad segment never keeps the others from being served.
+//! Only bytes after the last record that is known to have counted may be cut off; a bad record with good ones after
+//! it is bit rot: quarantined, never cut off. A segment of another volume, or with a corrupt first page, is reported
+//! and left unchanged. One bad segment never prevents the others from being served.
 
 mod in_order;
 pub(super) mod load;
@@ -28,7 +28,7 @@ use super::{Inner, Options, lock};
 use in_order::in_order;
 use load::{Loaded, Outcome, load};
 
-/// What was found when a store was opened.
+/// What the opening of a store found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
     /// Segments in service.
@@ -37,25 +37,25 @@ pub struct OpenReport {
     pub blobs: usize,
     /// Bytes their records take.
     pub bytes: u64,
-    /// Indexes that were lost, another's, or bad, and were made anew from their segments.
+    /// Indexes that were missing, foreign or corrupt, and were rebuilt from their segments.
     pub indexes_rebuilt: usize,
-    /// Records that no index entry named, found whole by scanning.
+    /// Good records without an index entry, found by scanning.
     pub records_recovered: usize,
     /// Bytes of unfinished records that were cut off.
     pub torn_bytes: u64,
-    /// Bad ranges set aside for repair, those of earlier openings included.
+    /// Quarantined ranges, including those of earlier openings.
     pub quarantined: usize,
-    /// Blobs found twice; the second copy goes once the first is verified.
+    /// Blobs with a duplicate record, which is deleted once the other one is verified.
     pub duplicates: usize,
     #[cfg(test)]
     pub(super) twice: Vec<BlobId>,
-    /// Segments left by a crash right after their creation, removed.
-    pub unborn: usize,
+    /// Segments that a crash left right after their creation, removed.
+    pub uninitialized: usize,
     /// Segments that are not served, and why.
     pub refused: Vec<Refused>,
-    /// Blobs that were deleted while a ticket to write them could still be shown.
+    /// Deleted blobs whose write ticket may not have expired yet.
     pub lately_deleted: Vec<BlobId>,
-    /// Names in the directory that are not ours, left alone.
+    /// Unknown names in the directory, left alone.
     pub foreign: Vec<String>,
 }
 
@@ -69,15 +69,14 @@ pub struct Refused {
 /// Why a segment is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Its first page is bad, or says that it belongs elsewhere.
+    /// Its first page is corrupt, or belongs to another segment or volume.
     #[error("its first page: {0}")]
     Header(FormatError),
-    /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(io::ErrorKind),
 }
 
-/// A store on its way into service.
+/// A store that is being opened.
 struct Opening {
     catalog: Catalog,
     report: OpenReport,
@@ -88,11 +87,11 @@ struct Opening {
     now: Timestamp,
 }
 
-/// Opens the store: whatever the threads, the outcome is that of one segment after the other.
+/// Opens the store. The number of threads does not change the outcome.
 pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>, OpenReport), OpenError> {
     let directory = |step| move |source| OpenError::Directory { step, source };
     let names = disk.names().map_err(directory("listing it"))?;
-    // A process that was killed may have left names that only the cache has: records will count in them.
+    // A killed process may have left names that only the cache has; records will count on them.
     disk.sync_dir().map_err(directory("syncing it"))?;
     let mut report = OpenReport::default();
     let (segments, next) = sweep(&*disk, &names, &mut report).map_err(directory("removing left-overs"))?;
@@ -114,8 +113,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>,
     if let Some((number, step, e)) = failure {
         inner.go_read_only(number, step, &e);
     }
-    resolve(&inner, &duplicates, &mut dead, &mut report);
-    settle(&inner, dead);
+    resolve_duplicates(&inner, &duplicates, &mut dead, &mut report);
+    start_cleanup(&inner, dead);
     let catalog = lock(&inner.catalog);
     report.segments = catalog.slots().count();
     report.blobs = catalog.blob_count();
@@ -125,8 +124,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Inner>,
     Ok((inner, report))
 }
 
-/// Removes what a crash left of our own temporary files, and indexes whose segment is gone. Returns the segments, and
-/// the first number that was never used.
+/// Removes temporary files that a crash left, and indexes without a segment. Returns the segments, and the first
+/// number that was never used.
 fn sweep(
     disk: &dyn Disk,
     names: &[String],
@@ -155,7 +154,7 @@ fn sweep(
     Ok((segments.into_iter().collect(), next))
 }
 
-/// A file that only a crash leaves.
+/// Whether only a crash leaves a file of this name.
 fn is_left_over(name: &str) -> bool {
     SegmentNumber::from_name(name, ".idx.tmp").is_some()
         || name == super::disk::PROBE
@@ -186,10 +185,10 @@ impl Opening {
             Ok(Outcome::Refused(why)) => {
                 self.report.refused.push(Refused { segment: number, why: Refusal::Header(why) });
             }
-            Ok(Outcome::Unborn) => {
-                let step = "removing an unborn segment";
+            Ok(Outcome::Uninitialized) => {
+                let step = "removing a segment without a valid first page";
                 remove(disk, number).map_err(|source| OpenError::Directory { step, source })?;
-                self.report.unborn += 1;
+                self.report.uninitialized += 1;
             }
             Err(source) if is_out_of_descriptors(&source) => {
                 return Err(OpenError::Segment { segment: number, step: "opening it", source });
@@ -204,7 +203,16 @@ impl Opening {
     /// Puts a segment into service.
     fn adopt(&mut self, loaded: Loaded) {
         let Loaded {
-            segment, mut puts, deletes, aside, sealed, recovered, index, torn_bytes, failure, ..
+            segment,
+            mut puts,
+            deletes,
+            quarantined: aside,
+            sealed,
+            recovered,
+            index,
+            torn_bytes,
+            failure,
+            ..
         } = loaded;
         let number = segment.number();
         self.report.indexes_rebuilt += usize::from(index.is_rebuilt());
@@ -212,16 +220,16 @@ impl Opening {
         self.report.torn_bytes += torn_bytes;
         self.report.quarantined += aside.len();
         if index.is_rebuilt() {
-            tracing::warn!(segment = %number, records = puts.len(), "an index was lost or bad: rebuilt");
+            tracing::warn!(segment = %number, records = puts.len(), "an index was missing or corrupt and has been rebuilt");
         }
         if !aside.is_empty() {
-            tracing::warn!(segment = %number, ranges = aside.len(), "damaged ranges are set aside for repair");
+            tracing::warn!(segment = %number, ranges = aside.len(), "corrupt ranges are quarantined until they are repaired");
         }
-        // On a disk that fails nobody knows whether a delete is durable: nothing is punched.
+        // On a failing disk it is unknown whether a delete is durable: nothing is punched.
         let failed = failure.as_ref().is_some_and(|(_, e)| !is_full(e));
         if let Some((step, e)) = failure {
             if is_full(&e) {
-                tracing::warn!(segment = %number, error = %e, "no space to repair a segment: it is read as it is");
+                tracing::warn!(segment = %number, error = %e, "no space to repair a segment: it is served read-only until the next start");
             } else {
                 self.failure.get_or_insert((number, step, e));
             }
@@ -230,7 +238,7 @@ impl Opening {
             self.catalog.add_idle(number);
         }
         let mut slot = Slot::new(Arc::new(segment), sealed);
-        slot.set_aside = aside.len() as u64;
+        slot.quarantined_ranges = aside.len() as u64;
         slot.dead_bytes = deletes.iter().map(|d| d.extent.punchable()).sum();
         self.catalog.add(slot);
         self.blobs.append(&mut puts);
@@ -242,9 +250,14 @@ impl Opening {
     }
 }
 
-/// A blob that stands here twice: the one copy goes when the other was verified whole, and not
-/// before. If neither is whole both stay, and readers get what the first one gives.
-fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>, report: &mut OpenReport) {
+/// Deletes one of two records of a blob after the other one was verified. If both are corrupt, both stay, and readers
+/// use the first.
+fn resolve_duplicates(
+    inner: &Inner,
+    duplicates: &[(BlobId, Extent)],
+    dead: &mut Vec<Dead>,
+    report: &mut OpenReport,
+) {
     for (blob, second) in duplicates {
         report.duplicates += 1;
         #[cfg(test)]
@@ -253,10 +266,10 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
         let (keep, free) = if is_whole(inner, &first) { (first, *second) } else { (*second, first) };
         let whole = keep == first || is_whole(inner, second);
         if !whole {
-            tracing::error!(%blob, "a blob is here twice and damaged twice");
+            tracing::error!(%blob, "both records of this blob on this volume are damaged");
         }
-        if !(whole && forget(inner, *blob, &free)) {
-            lock(&inner.catalog).add_shadow(*blob, *second);
+        if !(whole && delete_duplicate(inner, *blob, &free)) {
+            lock(&inner.catalog).add_duplicate(*blob, *second);
             continue;
         }
         let mut catalog = lock(&inner.catalog);
@@ -270,20 +283,20 @@ fn resolve(inner: &Inner, duplicates: &[(BlobId, Extent)], dead: &mut Vec<Dead>,
     }
 }
 
-/// Deletes one of two copies.
-fn forget(inner: &Inner, blob: BlobId, extent: &Extent) -> bool {
+/// Deletes a duplicate record.
+fn delete_duplicate(inner: &Inner, blob: BlobId, extent: &Extent) -> bool {
     let Some(segment) = lock(&inner.catalog).segment(extent.segment) else { return false };
     let entry = Entry::Delete { blob, extent: *extent };
     let deleted = inner.append_deletes(&segment, &mut lock(&segment.index), &[entry]);
     if let Err(error) = &deleted {
-        tracing::warn!(%blob, %error, "the second copy of a blob could not be deleted");
+        tracing::warn!(%blob, %error, "the duplicate record of a blob could not be deleted");
     }
     deleted.is_ok()
 }
 
 fn is_whole(inner: &Inner, extent: &Extent) -> bool {
     let Some(segment) = lock(&inner.catalog).segment(extent.segment) else { return false };
-    // What could not be synced may be gone after a power cut.
+    // Bytes that could not be synced may be gone after a power cut.
     if segment.is_poisoned() {
         return false;
     }
@@ -291,9 +304,9 @@ fn is_whole(inner: &Inner, extent: &Extent) -> bool {
     Scanner::new(&segment.header, &*segment.file, length).is_whole(extent).unwrap_or(false)
 }
 
-/// Takes sealed segments in which nothing is alive out of service. Their removal, the punches that a crash may have
-/// prevented and the seals that are due are done behind the back of the first requests.
-fn settle(inner: &Arc<Inner>, dead: Vec<Dead>) {
+/// Takes sealed segments without live records out of service. Their removal, the punches that a crash may have
+/// prevented and the due seals run in the background.
+fn start_cleanup(inner: &Arc<Inner>, dead: Vec<Dead>) {
     let (full, empty) = {
         let mut catalog = lock(&inner.catalog);
         let numbers = |test: &dyn Fn(&Slot) -> bool| {
@@ -312,7 +325,7 @@ fn settle(inner: &Arc<Inner>, dead: Vec<Dead>) {
         empty.iter().for_each(|slot| store.remove_segment(slot));
         store.punch(&dead);
         for number in full {
-            let segment = lock(&store.catalog).lease_idle(number);
+            let segment = lock(&store.catalog).take_idle_lane(number);
             if let Some(segment) = segment {
                 let _ = store.seal(&segment);
             }

@@ -1,8 +1,8 @@
-//! Reading a segment without an index: which records are in it, whole, deleted or damaged. It only
-//! reads and reports; what is done about it is decided in `recovery`.
+//! Scans a segment without its index for good, deleted and corrupt records. It only reads; `recovery` decides what to
+//! do.
 //!
-//! A record counts when every byte of it was verified, because without a sync between them a
-//! trailer can reach the disk before its body.
+//! A record counts only if every byte of it was verified, because without a sync between them a trailer can reach the
+//! disk before its body.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::format::{
     FormatError, HEADER_PAGES_MAX, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index,
     is_zero, pages_of, sums_page, tombstone, trailer_pages,
 };
-use super::read::check_ends;
+use super::read::check_header_and_trailer;
 use super::segment::Extent;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,45 +26,45 @@ pub(super) struct Found {
     pub(super) finished: Timestamp,
 }
 
-/// What a scan saw.
+/// The results of a scan.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) found: Vec<Found>,
     pub(super) deleted: Vec<(BlobId, Extent)>,
-    /// Bad ranges with good records after them.
+    /// Bad ranges with good records after them: offset and bytes.
     pub(super) aside: Vec<(u64, u64)>,
     /// Where the last good record ends.
     pub(super) end: u64,
-    /// Where the last record behind that ends whose header and trailer are good, and whose body is not: rot, if it
-    /// ever counted.
+    /// End of the last record after `end` with good header and trailer and a corrupt body: bit rot, if it ever
+    /// counted.
     pub(super) rot_end: Option<u64>,
 }
 
 enum Examined {
     Good(Found),
-    /// Deleted; the extent is not known if its length was never declared and its trailer is gone.
+    /// Deleted. If the length was never declared and the trailer is gone, the extent is unknown: `Err` is where the
+    /// next record may begin.
     Deleted(BlobId, Result<Extent, u64>),
-    /// A header, and nothing but zeros where body and trailer should be.
+    /// A header with only zeros in place of body and trailer.
     Hollow(BlobId, Extent),
-    /// Nothing that can be used, and why; the end, if header and trailer are good and the body is not.
+    /// Not usable, and why; with the end if header and trailer are good and the body is not.
     Bad(Damage, Option<u64>),
 }
 
-/// How much of a record is read before it is believed.
+/// How much of a record is read to verify it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// Header and trailer: enough to say what is where.
+    /// Header and trailer only.
     Ends,
     Whole,
 }
 
-/// Reads one segment.
 pub(super) struct Scanner<'a> {
     header: &'a SegmentHeader,
     pub(super) file: &'a dyn DiskFile,
     pub(super) length: u64,
     depth: Depth,
-    /// Taken with the first record that is examined: most segments are not scanned.
+    /// Allocated with the first record that is examined: most segments are not scanned.
     memory: Vec<u8>,
 }
 
@@ -75,12 +75,11 @@ impl<'a> Scanner<'a> {
         Self { header, file, length, depth: Depth::Whole, memory: Vec::new() }
     }
 
-    /// The same, to another depth.
     pub(super) fn deep(self, depth: Depth) -> Self {
         Self { depth, ..self }
     }
 
-    /// All records from `from`, where one begins or nothing.
+    /// Scans all records from `from`, which must be the beginning of a record or the end.
     pub(super) fn scan(&mut self, from: u64) -> io::Result<Scanned> {
         let mut scanned = Scanned { end: from, ..Scanned::default() };
         let mut at = from;
@@ -151,7 +150,7 @@ impl<'a> Scanner<'a> {
                 extent.finished_secs = u32::try_from(t.finished.unix_ms() / 1000).unwrap_or(u32::MAX);
                 let found = Found { blob: header.blob, extent, finished: t.finished };
                 #[cfg(test)]
-                if super::planted::is(super::planted::Bug::TrustTornTrailer) {
+                if super::planted_bugs::is(super::planted_bugs::Bug::TrustTornTrailer) {
                     return Ok(Examined::Good(found));
                 }
                 Ok(match self.verify_body(&found, &t, sums)? {
@@ -168,7 +167,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The header that begins at `at`, with its pages.
+    /// Returns the header that begins at `at`, with its pages.
     pub(super) fn header(&self, at: u64) -> io::Result<Result<(RecordHeader, Vec<u8>), FormatError>> {
         let mut pages = vec![0; HEADER_PAGES_MAX * PAGE_BYTES];
         let read = self.file.read_at(&mut pages, at)?;
@@ -180,19 +179,19 @@ impl<'a> Scanner<'a> {
         Ok(RecordHeader::decode(self.header, at, &pages).map(|header| (header, pages)))
     }
 
-    /// What is wrong with the record that begins at `at`, if that can be told.
+    /// Returns what is wrong with the record that begins at `at`, if that can be determined.
     pub(super) fn damage_at(&mut self, at: u64) -> io::Result<Option<Damage>> {
         Ok(if let Examined::Bad(damage, _) = self.examine(at)? { Some(damage) } else { None })
     }
 
-    /// Checks an indexed record whole.
+    /// Whether all of an indexed record is good.
     pub(super) fn is_whole(&mut self, extent: &Extent) -> io::Result<bool> {
         Ok(
             matches!(self.examine(extent.offset())?, Examined::Good(found) if found.extent.end() == extent.end()),
         )
     }
 
-    /// Checks an indexed record: its header, if that is good, and what is wrong with the record.
+    /// Verifies an indexed record. Returns its header, if that is good, and what is wrong with the record.
     pub(super) fn verify(
         &mut self,
         blob: BlobId,
@@ -206,7 +205,7 @@ impl<'a> Scanner<'a> {
         }
         let header = RecordHeader::decode(self.header, extent.offset(), head).ok().filter(|h| h.blob == blob);
         let whole = self.file.read_at(tail, extent.trailer())? == PAGE_BYTES;
-        let damage = match check_ends(self.header, blob, extent, &pages) {
+        let damage = match check_header_and_trailer(self.header, blob, extent, &pages) {
             Err(Damage::Trailer(_)) if !whole => Some(Damage::CutOff),
             Err(damage) => Some(damage),
             Ok((_, trailer, sums)) => {
@@ -217,10 +216,10 @@ impl<'a> Scanner<'a> {
         Ok((header, damage))
     }
 
-    /// Whether an indexed record is marked as deleted, or is a header before a hole.
+    /// Whether an indexed record is marked as deleted, or is a header followed by a hole.
     pub(super) fn is_deleted(&self, blob: BlobId, extent: &Extent) -> io::Result<bool> {
         let mut page = vec![0; PAGE_BYTES];
-        // Past the end there is no data either; that is no hole.
+        // Past the end of the file there is no data either, but that is no hole.
         let whole =
             extent.end() <= self.length && self.file.read_at(&mut page, extent.offset())? == PAGE_BYTES;
         let ours = whole && RecordHeader::probe(self.header, extent.offset(), &page).is_some();
@@ -230,7 +229,7 @@ impl<'a> Scanner<'a> {
         Ok(ours && !self.file.holds_data(extent.body(), extent.punchable())?)
     }
 
-    /// The trailer of a record of unknown length, `true`; or where the next record begins, `false`.
+    /// Finds the trailer of a record of unknown length (`true`), or else the beginning of the next record (`false`).
     fn find_trailer(&mut self, record: u64, blob: BlobId, from: u64) -> io::Result<(u64, bool)> {
         let header = self.header;
         let found = self.find(from, |at, page| {
@@ -242,7 +241,7 @@ impl<'a> Scanner<'a> {
         Ok(found.unwrap_or((self.length.next_multiple_of(PAGE).max(from), false)))
     }
 
-    /// Where the next header begins, or the end of the file.
+    /// Finds the next header, or the end of the file.
     pub(super) fn next_header(&mut self, from: u64) -> io::Result<u64> {
         let header = self.header;
         let found = self.find(from, |at, page| RecordHeader::probe(header, at, page).map(|_| at))?;
@@ -321,7 +320,7 @@ impl<'a> Scanner<'a> {
 }
 
 impl Scanned {
-    /// A good or deleted record at `at`: what was in doubt before it is decided now.
+    /// Adds a good or deleted record at `at`, which decides about the doubtful ranges before it.
     fn good(
         &mut self,
         record: &Examined,

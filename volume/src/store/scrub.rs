@@ -1,15 +1,15 @@
-//! Scrub: reads every record from the disk itself and checks it whole, the segment verified longest ago first, record
-//! by record at a given pace. Where it stands outlives a restart.
+//! Scrub (patrol read): reads every record past the page cache and verifies all of it, the segment with the oldest
+//! verification first, record by record at a given rate. Its position survives a restart.
 //!
-//! It decides nothing: what is bad is told to the caller, who has other replicas. The one thing it mends itself is
-//! the first page of a segment, which memory still knows. A record is held against punching for one stretch at a time,
-//! so that a delete does not wait for the scrub.
+//! A corrupt record is reported to the caller, who has other replicas. The scrub itself repairs only the first page
+//! of a segment, which is still in memory. A record is pinned for one stretch at a time, so that the space of a
+//! deleted record is freed soon.
 //!
 //! ```text
 //! file scrub.state   0 "BARGESCR" 8 │ 8 version u32 │ 12 segments u32 │ 16 {number u64, verified ms u64} …
-//!                    then the pass under way {number u64 or MAX, began ms u64, next offset u64} │ CRC32C of all before
+//!                    then the pass under way {number u64 or MAX, began ms u64, next offset u64} │ CRC32C of it all
 //! ```
-//! It is replaced by rename and not synced: when it is lost, segments are verified sooner than they need be.
+//! The file is replaced by rename and not synced: if it is lost, segments are verified earlier than necessary.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -30,34 +30,34 @@ use super::error::{Damage, ReadError};
 use super::format::{SegmentHeader, index, u32_at, u64_at};
 use super::segment::{Extent, Segment, SegmentNumber};
 use super::throttle::Throttle;
-use super::write::Stored;
+use super::write::DurableRecord;
 use super::{Inner, Store, lock};
 
 pub(super) const FILE: &str = "scrub.state";
 pub(super) const TEMPORARY: &str = "scrub.state.tmp";
 const MAGIC: &[u8; 8] = b"BARGESCR";
 const VERSION: u32 = 1;
-/// A record is held for so many bytes at a time.
+/// Bytes to read before a record is unpinned and pinned again.
 const STRETCH_BYTES: u64 = 8 << 20;
-/// The state is written so often while a pass is under way.
+/// Interval between writes of the state during a pass.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A record that was checked.
+/// A record that was verified.
 #[derive(Debug)]
 pub struct Scrubbed {
     pub blob: BlobId,
     /// Bytes of its body that were read.
     pub bytes: u64,
-    /// What is wrong with it, if anything is.
+    /// What is wrong with it, if anything.
     pub bad: Option<ReadError>,
 }
 
-/// Where the scrub stands.
+/// The state of the scrub.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scrub {
-    /// When the last finished pass over a segment began.
+    /// When the last complete pass over each segment began.
     verified: BTreeMap<SegmentNumber, Timestamp>,
-    /// Those of them of which something was bad.
+    /// Segments with corrupt records in that pass.
     spoilt: BTreeSet<SegmentNumber>,
     pass: Option<Pass>,
     saved: Option<Timestamp>,
@@ -70,22 +70,23 @@ struct Pass {
     began: Timestamp,
     /// Offset of the next record.
     next: u64,
-    /// What lived there when the pass began, or went on after a restart; none before it was listed.
+    /// Live records when the pass began or continued after a restart; `None` until they are listed.
     left: Option<VecDeque<(u64, BlobId)>>,
-    /// Something of it is bad: after a restart, which forgets what, it is verified again.
+    /// A record is corrupt: a restart forgets which one, so the segment is verified again then.
     bad: bool,
 }
 
 impl Store {
-    /// Checks the next record of the segment that was verified longest ago; `None` when all were within `every`.
+    /// Verifies the next record of the segment with the oldest verification; `None` if all were verified within
+    /// `every`.
     ///
-    /// A future dropped half way leaves the record to be checked again.
+    /// If the future is dropped half way, the record is not verified in this pass.
     pub async fn scrub(&self, every: Duration, throttle: &Throttle) -> Option<Scrubbed> {
         loop {
             let inner = Arc::clone(&self.0);
             let blob = blocking(move || inner.next_to_scrub(every)).await?;
             match self.verify_once(blob, throttle).await {
-                Ok(Stored { length: bytes, .. }) => {
+                Ok(DurableRecord { length: bytes, .. }) => {
                     self.0.counters.verified.fetch_add(bytes, Ordering::Relaxed);
                     return Some(Scrubbed { blob, bytes, bad: None });
                 }
@@ -99,11 +100,11 @@ impl Store {
         }
     }
 
-    /// Reads a whole record from the disk, past the page cache, and checks header, trailer, blocks and digest.
+    /// Reads a whole record past the page cache, and verifies header, trailer, blocks and digest.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub async fn verify(&self, blob: BlobId, throttle: &Throttle) -> Result<Stored, ReadError> {
+    pub async fn verify(&self, blob: BlobId, throttle: &Throttle) -> Result<DurableRecord, ReadError> {
         loop {
             match self.verify_once(blob, throttle).await {
                 // Moved while it was read.
@@ -113,8 +114,8 @@ impl Store {
         }
     }
 
-    /// As `verify`; `NotFound` also when it is moved meanwhile.
-    async fn verify_once(&self, blob: BlobId, throttle: &Throttle) -> Result<Stored, ReadError> {
+    /// Like `verify`; also `NotFound` if the record is moved meanwhile.
+    async fn verify_once(&self, blob: BlobId, throttle: &Throttle) -> Result<DurableRecord, ReadError> {
         let mut hasher = blake3::Hasher::new();
         let (mut at, mut place): (u64, Option<Extent>) = (0, None);
         loop {
@@ -131,7 +132,7 @@ impl Store {
             }
             if at >= reader.length() {
                 let digest = Digest::from(hasher.finalize());
-                let whole = Stored { blob, length: at, digest };
+                let whole = DurableRecord { blob, length: at, digest };
                 return if digest == reader.digest() {
                     Ok(whole)
                 } else {
@@ -179,7 +180,7 @@ impl Inner {
         let catalog = lock(&self.catalog);
         let ages =
             catalog.slots().filter(|s| s.live > 0).map(|s| (scrub.since(&s.segment), s.segment.number()));
-        // What was verified in this very moment is not due again, however often that is asked for.
+        // With `every` zero, a segment verified in this very millisecond is still not due again.
         let every = every.max(Duration::from_millis(1));
         ages.min().filter(|(since, _)| now.since(*since) >= every).map(|(_, number)| number)
     }
@@ -198,12 +199,13 @@ impl Inner {
         records.into()
     }
 
-    /// Without its first page a segment is not served after a restart. What it should say is known as long as it is open.
+    /// Verifies and repairs the first page, without which a segment is not served after a restart. Its content is in
+    /// memory while the segment is open.
     fn check_first_page(&self, number: SegmentNumber) {
         let Some(segment) = lock(&self.catalog).segment(number) else { return };
         let Err(error) = mend_first_page(&segment, self.disk.as_ref()) else { return };
         self.counters.damaged.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(segment = %number, %error, "the first page of a segment is bad and could not be mended");
+        tracing::error!(segment = %number, %error, "the first page of a segment is corrupt and could not be repaired; the segment will not be served after a restart");
     }
 
     fn forget_gone(&self, scrub: &mut Scrub) {
@@ -227,11 +229,11 @@ impl Inner {
             self.disk.rename(TEMPORARY, FILE)
         };
         if let Err(error) = write() {
-            tracing::debug!(%error, "where the scrub stands could not be written down");
+            tracing::debug!(%error, "the state of the scrub could not be written");
         }
     }
 
-    /// Time since the live byte that was verified longest ago was. Never waits for the scrub.
+    /// Returns the age of the oldest verification of live bytes. Never waits for the scrub.
     pub(super) fn unverified_for(&self) -> Duration {
         let known = &self.counters.unverified_secs;
         if let Ok(scrub) = self.scrub.try_lock() {
@@ -255,12 +257,12 @@ fn mend_first_page(segment: &Segment, disk: &dyn Disk) -> io::Result<()> {
     let file = disk.open(&segment.number().segment_name(), Access::Direct)?;
     file.write_at(page.as_slice(), 0)?;
     file.sync_data()?;
-    tracing::warn!(segment = %segment.number(), "the first page of a segment was bad: written anew");
+    tracing::warn!(segment = %segment.number(), "the first page of a segment was corrupt and has been rewritten");
     Ok(())
 }
 
 impl Scrub {
-    /// As it was written down; from the beginning when it was not, or is not whole.
+    /// Loads the state; starts from the beginning if there is none or it is corrupt.
     pub(super) fn load(disk: &dyn Disk) -> Self {
         let read = || -> io::Result<Option<Self>> {
             let file = disk.open(FILE, Access::Cached)?;
@@ -272,7 +274,7 @@ impl Scrub {
         read().ok().flatten().unwrap_or_default()
     }
 
-    /// When a segment was last known to be good: by a pass, or when it was new.
+    /// Returns when a segment was last known to be good: by a pass, or when it was created.
     pub(super) fn since(&self, segment: &Segment) -> Timestamp {
         self.verified.get(&segment.number()).copied().unwrap_or(segment.header.created)
     }

@@ -1,5 +1,5 @@
 //! One segment: its file, its index, where the next record goes, and whether it may still be
-//! written. Who may write it (the lanes) is the catalog's affair.
+//! written. The catalog decides which upload may write it (append lanes).
 
 use std::fmt;
 use std::io;
@@ -25,7 +25,6 @@ impl fmt::Display for SegmentNumber {
 }
 
 impl SegmentNumber {
-    /// As it is told to others.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -37,11 +36,11 @@ impl SegmentNumber {
     pub(super) fn index_name(self) -> String {
         format!("{self}.idx")
     }
-    /// Name of an index that is being written to take the place of the other.
+    /// Name of a new index until it replaces the old one.
     pub(super) fn index_temporary(self) -> String {
         format!("{self}.idx.tmp")
     }
-    /// From a file name with this ending.
+    /// Parses a file name with this ending.
     pub(super) fn from_name(name: &str, ending: &str) -> Option<Self> {
         let digits = name.strip_suffix(ending)?;
         let ours = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
@@ -49,11 +48,11 @@ impl SegmentNumber {
     }
 }
 
-/// Where a record is. All else about it stands in its pages.
+/// The location of a record. Everything else about it is in its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) segment: SegmentNumber,
-    /// Its first page, counted in pages: 16 TiB of segment are more than any has.
+    /// Number of its first page; `u32` is enough for a segment of 16 TiB.
     pub(super) page: u32,
     pub(super) length: u64,
     /// When it became durable, in seconds since 1970.
@@ -77,11 +76,11 @@ impl Extent {
     pub(super) fn end(&self) -> u64 {
         self.trailer() + trailer_pages(self.length) * PAGE
     }
-    /// Bytes it takes in its segment.
+    /// Bytes that it takes in its segment.
     pub(super) fn bytes(&self) -> u64 {
         self.end() - self.offset()
     }
-    /// Bytes that a punch gives back: all but the header pages.
+    /// Bytes that a punch frees: all but the header pages.
     pub(super) fn punchable(&self) -> u64 {
         self.end() - self.body()
     }
@@ -104,8 +103,8 @@ impl Segment {
         Self { header, file, index, end, poisoned: AtomicBool::new(false) }
     }
 
-    /// Creates both files. Before a record can count, the segment's first page, the index header
-    /// and both names are durable: so a segment without an index is not a crash's doing.
+    /// Creates both files. The segment's first page, the index header and both names are durable before any record
+    /// counts: so a segment without an index is never the result of a crash.
     pub(super) fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Self> {
         let number = header.number;
         let file = disk.create(&number.segment_name(), Access::Direct)?;
@@ -115,7 +114,7 @@ impl Segment {
         file.sync_data()?;
         let index = IndexFile::create(disk, &header)?;
         #[cfg(test)]
-        if super::planted::is(super::planted::Bug::SkipDirectorySync) {
+        if super::planted_bugs::is(super::planted_bugs::Bug::SkipDirectorySync) {
             return Ok(Self::new(header, file, index, PAGE));
         }
         disk.sync_dir()?;
@@ -135,11 +134,11 @@ impl Segment {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Marks a record's header page as deleted and gives its body and trailer back, if the header that stands there
-    /// is this blob's.
+    /// Marks a record's header page as deleted and frees the space of its body and trailer, if the header is this
+    /// blob's.
     ///
-    /// The index entry of the delete must be durable before this is called: a body that is gone
-    /// while its delete may still be forgotten would be a lost value after a power cut.
+    /// The index entry of the delete must be durable before: otherwise a power cut could undo the delete of a value
+    /// whose body is gone.
     pub(super) fn punch(
         &self,
         blob: BlobId,
@@ -164,14 +163,14 @@ impl Segment {
     }
 }
 
-/// A step of a punch that failed.
+/// The step of a punch that failed.
 #[derive(Debug)]
 pub(super) enum PunchError {
-    /// The mark in the header page; the space was given back all the same.
+    /// Writing the mark in the header page; the space was freed all the same.
     Mark(io::Error),
-    /// The space was not given back.
+    /// Freeing the space.
     Punch(io::Error),
-    /// Something else than the deleted record is there; nothing was touched.
+    /// Something other than the deleted record is there; nothing was changed.
     Stranger,
 }
 

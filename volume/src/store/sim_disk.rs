@@ -1,27 +1,27 @@
-//! A disk that lies, in memory: what a seed decides, it does, and the same seed does the same again.
+//! A simulated, faulty disk in memory, for deterministic simulation tests: a seed decides its behavior, and the same
+//! seed repeats it.
 //!
-//! What it may do, and what the store therefore must survive:
+//! Its fault model, which the store must survive:
 //!
-//! - **Nothing is durable before a sync.** Every file has two images: what reads show, and what the disk has.
-//!   Writes, past the cache or through it, stay volatile until `sync_data` of that file. At a power cut each
-//!   512-byte sector of each unsynced write is old or new, in any combination: torn, lost, in another order.
-//!   Length, holes and space set aside are changes of their own that survive or do not, each for itself; bytes
-//!   behind the end of a file are zeros if it grows again.
+//! - **Nothing is durable before a sync.** Every file has two images: the cache, which reads return, and the disk.
+//!   Writes, past the cache or through it, are volatile until `sync_data` of that file. At a power cut each
+//!   512-byte sector of each unsynced write is old or new, in any combination: torn, lost, reordered. Changes of
+//!   length, holes and preallocated space survive or do not, independently; bytes after the end of a file are zeros
+//!   if it grows again.
 //! - **Names are durable after `sync_dir`**, not before, and never through a sync of the file. At a power cut a
-//!   prefix of the creations, renames and removals since then survives; a rename does whole or not at all.
-//! - **It stops at any change** (`stop_after`): that one is done or not, and nothing is answered any more. Then
-//!   `restart` shows what the cache had (the process was killed), `power_cut` what the disk had.
-//! - **EIO** on a read, a write (a prefix of its sectors may be there) or a sync. After a failed sync of a file any
-//!   part of what it was to make durable is, the rest is lost, and reads go on showing all of it until the cache
-//!   is dropped; the next sync succeeds, and makes the length durable, which is not forgotten.
-//! - **ENOSPC** where a page would have to be found that is not there, after a prefix of the write; with
-//!   `hides_full`, `free_bytes` promises room all the same.
-//! - **A write that lies** (`Faults::lie`): one bit of what it was given arrives turned round, and it says that all
-//!   went well.
-//! - **Bit rot**: `flip` turns a bit round, on the disk and in what reads show.
-//! - **No holes**: `punch` says that it cannot. **Slowness**: a change moves the clock.
+//!   prefix of the creations, renames and removals since then survives; renames are atomic.
+//! - **It stops at any change** (`stop_after`): that one is done or not, and no call succeeds afterwards. Then
+//!   `restart` continues from the cache (the process was killed), `power_cut` from the disk.
+//! - **EIO** on a read, a write (a prefix of its sectors may be written) or a sync. After a failed sync of a file
+//!   any part of its pending changes is durable, the rest is lost, and reads still return all of them until the
+//!   cache is dropped; the next sync succeeds, and makes the length durable.
+//! - **ENOSPC** when a page must be allocated on a full disk, after a prefix of the write; with `hides_full`,
+//!   `free_bytes` still reports space.
+//! - **A lying write** (`Faults::lie`): one bit is written flipped, and the write reports success.
+//! - **Bit rot**: `flip` flips a bit, on the disk and in the cache.
+//! - **No holes**: `punch` is unsupported. **Slowness**: a change advances the clock.
 //!
-//! What it never does: lose what was synced, turn bytes round by itself, tear a sector.
+//! It never loses synced bytes, flips bits by itself, or tears a sector.
 
 mod faults;
 mod image;
@@ -38,7 +38,7 @@ pub(super) use faults::{Faults, Fired};
 use image::{Change, inner_pages, outer_pages};
 use machine::{Kind, Machine};
 
-/// One life of the disk: from an opening to a kill, a power cut or a close. Files of an earlier life are dead.
+/// One life of the disk: from an opening to a kill, a power cut or a close. Calls on files of an earlier life fail.
 #[derive(Clone, Debug)]
 pub(super) struct SimDisk {
     machine: Arc<Mutex<Machine>>,
@@ -56,83 +56,82 @@ impl SimDisk {
         Self { machine: Arc::new(Mutex::new(Machine::new(seed, clock))), life: 0 }
     }
 
-    /// After so many more changes nothing is done or answered.
+    /// Stops the disk after that many more changes: every later call fails.
     pub(super) fn stop_after(&self, changes: Option<u64>) {
         self.machine().stop_after(changes);
     }
 
-    /// Whether it stopped.
     pub(super) fn stopped(&self) -> bool {
         self.machine().is_stopped(self.life)
     }
 
-    /// The process ended, the machine goes on: the next life sees what the cache shows.
+    /// Ends the process, not the machine: the next life sees the cache.
     pub(super) fn restart(&self) -> Self {
         Self { machine: Arc::clone(&self.machine), life: self.machine().next_life() }
     }
 
-    /// The machine lost its power: the next life sees what was durable, and chance.
+    /// Cuts the power: the next life sees what was durable, and a random part of the rest.
     pub(super) fn power_cut(&self) -> Self {
         self.machine().cut();
         self.restart()
     }
 
-    /// The faults that are to come.
+    /// Changes the planned faults.
     pub(super) fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.machine().faults);
     }
 
-    /// The faults that came.
+    /// Returns the faults that have occurred.
     pub(super) fn fired(&self) -> Fired {
         self.machine().fired
     }
 
-    /// No room but for so many pages.
+    /// Leaves space for that many pages only.
     pub(super) fn fill_up(&self, pages: Option<u64>) {
         self.machine().fill_up(pages);
     }
 
-    /// Turns a bit of a file round; `false` if there is nothing.
+    /// Flips a bit of a file; `false` if there is none.
     pub(super) fn flip(&self, name: &str, byte: u64, bit: u8) -> bool {
         self.machine().flip(name, byte, bit)
     }
 
-    /// The bytes that the disk has of a file: a read that no fault touches.
+    /// Reads bytes of a file from the disk, without faults.
     pub(super) fn durable(&self, name: &str, buffer: &mut [u8], offset: u64) -> usize {
         self.machine().durable(name, |image| image.read(buffer, offset)).unwrap_or(0)
     }
 
-    /// Whether the disk has any bytes of a range.
+    /// Whether the disk has data in a range.
     pub(super) fn durably_holds(&self, name: &str, offset: u64, bytes: u64) -> bool {
         self.machine().durable(name, |image| image.holds_data(offset, bytes)).unwrap_or(false)
     }
 
-    /// Whether reads show any bytes of a range.
+    /// Whether the cache has data in a range.
     pub(super) fn shows(&self, name: &str, offset: u64, bytes: u64) -> bool {
         self.machine().shown(name, |image| image.holds_data(offset, bytes)).unwrap_or(false)
     }
 
-    /// All files and their lengths, as reads show them.
+    /// Returns all files and their lengths in the cache.
     pub(super) fn files(&self) -> Vec<(String, u64)> {
         self.machine().files()
     }
 
-    /// Whether it was filled up.
+    /// Whether `fill_up` limits the space.
     pub(super) fn is_full(&self) -> bool {
         self.machine().is_full()
     }
 
-    /// Changes so far, and a hash of all that was ever asked.
+    /// Returns the number of changes so far, and a hash of all calls.
     pub(super) fn trail(&self) -> (u64, u64) {
         self.machine().trail()
     }
 
-    /// From now on all that is asked is written down.
+    /// Records all calls from now on.
     pub(super) fn record(&self) {
         self.machine().log = Some(Vec::new());
     }
 
-    /// What was written down since the last call.
+    /// Returns the calls recorded since the last `take_log`.
     pub(super) fn take_log(&self) -> Vec<String> {
         self.machine().log.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -216,7 +215,7 @@ impl DiskFile for SimFile {
     }
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
-        // The cache has what it has: one time in two nothing.
+        // Half of the time the bytes are not cached.
         let mut machine = self.disk.machine();
         if machine.look(self.disk.life, "cached", self.inode, offset, 0).is_err() || machine.coin() {
             return 0;

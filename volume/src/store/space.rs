@@ -1,14 +1,14 @@
-//! Space: what uploads may have, and what is set aside for those under way.
+//! Space accounting: what is available to uploads, and what is reserved for those under way.
 //!
-//! An upload that announces more than there is gets refused before a byte of it is accepted. Otherwise it is promised what it
-//! has earned: a little at first, then as much again as it has sent, at most `RESERVE_STEP_BYTES` in advance. So a head
-//! that announces gigabytes and sends nothing takes them from nobody; uploads that together announce more than there is
-//! may all begin, and those that find the disk full are refused in the middle.
+//! An upload that declares more than is available is refused before a byte of it is accepted. Otherwise its
+//! reservation grows as it sends: a little at first, then as much again as it has sent, at most `RESERVE_STEP_BYTES`
+//! in advance. So a request that declares gigabytes and sends nothing blocks nobody; uploads that together declare
+//! more than is available may all begin, and those that find the disk full are refused in the middle.
 //!
-//! Two bounds hold at once. The file system's free bytes, less a reserve, are shared with whatever else is on the disk and
-//! with the other volumes of this process. The capacity, where there is one, is this volume's own: what its records take,
-//! what of deleted ones was not given back yet, and all that its uploads were promised, written or not. Indexes and the first
-//! pages that deleted records leave behind are not counted.
+//! Two limits apply at once. The file system's free bytes, less a reserve, are shared with whatever else is on the
+//! disk and with the other volumes of this process. The capacity, if there is one, is this volume's own: it covers
+//! records, deleted ones that were not freed yet, and all reservations of uploads, written or not. It does not cover
+//! indexes and the first pages that deleted records leave behind.
 
 use std::io;
 use std::sync::Arc;
@@ -20,36 +20,36 @@ use super::error::WriteError;
 use super::write::overhead;
 use super::{Inner, lock};
 
-/// Space set aside for an upload.
+/// The space reserved for an upload.
 #[derive(Debug)]
-pub(super) struct Space {
+pub(super) struct SpaceReservation {
     store: Arc<Inner>,
-    /// Not written yet.
+    /// Reserved and not written yet.
     left: u64,
-    /// All of it: until the upload ends nothing else tells of what it has written.
+    /// All of the reservation: until the upload ends, no other figure includes what it has written.
     claimed: u64,
-    /// All that it may come to take; none where its length is not known.
+    /// The most that the record may take; `None` if its length is unknown.
     most: Option<u64>,
     bounds: Bounds,
 }
 
-/// What an upload must leave alone.
+/// The limits of a reservation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Bytes that it must leave free.
+    /// Bytes that must stay free.
     pub(super) reserve: u64,
-    /// Bytes that the volume has in all.
+    /// Bytes of the whole volume.
     pub(super) capacity: Option<u64>,
 }
 
 impl Inner {
-    /// What is left of the reserve even to a record that takes another's place: indexes, and whatever else is on this disk,
-    /// have to grow meanwhile.
+    /// The part of the reserve that even a rewrite must leave free: indexes, and whatever else is on this disk, must
+    /// be able to grow meanwhile.
     pub(super) fn reserve_floor(&self) -> u64 {
         self.reserve_bytes / 4
     }
 
-    /// Bytes that uploads can have.
+    /// Returns the bytes available to uploads.
     pub(super) fn available(&self) -> io::Result<u64> {
         if self.read_only.get().is_some() {
             return Ok(0);
@@ -59,7 +59,7 @@ impl Inner {
         self.available_within(bounds, *reserved)
     }
 
-    /// The caller holds the lock of what is reserved.
+    /// The caller holds the lock of `reserved`.
     fn available_within(&self, bounds: Bounds, reserved: u64) -> io::Result<u64> {
         let free = self.disk.free_bytes()?.saturating_sub(bounds.reserve).saturating_sub(reserved);
         let Some(capacity) = bounds.capacity else { return Ok(free) };
@@ -69,8 +69,8 @@ impl Inner {
     }
 }
 
-impl Space {
-    /// For an upload with a body of this length, or of one that is not known: refused when there is less than that.
+impl SpaceReservation {
+    /// Begins a reservation for an upload, refused if less than its length (if known) is available.
     pub(super) fn promised(
         store: &Arc<Inner>,
         length: Option<u64>,
@@ -83,15 +83,15 @@ impl Space {
         Ok(space)
     }
 
-    /// All of it at once, for a body of ours that is sure to come.
-    pub(super) fn set_aside(store: &Arc<Inner>, length: u64, bounds: Bounds) -> Result<Self, WriteError> {
+    /// Reserves everything at once, for the rewrite of a record.
+    pub(super) fn reserve(store: &Arc<Inner>, length: u64, bounds: Bounds) -> Result<Self, WriteError> {
         let most = length + overhead(length);
         let mut space = Self { store: Arc::clone(store), left: 0, claimed: 0, most: Some(most), bounds };
         space.grow(most, most, most)?;
         Ok(space)
     }
 
-    /// These bytes are about to be written.
+    /// Takes bytes that are about to be written out of the reservation.
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), WriteError> {
         if bytes > self.left {
             let lacking = bytes - self.left;
@@ -104,7 +104,7 @@ impl Space {
         Ok(())
     }
 
-    /// Sets `wanted` bytes aside, or what there is of them; refused below `least`, and when there are less than `all`.
+    /// Reserves `wanted` bytes or as many as are available; refused if fewer than `least` or `all` are.
     fn grow(&mut self, wanted: u64, least: u64, all: u64) -> Result<(), WriteError> {
         let mut reserved = lock(&self.store.reserved);
         let available = self.store.available_within(self.bounds, *reserved)?;
@@ -120,7 +120,7 @@ impl Space {
     }
 }
 
-impl Drop for Space {
+impl Drop for SpaceReservation {
     fn drop(&mut self) {
         *lock(&self.store.reserved) -= self.left;
         self.store.claimed.fetch_sub(self.claimed, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! How the store is doing: what it shows of itself, counted when it is asked for. Nothing is decided here.
+//! The status of the store: figures, counted when they are queried.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,36 +10,36 @@ pub struct StoreStatus {
     pub blobs: u64,
     /// Bytes their records take.
     pub live_bytes: u64,
-    /// Bytes of deleted records that were not given back yet.
+    /// Bytes of deleted records that were not freed yet.
     pub dead_bytes: u64,
-    /// Bytes given back since the store was opened.
+    /// Bytes freed since the store was opened.
     pub punched_bytes: u64,
     /// Records moved by compactions since the store was opened.
     pub moved: u64,
     /// Bytes of their bodies.
     pub moved_bytes: u64,
-    /// Bytes of bodies that the scrub has verified since the store was opened.
+    /// Bytes of bodies that the scrub verified since the store was opened.
     pub verified_bytes: u64,
-    /// Time since the live bytes that were verified longest ago were.
+    /// Age of the oldest verification of live bytes.
     pub unverified_for: Duration,
-    /// Segments that take records.
+    /// Segments open for writes.
     pub segments_open: u64,
-    /// Segments that do not any more.
+    /// Segments closed for writes.
     pub segments_sealed: u64,
     pub lanes_busy: u64,
     /// Uploads under way.
     pub uploads: u64,
-    /// Bytes set aside for them, and for those of other volumes of this process on the same disk.
+    /// Bytes reserved for them, and for uploads of other volumes of this process on the same disk.
     pub reserved_bytes: u64,
     /// Free bytes of the file system.
     pub free_bytes: u64,
-    /// Bytes that uploads can still have; 0 when read-only.
+    /// Bytes available to uploads; 0 when read-only.
     pub available_bytes: u64,
-    /// Why no upload is taken, if so.
+    /// Why no upload is accepted, if so.
     pub read_only: Option<String>,
-    /// Ranges set aside for repair since they made no sense.
+    /// Quarantined ranges: no valid record was found in them.
     pub quarantined: u64,
-    /// Damaged records and blocks met by readers.
+    /// Corrupt records and blocks that readers and the scrub have found.
     pub damaged_blocks: u64,
     /// Write buffers in use, of `WRITE_BUFFERS`.
     pub write_buffers: u64,

@@ -1,4 +1,4 @@
-//! A pace for background work that reads or writes a lot: it sleeps so that the average stays below a rate.
+//! A rate limit for background work that reads or writes a lot: it sleeps so that the average stays below a rate.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -7,43 +7,43 @@ use tokio::sync::Notify;
 
 use super::lock;
 
-/// Time of which the bytes are saved up.
+/// How long unused budget is kept.
 const SAVED_UP: Duration = Duration::from_millis(100);
-/// Timers are not finer than this: shorter waits are added up.
+/// Resolution of timers: shorter waits are added up.
 const TIMER: Duration = Duration::from_millis(2);
 
-/// Bytes a second, shared by all who hold it.
+/// A rate in bytes per second, shared by all holders.
 #[derive(Debug)]
 pub struct Throttle {
-    state: Mutex<State>,
-    /// The rate has changed: nobody waits any longer for what the old one took.
+    state: Mutex<Budget>,
+    /// Wakes those who wait by an old rate.
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct Budget {
     bytes_per_second: u64,
-    /// When what was spent so far is made up for.
+    /// When the bytes spent so far are paid off.
     free_at: Option<Instant>,
 }
 
 impl Throttle {
-    /// At most so many bytes a second on average; 0 is no limit.
+    /// Limits to that many bytes per second on average; 0 is no limit.
     pub fn new(bytes_per_second: u64) -> Self {
-        Self { state: Mutex::new(State { bytes_per_second, free_at: None }), changed: Notify::new() }
+        Self { state: Mutex::new(Budget { bytes_per_second, free_at: None }), changed: Notify::new() }
     }
 
-    /// Another rate, for all who hold it, from now on.
+    /// Changes the rate for all holders.
     pub fn set_rate(&self, bytes_per_second: u64) {
         let mut state = lock(&self.state);
         if state.bytes_per_second != bytes_per_second {
-            *state = State { bytes_per_second, free_at: None };
+            *state = Budget { bytes_per_second, free_at: None };
             self.changed.notify_waiters();
         }
     }
 
-    /// Waits until these bytes may be followed by more. What was not used is saved up for a moment only, which makes up for
-    /// the time that the work itself takes and for timers that are late.
+    /// Waits until more bytes may follow these. Unused budget is kept for a moment only, which compensates for the
+    /// time that the work itself takes and for late timers.
     pub async fn spend(&self, bytes: usize) {
         let changed = self.changed.notified();
         let wait = {
@@ -60,7 +60,7 @@ impl Throttle {
             next.saturating_duration_since(now)
         };
         if wait > TIMER {
-            // Either way the wait is over.
+            // A timeout or a new rate: the wait is over either way.
             let _ = tokio::time::timeout(wait, changed).await;
         }
     }
@@ -84,7 +84,7 @@ mod tests {
         for _ in 0..1000 {
             fast.spend(1 << 18).await;
         }
-        assert!(began.elapsed() < Duration::from_millis(500), "no timer for nothing");
+        assert!(began.elapsed() < Duration::from_millis(500), "no timer is needed");
     }
 
     #[tokio::test]
@@ -97,7 +97,7 @@ mod tests {
         waits.await;
         let began = Instant::now();
         throttle.spend(1 << 20).await;
-        assert!(began.elapsed() < Duration::from_secs(60), "the old rate left nothing to wait for");
+        assert!(began.elapsed() < Duration::from_secs(60), "the old rate left no debt");
         throttle.set_rate(0);
         throttle.spend(usize::MAX).await;
     }

@@ -1,14 +1,14 @@
-//! Uploads: a lane is leased, bytes flow through aligned buffers to the disk while they are hashed,
-//! and `finish` makes them durable before it makes them visible.
+//! Writes: an upload takes an append lane, bytes flow through aligned buffers to the disk while they are hashed,
+//! and `finish` makes the record durable before it makes it visible.
 //!
-//! An upload that does not finish leaves nothing behind: its segment is cut back to where it began.
-//! It never reports success on top of a failed write or sync, and never waits for a buffer while it
-//! holds one that could be written.
+//! An upload that does not finish leaves nothing behind: its segment is truncated to where the record began. An
+//! upload never reports success after a failed write or sync, and never waits for a buffer while it holds one that
+//! could be written.
 
-mod filling;
-mod flights;
-mod last;
+mod finish_record;
+mod inflight;
 mod sums;
+mod write_buffer;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -29,79 +29,78 @@ use shared::work::blocking;
 
 use super::error::WriteError;
 use super::format::{PAGE, RecordHeader, pages_of, trailer_pages};
-use super::lane::Lease;
+use super::lane::AppendLane;
 use super::{Inner, Store};
-use filling::Filling;
-use flights::Flights;
-use last::{Last, write_at};
+use finish_record::{RecordFinish, write_at};
+use inflight::InflightWrites;
+use write_buffer::WriteBuffer;
 
-/// What an upload says of itself before its first byte.
+/// The description of a record, given before its first byte.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
-    /// Its id, given out by the master.
+    /// Id, assigned by the master.
     pub blob: BlobId,
-    /// The key it is a version of.
     pub key: Key,
     /// Media type, as the client gave it.
     pub content_type: Option<String>,
     /// User metadata: names and values.
     pub metadata: Vec<(String, String)>,
-    /// Length in bytes, if it is known.
+    /// Length in bytes, if known.
     pub length: Option<u64>,
 }
 
-/// A record that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct DurableRecord {
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length of the body in bytes.
     pub length: u64,
-    /// BLAKE3 of its bytes.
+    /// BLAKE3 of the body.
     pub digest: Digest,
 }
 
 /// An upload under way. Dropping it aborts it.
 #[derive(Debug)]
-pub struct Upload {
+pub struct RecordWriter {
     store: Arc<Inner>,
-    /// None once it is finished or being aborted.
-    lease: Option<Lease>,
+    /// `None` once the upload is finished or being aborted.
+    lane: Option<AppendLane>,
     header: RecordHeader,
     header_pages: usize,
     received: u64,
-    filling: Option<Filling>,
-    /// Bytes that go in front of the next buffer: header pages, the part of a page that an early flush left over,
-    /// and what a client that sends little at a time has sent since.
+    write_buffer: Option<WriteBuffer>,
+    /// Bytes for the beginning of the next buffer: header pages, the partial page left over by an early flush, and
+    /// small pieces received since.
     carry: Vec<u8>,
-    /// Where those begin that are not hashed yet.
+    /// Offset in `carry` of the bytes that are not hashed yet.
     carry_fresh: usize,
-    /// Where in the segment the next buffer goes.
+    /// Offset in the segment for the next buffer.
     position: u64,
-    flights: Flights,
-    /// A call failed or was given up half way: only dropping is left.
+    inflight: InflightWrites,
+    /// A call failed or was dropped half way: every further call fails.
     broken: bool,
 }
 
 impl Store {
-    /// Begins an upload: checks that the blob is new, sets space aside, leases a lane.
+    /// Begins an upload: checks that the blob is new, reserves space, takes an append lane.
     ///
     /// Dropping the future half way leaves nothing behind.
-    pub async fn begin(&self, record: NewRecord) -> Result<Upload, WriteError> {
+    pub async fn begin(&self, record: NewRecord) -> Result<RecordWriter, WriteError> {
         let inner = Arc::clone(&self.0);
-        blocking(move || Upload::begin(&inner, record)).await
+        blocking(move || RecordWriter::begin(&inner, record)).await
     }
 
-    /// Begins to write a blob that is here anew, at another place: `finish` checks that it has this digest, reads it
-    /// back from the disk, and only then points the blob to it and deletes the old record. It may use the reserve.
+    /// Begins to rewrite a blob that is here, at another place: `finish` checks that the new record has this digest
+    /// and reads it back from the disk; only then the blob points to it, and the old record is deleted. It may use
+    /// the reserve.
     ///
     /// Dropping the future half way leaves nothing behind.
-    pub async fn begin_again(&self, record: NewRecord, digest: Digest) -> Result<Upload, WriteError> {
+    pub async fn begin_rewrite(&self, record: NewRecord, digest: Digest) -> Result<RecordWriter, WriteError> {
         let inner = Arc::clone(&self.0);
-        blocking(move || Upload::begin_again(&inner, record, digest)).await
+        blocking(move || RecordWriter::begin_rewrite(&inner, record, digest)).await
     }
 }
 
-/// What can be refused before anything is claimed.
+/// Refuses what can be refused before anything is claimed.
 fn check(store: &Inner, record: &NewRecord) -> Result<(), WriteError> {
     if let Some(reason) = store.read_only.get() {
         return Err(WriteError::ReadOnly(*reason));
@@ -112,25 +111,25 @@ fn check(store: &Inner, record: &NewRecord) -> Result<(), WriteError> {
     Ok(())
 }
 
-impl Upload {
+impl RecordWriter {
     fn begin(store: &Arc<Inner>, record: NewRecord) -> Result<Self, WriteError> {
         check(store, &record)?;
-        let lease = Lease::take(store, record.blob, record.length)?;
+        let lane = AppendLane::acquire(store, record.blob, record.length)?;
         let created = store.options.clock.now();
-        Self::in_lane(store, lease, record, created)
+        Self::in_lane(store, lane, record, created)
     }
 
-    fn begin_again(store: &Arc<Inner>, record: NewRecord, digest: Digest) -> Result<Self, WriteError> {
+    fn begin_rewrite(store: &Arc<Inner>, record: NewRecord, digest: Digest) -> Result<Self, WriteError> {
         check(store, &record)?;
         let length = record.length.ok_or(WriteError::Metadata)?;
-        let lease = Lease::take_again(store, record.blob, length, digest)?;
+        let lane = AppendLane::acquire_for_rewrite(store, record.blob, length, digest)?;
         let created = record.blob.created();
-        Self::in_lane(store, lease, record, created)
+        Self::in_lane(store, lane, record, created)
     }
 
     fn in_lane(
         store: &Arc<Inner>,
-        lease: Lease,
+        lane: AppendLane,
         record: NewRecord,
         created: Timestamp,
     ) -> Result<Self, WriteError> {
@@ -142,24 +141,24 @@ impl Upload {
             declared: record.length,
             created,
         };
-        let position = lease.start;
-        let carry = header.encode(&lease.segment.header, position).map_err(|_| WriteError::Metadata)?;
+        let position = lane.start;
+        let carry = header.encode(&lane.segment.header, position).map_err(|_| WriteError::Metadata)?;
         Ok(Self {
             store: Arc::clone(store),
-            lease: Some(lease),
+            lane: Some(lane),
             header,
             header_pages: carry.len() / PAGE_BYTES,
             received: 0,
-            filling: None,
+            write_buffer: None,
             carry_fresh: carry.len(),
             carry,
             position,
-            flights: Flights::new(),
+            inflight: InflightWrites::new(),
             broken: false,
         })
     }
 
-    /// Bytes taken so far.
+    /// Bytes received so far.
     pub fn length(&self) -> u64 {
         self.received
     }
@@ -169,16 +168,16 @@ impl Upload {
         self.header.blob
     }
 
-    /// BLAKE3 of the bytes taken so far: to be compared with what was declared before `finish` makes
-    /// the record visible.
+    /// Returns BLAKE3 of the bytes received so far, to compare with a declared digest before `finish` makes the
+    /// record visible.
     pub async fn digest_so_far(&mut self) -> Result<Digest, WriteError> {
         if std::mem::replace(&mut self.broken, true) {
             return Err(WriteError::Aborted);
         }
-        self.filling().await;
-        self.flights.land(0).await?;
-        let mut sums = self.flights.sums().await;
-        let mut filling = self.filling.take();
+        self.write_buffer().await;
+        self.inflight.wait_until_at_most(0).await?;
+        let mut sums = self.inflight.sums().await;
+        let mut filling = self.write_buffer.take();
         let (sums, filling) = blocking(move || {
             if let Some(filling) = &mut filling {
                 sums.update(&filling.buffer.as_slice()[filling.fresh..filling.used]);
@@ -188,12 +187,12 @@ impl Upload {
         })
         .await;
         let digest = sums.digest();
-        self.flights.put_back(sums);
-        (self.filling, self.broken) = (filling, false);
+        self.inflight.put_back(sums);
+        (self.write_buffer, self.broken) = (filling, false);
         Ok(digest)
     }
 
-    /// Takes bytes of the body; waits while the disk is behind.
+    /// Writes bytes of the body; waits while the disk is behind.
     ///
     /// After an error, or when the future was dropped half way, every further call fails.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
@@ -204,15 +203,15 @@ impl Upload {
         if bytes.len() as u64 > limit - self.received {
             return Err(WriteError::TooLong { limit });
         }
-        // Whoever sends little at a time takes no buffer for it: there are few, and others fill theirs at once.
-        if self.filling.is_none() && self.carry.len() + bytes.len() <= CARRY_BYTES_MAX {
+        // Small pieces take no buffer: buffers are few, and fast clients fill theirs at once.
+        if self.write_buffer.is_none() && self.carry.len() + bytes.len() <= CARRY_BYTES_MAX {
             self.carry.extend_from_slice(bytes);
             self.received += bytes.len() as u64;
             self.broken = false;
             return Ok(());
         }
         while !bytes.is_empty() {
-            let filling = self.filling().await;
+            let filling = self.write_buffer().await;
             let taken = filling.push(bytes);
             let full = filling.room() == 0;
             bytes = &bytes[taken..];
@@ -221,7 +220,7 @@ impl Upload {
                 self.flush().await?;
             }
         }
-        let held = self.filling.as_ref().map(|f| f.since.elapsed());
+        let held = self.write_buffer.as_ref().map(|f| f.since.elapsed());
         if held.is_some_and(|held| held > BUFFER_HOLD_CONTENDED) && self.store.write_pool.contended() {
             self.flush().await?;
         }
@@ -229,8 +228,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Waits for `other`: the client, or the next volume of a chain. When that takes long, the upload's buffer goes back
-    /// to its pool meanwhile: others wait for it, and in a ring of chains they would wait for each other.
+    /// Waits for `other`: the client, or the next volume of a chain. If that takes long, the upload's buffer returns
+    /// to its pool meanwhile: other uploads wait for it, and a ring of chains could deadlock.
     ///
     /// Errors are those of `write`.
     pub async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> Result<T, WriteError> {
@@ -239,14 +238,14 @@ impl Upload {
             return Ok(output);
         }
         let began = Instant::now();
-        while self.filling.is_some() {
+        while self.write_buffer.is_some() {
             if let Ok(output) = tokio::time::timeout(BUFFER_PATIENCE_CONTENDED, &mut other).await {
                 return Ok(output);
             }
             if !self.store.write_pool.contended() && began.elapsed() < BUFFER_PATIENCE {
                 continue;
             }
-            match select(pin!(self.rest()), &mut other).await {
+            match select(pin!(self.release_buffer()), &mut other).await {
                 Either::Left((rested, _)) => rested?,
                 Either::Right((output, rested)) => {
                     rested.await?;
@@ -257,46 +256,46 @@ impl Upload {
         Ok(other.await)
     }
 
-    /// Gives the buffer back: writes what it holds, and returns when nothing of this upload is on its way any more.
+    /// Writes the buffer out and returns it to the pool; waits until no write of this upload is in flight.
     ///
     /// Errors are those of `write`.
-    pub async fn rest(&mut self) -> Result<(), WriteError> {
+    pub async fn release_buffer(&mut self) -> Result<(), WriteError> {
         if std::mem::replace(&mut self.broken, true) {
             return Err(WriteError::Aborted);
         }
         self.flush().await?;
-        self.flights.land(0).await?;
+        self.inflight.wait_until_at_most(0).await?;
         self.broken = false;
         Ok(())
     }
 
-    async fn filling(&mut self) -> &mut Filling {
-        if self.filling.is_none() {
+    async fn write_buffer(&mut self) -> &mut WriteBuffer {
+        if self.write_buffer.is_none() {
             let mut buffer = self.store.write_pool.take().await;
             let used = self.carry.len();
             buffer.as_mut_slice()[..used].copy_from_slice(&self.carry);
             self.carry.clear();
             let fresh = std::mem::take(&mut self.carry_fresh);
-            self.filling = Some(Filling { buffer, used, fresh, since: Instant::now() });
+            self.write_buffer = Some(WriteBuffer { buffer, used, fresh, since: Instant::now() });
         }
-        self.filling.as_mut().expect("it was filled above")
+        self.write_buffer.as_mut().expect("it was filled above")
     }
 
-    /// Sends the buffer off, to the disk and through the hashes. What does not fill a page stays behind in `carry`.
+    /// Submits the buffer to the disk and the hashes. A partial page stays in `carry`.
     async fn flush(&mut self) -> Result<(), WriteError> {
-        // While others wait for buffers one on its way is enough.
+        // While other uploads wait for buffers, one write in flight is enough.
         let ahead = if self.store.write_pool.contended() { 0 } else { WRITES_IN_FLIGHT - 1 };
-        self.flights.land(ahead).await?;
-        let (Some(filling), Some(lease)) = (self.filling.take(), &mut self.lease) else { return Ok(()) };
-        let Filling { buffer, used, fresh, .. } = filling;
+        self.inflight.wait_until_at_most(ahead).await?;
+        let (Some(filling), Some(lane)) = (self.write_buffer.take(), &mut self.lane) else { return Ok(()) };
+        let WriteBuffer { buffer, used, fresh, .. } = filling;
         let whole = used / PAGE_BYTES * PAGE_BYTES;
         self.carry.extend_from_slice(&buffer.as_slice()[whole..used]);
         self.carry_fresh = self.carry.len();
-        lease.spend(whole as u64)?;
-        let (segment, store) = (Arc::clone(&lease.segment), Arc::clone(&self.store));
+        lane.spend(whole as u64)?;
+        let (segment, store) = (Arc::clone(&lane.segment), Arc::clone(&self.store));
         let position = self.position;
         self.position += whole as u64;
-        self.flights.depart(buffer, fresh..used, move |buffer| {
+        self.inflight.submit(buffer, fresh..used, move |buffer| {
             write_at(&store, &segment, &buffer.as_slice()[..whole], position)
         });
         Ok(())
@@ -304,7 +303,7 @@ impl Upload {
 
     /// Makes the record durable, then visible. On an error nothing of it is kept; a future dropped
     /// half way may still finish the record.
-    pub async fn finish(mut self) -> Result<Stored, WriteError> {
+    pub async fn finish(mut self) -> Result<DurableRecord, WriteError> {
         match self.try_finish().await {
             Ok(stored) => Ok(stored),
             Err(e) => {
@@ -314,7 +313,7 @@ impl Upload {
         }
     }
 
-    async fn try_finish(&mut self) -> Result<Stored, WriteError> {
+    async fn try_finish(&mut self) -> Result<DurableRecord, WriteError> {
         if std::mem::replace(&mut self.broken, true) {
             return Err(WriteError::Aborted);
         }
@@ -322,67 +321,67 @@ impl Upload {
         if let Some(declared) = self.header.declared.filter(|n| *n != received) {
             return Err(WriteError::ShortBody { declared, received });
         }
-        self.filling().await;
-        self.flights.land(0).await?;
-        let sums = self.flights.sums().await;
-        let (Some(mut lease), Some(filling)) = (self.lease.take(), self.filling.take()) else {
+        self.write_buffer().await;
+        self.inflight.wait_until_at_most(0).await?;
+        let sums = self.inflight.sums().await;
+        let (Some(mut lane), Some(filling)) = (self.lane.take(), self.write_buffer.take()) else {
             return Err(WriteError::Aborted);
         };
-        let last = Last {
-            filling,
+        let last = RecordFinish {
+            write_buffer: filling,
             sums: *sums,
             position: self.position,
             blob: self.header.blob,
             length: received,
             header_pages: self.header_pages,
         };
-        // One hop for all of it. It owns the lease, so it ends well or aborts even if nobody waits.
-        blocking(move || match last.write(&mut lease) {
+        // One hop to the blocking pool. It owns the lane, so it finishes or aborts even if this future is dropped.
+        blocking(move || match last.write(&mut lane) {
             Ok(stored) => {
-                lease.finished();
+                lane.finished();
                 Ok(stored)
             }
             Err(e) => {
-                lease.abort();
+                lane.abort();
                 Err(e)
             }
         })
         .await
     }
 
-    /// Gives the upload up; returns when nothing of it is left. (Dropping it does the same, later.)
+    /// Aborts the upload; returns when nothing of it is left. (Dropping it does the same in the background.)
     pub async fn abort(mut self) {
-        while self.flights.land(0).await.is_err() {}
-        if let Some(mut lease) = self.lease.take() {
-            blocking(move || lease.abort()).await;
+        while self.inflight.wait_until_at_most(0).await.is_err() {}
+        if let Some(mut lane) = self.lane.take() {
+            blocking(move || lane.abort()).await;
         }
     }
 }
 
-impl Drop for Upload {
+impl Drop for RecordWriter {
     fn drop(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
-        if self.flights.is_empty() {
-            return drop(lease);
+        let Some(lane) = self.lane.take() else { return };
+        if self.inflight.is_empty() {
+            return drop(lane);
         }
-        let mut flights = std::mem::replace(&mut self.flights, Flights::new());
+        let mut flights = std::mem::replace(&mut self.inflight, InflightWrites::new());
         match tokio::runtime::Handle::try_current() {
-            // Writes that are on their way must not land after the segment was cut.
+            // Writes in flight must not reach the disk after the segment was truncated.
             Ok(runtime) => {
                 let job = self.store.job();
                 drop(runtime.spawn(async move {
-                    while flights.land(0).await.is_err() {}
-                    drop(lease);
+                    while flights.wait_until_at_most(0).await.is_err() {}
+                    drop(lane);
                     drop(job);
                 }));
             }
-            // The runtime went down, and nothing can be waited for: the next opening cuts the tail.
-            Err(_) => lease.abandon(),
+            // The runtime has shut down, and nothing can be awaited: the next opening cuts off the tail.
+            Err(_) => lane.abandon(),
         }
     }
 }
 
-/// Bytes that a record takes beyond its body, at most, for a body of this length.
+/// Returns the most bytes that a record takes beyond its body of this length.
 pub(super) fn overhead(length: u64) -> u64 {
     let padding = pages_of(length) * PAGE - length;
     super::format::HEADER_PAGES_MAX as u64 * PAGE + padding + trailer_pages(length) * PAGE

@@ -1,9 +1,10 @@
-//! The bytes of the tombstones' file: a header, and entries of one size.
+//! The layout of the tombstones' file: a header, and entries of one size.
 //!
 //! ```text
-//! header  0 "BARGETMB" 8 │ 8 version u32 │ 12 zero u32 │ 16 volume 16 │ 32 edition u64 │ 40 zeros │ 60 CRC32C of 0..60
-//! entry   0 kind u8: 1 deleted, 2 refused │ 1 zeros │ 4 key's hash 16, or zeros │ 20 blob 16 │ 36 CRC32C of volume,
-//!         the entry's number u64 and 0..36
+//! header  0 "BARGETMB" 8 │ 8 version u32 │ 12 zero u32 │ 16 volume 16 │ 32 edition u64 │ 40 zeros
+//!         60 CRC32C of 0..60
+//! entry   0 kind u8: 1 deleted, 2 refused │ 1 zeros │ 4 key's hash 16, or zeros │ 20 blob 16
+//!         36 CRC32C of volume, the entry's number u64 and 0..36
 //! ```
 
 use std::fs::File;
@@ -40,7 +41,7 @@ pub(super) fn header(volume: VolumeId, edition: u64) -> Vec<u8> {
     out
 }
 
-/// The edition. A header that rotted is written anew: the entries check by themselves.
+/// Returns the edition. A corrupt header is rewritten: each entry has its own checksum.
 pub(super) fn check_header(
     file: &File,
     volume: VolumeId,
@@ -56,7 +57,7 @@ pub(super) fn check_header(
     if !whole {
         match read {
             Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(io(e)),
-            _ => tracing::warn!("the header of the tombstones was bad: written anew"),
+            _ => tracing::warn!("the header of the tombstones was corrupt and has been rewritten"),
         }
         let edition = now.unix_ms();
         file.write_all_at(&header(volume, edition), 0).and_then(|()| file.sync_all()).map_err(io)?;
@@ -107,7 +108,7 @@ pub(super) fn decode(bytes: &[u8], volume: VolumeId, number: u64) -> Option<Tomb
     }
 }
 
-/// Entries `from..to`, each with its number; none for one that is damaged.
+/// Calls `tell` for the entries `from..to` with the number and the tombstone, `None` for a corrupt one.
 pub(super) fn each(
     file: &File,
     volume: VolumeId,

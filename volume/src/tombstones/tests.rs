@@ -1,4 +1,4 @@
-//! The tombstones' file, torn and rotten at every place.
+//! The tombstones' file: torn, corrupt, and rewritten.
 
 use proptest::prelude::*;
 
@@ -68,7 +68,7 @@ fn what_was_added_is_there_after_every_opening() {
     let first = open(dir.path());
     assert_eq!(all(&first), vec![]);
     let blocks = fs::metadata(dir.path().join(FILE)).unwrap().blocks();
-    assert!(blocks * 512 >= INDEX_ROOM_BYTES, "room for the first is there from the start");
+    assert!(blocks * 512 >= INDEX_ROOM_BYTES, "space is preallocated from the start");
     first.add(&some(0..5), now()).unwrap();
     first.add(&some(5..9000), now()).unwrap();
     drop(first);
@@ -131,20 +131,20 @@ fn those_of_no_use_are_forgotten_when_there_are_many() {
     let tombstones = open(dir.path());
     let many = limit_entries() + 10;
     tombstones.add(&some(0..100), now()).unwrap();
-    tombstones.settle(blob(1000), now());
+    tombstones.expire(blob(1000), now());
     assert_eq!(all(&tombstones).len(), 100, "too few for a rewrite");
     for chunk in (100..many).step_by(4096) {
         tombstones.add(&some(chunk..many.min(chunk + 4096)), now()).unwrap();
     }
     let place = tombstones.page(None).unwrap().next;
-    tombstones.settle(blob(many / 3), now());
+    tombstones.expire(blob(many / 3), now());
     assert_eq!(all(&tombstones).len() as u64, many, "less than half");
-    // Looked at a moment ago; but when none is of use that is seen without looking.
-    tombstones.settle(blob(many), now());
+    // The last check was a moment ago, but if all have expired no check is needed.
+    tombstones.expire(blob(many), now());
     assert_eq!(all(&tombstones), vec![]);
     tombstones.add(&some(0..9), now()).unwrap();
     let page = tombstones.page(place).unwrap();
-    assert_eq!((page.tombstones, page.next), (some(0..9), None), "the place was in another edition");
+    assert_eq!((page.tombstones, page.next), (some(0..9), None), "the cursor was of another edition");
     drop(tombstones);
     assert_eq!(all(&open(dir.path())), some(0..9));
 }
@@ -155,8 +155,8 @@ fn what_is_added_while_others_are_forgotten_is_kept() {
     let tombstones = open(dir.path());
     tombstones.add(&some(0..100), now()).unwrap();
     let file = tombstones.state().file.clone().unwrap();
-    let draft = tombstones.draft(&file, 100, blob(90), now()).unwrap();
-    // More than one step of them, and some that would have been forgotten.
+    let draft = tombstones.start_rewrite(&file, 100, blob(90), now()).unwrap();
+    // More than one step of entries, some of which would have expired.
     tombstones.add(&some(100..100 + READ_ENTRIES * 2), now()).unwrap();
     tombstones.add(&some(3..5), now()).unwrap();
     tombstones.swap(draft, &file, 100).unwrap();
@@ -174,7 +174,7 @@ fn adding_goes_on_beside_forgetting() {
     let tombstones = open(dir.path());
     let many = limit_entries() + 10;
     tombstones.add(&some(0..many), now()).unwrap();
-    assert!(tombstones.is_settling_due(blob(many)));
+    assert!(tombstones.is_expiry_due(blob(many)));
     let done = std::sync::atomic::AtomicBool::new(false);
     let last = std::thread::scope(|scope| {
         let adding = scope.spawn(|| {
@@ -187,11 +187,11 @@ fn adding_goes_on_beside_forgetting() {
                 }
             }
         });
-        tombstones.settle(blob(many), now());
+        tombstones.expire(blob(many), now());
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         adding.join().unwrap()
     });
-    assert!(!tombstones.is_settling_due(blob(many)));
+    assert!(!tombstones.is_expiry_due(blob(many)));
     assert_eq!(all(&tombstones), some(many..last));
     drop(tombstones);
     assert_eq!(all(&open(dir.path())), some(many..last));

@@ -1,14 +1,14 @@
-//! A copy is whole, of the right bytes and durable, or there is nothing: whatever the sources do.
+//! A replica is complete, correct and durable, or nothing is kept, whatever the sources do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use shared::digest::Digest;
-use shared::limits::COPIES_IN_MAX;
+use shared::limits::INCOMING_REPLICAS_MAX;
 use shared::wire::error::ErrorCode;
-use shared::wire::replicas::CopyRequest;
-use shared::wire::routes::COPY;
+use shared::wire::replicas::AddReplicaRequest;
+use shared::wire::routes::ADD_REPLICA;
 
 use super::site::{Gate, Known, MIB, Site, blob, value, within};
 use super::source::Source;
@@ -33,7 +33,9 @@ async fn copies_of_any_size_arrive_and_an_answer_that_was_lost_is_given_again() 
         }
     }
     let metrics = site.text(&to, "/_/metrics").await;
-    for line in [format!("\nbarge_copies_in {count}\n"), format!("\nbarge_copies_in_bytes {bytes}\n")] {
+    for line in
+        [format!("\nbarge_replicas_received {count}\n"), format!("\nbarge_replicas_received_bytes {bytes}\n")]
+    {
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
 }
@@ -89,17 +91,17 @@ async fn other_bytes_are_refused_and_a_good_source_behind_them_is_found() {
     let to = site.volume().await;
     let (blob, value) = (blob(), value(MIB + 5, 4));
     let other: Bytes = value.iter().map(|b| b ^ 1).collect();
-    // It says itself that it has another value.
+    // It declares another value.
     let (honest, _, _honest) = Source::of(&other).serve().await;
     site.tell(blob, Known::new(&value, vec![honest]));
     assert_eq!(site.copy(&to, blob, false).await, Err(ErrorCode::Unavailable));
     site.nothing_of(&to, blob).await;
-    // It says that it has this one.
+    // It declares this value, but has another one.
     let (liar, _, _liar) = Source { digest: Digest::of(&value), ..Source::of(&other) }.serve().await;
     site.tell(blob, Known::new(&value, vec![liar.clone()]));
     assert_eq!(site.copy(&to, blob, true).await, Err(ErrorCode::WrongDigest));
     site.nothing_of(&to, blob).await;
-    // It has more or less of it.
+    // It has fewer or more bytes.
     for length in [MIB, MIB + 6] {
         let longer: Bytes = value.iter().copied().chain([1]).take(length).collect();
         let (source, _, _trigger) =
@@ -125,7 +127,7 @@ async fn more_copies_than_may_be_are_refused_and_one_blob_comes_once() {
         let (site, to) = (Arc::clone(&site), Arc::clone(&to));
         tokio::spawn(async move { site.copy(&to, blob, false).await })
     };
-    let blobs: Vec<_> = (0..=COPIES_IN_MAX).map(|_| blob()).collect();
+    let blobs: Vec<_> = (0..=INCOMING_REPLICAS_MAX).map(|_| blob()).collect();
     for blob in &blobs {
         let held = Some((500_000, Arc::clone(&gate)));
         let (source, _, trigger) = Source { held, ..Source::of(&value) }.serve().await;
@@ -135,11 +137,11 @@ async fn more_copies_than_may_be_are_refused_and_one_blob_comes_once() {
     calls.push(call(blobs[0]));
     gate.reached().await;
     assert_eq!(site.copy(&to, blobs[0], false).await, Err(ErrorCode::TooBusy), "it is under way");
-    for blob in &blobs[1..COPIES_IN_MAX] {
+    for blob in &blobs[1..INCOMING_REPLICAS_MAX] {
         calls.push(call(*blob));
         gate.reached().await;
     }
-    let one_more = blobs[COPIES_IN_MAX];
+    let one_more = blobs[INCOMING_REPLICAS_MAX];
     assert_eq!(site.copy(&to, one_more, false).await, Err(ErrorCode::TooBusy));
     for _ in &blobs {
         gate.let_go();
@@ -167,7 +169,7 @@ async fn a_caller_that_goes_away_leaves_nothing_half_done() {
     for _ in 0..3 {
         gate.let_go();
     }
-    // Whether it was given up or went on: the same call has an answer in the end.
+    // Whether the call was aborted or went on, the same call is answered in the end.
     let done = async { while site.copy(&to, blob, true).await.is_err() {} };
     within(done).await;
     assert!(site.get(&to, blob).await == value);
@@ -213,7 +215,7 @@ async fn a_bad_record_gets_no_receipt_until_it_is_healed() {
     for volume in [&from, &to] {
         site.put(volume, blob, &value).await;
     }
-    // The third to ask is the healer.
+    // The third question is the healer's.
     let gate = Gate::new();
     let known = Known::new(&value, vec![site.source(&from, blob)]);
     site.tell(blob, Known { held: Some((2, Arc::clone(&gate))), ..known });
@@ -221,7 +223,7 @@ async fn a_bad_record_gets_no_receipt_until_it_is_healed() {
     let file = to.folder.path().join(format!("segments/{:010}.seg", place.segment));
     let file = std::fs::File::options().write(true).open(file).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"rot", place.offset + 4096 + 70_000).unwrap();
-    assert!(site.copy(&to, blob, false).await.is_ok(), "only header and trailer were looked at");
+    assert!(site.copy(&to, blob, false).await.is_ok(), "only header and trailer were read");
     assert_eq!(site.copy(&to, blob, true).await, Err(ErrorCode::Damaged));
     assert!(site.look(&to, &[blob]).await[0].unwrap().bad);
     gate.reached().await;
@@ -236,12 +238,17 @@ async fn a_call_for_others_does_nothing() {
     let site = Site::new().await;
     let (from, to) = (site.volume().await, site.volume().await);
     let blob = blob();
-    let request =
-        CopyRequest { cluster: site.cluster, volume: from.id, blob, bytes_per_second: 0, verify: false };
-    let refused = site.call::<_, serde_json::Value>(&to, COPY, &request).await;
+    let request = AddReplicaRequest {
+        cluster: site.cluster,
+        volume: from.id,
+        blob,
+        bytes_per_second: 0,
+        verify: false,
+    };
+    let refused = site.call::<_, serde_json::Value>(&to, ADD_REPLICA, &request).await;
     assert_eq!(refused, Err(ErrorCode::WrongVolume));
-    let request = CopyRequest { cluster: shared::ids::ClusterId::random(), volume: to.id, ..request };
-    let refused = site.call::<_, serde_json::Value>(&to, COPY, &request).await;
+    let request = AddReplicaRequest { cluster: shared::ids::ClusterId::random(), volume: to.id, ..request };
+    let refused = site.call::<_, serde_json::Value>(&to, ADD_REPLICA, &request).await;
     assert_eq!(refused, Err(ErrorCode::WrongCluster));
     assert_eq!(site.copy(&to, blob, false).await, Err(ErrorCode::NotFound), "no master knows of it");
 }
@@ -253,13 +260,13 @@ async fn a_record_that_is_lost_is_healed_by_a_stream_too() {
     let (first, value) = (blob(), value(3 * MIB, 10));
     let (source, asked, _trigger) = Source { cut_after: 2 * MIB, ..Source::of(&value) }.serve().await;
     site.tell(first, Known::new(&value, vec![source]));
-    // Who reads it here finds that it is missing, and is served from elsewhere as far as that goes.
+    // A reader finds that it is missing here, and is served from the source, until that breaks off.
     let url = site.source(&to, first);
     drop(site.peers.http().get(&url, Duration::from_secs(60)).await.unwrap());
     let healed = async { while site.look(&to, &[first]).await[0].is_none() {} };
     within(healed).await;
     assert!(site.get(&to, first).await == value);
-    // The reader, of which nobody hears any more, may ask in between.
+    // The dropped reader may ask in between.
     let resumed = asked.offsets.lock().unwrap().windows(2).any(|pair| pair == [0, 2 * MIB]);
     assert!(resumed, "{:?}", asked.offsets);
 }

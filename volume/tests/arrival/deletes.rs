@@ -1,4 +1,4 @@
-//! What is deleted, or expected no more, while it arrives is not here afterwards.
+//! A blob that is deleted, or no longer expected, while its replica is pending is not here afterwards.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn a_delete_while_bytes_come_wins() {
     let (blob, value, gate) = (blob(), value(MIB, 2), Gate::new());
     let held = Some((500_000, Arc::clone(&gate)));
     let (source, _, _trigger) = Source { held, ..Source::of(&value) }.serve().await;
-    // A master that has not heard of the delete.
+    // The master does not know of the delete.
     site.tell(blob, Known::new(&value, vec![source]));
     let (copied, ()) = tokio::join!(site.copy(&to, blob, true), async {
         gate.reached().await;
@@ -56,7 +56,7 @@ async fn a_delete_behind_the_last_byte_wins() {
     });
     assert_eq!(copied, Err(ErrorCode::NotFound));
     site.nothing_of(&to, blob).await;
-    // Deleted and expected again: a volume that had it may have it once more.
+    // Deleted and expected again: a volume that had it can get it again.
     site.tell(blob, Known::new(&value, vec![site.source(&from, blob)]));
     site.copy(&to, blob, false).await.unwrap();
     assert_eq!(site.delete(&to, blob).await, 1);

@@ -1,8 +1,8 @@
-//! What only servers say of a record: that it is a part of a value, or the list of its parts. A client that says so is not believed,
-//! whatever headers it sends: its value would be missing after a rebuild, or be taken for a list.
+//! Internal metadata, which only servers may set: that a record is a part, or a manifest. It is ignored from clients,
+//! whatever headers they send: their value would be missing after a rebuild, or be taken for a manifest.
 
 use shared::limits::INVENTORY_PAGE;
-use shared::wire::routes::{MANIFEST_NOTE, PART_NOTE, RECORDS};
+use shared::wire::routes::{MANIFEST_HEADER, PART_HEADER, RECORDS};
 use shared::wire::volume::{RecordsPage, RecordsRequest};
 
 use super::site::{Site, blob, value};
@@ -11,8 +11,8 @@ use super::site::{Site, blob, value};
 async fn what_only_servers_say_is_kept_when_the_ticket_permits_it() {
     let (site, own) = (Site::new().await, "barge-meta-colour");
     let volume = site.volume().await;
-    let said = [(PART_NOTE, "0123.7"), (own, "blue"), (MANIFEST_NOTE, "1")];
-    for (permitted, kept) in [(false, vec![own]), (true, vec![MANIFEST_NOTE, PART_NOTE, own])] {
+    let said = [(PART_HEADER, "0123.7"), (own, "blue"), (MANIFEST_HEADER, "1")];
+    for (permitted, kept) in [(false, vec![own]), (true, vec![MANIFEST_HEADER, PART_HEADER, own])] {
         let blob = blob();
         site.put_saying(&volume, blob, &value(10_000, 1), permitted, &said).await;
         let question = RecordsRequest {

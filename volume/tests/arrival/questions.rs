@@ -1,11 +1,11 @@
-//! What a volume answers a master: places, digests, inventories of ranges, and how it is doing.
+//! A volume's answers to a master: locations, digests, inventories of ranges, and its examination.
 
 use shared::ids::BlobId;
 use shared::inventory::digests;
 use shared::limits::{DIGEST_BOUNDS_MAX, EXAMINE_URLS_MAX, INVENTORY_PAGE};
 use shared::wire::error::ErrorCode;
-use shared::wire::replicas::{DigestsRequest, DigestsResponse, Examination, ExamineRequest, LookRequest};
-use shared::wire::routes::{DIGESTS, EXAMINE, INVENTORY, LOOK};
+use shared::wire::replicas::{DigestsRequest, DigestsResponse, Examination, ExamineRequest, LocateRequest};
+use shared::wire::routes::{DIGESTS, EXAMINE, INVENTORY, LOCATE};
 use shared::wire::volume::{InventoryPage, InventoryRequest};
 
 use super::site::{Site, Volume, blob, value};
@@ -61,11 +61,11 @@ async fn a_look_says_where_blobs_are() {
     assert!(at(2).offset < at(3).offset && at(3).offset < at(0).offset);
     assert!(places.iter().flatten().all(|p| p.segment == 0 && !p.bad && p.verified.unix_ms() > 0));
     let blobs = (0..=INVENTORY_PAGE).map(|_| blobs[0]).collect();
-    let question = LookRequest { cluster: site.cluster, volume: volume.id, blobs };
-    let refused = site.call::<_, serde_json::Value>(&volume, LOOK, &question).await;
+    let question = LocateRequest { cluster: site.cluster, volume: volume.id, blobs };
+    let refused = site.call::<_, serde_json::Value>(&volume, LOCATE, &question).await;
     assert_eq!(refused, Err(ErrorCode::BadBody));
-    let question = LookRequest { blobs: question.blobs[1..].to_vec(), ..question };
-    assert!(site.call::<_, serde_json::Value>(&volume, LOOK, &question).await.is_ok());
+    let question = LocateRequest { blobs: question.blobs[1..].to_vec(), ..question };
+    assert!(site.call::<_, serde_json::Value>(&volume, LOCATE, &question).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Real volumes, a master that says what it is told to say, and sources that fail in the ways that are asked of them.
+//! Real volumes, a scripted master, and sources with scripted faults.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,16 +16,18 @@ use shared::digest::Digest;
 use shared::http::body::{self, Body};
 use shared::http::client::{CallError, PeerClient};
 use shared::http::serve::{Context, Service, run};
-use shared::http::signed::{Calls, read_signed};
+use shared::http::signed_calls::{CallVerifier, read_signed};
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
 use shared::secret::ClusterSecret;
 use shared::telemetry::{HttpMetrics, Metrics};
-use shared::ticket::{Link, Operation, Receipt, Ticket, WriteGrant};
+use shared::ticket::{ChainLink, Operation, Receipt, Ticket, WriteGrant};
 use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::{CopiesRequest, CopiesResponse, HeartbeatResponse};
-use shared::wire::replicas::{BlobPlace, CopyRequest, CopyResponse, LookRequest, LookResponse};
-use shared::wire::routes::{CHAIN_HEADER, COPIES, COPY, DELETE, HEARTBEAT, LOOK, TICKET};
+use shared::wire::master::{HeartbeatResponse, ReplicaSourcesRequest, ReplicaSourcesResponse};
+use shared::wire::replicas::{
+    AddReplicaRequest, AddReplicaResponse, BlobLocation, LocateRequest, LocateResponse,
+};
+use shared::wire::routes::{ADD_REPLICA, CHAIN_HEADER, DELETE, HEARTBEAT, LOCATE, REPLICA_SOURCES, TICKET};
 use shared::wire::volume::{DeleteRequest, DeleteResponse, VolumeReport};
 use shared::work::{Shutdown, ShutdownTrigger};
 use tempfile::TempDir;
@@ -58,7 +60,7 @@ pub fn value(length: usize, seed: u64) -> Bytes {
     out.into()
 }
 
-/// A place at which somebody is held until the test lets go.
+/// A point at which a task waits until the test opens it.
 #[derive(Debug)]
 pub struct Gate {
     came: Semaphore,
@@ -93,15 +95,15 @@ pub async fn serve(service: Arc<impl Service>) -> (String, ShutdownTrigger) {
     (address, trigger)
 }
 
-/// What the master says of a blob.
+/// The master's answer about a blob.
 #[derive(Clone, Debug)]
 pub struct Known {
     pub length: u64,
     pub digest: Digest,
     pub sources: Vec<String>,
-    /// From this question on, counted from 0, it is not expected any more.
+    /// From this question on, counted from 0, the blob is no longer expected.
     pub forgotten_from: usize,
-    /// This question is held.
+    /// This question waits at the gate.
     pub held: Option<(usize, Arc<Gate>)>,
     /// Questions so far.
     pub asked: usize,
@@ -115,7 +117,7 @@ impl Known {
 }
 
 struct Master {
-    calls: Arc<Calls>,
+    calls: Arc<CallVerifier>,
     cluster: ClusterId,
     known: Mutex<BTreeMap<BlobId, Known>>,
     joined: watch::Sender<BTreeMap<String, VolumeId>>,
@@ -144,8 +146,8 @@ impl Master {
                 let answer = HeartbeatResponse { cluster: self.cluster, masters: Vec::new() };
                 Ok(body::json(StatusCode::OK, &answer))
             }
-            COPIES => {
-                let question: CopiesRequest = read_signed(request).await?;
+            REPLICA_SOURCES => {
+                let question: ReplicaSourcesRequest = read_signed(request).await?;
                 let known = self.known.lock().unwrap().get_mut(&question.blob).map(|known| {
                     known.asked += 1;
                     (known.asked - 1, known.clone())
@@ -158,7 +160,7 @@ impl Master {
                 let known = known.filter(|(number, known)| *number < known.forgotten_from);
                 let refused = || ErrorReply::new(ErrorCode::NotFound, "no value refers to it", "");
                 let (_, known) = known.ok_or_else(refused)?;
-                let answer = CopiesResponse {
+                let answer = ReplicaSourcesResponse {
                     key: key(),
                     length: known.length,
                     blake3: known.digest,
@@ -193,7 +195,7 @@ impl Site {
     pub async fn new() -> Self {
         let cluster = ClusterId::random();
         let master = Arc::new(Master {
-            calls: Calls::new(secret(), Clock::System, &Metrics::default()),
+            calls: CallVerifier::new(secret(), Clock::System, &Metrics::default()),
             cluster,
             known: Mutex::default(),
             joined: watch::Sender::new(BTreeMap::new()),
@@ -222,18 +224,18 @@ impl Site {
         Volume { folder, address, id, _trigger: trigger }
     }
 
-    /// What the master says from now on.
+    /// Sets the master's answer.
     pub fn tell(&self, blob: BlobId, known: Known) {
         self.master.known.lock().unwrap().insert(blob, known);
     }
 
-    /// Stores a value on one volume, of which the master knows nothing.
+    /// Stores a value on one volume, unknown to the master.
     pub async fn put(&self, volume: &Volume, blob: BlobId, value: &Bytes) {
         self.put_saying(volume, blob, value, false, &[]).await;
     }
 
-    /// The same, as the first volume of a chain hands it on, with more headers. `notes`: the ticket permits what only servers
-    /// say.
+    /// The same, as from the previous volume of a chain, with more headers. `notes`: the ticket permits internal
+    /// metadata.
     pub async fn put_saying(
         &self,
         volume: &Volume,
@@ -250,16 +252,16 @@ impl Site {
             master: String::new(),
             master_public: String::new(),
             operation: Operation::Write(WriteGrant {
-                chain: vec![Link { volume: volume.id, address: volume.address.clone() }],
+                chain: vec![ChainLink { volume: volume.id, address: volume.address.clone() }],
                 length: Some(value.len() as u64),
                 digest: None,
                 condition: shared::condition::WriteCondition::None,
                 wanted: 1,
                 min_replicas: 1,
-                notes,
+                internal_metadata: notes,
             }),
         };
-        let sealed = ticket.seal(&secret(), &key());
+        let sealed = ticket.sign(&secret(), &key());
         let request = Request::put(format!("{}{}?{TICKET}={sealed}", volume.address, key().to_path()))
             .header(CHAIN_HEADER, "1")
             .header(CONTENT_LENGTH, value.len());
@@ -269,7 +271,7 @@ impl Site {
         assert_eq!(answer.status(), StatusCode::CREATED);
     }
 
-    /// Where a volume gives a blob.
+    /// Returns the URL of a blob on a volume, with a read ticket.
     pub fn source(&self, volume: &Volume, blob: BlobId) -> String {
         format!("{}{}", volume.address, self.peers.raw_read(self.cluster, volume.id, &key(), blob))
     }
@@ -305,8 +307,8 @@ impl Site {
         bytes_per_second: u64,
     ) -> Result<Receipt, ErrorCode> {
         let request =
-            CopyRequest { cluster: self.cluster, volume: volume.id, blob, bytes_per_second, verify };
-        let answer: CopyResponse = self.call(volume, COPY, &request).await?;
+            AddReplicaRequest { cluster: self.cluster, volume: volume.id, blob, bytes_per_second, verify };
+        let answer: AddReplicaResponse = self.call(volume, ADD_REPLICA, &request).await?;
         let receipt = Receipt::open(&answer.receipt, &secret(), Clock::System.now(), PATIENCE).unwrap();
         assert_eq!((receipt.cluster, receipt.volume, receipt.blob), (self.cluster, volume.id, blob));
         Ok(receipt)
@@ -318,17 +320,17 @@ impl Site {
             volume: volume.id,
             blobs: vec![blob],
             tombstones: Vec::new(),
-            settled_before: None,
+            reclaimed_before: None,
         };
         self.call::<_, DeleteResponse>(volume, DELETE, &request).await.unwrap().found
     }
 
-    pub async fn look(&self, volume: &Volume, blobs: &[BlobId]) -> Vec<Option<BlobPlace>> {
-        let question = LookRequest { cluster: self.cluster, volume: volume.id, blobs: blobs.to_vec() };
-        self.call::<_, LookResponse>(volume, LOOK, &question).await.unwrap().places
+    pub async fn look(&self, volume: &Volume, blobs: &[BlobId]) -> Vec<Option<BlobLocation>> {
+        let question = LocateRequest { cluster: self.cluster, volume: volume.id, blobs: blobs.to_vec() };
+        self.call::<_, LocateResponse>(volume, LOCATE, &question).await.unwrap().locations
     }
 
-    /// Neither a record nor anything of one is here.
+    /// Checks that no record or part of one is here.
     pub async fn nothing_of(&self, volume: &Volume, blob: BlobId) {
         assert_eq!(self.look(volume, &[blob]).await, [None]);
         let status = self.text(volume, "/_/metrics").await;

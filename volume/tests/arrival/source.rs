@@ -1,4 +1,4 @@
-//! Where a copy comes from: a source that is good, cut, held, or says something else than it has.
+//! Sources of a replica: good, truncated, blocked, or with another value than declared.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,13 +18,13 @@ use super::site::{Gate, serve};
 /// A source of a value, good or not.
 pub struct Source {
     pub value: Bytes,
-    /// What it says of it.
+    /// The digest that it declares.
     pub digest: Digest,
-    /// Each answer breaks off after so many bytes.
+    /// Each answer breaks off after that many bytes.
     pub cut_after: usize,
-    /// Before this byte it is held.
+    /// It waits at the gate before this byte.
     pub held: Option<(usize, Arc<Gate>)>,
-    /// Where its answers began.
+    /// Offsets at which its answers began.
     pub offsets: Mutex<Vec<usize>>,
 }
 
@@ -40,7 +40,7 @@ impl Source {
         (format!("{address}/x"), source, trigger)
     }
 
-    /// The next piece: a cut one is an error, which breaks the connection.
+    /// Returns the next piece; an error at `cut_after` breaks the connection.
     async fn piece(&self, from: usize, at: usize) -> Option<(Result<Bytes, body::BodyFailure>, usize)> {
         if at == self.value.len() {
             return None;

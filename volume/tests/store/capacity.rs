@@ -1,5 +1,5 @@
-//! A store that may use a part of its disk only: uploads over it are refused before a byte is taken, deletes give it back,
-//! and a record that takes another's place is not held up by it.
+//! A store with a capacity: uploads beyond it are refused before a byte is accepted, deletes free it, and a rewrite
+//! may exceed it.
 
 use shared::digest::Digest;
 use shared::limits::RESERVE_FIRST_BYTES;
@@ -55,7 +55,7 @@ async fn what_uploads_under_way_have_written_counts_to_their_end() {
     let value = body(3 * MIB, 5);
     let mut upload = store.begin(record(blob(), Some(value.len()))).await.unwrap();
     upload.write(&value).await.unwrap();
-    upload.rest().await.unwrap();
+    upload.release_buffer().await.unwrap();
     let left = store.available_bytes();
     assert!(left < MIB as u64, "written, and not given to others: {left}");
     let refused = put_as(&store, blob(), &body(MIB, 6)).await.unwrap_err();
@@ -78,7 +78,7 @@ async fn an_upload_that_announces_much_and_sends_nothing_takes_it_from_nobody() 
     assert_eq!(held, 4 * RESERVE_FIRST_BYTES);
     let value = body(3 * MIB, 8);
     let kept = put(&store, &value).await;
-    // Now they send, and find the disk full: they alone are refused, in the middle.
+    // Now they send, and find the disk full: only they are refused, in the middle.
     for mut upload in announced {
         let refused = upload.write(&body(3 * MIB, 9)).await.unwrap_err();
         assert!(matches!(refused, WriteError::NoSpace { .. }), "{refused}");
@@ -99,7 +99,7 @@ async fn a_full_volume_heals_all_the_same() {
     let (store, _) = kit.open().await;
     let value = body(3 * MIB, 7);
     let blob = put(&store, &value).await;
-    let mut upload = store.begin_again(record(blob, Some(value.len())), Digest::of(&value)).await.unwrap();
+    let mut upload = store.begin_rewrite(record(blob, Some(value.len())), Digest::of(&value)).await.unwrap();
     assert_eq!(store.available_bytes(), 0);
     upload.write(&value).await.unwrap();
     upload.finish().await.unwrap();

@@ -1,4 +1,4 @@
-//! Compaction: what lives moves, what is dead goes with its file, and nobody notices.
+//! Compaction: live records move, dead ones are removed with their file, and readers and writers are not affected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn compact_all(store: &Store) -> u64 {
     bytes
 }
 
-/// Values of 700 KB in segments of 4 MiB, of which every second is deleted.
+/// Stores values of 700 KB in segments of 4 MiB, and deletes every second one.
 async fn half_deleted(store: &Store) -> BTreeMap<BlobId, Vec<u8>> {
     let mut kept = BTreeMap::new();
     let mut gone = Vec::new();
@@ -58,7 +58,7 @@ async fn where_holes_cannot_be_punched_the_space_comes_back_by_compaction() {
     for (blob, body) in &kept {
         assert_eq!(&get(&store, *blob).await, body);
     }
-    assert_eq!(compact_all(&store).await, 0, "there is an end to it");
+    assert_eq!(compact_all(&store).await, 0, "it comes to an end");
     drop(store);
     let (store, report) = kit.open_on(unpunched(&kit)).await;
     assert_eq!((report.blobs, report.duplicates), (kept.len(), 0));
@@ -73,7 +73,7 @@ async fn where_holes_can_be_punched_a_half_deleted_segment_is_left_alone() {
     kit.options.segment_bytes = 4 << 20;
     let (store, _) = kit.open().await;
     let kept = half_deleted(&store).await;
-    assert_eq!(compact_all(&store).await, 0, "punching gave it all back");
+    assert_eq!(compact_all(&store).await, 0, "punching freed everything");
     assert_eq!(store.status().dead_bytes, 0);
     assert_eq!(store.status().blobs, kept.len() as u64);
 }
@@ -105,7 +105,7 @@ async fn a_reader_keeps_the_old_file_until_it_ends() {
     let (blob, body) = kept.first_key_value().unwrap();
     let mut reader = store.reader(*blob).await.unwrap();
     assert!(compact_all(&store).await > 0);
-    assert!(kit.seg(0).exists(), "somebody reads it");
+    assert!(kit.seg(0).exists(), "a reader pins it");
     assert_eq!(reader.read(650_000, usize::MAX).await.unwrap(), body[650_000..]);
     drop(reader);
     store.punched().await;
@@ -182,7 +182,7 @@ fn length(seed: u64) -> usize {
     usize::try_from(seed * 7919 % 200_000).unwrap()
 }
 
-/// Puts values, reads some and deletes two of three; what is left.
+/// Puts values, reads some and deletes two of three; returns the remaining ones.
 async fn churn(store: Store, client: u64) -> BTreeMap<BlobId, u64> {
     let mut kept = BTreeMap::new();
     for n in 0..150 {

@@ -1,4 +1,4 @@
-//! Files cut, overwritten, swapped and lost between two openings.
+//! Files truncated, overwritten, swapped and lost between two openings.
 
 use proptest::prelude::*;
 use volume::store::{FormatError, ReadError, Refusal};
@@ -15,7 +15,7 @@ async fn an_index_that_is_lost_torn_stale_or_another_s_is_made_anew() {
     let foreign = std::fs::read(other.kit.idx(0)).unwrap();
     let mut bad_header = whole.clone();
     bad_header[20] ^= 1;
-    // Lost, empty, torn in its header, bad header, of another volume: rebuilt.
+    // Lost, empty, torn or corrupt header, of another volume: rebuilt.
     for bytes in [None, Some(vec![]), Some(whole[..40].to_vec()), Some(bad_header), Some(foreign)] {
         match &bytes {
             Some(bytes) => std::fs::write(&idx, bytes).unwrap(),
@@ -27,7 +27,7 @@ async fn an_index_that_is_lost_torn_stale_or_another_s_is_made_anew() {
         let (_, report) = kit.open().await;
         assert_eq!((report.blobs, report.indexes_rebuilt, report.records_recovered), (4, 0, 0));
     }
-    // Cut anywhere behind the header: the rest is found by scanning.
+    // Truncated anywhere after the header: the rest is found by scanning.
     for length in 64..whole.len() {
         if length % 64 > 1 && length % 64 < 63 {
             continue;
@@ -86,7 +86,7 @@ async fn a_torn_tail_is_cut_and_what_came_before_is_whole() {
     for point in points {
         let length = last + point;
         std::fs::write(&seg, &bytes[..usize::try_from(length).unwrap()]).unwrap();
-        // With and without its entry: an entry for bytes that are not there counts for nothing.
+        // With and without its entry: an entry for missing bytes does not count.
         for entries in [4, 3] {
             std::fs::write(&idx, &index[..64 + 64 * entries]).unwrap();
             std::fs::write(&seg, &bytes[..usize::try_from(length).unwrap()]).unwrap();
@@ -94,7 +94,7 @@ async fn a_torn_tail_is_cut_and_what_came_before_is_whole() {
             assert_eq!((report.blobs, report.torn_bytes, report.quarantined), (3, point, 0), "{point}");
             assert_eq!(kit.seg_len(0), last);
             all_there(&store, &f.blobs[..3]).await;
-            // And it goes on from there.
+            // New records are appended there.
             let id = put(&store, b"more").await;
             let (store, report) = kit.open().await;
             assert_eq!((report.blobs, report.torn_bytes), (4, 0));
@@ -110,7 +110,7 @@ async fn missing_sectors_of_the_last_record_are_a_torn_tail() {
     let (bytes, index) = (std::fs::read(&seg).unwrap(), std::fs::read(&idx).unwrap());
     let (from, to) = (f.ends[2], f.ends[3]);
     for sector in (from..to).step_by(512 * 7) {
-        // The tombstone's sector is zeros anyway, and so is what pads a page.
+        // The tombstone's sector is zeros anyway, and so is the padding of a page.
         let range = usize::try_from(sector).unwrap()..usize::try_from(sector).unwrap() + 512;
         if bytes[range].iter().all(|b| *b == 0) {
             continue;
@@ -145,7 +145,7 @@ async fn rot_is_met_by_readers_and_never_served() {
     let (store, report) = f.kit.open().await;
     assert_eq!((report.blobs, report.quarantined), (3, 0));
     let mut reader = store.reader(f.blobs[1].0).await.unwrap();
-    // Its neighbours are whole: what stands before it is served.
+    // Its neighbors are good: the blocks before it are served.
     assert_eq!(reader.read(0, usize::MAX).await.unwrap(), f.blobs[1].1[..65536]);
     assert!(matches!(
         reader.read(65536, usize::MAX).await,
@@ -202,7 +202,7 @@ async fn a_bad_first_page_is_a_crash_if_nothing_follows_and_rot_if_something_doe
     for length in [0, 100, 4096] {
         cut(&f.kit.seg(0), length);
         let (_, report) = f.kit.open().await;
-        assert_eq!((report.unborn, report.refused.len()), (1, 0));
+        assert_eq!((report.uninitialized, report.refused.len()), (1, 0));
         assert!(!f.kit.seg(0).exists() && !f.kit.idx(0).exists());
         std::fs::write(f.kit.seg(0), &before).unwrap();
     }
@@ -211,8 +211,8 @@ async fn a_bad_first_page_is_a_crash_if_nothing_follows_and_rot_if_something_doe
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is done to a segment, opening it gives back only values that were stored, and
-    /// opening it again changes nothing.
+    /// Whatever is done to a segment, opening it returns only values that were stored, and opening it again changes
+    /// nothing.
     #[test]
     fn no_damage_makes_a_wrong_value(
         writes in prop::collection::vec((0.0f64..1.0, prop::collection::vec(any::<u8>(), 1..3000)), 0..4),

@@ -1,4 +1,4 @@
-//! A disk that fails: nothing is acknowledged on top of a failure, and reads go on.
+//! A failing disk: nothing is acknowledged after a failure, and reads go on.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use volume::store::{Access, DeleteError, Disk, DiskFile, Punched, WriteError};
 
 use super::kit::{Kit, MIB, blob, body, get, put, put_as, record};
 
-/// The steps that can be made to fail, on files whose names end so.
+/// The steps that can be made to fail, on files whose names have this ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Write,
@@ -22,8 +22,8 @@ enum Step {
     Rename,
 }
 
-/// A real disk in front of which failures can be put. Fault model: a step fails with an error and
-/// has no effect; the disk can be said to be nearly full, without punching, without a page cache.
+/// A real disk with injected failures. Fault model: a step fails with an error and has no effect; the disk can be
+/// nearly full, without hole punching, without a page cache.
 #[derive(Debug)]
 struct Faulty {
     disk: Arc<dyn Disk>,
@@ -159,7 +159,7 @@ async fn a_failed_write_or_sync_poisons_and_reads_go_on() {
         let e = put_as(&store, failed, &body(size, 2)).await.unwrap_err();
         assert!(matches!(e, WriteError::Io(_)), "{e:?}");
         knobs.clear();
-        // The disk is well again, and still nothing is taken.
+        // The disk works again, but uploads are still refused.
         let e = put_as(&store, blob(), b"x").await.unwrap_err();
         assert!(matches!(e, WriteError::ReadOnly(_)), "{e:?}");
         let status = store.status();
@@ -167,7 +167,7 @@ async fn a_failed_write_or_sync_poisons_and_reads_go_on() {
         assert_eq!(status.available_bytes, 0);
         assert!(!store.has(failed));
         assert_eq!(get(&store, before).await, body(100_000, 1));
-        // Deletes go on.
+        // Deletes still work.
         assert_eq!(store.delete(vec![before]).await.unwrap().found, 1);
         busy.abort().await;
         store.punched().await;
@@ -198,7 +198,7 @@ async fn a_full_disk_is_a_refusal_and_no_failure() {
             assert_eq!(store.status().read_only, None);
         }
     }
-    // New segments cannot be made either.
+    // New segments cannot be created either.
     let busy = store.begin(record(blob(), Some(3))).await.unwrap();
     knobs.set(Step::Write, ".seg", Errno::NOSPC);
     assert!(matches!(put_as(&store, blob(), b"y").await, Err(WriteError::NoSpace { .. })));
@@ -223,7 +223,7 @@ async fn space_is_set_aside_as_bytes_come_and_more_than_there_is_is_refused_at_o
     assert_eq!(store.status().reserved_bytes, RESERVE_FIRST_BYTES);
     drop(first);
     store.punched().await;
-    // It holds no more than it has sent, nor than it announced; when the disk fills up it is refused in the middle.
+    // It reserves no more than it has sent or declared; when the disk fills up it is refused in the middle.
     for length in [None, Some(24 * MIB)] {
         knobs.free.store(80 * MIB as u64, Ordering::Relaxed);
         let mut upload = store.begin(record(blob(), length)).await.unwrap();

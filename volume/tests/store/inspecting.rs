@@ -1,4 +1,4 @@
-//! What the offline look at a directory says of every kind of damage, and that it changes nothing.
+//! Offline inspection: its results for every kind of corruption, and that it changes nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
-use volume::store::inspect::{Closed, Closeness, Flaw, Inspection, Inspector, RecordState};
+use volume::store::inspect::{Flaw, InspectDepth, Inspection, Inspector, NotInspected, RecordState};
 use volume::store::{Damage, FormatError, IndexState, Refusal};
 
 use super::kit::{Kit, PAGE, body, put};
 use super::spoil::{cut, flip};
 
-/// Three records, of which the second has 300,000 bytes, and one that was deleted before them.
+/// Three records, the second one of 300,000 bytes, after one that was deleted.
 struct Filled {
     kit: Kit,
     blobs: Vec<BlobId>,
-    /// Where the records begin, and the end.
+    /// Offsets of the records, and of the end.
     starts: Vec<u64>,
 }
 
@@ -34,14 +34,14 @@ async fn filled() -> Filled {
     Filled { kit, blobs, starts }
 }
 
-/// Everything about the files that a tool could change.
+/// Everything of the files that a tool could change.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (i64, i64, u64, u64, Option<Digest>)> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
-            // What the test itself wrote gets its blocks at any time before this.
+            // The file system may allocate blocks for the test's own writes until this sync.
             std::fs::File::open(&path).unwrap().sync_all().unwrap();
             let meta = path.metadata().unwrap();
             let digest = meta.is_file().then(|| Digest::of(&std::fs::read(&path).unwrap()));
@@ -54,10 +54,10 @@ fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (i64, i64, u64, u64, Option<Dige
     all
 }
 
-/// Looks with all three degrees of closeness, and sees to it that nothing changes.
-fn look(kit: &Kit) -> [Result<Inspection, Closed>; 3] {
+/// Inspects at all three depths, and checks that nothing changes.
+fn look(kit: &Kit) -> [Result<Inspection, NotInspected>; 3] {
     let before = snapshot(kit.dir.path());
-    let seen = [Closeness::Index, Closeness::Records, Closeness::Bytes].map(|closeness| {
+    let seen = [InspectDepth::Index, InspectDepth::Records, InspectDepth::Bytes].map(|closeness| {
         let inspector = Inspector::open(kit.dir.path(), Some(kit.options.volume)).unwrap();
         let (number, bytes) = inspector.segments()[0];
         let mut heard = 0;
@@ -91,7 +91,7 @@ async fn what_is_whole_is_whole() {
         assert_eq!((bytes.sealed, bytes.bytes), (sealed, f.starts[3]));
         assert_eq!((bytes.live.records, bytes.live.bytes), (3, f.starts[3] - f.starts[0]));
         assert_eq!((bytes.dead.records, bytes.dead.bytes), (1, f.starts[0] - 2 * PAGE));
-        assert_eq!((bytes.kept.records, bytes.torn_bytes, bytes.index), (0, 0, IndexState::Good));
+        assert_eq!((bytes.unpunched.records, bytes.torn_bytes, bytes.index), (0, 0, IndexState::Good));
         assert!(bytes.bad.is_empty() && bytes.records.is_empty());
         let states: Vec<_> = records.records.iter().map(|r| (r.offset, r.state)).collect();
         let live = RecordState::Live;
@@ -123,7 +123,7 @@ async fn every_kind_of_rot_is_named_with_its_record() {
         assert_eq!((bad.offset, bad.bytes, bad.blob), (record, end - record, Some(f.blobs[1])));
         assert_eq!((bad.flaw, bad.key.is_some()), (Flaw::Damaged(damage), key));
         assert_eq!((bytes.live.records, bytes.torn_bytes, bytes.index), (3, 0, IndexState::Good));
-        // Without an index it is found as well, unless its header is what is bad: then no blob is known.
+        // It is found without an index, too; but with a corrupt header the blob is unknown.
         let idx = std::fs::read(f.kit.idx(0)).unwrap();
         std::fs::remove_file(f.kit.idx(0)).unwrap();
         let bytes = checked(&f.kit);
@@ -146,7 +146,7 @@ async fn a_torn_tail_is_no_damage_and_a_lost_record_is() {
         .unwrap();
     let seen = checked(&f.kit);
     assert_eq!((seen.torn_bytes, seen.bad.len(), seen.live.records), (5000, 0, 3));
-    // The last record is cut, and its entry says that it counted.
+    // The last record is truncated, but its entry shows that it counted.
     cut(&f.kit.seg(0), f.starts[3] - 1);
     let seen = checked(&f.kit);
     let [bad] = &seen.bad[..] else { panic!("{:?}", seen.bad) };
@@ -169,7 +169,7 @@ async fn indexes_are_judged() {
         damage();
         for seen in look(&f.kit).map(Result::unwrap) {
             assert_eq!((seen.index, seen.live.records, seen.bad.len()), (state, live, 0));
-            assert_eq!((seen.dead.records, seen.kept.records), (1, 0));
+            assert_eq!((seen.dead.records, seen.unpunched.records), (1, 0));
         }
         std::fs::write(&idx, &whole).unwrap();
     }
@@ -184,7 +184,7 @@ async fn deleted_space_that_was_not_given_back_is_counted() {
     std::mem::forget(reader);
     let seen = checked(&f.kit);
     assert_eq!((seen.live.records, seen.dead.records), (2, 2));
-    assert_eq!((seen.kept.records, seen.kept.bytes), (1, f.starts[2] - f.starts[1] - PAGE));
+    assert_eq!((seen.unpunched.records, seen.unpunched.bytes), (1, f.starts[2] - f.starts[1] - PAGE));
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn other_files_are_told_apart() {
 #[tokio::test]
 async fn a_first_page_that_is_bad_closes_its_segment() {
     let f = filled().await;
-    let refused = |why| Err(Closed::Refused(Refusal::Header(why)));
+    let refused = |why| Err(NotInspected::Refused(Refusal::Header(why)));
     flip(&f.kit.seg(0), 50);
     assert!(look(&f.kit).iter().all(|seen| *seen == refused(FormatError::Checksum)));
     assert!(Inspector::open(f.kit.dir.path(), None).is_err());
@@ -211,7 +211,7 @@ async fn a_first_page_that_is_bad_closes_its_segment() {
     assert_eq!(inspector.volume(), f.kit.options.volume);
     let stranger = Inspector::open(f.kit.dir.path(), Some(VolumeId::random())).unwrap();
     let number = stranger.segments()[0].0;
-    assert_eq!(stranger.segment(number, Closeness::Bytes, |_| {}), refused(FormatError::Volume));
+    assert_eq!(stranger.segment(number, InspectDepth::Bytes, |_| {}), refused(FormatError::Volume));
     cut(&f.kit.seg(0), 100);
-    assert!(look(&f.kit).iter().all(|seen| *seen == Err(Closed::Unborn)));
+    assert!(look(&f.kit).iter().all(|seen| *seen == Err(NotInspected::Uninitialized)));
 }

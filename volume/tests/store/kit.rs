@@ -1,4 +1,4 @@
-//! A volume directory to open, fill, damage and open again.
+//! A volume directory to open, fill, corrupt and reopen.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use tempfile::TempDir;
-use volume::store::{Disk, NewRecord, OpenReport, Options, RealDisk, Store, Stored, WriteError};
+use volume::store::{Disk, DurableRecord, NewRecord, OpenReport, Options, RealDisk, Store, WriteError};
 
 pub const PAGE: u64 = 4096;
 pub const MIB: usize = 1 << 20;
@@ -59,7 +59,7 @@ impl Kit {
     pub fn seg_len(&self, n: u32) -> u64 {
         std::fs::metadata(self.seg(n)).unwrap().len()
     }
-    /// Bytes all files take on the disk.
+    /// Returns the bytes that all files take on the disk.
     pub fn allocated(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
         let entries = std::fs::read_dir(self.path("")).unwrap();
@@ -98,13 +98,13 @@ pub async fn put(store: &Store, body: &[u8]) -> BlobId {
     blob
 }
 
-pub async fn put_as(store: &Store, blob: BlobId, body: &[u8]) -> Result<Stored, WriteError> {
+pub async fn put_as(store: &Store, blob: BlobId, body: &[u8]) -> Result<DurableRecord, WriteError> {
     let mut upload = store.begin(record(blob, Some(body.len()))).await?;
     for piece in body.chunks(300_000) {
         upload.write(piece).await?;
     }
     let stored = upload.finish().await?;
-    assert_eq!(stored, Stored { blob, length: body.len() as u64, digest: Digest::of(body) });
+    assert_eq!(stored, DurableRecord { blob, length: body.len() as u64, digest: Digest::of(body) });
     Ok(stored)
 }
 

@@ -1,4 +1,4 @@
-//! What a store says of what it holds: blobs of a range, and where each of them stands.
+//! Inventories: the blobs of a range, and the location of each.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_place_says_where_a_record_is_and_when_it_was_whole() {
     kit.options.clock.advance(Duration::from_secs(60));
     let written = kit.options.clock.now();
     put_as(&store, second, &body(10, 3)).await.unwrap();
-    let places = store.places(&[second, absent, first]);
+    let places = store.locations(&[second, absent, first]);
     let [Some(late), None, Some(early)] = places[..] else { panic!("{places:?}") };
     assert_eq!((early.segment.get(), early.offset, early.length), (0, 4096, 70_000));
     assert_eq!((late.length, late.verified), (10, written));
@@ -49,7 +49,7 @@ async fn a_place_says_where_a_record_is_and_when_it_was_whole() {
     kit.options.clock.advance(Duration::from_secs(60));
     let began = kit.options.clock.now();
     while store.scrub(Duration::from_secs(1), &Throttle::new(0)).await.is_some() {}
-    assert!(store.places(&[first, second]).iter().all(|p| p.is_some_and(|p| p.verified == began)));
+    assert!(store.locations(&[first, second]).iter().all(|p| p.is_some_and(|p| p.verified == began)));
 }
 
 #[tokio::test]

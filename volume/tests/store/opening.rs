@@ -1,4 +1,4 @@
-//! Opening by several threads is opening by one: the same report, the same inventory, the same files.
+//! Opening with several threads has the same outcome as with one: the same report, inventory and files.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -56,7 +56,7 @@ async fn filled() -> Filled {
         store.punched().await;
     }
     let old = files(kit.dir.path()).into_iter().filter(|(name, _)| name.ends_with(".idx")).collect();
-    // One is deleted while a reader holds it, and stored once more: twice there, if the old index comes back.
+    // One is deleted while a reader pins it, and stored again: a duplicate if the old index comes back.
     let twice = blobs[7];
     let reader = store.reader(twice).await.unwrap();
     store.delete(blobs.iter().copied().skip(4).step_by(3).collect()).await.unwrap();
@@ -71,7 +71,7 @@ fn files(volume: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap())).collect()
 }
 
-/// A copy whose holes are holes.
+/// Copies a directory, holes included.
 fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::create_dir(to.path().join("segments")).unwrap();
@@ -128,7 +128,7 @@ fn apply(volume: &Path, old: &BTreeMap<String, Vec<u8>>, number: usize, damage: 
 
 type Opened = (OpenReport, Vec<InventoryEntry>, BTreeMap<String, Vec<u8>>);
 
-/// Opens where no runtime is, so that what would be done later is done when it returns.
+/// Opens without a runtime, so that background work is done when it returns.
 fn opened(kit: &Kit, volume: &Path, threads: usize) -> Opened {
     let options = volume::store::Options { open_threads: threads, ..kit.options.clone() };
     let (store, report) = Store::open(Arc::new(RealDisk::open(volume).unwrap()), options).unwrap();
@@ -189,7 +189,7 @@ async fn the_first_of_two_copies_counts_whoever_reads_first() {
     }
 }
 
-/// Descriptors of this process that lead to a file.
+/// Counts the descriptors of this process for a file.
 fn descriptors(path: &Path) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     links.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path)).count()
@@ -214,7 +214,7 @@ async fn a_sealed_segment_holds_one_descriptor_and_its_deletes_give_space_back()
     store.punched().await;
     assert!(kit.allocated() + 600_000 <= before);
     assert_eq!(descriptors(&kit.idx(0).canonicalize().unwrap()), 0, "its index was open for the delete only");
-    // What is read past the page cache is what was written through it.
+    // A read past the page cache returns what was written through it.
     let file = kit.disk().open("0000000000.seg", Access::Cached).unwrap();
     let mut pages = vec![0; 4 * 4096];
     let start = pages.as_ptr().align_offset(4096);
@@ -223,7 +223,7 @@ async fn a_sealed_segment_holds_one_descriptor_and_its_deletes_give_space_back()
     assert!(pages[start..start + 8192] == cached[4096..3 * 4096]);
     assert_eq!(store.status().dead_bytes, 0);
     drop(store);
-    // The mark is there for a scan, and the delete stands without the index.
+    // The mark is there for a scan: the delete survives the loss of the index.
     std::fs::remove_file(kit.idx(0)).unwrap();
     let (store, report) = kit.open().await;
     assert_eq!((report.blobs, report.quarantined, report.indexes_rebuilt), (2, 0, 1));

@@ -1,4 +1,4 @@
-//! Deletes: durable when they return, space back at once, readers keep what they read.
+//! Deletes: durable when they return, space freed at once, readers not interrupted.
 
 use volume::store::ReadError;
 
@@ -17,7 +17,7 @@ async fn a_delete_gives_the_space_back_and_stays_done() {
     assert_eq!((deleted.found, deleted.missing), (2, 1));
     assert!(deleted.bytes >= 8 * MIB as u64);
     store.punched().await;
-    // Two header pages stay, and what the file system needs for the holes.
+    // Two header pages remain, and what the file system needs for the holes.
     assert!(kit.allocated() <= before + 32 * 1024, "{} of {before}", kit.allocated());
     let status = store.status();
     assert_eq!((status.dead_bytes, status.blobs), (0, 1));
@@ -108,7 +108,7 @@ async fn what_a_crash_left_unpunched_is_punched_when_opened() {
     let (store, _) = kit.open().await;
     let id = put(&store, &body(4 * MIB, 1)).await;
     let keep = put(&store, b"keep").await;
-    // The reader holds it against punching; then the process is gone, as far as the files know.
+    // The reader pins it; then the process ends, as far as the files show.
     let reader = store.reader(id).await.unwrap();
     store.delete(vec![id]).await.unwrap();
     std::mem::forget(reader);
@@ -136,12 +136,12 @@ async fn a_sealed_segment_with_nothing_alive_is_removed() {
     store.delete(ids[..4].to_vec()).await.unwrap();
     store.punched().await;
     assert!(!kit.seg(0).exists() && !kit.idx(0).exists());
-    assert!(kit.seg(1).exists(), "a reader is in it");
+    assert!(kit.seg(1).exists(), "a reader pins a record in it");
     assert_eq!(reader.read(0, 9).await.unwrap(), body(MIB, 2)[..9]);
     drop(reader);
     store.punched().await;
     assert!(!kit.seg(1).exists() && !kit.idx(1).exists());
-    // The newest stays, so that its number is not given out again.
+    // The newest segment stays, so that its number is not reused.
     store.delete(ids[4..].to_vec()).await.unwrap();
     kit.options.clock.advance(kit.options.segment_age);
     store.seal_aged().await.unwrap();

@@ -1,14 +1,14 @@
-//! What goes in comes out, now and after the store was opened again.
+//! Stored values are read back, at once and after the store was reopened.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use shared::limits::WRITE_BUFFERS;
-use volume::store::{ReadError, Store, Upload, WriteError};
+use volume::store::{ReadError, RecordWriter, Store, WriteError};
 
 use super::kit::{Kit, MIB, blob, body, get, put, put_as, record};
 
-/// For what comes in milliseconds.
+/// Timeout for what takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SIZES: [usize; 13] =
     [0, 1, 4095, 4096, 4097, 65535, 65536, 65537, MIB - 4096, MIB - 1, MIB, MIB + 1, 5 * MIB + 17];
@@ -189,7 +189,7 @@ async fn many_uploads_at_once_more_than_there_are_buffers() {
             let mut upload = store.begin(record(id, Some(value.len()))).await.unwrap();
             for piece in value.chunks(100_000) {
                 upload.write(piece).await.unwrap();
-                // Slow clients sit on their buffers.
+                // Slow clients hold their buffers.
                 if seed % 2 == 0 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -211,8 +211,8 @@ async fn many_uploads_at_once_more_than_there_are_buffers() {
     }
 }
 
-/// Uploads that have sent a little of a megabyte: together they hold every buffer.
-async fn slow_uploads(store: &Store) -> Vec<Upload> {
+/// Begins uploads that send a part of a megabyte: together they hold every buffer.
+async fn slow_uploads(store: &Store) -> Vec<RecordWriter> {
     let mut slow = Vec::new();
     for n in 0..WRITE_BUFFERS as u64 {
         let mut upload = store.begin(record(blob(), Some(MIB))).await.unwrap();
@@ -228,7 +228,7 @@ async fn uploads_that_wait_do_not_keep_the_buffers_from_others() {
     let kit = Kit::new();
     let (store, _) = kit.open().await;
     let mut slow = slow_uploads(&store).await;
-    // What the first of them waits for comes when another got a buffer, and was through.
+    // The first one waits for an upload that needs a buffer to finish.
     let id = tokio::time::timeout(PATIENCE, slow[0].meanwhile(put(&store, &body(100_000, 2)))).await;
     assert_eq!(get(&store, id.expect("it got a buffer").unwrap()).await, body(100_000, 2));
     let mut first = slow.remove(0);
@@ -246,10 +246,10 @@ async fn uploads_that_trickle_do_not_keep_the_buffers_from_others() {
         let store = store.clone();
         async move { put(&store, &body(100_000, 2)).await }
     });
-    // A byte every other millisecond, with no pause that could be called one.
+    // A byte per millisecond, without a long pause.
     let until = Instant::now() + PATIENCE;
     while !other.is_finished() {
-        assert!(Instant::now() < until, "the buffers were never given back");
+        assert!(Instant::now() < until, "the buffers were never returned");
         for upload in &mut slow {
             upload.write(b"x").await.unwrap();
         }
@@ -266,7 +266,7 @@ async fn uploads_that_rest_hold_no_buffer() {
     for n in 0..WRITE_BUFFERS as u64 {
         let mut upload = store.begin(record(blob(), Some(50_000))).await.unwrap();
         upload.write(&body(50_000, n)[..40_000]).await.unwrap();
-        upload.rest().await.unwrap();
+        upload.release_buffer().await.unwrap();
         resting.push(upload);
     }
     assert_eq!(store.status().write_buffers, 0);
@@ -314,7 +314,7 @@ async fn segments_are_sealed_by_size_and_age_and_read_on() {
     assert_eq!(store.seal_aged().await.unwrap(), 1);
     assert_eq!(store.seal_aged().await.unwrap(), 0);
     assert_eq!(store.status().segments_sealed, 3);
-    // Deletes go on after the seal.
+    // Deletes still work after the seal.
     assert_eq!(store.delete(vec![stored[0].0]).await.unwrap().found, 1);
     let gone = stored.remove(0).0;
     for reopened in [false, true] {
@@ -366,7 +366,7 @@ async fn mapped_bytes_are_the_same_bytes() {
         let middle = length / 2;
         let piece = reader.read_unverified(middle as u64, 10).await.unwrap();
         assert_eq!(piece, body[middle..length.min(middle + 10)]);
-        // What was handed out stays, whatever becomes of the reader and of the blob.
+        // Returned bytes stay valid after the reader and the blob are gone.
         drop(reader);
         store.delete(vec![blob]).await.unwrap();
     }

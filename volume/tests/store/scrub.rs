@@ -1,4 +1,4 @@
-//! The scrub: what it finds, in which order, and where it goes on.
+//! The scrub: what it finds, in which order, and where it continues.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn it_goes_on_where_it_was_after_a_restart() {
     drop(store);
     let (store, _) = kit.open().await;
     let seen: Vec<_> = pass(&store).await.into_iter().map(|(blob, _)| blob).collect();
-    // The one that was being verified when the state was written is verified again.
+    // The record that was being verified when the state was written is verified again.
     assert_eq!(seen, blobs[5..]);
     std::fs::write(kit.path("scrub.state"), b"rubbish").unwrap();
     drop(store);

@@ -1,5 +1,4 @@
-//! Files of a closed store, and how they are spoilt: overwritten, flipped, cut. What each costs
-//! is for the tests to say.
+//! Helpers to corrupt the files of a closed store: overwrite, flip, truncate.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What is in the wrong place: records and segments of others, files that are none of ours, a blob
-//! found twice. Nothing of it is served, and nothing of it is lost.
+//! Misplaced data: records and segments of others, unknown files, duplicate records. None of it is served, and none
+//! is lost.
 
 use volume::store::{FormatError, ReadError, Refusal};
 
@@ -18,20 +18,20 @@ async fn a_record_copied_elsewhere_is_refused() {
     let first = std::fs::read(kit.seg(0)).unwrap();
     let second = std::fs::read(kit.seg(1)).unwrap();
     assert_eq!(first.len(), second.len());
-    // The one's record in the other's place.
+    // One segment's record in the other's place.
     overwrite(&kit.seg(1), PAGE, &first[4096..]);
     let (store, _) = kit.open().await;
     assert!(matches!(store.reader(b).await, Err(ReadError::Damaged { .. })));
     assert_eq!(get(&store, a).await, body(9000, 1));
     drop(store);
-    // Only its body: header and trailer check, the block does not.
+    // Only its body: header and trailer are valid, the block is not.
     std::fs::write(kit.seg(1), &second).unwrap();
     overwrite(&kit.seg(1), 2 * PAGE, &first[8192..first.len() - 4096]);
     let (store, _) = kit.open().await;
     let mut reader = store.reader(b).await.unwrap();
     assert!(matches!(reader.read(0, 10).await, Err(ReadError::Damaged { .. })));
     drop((reader, store));
-    // The whole segment under the other's name, and the two swapped with their indexes.
+    // A whole segment under the other's name, and both swapped with their indexes.
     std::fs::write(kit.seg(1), &first).unwrap();
     let (_, report) = kit.open().await;
     assert_eq!(report.refused.len(), 1);
@@ -48,7 +48,7 @@ async fn a_record_copied_within_its_segment_is_refused() {
     let (store, _) = f.kit.open().await;
     assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Damaged { .. })));
     drop(store);
-    // A copy behind the last record is garbage to a scan.
+    // A copy after the last record is garbage to a scan.
     std::fs::write(f.kit.seg(0), &bytes).unwrap();
     overwrite(&f.kit.seg(0), f.ends[3], &bytes[two..three]);
     let (store, report) = f.kit.open().await;
@@ -84,7 +84,7 @@ async fn foreign_files_are_left_alone_and_left_overs_removed() {
 
 #[tokio::test]
 async fn a_value_made_of_records_does_not_pass_for_records() {
-    // A whole segment as somebody's value, at the very offsets at which it stands on the disk.
+    // A whole segment as a client's value, at the same offsets as on the disk.
     let f = filled(&[5000, 70_000]).await;
     let stolen = std::fs::read(f.kit.seg(0)).unwrap();
     let other = Kit::new();
@@ -93,7 +93,7 @@ async fn a_value_made_of_records_does_not_pass_for_records() {
     let after = put(&store, b"after").await;
     store.close().await;
     drop(store);
-    // Even in the same volume and segment, where the markers of some places would be right.
+    // Even in the same volume and segment, where some markers would be valid.
     let (again, _) = f.kit.open().await;
     let inside = put(&again, &stolen[4096..]).await;
     again.close().await;
@@ -103,7 +103,7 @@ async fn a_value_made_of_records_does_not_pass_for_records() {
         let (_, report) = kit.open().await;
         assert_eq!((report.blobs, report.quarantined, report.torn_bytes), (blobs, 0, 0));
     }
-    // The record round it is bad: nothing inside it counts.
+    // The record that contains it is corrupt: nothing inside it counts.
     flip(&other.seg(0), PAGE + 40);
     std::fs::remove_file(other.idx(0)).unwrap();
     let (store, report) = other.open().await;
@@ -120,7 +120,7 @@ async fn a_blob_found_twice_is_kept_once() {
     let id = blob();
     put_as(&store, id, &body(9000, 1)).await.unwrap();
     let index = std::fs::read(kit.idx(0)).unwrap();
-    // Deleted, while a reader keeps the bytes; stored again; and the delete is forgotten.
+    // Deleted while a reader pins it; stored again; then the delete is lost.
     let reader = store.reader(id).await.unwrap();
     store.delete(vec![id]).await.unwrap();
     put_as(&store, id, &body(9000, 1)).await.unwrap();

@@ -1,5 +1,4 @@
-//! Connections of one worker: one for each server it speaks to, kept open, opened anew when it closed.
-//! Nothing here follows a redirect.
+//! Connections of one worker: one per server, kept open, reopened when closed. Nothing here follows a redirect.
 
 use std::collections::HashMap;
 
@@ -18,28 +17,28 @@ use tokio::net::TcpStream;
 use super::report::ErrorKind;
 use super::value::ValueBody;
 
-/// What hyper may hold of one answer: large reads cost the client least.
+/// hyper's read buffer for one answer: large reads cost the client least.
 const READ_BYTES: usize = 512 * 1024;
-/// The longest answer that is read to its end so that its connection can be used again.
+/// The longest answer that is read to its end so that its connection can be reused.
 const DISCARD_BYTES_MAX: usize = 1 << 20;
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: HashMap<String, SendRequest<ValueBody>>,
-    /// The access key, and the authority that is shown it.
+    /// The Authorization header, and the authority it is sent to.
     shown: Option<(HeaderValue, String)>,
     trust: Trust,
 }
 
 impl Connections {
-    /// With an access key for one of the servers, believing those whom `trust` names.
+    /// With an access key for one of the servers; trusts the authorities of `trust`.
     pub(crate) fn new(shown: Option<(HeaderValue, String)>, trust: Trust) -> Self {
         Self { open: HashMap::new(), shown, trust }
     }
 
-    /// Sends a request and returns its answer, whose body the caller reads. A kept connection that the
-    /// server has closed meanwhile is replaced, once.
+    /// Sends a request and returns its answer, whose body the caller reads. Replaces, once, a kept connection that
+    /// the server has closed meanwhile.
     pub(crate) async fn send(
         &mut self,
         method: &Method,
@@ -71,7 +70,7 @@ impl Connections {
         Err(ErrorKind::Closed)
     }
 
-    /// As `send`, with the body of the answer read and thrown away.
+    /// Like `send`, but reads and discards the answer's body.
     pub(crate) async fn exchange(
         &mut self,
         method: &Method,
@@ -91,7 +90,7 @@ impl Connections {
         Ok(Response::from_parts(parts, ()))
     }
 
-    /// Forgets all of them: after a timeout none is in a known state.
+    /// Closes all connections: after a timeout none is in a known state.
     pub(crate) fn clear(&mut self) {
         self.open.clear();
     }
@@ -134,7 +133,7 @@ async fn speak(
         http1::Builder::new().max_buf_size(READ_BYTES).handshake::<_, ValueBody>(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(|_| ErrorKind::Connect)?;
     tokio::spawn(async move {
-        // Its end is seen by whoever uses the sender.
+        // The user of the sender sees the connection's end.
         let _ = connection.await;
     });
     Ok(sender)

@@ -1,8 +1,8 @@
-//! `barge bench`: generates load and measures it, against Barge or any server that takes PUT and GET,
-//! with one and the same program.
+//! `barge bench`: generates load and measures it, with the same program against Barge or any server that
+//! supports PUT and GET.
 //!
-//! Made to cost little itself: one task and its own connections a worker, bodies that are slices of
-//! one shared buffer, answers that are counted and dropped.
+//! Designed to cost little itself: one task with its own connections per worker, bodies that are slices of one
+//! shared buffer, answers that are counted and discarded.
 
 mod connection;
 mod report;
@@ -28,32 +28,32 @@ use report::{Report, Tally};
 use value::Values;
 use worker::{Op, Worker};
 
-/// What the keys of a read benchmark come to when their number is not given.
+/// Total size of the values for a read benchmark if --keys is not given.
 const FILL_BYTES: u64 = 1 << 30;
-/// Clearing away must not take for ever either.
+/// Cleanup must end, too.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all workers share.
+/// State shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Load {
     args: BenchArgs,
     /// The server's base URL, without a slash at its end.
     base: String,
-    /// The access key, and who is shown it.
+    /// The Authorization header, and the authority it is sent to.
     shown: Option<(HeaderValue, String)>,
     trust: Trust,
-    /// Whether tickets and redirects are spoken.
+    /// Whether the server uses tickets and redirects.
     barge: bool,
     values: Values,
-    /// Keys that are read.
+    /// Number of keys to read.
     keys: u64,
     /// Operations handed out.
     next: AtomicU64,
-    /// Keys that were put: all below this number.
+    /// All keys below this number may have been put.
     put: AtomicU64,
     /// No operation begins after this.
     end: Instant,
-    /// How many there are at most.
+    /// The most operations.
     count: u64,
 }
 
@@ -64,12 +64,12 @@ pub(crate) struct Task {
     key: u64,
 }
 
-/// Puts everything needed first, measures, clears away.
+/// Puts what is to be read, measures, and cleans up.
 pub(crate) async fn run(client: &Client, args: BenchArgs, output: Output) -> Result<Exit, Failure> {
     let base = client.base().to_owned();
     let barge = !args.plain && is_barge(client, &base).await?;
     if !barge && !args.plain {
-        output.note("this is no Barge master: measuring plain PUT and GET");
+        output.note("this is not a Barge master: measuring plain PUT and GET");
     }
     let keys =
         args.keys.unwrap_or_else(|| (FILL_BYTES / args.size.0.max(1)).clamp(args.concurrency.into(), 1024));
@@ -112,12 +112,12 @@ async fn fill(load: Load, output: Output) -> Result<Load, Failure> {
     let (tally, _) = measure(&load, |_, n| Task { op: Op::Put, key: n }).await;
     if let Some(kind) = tally.first_error() {
         let what = format!("the keys to read could not be put: {kind}");
-        return Err(Failure::new(Exit::Unavailable, what).next("see whether `barge put` works"));
+        return Err(Failure::new(Exit::Unavailable, what).next("check that `barge put` works"));
     }
     Ok(Arc::into_inner(load).expect("the workers have ended"))
 }
 
-/// Runs the workers until they end; what they saw, and how long it took.
+/// Runs the workers to their end; returns their tally and the seconds it took.
 async fn measure(load: &Arc<Load>, task: fn(&Load, u64) -> Task) -> (Tally, f64) {
     let started = Instant::now();
     let mut workers = JoinSet::new();
@@ -138,10 +138,10 @@ async fn measure(load: &Arc<Load>, task: fn(&Load, u64) -> Task) -> (Tally, f64)
     (tally, started.elapsed().as_secs_f64())
 }
 
-/// Deletes what was put, as far as that works.
+/// Deletes what was put, as far as possible.
 async fn clear(load: &Arc<Load>) {
     let keys = load.put.load(Ordering::Relaxed);
-    // Keys that were there already are not ours to delete.
+    // Keys that existed before are not ours to delete.
     let first = if load.args.no_fill && load.args.op != BenchOp::Put { load.keys } else { 0 };
     let next = Arc::new(AtomicU64::new(first));
     let mut workers = JoinSet::new();
@@ -153,7 +153,7 @@ async fn clear(load: &Arc<Load>) {
                 let key = next.fetch_add(1, Ordering::Relaxed);
                 let Some(uri) = load.uri(key, "").filter(|_| key < keys) else { break };
                 let delete = connections.exchange(&Method::DELETE, &uri, None);
-                // What stays behind is named by its prefix; a benchmark's result does not depend on it.
+                // The prefix names what is left over; the result does not depend on it.
                 let _ = tokio::time::timeout(DELETE_TIMEOUT, delete).await;
             }
         });
@@ -166,7 +166,9 @@ fn authority(base: &str) -> Option<String> {
 }
 
 async fn is_barge(client: &Client, base: &str) -> Result<bool, Failure> {
-    let uri: Uri = format!("{base}{HEALTH}").parse().map_err(|_| Failure::new(Exit::Usage, "no URL"))?;
+    let uri: Uri = format!("{base}{HEALTH}")
+        .parse()
+        .map_err(|_| Failure::new(Exit::Usage, "the base URL is invalid"))?;
     let mut connections = Connections::new(None, client.trust().clone());
     let answer = tokio::time::timeout(DELETE_TIMEOUT, connections.exchange(&Method::GET, &uri, None)).await;
     match answer {
@@ -177,14 +179,14 @@ async fn is_barge(client: &Client, base: &str) -> Result<bool, Failure> {
 }
 
 impl Load {
-    /// The number of the next operation, while there is one to begin.
+    /// Takes the number of the next operation; `None` at the end.
     fn take(&self) -> Option<u64> {
         let more = Instant::now() < self.end;
         more.then(|| self.next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < self.count)
     }
 
-    /// What the `n`th operation is. Reads choose at random; puts make new keys above those that are
-    /// read, or go round in `--keys`.
+    /// The `n`th operation. Reads choose a key at random; puts create new keys above those that are read, or cycle
+    /// through `--keys`.
     fn task(&self, n: u64) -> Task {
         let any = || rand::random_range(0..self.keys);
         match (self.args.op, self.args.keys) {

@@ -1,4 +1,4 @@
-//! What a benchmark saw: times, bytes and errors by kind, and how that is shown. MB are 10^6 bytes.
+//! The result of a benchmark: times, bytes and errors by kind, and their output. MB are 10^6 bytes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,13 +20,13 @@ pub(crate) enum ErrorKind {
     Closed,
     /// It took longer than `--op-timeout`.
     Timeout,
-    /// A status that is no success.
+    /// An error status.
     Status(u16),
-    /// A body of another length.
+    /// A body with the wrong length.
     Short,
-    /// A body with other bytes.
+    /// A body with the wrong bytes.
     Verify,
-    /// A redirect to nowhere, or without end.
+    /// A redirect without a valid target, or too many of them.
     Redirect,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Operations of one sort.
+/// Operations of one kind.
 #[derive(Clone, Debug)]
 struct Series {
     bytes: u64,
@@ -69,19 +69,19 @@ impl Series {
     }
 }
 
-/// What one worker, or all of them, saw.
+/// The measurements of one worker, or of all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally(BTreeMap<Op, Series>);
 
 impl Tally {
-    /// An operation that succeeded.
+    /// Counts a success.
     pub(crate) fn succeeded(&mut self, op: Op, bytes: u64, took: Duration) {
         let series = self.0.entry(op).or_default();
         series.bytes += bytes;
         series.micros.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// One that failed.
+    /// Counts a failure.
     pub(crate) fn failed(&mut self, op: Op, kind: ErrorKind) {
         *self.0.entry(op).or_default().errors.entry(kind).or_default() += 1;
     }
@@ -92,12 +92,12 @@ impl Tally {
         }
     }
 
-    /// Any error there was.
+    /// Any of the errors.
     pub(crate) fn first_error(&self) -> Option<ErrorKind> {
         self.0.values().find_map(|s| s.errors.keys().next().copied())
     }
 
-    /// How the command ends.
+    /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         let kinds: Vec<&ErrorKind> = self.0.values().flat_map(|s| s.errors.keys()).collect();
         match kinds.iter().any(|k| matches!(k, ErrorKind::Verify | ErrorKind::Short)) {
@@ -122,7 +122,7 @@ pub(crate) struct Report {
     series: BTreeMap<Op, Line>,
 }
 
-/// The figures of one sort of operation.
+/// The figures of one kind of operation.
 #[derive(Clone, Debug, Serialize)]
 struct Line {
     ops: u64,
@@ -156,7 +156,7 @@ impl Line {
 }
 
 impl Report {
-    /// The figures of a tally that took so long.
+    /// Summarizes a tally that took `seconds`.
     pub(crate) fn new(args: &BenchArgs, barge: bool, tally: &Tally, seconds: f64) -> Self {
         let series: BTreeMap<Op, Line> = tally.0.iter().map(|(op, s)| (*op, Line::new(s, seconds))).collect();
         Self {

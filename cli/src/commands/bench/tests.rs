@@ -1,4 +1,4 @@
-//! The load generator against the stand-in: every mode once, small.
+//! The load generator against the fake cluster: every mode once, small.
 
 use super::*;
 use crate::fake::{Fake, Faults};

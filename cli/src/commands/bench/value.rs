@@ -1,5 +1,5 @@
-//! The values that are put: slices of one random buffer, begun at another place for each key, so that
-//! no two are equal and none is ever copied.
+//! The values to put: slices of one random buffer with another start for each key, so that no two are equal and
+//! none is ever copied.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use shared::digest::Digest;
 
-/// Large enough that no cache of a server profits, small enough to be in one of ours.
+/// Too large to stay in a server's CPU cache, small enough for one of ours.
 const BUFFER_BYTES: usize = 4 << 20;
-/// What the socket is offered at once.
+/// Bytes offered to the socket at once.
 const SLICE_BYTES: usize = 512 * 1024;
-/// From one key to the next: odd, so that it meets every place of the buffer before one comes again.
+/// Distance between the starts of consecutive keys: odd, so that every start is used before one repeats.
 const STEP: u64 = 1_048_573;
 
 /// All values of a benchmark: one size, different bytes.
@@ -23,7 +23,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Values of this size, other ones at each run.
+    /// Values of this size; their bytes differ in each run.
     pub(crate) fn new(size: u64) -> Self {
         let mut buffer = vec![0; BUFFER_BYTES];
         blake3::Hasher::new_keyed(&rand::random()).finalize_xof().fill(&mut buffer);
@@ -42,7 +42,7 @@ impl Values {
         ValueBody { buffer: self.buffer.clone(), at, left: self.size }
     }
 
-    /// BLAKE3 of a key's value, computed anew.
+    /// BLAKE3 of a key's value, computed on each call.
     pub(crate) fn digest(&self, key: u64) -> Digest {
         let mut body = self.body(key);
         let mut hash = blake3::Hasher::new();
@@ -53,7 +53,7 @@ impl Values {
     }
 }
 
-/// What is left of one value.
+/// The rest of one value.
 #[derive(Clone, Debug)]
 pub(crate) struct ValueBody {
     buffer: Bytes,

@@ -1,4 +1,4 @@
-//! One worker: does operations one after the other and takes their times.
+//! One worker: performs operations one after the other and measures them.
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ pub(crate) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// One that has done nothing yet.
+    /// A worker that has done nothing yet.
     pub(crate) fn new(load: &'a Load) -> Self {
         Self {
             load,
@@ -44,7 +44,7 @@ impl<'a> Worker<'a> {
         self.tally
     }
 
-    /// Does one operation, within its deadline.
+    /// Performs one operation, within its deadline.
     pub(crate) async fn run(&mut self, task: Task) {
         let (started, limit) = (Instant::now(), self.load.args.op_timeout);
         let result = match task.op {
@@ -56,17 +56,17 @@ impl<'a> Worker<'a> {
             Err(kind) => {
                 self.connections.clear();
                 self.tally.failed(task.op, kind);
-                // A server that refuses at once must not be asked a million times a second.
+                // A server that refuses immediately must not get a million requests a second.
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         }
     }
 
-    /// Stores a value: through a ticket from Barge, straight to other servers.
+    /// Stores a value: with a ticket from Barge, directly on other servers.
     async fn put(&mut self, key: u64) -> Result<u64, ErrorKind> {
         let load = self.load;
         let size = load.values.size();
-        // Counted before it is done: what may be there is cleared away.
+        // Counted before it is done, so that cleanup deletes whatever may exist.
         load.put.fetch_max(key + 1, std::sync::atomic::Ordering::Relaxed);
         let uri = if load.barge {
             let asking = load.uri(key, &format!("?{REDIRECT}&{LENGTH}={size}")).ok_or(ErrorKind::Redirect)?;
@@ -78,7 +78,7 @@ impl<'a> Worker<'a> {
         if answer.status().is_success() { Ok(size) } else { Err(ErrorKind::Status(answer.status().as_u16())) }
     }
 
-    /// Asks the master where to put a value.
+    /// Asks the master for an upload URL.
     async fn ticket(&mut self, mut uri: Uri) -> Result<Uri, ErrorKind> {
         for _ in 0..=HOPS_MAX {
             let answer = self.connections.exchange(&Method::PUT, &uri, None).await?;
@@ -93,7 +93,7 @@ impl<'a> Worker<'a> {
         Err(ErrorKind::Redirect)
     }
 
-    /// Fetches a value, wherever the server sends us, and counts it.
+    /// Fetches a value, following redirects, and counts its bytes.
     async fn get(&mut self, key: u64) -> Result<u64, ErrorKind> {
         let mut uri = self.load.uri(key, "").ok_or(ErrorKind::Redirect)?;
         for _ in 0..=HOPS_MAX {
@@ -122,7 +122,7 @@ impl<'a> Worker<'a> {
                 hash.update(&data);
             }
         }
-        // Keys that were put by another run may have another size.
+        // Keys that another run put may have another size.
         if bytes != self.load.values.size() && !self.load.args.no_fill {
             return Err(ErrorKind::Short);
         }
@@ -140,7 +140,7 @@ fn location<B>(answer: &Response<B>) -> Result<Uri, ErrorKind> {
     if uri.authority().is_some() { Ok(uri) } else { Err(ErrorKind::Redirect) }
 }
 
-/// The short body of a redirect, so that its connection can be used again.
+/// Reads the short body of a redirect, so that its connection can be reused.
 async fn drain(answer: Response<Incoming>) -> Result<(), ErrorKind> {
     let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {

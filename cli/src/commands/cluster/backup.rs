@@ -1,4 +1,4 @@
-//! `barge cluster backup` and `restore`: a snapshot of the metadata in a file, and a metadata directory of it.
+//! `barge cluster backup` and `restore`: the metadata's snapshot in a file, and a metadata directory created from it.
 
 use std::io::{Seek, Write};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Re
         Err(failure) => Err(failure),
     };
     let path = args.file.clone();
-    // What is not whole is no back-up: it is read back before anybody relies on it.
+    // An incomplete file is not a backup: read it back before anyone relies on it.
     let checked = match checked {
         Ok(bytes) => blocking(move || master::offline::check(&path))
             .await
@@ -59,33 +59,33 @@ pub(crate) async fn run(client: &Client, args: BackupArgs, output: Output) -> Re
     }
 }
 
-/// From the first master that gives all of it.
+/// Fetches the snapshot from the first master that sends all of it.
 async fn fetch(client: &Client, caller: &Caller, file: &mut std::fs::File) -> Result<u64, Failure> {
     let mut last = None;
     for base in client.bases() {
         let empty = file.set_len(0).and_then(|()| file.rewind());
-        empty.map_err(|e| Failure::local("cannot write the back-up", &e))?;
+        empty.map_err(|e| Failure::local("cannot write the backup", &e))?;
         match fetch_from(base, caller, file).await {
             Ok(bytes) => return Ok(bytes),
             Err(failure) => last = Some(failure),
         }
     }
-    Err(last.unwrap_or_else(|| Failure::new(Exit::Usage, "no master is named")))
+    Err(last.unwrap_or_else(|| Failure::new(Exit::Usage, "no master was named")))
 }
 
 async fn fetch_from(base: &str, caller: &Caller, file: &mut std::fs::File) -> Result<u64, Failure> {
     let opened =
         tokio::time::timeout(FIRST_ANSWER, caller.peers().call_for_stream(base, BACKUP, b"null".to_vec()))
             .await;
-    let opened = opened.map_err(|_| Failure::broken(base, "it does not answer"))?;
+    let opened = opened.map_err(|_| Failure::broken(base, "no answer came in time"))?;
     let mut answer = opened.map_err(|error| failure(base, error))?;
     let mut bytes = 0;
     loop {
         let next = tokio::time::timeout(CALL_TIMEOUT, answer.next()).await;
-        let next = next.map_err(|_| Failure::broken(base, "it fell silent"))?;
+        let next = next.map_err(|_| Failure::broken(base, "no data came in time"))?;
         let Some(data) = next.map_err(|error| failure(base, error))? else { return Ok(bytes) };
         bytes += data.len() as u64;
-        file.write_all(&data).map_err(|e| Failure::local("cannot write the back-up", &e))?;
+        file.write_all(&data).map_err(|e| Failure::local("cannot write the backup", &e))?;
     }
 }
 
@@ -104,8 +104,8 @@ pub(crate) async fn restore(args: RestoreArgs, output: Output) -> Result<Exit, F
         format!("{}: {} values, {}", args.directory.display(), restored.objects, ByteSize(restored.bytes))
     })?;
     output.note(
-        "start a master on it; others join it. Values that were written after the back-up was made are not in it: they stay \
-         on their volumes, and `barge cluster rebuild` finds them",
+        "start a master on it; others join it. Values written after the backup was made are not in it: they stay on \
+         their volumes, and `barge cluster rebuild` finds them",
     );
     Ok(Exit::Ok)
 }

@@ -1,4 +1,5 @@
-//! How two sets of metadata differ: two listings, both in the order of keys, side by side, a page of each in memory.
+//! Differences of two sets of metadata: two listings, both in key order, read side by side with one page of each in
+//! memory.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -18,17 +19,17 @@ use shared::work::blocking;
 use crate::client::{self, Client, patiently};
 use crate::exit::{Exit, Failure};
 
-/// Keys shown of each kind of difference.
+/// Keys shown per kind of difference.
 const SHOWN: usize = 20;
 
-/// Where a listing comes from.
+/// The source of a listing.
 pub(super) enum Source {
-    /// A metadata directory that no master runs on.
+    /// A metadata directory that no master uses.
     Directory(Arc<Database>),
     Cluster(Client),
 }
 
-/// A listing under way.
+/// A listing in progress.
 struct Listing {
     source: Source,
     keys: VecDeque<ListedKey>,
@@ -36,29 +37,29 @@ struct Listing {
     begun: bool,
 }
 
-/// What is not the same.
+/// The differences.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Diff {
-    /// What was compared with.
+    /// Description of the other side.
     pub(super) against: String,
     /// Keys that are the same in both.
     pub(super) same: u64,
-    /// Keys that the volumes hold and that are missing there.
-    pub(super) missing: Some20,
-    /// Keys that are there and that the volumes do not hold.
-    pub(super) extra: Some20,
-    /// Keys with another generation there.
-    pub(super) different: Some20,
+    /// Keys that the volumes hold and the other side lacks.
+    pub(super) missing: FirstTwenty,
+    /// Keys that the other side has and the volumes do not hold.
+    pub(super) extra: FirstTwenty,
+    /// Keys with another generation on the other side.
+    pub(super) different: FirstTwenty,
 }
 
-/// How many, and the first of them.
+/// A count, and the first keys counted.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Some20 {
+pub(super) struct FirstTwenty {
     pub(super) count: u64,
     pub(super) first: Vec<String>,
 }
 
-impl Some20 {
+impl FirstTwenty {
     fn add(&mut self, line: impl FnOnce() -> String) {
         self.count += 1;
         if self.first.len() < SHOWN {
@@ -68,7 +69,7 @@ impl Some20 {
 }
 
 impl Diff {
-    /// Whether there is no difference.
+    /// Whether nothing differs.
     pub(super) fn is_none(&self) -> bool {
         [&self.missing, &self.extra, &self.different].iter().all(|kind| kind.count == 0)
     }
@@ -129,7 +130,7 @@ impl Source {
     }
 }
 
-/// Compares what was rebuilt with what is there.
+/// Compares the rebuilt metadata with the other side.
 pub(super) async fn compare(rebuilt: Source, there: Source, against: String) -> Result<Diff, Failure> {
     let mut diff = Diff { against, ..Diff::default() };
     let (mut ours, mut theirs) = (Listing::new(rebuilt), Listing::new(there));

@@ -1,5 +1,5 @@
-//! `barge cluster doctor`: has all servers look at themselves and at each other, and says what is to be mended. What the servers
-//! found is judged here, by a function of it.
+//! `barge cluster doctor`: has all servers examine themselves and each other, and shows what needs fixing. The
+//! servers' findings are judged here, by a pure function.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,34 +19,34 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::signed::Caller;
 
-/// Clocks that differ by more are worth a word, long before tickets fail.
+/// A clock skew above this is reported, long before tickets fail.
 const SKEW_NOTED: Duration = Duration::from_secs(5);
-/// A disk that syncs a page faster than this has a cache that survives a power cut, or does not sync.
+/// A disk that syncs a page faster than this has a cache that survives a power cut, or does not sync at all.
 const SYNC_MICROS_MIN: u64 = 20;
-/// A disk that needs longer than this to sync a page makes every upload wait.
+/// A disk that takes longer than this to sync a page delays every upload.
 const SYNC_MICROS_MAX: u64 = 50_000;
-/// A server that may open fewer files runs out of them when it has many segments and clients.
+/// A server with a lower limit runs out of file descriptors when it has many segments and clients.
 const FILES_MIN: u64 = 4096;
-/// A volume is nearly full when less than this part of it is free.
+/// A volume is nearly full when less than this fraction (one in 20) is free.
 const FREE_SHARE: u64 = 20;
 
 const MORE_ROOM: &str = "add volumes, then `barge cluster rebalance start`";
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Grade {
     /// Values or service are at risk.
     Mend,
-    /// Somebody should know.
+    /// Worth knowing.
     Note,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Finding {
     grade: Grade,
-    /// Where: an address, or the cluster.
+    /// An address, or "cluster".
     place: String,
     what: String,
     todo: String,
@@ -56,7 +56,7 @@ pub(crate) async fn run(client: &Client, args: DoctorArgs, output: Output) -> Re
     let caller = Caller::new(&args.secret, client.trust())?;
     let status = status::fetch(client, &args.secret).await?;
     let report: DoctorReport = caller.ask(client, DOCTOR, &DoctorRequest { cluster: status.cluster }).await?;
-    let mut findings = judge(&status, &report);
+    let mut findings = diagnose(&status, &report);
     findings.sort();
     output.result(&findings, || text(&findings, report.servers.len()))?;
     let ill = findings.iter().any(|f| f.grade == Grade::Mend);
@@ -65,10 +65,10 @@ pub(crate) async fn run(client: &Client, args: DoctorArgs, output: Output) -> Re
 
 fn text(findings: &[Finding], servers: usize) -> String {
     if findings.is_empty() {
-        return format!("{servers} servers looked at; nothing is to be mended");
+        return format!("{servers} servers checked; nothing needs fixing");
     }
     let row = |f: &Finding| {
-        let grade = if f.grade == Grade::Mend { "mend" } else { "note" };
+        let grade = if f.grade == Grade::Mend { "fix" } else { "note" };
         vec![grade.to_owned(), f.place.clone(), f.what.clone(), f.todo.clone()]
     };
     table(&findings.iter().map(row).collect::<Vec<_>>())
@@ -78,8 +78,8 @@ fn finding(grade: Grade, place: &str, what: impl Into<String>, todo: &str) -> Fi
     Finding { grade, place: place.to_owned(), what: what.into(), todo: todo.to_owned() }
 }
 
-/// What is to be mended.
-fn judge(status: &ClusterStatus, report: &DoctorReport) -> Vec<Finding> {
+/// Judges the servers' findings.
+fn diagnose(status: &ClusterStatus, report: &DoctorReport) -> Vec<Finding> {
     let mut findings = of_cluster(status);
     for server in &report.servers {
         of_server(server, &mut findings);
@@ -93,14 +93,14 @@ fn of_cluster(status: &ClusterStatus) -> Vec<Finding> {
     let mut findings = Vec::new();
     of_masters(status, &mut findings);
     of_redundancy(status, &mut findings);
-    if status.degraded > 0 {
-        let what = format!("{} values have fewer copies than wanted", status.degraded);
+    if status.under_replicated > 0 {
+        let what = format!("{} values are under-replicated", status.under_replicated);
         findings.push(finding(Grade::Note, "cluster", what, "see `barge cluster repair --watch`"));
     }
     for value in &status.damaged {
         let name = value.key.as_ref().map_or_else(|| value.blob.to_string(), ToString::to_string);
-        let what = format!("no good copy of {name} was found");
-        let todo = "bring back volumes that are down, or store it again";
+        let what = format!("no intact replica of {name} was found");
+        let todo = "start the volumes that are down, or store the value again";
         findings.push(finding(Grade::Mend, "cluster", what, todo));
     }
     status.volumes.iter().for_each(|volume| of_volume(volume, &mut findings));
@@ -114,28 +114,28 @@ fn of_masters(status: &ClusterStatus, findings: &mut Vec<Finding>) {
         2 => (Grade::Mend, "there are two masters: when either is down, nothing can be written"),
         _ => return,
     };
-    findings.push(finding(grade, "cluster", what, "run three"));
+    findings.push(finding(grade, "cluster", what, "run three masters"));
 }
 
-/// What the loss of one thing would cost.
+/// What would be lost with one disk or zone.
 fn of_redundancy(status: &ClusterStatus, findings: &mut Vec<Finding>) {
     let mut note = |what: String, todo| findings.push(finding(Grade::Note, "cluster", what, todo));
     let up: Vec<_> = status.volumes.iter().filter(|v| v.state == VolumeState::Up).collect();
     let (copies, volumes) = (status.replicas, up.len());
     if copies < 2 {
-        let what = "one copy of each value is kept: a lost disk is a lost value";
+        let what = "each value has a single replica: a lost disk means lost values";
         note(what.to_owned(), "start the masters with --replicas 2 or 3");
         return;
     }
     if volumes <= copies {
         let what = format!(
-            "{volumes} volumes take values and {copies} copies are wanted: a lost one cannot be made good"
+            "{volumes} volumes take values and {copies} replicas are wanted: after the loss of a volume they cannot be re-created"
         );
         note(what, "add a volume");
     }
     let zones: BTreeSet<_> = up.iter().map(|v| &v.zone).collect();
     if zones.len() == 1 && volumes > 1 {
-        let what = "all volumes are in one zone: what takes it down takes all copies";
+        let what = "all volumes are in one zone: a failure of that zone takes down all replicas";
         note(what.to_owned(), "start volumes with --zone");
     }
 }
@@ -146,16 +146,18 @@ fn of_volume(volume: &VolumeSummary, findings: &mut Vec<Finding>) {
         VolumeState::Down => (
             Grade::Mend,
             format!("the volume is down: {why}"),
-            "start it; or `barge cluster retire` when its disk is lost",
+            "start it, or run `barge cluster decommission` if its disk is lost",
         ),
         VolumeState::ReadOnly => {
-            (Grade::Mend, format!("the volume takes no values: {why}"), "mend its disk and start it again")
+            (Grade::Mend, format!("the volume is read-only: {why}"), "fix its disk, then restart it")
         }
         VolumeState::Full => (Grade::Mend, "the volume is full".to_owned(), MORE_ROOM),
-        VolumeState::Retired => return,
-        _ if volume.available_bytes < volume.capacity_bytes / FREE_SHARE => {
-            (Grade::Note, format!("the volume has {} left", ByteSize(volume.available_bytes)), MORE_ROOM)
-        }
+        VolumeState::Decommissioned => return,
+        _ if volume.available_bytes < volume.capacity_bytes / FREE_SHARE => (
+            Grade::Note,
+            format!("the volume has {} of free space left", ByteSize(volume.available_bytes)),
+            MORE_ROOM,
+        ),
         _ => return,
     };
     findings.push(finding(grade, &volume.address, what, todo));
@@ -168,36 +170,37 @@ fn of_server(server: &Examined, findings: &mut Vec<Finding>) {
         findings.push(finding(
             Grade::Mend,
             place,
-            format!("it could not be asked: {why}"),
-            "see whether it runs, and its log",
+            format!("the server did not answer: {why}"),
+            "check that it is running, and see its log",
         ));
         return;
     };
-    // It looked at its clock some time between the question and the answer.
+    // It read its clock some time between the question and the answer.
     let (early, late) = (server.asked.since(found.now), found.now.since(server.answered));
     let skew = early.max(late);
     if skew > SKEW_NOTED {
         let grade = if skew > CLOCK_SKEW_MAX / 2 { Grade::Mend } else { Grade::Note };
-        let what = format!("its clock differs by {} s from that of the master that asked", skew.as_secs());
+        let what =
+            format!("its clock differs by {} s from the clock of the master that asked", skew.as_secs());
         findings.push(finding(
             grade,
             place,
             what,
-            "run an NTP client; tickets fail when clocks differ by a minute",
+            "run an NTP client; tickets fail if clocks differ by a minute",
         ));
     }
     if found.files_max < FILES_MIN {
-        let what = format!("it may open {} files", found.files_max);
-        findings.push(finding(Grade::Note, place, what, "raise its limit (ulimit -Hn, LimitNOFILE)"));
+        let what = format!("its limit is {} open files", found.files_max);
+        findings.push(finding(Grade::Note, place, what, "raise the limit (ulimit -Hn, LimitNOFILE)"));
     }
     for (url, trouble) in &found.reached {
         if let Some(trouble) = trouble {
-            let what = format!("it does not reach {url}: {trouble}");
+            let what = format!("it cannot reach {url}: {trouble}");
             findings.push(finding(
                 Grade::Mend,
                 place,
                 what,
-                "mend the network, or --advertise and --public-url of that server",
+                "fix the network, or --advertise and --public-url of that server",
             ));
         }
     }
@@ -211,46 +214,52 @@ fn of_disk(place: &str, disk: &DiskExamination, findings: &mut Vec<Finding>) {
     if !disk.punches {
         add(
             Grade::Note,
-            "its file system cannot punch holes: deleted space comes back by copying".into(),
+            "its file system cannot punch holes: deleted space is freed only by compaction".into(),
             "use ext4 or XFS",
         );
     }
     if !disk.direct {
         add(
             Grade::Note,
-            "its file system does not take O_DIRECT: uploads cost more".into(),
+            "its file system does not support O_DIRECT: uploads use more CPU time".into(),
             "use ext4 or XFS",
         );
     }
     if disk.sync_micros < SYNC_MICROS_MIN {
-        let what =
-            format!("a sync takes {} µs: the disk keeps power, or does not sync at all", disk.sync_micros);
-        add(Grade::Note, what, "see that it is no memory disk, and that its write cache is protected");
+        let what = format!(
+            "a sync takes {} µs: the disk has a protected cache, or does not sync at all",
+            disk.sync_micros
+        );
+        add(
+            Grade::Note,
+            what,
+            "check that it is not a RAM disk and that its write cache survives a power cut",
+        );
     }
     if disk.sync_micros > SYNC_MICROS_MAX {
         add(
             Grade::Note,
             format!("a sync takes {} ms", disk.sync_micros / 1000),
-            "each upload waits for one: look at the disk",
+            "each upload waits for one: check the disk",
         );
     }
     if disk.free_bytes < RESERVE_BYTES {
         add(
             Grade::Mend,
-            format!("{} are free on its disk", ByteSize(disk.free_bytes)),
-            "make room: below the reserve nothing is taken",
+            format!("its disk has {} of free space", ByteSize(disk.free_bytes)),
+            "free some space: below the reserve the volume takes no values",
         );
     }
     if disk.inodes_free.is_some_and(|n| n < 1000) {
         add(
             Grade::Mend,
-            "its file system has hardly any inodes left".into(),
-            "make room: each segment is two files",
+            "its file system has almost no inodes left".into(),
+            "remove files: each segment needs two",
         );
     }
 }
 
-/// Volumes that share a disk die together.
+/// Volumes that share a disk fail together.
 fn of_disks(report: &DoctorReport, findings: &mut Vec<Finding>) {
     let mut disks: BTreeMap<(String, u64), Vec<&str>> = BTreeMap::new();
     for server in &report.servers {
@@ -265,7 +274,7 @@ fn of_disks(report: &DoctorReport, findings: &mut Vec<Finding>) {
             Grade::Note,
             "cluster",
             what,
-            "one volume a disk; or give them one --zone, so that copies are kept apart",
+            "run one volume per disk, or give these volumes the same --zone, so that replicas are kept apart",
         ));
     }
 }

@@ -1,18 +1,18 @@
-//! `barge cluster`: looks after masters, volumes and the metadata.
+//! `barge cluster`: inspects and maintains masters, volumes and the metadata.
 
 mod backup;
-mod care;
 mod diff;
 mod doctor;
-mod look;
+mod maintenance;
 mod masters;
+mod query;
 mod rebuild;
 
 mod status;
 
-pub(crate) use care::ask_leader;
+pub(crate) use maintenance::ask_leader;
 
-use shared::wire::cluster::DutyWish;
+use shared::wire::cluster::WantedAdminState;
 
 use crate::args::ClusterCommand;
 use crate::client::Client;
@@ -20,17 +20,23 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 pub(crate) async fn run(client: &Client, command: ClusterCommand, output: Output) -> Result<Exit, Failure> {
-    // Back-ups and restored metadata hold all names.
-    shared::private::keep_private();
+    // Backups and restored metadata hold the names of all keys.
+    shared::file_permissions::set_private_umask();
     match command {
         ClusterCommand::Status(status) => status::run(client, status, output).await,
-        ClusterCommand::Repair(watch) => care::repair(client, &watch, output).await,
-        ClusterCommand::Drain(drain) => care::duty(client, drain, DutyWish::Drain, output).await,
-        ClusterCommand::Retire(retire) => care::duty(client, retire, DutyWish::Retire, output).await,
-        ClusterCommand::Rebalance(rebalance) => care::rebalance(client, rebalance, output).await,
-        ClusterCommand::Orphans(orphans) => care::orphans(client, orphans, output).await,
-        ClusterCommand::Replication(replication) => care::replication(client, replication, output).await,
-        ClusterCommand::Events(look) => care::events(client, &look, output).await,
+        ClusterCommand::Repair(watch) => maintenance::repair(client, &watch, output).await,
+        ClusterCommand::Drain(drain) => {
+            maintenance::drain(client, drain, WantedAdminState::Drain, output).await
+        }
+        ClusterCommand::Decommission(args) => {
+            maintenance::drain(client, args, WantedAdminState::Decommission, output).await
+        }
+        ClusterCommand::Rebalance(rebalance) => maintenance::rebalance(client, rebalance, output).await,
+        ClusterCommand::Orphans(orphans) => maintenance::orphans(client, orphans, output).await,
+        ClusterCommand::Replication(replication) => {
+            maintenance::replication(client, replication, output).await
+        }
+        ClusterCommand::Events(look) => maintenance::events(client, &look, output).await,
         ClusterCommand::Doctor(doctor) => doctor::run(client, doctor, output).await,
         ClusterCommand::Init(init) => masters::init(client, init, output).await,
         ClusterCommand::Masters { command, secret } => masters::run(client, command, &secret, output).await,

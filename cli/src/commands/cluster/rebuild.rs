@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use master::Replication;
-use master::offline::{Database, OpenError, Options, Progress, RebuildError, Report, rebuild};
+use master::offline::{Database, OpenError, Options, RebuildError, RebuildProgress, Report, rebuild};
 use serde::Serialize;
 use shared::clock::Clock;
 use shared::http::client::base_url;
@@ -17,29 +17,29 @@ use shared::wire::routes::STATUS;
 use shared::work::blocking;
 
 use super::diff::{Diff, Source, compare};
-use super::look::look;
+use super::query::query;
 use crate::args::{RebuildArgs, SecretArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use crate::progress::Meter;
 
-/// The bar moves so often.
+/// How often the bar is updated.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Of a dry run.
+/// The result of a dry run.
 #[derive(Serialize)]
 struct Compared {
     #[serde(flatten)]
     report: Report,
-    /// None when there was nothing to compare with.
+    /// `None` if there was nothing to compare with.
     diff: Option<Diff>,
-    /// Why there was nothing.
+    /// Why nothing was compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_compared: Option<String>,
 }
 
-/// Goes with its guard.
+/// A temporary directory, removed on drop.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -58,7 +58,7 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
         replication: Replication::new(args.replicas, None).map_err(|e| usage(e.to_string()))?,
         secret,
         trust: client.trust().clone(),
-        // What is only looked at harms nobody; the warning stands in the report.
+        // A dry run harms nothing; the warning is in the report.
         without_damaged: args.without_damaged || args.dry_run,
         clock: Clock::System,
     };
@@ -68,15 +68,15 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
     let report = watched(options, output).await?;
     let path = args.directory.display().to_string();
     output.result(&report, || {
-        let next = "start the master on it as before, with all volumes running; access keys are not on volumes: make them anew";
+        let next = "start the master on it as before, with all volumes running; access keys are not on volumes: create them again";
         format!("{}\n\nthe metadata is in {path}: {next}", text(&report))
     })?;
     Ok(Exit::Ok)
 }
 
-/// Rebuilds, with a bar.
+/// Rebuilds and shows a bar.
 async fn watched(options: Options, output: Output) -> Result<Report, Failure> {
-    let (meter, progress) = (Meter::counting("records", output), Arc::new(Progress::default()));
+    let (meter, progress) = (Meter::counting("records", output), Arc::new(RebuildProgress::default()));
     let work = rebuild(options, Arc::clone(&progress));
     tokio::pin!(work);
     let mut tick = tokio::time::interval(TICK);
@@ -84,7 +84,7 @@ async fn watched(options: Options, output: Output) -> Result<Report, Failure> {
         tokio::select! {
             outcome = &mut work => break outcome,
             _ = tick.tick() => {
-                // Each record is read, then decided.
+                // Each record counts twice: when it is read and when it is decided.
                 let [expected, read, written] = [&progress.expected, &progress.read, &progress.written]
                     .map(|n| n.load(Ordering::Relaxed));
                 meter.count(read + written, expected.max(read) * 2);
@@ -141,7 +141,8 @@ async fn dry_run(
     Ok(exit)
 }
 
-/// What to compare with: the metadata in the directory, else the running cluster; else why there is nothing.
+/// Opens what to compare with: the metadata in the directory, else the running cluster. Returns why, if there is
+/// neither.
 async fn there(client: &Client, secret: &SecretArgs, directory: &Path) -> Result<(Source, String), String> {
     if directory.join("sled").exists() {
         let path = directory.to_owned();
@@ -150,34 +151,36 @@ async fn there(client: &Client, secret: &SecretArgs, directory: &Path) -> Result
                 let against = format!("the metadata in {}, as of its last checkpoint", directory.display());
                 return Ok((Source::Directory(Arc::new(database)), against));
             }
-            // A master runs on it: its cluster can be asked.
+            // A master uses the directory: ask its cluster.
             Err(OpenError::InUse(_)) => {}
             Err(error) => return Err(format!("nothing was compared: {error}")),
         }
     }
-    match look::<ClusterStatus>(client, secret, STATUS).await {
+    match query::<ClusterStatus>(client, secret, STATUS).await {
         Ok(_) => Ok((Source::Cluster(client.clone()), "the running cluster".to_owned())),
         Err(error) => Err(format!(
-            "nothing was compared: {} holds no metadata, and of the cluster no master answers: {error}",
+            "nothing was compared: {} holds no metadata, and no master of the cluster answers: {error}",
             directory.display()
         )),
     }
 }
 
-/// Another cluster's metadata would be nothing but differences.
+/// Refuses to compare with another cluster, where everything would differ.
 async fn check_same(report: &Report, secret: &SecretArgs, there: &Source) -> Result<(), Failure> {
     let theirs = match there {
         Source::Directory(database) => {
             let identity = database.identity().map_err(|e| Failure::new(Exit::Failure, e.to_string()))?;
             identity.map(|i| i.cluster)
         }
-        Source::Cluster(client) => Some(look::<ClusterStatus>(client, secret, STATUS).await?.cluster),
+        Source::Cluster(client) => Some(query::<ClusterStatus>(client, secret, STATUS).await?.cluster),
     };
     if theirs.is_some() && report.cluster == theirs {
         return Ok(());
     }
     let theirs = theirs.map_or_else(|| "none".into(), |c| c.to_string());
-    let what = format!("the metadata to compare with is of cluster {theirs}, the volumes are of another one");
+    let what = format!(
+        "the metadata to compare with belongs to cluster {theirs}, but the volumes belong to another one"
+    );
     Err(Failure::new(Exit::Failure, what).next("name the volumes of that cluster, or its master with --url"))
 }
 
@@ -186,20 +189,25 @@ fn text(report: &Report) -> String {
         vec!["cluster".into(), report.cluster.map_or_else(String::new, |c| c.to_string())],
         vec!["values".into(), format!("{} ({})", report.objects, ByteSize(report.bytes))],
         vec!["records".into(), format!("{} on {} volumes", report.blobs, report.volumes)],
-        vec!["degraded".into(), format!("{} with fewer copies", report.degraded)],
+        vec!["under-replicated".into(), format!("{} values", report.under_replicated)],
         vec![
             "to reclaim".into(),
             format!("{} replaced, {} deleted, {} refused", report.superseded, report.deleted, report.refused),
         ],
-        vec!["damaged".into(), format!("{} records, {} without another copy", report.damaged, report.lost)],
+        vec![
+            "damaged".into(),
+            format!("{} records, {} without another replica", report.damaged, report.lost),
+        ],
     ];
-    let (segments, ranges) = (report.segments_refused, report.ranges_set_aside);
+    let (segments, ranges) = (report.segments_refused, report.ranges_quarantined);
     if segments + ranges > 0 {
-        let what = format!("{segments} segments, {ranges} damaged ranges: what only they hold was not found");
+        let what = format!(
+            "{segments} segments, {ranges} damaged ranges: values that only they hold were not found"
+        );
         rows.push(vec!["NOT SERVED".into(), what]);
     }
     if report.conflicts > 0 {
-        rows.push(vec!["conflicts".into(), format!("{} values of which copies differ", report.conflicts)]);
+        rows.push(vec!["conflicts".into(), format!("{} values whose replicas differ", report.conflicts)]);
     }
     rows.push(vec!["took".into(), format!("{:.1} s", report.seconds)]);
     table(&rows)

@@ -1,11 +1,11 @@
-//! `barge cluster status`: the masters, the volumes, and what the masters think of them.
+//! `barge cluster status`: the masters and volumes, and their states as the masters see them.
 
 use shared::http::client::base_url;
 use shared::size::ByteSize;
 use shared::wire::master::{ClusterStatus, DamagedValue, MasterRole, VolumeSummary};
 use shared::wire::routes::STATUS;
 
-use super::look::look;
+use super::query::query;
 use crate::args::{SecretArgs, StatusArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -24,14 +24,14 @@ pub(crate) async fn run(client: &Client, args: StatusArgs, output: Output) -> Re
     Ok(Exit::Ok)
 }
 
-/// The status, as the leader sees it where it can be reached: others do not know what is owed.
+/// Fetches the status from the leader if it can be reached: only the leader knows the repair queue.
 pub(super) async fn fetch(client: &Client, secret: &SecretArgs) -> Result<ClusterStatus, Failure> {
-    let status: ClusterStatus = look(client, secret, STATUS).await?;
+    let status: ClusterStatus = query(client, secret, STATUS).await?;
     let leader = status.masters.iter().find(|m| m.role == MasterRole::Leader);
     match leader.filter(|_| status.repair.is_none()) {
         Some(leader) => {
             let there = Client::trusting(&leader.public_url, client.trust().clone())?;
-            Ok(look(&there, secret, STATUS).await.unwrap_or(status))
+            Ok(query(&there, secret, STATUS).await.unwrap_or(status))
         }
         None => Ok(status),
     }
@@ -42,15 +42,18 @@ fn text(status: &ClusterStatus) -> String {
         vec!["cluster".into(), status.cluster.to_string()],
         vec!["version".into(), status.version.clone()],
         vec!["values".into(), format!("{} ({})", status.objects, ByteSize(status.bytes))],
-        vec!["copies".into(), format!("{}, at least {} for an upload", status.replicas, status.min_replicas)],
-        vec!["degraded".into(), format!("{} with fewer copies", status.degraded)],
+        vec![
+            "replicas".into(),
+            format!("{}, at least {} for an upload", status.replicas, status.min_replicas),
+        ],
+        vec!["under-replicated".into(), format!("{} values", status.under_replicated)],
         vec!["to reclaim".into(), format!("{} blobs", status.reclaim_pending)],
     ];
     if let Some(repair) = &status.repair {
-        rows.push(vec!["repair".into(), super::care::repair_line(repair)]);
+        rows.push(vec!["repair".into(), super::maintenance::repair_line(repair)]);
     }
     if let Some(rebalance) = &status.rebalance {
-        rows.push(vec!["rebalance".into(), super::care::rebalance_line(rebalance)]);
+        rows.push(vec!["rebalance".into(), super::maintenance::rebalance_line(rebalance)]);
     }
     let summary = table(&rows);
     let heads = ["volume", "state", "zone", "url", "free", "capacity", "blobs", "remark"];
@@ -64,7 +67,7 @@ fn text(status: &ClusterStatus) -> String {
 
 fn damaged(value: &DamagedValue) -> String {
     let name = value.key.as_ref().map_or_else(|| format!("blob {}", value.blob), ToString::to_string);
-    format!("\ndamaged  {name}: no good copy was found by volume {}", value.volume)
+    format!("\ndamaged  {name}: volume {} found no intact replica", value.volume)
 }
 
 fn row(v: &VolumeSummary) -> Vec<String> {

@@ -1,17 +1,17 @@
-//! Every option of `barge server` reaches the servers: an option that is read and not handed on does nothing, and nobody hears
-//! of it.
+//! Checks that every option of `barge server` reaches the servers: an option that is parsed and not passed on would
+//! silently do nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
-use shared::secret::Purpose;
+use shared::secret::KeyPurpose;
 
 use super::*;
 use crate::args::{Args, Command};
 use crate::commands::tests::Dir;
 
-/// What is made of a command line: two masters and a volume.
+/// The configurations made from a command line: two masters and a volume.
 struct Made {
     masters: [master::Config; 2],
     volume: volume::Config,
@@ -22,14 +22,15 @@ impl Made {
         self.masters.iter().all(holds)
     }
 
-    /// Where clients reach them.
+    /// Their public URLs.
     fn public(&self) -> [Option<&str>; 3] {
         let [first, second] = &self.masters;
         [&first.public_url, &second.public_url, &self.volume.public_url].map(Option::as_deref)
     }
 }
 
-/// An option off its default, with its value and with others that it needs, and whether it has reached all whom it concerns.
+/// An option with a value other than its default, further options that it needs, and whether it reached all servers
+/// concerned.
 type Row = (&'static str, &'static [&'static str], fn(&Made) -> bool);
 
 /// `DIR` stands for a directory with a certificate and its key, and room for files.
@@ -66,17 +67,17 @@ const ROWS: [Row; 20] = [
     ("reserve", &["7MiB"], |m| m.volume.reserve_bytes == 7 << 20),
     ("secret-file", &["DIR/other"], |m| {
         let same = |secret: &ClusterSecret| {
-            secret.mac(Purpose::Call, &[b"x"]) == ClusterSecret::from_bytes(OTHER).mac(Purpose::Call, &[b"x"])
+            secret.mac(KeyPurpose::Call, &[b"x"])
+                == ClusterSecret::from_bytes(OTHER).mac(KeyPurpose::Call, &[b"x"])
         };
         m.masters(|c| same(&c.secret)) && same(&m.volume.secret)
     }),
 ];
 
-/// What is in `DIR/other`.
+/// The content of `DIR/other`.
 const OTHER: &[u8] = b"another secret than the usual one";
 
-/// How many servers there are, where S3 is answered and how log lines look is no matter of their configurations; a key goes
-/// with its certificate.
+/// Options that are not in the servers' configurations, and the key, which is tested with its certificate.
 const ELSEWHERE: [&str; 5] = ["masters", "volumes", "s3-listen", "log-format", "tls-key"];
 
 fn made(line: &[String], trust: &Trust) -> Made {
@@ -90,7 +91,7 @@ fn made(line: &[String], trust: &Trust) -> Made {
     Made { masters: [first, second], volume }
 }
 
-/// A command line with nothing else off its default.
+/// A command line with all other options at their defaults.
 fn line(dir: &Dir, more: &[&str]) -> Vec<String> {
     let mut words = vec!["barge".to_owned(), "server".to_owned()];
     words.extend(more.iter().map(|word| word.replace("DIR", &dir.file("").display().to_string())));

@@ -1,10 +1,9 @@
-//! `barge volume check`: reads every byte of a volume and compares it with what was written: block checksums, digests,
-//! headers, indexes.
+//! `barge volume check`: reads every byte of a volume and verifies it: block checksums, digests, headers, indexes.
 
 use serde_json::json;
 use shared::key::Key;
 use shared::size::ByteSize;
-use volume::store::inspect::{BadRecord, Closed, Closeness, Flaw};
+use volume::store::inspect::{BadRecord, Flaw, InspectDepth, NotInspected};
 use volume::store::{FormatError, IndexState, Refusal, SegmentNumber};
 
 use super::figures::{Totals, segment_json};
@@ -21,7 +20,7 @@ pub(super) fn run(args: &VolumeCheckArgs, output: Output) -> Result<Exit, Failur
     let mut all: Vec<Seen> = Vec::with_capacity(segments.len());
     let mut before = 0;
     for (number, bytes) in segments {
-        let seen = volume.inspector.segment(*number, Closeness::Bytes, |at| meter.at(before + at));
+        let seen = volume.inspector.segment(*number, InspectDepth::Bytes, |at| meter.at(before + at));
         before += bytes;
         meter.at(before);
         let seen = (*number, seen);
@@ -46,16 +45,16 @@ pub(super) fn run(args: &VolumeCheckArgs, output: Output) -> Result<Exit, Failur
     Ok(verdict.exit())
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Verdict {
-    /// Records and ranges that are damaged.
+    /// Corrupt records and ranges.
     bad_records: usize,
-    /// Segments that are, as a whole.
+    /// Segments that are corrupt as a whole.
     bad_segments: usize,
-    /// Indexes that are.
+    /// Corrupt indexes.
     bad_indexes: usize,
-    /// Segments of another version: nobody knows.
+    /// Segments of another format version, which cannot be judged.
     unknown: usize,
 }
 
@@ -68,9 +67,9 @@ impl Verdict {
                     verdict.bad_records += inspection.bad.len();
                     verdict.bad_indexes += usize::from(inspection.index == IndexState::Rotten);
                 }
-                Err(Closed::Unborn) => {}
-                Err(Closed::Refused(Refusal::Header(FormatError::Version(_)))) => verdict.unknown += 1,
-                Err(Closed::Refused(_)) => verdict.bad_segments += 1,
+                Err(NotInspected::Uninitialized) => {}
+                Err(NotInspected::Refused(Refusal::Header(FormatError::Version(_)))) => verdict.unknown += 1,
+                Err(NotInspected::Refused(_)) => verdict.bad_segments += 1,
             }
         }
         verdict
@@ -97,7 +96,7 @@ impl Verdict {
     }
 }
 
-/// A line for each thing that is wrong in a segment, with what to do about it.
+/// One line for each problem in a segment, with what to do about it.
 pub(super) fn findings((number, seen): &Seen) -> Vec<String> {
     match seen {
         Ok(inspection) => {
@@ -106,8 +105,8 @@ pub(super) fn findings((number, seen): &Seen) -> Vec<String> {
             });
             index.into_iter().chain(inspection.bad.iter().map(|bad| finding(*number, bad))).collect()
         }
-        Err(Closed::Unborn) => Vec::new(),
-        Err(Closed::Refused(why)) => {
+        Err(NotInspected::Uninitialized) => Vec::new(),
+        Err(NotInspected::Refused(why)) => {
             let (what, next) = refusal(*why);
             vec![format!("segment {number}: {what}; {next}")]
         }
@@ -128,9 +127,11 @@ pub(super) fn next(bad: &BadRecord) -> String {
     }
     match bad.key.as_ref().map(Key::as_str) {
         Some(key) => {
-            format!("barge get {key:?} FILE takes another copy, barge put FILE {key:?} makes new ones")
+            format!(
+                "barge get {key:?} FILE reads another replica, barge put FILE {key:?} stores the value again"
+            )
         }
-        None => "the master knows its key, other volumes may hold copies".into(),
+        None => "the masters know its key; other volumes may hold replicas".into(),
     }
 }
 
@@ -145,14 +146,16 @@ fn summary(volume: &Volume, totals: &Totals, verdict: &Verdict) -> String {
         ],
     ];
     if totals.torn_bytes > 0 {
-        let torn = format!("{} of unfinished uploads: no damage, the next start cuts them off", {
+        let torn = format!("{} of unfinished uploads: no corruption, the next start truncates them", {
             ByteSize(totals.torn_bytes)
         });
         rows.push(vec!["torn".into(), torn]);
     }
     if totals.indexes_made > 0 {
-        let text =
-            format!("{} missing or stale: no damage, the next start makes them anew", totals.indexes_made);
+        let text = format!(
+            "{} missing or stale: no corruption, the next start re-creates them",
+            totals.indexes_made
+        );
         rows.push(vec!["indexes".into(), text]);
     }
     rows.push(vec!["verdict".into(), verdict.text()]);

@@ -1,13 +1,13 @@
-//! What was seen of segments, in numbers: their sums, and both as JSON.
+//! Figures of segments: their totals, and both as JSON.
 
 use serde_json::{Value, json};
 use volume::store::IndexState;
-use volume::store::inspect::{BadRecord, Closed, Count, Record, RecordState};
+use volume::store::inspect::{BadRecord, Count, NotInspected, Record, RecordState};
 
 use super::check::next;
 use super::{Seen, index, refusal, state};
 
-/// The sums over all segments.
+/// Totals over all segments.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     pub(super) segments: usize,
@@ -28,7 +28,7 @@ impl Totals {
             totals.bytes += seen.bytes;
             add(&mut totals.live, seen.live);
             add(&mut totals.dead, seen.dead);
-            add(&mut totals.kept, seen.kept);
+            add(&mut totals.kept, seen.unpunched);
             totals.torn_bytes += seen.torn_bytes;
             totals.bad += seen.bad.len();
             totals.indexes_made += usize::from(matches!(seen.index, IndexState::Missing | IndexState::Stale));
@@ -68,7 +68,7 @@ pub(super) fn segment_json((number, seen): &Seen) -> Value {
                 "bytes": seen.bytes,
                 "live": count(seen.live),
                 "dead": count(seen.dead),
-                "not_given_back": count(seen.kept),
+                "not_given_back": count(seen.unpunched),
                 "torn_bytes": seen.torn_bytes,
                 "index": index(seen.index),
                 "bad": seen.bad.iter().map(bad_json).collect::<Vec<_>>(),
@@ -78,8 +78,8 @@ pub(super) fn segment_json((number, seen): &Seen) -> Value {
             }
             json
         }
-        Err(Closed::Unborn) => json!({"segment": number, "state": state}),
-        Err(Closed::Refused(why)) => {
+        Err(NotInspected::Uninitialized) => json!({"segment": number, "state": state}),
+        Err(NotInspected::Refused(why)) => {
             let (what, next) = refusal(*why);
             json!({"segment": number, "state": state, "what": what, "next": next})
         }
@@ -111,6 +111,6 @@ pub(super) fn record_state(state: RecordState) -> &'static str {
     match state {
         RecordState::Live => "live",
         RecordState::Dead => "deleted",
-        RecordState::Kept => "deleted, not given back",
+        RecordState::Unpunched => "deleted, not given back",
     }
 }

@@ -1,9 +1,9 @@
-//! `barge volume inspect`: what is in a volume's segments, as indexes and headers say; nothing is verified.
+//! `barge volume inspect`: the contents of a volume's segments according to indexes and headers; verifies nothing.
 
 use serde_json::json;
 use shared::key::Key;
 use shared::size::ByteSize;
-use volume::store::inspect::{Closed, Closeness};
+use volume::store::inspect::{InspectDepth, NotInspected};
 
 use super::figures::{Totals, record_state, segment_json};
 use super::{Seen, Volume, index, refusal, state};
@@ -13,7 +13,7 @@ use crate::output::{Output, table};
 
 pub(super) fn run(args: &VolumeInspectArgs, output: Output) -> Result<Exit, Failure> {
     let volume = Volume::open(&args.directory, output)?;
-    let closeness = if args.records { Closeness::Records } else { Closeness::Index };
+    let closeness = if args.records { InspectDepth::Records } else { InspectDepth::Index };
     let numbers = volume.inspector.segments().iter().map(|(number, _)| *number);
     let all: Vec<Seen> = numbers.map(|n| (n, volume.inspector.segment(n, closeness, |_| {}))).collect();
     let document = json!({
@@ -53,7 +53,7 @@ fn segments(all: &[Seen]) -> String {
                 ByteSize(seen.live.bytes).to_string(),
                 seen.dead.records.to_string(),
                 ByteSize(seen.dead.bytes).to_string(),
-                ByteSize(seen.kept.bytes).to_string(),
+                ByteSize(seen.unpunched.bytes).to_string(),
                 ByteSize(seen.torn_bytes).to_string(),
                 seen.bad.len().to_string(),
                 index(seen.index).into(),
@@ -61,8 +61,8 @@ fn segments(all: &[Seen]) -> String {
             Err(closed) => {
                 row.extend(std::iter::repeat_n("-".to_owned(), heads.len() - 3));
                 row.push(match closed {
-                    Closed::Unborn => "nothing in it: the next start removes it".into(),
-                    Closed::Refused(why) => refusal(*why).0,
+                    NotInspected::Uninitialized => "empty: the next start removes it".into(),
+                    NotInspected::Refused(why) => refusal(*why).0,
                 });
             }
         }

@@ -1,5 +1,5 @@
-//! `barge volume`: looks at a volume's disk while the volume does not run. Nothing in the directory is changed, however
-//! damaged it is; what would be changed, the next start of the volume changes.
+//! `barge volume`: inspects a volume's disk while the volume is stopped. Changes nothing in the directory, however
+//! corrupt it is: repairs are left to the volume's next start.
 
 mod check;
 mod figures;
@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use shared::work::blocking;
-use volume::store::inspect::{Closed, Inspection, Inspector};
+use volume::store::inspect::{Inspection, Inspector, NotInspected};
 use volume::store::{FormatError, IndexState, Refusal, SegmentNumber};
 use volume::{Glimpse, IdentityError};
 
@@ -25,7 +25,7 @@ pub(crate) async fn run(command: VolumeCommand, output: Output) -> Result<Exit, 
     .await
 }
 
-/// A volume's directory, held so that the volume does not start meanwhile.
+/// A volume's directory, locked so that the volume does not start meanwhile.
 struct Volume {
     glimpse: Glimpse,
     inspector: Inspector,
@@ -36,12 +36,12 @@ impl Volume {
         let glimpse = Glimpse::of(directory).map_err(|e| match e {
             IdentityError::InUse(_) => {
                 let what = format!("the volume in {} is running", directory.display());
-                Failure::new(Exit::Failure, what).next("stop it, then look again; nothing was read")
+                Failure::new(Exit::Failure, what).next("stop it, then retry; nothing was read")
             }
             other => Failure::new(Exit::Failure, other.to_string()),
         })?;
         let inspector = Inspector::open(directory, glimpse.volume).map_err(|e| {
-            let what = format!("there are no segments to look at in {}", directory.display());
+            let what = format!("no segments were found in {}", directory.display());
             let failure = Failure::local(what, &e);
             let elsewhere = "name the directory that holds volume.json and segments/";
             if e.kind() == ErrorKind::NotFound { failure.next(elsewhere) } else { failure }
@@ -54,35 +54,35 @@ impl Volume {
         }
         for number in inspector.orphans() {
             output.note(&format!(
-                "segment {number} is gone and its index is there: a crash interrupted its removal, or its file was lost"
+                "segment {number} is missing but its index exists: a crash interrupted its removal, or its file was lost"
             ));
         }
         if !inspector.foreign().is_empty() {
-            output.note(&format!("not ours, passed over: {}", inspector.foreign().join(", ")));
+            output.note(&format!("unknown files, ignored: {}", inspector.foreign().join(", ")));
         }
         Ok(Self { glimpse, inspector })
     }
 
-    /// Segments of which only the index is there.
+    /// Segments of which only the index exists.
     fn gone(&self) -> Vec<String> {
         self.inspector.orphans().iter().map(ToString::to_string).collect()
     }
 
-    /// Where the volume's id was read.
+    /// Where the volume's id was read from.
     fn named_by(&self) -> &'static str {
         if self.glimpse.volume.is_some() { "volume.json" } else { "segment headers" }
     }
 }
 
-/// A segment, and what was seen of it.
-type Seen = (SegmentNumber, Result<Inspection, Closed>);
+/// A segment, and what was found in it.
+type Seen = (SegmentNumber, Result<Inspection, NotInspected>);
 
-fn state(seen: &Result<Inspection, Closed>) -> &'static str {
+fn state(seen: &Result<Inspection, NotInspected>) -> &'static str {
     match seen {
         Ok(inspection) if inspection.sealed => "sealed",
         Ok(_) => "open",
-        Err(Closed::Unborn) => "unborn",
-        Err(Closed::Refused(_)) => "refused",
+        Err(NotInspected::Uninitialized) => "unborn",
+        Err(NotInspected::Refused(_)) => "refused",
     }
 }
 
@@ -102,7 +102,7 @@ fn refusal(why: Refusal) -> (String, &'static str) {
         Refusal::Header(FormatError::Volume | FormatError::Number) => {
             "put the file back where it came from: it belongs to another volume or has another name"
         }
-        Refusal::Header(_) => "keep the file: other copies of its values are on other volumes",
+        Refusal::Header(_) => "keep the file: other volumes hold replicas of its values",
         Refusal::Unreadable(_) => "see the kernel's log about this disk; copy what can be read",
     };
     (why.to_string(), next)

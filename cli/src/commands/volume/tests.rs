@@ -1,4 +1,4 @@
-//! The offline verbs on directories in all states: how they end, what they say, and that they change nothing.
+//! The offline verbs on directories in all states: exit codes, output, and that they change nothing.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
 use volume::Identity;
-use volume::store::inspect::Closeness;
+use volume::store::inspect::InspectDepth;
 use volume::store::{NewRecord, Options, RealDisk, Store};
 
 use super::{Seen, Volume, check, inspect};
@@ -19,7 +19,7 @@ use crate::args::{VolumeCheckArgs, VolumeInspectArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-/// A volume of three values of 100,000 bytes, `v/0` to `v/2`; it goes away with its test.
+/// A volume of three values of 100,000 bytes, `v/0` to `v/2`; removed with its test.
 struct Filled(PathBuf);
 
 impl Filled {
@@ -69,7 +69,7 @@ impl Filled {
         file.write_all_at(&[byte[0] ^ 4], at).unwrap();
     }
 
-    /// Names, times and bytes of all files.
+    /// Names, times and digests of all files.
     fn snapshot(&self) -> Vec<(PathBuf, i64, i64, Digest)> {
         let entries =
             [self.0.clone(), self.segments()].into_iter().flat_map(|d| std::fs::read_dir(d).unwrap());
@@ -85,7 +85,7 @@ impl Filled {
         all
     }
 
-    /// How the two verbs end, in both forms; nothing may change.
+    /// The results of the two verbs in text and JSON; checks that nothing changes.
     fn ends(&self) -> (Result<Exit, Failure>, Result<Exit, Failure>) {
         let before = self.snapshot();
         let directory = self.0.clone();
@@ -103,7 +103,7 @@ impl Filled {
     fn said(&self) -> Vec<String> {
         let volume = Volume::open(&self.0, Output::new(true)).unwrap();
         let numbers = volume.inspector.segments().iter().map(|(n, _)| *n);
-        let seen = |n| -> Seen { (n, volume.inspector.segment(n, Closeness::Bytes, |_| {})) };
+        let seen = |n| -> Seen { (n, volume.inspector.segment(n, InspectDepth::Bytes, |_| {})) };
         numbers.flat_map(|n| check::findings(&seen(n))).collect()
     }
 }
@@ -123,9 +123,9 @@ async fn a_good_volume_ends_in_0_and_a_bad_byte_in_6() {
     assert_eq!((f.ends().0.unwrap(), f.said().len()), (Exit::Ok, 0));
     // A body, a header, a trailer, the first page.
     for (at, words) in [
-        (4096 + RECORD + 4096 + 70_000, "v/1: block 1 is not what was written; blob "),
-        (4096 + RECORD + 70, "a record whose key cannot be read: header is not what was written; blob "),
-        (4096 + RECORD + 26 * 4096 + 40, "v/1: trailer is not what was written; blob "),
+        (4096 + RECORD + 4096 + 70_000, "v/1: corrupt (block 1); blob "),
+        (4096 + RECORD + 70, "a record whose key cannot be read: corrupt (header); blob "),
+        (4096 + RECORD + 26 * 4096 + 40, "v/1: corrupt (trailer); blob "),
         (50, "segment 0000000000: its first page: wrong checksum; keep the file"),
     ] {
         f.flip(at);
@@ -159,7 +159,7 @@ async fn a_volume_without_its_description_is_known_by_its_segments() {
         spoil(&f.0.join("volume.json"));
         assert_eq!(f.ends().0.unwrap(), Exit::Ok);
     }
-    // Without its lock file it was never started here: nothing to hold on to.
+    // Without its lock file the volume never ran here: there is nothing to lock.
     std::fs::remove_file(f.0.join("lock")).unwrap();
     assert_eq!(f.ends().0.unwrap(), Exit::Ok);
 }
@@ -181,5 +181,5 @@ async fn a_running_volume_another_version_and_no_volume_are_refused_in_words() {
     assert!(words(&f).contains("format version 9"));
     std::fs::remove_file(f.0.join("volume.json")).unwrap();
     std::fs::remove_file(f.seg()).unwrap();
-    assert!(words(&f).contains("there are no segments to look at"));
+    assert!(words(&f).contains("no segments were found"));
 }

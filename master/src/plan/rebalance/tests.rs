@@ -1,5 +1,5 @@
-//! Clusters of any shape: moved until nothing is to be moved any more, all volumes are about equally full, and no zone has more
-//! copies of a value than it had to have.
+//! Clusters of any shape: after a rebalance all volumes are about equally full, and no zone has more replicas of a
+//! value than necessary.
 
 use proptest::prelude::*;
 use shared::clock::Timestamp;
@@ -16,62 +16,65 @@ fn volume(n: usize) -> VolumeId {
 }
 
 struct World {
-    seats: Vec<(VolumeId, Seat)>,
-    blobs: Vec<Held>,
+    entries: Vec<(VolumeId, TopologyVolume)>,
+    blobs: Vec<BlobReplicas>,
 }
 
 impl World {
-    /// Values on the first volumes, as the ring puts them there; then all of the volumes.
+    /// Values on the first volumes, as the ring places them; then all volumes join.
     fn new(shapes: &[(u64, usize)], old: usize, copies: usize) -> Self {
-        let mut seats: Vec<_> = shapes
+        let mut entries: Vec<_> = shapes
             .iter()
             .enumerate()
             .map(|(n, (gib, zone))| {
-                let seat = Seat {
+                let entry = TopologyVolume {
                     zone: Some(format!("z{zone}").parse().unwrap()),
-                    condition: Condition::Up,
+                    availability: Availability::Writable,
                     compared: true,
                     capacity_bytes: gib << 30,
                     available_bytes: gib << 30,
                     live_bytes: 0,
                 };
-                (volume(n), seat)
+                (volume(n), entry)
             })
             .collect();
-        let member =
-            |(id, s): &(VolumeId, Seat)| Member { id: *id, weight: s.capacity_bytes, zone: s.zone.clone() };
-        let ring = Ring::new(&seats[..old].iter().map(member).collect::<Vec<_>>());
+        let member = |(id, s): &(VolumeId, TopologyVolume)| Member {
+            id: *id,
+            weight: s.capacity_bytes,
+            zone: s.zone.clone(),
+        };
+        let ring = Ring::new(&entries[..old].iter().map(member).collect::<Vec<_>>());
         let mut blobs = Vec::new();
         for n in 0..1500u64 {
             let length = MIB + (n * 7919 % 17) * MIB / 2;
             let replicas = ring.place(&Key::new(&format!("k{n}")).unwrap(), copies, |_| true);
-            for (_, seat) in seats.iter_mut().filter(|(id, _)| replicas.contains(id)) {
-                seat.live_bytes += length;
+            for (_, entry) in entries.iter_mut().filter(|(id, _)| replicas.contains(id)) {
+                entry.live_bytes += length;
             }
             let blob = BlobId::next(None, Timestamp::from_unix_ms(n), [1; 10]);
-            blobs.push(Held {
+            blobs.push(BlobReplicas {
                 blob,
                 length,
                 wanted: replicas.len(),
                 replicas,
-                arriving: vec![],
-                barred: vec![],
+                pending: vec![],
+                excluded: vec![],
             });
         }
-        Self { seats, blobs }
+        Self { entries, blobs }
     }
 
     fn topology(&self) -> Topology {
-        Topology::new(self.seats.clone())
+        Topology::new(self.entries.clone())
     }
 
-    fn crowd(&self, held: &Held) -> usize {
-        let zone = |v: &VolumeId| self.seats.iter().find(|(id, _)| id == v).map(|(_, s)| s.zone.clone());
+    fn crowd(&self, held: &BlobReplicas) -> usize {
+        let zone = |v: &VolumeId| self.entries.iter().find(|(id, _)| id == v).map(|(_, s)| s.zone.clone());
         let zones: Vec<_> = held.replicas.iter().map(zone).collect();
         zones.iter().map(|z| zones.iter().filter(|other| *other == z).count()).max().unwrap_or(0)
     }
 
-    /// One pass over all blobs; bytes moved.
+    /// Makes one pass over all blobs; returns the bytes moved.
     fn pass(&mut self, copies: usize) -> u64 {
         let topology = self.topology();
         let mut balance = Balance::of(&topology, copies);
@@ -86,9 +89,9 @@ impl World {
                 held.replicas.retain(|v| *v != from);
                 held.replicas.push(to);
                 moved += held.length;
-                for (id, seat) in &mut self.seats {
-                    seat.live_bytes += if *id == to { held.length } else { 0 };
-                    seat.live_bytes -= if *id == from { held.length } else { 0 };
+                for (id, entry) in &mut self.entries {
+                    entry.live_bytes += if *id == to { held.length } else { 0 };
+                    entry.live_bytes -= if *id == from { held.length } else { 0 };
                 }
                 assert!(self.crowd(&self.blobs[n]) <= before.max(1), "a zone got one more");
                 break;
@@ -114,20 +117,20 @@ proptest! {
             }
         }
         prop_assert_eq!(world.pass(copies), 0, "it ends");
-        let live: u64 = world.seats.iter().map(|(_, s)| s.live_bytes).sum();
+        let live: u64 = world.entries.iter().map(|(_, s)| s.live_bytes).sum();
         let most = live as f64 / copies as f64;
-        // Those that could hold more than one copy of everything do not count.
-        let bound = |s: &Seat| s.live_bytes as f64 >= 0.95 * most;
-        let free: Vec<_> = world.seats.iter().filter(|(_, s)| !bound(s)).map(|(_, s)| s).collect();
+        // Volumes large enough for more than one replica of everything do not count.
+        let bound = |s: &TopologyVolume| s.live_bytes as f64 >= 0.95 * most;
+        let free: Vec<_> = world.entries.iter().filter(|(_, s)| !bound(s)).map(|(_, s)| s).collect();
         let (held, capacity): (u64, u64) =
             (free.iter().map(|s| s.live_bytes).sum(), free.iter().map(|s| s.capacity_bytes).sum());
         let mean = held as f64 / capacity.max(1) as f64;
-        // Beside one that holds a copy of almost everything, a single move may not help where two would.
-        let near = if free.len() == world.seats.len() { 0.05 } else { 0.1 };
-        for seat in free {
-            // Where little is stored a few values are more than that, and not a hundredth of the room.
+        // Beside a volume that holds a replica of almost everything, one move may not help where two would.
+        let near = if free.len() == world.entries.len() { 0.05 } else { 0.1 };
+        for entry in free {
+            // If little is stored, a few values exceed the tolerance, but not 1 % of the capacity.
             let near = f64::max(near * mean, 0.01);
-            prop_assert!((seat.fullness() - mean).abs() <= near, "{} beside {mean}", seat.fullness());
+            prop_assert!((entry.fullness() - mean).abs() <= near, "{} beside {mean}", entry.fullness());
         }
         prop_assert!(moved <= planned + planned / 20 + 16 * MIB, "{moved} moved, {planned} planned");
     }
@@ -148,11 +151,11 @@ proptest! {
 #[test]
 fn what_is_even_stays() {
     let mut world = World::new(&[(100, 0), (100, 0), (100, 0)], 3, 1);
-    for (_, seat) in &mut world.seats {
-        seat.live_bytes = 50 << 30;
+    for (_, entry) in &mut world.entries {
+        entry.live_bytes = 50 << 30;
     }
     assert!(Balance::of(&world.topology(), 1).is_even());
-    world.seats[0].1.live_bytes = 48 << 30;
+    world.entries[0].1.live_bytes = 48 << 30;
     let balance = Balance::of(&world.topology(), 1);
     assert!(!balance.is_even() && balance.bytes() > 1 << 30 && balance.bytes() < 2 << 30);
 }
@@ -163,10 +166,10 @@ fn nothing_moves_to_a_volume_that_was_just_told_to_delete_it() {
     let topology = world.topology();
     let mut balance = Balance::of(&topology, 1);
     let held = &mut world.blobs[0];
-    held.barred = vec![volume(2)];
+    held.excluded = vec![volume(2)];
     assert_eq!(balance.take(volume(0), held, &topology), Some(volume(1)));
-    held.barred.push(volume(1));
+    held.excluded.push(volume(1));
     assert_eq!(balance.take(volume(0), held, &topology), None);
-    held.barred.clear();
+    held.excluded.clear();
     assert_eq!(balance.take(volume(0), held, &topology), Some(volume(2)));
 }

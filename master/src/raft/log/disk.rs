@@ -1,7 +1,7 @@
-//! The disk as the log sees it: one flat directory of files. Two traits, so that tests can put a lying disk
-//! underneath; `RealDisk` is the one that serves.
+//! The disk as the log uses it: one flat directory of files. Two traits, so that tests can use a lying disk;
+//! `RealDisk` is the one in production.
 //!
-//! Everything here blocks and decides nothing: an error goes up as it came.
+//! Everything here blocks and decides nothing: errors are passed up unchanged.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -14,23 +14,22 @@ use rustix::fs::{Advice, fadvise};
 
 /// One directory of files.
 pub(super) trait Disk: Debug + Send + Sync + 'static {
-    /// The names in the directory.
+    /// Returns the file names in the directory.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// A new, empty file; what had the name is gone.
+    /// Creates an empty file, replacing one of the same name.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// A file that exists.
+    /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// Puts `from` in the place of `to`.
+    /// Renames `from` to `to`, replacing it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes what was created, renamed and removed durable.
+    /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
 }
 
-/// One open file. It can be read after it was removed.
+/// An open file. It can still be read after it was removed.
 pub(super) trait DiskFile: Debug + Send + Sync + 'static {
-    /// Fills the buffer; an error if the file ends before.
+    /// Fills the buffer; an error if the file is too short.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the file's bytes and length durable.
@@ -39,7 +38,7 @@ pub(super) trait DiskFile: Debug + Send + Sync + 'static {
     fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
-    /// Forgets cached pages that are clean, so that reads show what the disk has: after a failed sync the cache may
+    /// Drops clean pages from the page cache, so that reads come from the disk: after a failed sync the cache may
     /// hold bytes that the disk does not.
     fn drop_cache(&self);
 }
@@ -103,7 +102,7 @@ impl DiskFile for File {
     }
 
     fn drop_cache(&self) {
-        // Advice, no more: where it is not taken, reads show the cache.
+        // Only advice: if the kernel ignores it, reads come from the cache.
         let _ = fadvise(self, 0, None, Advice::DontNeed);
     }
 }

@@ -1,6 +1,6 @@
-//! Why a log cannot be opened, and why it stopped.
+//! Errors of opening the log, and of a log that stopped.
 //!
-//! A refusal to open changes nothing and says what to do: a log with a hole must never be voted with.
+//! A refusal to open changes nothing and says what to do: a master with a hole in its log must never vote.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,104 +10,97 @@ use super::format::VERSION;
 /// The log could not be opened. Nothing was changed, except where the disk itself failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The disk says no.
+    /// The disk returned an error.
     #[error("the raft log in {path}: {source}")]
     Io {
-        /// The directory or the file.
+        /// Directory or file.
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// Something that was durable is not what was written.
+    /// Durable bytes have changed (bit rot).
     #[error(
-        "the raft log is damaged: {path} at byte {offset}: {damage}. Nothing was changed. This master must not go on with \
-         a hole in its log: remove its directory and let it join the group again; with one master alone: \
-         `barge cluster rebuild`"
+        "the raft log is damaged: {path} at byte {offset}: {damage}. Nothing was changed. This master must not \
+         continue with a hole in its log: remove its directory and let it join the group again; with a single \
+         master, run `barge cluster rebuild`"
     )]
     Rotten {
         path: PathBuf,
-        /// The first byte that cannot be right.
+        /// The first wrong byte.
         offset: u64,
-        /// How it shows.
         damage: Damage,
     },
     /// Entries are missing in front of a segment.
     #[error(
-        "the raft log has a hole: {path} begins with entry {found}, entry {expected} should come next. Nothing was \
-         changed. This master must not go on with a hole in its log: remove its directory and let it join the group \
-         again; with one master alone: `barge cluster rebuild`"
+        "the raft log has a hole: {path} begins with entry {found}, but entry {expected} should come next. Nothing \
+         was changed. This master must not continue with a hole in its log: remove its directory and let it join the \
+         group again; with a single master, run `barge cluster rebuild`"
     )]
     Hole {
-        /// The segment behind the hole.
+        /// The segment after the hole.
         path: PathBuf,
         /// The entry that should come next.
         expected: u64,
         /// The first entry of the segment.
         found: u64,
     },
-    /// The vote is gone: voting anew might elect a second leader.
+    /// The vote is gone: voting again could elect a second leader.
     #[error(
-        "the raft log in {path} has lost its `vote` file. Nothing was changed. A master that does not know whom it voted \
-         for must not vote: remove its directory and let it join the group again; with one master alone: \
+        "the raft log in {path} has lost its `vote` file. Nothing was changed. A master that does not know whom it \
+         voted for must not vote: remove its directory and let it join the group again; with a single master, run \
          `barge cluster rebuild`"
     )]
     VoteMissing { path: PathBuf },
-    /// Written by another version.
     #[error(
-        "{path} has format version {found}; this master reads version {VERSION}: use the version of Barge that wrote it"
+        "{path} has format version {found}; this master reads {VERSION}: use the version of Barge that wrote it"
     )]
     OtherVersion { path: PathBuf, found: u32 },
 }
 
-/// How damage shows.
+/// How corruption shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// A header that no crash can leave behind.
-    #[error("its header is not one")]
+    #[error("its header is invalid")]
     Header,
-    /// A small file whose checksum does not match.
     #[error("its checksum does not match")]
     Checksum,
-    /// A frame that does not check, with something behind it that was written after it was durable.
-    #[error("a frame does not check, and later ones do")]
+    /// A frame whose checksum does not match, followed by one that was written after it was durable.
+    #[error("the checksum of a frame does not match, but those of later frames do")]
     Frame,
-    /// A good frame in the wrong place.
+    /// A valid frame in the wrong place.
     #[error("an entry is out of order")]
     Order,
-    /// Whole, but not what this version writes.
+    /// A matching checksum over content that this version does not write.
     #[error("its content cannot be decoded")]
     Content,
-    /// Files that cannot be there together.
-    #[error("it does not belong to the files beside it")]
+    /// Files that cannot exist together.
+    #[error("it does not match the files beside it")]
     Beside,
 }
 
-/// A write or a sync failed: from then on nothing is written, read or acknowledged until the log is opened again.
+/// A write or sync failed: nothing is written, read or acknowledged until the log is opened again.
 #[derive(Debug, thiserror::Error)]
-#[error("the raft log stopped: {doing}: {source}. Mend the disk, then start the master again")]
+#[error("the raft log stopped: {doing}: {source}. Repair the disk, then restart the master")]
 pub(super) struct Poisoned {
-    /// What was being done.
+    /// The failed operation.
     pub(super) doing: &'static str,
-    /// What the disk said.
     #[source]
     pub(super) source: io::Error,
 }
 
-/// The thread that writes is gone.
 #[derive(Debug, thiserror::Error)]
-#[error("the thread that writes the raft log is gone")]
+#[error("the writer thread of the raft log has ended")]
 pub(super) struct WriterGone;
 
-/// A call that would make the log wrong. Nothing was done.
+/// A call that would break the log. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Misuse {
-    /// What is purged cannot be truncated.
     #[error("entry {index} cannot be truncated: the log is purged up to {purged}")]
     TruncatePurged { index: u64, purged: u64 },
-    /// An entry of this size is no command.
     #[error("an entry of {bytes} bytes is too large for the raft log")]
     EntryTooLarge { bytes: usize },
-    /// `begin_at` is for a log that never had anything.
-    #[error("the raft log cannot begin elsewhere: it is not new")]
+    /// `begin_at` needs a log that was never used.
+    #[error("the raft log cannot begin at another entry: it is not new")]
     NotNew,
 }

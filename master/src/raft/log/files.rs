@@ -1,12 +1,12 @@
-//! What is done to the files, step by step: the order of the steps here is what a crash relies on.
+//! Changes the files step by step. Crash safety depends on the order of these steps.
 //!
-//! - A state file (`vote`, `purged`, `begin`) is replaced whole: written beside, synced, renamed, directory synced.
-//! - A segment gets its name when its header is durable: a `.log` file without one is never a crash's doing.
-//! - There is a vote before there is a segment or `purged`: one that is missing beside them was lost. openraft writes the
-//!   first entry of a new group before its first vote, so the vote it takes for granted then is written down.
-//! - Names of segments only ever rise in the order in which they are made, so that names alone say how to read them.
+//! - A state file (`vote`, `purged`, `begin`) is replaced whole: temporary file, sync, rename, sync of the directory.
+//! - A segment gets its name after its header is durable: no crash leaves a `.log` file without a header.
+//! - A vote is written before the first segment or `purged`, so a vote that is missing beside them was lost. openraft
+//!   writes the first entry of a new group before its first vote; then its implicit vote is written first.
+//! - Segment names rise in the order of creation, so names alone give the order of reading.
 //!
-//! The first error ends it: whoever calls must not call again.
+//! After the first error the caller must not call again.
 
 use std::io;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::disk::{Disk, DiskFile};
-use super::format::{Frame, Kind, SegmentHeader, State};
-use super::view::{Place, Segment};
+use super::format::{Frame, Kind, SegmentHeader, StateFile};
+use super::view::{EntryLocation, Segment};
 
 const SEGMENT_TEMPORARY: &str = "segment.tmp";
 
-/// The files of a log that is open.
+/// The files of an open log.
 #[derive(Debug)]
 pub(super) struct Files<N: NodeId> {
     pub(super) disk: Arc<dyn Disk>,
-    /// Oldest first; the last one is appended to.
+    /// Oldest first; the last one receives appends.
     pub(super) segments: Vec<Arc<Segment>>,
-    /// Where the last one ends.
+    /// The end of the last segment.
     pub(super) end: u64,
     pub(super) next_batch: u64,
     /// The last entry, or the last purged one.
@@ -40,8 +40,8 @@ pub(super) struct Files<N: NodeId> {
 }
 
 impl<N: NodeId> Files<N> {
-    /// Writes entries that follow on the last one with one write and one sync.
-    pub(super) fn append(&mut self, entries: &[(LogId<N>, Bytes)]) -> io::Result<Vec<Place>> {
+    /// Appends entries that continue the log, with one write and one sync.
+    pub(super) fn append(&mut self, entries: &[(LogId<N>, Bytes)]) -> io::Result<Vec<EntryLocation>> {
         let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
             return Ok(Vec::new());
         };
@@ -59,14 +59,14 @@ impl<N: NodeId> Files<N> {
                 length,
                 body,
             );
-            places.push(Place { segment: Arc::clone(&segment), offset, length });
+            places.push(EntryLocation { segment: Arc::clone(&segment), offset, length });
         }
         self.write(&segment, &batch)?;
         self.last = Some(last.clone());
         Ok(places)
     }
 
-    /// Makes this entry and all behind it void; `previous` is the one before.
+    /// Voids this entry and all after it; `previous` is the one before.
     pub(super) fn truncate(&mut self, index: u64, previous: Option<LogId<N>>) -> io::Result<()> {
         if let Some(segment) = self.segments.last().cloned() {
             let mut batch = Vec::new();
@@ -77,11 +77,11 @@ impl<N: NodeId> Files<N> {
         Ok(())
     }
 
-    /// Makes everything up to this entry void and gives back what space that frees. `restart`: no entry is left, and
-    /// the next one does not follow on what the segments have.
+    /// Voids all entries up to this one and removes segments that are no longer needed. `restart`: no entry is left,
+    /// and the next one does not continue the segments.
     pub(super) fn purge(&mut self, upto: &LogId<N>, restart: bool) -> io::Result<()> {
         self.ensure_vote()?;
-        replace(&*self.disk, State::Purged, upto)?;
+        replace(&*self.disk, StateFile::Purged, upto)?;
         if restart {
             self.last = Some(upto.clone());
             return self.remove_all();
@@ -89,24 +89,24 @@ impl<N: NodeId> Files<N> {
         self.remove_segments(purgeable(&self.segments, upto.index))
     }
 
-    /// Writes the vote down.
     pub(super) fn save_vote(&mut self, vote: &Vote<N>) -> io::Result<()> {
-        replace(&*self.disk, State::Vote, vote)?;
+        replace(&*self.disk, StateFile::Vote, vote)?;
         self.has_vote = true;
         Ok(())
     }
 
-    /// Begins an empty log behind `log_id`. The rename of `begin` is the moment it happens; an opening does the rest.
+    /// Begins an empty log after `log_id`. The rename of `begin` is the commit point; after a crash, opening does the
+    /// rest.
     pub(super) fn begin(&mut self, log_id: &LogId<N>, vote: &Vote<N>) -> io::Result<()> {
         self.remove_all()?;
-        replace(&*self.disk, State::Begin, &(log_id, vote))?;
+        replace(&*self.disk, StateFile::Begin, &(log_id, vote))?;
         finish_beginning(&*self.disk, log_id, vote)?;
         self.has_vote = true;
         self.last = Some(log_id.clone());
         Ok(())
     }
 
-    /// Removes every segment. The last one may say that entries of those before it are void: it goes when they are gone.
+    /// Removes every segment. The last one may void entries of earlier ones, so it is removed after them.
     pub(super) fn remove_all(&mut self) -> io::Result<()> {
         self.remove_segments(self.segments.len().saturating_sub(1))?;
         self.remove_segments(self.segments.len())
@@ -128,8 +128,9 @@ impl<N: NodeId> Files<N> {
         if self.has_vote { Ok(()) } else { self.save_vote(&Vote::default()) }
     }
 
-    /// The segment that takes a batch which begins with this entry. After a truncation the entry may be older than
-    /// the present segment's first: that one goes on then, however long, because a new one's name would not rise.
+    /// Returns the segment for a batch that begins with this entry. After a truncation the entry may be older than
+    /// the first of the current segment, which is then used at any length, because the name of a new one would not
+    /// rise.
     fn segment_for(&mut self, index: u64) -> io::Result<Arc<Segment>> {
         match self.segments.last() {
             Some(last) if self.end < self.segment_bytes_max || index <= last.first => Ok(Arc::clone(last)),
@@ -166,7 +167,7 @@ impl<N: NodeId> Files<N> {
     }
 }
 
-impl State {
+impl StateFile {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Vote => "vote",
@@ -175,7 +176,7 @@ impl State {
         }
     }
 
-    /// The name it has while it is being written.
+    /// The name of the temporary file.
     const fn temporary(self) -> &'static str {
         match self {
             Self::Vote => "vote.tmp",
@@ -185,10 +186,10 @@ impl State {
     }
 }
 
-/// Whether a crash may have left a file of this name behind.
+/// Whether a file of this name may be the remains of a crash.
 pub(super) fn is_temporary(name: &str) -> bool {
     name == SEGMENT_TEMPORARY
-        || [State::Vote, State::Purged, State::Begin].iter().any(|s| s.temporary() == name)
+        || [StateFile::Vote, StateFile::Purged, StateFile::Begin].iter().any(|s| s.temporary() == name)
 }
 
 /// The name of the segment that begins with this entry.
@@ -202,24 +203,25 @@ pub(super) fn parse_segment_name(name: &str) -> Option<u64> {
     (segment_name(first) == name).then_some(first)
 }
 
-/// How many of the oldest segments hold nothing above `purged`: all entries of one are older than the next one's first.
+/// Counts the oldest segments without an entry above `purged`: all entries of a segment are older than the first of
+/// the next one.
 pub(super) fn purgeable(segments: &[Arc<Segment>], purged: u64) -> usize {
     segments.windows(2).take_while(|pair| pair[1].first <= purged.saturating_add(1)).count()
 }
 
-/// What is left to do once `begin` is durable.
+/// Finishes `begin_at` once `begin` is durable.
 pub(super) fn finish_beginning<N: NodeId>(
     disk: &dyn Disk,
     log_id: &LogId<N>,
     vote: &Vote<N>,
 ) -> io::Result<()> {
-    replace(disk, State::Vote, vote)?;
-    replace(disk, State::Purged, log_id)?;
-    disk.remove(State::Begin.name())?;
+    replace(disk, StateFile::Vote, vote)?;
+    replace(disk, StateFile::Purged, log_id)?;
+    disk.remove(StateFile::Begin.name())?;
     disk.sync_dir()
 }
 
-fn replace(disk: &dyn Disk, state: State, value: &impl Serialize) -> io::Result<()> {
+fn replace(disk: &dyn Disk, state: StateFile, value: &impl Serialize) -> io::Result<()> {
     let bytes = state.encode(value).map_err(io::Error::other)?;
     write_whole(disk, state.temporary(), &bytes)?;
     disk.rename(state.temporary(), state.name())?;

@@ -1,4 +1,4 @@
-//! The bytes of the log: this file alone knows their layout. Little endian.
+//! The byte layout of the log, known to this file alone. Little endian.
 //!
 //! ```text
 //! segment   0 "BARGELOG" 8 │ 8 version u32 │ 12 CRC32C of 0..12 and 16.. │ 16 salt 16 │ 32 first index u64
@@ -8,9 +8,9 @@
 //! state     0 "BARGEVOT" or so 8 │ 8 version u32 │ 12 CRC32C of 0..12 and 16.. │ 16 length u32 │ 20 postcard
 //! ```
 //!
-//! Kinds: 1 entry, 2 truncate (index: the first one that is void; no body). A batch is what one write and one sync made
-//! durable. Where it began is in each of its frames: a good frame behind a bad one tells by it whether the bad one had
-//! been durable before. Salt and offset in the CRC: a frame of another file or place does not check.
+//! Kinds: 1 entry, 2 truncate (index: the first void entry; no body). A batch is what one write and one sync make
+//! durable. Each frame says where its batch began, so a good frame after a bad one shows whether the bad one had been
+//! durable. The CRC covers salt and offset, so that a frame of another file or position fails it.
 
 use openraft::{LogId, NodeId};
 use serde::Serialize;
@@ -20,18 +20,18 @@ use shared::limits::RAFT_LOG_ENTRY_BYTES_MAX;
 
 use super::error::Damage;
 
-/// Of everything in this file.
+/// The format version of all files.
 pub(super) const VERSION: u32 = 1;
-/// A frame without its body.
+/// The length of a frame without its body.
 pub(super) const FRAME_HEADER_BYTES: usize = 32;
 const SEGMENT_MAGIC: &[u8; 8] = b"BARGELOG";
 const SEGMENT_FIXED_BYTES: usize = 44;
 const STATE_FIXED_BYTES: usize = 20;
 
-/// Random, one for each segment.
+/// Random bytes, drawn for each segment.
 pub(super) type Salt = [u8; 16];
 
-/// What is wrong with a whole file.
+/// An error that concerns a whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileError {
     Damaged(u64, Damage),
@@ -42,7 +42,7 @@ pub(super) enum FileError {
 pub(super) struct SegmentHeader<N: NodeId> {
     pub(super) salt: Salt,
     pub(super) first: u64,
-    /// The entry before the first; it may be purged.
+    /// The entry before `first`, which may be purged.
     pub(super) previous: Option<LogId<N>>,
 }
 
@@ -55,11 +55,11 @@ impl<N: NodeId> SegmentHeader<N> {
         out.extend_from_slice(&self.first.to_le_bytes());
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&previous);
-        seal(&mut out);
+        put_checksum(&mut out);
         Ok(out)
     }
 
-    /// The header and its length.
+    /// Returns the header and its length.
     pub(super) fn decode(bytes: &[u8]) -> Result<(Self, usize), FileError> {
         let damaged = FileError::Damaged(0, Damage::Header);
         if bytes.len() < SEGMENT_FIXED_BYTES || bytes[..8] != SEGMENT_MAGIC[..] {
@@ -76,11 +76,11 @@ impl<N: NodeId> SegmentHeader<N> {
     }
 }
 
-/// What a frame says.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Entry,
-    /// This entry and all behind it are void.
+    /// This entry and all after it are void.
     Truncate,
 }
 
@@ -89,14 +89,14 @@ pub(super) enum Kind {
 pub(super) struct Frame {
     pub(super) kind: Kind,
     pub(super) index: u64,
-    /// The batch it was written in.
+    /// The number of its batch.
     pub(super) batch: u64,
-    /// How far behind the beginning of that.
+    /// Bytes since the beginning of the batch.
     pub(super) since: u32,
 }
 
 impl Frame {
-    /// Appends the frame, which comes to stand at `offset`. `length` is that of `body`.
+    /// Appends the frame to `out`. `offset` is its position in the file, `length` that of `body` in bytes.
     pub(super) fn encode(&self, out: &mut Vec<u8>, salt: &Salt, offset: u64, length: u32, body: &[u8]) {
         let mut header = [0; FRAME_HEADER_BYTES];
         header[..4].copy_from_slice(&length.to_le_bytes());
@@ -113,7 +113,8 @@ impl Frame {
         out.extend_from_slice(body);
     }
 
-    /// The frame at the start of `bytes`, which stand at `offset`, and its body. `None`: torn, rotten or none.
+    /// Decodes the frame at the start of `bytes`, which are at `offset` in the file. `None`: torn, corrupt or no
+    /// frame.
     pub(super) fn decode<'a>(bytes: &'a [u8], salt: &Salt, offset: u64) -> Option<(Self, &'a [u8])> {
         let header = bytes.get(..FRAME_HEADER_BYTES)?;
         let kind = match header[28..32] {
@@ -132,17 +133,17 @@ impl Frame {
     }
 }
 
-/// The small files that are replaced whole.
+/// Small files that are replaced whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum StateFile {
     Vote,
     /// The last purged log id.
     Purged,
-    /// A beginning elsewhere that is under way: both.
+    /// A `begin_at` in progress: log id and vote.
     Begin,
 }
 
-impl State {
+impl StateFile {
     const fn magic(self) -> &'static [u8; 8] {
         match self {
             Self::Vote => b"BARGEVOT",
@@ -157,7 +158,7 @@ impl State {
         let mut out = preamble(self.magic());
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&body);
-        seal(&mut out);
+        put_checksum(&mut out);
         Ok(out)
     }
 
@@ -181,12 +182,12 @@ fn preamble(magic: &[u8; 8]) -> Vec<u8> {
     out
 }
 
-fn seal(file: &mut [u8]) {
+fn put_checksum(file: &mut [u8]) {
     let crc = crc32c_of(&[&file[..12], &file[16..]]);
     file[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The checksum comes before the version: a version that is said by rot is no version.
+/// Checks the checksum before the version: corruption must not look like another version.
 fn check(file: &[u8]) -> Result<(), FileError> {
     if crc32c_of(&[&file[..12], &file[16..]]) != u32_at(file, 12) {
         return Err(FileError::Damaged(0, Damage::Checksum));
@@ -228,18 +229,21 @@ mod tests {
         assert_eq!(Frame::decode(&out, &[7; 16], 48), Some((frame, &b"abc"[..])));
         assert_eq!(Frame::decode(&out, &[7; 16], 49), None, "another place");
         assert_eq!(Frame::decode(&out, &[8; 16], 48), None, "another file");
-        let vote = State::Vote.encode(&openraft::Vote::<u64>::new(3, 1)).unwrap();
+        let vote = StateFile::Vote.encode(&openraft::Vote::<u64>::new(3, 1)).unwrap();
         assert_eq!(hex(&vote), GOLDEN_VOTE);
-        assert!(State::Purged.decode::<LogId<u64>>(&vote).is_err(), "a vote is no log id");
+        assert!(StateFile::Purged.decode::<LogId<u64>>(&vote).is_err(), "a vote is no log id");
     }
 
     #[test]
     fn another_version_is_said_so() {
-        let mut bytes = State::Purged.encode(&log_id::<u64>(1, 1, 1)).unwrap();
+        let mut bytes = StateFile::Purged.encode(&log_id::<u64>(1, 1, 1)).unwrap();
         bytes[8] = 9;
-        assert_eq!(State::Purged.decode::<LogId<u64>>(&bytes), Err(FileError::Damaged(0, Damage::Checksum)));
-        seal(&mut bytes);
-        assert_eq!(State::Purged.decode::<LogId<u64>>(&bytes), Err(FileError::OtherVersion(9)));
+        assert_eq!(
+            StateFile::Purged.decode::<LogId<u64>>(&bytes),
+            Err(FileError::Damaged(0, Damage::Checksum))
+        );
+        put_checksum(&mut bytes);
+        assert_eq!(StateFile::Purged.decode::<LogId<u64>>(&bytes), Err(FileError::OtherVersion(9)));
     }
 
     fn hex(bytes: &[u8]) -> String {

@@ -1,11 +1,11 @@
-//! The raft log and the vote, on the disk: what this master has promised to the others.
+//! The Raft log (WAL) and the vote on disk: the promises of this master to the others.
 //!
-//! `vote` and `purged` are small files replaced whole; entries are appended to segments (`format` has the bytes, `files`
-//! the order of steps, `recovery` the opening). One thread owns the files; nothing is acknowledged before it is synced,
-//! and after a failed write or sync nothing is acknowledged any more. Readers see the log in memory (`view`).
+//! `vote` and `purged` are small files that are replaced whole; entries are appended to segments (`format` defines
+//! the bytes, `files` the order of steps, `recovery` the opening). One thread owns the files. Nothing is acknowledged
+//! before it is synced, and nothing at all after a failed write or sync. Readers use the log in memory (`view`).
 //!
-//! The caller holds the lock of the directory. What the log never does: overwrite a byte of a segment, go on with a
-//! hole, or take a missing vote for none.
+//! The caller holds the lock of the directory. The log never overwrites a byte of a segment, never continues with a
+//! hole, and never treats a lost vote as no vote.
 
 mod disk;
 mod error;
@@ -73,8 +73,8 @@ impl Default for Tuning {
     }
 }
 
-/// The log of one master; cheap to clone. When the last clone is dropped, what was asked for is finished and the files
-/// are closed before `drop` returns, which may take as long as a sync.
+/// The log of one master; cheap to clone. Dropping the last clone finishes the queued jobs and closes the files,
+/// which may take as long as a sync.
 #[derive(Debug)]
 pub struct LogStore<C: RaftTypeConfig> {
     shared: Arc<Shared<C::NodeId>>,
@@ -95,10 +95,11 @@ impl<C: RaftTypeConfig> Clone for LogStore<C> {
 }
 
 impl<C: RaftTypeConfig<Entry = Entry<C>>> LogStore<C> {
-    /// Opens or makes the log in the directory `path`, which nobody else may use. It blocks: every segment is read.
+    /// Opens or creates the log in the directory `path`, which the caller has locked. It blocks: every segment is
+    /// read.
     ///
     /// # Errors
-    /// When the disk fails, or the log is not what was written: then nothing is changed.
+    /// When the disk fails, or the log is corrupt: then nothing is changed.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         create_dir_all(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(path));
@@ -115,38 +116,38 @@ impl<C: RaftTypeConfig<Entry = Entry<C>>> LogStore<C> {
         Ok(Self { shared, writer: Arc::new(writer), reader, bytes })
     }
 
-    /// Whether nothing was ever decided here: no vote, no entry, nothing purged.
+    /// Whether the log was never used: no vote, no entry, nothing purged.
     #[must_use]
     pub fn is_new(&self) -> bool {
         is_new(&self.shared.any_view())
     }
 
-    /// Bytes of all segments.
+    /// The bytes of all segments on disk.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the entries behind `index`.
+    /// The bytes of the entries after `index`.
     #[must_use]
     pub fn bytes_after(&self, index: u64) -> u64 {
         self.shared.any_view().bytes_after(index)
     }
 
-    /// The newest entry that may go when the last ones are to keep no more bytes than that.
+    /// The newest entry to purge, so that the entries after it have at most `bytes` bytes.
     #[must_use]
     pub fn last_beyond(&self, bytes: u64) -> Option<u64> {
         self.shared.any_view().last_beyond(bytes)
     }
 
-    /// For how long the disk has not come back from the job that is under way.
+    /// How long the disk has been busy with the current job.
     #[must_use]
     pub fn busy_for(&self) -> Duration {
         self.writer.busy_for()
     }
 
-    /// Begins a new log behind `log_id`, as if all up to it had been purged, and with this vote: for a master whose
-    /// tables are there already (an upgrade, a restore). A crash on the way leaves a new log or the finished one.
+    /// Begins a new log after `log_id`, as if all entries up to it had been purged, with this vote: for a master that
+    /// already has tables (an upgrade, a restore). A crash leaves either a new log or the finished one.
     ///
     /// # Errors
     /// When the log is not new, or the disk fails.
@@ -166,7 +167,7 @@ impl<C: RaftTypeConfig<Entry = Entry<C>>> LogStore<C> {
         .await
     }
 
-    /// Changes the view and has the same done to the files, in the same order as everybody else's changes.
+    /// Changes the view and queues the same change for the files, in the same order as all other changes.
     async fn change(
         &self,
         failed: impl Fn(AnyError) -> IoFailure<C>,
@@ -194,12 +195,12 @@ impl<C: RaftTypeConfig<Entry = Entry<C>>> LogStore<C> {
 }
 
 fn is_new<N: openraft::NodeId>(view: &View<N>) -> bool {
-    // The vote that openraft takes for granted may have been written down for a first entry that never came.
+    // openraft's implicit vote may have been written for a first entry that never came.
     let undecided = view.vote.as_ref().is_none_or(|v| *v == Vote::default());
     undecided && view.purged.is_none() && view.is_empty()
 }
 
-/// Entries as they go to the disk, each with its id.
+/// Encodes entries for the disk, each with its id.
 fn encode<C: RaftTypeConfig<Entry = Entry<C>>>(
     entries: impl IntoIterator<Item = Entry<C>>,
 ) -> Result<Vec<(Index<C>, Bytes)>, Failure<C>> {
@@ -214,7 +215,7 @@ fn encode<C: RaftTypeConfig<Entry = Entry<C>>>(
     entries.into_iter().map(encode_one).collect()
 }
 
-/// Whether entries follow on the last one and on each other.
+/// Checks that entries continue the log without a gap.
 fn check_order<C: RaftTypeConfig>(
     view: &View<C::NodeId>,
     entries: &[(Index<C>, Bytes)],
@@ -306,8 +307,8 @@ impl<C: RaftTypeConfig<Entry = Entry<C>>> RaftLogStorage<C> for LogStore<C> {
             if upto.index < view.first_index() && view.purged.is_some() {
                 return Ok(None);
             }
-            // A snapshot may hold another entry here than the log: then all behind it are void as well, durably so
-            // before they are purged, or a crash would bring some of them back.
+            // A snapshot may cover another entry at this index than the log. Then all entries after it are void as
+            // well, and are truncated durably before the purge, or a crash would bring some of them back.
             let conflict = view.log_id_at(upto.index).is_some_and(|ours| *ours != upto);
             if conflict {
                 view.truncate(upto.index);

@@ -1,7 +1,7 @@
-//! Reading entries: the newest from memory, older ones from their files. Takes no part in writing: a reader that
-//! outlives its log goes on with what is there.
+//! Reads entries: the newest from memory, older ones from their files. Readers take no part in writing: one that
+//! outlives its log still reads the entries that exist.
 //!
-//! What comes from a file is checked, place, index and checksum, before it is given to anybody.
+//! The position, index and checksum of an entry from a file are checked before it is returned.
 
 use std::fmt::Debug;
 use std::io;
@@ -17,9 +17,9 @@ use shared::work::blocking;
 
 use super::error::Poisoned;
 use super::format::{FRAME_HEADER_BYTES, Frame, Kind};
-use super::view::{Place, Source, View};
+use super::view::{EntryLocation, Source, View};
 
-/// What the log, its readers and its writing thread share.
+/// State shared by the log, its readers and its writer thread.
 #[derive(Debug)]
 pub(super) struct Shared<N: NodeId> {
     view: Mutex<View<N>>,
@@ -31,12 +31,12 @@ impl<N: NodeId> Shared<N> {
         Self { view: Mutex::new(view), read_bytes_max }
     }
 
-    /// The view, whatever became of the log.
+    /// The view, even if the log has stopped.
     pub(super) fn any_view(&self) -> MutexGuard<'_, View<N>> {
         self.view.lock().expect("no thread panics while it holds the view")
     }
 
-    /// The view, unless the log stopped.
+    /// The view, unless the log has stopped.
     pub(super) fn view(&self) -> Result<MutexGuard<'_, View<N>>, Arc<Poisoned>> {
         let view = self.any_view();
         match &view.poisoned {
@@ -58,9 +58,11 @@ impl<C: RaftTypeConfig> Clone for LogReader<C> {
     }
 }
 
-/// A frame in a file is not the entry that it was.
+/// A frame in a file no longer matches its entry.
 #[derive(Debug, thiserror::Error)]
-#[error("the frame at byte {offset} of segment {segment} does not check: the disk has changed it")]
+#[error(
+    "the checksum of the frame at byte {offset} of segment {segment} does not match: the disk has changed it"
+)]
 struct Changed {
     segment: u64,
     offset: u64,
@@ -141,7 +143,7 @@ fn decode<C: RaftTypeConfig<Entry = Entry<C>>>(
     Ok(postcard::from_bytes(&body).map_err(|e| StorageIOError::read_logs(AnyError::new(&e)))?)
 }
 
-fn read_frame<N: NodeId>(place: &Place, log_id: &LogId<N>) -> io::Result<Bytes> {
+fn read_frame<N: NodeId>(place: &EntryLocation, log_id: &LogId<N>) -> io::Result<Bytes> {
     let mut bytes = vec![0; place.frame_bytes()];
     place.segment.file.read_at(&mut bytes, place.offset)?;
     match Frame::decode(&bytes, &place.segment.salt, place.offset) {

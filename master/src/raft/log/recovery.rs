@@ -1,7 +1,8 @@
-//! Opening: what the files say, whether that can be what a crash left, and only then what has to be mended.
+//! Crash recovery: opening reads the files, decides whether a crash can have left them so, and only then repairs
+//! them.
 //!
-//! A refusal changes nothing. What a power cut may have left of the last batch is cut off, and said so; anything else
-//! that is not as it was written is refused, because a log with a hole must never be voted with.
+//! A refusal changes nothing. The torn tail of the last batch is truncated, and that is logged. Any other difference
+//! from what was written is refused, because a master with a hole in its log must never vote.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,12 +17,12 @@ use super::Tuning;
 use super::disk::{Disk, DiskFile};
 use super::error::{Damage, OpenError};
 use super::files::{Files, finish_beginning, is_temporary, parse_segment_name, purgeable, segment_name};
-use super::format::{FileError, SegmentHeader, State};
+use super::format::{FileError, SegmentHeader, StateFile};
 use super::replay::{Replay, Wrong};
 use super::scan::{Scanned, Tail, scan};
 use super::view::{Segment, View};
 
-/// Reads a log and mends what a crash left.
+/// Reads a log and repairs what a crash left.
 pub(super) fn open<N: NodeId>(
     disk: &Arc<dyn Disk>,
     path: &Path,
@@ -29,15 +30,15 @@ pub(super) fn open<N: NodeId>(
 ) -> Result<(Files<N>, View<N>), OpenError> {
     let opening = Opening { disk: &**disk, path };
     let names = opening.names()?;
-    // What is read here must be there after a power cut too: the last life may have ended before it saw to that.
+    // What is read here must survive a power cut: the last process may have ended before it synced the directory.
     opening.at("", disk.sync_dir())?;
-    let begin: Option<(LogId<N>, Vote<N>)> = opening.state(&names, State::Begin)?;
+    let begin: Option<(LogId<N>, Vote<N>)> = opening.state(&names, StateFile::Begin)?;
     let (purged, vote) = match begin.clone() {
         Some((log_id, vote)) => (Some(log_id), Some(vote)),
-        None => (opening.state(&names, State::Purged)?, opening.state(&names, State::Vote)?),
+        None => (opening.state(&names, StateFile::Purged)?, opening.state(&names, StateFile::Vote)?),
     };
     if begin.is_some() && !names.segments.is_empty() {
-        return Err(opening.rotten(State::Begin.name(), 0, Damage::Beside));
+        return Err(opening.rotten(StateFile::Begin.name(), 0, Damage::Beside));
     }
     if vote.is_none() && (purged.is_some() || !names.segments.is_empty()) {
         return Err(OpenError::VoteMissing { path: path.to_owned() });
@@ -68,7 +69,7 @@ pub(super) fn open<N: NodeId>(
     Ok((files, view))
 }
 
-/// The names in the directory, sorted out.
+/// The file names in the directory, classified.
 #[derive(Debug, Default)]
 struct Names {
     segments: BTreeSet<u64>,
@@ -77,7 +78,7 @@ struct Names {
     foreign: Vec<String>,
 }
 
-/// Everything that changes a file at an opening, once it is known that the log is whole.
+/// Makes all file changes of an opening, once the log is known to be good.
 fn mend<N: NodeId>(
     files: &mut Files<N>,
     torn: Option<u64>,
@@ -91,7 +92,7 @@ fn mend<N: NodeId>(
             file = segment_name(last.first),
             offset = end,
             bytes,
-            "the raft log ends with a write that was not finished: cut off, it was never acknowledged"
+            "the raft log ends with an unfinished write, which was never acknowledged: truncating it"
         );
         last.file.truncate(end)?;
         last.file.sync()?;
@@ -117,7 +118,7 @@ struct Opening<'a> {
     path: &'a Path,
 }
 
-/// How the last segment ends.
+/// The end of a segment.
 struct Ending {
     end: u64,
     tail: Tail,
@@ -127,7 +128,8 @@ impl Opening<'_> {
     fn names(&self) -> Result<Names, OpenError> {
         let mut names = Names::default();
         for name in self.at("", self.disk.list())? {
-            let state = [State::Vote, State::Purged, State::Begin].into_iter().find(|s| s.name() == name);
+            let state =
+                [StateFile::Vote, StateFile::Purged, StateFile::Begin].into_iter().find(|s| s.name() == name);
             if let Some(first) = parse_segment_name(&name) {
                 names.segments.insert(first);
             } else if let Some(state) = state {
@@ -142,13 +144,13 @@ impl Opening<'_> {
             tracing::warn!(
                 directory = %self.path.display(),
                 files = ?names.foreign,
-                "files that are not the raft log's are in its directory: they are left alone"
+                "ignoring files in the directory of the raft log that do not belong to it"
             );
         }
         Ok(names)
     }
 
-    fn state<T: DeserializeOwned>(&self, names: &Names, state: State) -> Result<Option<T>, OpenError> {
+    fn state<T: DeserializeOwned>(&self, names: &Names, state: StateFile) -> Result<Option<T>, OpenError> {
         if !names.states.contains(state.name()) {
             return Ok(None);
         }
@@ -180,8 +182,8 @@ impl Opening<'_> {
         Ok(Ending { end, tail })
     }
 
-    /// A whole file. `settle`: as the disk has it, durably; a sync that failed in the last life may have left bytes in
-    /// the cache that the disk does not have.
+    /// Reads a whole file. `settle`: from the disk, after a sync; a sync that failed in the last process may have
+    /// left bytes in the page cache that the disk does not have.
     fn read(&self, name: &str, settle: bool) -> io::Result<(Arc<dyn DiskFile>, Vec<u8>)> {
         let file = self.disk.open(name)?;
         if settle {

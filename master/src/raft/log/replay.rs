@@ -1,5 +1,5 @@
-//! The entries that the frames of all segments come to, one after the other: an entry adds, a truncation takes away,
-//! and what is purged is not seen. Pure: it says what does not fit and mends nothing.
+//! Replays the frames of all segments in order into entries: an entry frame adds, a truncation removes, and purged
+//! entries are skipped. Pure: it reports inconsistencies and repairs nothing.
 
 use std::sync::Arc;
 
@@ -8,39 +8,39 @@ use openraft::{LogId, NodeId};
 use super::error::Damage;
 use super::format::{Kind, SegmentHeader};
 use super::scan::Found;
-use super::view::{Place, Segment};
+use super::view::{EntryLocation, Segment};
 
-/// What does not fit.
+/// An inconsistency.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wrong {
     Damaged(u64, Damage),
     Hole { expected: u64 },
 }
 
-/// A log half read.
+/// A replay in progress.
 #[derive(Debug)]
 pub(super) struct Replay<N: NodeId> {
     purged: Option<LogId<N>>,
     segments: Vec<Arc<Segment>>,
     /// The index of the first of `entries`.
     first: u64,
-    entries: Vec<(LogId<N>, Place)>,
+    entries: Vec<(LogId<N>, EntryLocation)>,
     next_batch: u64,
-    /// A hole in front of a segment, and what should be there. It does not matter if all behind it turns out to be void:
-    /// a restart that a crash interrupted has removed the older segments first.
+    /// A hole before a segment: the first entry of the segment, and the entry expected. It does not matter if
+    /// everything after it turns out to be void: an interrupted restart has removed the older segments first.
     hole: Option<(u64, u64)>,
 }
 
-/// A log as it was read.
+/// A replayed log.
 #[derive(Debug)]
 pub(super) struct Log<N: NodeId> {
     pub(super) segments: Vec<Arc<Segment>>,
     /// The index of the first of `entries`.
     pub(super) first: u64,
-    /// Those that are not purged.
-    pub(super) entries: Vec<(LogId<N>, Place)>,
+    /// Without the purged ones.
+    pub(super) entries: Vec<(LogId<N>, EntryLocation)>,
     pub(super) next_batch: u64,
-    /// What is purged goes beyond the segments: none of them is needed, and none may be appended to.
+    /// All entries are purged and the next one does not continue the segments: remove all of them.
     pub(super) restart: bool,
 }
 
@@ -49,7 +49,7 @@ impl<N: NodeId> Replay<N> {
         Self { purged, segments: Vec::new(), first: 0, entries: Vec::new(), next_batch: 0, hole: None }
     }
 
-    /// The next segment. It follows on the last entry, or on a purged one.
+    /// Adds the next segment. It must continue after the last entry or a purged one.
     pub(super) fn segment(&mut self, segment: &Arc<Segment>, header: &SegmentHeader<N>) -> Result<(), Wrong> {
         let order = Err(Wrong::Damaged(32, Damage::Order));
         let visible = self.visible();
@@ -61,7 +61,7 @@ impl<N: NodeId> Replay<N> {
         if (is_first || header.first > next) && header.first > visible {
             self.hole = self.hole.or(Some((header.first, if is_first { visible } else { next })));
         }
-        // What is purged is no measure: the segment may say itself that its predecessor was replaced.
+        // The purged log id is not compared: the entry before this segment may have been replaced by another one.
         let before = self.entries.last().filter(|_| header.first == next).map(|(log_id, _)| log_id);
         let starts_anew = header.first == 0 && header.previous.is_none();
         if before.is_some_and(|b| header.previous.as_ref() != Some(b))
@@ -77,7 +77,7 @@ impl<N: NodeId> Replay<N> {
         Ok(())
     }
 
-    /// The next frame of that segment.
+    /// Adds the next frame of that segment.
     pub(super) fn frame(&mut self, segment: &Arc<Segment>, found: &Found, body: &[u8]) -> Result<(), Wrong> {
         let order = Wrong::Damaged(found.offset, Damage::Order);
         let (frame, next) = (&found.frame, self.next());
@@ -94,14 +94,14 @@ impl<N: NodeId> Replay<N> {
                     return Err(order);
                 }
                 let length = u32::try_from(body.len()).map_err(|_| order)?;
-                let place = Place { segment: Arc::clone(segment), offset: found.offset, length };
+                let place = EntryLocation { segment: Arc::clone(segment), offset: found.offset, length };
                 self.entries.push((log_id, place));
             }
         }
         Ok(())
     }
 
-    /// All segments were read. An error names the segment by its first entry.
+    /// Finishes after the last segment. An error names the segment by its first entry.
     pub(super) fn finish(mut self) -> Result<Log<N>, (u64, Wrong)> {
         if let Some((first, expected)) = self.hole {
             return Err((first, Wrong::Hole { expected }));

@@ -1,9 +1,9 @@
-//! What a segment's bytes say: every good frame, and what the first bad one means. Pure: it reads nothing and
+//! Scans the bytes of a segment for good frames, and tells a torn tail from corruption. Pure: it reads no file and
 //! decides nothing about files.
 //!
-//! A batch is written only after the one before it was synced. So a bad frame with a good frame behind it that belongs
-//! to a batch which began later was durable once: it is rot. Without such a frame it may be what a power cut left of the
-//! last batch.
+//! A batch is written only after the previous one was synced. So a bad frame that is followed by a good frame of a
+//! later batch was durable once: it is corrupt. Without such a frame it may be what a power cut left of the last
+//! batch.
 
 use std::ops::Range;
 
@@ -13,31 +13,31 @@ use super::format::{FRAME_HEADER_BYTES, Frame, Salt};
 pub(super) struct Found {
     pub(super) frame: Frame,
     pub(super) offset: u64,
-    /// The body, in the bytes that were scanned.
+    /// The range of the body in the scanned bytes.
     pub(super) body: Range<usize>,
 }
 
-/// How the good frames end.
+/// How the sequence of good frames ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// With the bytes.
+    /// At the end of the segment.
     Clean,
-    /// With a bad frame and nothing behind it that was written later.
+    /// At a bad frame without a later batch after it.
     Torn,
-    /// With a bad frame that was durable.
+    /// At a bad frame that was durable.
     Rotten,
 }
 
-/// All that a segment says.
+/// The result of a scan.
 #[derive(Debug)]
 pub(super) struct Scanned {
     pub(super) frames: Vec<Found>,
-    /// Where the good frames end.
+    /// The end of the good frames.
     pub(super) end: u64,
     pub(super) tail: Tail,
 }
 
-/// Reads the frames of a whole segment, which begin at `start`.
+/// Scans a whole segment, whose frames begin at `start`.
 pub(super) fn scan(bytes: &[u8], start: usize, salt: &Salt) -> Scanned {
     let mut frames = Vec::new();
     let mut at = start;
@@ -57,7 +57,7 @@ pub(super) fn scan(bytes: &[u8], start: usize, salt: &Salt) -> Scanned {
     Scanned { frames, end: at as u64, tail }
 }
 
-/// Whether a batch that began behind `bad` has left a good frame.
+/// Whether there is a good frame of a batch that began after `bad`.
 fn written_later(bytes: &[u8], bad: usize, salt: &Salt) -> bool {
     let mut at = bad + 1;
     while at + FRAME_HEADER_BYTES <= bytes.len() {

@@ -1,13 +1,13 @@
-//! A disk that lies, in memory: what a seed decides, it does, and the same seed does the same again.
+//! A simulated disk in memory that injects faults, determined by a seed.
 //!
-//! - **Nothing is durable before a sync.** At a power cut each write since the last sync of its file is there, not there,
-//!   there up to any byte, or there in some pieces of 16 bytes and not in others; lengths likewise.
-//! - **Names are durable after `sync_dir`**: at a power cut each name says what it said
-//!   at some moment since, each for itself.
-//! - **It stops** after so many changes (`fault`): that one is done or not, and nothing is answered any more.
-//! - **EIO** on the n-th change. A failed write leaves a prefix. After a failed sync any part of what it was to make
-//!   durable is; reads go on showing all of it until the cache is dropped, and the next sync succeeds.
-//! - **`lying`**: a sync does nothing and says that it did. A test that finds nothing then finds nothing ever.
+//! - **Nothing is durable before a sync.** A power cut keeps each write since the last sync of its file completely,
+//!   not at all, up to any byte, or in some pieces of 16 bytes; likewise lengths.
+//! - **Names are durable after `sync_dir`.** A power cut sets each name, independently, to one of its states since
+//!   then.
+//! - **It stops** at the n-th change (`fault`): that change is done or not, and every later call fails.
+//! - **EIO** on the n-th change. A failed write leaves a prefix. A failed sync makes any part of the pending writes
+//!   durable; reads still show all of them until the cache is dropped, and the next sync succeeds.
+//! - **`lying`**: a sync does nothing and succeeds. A test that finds no loss with it would never find one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,14 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::disk::{Disk, DiskFile};
 
-/// What goes wrong at a change.
+/// A fault at a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Stop,
     Eio,
 }
 
-/// One life of the disk: files of an earlier one are dead.
+/// The disk between two restarts: files opened before the last restart fail.
 #[derive(Debug, Clone)]
 pub(super) struct SimDisk {
     machine: Arc<Mutex<Machine>>,
@@ -70,22 +70,22 @@ impl SimDisk {
         Self { machine: Arc::new(Mutex::new(machine)), life: 0 }
     }
 
-    /// The change after so many more goes wrong.
+    /// Injects a fault after the given number of changes.
     pub(super) fn fault(&self, fault: Option<(u64, Fault)>) {
         self.machine().fault = fault;
     }
 
-    /// Whether no fault is to come any more: it came, or there was none.
+    /// Whether no fault is pending: it happened, or there was none.
     pub(super) fn fault_came(&self) -> bool {
         self.machine().fault.is_none()
     }
 
-    /// Syncs lie from now on.
+    /// Makes all later syncs lie.
     pub(super) fn lie(&self) {
         self.machine().lying = true;
     }
 
-    /// The process ends; what the cache shows stays.
+    /// Restarts the process; the page cache survives.
     pub(super) fn restart(&self) -> Self {
         let mut machine = self.machine();
         machine.life += 1;
@@ -94,19 +94,19 @@ impl SimDisk {
         Self { machine: Arc::clone(&self.machine), life: machine.life }
     }
 
-    /// The power fails: what is durable stays, and chance.
+    /// Cuts the power: what is durable survives, and a random part of the rest.
     pub(super) fn power_cut(&self) -> Self {
         self.machine().cut();
         self.restart()
     }
 
-    /// Nothing is done on the disk meanwhile.
+    /// Runs `f` while the disk is blocked.
     pub(super) fn held<T>(&self, f: impl FnOnce() -> T) -> T {
         let _held = self.machine();
         f()
     }
 
-    /// Syncs of files and writes so far.
+    /// The numbers of file syncs and writes so far.
     pub(super) fn counts(&self) -> (u64, u64) {
         let machine = self.machine();
         (machine.syncs, machine.writes)
@@ -117,7 +117,7 @@ impl SimDisk {
         machine.names.iter().map(|(name, i)| (name.clone(), machine.inodes[*i].shown.clone())).collect()
     }
 
-    /// A disk that has these files, durably.
+    /// Creates a disk with these durable files.
     pub(super) fn with_files(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let disk = Self::new(1);
         {
@@ -142,7 +142,7 @@ impl SimDisk {
         if machine.stopped || machine.life != self.life { Err(eio()) } else { Ok(machine) }
     }
 
-    /// The machine, for a change, and whether that fails half way.
+    /// Begins a change: the state, and whether the change fails half way.
     fn change(&self) -> io::Result<(MutexGuard<'_, Machine>, bool)> {
         let mut machine = self.look()?;
         machine.changes += 1;
@@ -202,7 +202,7 @@ impl Machine {
         self.names = self.durable_names.clone();
     }
 
-    /// What was pending becomes durable: all of it, or what chance leaves.
+    /// Makes pending changes durable: all of them, or a random part.
     fn settle(&mut self, inode: usize, whole: bool) {
         for change in std::mem::take(&mut self.inodes[inode].pending) {
             for part in if whole { vec![change] } else { self.leave(change) } {

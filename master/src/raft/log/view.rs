@@ -1,8 +1,9 @@
-//! The log as readers see it: where each entry is, and the newest ones themselves. In memory; the truth is on the disk.
+//! The log in memory, for readers: the location of each entry, and the newest entries themselves. The files are
+//! authoritative.
 //!
-//! Changes are made here when they are asked for, in the order in which they go to the writing thread, so that an entry
-//! can be read as soon as `append` returns. An entry that is not in a file yet is always in the cache; of the others the
-//! oldest go when the cache is full.
+//! A change is made here when it is requested, in the order in which changes go to the writer thread, so an entry can
+//! be read as soon as `append` returns. An entry that is not in a file yet is always cached; when the cache is full,
+//! the oldest of the others are evicted.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use super::disk::DiskFile;
 use super::error::Poisoned;
 use super::format::{FRAME_HEADER_BYTES, Salt};
 
-/// A segment file that is open.
+/// An open segment file.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) first: u64,
@@ -23,9 +24,9 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn DiskFile>,
 }
 
-/// Where a frame is.
+/// The location of a frame.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct EntryLocation {
     pub(super) segment: Arc<Segment>,
     pub(super) offset: u64,
     pub(super) length: u32,
@@ -33,9 +34,9 @@ pub(super) struct Place {
 
 #[derive(Debug)]
 enum Home {
-    /// On its way: the number of the append that brought it.
+    /// Not written yet: the number of its append.
     Pending(u64),
-    Stored(Place),
+    Stored(EntryLocation),
 }
 
 #[derive(Debug)]
@@ -53,11 +54,11 @@ impl<N: NodeId> Slot<N> {
     }
 }
 
-/// Where a reader finds an entry.
+/// The place where a reader finds an entry.
 #[derive(Debug)]
 pub(super) enum Source<N: NodeId> {
     Cached(Bytes),
-    Stored(Place, LogId<N>),
+    Stored(EntryLocation, LogId<N>),
 }
 
 /// The log in memory.
@@ -69,7 +70,7 @@ pub(super) struct View<N: NodeId> {
     /// The index of the first slot.
     first: u64,
     slots: VecDeque<Slot<N>>,
-    /// The bodies of the last slots.
+    /// The encoded entries of the last slots.
     cache: VecDeque<Bytes>,
     cached_bytes: usize,
     cache_bytes_max: usize,
@@ -77,12 +78,12 @@ pub(super) struct View<N: NodeId> {
 }
 
 impl<N: NodeId> View<N> {
-    /// A log that was read: `stored` are its entries, one after the other from `first` on.
+    /// The view of an opened log: `stored` has its entries, in order from `first` on.
     pub(super) fn new(
         vote: Option<Vote<N>>,
         purged: Option<LogId<N>>,
         first: u64,
-        stored: impl IntoIterator<Item = (LogId<N>, Place)>,
+        stored: impl IntoIterator<Item = (LogId<N>, EntryLocation)>,
         cache_bytes_max: usize,
     ) -> Self {
         let slots =
@@ -100,7 +101,7 @@ impl<N: NodeId> View<N> {
         }
     }
 
-    /// The index of the first entry that is there, or would be.
+    /// The index of the first entry, or of the next one if the log is empty.
     pub(super) fn first_index(&self) -> u64 {
         self.first
     }
@@ -119,7 +120,7 @@ impl<N: NodeId> View<N> {
         self.slots.is_empty()
     }
 
-    /// The log id at an index; the purged one counts.
+    /// The log id at an index, also of the last purged entry.
     pub(super) fn log_id_at(&self, index: u64) -> Option<&LogId<N>> {
         match self.slot(index) {
             Some(at) => Some(&self.slots[at].log_id),
@@ -127,13 +128,13 @@ impl<N: NodeId> View<N> {
         }
     }
 
-    /// Bytes of the entries behind `index`, as far as they are in their files.
+    /// The bytes of the entries after `index` that are in their files.
     pub(super) fn bytes_after(&self, index: u64) -> u64 {
         let behind = self.slots.iter().rev().take_while(|slot| slot.log_id.index > index);
         behind.map(Slot::stored_bytes).sum()
     }
 
-    /// The newest entry that may go when the last ones are to keep no more bytes than that.
+    /// The newest entry to purge, so that the entries after it have at most `bytes` bytes.
     pub(super) fn last_beyond(&self, bytes: u64) -> Option<u64> {
         let mut kept = 0;
         let mut slots = self.slots.iter().rev();
@@ -143,7 +144,7 @@ impl<N: NodeId> View<N> {
         })
     }
 
-    /// Adds entries that follow on the last one, and gives the append its number.
+    /// Adds entries that continue the log, and returns the number of this append.
     pub(super) fn append(&mut self, entries: &[(LogId<N>, Bytes)]) -> u64 {
         self.appends += 1;
         for (log_id, body) in entries {
@@ -154,8 +155,8 @@ impl<N: NodeId> View<N> {
         self.appends
     }
 
-    /// An entry of an append is in its file now. If it was truncated meanwhile, nothing happens.
-    pub(super) fn place(&mut self, index: u64, append: u64, place: Place) {
+    /// Records the location of an entry once it is in its file. If it was truncated meanwhile, nothing happens.
+    pub(super) fn place(&mut self, index: u64, append: u64, place: EntryLocation) {
         if let Some(at) = self.slot(index)
             && matches!(self.slots[at].home, Home::Pending(number) if number == append)
         {
@@ -163,7 +164,7 @@ impl<N: NodeId> View<N> {
         }
     }
 
-    /// Lets go of the oldest cached entries, as far as they are in their files.
+    /// Evicts the oldest cached entries that are in their files.
     pub(super) fn shrink_cache(&mut self) {
         while self.cached_bytes > self.cache_bytes_max {
             let oldest = self.slots.len() - self.cache.len();
@@ -174,7 +175,7 @@ impl<N: NodeId> View<N> {
         }
     }
 
-    /// Forgets this entry and all behind it.
+    /// Removes this entry and all after it.
     pub(super) fn truncate(&mut self, index: u64) {
         while self.next_index() > index && self.slots.pop_back().is_some() {
             if let Some(body) = self.cache.pop_back() {
@@ -183,7 +184,7 @@ impl<N: NodeId> View<N> {
         }
     }
 
-    /// Forgets all up to this entry. Behind the last one the log is empty and goes on after it.
+    /// Removes all entries up to this one. Past the last entry, the log becomes empty and continues after `upto`.
     pub(super) fn purge(&mut self, upto: LogId<N>) {
         while self.first <= upto.index && !self.slots.is_empty() {
             if self.cache.len() == self.slots.len() {
@@ -196,7 +197,7 @@ impl<N: NodeId> View<N> {
         self.purged = Some(upto);
     }
 
-    /// Where the entries of a range are, as far as there are any. With a limit: no more bytes than that, but one entry.
+    /// Returns where the existing entries of a range are. `bytes_max` limits their bytes, but never below one entry.
     pub(super) fn sources(&self, range: Range<u64>, bytes_max: Option<usize>) -> Vec<Source<N>> {
         let (start, end) = (range.start.max(self.first), range.end.min(self.next_index()));
         let mut found = Vec::new();
@@ -221,7 +222,7 @@ impl<N: NodeId> View<N> {
                 let length = usize::try_from(place.length).unwrap_or(usize::MAX);
                 (Source::Stored(place.clone(), slot.log_id.clone()), length)
             }
-            (None, Home::Pending(_)) => unreachable!("what is on its way is in the cache"),
+            (None, Home::Pending(_)) => unreachable!("a pending entry is in the cache"),
         }
     }
 
@@ -237,8 +238,8 @@ impl<N: NodeId> View<N> {
     }
 }
 
-impl Place {
-    /// How long the frame is.
+impl EntryLocation {
+    /// The length of the frame, header included.
     pub(super) fn frame_bytes(&self) -> usize {
         FRAME_HEADER_BYTES + usize::try_from(self.length).unwrap_or(usize::MAX - FRAME_HEADER_BYTES)
     }

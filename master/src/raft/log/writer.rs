@@ -1,8 +1,8 @@
-//! The one thread that changes files. Jobs are done in the order in which they come; appends that wait together share
-//! one write and one sync.
+//! The writer thread, the only one that changes files. It does jobs in order; queued appends share one write and one
+//! sync (group commit).
 //!
-//! After the first error nothing is done any more: what the disk has then is unknown, and another sync that succeeds
-//! would say nothing about what the failed one lost.
+//! After the first error it does nothing more: the state of the disk is unknown, and a later sync that succeeds would
+//! not show what the failed one lost.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,24 +19,24 @@ use super::error::{Poisoned, WriterGone};
 use super::files::Files;
 use super::reader::Shared;
 
-/// Told when a job is durable, or that the log stopped.
+/// Completed when a job is durable or the log has stopped.
 pub(super) type Done = oneshot::Sender<Result<(), Arc<Poisoned>>>;
 
-/// Entries that the view has already.
+/// Entries that are already in the view.
 pub(super) struct Append<C: RaftTypeConfig> {
-    /// The view's number for them.
+    /// The number that the view gave this append.
     pub(super) number: u64,
     pub(super) entries: Vec<(LogId<C::NodeId>, Bytes)>,
     pub(super) callback: LogFlushed<C>,
 }
 
-/// What the thread is asked to do.
+/// A job for the thread.
 pub(super) enum Job<C: RaftTypeConfig> {
     Append(Append<C>),
     Change(Change<C::NodeId>, Done),
 }
 
-/// Everything but an append.
+/// A change other than an append.
 pub(super) enum Change<N: NodeId> {
     Truncate {
         index: u64,
@@ -46,7 +46,7 @@ pub(super) enum Change<N: NodeId> {
         upto: LogId<N>,
         /// No entry is left.
         restart: bool,
-        /// The entry at this index is another: it and those behind it go first.
+        /// The log has another entry at this index: it and all after it are truncated first.
         conflict: bool,
     },
     Vote(Vote<N>),
@@ -56,8 +56,8 @@ pub(super) enum Change<N: NodeId> {
     },
 }
 
-/// The way to the thread. When the last owner drops it, the jobs that are waiting are done, and the files are closed
-/// when `drop` returns: the directory may be opened again.
+/// The handle of the thread. Dropping it finishes the queued jobs and closes the files, so that the directory can be
+/// opened again.
 #[derive(Debug)]
 pub(super) struct WriterHandle<C: RaftTypeConfig> {
     jobs: Option<mpsc::Sender<Job<C>>>,
@@ -65,7 +65,7 @@ pub(super) struct WriterHandle<C: RaftTypeConfig> {
     busy: Arc<Busy>,
 }
 
-/// Since when the thread has been in the hands of the disk.
+/// The time since which the thread has been waiting for the disk.
 #[derive(Debug, Default)]
 struct Busy(Mutex<Option<Instant>>);
 
@@ -76,7 +76,6 @@ impl Busy {
 }
 
 impl<C: RaftTypeConfig> WriterHandle<C> {
-    /// Starts the thread.
     pub(super) fn start(
         files: Files<C::NodeId>,
         shared: Arc<Shared<C::NodeId>>,
@@ -91,13 +90,13 @@ impl<C: RaftTypeConfig> WriterHandle<C> {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), busy })
     }
 
-    /// For how long the job that is under way has been; nothing when there is none.
+    /// How long the current job has taken so far; zero if there is none.
     pub(super) fn busy_for(&self) -> Duration {
         let since = *self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// A place in the queue.
+    /// Reserves a place in the queue.
     pub(super) async fn reserve(&self) -> Result<mpsc::Permit<'_, Job<C>>, WriterGone> {
         match &self.jobs {
             Some(jobs) => jobs.reserve().await.map_err(|_| WriterGone),
@@ -110,11 +109,11 @@ impl<C: RaftTypeConfig> Drop for WriterHandle<C> {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take()
-            // A disk that hangs would keep this process for ever.
+            // Waiting for a disk that hangs would keep this process alive forever.
             && self.busy_for() < METADATA_STUCK
             && thread.join().is_err()
         {
-            tracing::error!("the thread that writes the raft log panicked");
+            tracing::error!("the writer thread of the raft log panicked");
         }
     }
 }
@@ -134,8 +133,8 @@ impl<C: RaftTypeConfig> Writer<C> {
             match job {
                 Job::Append(append) => next = self.append_with(append, &mut waiting),
                 Job::Change(change, done) => {
-                    let result = self.guarded("writing a vote or an end", |w| w.change(change));
-                    // Nobody may wait any more.
+                    let result = self.guarded("changing the log or the vote", |w| w.change(change));
+                    // The caller may be gone.
                     let _ = done.send(result);
                 }
             }
@@ -145,7 +144,7 @@ impl<C: RaftTypeConfig> Writer<C> {
         }
     }
 
-    /// Appends, with all that waits behind it; gives back the job that ended the batch, if one did.
+    /// Appends this and all queued appends as one batch. Returns the job that ended the batch, if any.
     fn append_with(&mut self, first: Append<C>, waiting: &mut mpsc::Receiver<Job<C>>) -> Option<Job<C>> {
         let mut bytes = size(&first.entries);
         let mut batch = vec![first];
@@ -229,7 +228,7 @@ impl<C: RaftTypeConfig> Writer<C> {
         let Err(source) = done else {
             return Ok(());
         };
-        tracing::error!(error = %source, doing, "the raft log stopped: nothing is acknowledged any more");
+        tracing::error!(error = %source, doing, "the raft log stopped: nothing more is acknowledged");
         let poisoned = Arc::new(Poisoned { doing, source });
         self.poisoned = Some(Arc::clone(&poisoned));
         self.shared.any_view().poisoned = Some(Arc::clone(&poisoned));

@@ -1,5 +1,4 @@
-//! A volume is asked until it says that there is no more, of records and of tombstones: what is deleted on its last page stays
-//! deleted.
+//! A rebuild reads all pages of records and tombstones: a key whose tombstone is on the last page stays deleted.
 
 use std::sync::Arc;
 
@@ -9,13 +8,15 @@ use shared::clock::Clock;
 use shared::http::body::{self, Body};
 use shared::http::client::PeerClient;
 use shared::http::serve::{Context, Service, run};
-use shared::http::signed::{Calls, read_signed};
+use shared::http::signed_calls::{CallVerifier, read_signed};
 use shared::secret::ClusterSecret;
 use shared::telemetry::{HttpMetrics, Metrics};
 use shared::tombstone::KeyHash;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::routes::{RECORDS, TOMBSTONES};
-use shared::wire::volume::{RecordsPage, RecordsRequest, TombstonesPage, TombstonesPlace, TombstonesRequest};
+use shared::wire::volume::{
+    RecordsPage, RecordsRequest, TombstonesCursor, TombstonesPage, TombstonesRequest,
+};
 use shared::work::Shutdown;
 use tokio::net::TcpListener;
 
@@ -23,16 +24,16 @@ use super::*;
 use crate::rebuild::ask::all;
 use crate::tables::object;
 
-/// The one key that is not deleted; those before it are.
+/// The only key that is not deleted; the keys before it are.
 const KEPT: u8 = 3;
 
 fn secret() -> ClusterSecret {
     ClusterSecret::from_bytes(b"the secret of this test")
 }
 
-/// A volume that tells one thing at a time.
+/// A volume whose pages have one item each.
 struct Miser {
-    calls: Arc<Calls>,
+    calls: Arc<CallVerifier>,
 }
 
 impl Service for Miser {
@@ -58,7 +59,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, ErrorReply
             let question: TombstonesRequest = read_signed(request).await?;
             let n = question.after.map_or(0, |after| u8::try_from(after.count).unwrap());
             let tombstones = vec![Tombstone::Deleted { key: KeyHash::of(&key(n)), generation: blob(n) }];
-            let place = TombstonesPlace { edition: 1, count: u64::from(n) + 1 };
+            let place = TombstonesCursor { edition: 1, count: u64::from(n) + 1 };
             let next = (n + 1 < KEPT).then_some(place);
             Ok(body::json(StatusCode::OK, &TombstonesPage { tombstones, next }))
         }
@@ -68,7 +69,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, ErrorReply
 
 #[tokio::test]
 async fn what_is_deleted_on_the_last_page_does_not_come_back() {
-    let calls = Calls::new(secret(), Clock::System, &Metrics::default());
+    let calls = CallVerifier::new(secret(), Clock::System, &Metrics::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (trigger, shutdown) = Shutdown::new();
@@ -79,7 +80,7 @@ async fn what_is_deleted_on_the_last_page_does_not_come_back() {
     let collected = Arc::new(Collected::open(&folder.path().join("collected")).unwrap());
     let volumes =
         Volumes { cluster: ClusterId::from_bytes([5; 16]), all: vec![(address, report(volume(1)))] };
-    let (peers, progress) = (PeerClient::new(secret(), Clock::System), Arc::new(Progress::default()));
+    let (peers, progress) = (PeerClient::new(secret(), Clock::System), Arc::new(RebuildProgress::default()));
     all(&peers, &volumes, &collected, &progress).await.unwrap();
     trigger.fire();
     miser.await.unwrap();

@@ -1,4 +1,5 @@
-//! Back-ups that are restored, once and again, and metadata rebuilt with a volume left out: what is not known stays.
+//! Restored backups, once and twice, and metadata rebuilt without one of the volumes: unknown records are no orphans
+//! and are kept.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use shared::limits::{CLOCK_SKEW_MAX, UPLOAD_TIME_MAX};
 use shared::wire::volume::InventoryEntry;
 
 use super::*;
-use crate::cluster::Reachable;
+use crate::cluster::VolumeAddress;
 use crate::cluster::topology::Topology;
 use crate::plan::{orphans, reclaim as plan};
 use crate::tables::meta::Gap;
@@ -23,19 +24,19 @@ fn given_out_at(secs: u64) -> BlobId {
     BlobId::next(None, at(secs), [7; 10])
 }
 
-/// A cluster whose newest commit was at `secs`, and what it knew of time before.
+/// A cluster whose newest commit was at `secs`, with the gap of an earlier restore.
 fn known(folder: &Path, secs: u64, gap: Option<Gap>) -> Database {
     let db = Database::open(folder).unwrap();
     let tree = db.tree();
     let mut tables = Tables::new(&tree);
     let last_blob = Some(given_out_at(secs));
-    tables.put_progress(&meta::Progress { applied: 1, last_blob, ..meta::Progress::default() });
+    tables.put_counters(&meta::Counters { applied: 1, last_blob, ..meta::Counters::default() });
     gap.iter().for_each(|gap| tables.put_gap(gap));
     db.commit(tables).unwrap();
     db
 }
 
-/// All masters are lost, and one begins again with a back-up.
+/// Restores a backup after all masters were lost.
 fn restored(from: &Database, folder: &Path, name: &str, secs: u64) -> Database {
     let file = folder.join(format!("{name}.snapshot"));
     from.write_snapshot(&file).unwrap();
@@ -44,15 +45,20 @@ fn restored(from: &Database, folder: &Path, name: &str, secs: u64) -> Database {
     db
 }
 
-/// Which of the blobs given out at these seconds the collector takes, long after all that.
+/// Returns the blobs, by the second of their creation, that orphan collection deletes long afterwards.
 fn collected(db: &Database, secs: &[u64]) -> Vec<u64> {
     let age_ms = 1 << 40;
     let entry = |secs: &u64| InventoryEntry { blob: given_out_at(*secs), length: 1, age_ms };
     let page: Vec<_> = secs.iter().map(entry).collect();
     let now = at(1 << 30);
-    let chosen =
-        orphans::choose(&db.tree(), volume(1), &Topology::default(), &page, (Duration::from_secs(600), now))
-            .unwrap();
+    let chosen = orphans::classify_unreferenced(
+        &db.tree(),
+        volume(1),
+        &Topology::default(),
+        &page,
+        (Duration::from_secs(600), now),
+    )
+    .unwrap();
     secs.iter().copied().filter(|s| chosen.orphans.iter().any(|e| e.blob == given_out_at(*s))).collect()
 }
 
@@ -64,7 +70,7 @@ fn what_came_after_a_backup_is_not_collected_nor_what_was_under_way() {
     let (backup, lost, late) = (10 * DAY, 10 * DAY + 500, 11 * DAY);
     let first = known(&dir.path().join("first"), backup, None);
     let db = restored(&first, dir.path(), "restored", lost);
-    // An upload that began before the back-up may have been committed after it.
+    // An upload that began before the backup may have been committed after it.
     let secs = [DAY, backup - DAY - 1, backup - DAY + 1, backup, backup + 1, lost, lost + 59, late];
     assert_eq!(collected(&db, &secs), [DAY, backup - DAY - 1, late]);
 }
@@ -76,8 +82,8 @@ fn a_second_restoration_does_not_know_what_the_first_did_not() {
     let second = restored(&first, dir.path(), "second", 20 * DAY);
     let tree = second.tree();
     let mut tables = Tables::new(&tree);
-    let progress = meta::progress(&tables).unwrap();
-    tables.put_progress(&meta::Progress { last_blob: Some(given_out_at(30 * DAY)), ..progress });
+    let progress = meta::counters(&tables).unwrap();
+    tables.put_counters(&meta::Counters { last_blob: Some(given_out_at(30 * DAY)), ..progress });
     second.commit(tables).unwrap();
     let third = restored(&second, dir.path(), "third", 40 * DAY);
     let secs: Vec<_> = [5, 15, 25, 35, 45].iter().map(|n| n * DAY).collect();
@@ -91,11 +97,11 @@ fn a_backup_of_rebuilt_metadata_does_not_know_more_than_it() {
     let rebuilt = known(&dir.path().join("rebuilt"), 30 * DAY, Some(gap));
     assert_eq!(collected(&rebuilt, &[0, DAY, 25 * DAY]), [25 * DAY]);
     let db = restored(&rebuilt, dir.path(), "restored", 40 * DAY);
-    // What a volume that was not asked holds is the only copy of it, perhaps.
+    // A volume that was not asked may hold the only replica.
     assert_eq!(collected(&db, &[0, DAY, 25 * DAY, 35 * DAY, 45 * DAY]), [45 * DAY]);
 }
 
-/// What clients do; `place` says which volumes are chosen.
+/// A change by a client; `place` selects the volumes.
 #[derive(Clone, Debug)]
 enum Change {
     Put {
@@ -105,7 +111,7 @@ enum Change {
     Delete {
         key: u8,
     },
-    /// What nobody refers to is collected and deleted, and tombstones of no use are thrown away.
+    /// Collects and deletes orphans, and removes expired tombstones.
     Tidy,
 }
 
@@ -117,7 +123,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// A cluster, and what was acknowledged since it began again.
+/// A cluster, and what was acknowledged since the last restore.
 struct Site {
     world: World,
     down: Option<u8>,
@@ -147,7 +153,7 @@ impl Site {
     }
 
     fn put(&mut self, key: &Key, place: u8, now: Timestamp) {
-        let last = meta::progress(&self.world.db).unwrap().last_blob;
+        let last = meta::counters(&self.world.db).unwrap().last_blob;
         let blob = BlobId::next(last, now, [place; 10]);
         let up = self.up();
         let first = usize::from(place) % up.len();
@@ -181,32 +187,38 @@ impl Site {
                 .values()
                 .map(|r| InventoryEntry { blob: r.blob, length: r.length, age_ms: 1 << 40 })
                 .collect();
-            let strays =
-                orphans::choose(&self.world.db, v, &Topology::default(), &page, (Duration::ZERO, now))
-                    .unwrap();
-            self.world.run(&Command::Orphaned {
+            let unreferenced = orphans::classify_unreferenced(
+                &self.world.db,
+                v,
+                &Topology::default(),
+                &page,
+                (Duration::ZERO, now),
+            )
+            .unwrap();
+            self.world.run(&Command::ReclaimOrphans {
                 volume: v,
-                blobs: strays.orphans.iter().map(|e| (e.blob, e.length)).collect(),
+                blobs: unreferenced.orphans.iter().map(|e| (e.blob, e.length)).collect(),
             });
         }
         for v in self.up() {
             let all = BlobId::next(None, now, [0xff; 10]);
             let gap = meta::gap(&self.world.db).unwrap();
             let horizon = plan::horizon(all, gap).filter(|_| self.down.is_none());
-            let reach = Reachable { volume: v, address: String::new(), public_url: String::new() };
+            let reach = VolumeAddress { volume: v, address: String::new(), public_url: String::new() };
             let none = |_| std::collections::HashSet::new();
-            let calls = plan::choose(&self.world.db, vec![reach], 1000, horizon, |_| vec![], none).unwrap();
+            let calls =
+                plan::next_deletes(&self.world.db, vec![reach], 1000, horizon, |_| vec![], none).unwrap();
             for call in calls {
                 let disk = self.world.disks.get_mut(&v).unwrap();
                 disk.tombstones.extend(call.tombstones);
                 call.blobs.iter().for_each(|b| drop(disk.records.remove(b)));
-                disk.tombstones.retain(|t| call.settled_before.is_none_or(|before| t.newest() >= before));
+                disk.tombstones.retain(|t| call.reclaimed_before.is_none_or(|before| t.newest() >= before));
                 self.world.run(&Command::Reclaimed { volume: v, blobs: call.blobs, at: now });
             }
         }
     }
 
-    /// The masters are lost, and begin again with a copy of their tables.
+    /// Loses all masters and restores a backup of their tables.
     fn begin_again(&mut self, backup: &[(sled::IVec, sled::IVec)], now: Timestamp) {
         self.world.db = sled::Config::new().temporary(true).open().unwrap();
         for (k, v) in backup {
@@ -231,7 +243,7 @@ proptest! {
         let mut site = Site { world: World::new(), down: None, acknowledged: BTreeMap::new() };
         before.iter().for_each(|c| site.change(c, at(10)));
         let backup: Vec<_> = site.world.db.iter().map(Result::unwrap).collect();
-        // By the clock of a leader that goes before.
+        // By the clock of a leader that is ahead.
         lost.iter().for_each(|c| site.change(c, at(60)));
         site.begin_again(&backup, at(30));
         site.down = down;

@@ -1,6 +1,6 @@
-//! Access keys come and go, and what buckets permit changes, in sequence: a command that was decided before another one was
-//! applied changes nothing, so that one which is sent again late revives no key that was revoked meanwhile. A key that is put
-//! again under its id takes the place of the old one; nothing else of the tables depends on them.
+//! Changes of access keys and bucket permissions, in sequence: a change that was decided before another one was
+//! applied has no effect, so that a late retry cannot restore a revoked key. A key put again under its id replaces
+//! the old one. Nothing else in the tables depends on access keys.
 
 use shared::access::AccessKeyId;
 
@@ -9,18 +9,18 @@ use crate::state::command::{Command, Outcome};
 use crate::tables::access_key::AccessKey;
 use crate::tables::{TableError, Tables, access_key, meta};
 
-/// Carries out a change if its sequence number is the next one.
+/// Applies a change if its sequence number is the next one.
 pub(super) fn in_sequence(
     tables: &mut Tables<'_>,
     sequence: u64,
     change: &Command,
 ) -> Result<Outcome, TableError> {
     let in_order = meta::sequence(tables)? == sequence;
-    // One in another one would be applied twice over.
+    // A nested one would be counted twice.
     if !in_order || matches!(change, Command::InSequence { .. }) {
-        let mut progress = meta::progress(tables)?;
+        let mut progress = meta::counters(tables)?;
         progress.applied += 1;
-        tables.put_progress(&progress);
+        tables.put_counters(&progress);
         return Ok(Outcome::Outdated);
     }
     tables.put_sequence(sequence + 1);
@@ -32,7 +32,7 @@ pub(super) fn put(tables: &mut Tables<'_>, id: &AccessKeyId, key: &AccessKey) ->
     Outcome::Done
 }
 
-/// A damaged record can be revoked, too: so nothing of it is read but whether it is there.
+/// Revokes an access key. A corrupt record can be revoked, too: only its existence is checked.
 pub(super) fn revoke(tables: &mut Tables<'_>, id: &AccessKeyId) -> Result<Outcome, TableError> {
     let there = match access_key::read(tables, id.as_str()) {
         Ok(found) => found.is_some(),
@@ -67,7 +67,7 @@ mod tests {
         };
         let id = AccessKeyId::random();
         let key = AccessKey {
-            secret: AccessSecret::random().seal(&ClusterSecret::from_bytes(b"0123456789abcdef"), &id),
+            secret: AccessSecret::random().encrypt(&ClusterSecret::from_bytes(b"0123456789abcdef"), &id),
             permission: Permission::Admin,
             scope: None,
             note: String::new(),
@@ -79,15 +79,15 @@ mod tests {
         assert_eq!(run(1, &revoke), Outcome::Done);
         for (sequence, change) in [(0, &put), (1, &put), (3, &put), (1, &revoke)] {
             assert_eq!(run(sequence, change), Outcome::Outdated);
-            assert!(!access_key::any(&db).unwrap(), "a revoked key came back");
+            assert!(!access_key::any(&db).unwrap(), "a revoked key was restored");
         }
         let nested = Command::InSequence { sequence: 2, change: Box::new(put.clone()) };
         assert_eq!(run(2, &nested), Outcome::Outdated);
         assert_eq!(meta::sequence(&db).unwrap(), 2);
-        // A change that finds nothing is one, too.
+        // A change without effect counts, too.
         assert_eq!(run(2, &revoke), Outcome::NotFound);
         assert_eq!(run(3, &put), Outcome::Done);
-        assert_eq!((meta::sequence(&db).unwrap(), meta::progress(&db).unwrap().applied), (4, 9));
+        assert_eq!((meta::sequence(&db).unwrap(), meta::counters(&db).unwrap().applied), (4, 9));
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         };
         let id = AccessKeyId::random();
         let key = |permission| AccessKey {
-            secret: AccessSecret::random().seal(&ClusterSecret::from_bytes(b"0123456789abcdef"), &id),
+            secret: AccessSecret::random().encrypt(&ClusterSecret::from_bytes(b"0123456789abcdef"), &id),
             permission,
             scope: None,
             note: String::new(),
@@ -117,7 +117,7 @@ mod tests {
         }
         assert_eq!(run(&revoke), Outcome::Done);
         assert!(!access_key::any(&db).unwrap());
-        // What cannot be read can be revoked.
+        // A corrupt record can be revoked.
         db.insert([&b"k"[..], id.as_str().as_bytes()].concat(), b"rot").unwrap();
         assert!(access_key::read(&db, id.as_str()).is_err());
         assert_eq!(run(&revoke), Outcome::Done);

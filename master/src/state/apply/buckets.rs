@@ -1,29 +1,25 @@
-//! Buckets: created, set up, removed when nothing is in them.
+//! Creates, configures and deletes buckets.
 
 use shared::clock::Timestamp;
 
-use crate::state::command::{Outcome, Setting};
+use crate::state::command::{BucketSetting, Outcome};
 use crate::tables::bucket::Bucket;
 use crate::tables::{TableError, Tables, bucket};
 
-pub(super) fn apply_create(
-    tables: &mut Tables<'_>,
-    name: &str,
-    bucket: &Bucket,
-) -> Result<Outcome, TableError> {
+pub(super) fn create(tables: &mut Tables<'_>, name: &str, bucket: &Bucket) -> Result<Outcome, TableError> {
     if bucket::record(tables, name)?.is_some() {
         return Ok(Outcome::BucketExists);
     }
-    // One that only has values becomes one that stays without them.
+    // A bucket that only has values now also exists without them.
     let existed = bucket::has_values(tables, name)?;
     tables.put_bucket(name, bucket);
     Ok(if existed { Outcome::BucketExists } else { Outcome::Done })
 }
 
-pub(super) fn apply_set(
+pub(super) fn set(
     tables: &mut Tables<'_>,
     name: &str,
-    setting: &Setting,
+    setting: &BucketSetting,
 ) -> Result<Outcome, TableError> {
     let bucket = match bucket::record(tables, name)? {
         Some(bucket) => Some(bucket),
@@ -31,16 +27,16 @@ pub(super) fn apply_set(
     };
     let Some(mut bucket) = bucket else { return Ok(Outcome::NoBucket) };
     match setting.clone() {
-        Setting::PublicRead(public) => bucket.public_read = public,
-        Setting::Cors(rules) => bucket.cors = rules,
-        Setting::Tags(tags) => bucket.tags = tags,
-        Setting::AbortUploads(rules) => bucket.abort_uploads = rules,
+        BucketSetting::PublicRead(public) => bucket.public_read = public,
+        BucketSetting::Cors(rules) => bucket.cors = rules,
+        BucketSetting::Tags(tags) => bucket.tags = tags,
+        BucketSetting::AbortUploads(rules) => bucket.abort_uploads = rules,
     }
     tables.put_bucket(name, &bucket);
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_delete(tables: &mut Tables<'_>, name: &str) -> Result<Outcome, TableError> {
+pub(super) fn delete(tables: &mut Tables<'_>, name: &str) -> Result<Outcome, TableError> {
     if bucket::has_values(tables, name)? {
         return Ok(Outcome::BucketNotEmpty);
     }

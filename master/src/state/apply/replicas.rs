@@ -1,134 +1,144 @@
-//! Replicas come and go: taken in by another volume, found missing, given up. A value's bytes do not change by any of
-//! it, only where they are.
+//! Changes of replica lists: replicas are added, removed, or found missing. The bytes of a value never change, only
+//! their locations.
 //!
-//! Verify before destroy has its home here: a copy goes only by `apply_drop`, which names as many others as are wanted,
-//! all of them listed; whoever proposes it has just seen them. A volume that merely lacks a copy is crossed out, unless it
-//! is the last one listed.
+//! Verify before destroy: a good replica is removed only by `remove_replica`, which names as many others as wanted,
+//! all of them listed and just verified by the proposer. A volume that lacks a replica is unlisted, unless it is the
+//! last one.
 
+use crate::state::apply::references::{countable_replicas, enqueue_reclaim_replica};
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::limits::PARTS_MAX;
 
-use super::{counted, discard_copy};
-use crate::state::command::{Drop, Outcome};
-use crate::tables::listed::{self, Listed};
-use crate::tables::meta::Progress;
+use crate::state::command::{Outcome, RemoveReplica};
+use crate::tables::admin_state::{AdminState, AdminStateRecord};
+use crate::tables::meta::Counters;
 use crate::tables::object::Object;
-use crate::tables::standing::{Duty, Standing};
-use crate::tables::unsettled::Spot;
-use crate::tables::{TableError, Tables, object, replica, standing, unsettled, upload};
+use crate::tables::repair_queue::BlobRef;
+use crate::tables::replica_list::{self, ReplicaList};
+use crate::tables::{TableError, Tables, admin_state, object, repair_queue, replica, upload};
 
-/// Writes where a blob is from now on.
-fn place(
+/// Writes the new replica list of a blob.
+fn put_replica_list(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     blob: BlobId,
-    spot: &Spot,
-    now: &Listed,
+    blob_ref: &BlobRef,
+    now: &ReplicaList,
 ) -> Result<(), TableError> {
-    tables.put_settled(blob, spot, now.replicas.len(), now.wanted);
-    let object = object::read(tables, &spot.key)?;
-    let Some((upload, number)) = spot.part else {
+    tables.update_repair_queue(blob, blob_ref, now.replicas.len(), now.wanted);
+    let object = object::read(tables, &blob_ref.key)?;
+    let Some((upload, number)) = blob_ref.part else {
         let Some(mut object) = object else { return Ok(()) };
-        let before = object.degraded();
+        let before = object.is_under_replicated();
         if let Some(held) = object.blobs.iter_mut().find(|b| b.id == blob) {
             held.replicas.clone_from(&now.replicas);
         }
         if let Some(parts) = &mut object.parts {
-            parts.whole.retain(|volume| now.replicas.contains(volume));
-            tables.put_unweighed(parts.upload, &spot.key);
+            parts.full_replicas.retain(|volume| now.replicas.contains(volume));
+            tables.put_stale_full_replicas(parts.upload, &blob_ref.key);
         }
-        put(tables, progress, &spot.key, &object, before);
+        put_object_counted(tables, progress, &blob_ref.key, &object, before);
         return Ok(());
     };
     if let Some(mut record) = upload::part(tables, upload, number)? {
         record.replicas.clone_from(&now.replicas);
         tables.put_part(upload, &record);
     }
-    // Whether another volume has all parts now is looked at later, once for many of them.
+    // Which volumes now have all parts is recomputed later, once for many parts.
     let Some(mut object) = object else { return Ok(()) };
-    let before = object.degraded();
+    let before = object.is_under_replicated();
     let Some(parts) = object.parts.as_mut().filter(|p| p.upload == upload) else { return Ok(()) };
-    tables.put_unweighed(upload, &spot.key);
-    let owed = now.replicas.len() < usize::from(now.wanted);
-    let less = parts.whole.iter().any(|volume| !now.replicas.contains(volume));
-    if less || (owed && !parts.degraded) {
-        parts.whole.retain(|volume| now.replicas.contains(volume));
-        parts.degraded |= owed;
-        put(tables, progress, &spot.key, &object, before);
+    tables.put_stale_full_replicas(upload, &blob_ref.key);
+    let under_replicated = now.replicas.len() < usize::from(now.wanted);
+    let less = parts.full_replicas.iter().any(|volume| !now.replicas.contains(volume));
+    if less || (under_replicated && !parts.under_replicated) {
+        parts.full_replicas.retain(|volume| now.replicas.contains(volume));
+        parts.under_replicated |= under_replicated;
+        put_object_counted(tables, progress, &blob_ref.key, &object, before);
     }
     Ok(())
 }
 
-fn put(tables: &mut Tables<'_>, progress: &mut Progress, key: &Key, object: &Object, was_degraded: bool) {
-    progress.degraded = progress.degraded - u64::from(was_degraded) + u64::from(object.degraded());
+fn put_object_counted(
+    tables: &mut Tables<'_>,
+    progress: &mut Counters,
+    key: &Key,
+    object: &Object,
+    was_degraded: bool,
+) {
+    progress.under_replicated =
+        progress.under_replicated - u64::from(was_degraded) + u64::from(object.is_under_replicated());
     tables.put_object(key, object);
 }
 
-pub(super) fn apply_expect(
+pub(super) fn add_pending_replica(
     tables: &mut Tables<'_>,
     volume: VolumeId,
-    blobs: &[(BlobId, Spot)],
+    blobs: &[(BlobId, BlobRef)],
 ) -> Result<Outcome, TableError> {
-    for (blob, spot) in blobs {
-        let needed = listed::read(tables, *blob, spot)?.is_some_and(|now| !now.replicas.contains(&volume));
-        // What was deleted there a moment ago may be deleted once more, by a call that comes late.
-        if needed && !counted(tables, *blob, &[volume])?.is_empty() {
-            tables.put_arriving(*blob, volume, spot);
+    for (blob, blob_ref) in blobs {
+        let needed =
+            replica_list::read(tables, *blob, blob_ref)?.is_some_and(|now| !now.replicas.contains(&volume));
+        // A replica just deleted there may be deleted again, by a delayed call.
+        if needed && !countable_replicas(tables, *blob, &[volume])?.is_empty() {
+            tables.put_pending_replica(*blob, volume, blob_ref);
         }
     }
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_arrived(
+pub(super) fn replica_added(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     volume: VolumeId,
-    blobs: &[(BlobId, u64, Spot)],
+    blobs: &[(BlobId, u64, BlobRef)],
 ) -> Result<Outcome, TableError> {
-    for (blob, length, spot) in blobs {
-        let expected = unsettled::is_arriving(tables, *blob, volume)?.is_some();
-        tables.remove_arriving(*blob, volume);
-        match listed::read(tables, *blob, spot)? {
-            // Said twice.
+    for (blob, length, blob_ref) in blobs {
+        let expected = repair_queue::pending_replica(tables, *blob, volume)?.is_some();
+        tables.remove_pending_replica(*blob, volume);
+        match replica_list::read(tables, *blob, blob_ref)? {
+            // A repeated command.
             Some(now) if now.replicas.contains(&volume) => {}
-            Some(mut now) if expected && !standing::has_left(tables, volume)? => {
-                tables.put_replica(volume, *blob, &spot.key);
+            Some(mut now) if expected && !admin_state::is_decommissioned(tables, volume)? => {
+                tables.put_replica(volume, *blob, &blob_ref.key);
                 now.replicas.push(volume);
-                place(tables, progress, *blob, spot, &now)?;
+                put_replica_list(tables, progress, *blob, blob_ref, &now)?;
             }
-            // What is referred to under another name is no stray.
+            // A record that is referenced otherwise is no orphan.
             _ if replica::read(tables, volume, *blob)?.is_some() => {}
             _ => {
-                discard_copy(tables, progress, volume, *blob, *length)?;
+                enqueue_reclaim_replica(tables, progress, volume, *blob, *length)?;
             }
         }
     }
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_forgo(
+pub(super) fn cancel_pending_replica(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     volume: VolumeId,
     blobs: &[(BlobId, u64)],
 ) -> Result<Outcome, TableError> {
     for (blob, length) in blobs {
-        if unsettled::is_arriving(tables, *blob, volume)?.is_some() {
-            tables.remove_arriving(*blob, volume);
-            discard_copy(tables, progress, volume, *blob, *length)?;
+        if repair_queue::pending_replica(tables, *blob, volume)?.is_some() {
+            tables.remove_pending_replica(*blob, volume);
+            enqueue_reclaim_replica(tables, progress, volume, *blob, *length)?;
         }
     }
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_drop(
+pub(super) fn remove_replica(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
-    drop: &Drop,
+    progress: &mut Counters,
+    drop: &RemoveReplica,
 ) -> Result<Outcome, TableError> {
-    let Drop { volume, blob, spot, keep } = drop;
-    let Some(mut now) = listed::read(tables, *blob, spot)?.filter(|now| now.replicas.contains(volume)) else {
+    let RemoveReplica { volume, blob, blob_ref, keep } = drop;
+    let Some(mut now) =
+        replica_list::read(tables, *blob, blob_ref)?.filter(|now| now.replicas.contains(volume))
+    else {
         return Ok(Outcome::NotFound);
     };
     let mut kept = keep.clone();
@@ -136,47 +146,47 @@ pub(super) fn apply_drop(
     kept.dedup();
     let listed = kept.iter().all(|v| v != volume && now.replicas.contains(v));
     if !listed || kept.len() < usize::from(now.wanted).max(1) {
-        return Ok(Outcome::LastCopies);
+        return Ok(Outcome::LastReplicas);
     }
     now.replicas.retain(|v| v != volume);
     tables.remove_replica(*volume, *blob);
-    discard_copy(tables, progress, *volume, *blob, now.length)?;
-    place(tables, progress, *blob, spot, &now)?;
+    enqueue_reclaim_replica(tables, progress, *volume, *blob, now.length)?;
+    put_replica_list(tables, progress, *blob, blob_ref, &now)?;
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_missing(
+pub(super) fn replica_lost(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     volume: VolumeId,
-    blobs: &[(BlobId, Spot)],
+    blobs: &[(BlobId, BlobRef)],
 ) -> Result<Outcome, TableError> {
-    for (blob, spot) in blobs {
-        let Some(mut now) = listed::read(tables, *blob, spot)? else { continue };
-        // The last one stays listed: that the value is lost must be seen, and the volume may have it again one day.
+    for (blob, blob_ref) in blobs {
+        let Some(mut now) = replica_list::read(tables, *blob, blob_ref)? else { continue };
+        // Keep the last one listed: the loss must stay visible, and the volume may have the record again one day.
         if now.replicas.contains(&volume) && now.replicas.len() > 1 {
             now.replicas.retain(|v| *v != volume);
             tables.remove_replica(volume, *blob);
-            place(tables, progress, *blob, spot, &now)?;
+            put_replica_list(tables, progress, *blob, blob_ref, &now)?;
         }
     }
     Ok(Outcome::Done)
 }
 
-/// Which volumes have all of a value in parts, and whether one of those lacks a copy.
-pub(super) fn apply_weigh(
+/// Recomputes which volumes hold the manifest and all parts of an object, and whether a part is under-replicated.
+pub(super) fn recompute_full_replicas(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     key: &Key,
     upload: BlobId,
 ) -> Result<Outcome, TableError> {
-    tables.remove_unweighed(upload);
+    tables.remove_stale_full_replicas(upload);
     let Some(mut object) =
         object::read(tables, key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
     else {
         return Ok(Outcome::NotFound);
     };
-    let (before, wanted) = (object.degraded(), usize::from(object.wanted));
+    let (before, wanted) = (object.is_under_replicated(), usize::from(object.wanted));
     let mut whole = object.blobs.first().map(|manifest| manifest.replicas.clone()).unwrap_or_default();
     let mut degraded = false;
     for record in upload::first_parts(tables, upload, usize::from(PARTS_MAX))? {
@@ -184,42 +194,47 @@ pub(super) fn apply_weigh(
         degraded |= record.replicas.len() < wanted;
     }
     if let Some(parts) = object.parts.as_mut() {
-        (parts.whole, parts.degraded) = (whole, degraded);
+        (parts.full_replicas, parts.under_replicated) = (whole, degraded);
     }
-    put(tables, progress, key, &object, before);
+    put_object_counted(tables, progress, key, &object, before);
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_owe(
+pub(super) fn enqueue_repair(
     tables: &mut Tables<'_>,
-    blobs: &[(BlobId, Spot)],
+    blobs: &[(BlobId, BlobRef)],
     last: bool,
 ) -> Result<Outcome, TableError> {
     if last {
-        tables.put_listed();
+        tables.put_repair_queue_complete();
     }
-    for (blob, spot) in blobs {
-        if let Some(now) = listed::read(tables, *blob, spot)? {
-            tables.put_settled(*blob, spot, now.replicas.len(), now.wanted);
+    for (blob, blob_ref) in blobs {
+        if let Some(now) = replica_list::read(tables, *blob, blob_ref)? {
+            tables.update_repair_queue(*blob, blob_ref, now.replicas.len(), now.wanted);
         }
     }
     Ok(Outcome::Done)
 }
 
-/// A volume leaves for good only when nothing refers to it any more.
-pub(super) fn apply_duty(
+/// Sets the admin state of a volume. A volume is decommissioned only when nothing references it any longer.
+pub(super) fn set_admin_state(
     tables: &mut Tables<'_>,
     volume: VolumeId,
-    standing: Standing,
+    record: AdminStateRecord,
 ) -> Result<Outcome, TableError> {
-    let before = standing::read(tables, volume)?.map_or(Duty::Serve, |s| s.duty);
-    if before == Duty::Gone {
-        return Ok(if standing.duty == Duty::Gone { Outcome::Done } else { Outcome::NotFound });
+    let before = admin_state::read(tables, volume)?.map_or(AdminState::InService, |s| s.state);
+    if before == AdminState::Decommissioned {
+        return Ok(if record.state == AdminState::Decommissioned {
+            Outcome::Done
+        } else {
+            Outcome::NotFound
+        });
     }
-    let needed = standing::holds_any(tables, volume)? || unsettled::awaits(tables, volume)?;
-    if standing.duty == Duty::Gone && (before != Duty::Leave || needed) {
-        return Ok(Outcome::LastCopies);
+    let needed =
+        admin_state::has_replicas(tables, volume)? || repair_queue::has_pending_replicas(tables, volume)?;
+    if record.state == AdminState::Decommissioned && (before != AdminState::Decommissioning || needed) {
+        return Ok(Outcome::LastReplicas);
     }
-    tables.put_standing(volume, standing);
+    tables.put_admin_state(volume, record);
     Ok(Outcome::Done)
 }

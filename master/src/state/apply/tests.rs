@@ -1,5 +1,6 @@
-//! `apply` against its invariants, whatever the commands and their order.
+//! Checks the invariants of `apply` for random commands in random order.
 
+use crate::tables::repair_queue::BlobRef;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use shared::digest::Digest;
 
 use super::*;
 use crate::tables::object::Object;
-use crate::tables::{Kind, meta, object, scan, tombstone, unsettled};
+use crate::tables::{Kind, meta, object, repair_queue, scan, tombstone};
 
 mod guards;
 mod uploads;
@@ -51,7 +52,7 @@ fn database() -> sled::Db {
     sled::Config::new().temporary(true).open().unwrap()
 }
 
-/// Everything that must hold after any command.
+/// Checks everything that must hold after any command.
 fn validate(db: &sled::Tree) {
     let objects: BTreeMap<Vec<u8>, Object> = scan(db, Kind::Object, b"", None).map(Result::unwrap).collect();
     let places = |kind| -> BTreeSet<Vec<u8>> {
@@ -67,25 +68,31 @@ fn validate(db: &sled::Tree) {
             }
         }
     }
-    assert_eq!(referenced, expected, "what volumes are told to keep is what objects refer to");
+    assert_eq!(referenced, expected, "the replica index matches the objects");
     assert!(referenced.is_disjoint(&reclaiming), "nothing referenced is ever reclaimed");
-    assert!(places(Kind::Tombstone).is_subset(&reclaiming), "a tombstone goes with its blob");
-    let unsettled: BTreeSet<_> = unsettled::after(db, None).map(|r| r.unwrap().0).collect();
+    assert!(
+        places(Kind::OutgoingTombstone).is_subset(&reclaiming),
+        "every tombstone accompanies an entry of the reclaim list"
+    );
+    let queued: BTreeSet<_> = repair_queue::after(db, None).map(|r| r.unwrap().0).collect();
     let due = objects.values().flat_map(|o| o.blobs.iter().map(|b| (b, usize::from(o.wanted))));
     let due: BTreeSet<_> = due.filter(|(b, wanted)| b.replicas.len() != *wanted).map(|(b, _)| b.id).collect();
-    assert_eq!(unsettled, due, "what has too few or too many copies is listed");
-    for item in unsettled::arriving(db) {
-        let (blob, volume, spot) = item.unwrap();
-        let object = &objects[spot.key.as_str().as_bytes()];
-        assert_eq!(object.generation, blob, "a copy of what nobody refers to is on its way");
+    assert_eq!(queued, due, "the repair queue holds exactly the under- and over-replicated blobs");
+    for item in repair_queue::pending_replicas(db) {
+        let (blob, volume, blob_ref) = item.unwrap();
+        let object = &objects[blob_ref.key.as_str().as_bytes()];
+        assert_eq!(object.generation, blob, "an unreferenced blob has a pending replica");
         assert!(!object.blobs[0].replicas.contains(&volume));
         let place = [&volume.as_bytes()[..], &blob.as_bytes()[..]].concat();
-        assert!(!reclaiming.contains(&place), "a copy that is on its way is not to be deleted");
+        assert!(!reclaiming.contains(&place), "a pending replica is on the reclaim list");
     }
-    let progress = meta::progress(db).unwrap();
+    let progress = meta::counters(db).unwrap();
     assert_eq!(progress.objects, objects.len() as u64);
     assert_eq!(progress.bytes, objects.values().map(|o| o.size).sum::<u64>());
-    assert_eq!(progress.degraded, objects.values().filter(|o| o.degraded()).count() as u64);
+    assert_eq!(
+        progress.under_replicated,
+        objects.values().filter(|o| o.is_under_replicated()).count() as u64
+    );
     assert_eq!(progress.reclaim_pending, reclaiming.len() as u64);
 }
 
@@ -108,7 +115,7 @@ fn command() -> impl Strategy<Value = Command> {
             blobs: b.into_iter().map(blob).collect(),
             at: Timestamp::from_unix_ms(7),
         }),
-        1 => (0u8..3, prop::collection::vec(0u8..40, 0..10)).prop_map(|(v, b)| Command::Orphaned {
+        1 => (0u8..3, prop::collection::vec(0u8..40, 0..10)).prop_map(|(v, b)| Command::ReclaimOrphans {
             volume: volume(v),
             blobs: b.into_iter().map(|b| (blob(b), 1)).collect(),
         }),
@@ -116,41 +123,42 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// What becomes of copies; most of it of values that are there.
+/// Commands on replicas, mostly of existing values.
 fn moving() -> impl Strategy<Value = Command> {
-    let one = || (0u8..4, 0u8..3, 0u8..40).prop_map(|(v, k, b)| (volume(v), blob(b), Spot::object(&key(k))));
+    let one =
+        || (0u8..4, 0u8..3, 0u8..40).prop_map(|(v, k, b)| (volume(v), blob(b), BlobRef::object(&key(k))));
     let keep = prop::collection::vec(0u8..4, 0..3);
     prop_oneof![
-        3 => one().prop_map(|(volume, b, spot)| Command::Expect { volume, blobs: vec![(b, spot)] }),
-        3 => one().prop_map(|(volume, b, spot)| Command::Arrived { volume, blobs: vec![(b, 1, spot)] }),
-        1 => one().prop_map(|(volume, b, _)| Command::Forgo { volume, blobs: vec![(b, 1)] }),
-        2 => (one(), keep).prop_map(|((volume, blob, spot), keep)| {
+        3 => one().prop_map(|(volume, b, blob_ref)| Command::AddPendingReplica { volume, blobs: vec![(b, blob_ref)] }),
+        3 => one().prop_map(|(volume, b, blob_ref)| Command::ReplicaAdded { volume, blobs: vec![(b, 1, blob_ref)] }),
+        1 => one().prop_map(|(volume, b, _)| Command::CancelPendingReplica { volume, blobs: vec![(b, 1)] }),
+        2 => (one(), keep).prop_map(|((volume, blob, blob_ref), keep)| {
             let keep = keep.into_iter().map(self::volume).collect();
-            Command::Drop(crate::state::command::Drop { volume, blob, spot, keep })
+            Command::RemoveReplica(crate::state::command::RemoveReplica { volume, blob, blob_ref, keep })
         }),
-        1 => one().prop_map(|(volume, b, spot)| Command::Missing { volume, blobs: vec![(b, spot)] }),
-        1 => one().prop_map(|(_, b, spot)| Command::Owe { blobs: vec![(b, spot)], last: false }),
+        1 => one().prop_map(|(volume, b, blob_ref)| Command::ReplicaLost { volume, blobs: vec![(b, blob_ref)] }),
+        1 => one().prop_map(|(_, b, blob_ref)| Command::EnqueueRepair { blobs: vec![(b, blob_ref)], last: false }),
     ]
 }
 
-/// A step about copies that were drawn of any blob, made one of the blob that its key has now.
+/// Redirects a random command on replicas to the current blob of its key.
 fn aimed(db: &sled::Tree, command: &Command) -> Command {
     let mut command = command.clone();
-    let now = |spot: &Spot| object::read(db, &spot.key).unwrap().map(|o| o.generation);
+    let now = |blob_ref: &BlobRef| object::read(db, &blob_ref.key).unwrap().map(|o| o.generation);
     match &mut command {
-        Command::Expect { blobs, .. } | Command::Missing { blobs, .. } => {
-            blobs.iter_mut().for_each(|(blob, spot)| *blob = now(spot).unwrap_or(*blob));
+        Command::AddPendingReplica { blobs, .. } | Command::ReplicaLost { blobs, .. } => {
+            blobs.iter_mut().for_each(|(blob, blob_ref)| *blob = now(blob_ref).unwrap_or(*blob));
         }
-        Command::Arrived { blobs, .. } => {
-            blobs.iter_mut().for_each(|(blob, _, spot)| *blob = now(spot).unwrap_or(*blob));
+        Command::ReplicaAdded { blobs, .. } => {
+            blobs.iter_mut().for_each(|(blob, _, blob_ref)| *blob = now(blob_ref).unwrap_or(*blob));
         }
-        Command::Drop(drop) => drop.blob = now(&drop.spot).unwrap_or(drop.blob),
+        Command::RemoveReplica(drop) => drop.blob = now(&drop.blob_ref).unwrap_or(drop.blob),
         _ => {}
     }
     command
 }
 
-/// Copies of each key's value.
+/// The current blob of each key, and its number of replicas.
 fn copies(db: &sled::Tree) -> BTreeMap<Key, (BlobId, usize)> {
     let of = |k: u8| {
         object::read(db, &key(k)).unwrap().map(|o| (key(k), (o.generation, o.blobs[0].replicas.len())))
@@ -163,7 +171,7 @@ proptest! {
     #[test]
     fn invariants_hold_and_generations_grow(commands in prop::collection::vec(command(), 1..60)) {
         let db = database();
-        // A blob id is given out once, for one key.
+        // A blob id is allocated once, for one key.
         let mut owner = BTreeMap::new();
         let mut present: BTreeMap<Key, BlobId> = BTreeMap::new();
         for command in &commands {
@@ -178,7 +186,7 @@ proptest! {
             validate(&db);
             for (key, (blob, copies)) in copies(&db) {
                 let Some((_, had)) = before.get(&key).filter(|(same, _)| *same == blob) else { continue };
-                let fewer = if matches!(command, Command::Missing { .. }) { 1 } else { (*had).min(2) };
+                let fewer = if matches!(command, Command::ReplicaLost { .. }) { 1 } else { (*had).min(2) };
                 prop_assert!(copies >= fewer, "{:?} took one of {} copies", command, had);
             }
             for k in 0..3 {
@@ -186,7 +194,7 @@ proptest! {
                 if let (Some(before), Some(now)) = (present.get(&key(k)), now) {
                     prop_assert!(now >= *before, "a generation went back");
                 }
-                // A delete in between changes nothing about that.
+                // A delete in between does not change that.
                 present.extend(now.map(|g| (key(k), g)));
             }
         }
@@ -217,7 +225,7 @@ fn create_replace_supersede_delete() {
     assert_eq!(run(&db, &commit(1, 6, &[0, 1], WriteCondition::Absent)), refused);
     let replaced = Outcome::Commit(CommitOutcome::Replaced, 1);
     assert_eq!(run(&db, &commit(1, 7, &[2], WriteCondition::None)), replaced);
-    // The older one comes late: acknowledged, ordered before, and not the present value.
+    // The older one arrives late: acknowledged and ordered before, but not the current value.
     let late = Outcome::Commit(CommitOutcome::Replaced, 2);
     assert_eq!(run(&db, &commit(1, 4, &[0, 1], WriteCondition::None)), late);
     assert_eq!(object::read(&db, &key(1)).unwrap().unwrap().generation, blob(7));
@@ -225,7 +233,7 @@ fn create_replace_supersede_delete() {
     assert!(matches!(run(&db, &delete), Outcome::Deleted(_)));
     assert_eq!(run(&db, &delete), Outcome::NotFound);
     // 5, 6 and 4 on volumes 0 and 1, 7 on volume 2.
-    assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 7);
+    assert_eq!(meta::counters(&db).unwrap().reclaim_pending, 7);
     validate(&db);
 }
 
@@ -239,7 +247,7 @@ fn a_late_commit_does_not_go_behind_a_condition() {
     let if_first = || WriteCondition::Matches(vec![Digest::of(&[1])]);
     assert_eq!(outcome(&commit(1, 1, &[0], WriteCondition::None)), CommitOutcome::Created);
     assert_eq!(outcome(&commit(1, 5, &[0], if_first())), CommitOutcome::Replaced);
-    // Before 5 it would have been what 5 replaced, and after it the present value.
+    // Ordered before 5, it would have been the value that 5 replaced; ordered after it, the current value.
     assert_eq!(outcome(&commit(1, 4, &[0], WriteCondition::None)), CommitOutcome::Overtaken);
     assert_eq!(outcome(&commit(1, 7, &[0], WriteCondition::None)), CommitOutcome::Replaced);
     assert_eq!(outcome(&commit(1, 6, &[0], WriteCondition::None)), CommitOutcome::Replaced);
@@ -263,29 +271,33 @@ fn a_commit_that_comes_again_brings_nothing_back() {
     }
     assert_eq!(run(&db, &again), refused, "when they are gone");
     assert_eq!(object::read(&db, &key(1)).unwrap(), None);
-    let graves = crate::tables::reclaim::graves(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
-    assert_eq!(graves.len(), 2);
-    assert_eq!(crate::tables::reclaim::graves(&db, Timestamp::from_unix_ms(1000), 10).unwrap(), vec![]);
-    run(&db, &Command::Purge { graves });
-    assert_eq!(db.scan_prefix([Kind::Grave as u8]).count(), 0);
+    let tombstones =
+        crate::tables::reclaim::expired_replica_tombstones(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
+    assert_eq!(tombstones.len(), 2);
+    assert_eq!(
+        crate::tables::reclaim::expired_replica_tombstones(&db, Timestamp::from_unix_ms(1000), 10).unwrap(),
+        vec![]
+    );
+    run(&db, &Command::PurgeReplicaTombstones { tombstones });
+    assert_eq!(db.scan_prefix([Kind::ReplicaTombstone as u8]).count(), 0);
     validate(&db);
 }
 
 #[test]
 fn a_copy_on_its_way_out_does_not_count() {
     let db = database();
-    run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(1), 9)] });
+    run(&db, &Command::ReclaimOrphans { volume: volume(0), blobs: vec![(blob(1), 9)] });
     let outcome = run(&db, &commit(1, 1, &[0], WriteCondition::None));
     assert_eq!(outcome, Outcome::Commit(CommitOutcome::NotEnoughReceipts, 0));
     assert_eq!(object::read(&db, &key(1)).unwrap(), None);
-    // What is referenced is no orphan, whatever the worker thought.
+    // A referenced record is no orphan, even if the worker took it for one.
     run(&db, &commit(2, 2, &[0], WriteCondition::None));
-    run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(2), 9)] });
+    run(&db, &Command::ReclaimOrphans { volume: volume(0), blobs: vec![(blob(2), 9)] });
     validate(&db);
 }
 
 fn tombstones(db: &sled::Tree) -> Vec<Tombstone> {
-    scan(db, Kind::Tombstone, b"", None).map(|r| r.unwrap().1).collect()
+    scan(db, Kind::OutgoingTombstone, b"", None).map(|r| r.unwrap().1).collect()
 }
 
 #[test]
@@ -293,7 +305,7 @@ fn deletes_and_refusals_leave_tombstones_and_nothing_else_does() {
     let db = database();
     run(&db, &commit(1, 1, &[0, 1], WriteCondition::None));
     run(&db, &commit(1, 2, &[0], WriteCondition::None));
-    run(&db, &Command::Orphaned { volume: volume(2), blobs: vec![(blob(9), 9)] });
+    run(&db, &Command::ReclaimOrphans { volume: volume(2), blobs: vec![(blob(9), 9)] });
     assert_eq!(tombstones(&db), vec![]);
     run(&db, &commit(1, 3, &[1], WriteCondition::Absent));
     assert_eq!(tombstones(&db), vec![Tombstone::Refused { blob: blob(3) }]);
@@ -318,11 +330,11 @@ fn a_commit_that_is_older_than_what_was_deleted_is_refused() {
     assert_eq!(run(&db, &commit(1, 3, &[1], WriteCondition::Absent)), overtaken);
     assert_eq!(run(&db, &commit(1, 6, &[1], WriteCondition::Absent)), created);
     run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
-    // Forgotten is what was deleted, not what was deleted later.
-    run(&db, &Command::Forget { keys: vec![(KeyHash::of(&key(1)), blob(5))] });
-    assert_eq!(tombstone::deleted(&db, KeyHash::of(&key(1))).unwrap(), Some(blob(6)));
-    run(&db, &Command::Forget { keys: vec![(KeyHash::of(&key(1)), blob(6))] });
-    assert_eq!(tombstone::deleted(&db, KeyHash::of(&key(1))).unwrap(), None);
+    // Purges the tombstone of that generation, not of a later one.
+    run(&db, &Command::PurgeKeyTombstones { keys: vec![(KeyHash::of(&key(1)), blob(5))] });
+    assert_eq!(tombstone::key_tombstone(&db, KeyHash::of(&key(1))).unwrap(), Some(blob(6)));
+    run(&db, &Command::PurgeKeyTombstones { keys: vec![(KeyHash::of(&key(1)), blob(6))] });
+    assert_eq!(tombstone::key_tombstone(&db, KeyHash::of(&key(1))).unwrap(), None);
     validate(&db);
 }
 
@@ -345,7 +357,7 @@ fn a_delete_buries_what_a_time_of_which_nothing_is_known_may_have_brought() {
     tables.begin_again(blob(5).created()).unwrap();
     db.apply_batch(tables.into_batch().unwrap()).unwrap();
     let end = meta::gap(&db).unwrap().unwrap().end();
-    assert!(end > blob(9) && meta::progress(&db).unwrap().last_blob == Some(end));
+    assert!(end > blob(9) && meta::counters(&db).unwrap().last_blob == Some(end));
     run(&db, &Command::Delete { key: key(1), condition: WriteCondition::None });
     let hash = KeyHash::of(&key(1));
     assert_eq!(tombstones(&db), vec![Tombstone::Deleted { key: hash, generation: end }]);

@@ -1,37 +1,38 @@
-//! Uploads in parts: begun, filled, made one value of, or given up.
+//! Multipart uploads: created, filled with parts, completed, or aborted.
 //!
-//! A part is referenced from the moment it is put until nothing refers to its upload or object: no collector takes it. The
-//! completion names the parts by number and by the digest of their manifest, so that a part that was put again meanwhile is
-//! noticed, however many there are.
+//! A part is referenced from its own commit until its upload or object is unreferenced, so it is never an orphan. A
+//! completion names its parts by number and by the digest of their manifest, so that a part replaced meanwhile is
+//! noticed.
 
+use crate::state::apply::references::{cancel_pending_replicas, countable_replicas, enqueue_reclaim};
 use shared::digest::Digest;
 use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{PARTS_MAX, SCRAP_PARTS};
+use shared::limits::{PARTS_MAX, PARTS_REMOVED_AT_ONCE};
 use shared::manifest::Manifest;
 use shared::tombstone::Tombstone;
 
-use super::{apply_commit, counted, discard, in_bucket, recall, refuse};
-use crate::state::command::{Outcome, Store};
+use super::{apply_commit, in_bucket, refuse};
+use crate::state::command::{Outcome, S3Commit};
 use crate::tables::bucket::{self, Bucket};
-use crate::tables::meta::Progress;
+use crate::tables::meta::Counters;
 use crate::tables::object::{Blob, Parts};
-use crate::tables::unsettled::Spot;
-use crate::tables::upload::{PartRecord, Upload};
+use crate::tables::repair_queue::BlobRef;
+use crate::tables::upload::{PartRecord, UploadRecord};
 use crate::tables::{TableError, Tables, object, upload};
 
-pub(super) fn apply_begin(
+pub(super) fn create(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     key: &Key,
     id: BlobId,
-    upload: &Upload,
+    upload: &UploadRecord,
 ) -> Result<Outcome, TableError> {
     progress.last_blob = progress.last_blob.max(Some(id));
     let Some(name) = bucket::of(key).filter(|_| in_bucket(tables, key).is_ok_and(|there| there)) else {
         return Ok(Outcome::NoBucket);
     };
-    // A bucket that only has values must not go with the last of them while this is under way.
+    // A bucket that only has values must not disappear with the last of them during the upload.
     if bucket::record(tables, name)?.is_none() {
         tables.put_bucket(name, &Bucket::new(id.created()));
     }
@@ -43,9 +44,9 @@ fn blob_of(part: &PartRecord) -> Blob {
     Blob { id: part.part.blob, length: part.part.length, replicas: part.replicas.clone() }
 }
 
-pub(super) fn apply_part(
+pub(super) fn put_part(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     (key, upload): (&Key, BlobId),
     record: &PartRecord,
     min_replicas: u8,
@@ -54,38 +55,38 @@ pub(super) fn apply_part(
     progress.last_blob = progress.last_blob.max(Some(id));
     let before = upload::part(tables, upload, record.part.number)?;
     if before.as_ref().is_some_and(|b| b.part.blob == id) {
-        // Sent again: the first answer was lost.
+        // A retry: the first answer was lost.
         return Ok(Outcome::Done);
     }
     let refused = Some(&Tombstone::Refused { blob: id });
     let Some(begun) = upload::read(tables, key, upload)? else {
-        discard(tables, progress, &[blob_of(record)], refused)?;
+        enqueue_reclaim(tables, progress, &[blob_of(record)], refused)?;
         return Ok(Outcome::NoUpload);
     };
-    let replicas = counted(tables, id, &record.replicas)?;
+    let replicas = countable_replicas(tables, id, &record.replicas)?;
     if replicas.len() < usize::from(min_replicas).max(1) || replicas.len() < record.replicas.len() {
         let blob = Blob { replicas, ..blob_of(record) };
-        discard(tables, progress, &[blob], refused)?;
-        return Ok(Outcome::PartsChanged);
+        enqueue_reclaim(tables, progress, &[blob], refused)?;
+        return Ok(Outcome::NotEnoughReceipts);
     }
     if let Some(before) = before {
-        scrap(tables, progress, upload, &before)?;
+        unlink_part(tables, progress, upload, &before)?;
     }
     for volume in &replicas {
         tables.put_replica(*volume, id, key);
     }
     if replicas.len() != usize::from(begun.wanted) {
-        let spot = Spot::part(key, upload, record.part.number);
-        tables.put_settled(id, &spot, replicas.len(), begun.wanted);
+        let blob_ref = BlobRef::part(key, upload, record.part.number);
+        tables.update_repair_queue(id, &blob_ref, replicas.len(), begun.wanted);
     }
     tables.put_part(upload, &PartRecord { part: record.part.clone(), replicas });
     Ok(Outcome::Done)
 }
 
-/// The part is one no more.
-fn scrap(
+/// Removes a part: its blob goes to the reclaim list.
+fn unlink_part(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     upload: BlobId,
     record: &PartRecord,
 ) -> Result<(), TableError> {
@@ -93,18 +94,18 @@ fn scrap(
         tables.remove_replica(*volume, record.part.blob);
     }
     tables.remove_part(upload, record.part.number);
-    // How many copies were wanted of it nobody knows any more.
-    tables.remove_unsettled(record.part.blob);
-    recall(tables, progress, &blob_of(record), None)?;
-    discard(tables, progress, &[blob_of(record)], None)
+    // Unconditionally: the replication factor may no longer be known.
+    tables.remove_from_repair_queue(record.part.blob);
+    cancel_pending_replicas(tables, progress, &blob_of(record), None)?;
+    enqueue_reclaim(tables, progress, &[blob_of(record)], None)
 }
 
-pub(super) fn apply_complete(
+pub(super) fn complete(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     upload: BlobId,
     numbers: &[u16],
-    store: &Store,
+    store: &S3Commit,
 ) -> Result<Outcome, TableError> {
     let key = &store.commit.key;
     let Some(begun) = upload::read(tables, key, upload)? else {
@@ -133,8 +134,8 @@ pub(super) fn apply_complete(
     let parts = Parts {
         upload,
         count: u16::try_from(chosen.len()).unwrap_or(PARTS_MAX),
-        degraded: chosen.iter().any(|record| record.replicas.len() < usize::from(begun.wanted)),
-        whole,
+        under_replicated: chosen.iter().any(|record| record.replicas.len() < usize::from(begun.wanted)),
+        full_replicas: whole,
     };
     let size = manifest.size();
     let outcome = apply_commit(tables, progress, &store.commit, &store.attributes, Some((parts, size)))?;
@@ -145,41 +146,41 @@ pub(super) fn apply_complete(
     {
         tables.remove_upload(key, upload);
         for record in &others {
-            scrap(tables, progress, upload, record)?;
+            unlink_part(tables, progress, upload, record)?;
         }
     }
     Ok(outcome)
 }
 
-pub(super) fn apply_abort(tables: &mut Tables<'_>, key: &Key, upload: BlobId) -> Result<Outcome, TableError> {
+pub(super) fn abort(tables: &mut Tables<'_>, key: &Key, upload: BlobId) -> Result<Outcome, TableError> {
     if upload::read(tables, key, upload)?.is_none() {
         return Ok(Outcome::NoUpload);
     }
     tables.remove_upload(key, upload);
-    tables.put_condemned(upload);
+    tables.put_unreferenced_parts(upload);
     Ok(Outcome::Done)
 }
 
-pub(super) fn apply_scrap(
+pub(super) fn remove_unreferenced_parts(
     tables: &mut Tables<'_>,
-    progress: &mut Progress,
+    progress: &mut Counters,
     uploads: &[BlobId],
 ) -> Result<Outcome, TableError> {
-    let mut left = SCRAP_PARTS;
+    let mut left = PARTS_REMOVED_AT_ONCE;
     for upload in uploads {
-        // The second look: only what is condemned has no owner.
-        if !upload::is_condemned(tables, *upload)? {
+        // Check again: only unreferenced uploads have no owner.
+        if !upload::has_unreferenced_parts(tables, *upload)? {
             continue;
         }
         let parts = upload::first_parts(tables, *upload, left)?;
         for record in &parts {
-            scrap(tables, progress, *upload, record)?;
+            unlink_part(tables, progress, *upload, record)?;
         }
         if parts.len() == left {
             return Ok(Outcome::Done);
         }
         left -= parts.len();
-        tables.remove_condemned(*upload);
+        tables.remove_unreferenced_parts(*upload);
     }
     Ok(Outcome::Done)
 }

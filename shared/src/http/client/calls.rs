@@ -1,4 +1,4 @@
-//! A call as it goes out: signed for one recipient, and its answer believed only when a server of the cluster signed it.
+//! Outgoing calls: signed for one recipient; an answer is accepted only if a server of the cluster signed it.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::wire::error::{ErrorBody, ErrorCode};
 use crate::wire::routes::{ANSWER_HEADER, RECIPIENT, SIGNATURE_HEADER};
 
 impl PeerClient {
-    /// Sends `body` to `path`, signed, and reads an answer of at most `max` bytes, whatever both are. What a server of
-    /// the cluster did not sign is not believed.
+    /// Sends `body` to `path`, signed, and reads an answer of at most `max` bytes, both of any content. Rejects an
+    /// answer that no server of the cluster signed.
     ///
     /// # Errors
     /// As `call`.
@@ -32,7 +32,7 @@ impl PeerClient {
         let exchange = async {
             let first = self.attempt(address, path, body.clone(), max).await;
             match first {
-                // It has started since, or has not been called for long: it has done nothing.
+                // The peer has restarted since, or has not been called for long: it has done nothing.
                 Err(CallError::Refused { detail, .. }) if detail.code == ErrorCode::WrongRecipient => {
                     self.attempt(address, path, body, max).await
                 }
@@ -55,7 +55,7 @@ impl PeerClient {
         self.send(address, path, recipient, body, max).await
     }
 
-    /// Under which name the server at `address` takes calls; it is asked when that is not known.
+    /// The recipient name of the server at `address`; asks the server if it is unknown.
     pub(super) async fn recipient(&self, address: &str) -> Result<Recipient, CallError> {
         let known = || self.recipients.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied();
         if let Some(known) = known() {
@@ -64,7 +64,7 @@ impl PeerClient {
         let asked = self.send(address, RECIPIENT, Recipient::ANY, Bytes::new(), MESSAGE_BYTES_MAX).await;
         match asked {
             Ok((status, _)) => known().ok_or(CallError::Forged { address: address.to_owned(), status }),
-            // Of a question that changes nothing.
+            // This question changes nothing.
             Err(CallError::Unknown { address, source }) => Err(CallError::Unreachable { address, source }),
             Err(error) => Err(error),
         }
@@ -81,7 +81,7 @@ impl PeerClient {
         known.insert(address.to_owned(), recipient);
     }
 
-    /// Sends a call and checks its answer, which is read whole.
+    /// Sends a call, reads the whole answer and verifies it.
     async fn send(
         &self,
         address: &str,
@@ -94,12 +94,12 @@ impl PeerClient {
         let (head, body) = answer.into_parts();
         let bytes = body::collect(body, max).await;
         let bytes = bytes.map_err(|source| CallError::Broken { address: address.to_owned(), source })?;
-        self.believe(address, &call, &head, &blake3::hash(&bytes))?;
-        told(address, head.status, bytes)
+        self.verify_answer(address, &call, &head, &blake3::hash(&bytes))?;
+        parse_answer(address, head.status, bytes)
     }
 
-    /// Whether a server of the cluster gave this answer to `call`.
-    pub(super) fn believe(
+    /// Verifies that a server of the cluster sent this answer to `call`.
+    pub(super) fn verify_answer(
         &self,
         address: &str,
         call: &CallSignature,
@@ -108,7 +108,7 @@ impl PeerClient {
     ) -> Result<(), CallError> {
         let text = head.headers.get(ANSWER_HEADER).and_then(|v| v.to_str().ok());
         let next = call.check_answer(&self.secret, text, head.status, digest).map_err(|_| {
-            tracing::warn!(address, status = %head.status, "an answer that is not of this cluster was not believed");
+            tracing::warn!(address, status = %head.status, "rejected an answer that no server of this cluster signed");
             CallError::Forged { address: address.to_owned(), status: head.status }
         })?;
         self.learn(address, next);
@@ -135,8 +135,8 @@ impl PeerClient {
     }
 }
 
-/// What a peer that is believed has said.
-pub(super) fn told(
+/// Parses the verified answer of a peer.
+pub(super) fn parse_answer(
     address: &str,
     status: StatusCode,
     bytes: Vec<u8>,

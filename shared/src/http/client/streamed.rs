@@ -1,22 +1,22 @@
-//! An answer that is a stream: too long to be read before it is believed. It ends with a MAC over all of it, and a
-//! reader must come to that end before the bytes count.
+//! A streamed answer: too long to read before it is verified. It ends with a MAC over all of it, and the bytes must
+//! not be used before a reader has reached that end.
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
 
-use super::calls::told;
+use super::calls::parse_answer;
 use super::{CallError, PeerClient};
 use crate::call::CallSignature;
 use crate::http::body::{self, ReadError};
-use crate::http::signed::streamed_digest;
+use crate::http::signed_calls::streamed_digest;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::secret::ClusterSecret;
 use crate::wire::error::ErrorCode;
 
-/// Behind the stream.
+/// Length of the MAC after the stream.
 const MAC_BYTES: usize = 32;
 
-/// The bytes of such an answer.
+/// The bytes of a streamed answer.
 #[derive(Debug)]
 pub struct StreamedAnswer {
     address: String,
@@ -24,12 +24,12 @@ pub struct StreamedAnswer {
     call: CallSignature,
     body: Incoming,
     hasher: blake3::Hasher,
-    /// The last bytes that came: they may be the MAC.
+    /// The last bytes received: they may be the MAC.
     held: BytesMut,
 }
 
 impl PeerClient {
-    /// Sends `body` to `path`, signed, for an answer that is a stream.
+    /// Sends `body` to `path`, signed, for a streamed answer.
     ///
     /// # Errors
     /// As `call`.
@@ -53,24 +53,24 @@ impl PeerClient {
         let (call, answer) = self.open(address, path, recipient, body).await?;
         let (head, body) = answer.into_parts();
         if head.status.is_success() {
-            self.believe(address, &call, &head, &streamed_digest())?;
+            self.verify_answer(address, &call, &head, &streamed_digest())?;
             let (address, secret) = (address.to_owned(), self.secret.clone());
             let (hasher, held) = (blake3::Hasher::new(), BytesMut::new());
             return Ok(StreamedAnswer { address, secret, call, body, hasher, held });
         }
         let bytes = body::collect(body, MESSAGE_BYTES_MAX).await;
         let bytes = bytes.map_err(|source| CallError::Broken { address: address.to_owned(), source })?;
-        self.believe(address, &call, &head, &blake3::hash(&bytes))?;
-        told(address, head.status, bytes)?;
+        self.verify_answer(address, &call, &head, &blake3::hash(&bytes))?;
+        parse_answer(address, head.status, bytes)?;
         Err(CallError::Strange { address: address.to_owned(), status: head.status })
     }
 }
 
 impl StreamedAnswer {
-    /// The next bytes; `None` when all have come and are those that were sent.
+    /// The next bytes; `None` when all have arrived and the MAC is valid.
     ///
     /// # Errors
-    /// When the stream breaks off, or is not what a server of the cluster sent.
+    /// If the stream breaks off, or is not what a server of the cluster sent.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
         loop {
             let broken = |source: ReadError| CallError::Broken { address: self.address.clone(), source };

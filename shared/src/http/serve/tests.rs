@@ -1,5 +1,5 @@
-//! What a connection is held to in time. The clock stands still while there is something to do and jumps when there is not,
-//! so that each of these takes milliseconds.
+//! Time limits of a connection. The clock stands still while there is something to do and jumps when there is not, so
+//! that each test takes milliseconds.
 
 use std::io::{self, IoSlice};
 
@@ -13,12 +13,12 @@ use crate::limits::{BODY_RATE_GRACE, BODY_RATE_MIN};
 use crate::telemetry::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Whatever is limited has ended long before.
+/// Anything that is limited has ended long before.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// Far more than a connection holds.
+/// More bytes than a connection buffers.
 const LARGE: usize = 1 << 20;
 
-/// One route for each thing that a server does with a body.
+/// One route for each way in which a server treats a body.
 struct Face;
 
 impl Service for Face {
@@ -44,7 +44,7 @@ impl Service for Face {
     }
 }
 
-/// The server's end of a connection. A socket takes several buffers in one write, a TLS stream may not.
+/// The server's end of a connection. A socket takes several buffers in one write; a TLS stream may not.
 struct Served {
     stream: DuplexStream,
     vectored: bool,
@@ -86,7 +86,7 @@ impl AsyncWrite for Served {
     }
 }
 
-/// The client's end of a connection, and how the server's ends.
+/// The client's end of a connection, and the outcome of the server's.
 fn connect(vectored: bool) -> (DuplexStream, JoinHandle<Result<(), hyper::Error>>) {
     let (ours, theirs) = duplex(4096);
     let (served, peer) = (Served { stream: theirs, vectored }, SocketAddr::from(([127, 0, 0, 1], 1)));
@@ -94,14 +94,14 @@ fn connect(vectored: bool) -> (DuplexStream, JoinHandle<Result<(), hyper::Error>
     (ours, tokio::spawn(connection(served, peer, Arc::new(Face), metrics)))
 }
 
-/// What comes until the connection ends, and how long that takes.
+/// Reads until the connection ends; returns the bytes and the time that took.
 async fn to_the_end(mut client: impl AsyncRead + Unpin) -> (String, Duration) {
     let (began, mut came) = (Instant::now(), Vec::new());
     timeout(FOREVER, client.read_to_end(&mut came)).await.expect("it never ends").unwrap();
     (String::from_utf8(came).unwrap(), began.elapsed())
 }
 
-/// Reads one answer of `Face` that is not large.
+/// Reads one short answer of `Face`.
 async fn done(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut came = Vec::new();
     while !came.ends_with(b"done") {
@@ -127,7 +127,7 @@ async fn a_head_that_does_not_come_whole_ends_the_connection() {
     }
 }
 
-/// Bytes that come one after the other do not make it longer.
+/// Bytes that trickle in do not extend the limit.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_trickles_ends_the_connection() {
     let (client, _) = connect(true);
@@ -174,7 +174,7 @@ async fn a_body_that_falls_silent_is_refused() {
     }
 }
 
-/// Sends a body in pieces of `bytes`, one each `gap`; the answer, and after how long it came.
+/// Sends a body in pieces of `bytes`, one per `gap`; returns the answer and when it came.
 async fn send_slowly(path: &str, pieces: usize, bytes: usize, gap: Duration) -> (String, Duration) {
     let (client, _) = connect(true);
     let (read, mut write) = tokio::io::split(client);
@@ -201,7 +201,7 @@ async fn a_body_below_the_rate_is_refused_and_one_above_it_is_not() {
     let enough = usize::try_from(BODY_RATE_MIN * 25).unwrap() * 2;
     let (came, _) = send_slowly("/paced", 20, enough, gap).await;
     assert!(came.starts_with("HTTP/1.1 200 "), "{came}");
-    // A pause is no silence as long as it is shorter.
+    // A pause shorter than the limit is allowed.
     let (came, _) = send_slowly("/collect", 20, 1, IDLE_TIMEOUT - SECOND).await;
     assert!(came.starts_with("HTTP/1.1 200 "), "{came}");
 }

@@ -1,4 +1,4 @@
-//! Which versions of TLS servers and clients of ours speak, and how long they wait for the other side.
+//! The TLS versions that our servers and clients support, and how long they wait for the other side.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::ServerName;
@@ -13,10 +13,10 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::http::trust::Trust;
 
-/// More than a handshake has either way.
+/// More bytes than a handshake sends in either direction.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// An authority, and a server with a certificate of it, in files.
+/// An authority, and a server with a certificate from it, in files.
 struct Site {
     _folder: TempDir,
     ca: PathBuf,
@@ -48,7 +48,7 @@ impl Site {
         Tls::from_files(&self.chain, &self.key).unwrap()
     }
 
-    /// A server that speaks these versions.
+    /// A server that supports these versions.
     fn server_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Tls {
         let key = PrivateKeyDer::from_pem_slice(&fs::read(&self.key).unwrap()).unwrap();
         let config = ServerConfig::builder_with_provider(provider())
@@ -64,7 +64,7 @@ impl Site {
         Trust::from_file(&self.ca).unwrap().config()
     }
 
-    /// A client that speaks these versions.
+    /// A client that supports these versions.
     fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates(&self.ca).unwrap());
@@ -77,7 +77,7 @@ impl Site {
     }
 }
 
-/// Versions that somebody speaks, and the one that is used with him.
+/// The versions of the other side, and the one that is negotiated.
 fn sets() -> [(Vec<&'static SupportedProtocolVersion>, ProtocolVersion); 3] {
     [
         (vec![&TLS12], ProtocolVersion::TLSv1_2),
@@ -86,7 +86,7 @@ fn sets() -> [(Vec<&'static SupportedProtocolVersion>, ProtocolVersion); 3] {
     ]
 }
 
-/// The version that the two agree on.
+/// The negotiated version.
 async fn agreed(server: &Tls, client: Arc<ClientConfig>) -> io::Result<ProtocolVersion> {
     let (ours, theirs) = duplex(PIPE_BYTES);
     let name = ServerName::try_from("localhost").unwrap();
@@ -174,7 +174,7 @@ async fn http_1_1_is_what_is_spoken_inside() {
     assert_eq!(connected.unwrap().get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
-/// Real sockets, as both halves take no other; nothing comes on them.
+/// Real sockets, because both halves accept nothing else; nothing is received on them.
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_does_not_go_on_is_given_up() {
     let site = Site::new();

@@ -1,10 +1,10 @@
-//! Drawn histories against closed forms, and against failures event by event.
+//! Drawn histories against closed forms, and against the event simulation.
 
 use super::*;
 use crate::groups::{Groups, Law};
 use crate::site::Site;
 
-/// A site of volumes of one size, so that the closed form for three copies holds.
+/// A site of equal volumes, which the closed form for three replicas assumes.
 fn even() -> Site {
     let mut site = Site::new(0, 5, 1);
     site.grow(std::iter::repeat_n(8_000_000_000_000, 20));
@@ -50,12 +50,12 @@ fn the_closed_form_is_the_integral() {
     assert!((risk.three_copies(1.0) / integral - 1.0).abs() < 1e-6);
 }
 
-/// Blobs and moments lost a year: event by event, and drawn.
+/// Lost blobs and loss events per year: simulated, and drawn.
 fn compare(copies: usize, failure: f64, queue: Queue, objects: usize, years: f64) -> ((Mean, Mean), Loss) {
     let (site, mut dice) = (even(), Dice::new(4));
     let sets = Sets::new(&site, copies);
     let mut seen = (Mean::default(), Mean::default());
-    // Other sets each time: how many blobs share one is by chance, too.
+    // New sets each time: the number of blobs that share one is random, too.
     for _ in 0..20 {
         let mut chosen = Vec::new();
         while chosen.len() < objects {
@@ -71,8 +71,8 @@ fn compare(copies: usize, failure: f64, queue: Queue, objects: usize, years: f64
     (seen, risk(failure, queue, 20).loss(&sets, objects as f64, &mut dice))
 }
 
-/// Formulas and drawn histories leave out that more volumes than those of a set fail, and that a copy that is missing cannot
-/// fail: parts of the order of failures in the time of a repair, 1 to 3 % here.
+/// Formulas and drawn histories ignore that more volumes than those of a set fail, and that a missing replica cannot
+/// fail. The error is of the order of failures during one repair, 1 to 3 % here.
 const HIGHER_TERMS: f64 = 0.03;
 
 #[test]
@@ -97,7 +97,7 @@ fn three_copies_are_lost_as_often_event_by_event() {
 
 #[test]
 fn rot_is_lost_with_the_disk_that_had_the_good_copy() {
-    // One bad spot on each volume all of the time: whenever a volume dies, one blob of two copies goes with it.
+    // One bad spot on each volume at any time: each volume that fails loses one blob that has two replicas.
     let risk = risk(0.5, QUEUE, 20);
     assert!((risk.rotten(2, 2.0, 1.0, 20.0) - 0.5 * 20.0).abs() < 1e-12);
     assert!(risk.rotten(3, 2.0, 1.0, 20.0) < 0.01 * risk.rotten(2, 2.0, 1.0, 20.0));

@@ -1,4 +1,4 @@
-//! The last tables of the report: what happens over years, and what a master needs for so many blobs.
+//! The last tables of the report: years of a site, and the cost of its metadata.
 
 use std::io::Write;
 
@@ -13,11 +13,11 @@ use crate::site::{Set, Site};
 use crate::years::World;
 
 pub(super) fn years(args: &Args, site: &Site, out: &mut impl Write) -> anyhow::Result<()> {
-    writeln!(out, "## {} years, event by event (3 copies)\n", args.years)?;
+    writeln!(out, "## {} years, event by event (3 replicas)\n", args.years)?;
     writeln!(
         out,
-        "| failures | looks | volumes failed | repaired, TB a year | part of all bytes | copied for outages, TB a year | time owed | \
-         mean, hours | longest | longest without outage | most at once |"
+        "| failures | scans | volumes failed | repaired, TB a year | part of all bytes | copied for outages, TB a \
+         year | queue not empty | mean, hours | longest | longest without outage | most at once |"
     )?;
     writeln!(out, "{}", "|---".repeat(11) + "|")?;
     let bytes = bytes(args, site, 3);
@@ -43,7 +43,7 @@ pub(super) fn years(args: &Args, site: &Site, out: &mut impl Write) -> anyhow::R
                 tb(seen.repaired) / years,
                 seen.repaired / years / all * 100.0,
                 tb(seen.wasted) / years,
-                seen.owed / years * 100.0,
+                seen.under_replicated / years * 100.0,
                 seen.mean_hours,
                 seen.longest_hours,
                 seen.longest_quiet_hours,
@@ -64,7 +64,7 @@ pub(super) fn memory(
 ) -> anyhow::Result<()> {
     let objects = args.objects as f64;
     writeln!(out, "## The master's records\n")?;
-    writeln!(out, "| copies | object | each copy | all of one blob | all blobs |")?;
+    writeln!(out, "| replicas | object | each replica | all of one blob | all blobs |")?;
     writeln!(out, "{}", "|---".repeat(5) + "|")?;
     for copies in [2, 3] {
         let records = metadata::records(12_345, site, &sample[0][..copies]);
@@ -79,18 +79,23 @@ pub(super) fn memory(
     let mb = |bytes: u64| bytes as f64 / 1e6;
     writeln!(
         out,
-        "\nMemory with bounds of its own: pages of sled {:.0} MB, log {:.0} MB, plan {:.1} MB, ring and volumes {:.1} MB, strays {:.1} MB.\n",
+        "\nMemory with fixed bounds: pages of sled {:.0} MB, log {:.0} MB, plan {:.1} MB, ring and volumes {:.1} MB, \
+         orphan sightings {:.1} MB.\n",
         mb(bounds.sled),
         mb(bounds.log),
         mb(bounds.plan),
         mb(bounds.ring),
-        mb(bounds.strays)
+        mb(bounds.unreferenced)
     )?;
     if args.measure == 0 {
         return Ok(());
     }
-    writeln!(out, "## Measured on this machine: differs from run to run\n")?;
-    writeln!(out, "One judgement (plan::repair::judge) takes {:.0} µs of a processor.\n", judged * 1e6)?;
+    writeln!(out, "## Measured on this machine; differs from run to run\n")?;
+    writeln!(
+        out,
+        "One repair decision (plan::repair::next_step) takes {:.0} µs of CPU time.\n",
+        judged * 1e6
+    )?;
     let measured = sample.len().min(args.measure);
     let (steps, look) = metadata::measure(site, &sample[..measured], 3, 4)?;
     writeln!(out, "| objects | on disk, a blob | resident |")?;
@@ -102,11 +107,11 @@ pub(super) fn memory(
     if let [first, .., last] = &steps[..] {
         let grown = last.resident as f64 - first.resident as f64;
         let slope = grown / (last.objects - first.objects) as f64;
-        writeln!(out, "\nEach blob more takes {slope:.0} B of memory.")?;
+        writeln!(out, "\nEach additional blob takes {slope:.0} B of memory.")?;
     }
     writeln!(
         out,
-        "A look at what is owed (plan::survey) takes {:.0} µs of a processor for one blob of a lost volume that it plans.",
+        "A repair scan (plan::repair_scan) takes {:.0} µs of CPU time for one blob of a lost volume that it plans.",
         look * 1e6
     )?;
     Ok(())

@@ -1,4 +1,4 @@
-//! How slowly a value may come. The clock stands still while there is something to do and jumps when there is not.
+//! Timeouts of slow uploads. The clock is paused and advances only when all tasks are idle.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use shared::http::serve::{Context, Service, connection};
 use shared::ids::{BlobId, ClusterId};
 use shared::limits::{BODY_RATE_GRACE, BODY_RATE_MIN, IDLE_TIMEOUT};
 use shared::telemetry::{HttpMetrics, Metrics};
-use shared::ticket::Link;
+use shared::ticket::ChainLink;
 use shared::work::Inline;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::server::alone::volume;
+use crate::server::test_volume::volume;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Whatever is limited has ended long before.
+/// Longer than any timeout.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 const GAP: Duration = Duration::from_secs(25);
 
-/// A volume that gives out a ticket for each upload.
+/// A volume that issues a ticket for each upload.
 struct Receiving(Arc<Volume>);
 
 impl Service for Receiving {
@@ -43,27 +43,27 @@ impl Service for Receiving {
             master: String::new(),
             master_public: String::new(),
             operation: Operation::Write(WriteGrant {
-                chain: vec![Link { volume: self.0.identity.volume(), address: String::new() }],
+                chain: vec![ChainLink { volume: self.0.identity.volume(), address: String::new() }],
                 length,
                 digest: None,
                 condition: WriteCondition::None,
                 wanted: 1,
                 min_replicas: 1,
-                notes: false,
+                internal_metadata: false,
             }),
         };
         receive(&self.0, Key::from_path("/a/key")?, String::new(), ticket, request).await
     }
 }
 
-/// Sends a body in pieces, one each `GAP`; the head of the answer, and after how long it came.
+/// Sends a body in pieces, one per `GAP`; returns the head of the answer, and when it arrived.
 async fn send(volume: &Arc<Volume>, framing: &str, pieces: Vec<Vec<u8>>) -> (String, Duration) {
     let (ours, theirs) = duplex(4096);
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let service = Arc::new(Receiving(Arc::clone(volume)));
     tokio::spawn(connection(theirs, peer, service, HttpMetrics::new(&Metrics::default())));
     let (mut read, mut write) = split(ours);
-    // As the volume in front of this one does it: the answer is a receipt, and nothing is committed.
+    // As from the previous volume of a chain: the answer is a receipt, and nothing is committed.
     let head = format!("PUT /a/key HTTP/1.1\r\nHost: x\r\n{framing}\r\n{CHAIN_HEADER}: 1\r\n\r\n");
     let began = Instant::now();
     tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! What a disk can do, tried on a small file among the segments, and what its file system says of itself. Opening the store
-//! sweeps the file away should a crash leave it there.
+//! Tests what a disk supports and how fast it syncs, with a small file beside the segments, and reads the figures of
+//! its file system. If a crash leaves the file, the next opening of the store removes it.
 
 use std::io;
 use std::path::Path;
@@ -14,32 +14,32 @@ use crate::store::format::PAGE;
 use crate::store::lock;
 
 pub(in crate::store) const TRIAL: &str = "examine.tmp";
-/// Syncs that are timed: an odd number, for its median.
+/// Number of syncs to time; odd, for the median.
 const SYNCS: u64 = 9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskFigures {
     /// Holes can be punched.
     pub punches: bool,
-    /// Writes can pass the page cache.
+    /// Writes can bypass the page cache.
     pub direct: bool,
-    /// How long it took to write a page at the end of a file and to sync it, the median of several.
+    /// Median time to append a page to a file and sync it.
     pub sync: Duration,
-    /// Bytes that can still be filled.
+    /// Bytes that are free for an unprivileged process.
     pub free_bytes: u64,
     /// Size of the file system.
     pub capacity_bytes: u64,
-    /// Files that can still be made; none where the file system does not count them.
+    /// Files that can still be created; `None` if the file system does not count them.
     pub inodes_free: Option<u64>,
     pub device: u64,
 }
 
-/// Tries the disk of a volume's directory. Blocks.
+/// Tests the disk of a volume's directory. Blocks.
 ///
 /// # Errors
-/// When it fails, or is full.
+/// When the disk fails or is full.
 pub fn examine(volume: &Path) -> io::Result<DiskFigures> {
-    // There is one name for the file.
+    // All calls use the same file name.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = lock(&ONE);
     let disk = RealDisk::open(volume)?;

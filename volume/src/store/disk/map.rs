@@ -1,7 +1,7 @@
-//! Pages of a file, mapped: bytes that can be sent without being copied.
+//! Memory-mapped pages of a file: bytes that can be sent without a copy.
 //!
-//! Nobody touches mapped bytes but the kernel, on their way into a socket with `writev`: where the disk cannot give them
-//! that call fails, and no signal comes. Bytes that have to be copied first (for TLS) must not come from here.
+//! Only the kernel accesses mapped bytes, when `writev` sends them to a socket: if the disk cannot read them, that
+//! call fails, and there is no SIGBUS. Bytes that must be copied first (for TLS) must not come from here.
 #![expect(unsafe_code, reason = "mapping a file, and asking which of its pages are there, have no safe form")]
 
 use std::io;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 use memmap2::{Advice, Mmap, MmapOptions};
 use shared::limits::PAGE_BYTES;
 
-/// A range of a file.
+/// A mapped range of a file.
 #[derive(Clone, Debug)]
 pub struct Mapping(Arc<Mmap>);
 
-/// A part of a mapping, as the owner of its bytes.
+/// A part of a mapping, which keeps the mapping alive.
 #[derive(Debug)]
 pub struct MappedPart {
     mapping: Mapping,
@@ -25,13 +25,14 @@ pub struct MappedPart {
 }
 
 impl Mapping {
-    /// Maps a range that is in the file, from a page boundary.
+    /// Maps a range of the file, from a page boundary.
     ///
     /// # Errors
-    /// When the kernel does not.
+    /// When the kernel returns one.
     pub(super) fn new(file: &impl AsFd, offset: u64, bytes: usize) -> io::Result<Self> {
-        // SAFETY: the bytes of a record never change while it is pinned, as it is by whoever has a part of the mapping, and
-        // its file is never cut in front of its end. Were it done by somebody else, what changes is bytes of unchecked answers: they are never read here.
+        // SAFETY: every holder of a part of the mapping pins the record; a pinned record never changes, and its file
+        // is never truncated before its end. If another process changes the file, only unverified answers change: the
+        // bytes are never read here.
         let map = unsafe { MmapOptions::new().offset(offset).len(bytes).map(file.as_fd().as_raw_fd())? };
         Ok(Self(Arc::new(map)))
     }
@@ -51,20 +52,19 @@ impl Mapping {
         asked == 0 && pages.iter().all(|page| page & 1 == 1)
     }
 
-    /// Brings a range into memory, and waits for it.
+    /// Loads a range into memory, and waits for it.
     ///
     /// # Errors
-    /// When the disk cannot give it.
+    /// When the disk returns one.
     pub fn load(&self, from: usize, to: usize) -> io::Result<()> {
         let (from, to) = (from / PAGE_BYTES * PAGE_BYTES, to.min(self.0.len()));
         match self.0.advise_range(Advice::PopulateRead, from, to.saturating_sub(from)) {
-            // Linux 5.14 is the first to know it; before, sending brings the pages in.
+            // Not supported before Linux 5.14: then sending loads the pages.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             loaded => loaded,
         }
     }
 
-    /// A part of it to hand on.
     pub fn part(&self, from: usize, to: usize) -> MappedPart {
         MappedPart { mapping: self.clone(), from, to: to.min(self.0.len()) }
     }

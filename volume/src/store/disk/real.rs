@@ -1,4 +1,4 @@
-//! A directory of the machine as a disk: system calls, each tried again when a signal came in between.
+//! A directory of the file system as a disk: system calls, each retried when a signal interrupts it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +15,7 @@ use crate::store::buffer::Aligned;
 use crate::store::format::PAGE;
 use crate::store::lock;
 
-/// A directory of the machine.
+/// A directory of the file system.
 #[derive(Debug)]
 pub struct RealDisk {
     directory: Arc<OwnedFd>,
@@ -25,13 +25,13 @@ pub struct RealDisk {
 
 #[derive(Debug)]
 struct RealFile {
-    /// Reads, holes, and writes where `direct` is none.
+    /// For reads and holes, and for writes if `direct` is `None`.
     cached: OwnedFd,
-    /// Past the page cache; none for files that are hardly written.
+    /// For writes past the page cache; `None` for files that are rarely written.
     direct: Mutex<Option<Arc<OwnedFd>>>,
-    /// What a direct descriptor for a moment is opened by, where the file system has them.
+    /// Directory and name, to open a temporary direct descriptor, if the file system supports O_DIRECT.
     place: Option<(Arc<OwnedFd>, Box<str>)>,
-    /// Bodies go through the page cache here, and begin to be written at once.
+    /// Writes go through the page cache, and their writeback starts at once.
     early: bool,
     punches: bool,
 }
@@ -39,8 +39,8 @@ struct RealFile {
 pub(in crate::store) const PROBE: &str = "probe.tmp";
 
 impl RealDisk {
-    /// Opens the `segments` of a volume's directory, making it if need be, and finds out whether the file
-    /// system takes O_DIRECT and can punch holes.
+    /// Opens the `segments` directory of a volume, creates it if necessary, and probes whether the file system
+    /// supports O_DIRECT and hole punching.
     pub fn open(volume: &Path) -> io::Result<Self> {
         let path = volume.join("segments");
         std::fs::create_dir_all(&path)?;
@@ -53,25 +53,26 @@ impl RealDisk {
         Ok(disk)
     }
 
-    /// As if the file system could not punch holes: for tests and measurements of what is done then.
+    /// Disables hole punching, for tests and benchmarks.
     pub fn without_punching(mut self) -> Self {
         self.punches = false;
         self
     }
 
-    /// As if the file system had no O_DIRECT: for tests and measurements of what is done then.
+    /// Disables O_DIRECT, for tests and benchmarks.
     pub fn without_direct(mut self) -> Self {
         self.direct = false;
         self
     }
 
-    /// Whether writes go past the page cache here.
+    /// Whether writes bypass the page cache.
     pub fn is_direct(&self) -> bool {
         self.direct
     }
 
-    /// Some file systems refuse O_DIRECT at open, others at the first write. On a full disk the
-    /// open alone decides; that holes can be punched is believed unless the file system says that it cannot.
+    /// Probes for O_DIRECT and hole punching. Some file systems refuse O_DIRECT at open, others at the first write;
+    /// on a full disk the open alone decides. Hole punching is assumed unless the file system reports it as
+    /// unsupported.
     fn probe(&self) -> (bool, bool) {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let open = |flags| rustix::fs::openat(&self.directory, PROBE, flags, Mode::from_raw_mode(0o600));
@@ -169,7 +170,7 @@ fn read_whole(fd: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 }
 
 impl RealFile {
-    /// The direct descriptor, or one for this moment.
+    /// Returns the direct descriptor, or a temporary one.
     fn direct(&self) -> Option<Arc<OwnedFd>> {
         if let Some(direct) = &*lock(&self.direct) {
             return Some(Arc::clone(direct));
@@ -192,7 +193,7 @@ impl DiskFile for RealFile {
             let _ = rustix::fs::fadvise(&self.cached, offset, range, Advice::DontNeed);
             return self.read_at(buffer, offset);
         };
-        // Where the file ends in the middle of a sector a direct read stops short of it.
+        // If the file ends in the middle of a sector, a direct read stops before it.
         let done = read_whole(&direct, buffer, offset)?;
         if done.is_multiple_of(PAGE_BYTES) {
             return Ok(done);
@@ -203,7 +204,7 @@ impl DiskFile for RealFile {
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
         let pieces = &mut [io::IoSliceMut::new(buffer)];
-        // Whatever the reason for not having it, the blocking read that follows finds out.
+        // On any error the blocking read that follows reports it.
         rustix::io::preadv2(&self.cached, pieces, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 
@@ -224,7 +225,7 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
-    fn settle(&self) {
+    fn release_preallocation(&self) {
         *lock(&self.direct) = None;
     }
 
@@ -278,7 +279,7 @@ impl DiskFile for RealFile {
     }
 
     fn drop_cache(&self) {
-        // A hint: a file system that does not take it has no cache of ours to forget.
+        // A hint: a file system that does not support it has no page cache to drop.
         let _ = rustix::fs::fadvise(&self.cached, 0, None, Advice::DontNeed);
     }
 }

@@ -1,18 +1,18 @@
-//! Bytes on their way to the disk before anybody waits for them: where a file system has no O_DIRECT, what is written
-//! goes through the page cache, and without this the sync at the end of a value would have all of it to write.
+//! Early writeback: without O_DIRECT, writes go through the page cache, and the sync at the end of a value would have
+//! to write all of it.
 #![expect(unsafe_code, reason = "sync_file_range has no safe form")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Begins to write a range of the page cache to the disk and does not wait for it. What does not begin now is written
-/// by the sync that follows, and only that makes it durable.
+/// Starts to write a range of the page cache to the disk, without waiting. Only the sync that follows makes it
+/// durable, and writes the rest.
 ///
 /// # Errors
-/// When the disk has one to tell. A file system that cannot do this is none.
+/// When the disk returns one. A file system that does not support this is no error.
 pub(super) fn begin(file: &impl AsFd, offset: u64, bytes: usize) -> io::Result<()> {
     let (Ok(offset), Ok(bytes)) = (i64::try_from(offset), i64::try_from(bytes)) else { return Ok(()) };
-    // SAFETY: the descriptor is open as long as it is borrowed, and the call touches no memory of ours.
+    // SAFETY: the descriptor stays open while it is borrowed, and the call accesses no memory of this process.
     let outcome = unsafe {
         libc::sync_file_range(file.as_fd().as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE)
     };

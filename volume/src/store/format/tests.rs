@@ -1,4 +1,4 @@
-//! Golden bytes, round trips, and every way in which a page can be wrong.
+//! Golden bytes, round trips, and all kinds of corrupt and displaced pages.
 
 use super::trailer::{FIRST_SUMS, FURTHER_SUMS};
 use super::*;

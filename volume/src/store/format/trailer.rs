@@ -1,4 +1,4 @@
-//! The trailer pages; their layout is drawn in `format`.
+//! The trailer pages of a record; for their layout see `format`.
 
 use shared::clock::Timestamp;
 use shared::digest::Digest;
@@ -12,12 +12,12 @@ const FURTHER_FIXED: usize = 24;
 pub(super) const FIRST_SUMS: u64 = ((CRC_AT - TRAILER_FIXED) / 4) as u64;
 pub(super) const FURTHER_SUMS: u64 = ((CRC_AT - FURTHER_FIXED) / 4) as u64;
 
-/// Trailer pages of a body of this length.
+/// Number of trailer pages for a body of this length.
 pub(in crate::store) fn trailer_pages(length: u64) -> u64 {
     1 + blocks_of(length).saturating_sub(FIRST_SUMS).div_ceil(FURTHER_SUMS)
 }
 
-/// Which trailer page has the checksum of a block, and the blocks of that page.
+/// Returns the trailer page with the checksum of a block, and the blocks of that page.
 pub(in crate::store) fn sums_page(block: u64) -> (u64, std::ops::Range<u64>) {
     if block < FIRST_SUMS {
         return (0, 0..FIRST_SUMS);
@@ -27,7 +27,7 @@ pub(in crate::store) fn sums_page(block: u64) -> (u64, std::ops::Range<u64>) {
     (1 + further, first..first + FURTHER_SUMS)
 }
 
-/// The trailer pages of a record, but for the checksums.
+/// The trailer of a record, without the block checksums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Trailer {
     pub(in crate::store) blob: BlobId,
@@ -37,7 +37,7 @@ pub(in crate::store) struct Trailer {
 }
 
 impl Trailer {
-    /// Its pages, to stand at `at`, for the record at `record`.
+    /// Encodes the pages at `at`, for the record at `record`.
     pub(in crate::store) fn encode(
         &self,
         segment: &SegmentHeader,
@@ -72,7 +72,7 @@ impl Trailer {
         out
     }
 
-    /// From the first of its pages, read at `at`, and the checksums that page holds.
+    /// Decodes the first page, read at `at`, with the block checksums in it.
     pub(in crate::store) fn decode(
         segment: &SegmentHeader,
         record: u64,
@@ -98,12 +98,12 @@ impl Trailer {
         Ok((Self { blob, length, digest, finished }, sums))
     }
 
-    /// Whether the first trailer page of this record stands here.
+    /// Whether this is the first trailer page of the record.
     pub(in crate::store) fn probe(segment: &SegmentHeader, record: u64, blob: BlobId, page: &[u8]) -> bool {
         page[..16] == segment.record_marker(b"trailer", record, blob, 0)
     }
 
-    /// The checksums of a further page (1 or more), read at `at`.
+    /// Decodes the block checksums of a further page (1 or more), read at `at`.
     pub(in crate::store) fn decode_further(
         &self,
         segment: &SegmentHeader,

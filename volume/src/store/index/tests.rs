@@ -1,4 +1,4 @@
-//! Golden bytes, torn and rotten tails, indexes from elsewhere.
+//! Golden bytes, torn and corrupt tails, indexes of other segments.
 
 use super::*;
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ fn entries() -> Vec<Entry> {
         Entry::Put { blob: blob(2), extent: extent(1), finished },
         Entry::Put { blob: blob(1), extent: extent(30), finished },
         Entry::Delete { blob: blob(2), extent: extent(1) },
-        Entry::SetAside { offset: 60 * PAGE, bytes: 3 * PAGE },
+        Entry::Quarantined { offset: 60 * PAGE, bytes: 3 * PAGE },
     ]
 }
 
@@ -62,7 +62,7 @@ fn a_sealed_index_is_sorted_and_takes_deletes_afterwards() {
     let contents = decode(&bytes, &segment()).unwrap();
     assert_eq!(contents.entries, more);
     assert!(contents.sealed && !contents.rotten);
-    // A seal over other entries.
+    // A seal that covers other entries.
     let mut fewer = more;
     fewer.remove(0);
     assert!(decode(&encode(&fewer, &segment()), &segment()).unwrap().rotten);
@@ -113,7 +113,7 @@ proptest! {
     fn a_torn_tail_is_cut_to_the_last_good_entry(cut in 64usize..320, garbage in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = encode(&entries(), &segment());
         let lost = bytes.split_off(cut);
-        // Entries end in zeros: garbage that happens to be what was cut off is none.
+        // Entries end in zeros: garbage that equals the cut bytes is not garbage.
         prop_assume!(garbage.first() != lost.first() || garbage.is_empty());
         bytes.extend(&garbage);
         let contents = decode(&bytes, &segment()).unwrap();

@@ -1,5 +1,5 @@
-//! A volume's directory to look at: files are opened for reading alone, and whatever is done to them besides is said to
-//! have been done and is not. So an opening can be rehearsed on a directory that must not change.
+//! A read-only disk for a dry run of an opening: files are opened for reading only, and all changes are discarded and
+//! reported as successful.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,16 +11,16 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::store::disk::{Access, Disk, DiskFile, Punched};
 
-/// The `segments` of a volume's directory.
+/// The `segments` directory of a volume.
 #[derive(Debug)]
 pub(super) struct ReadOnly(OwnedFd);
 
-/// A file of it; none for one that was never made.
+/// A file of it; `None` for one whose creation was discarded.
 #[derive(Debug)]
 struct ReadOnlyFile(Option<OwnedFd>);
 
 impl ReadOnly {
-    /// Creates nothing: an error if there is no such directory.
+    /// Opens the directory; an error if it does not exist.
     pub(super) fn open(volume: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(retry_on_intr(|| rustix::fs::open(volume.join("segments"), flags, Mode::empty()))?))
@@ -111,7 +111,7 @@ impl DiskFile for ReadOnlyFile {
     }
     fn drop_cache(&self) {
         if let Some(file) = &self.0 {
-            // A hint, as everywhere.
+            // A hint: errors do not matter.
             let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
         }
     }

@@ -1,17 +1,17 @@
-//! What must hold of an open store, whatever happened before.
+//! The invariants of an open store, whatever happened before.
 
 use std::collections::BTreeSet;
 
 use shared::digest::Digest;
 
 use super::Violation;
-use super::known::{Fate, Known};
-use super::world::{World, violated};
+use super::expected::{ExpectedBlob, Fate};
+use super::world::{ModelState, violated};
 use crate::store::segment::Extent;
 use crate::store::{ReadError, Store, lock, scrub};
 
-impl World {
-    /// Every blob is in a state that is allowed to it, and is read whole.
+impl ModelState {
+    /// Checks that every blob is in an allowed state, and reads all of it.
     pub(super) async fn check(&mut self) -> Result<(), Violation> {
         let Some(store) = self.store.clone() else { return Ok(()) };
         if self.stopped() {
@@ -29,7 +29,7 @@ impl World {
         for entry in &inventory {
             let known = self.blobs.iter().find(|k| k.id == entry.blob);
             match known {
-                None => return violated(format!("blob {} came from nowhere", entry.blob)),
+                None => return violated(format!("unexpected blob {}", entry.blob)),
                 Some(k) if k.length as u64 != entry.length => {
                     return violated(format!("{} is listed with {} bytes", self.name(k), entry.length));
                 }
@@ -48,7 +48,11 @@ impl World {
         }
         let status = store.status();
         if status.blobs != here.len() as u64 {
-            return violated(format!("the status says {} blobs of {}", status.blobs, here.len()));
+            return violated(format!(
+                "the status counts {} blobs, the inventory {}",
+                status.blobs,
+                here.len()
+            ));
         }
         if status.read_only.is_some() && !self.is_sick() {
             return violated(format!("read-only without a fault: {:?}", status.read_only));
@@ -56,7 +60,7 @@ impl World {
         Ok(())
     }
 
-    fn check_fate(&self, known: &Known, present: bool) -> Result<(), Violation> {
+    fn check_fate(&self, known: &ExpectedBlob, present: bool) -> Result<(), Violation> {
         let excused = known.hurt || known.place.is_some_and(|e| self.is_blind(e.segment));
         match known.fate {
             Fate::Absent | Fate::Gone if present && !known.pardoned => {
@@ -67,7 +71,7 @@ impl World {
         }
     }
 
-    async fn check_bytes(&self, store: &Store, known: &Known) -> Result<(), Violation> {
+    async fn check_bytes(&self, store: &Store, known: &ExpectedBlob) -> Result<(), Violation> {
         match read_whole(store, known).await {
             Ok((bytes, digest)) if bytes != known.body() || digest != Digest::of(known.body()) => {
                 violated(format!("{} has wrong bytes", self.name(known)))
@@ -78,7 +82,7 @@ impl World {
         }
     }
 
-    /// With nothing under way, nothing is held back: no lane, no reservation, no deleted byte.
+    /// Checks that, with nothing under way, no lane, reservation or deleted byte is held.
     pub(super) async fn check_rest(&mut self) -> Result<(), Violation> {
         self.give_up_all();
         let Some(store) = self.store.clone() else { return Ok(()) };
@@ -88,18 +92,18 @@ impl World {
         }
         let s = store.status();
         if (s.lanes_busy, s.uploads, s.reserved_bytes) != (0, 0, 0) {
-            return violated(format!("held back by nobody: {s:?}"));
+            return violated(format!("held with nothing under way: {s:?}"));
         }
         if !self.is_undisturbed() {
             return Ok(());
         }
         if s.dead_bytes > 0 {
-            return violated(format!("deleted bytes are not given back: {s:?}"));
+            return violated(format!("deleted bytes are not freed: {s:?}"));
         }
         self.check_space(&store)
     }
 
-    /// What was deleted takes no space, and there is no file that nobody needs.
+    /// Checks that deleted records take no space, and that there is no unneeded file.
     fn check_space(&self, store: &Store) -> Result<(), Violation> {
         let (live, segments): (Vec<Extent>, Vec<_>) = {
             let catalog = lock(&store.0.catalog);
@@ -125,7 +129,7 @@ impl World {
     }
 }
 
-async fn read_whole(store: &Store, known: &Known) -> Result<(Vec<u8>, Digest), ReadError> {
+async fn read_whole(store: &Store, known: &ExpectedBlob) -> Result<(Vec<u8>, Digest), ReadError> {
     let mut reader = store.reader(known.id).await?;
     let mut bytes = Vec::with_capacity(known.length);
     loop {

@@ -1,57 +1,56 @@
-//! What may happen in a run, and how often. A step names things by dice: which of those that are there is meant is
-//! decided when it is done, so that every step can be drawn at any time.
+//! The steps of a run, and their frequencies. A step refers to things by random numbers, which are resolved when it
+//! is executed, so that every step can be drawn at any time.
 
 use rand::RngExt;
 
 use super::Profile;
-use super::world::World;
+use super::world::ModelState;
 
-/// One thing that happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// An upload from beginning to end; `again` tries a blob that is not there for a second time.
+    /// A complete upload; `again` retries a blob that is not there.
     Put {
         size: usize,
         declared: bool,
         again: bool,
     },
-    /// An upload begins, for the steps below to go on with.
+    /// Begins an upload, which the steps below continue.
     Begin {
         size: usize,
         declared: bool,
     },
-    /// Bytes for an upload under way.
+    /// Writes bytes to an upload under way.
     Write {
         upload: usize,
         bytes: usize,
     },
-    /// It gives its buffer to the disk.
+    /// Flushes its buffer to the disk.
     Rest {
         upload: usize,
     },
     Finish {
         upload: usize,
     },
-    /// It ends before all of its bytes came, or with more than were declared.
+    /// Finishes it with fewer or more bytes than declared.
     FinishWrongly {
         upload: usize,
         short: bool,
     },
-    /// It is given up, or just dropped.
+    /// Aborts or drops it.
     Abort {
         upload: usize,
         drop: bool,
     },
-    /// So many blobs at once.
+    /// Deletes that many blobs at once.
     Delete {
         first: usize,
         count: usize,
     },
-    /// A reader is opened and held.
+    /// Opens and holds a reader.
     OpenReader {
         blob: usize,
     },
-    /// It reads on; at the end it goes.
+    /// Continues a reader; drops it at the end.
     ReadOn {
         reader: usize,
         bytes: usize,
@@ -59,40 +58,39 @@ pub(super) enum Step {
     DropReader {
         reader: usize,
     },
-    /// A part of a blob.
+    /// Reads a part of a blob.
     ReadRange {
         blob: usize,
         from: usize,
         bytes: usize,
     },
-    /// Time passes, and segments that are old enough are sealed.
+    /// Advances the clock, and seals segments past their age.
     SealAged {
         minutes: u64,
     },
-    /// Records are moved out of segments that are mostly dead.
+    /// Moves records out of segments that are mostly dead.
     Compact {
         records: usize,
     },
-    /// Records are verified.
+    /// Verifies records.
     Scrub {
         records: usize,
     },
-    /// A blob is written anew, from good bytes.
+    /// Rewrites a blob from good bytes.
     Heal {
         blob: usize,
     },
-    /// Work in the background gets a turn, or comes to its end.
+    /// Runs one background task, or all.
     Background {
         all: bool,
     },
     Check,
-    /// All uploads and readers are given up, and nothing may be held back.
+    /// Drops all uploads and readers; then no resource may be held.
     Quiet,
-    /// A fault is set up.
     Fault(Fault),
 }
 
-/// A fault to come.
+/// A planned fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Read {
@@ -104,7 +102,7 @@ pub(super) enum Fault {
     Sync {
         after: u32,
     },
-    /// No room but for so many pages; `hidden`: and nobody is told.
+    /// Leaves space for that many pages; `hidden`: `free_bytes` does not show it.
     Full {
         pages: u64,
         hidden: bool,
@@ -123,17 +121,17 @@ pub(super) enum Fault {
 /// How a life ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
-    /// The store is closed; the machine goes on.
+    /// Closes the store; the machine stays up.
     Close,
-    /// The store is closed, then the power goes.
+    /// Closes the store, then cuts the power.
     CloseAndCut,
-    /// The process is killed; the machine goes on.
+    /// Kills the process; the machine stays up.
     Kill,
     PowerCut,
 }
 
 impl Step {
-    pub(super) fn draw(world: &mut World) -> Self {
+    pub(super) fn draw(world: &mut ModelState) -> Self {
         let profile = world.profile();
         let rng = world.rng();
         let dice = rng.random_range(0..100);
@@ -170,7 +168,7 @@ impl Step {
     }
 }
 
-/// Around the sizes of pages and blocks, and mostly small: a run is to be short.
+/// Draws a size, often around page and block sizes, and mostly small, for short runs.
 fn size(rng: &mut impl RngExt) -> usize {
     const EDGES: [usize; 12] = [0, 1, 511, 4095, 4096, 4097, 8192, 12_289, 65_535, 65_536, 65_537, 131_073];
     match rng.random_range(0..10) {
@@ -181,7 +179,7 @@ fn size(rng: &mut impl RngExt) -> usize {
 }
 
 impl Fault {
-    fn draw_failure(world: &mut World) -> Self {
+    fn draw_failure(world: &mut ModelState) -> Self {
         let rng = world.rng();
         let after = rng.random_range(0..8);
         match rng.random_range(0..12) {
@@ -194,7 +192,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn draw_flip(world: &mut World) -> Self {
+    pub(super) fn draw_flip(world: &mut ModelState) -> Self {
         let rng = world.rng();
         let (file, place) = (rng.random_range(0..1 << 16), rng.random_range(0..1 << 30));
         Self::Flip { file, place, bit: rng.random_range(0..8) }
@@ -202,7 +200,7 @@ impl Fault {
 }
 
 impl Ending {
-    pub(super) fn draw(world: &mut World) -> Self {
+    pub(super) fn draw(world: &mut ModelState) -> Self {
         let stopped = world.stopped();
         match world.rng().random_range(0..10) {
             0..2 if !stopped => Self::Close,

@@ -1,15 +1,15 @@
-//! Thousands of runs of the store on a lying disk; the same seed twice; and bugs planted, each of which must be found:
-//! a check that has never failed is not known to work.
+//! Thousands of runs of the store on a simulated disk; reproducibility of a seed; and planted bugs, each of which
+//! must be found: a check that has never failed is not known to work.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::store::planted::{Bug, plant};
+use crate::store::planted_bugs::{Bug, plant};
 
-/// Where the seeds of every run begin, so that a run can be repeated. A long run begins elsewhere each time, and says where.
+/// First seed of every run, so that runs are reproducible. A long run begins with a random seed and prints it.
 const FIRST_SEED: u64 = 1;
-/// Seeds of long runs that found something: part of every run since.
+/// Seeds of long runs that found a bug; part of every run since.
 const FOUND: &[(Profile, u64)] = &[];
 
 #[expect(clippy::disallowed_methods, reason = "it says which seeds a test runs, and nothing else")]
@@ -17,7 +17,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().unwrap())
 }
 
-/// Runs seeds of a profile; fails with the first violation.
+/// Runs seeds of a profile; fails at the first violation.
 fn explore(profile: Profile, usual: u64) {
     if let Some(seed) = number("BARGE_SEED") {
         let outcome = run(seed, profile, true);
@@ -46,10 +46,10 @@ fn explore(profile: Profile, usual: u64) {
     println!("{profile:?}: {schedules} schedules of {count} seeds in {:?}: {met:?}", began.elapsed());
 }
 
-/// A seed takes milliseconds: one that takes so long goes round in a circle.
+/// A seed takes milliseconds: one that takes this long hangs.
 const SEED_TAKES_MAX: Duration = Duration::from_secs(20);
 
-/// Names a seed that never ends.
+/// Prints a seed that hangs.
 struct Watch(mpsc::Sender<u64>);
 
 impl Watch {
@@ -115,7 +115,7 @@ fn model_runs_again_exactly() {
     }
 }
 
-/// How many schedules it takes until a planted bug is caught.
+/// Returns the number of schedules until a planted bug is caught.
 fn caught(bug: Bug, profile: Profile) {
     let began = Instant::now();
     let (mut schedules, mut seed) = (0, FIRST_SEED);

@@ -1,16 +1,16 @@
-//! What a store does for itself, and what is done to bad records: compaction, scrub, healing.
+//! Maintenance steps: compaction, scrub, healing.
 
 use std::time::Duration;
 
 use shared::digest::Digest;
 
 use super::Violation;
-use super::deeds::pick;
-use super::known::Fate;
-use super::world::{World, violated};
+use super::expected::Fate;
+use super::operations::pick;
+use super::world::{ModelState, violated};
 use crate::store::{CompactError, ReadError, Scrubbed, Store, Throttle, WriteError, lock};
 
-impl World {
+impl ModelState {
     pub(super) async fn compact(&mut self, store: &Store, records: usize) -> Result<(), Violation> {
         for _ in 0..records {
             let moved = Box::pin(store.compact(&Throttle::new(0))).await;
@@ -60,12 +60,12 @@ impl World {
         let (mut record, body) = (self.blobs[blob].record(), self.blobs[blob].body());
         record.length = Some(body.len() as u64);
         let healed = async {
-            let mut upload = store.begin_again(record, Digest::of(body)).await?;
+            let mut upload = store.begin_rewrite(record, Digest::of(body)).await?;
             upload.write(body).await?;
             Box::pin(upload.finish()).await
         };
         let healed = Box::pin(healed).await;
-        self.say(|| format!("  b{blob} is written anew: {healed:?}"));
+        self.say(|| format!("  b{blob} is rewritten: {healed:?}"));
         match healed {
             Ok(_) => self.moved(store, blob),
             Err(e) => self.failed_rewrite(&e)?,
@@ -74,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    /// A blob was pointed to a new record, which nothing has hit yet.
+    /// Records that a blob points to a new record, which was not hit yet.
     fn moved(&mut self, store: &Store, blob: usize) {
         let place = lock(&store.0.catalog).get(self.blobs[blob].id);
         let beheaded = place.is_some_and(|e| self.beheaded.contains(&e.segment));
@@ -90,14 +90,14 @@ impl World {
         let full = self.is_cramped() || self.disk.is_full();
         let excused = match error {
             WriteError::NoSpace { .. } if full => true,
-            // A rewrite that was dropped is given up in the background.
+            // A dropped rewrite is aborted in the background.
             WriteError::Gone { .. } if self.store.as_ref().is_some_and(|s| *s.0.jobs.borrow() > 0) => true,
             _ => self.stopped() || self.is_sick(),
         };
         if excused { Ok(()) } else { violated(format!("a rewrite failed without a reason: {error:?}")) }
     }
 
-    /// Cut short, a rewrite leaves a blob in two places, of which a failing disk may hide one.
+    /// An interrupted rewrite may leave a duplicate, and a failing disk may hide one of the records.
     fn doubt_moves(&mut self) {
         let (stopped, failed) = (self.stopped(), self.is_cramped());
         for known in self.blobs.iter_mut().filter(|k| k.fate != Fate::Absent) {

@@ -1,4 +1,4 @@
-//! A store on its lying disk, what the model knows of it, and its lives from one opening to the next.
+//! A store on its simulated disk, the state that the model expects, and its lives from one opening to the next.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,36 +9,36 @@ use rand::{RngExt, SeedableRng};
 use shared::clock::{Clock, Timestamp};
 use shared::ids::{BlobId, VolumeId};
 
-use super::known::{Fate, Known};
+use super::expected::{ExpectedBlob, Fate};
 use super::step::Ending;
 use super::{Met, Outcome, Profile, Violation};
 use crate::store::segment::SegmentNumber;
 use crate::store::sim_disk::{Fired, SimDisk};
-use crate::store::{OpenReport, Options, Reader, Refusal, Store, Upload, lock};
+use crate::store::{OpenReport, Options, Reader, RecordWriter, Refusal, Store, lock};
 
-/// The last lines of a trace are what is printed.
+/// Number of lines kept of a trace: the last ones.
 const TRACE_LINES: usize = 4000;
 
-pub(super) struct World {
+pub(super) struct ModelState {
     rng: Xoshiro256PlusPlus,
     profile: Profile,
     pub(super) disk: SimDisk,
     pub(super) options: Options,
-    pub(super) blobs: Vec<Known>,
+    pub(super) blobs: Vec<ExpectedBlob>,
     pub(super) store: Option<Store>,
-    pub(super) uploads: Vec<Uploading>,
-    pub(super) readers: Vec<Reading>,
+    pub(super) uploads: Vec<OpenUpload>,
+    pub(super) readers: Vec<ReadInProgress>,
     /// Segments that this opening refused.
     blind: BTreeSet<SegmentNumber>,
     /// Segments whose first page was hit.
     pub(super) beheaded: BTreeSet<SegmentNumber>,
     /// Segments whose index was hit.
     pub(super) unindexed: BTreeSet<SegmentNumber>,
-    /// Segments whose index was hit in its header, on which all of it hangs.
+    /// Segments whose index header was hit, which invalidates the whole index.
     pub(super) disowned: BTreeSet<SegmentNumber>,
-    /// What had failed before this opening.
+    /// Faults before this opening.
     before: Fired,
-    /// What had failed after it.
+    /// Faults at the end of this opening.
     opened: Fired,
     /// The last life was closed, and nothing failed in it.
     closed: bool,
@@ -48,14 +48,14 @@ pub(super) struct World {
 }
 
 /// An upload under way.
-pub(super) struct Uploading {
-    pub(super) upload: Upload,
+pub(super) struct OpenUpload {
+    pub(super) upload: RecordWriter,
     pub(super) blob: usize,
     pub(super) sent: usize,
 }
 
-/// A reader that is held.
-pub(super) struct Reading {
+/// A held reader.
+pub(super) struct ReadInProgress {
     pub(super) reader: Reader,
     pub(super) blob: usize,
     pub(super) at: usize,
@@ -65,7 +65,7 @@ pub(super) fn violated<T>(what: String) -> Result<T, Violation> {
     Err(Violation(what))
 }
 
-impl World {
+impl ModelState {
     pub(super) fn new(seed: u64, profile: Profile, traced: bool) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let clock = Clock::manual(Timestamp::from_unix_ms(1_700_000_000_000));
@@ -130,18 +130,18 @@ impl World {
         self.rng.random_range(2..30)
     }
 
-    /// Something failed since the opening began, and not for lack of room.
+    /// Whether a call failed since the opening began, other than for lack of space.
     pub(super) fn is_sick(&self) -> bool {
         let now = self.disk.fired();
         (now.reads, now.writes, now.syncs) != (self.before.reads, self.before.writes, self.before.syncs)
     }
 
-    /// Some call did not have its way since the opening began.
+    /// Whether any call failed since the opening began.
     pub(super) fn is_cramped(&self) -> bool {
         self.disk.fired() != self.before
     }
 
-    /// Nothing ever failed or was turned round.
+    /// Whether no call ever failed and no bit was flipped.
     pub(super) fn is_undisturbed(&self) -> bool {
         let holes = {
             let mut holes = true;
@@ -151,7 +151,7 @@ impl World {
         holes && self.profile == Profile::Crashes
     }
 
-    /// There was no room for what the opening wanted to write.
+    /// Whether the opening found too little space for its writes.
     pub(super) fn opened_cramped(&self) -> bool {
         self.opened != self.before
     }
@@ -162,7 +162,7 @@ impl World {
 
     // The trace.
 
-    pub(super) fn name(&self, known: &Known) -> String {
+    pub(super) fn name(&self, known: &ExpectedBlob) -> String {
         let number = self.blobs.iter().position(|k| k.id == known.id);
         let place = known.place.map(|e| format!(" in {} at {}..{}", e.segment, e.offset(), e.end()));
         format!("b{}[{}]{}", number.unwrap_or_default(), known.length, place.unwrap_or_default())
@@ -181,7 +181,7 @@ impl World {
 
     // Lives.
 
-    /// The disk stops somewhere in this life, or not.
+    /// Sometimes plans a stop of the disk in this life.
     pub(super) fn plan_stop(&mut self) {
         let after = match self.rng.random_range(0..10) {
             0..2 => None,
@@ -193,14 +193,14 @@ impl World {
         self.say(|| format!("life: the disk stops after {after:?}"));
     }
 
-    /// The last opening is to go well.
+    /// Clears all faults for the last opening.
     pub(super) fn calm(&mut self) {
         self.disk.stop_after(None);
         self.disk.fill_up(None);
         self.disk.faults(|f| (f.read, f.write, f.sync, f.slow_ms) = (None, None, None, 0));
     }
 
-    /// Opens the store; `false` if that was cut short.
+    /// Opens the store; `false` if that was interrupted.
     pub(super) async fn open(&mut self) -> Result<bool, Violation> {
         self.schedules += 1;
         self.before = self.disk.fired();
@@ -238,9 +238,9 @@ impl World {
             ("indexes rebuilt", report.indexes_rebuilt),
             ("records recovered", report.records_recovered),
             ("torn tails", usize::from(report.torn_bytes > 0)),
-            ("ranges set aside", report.quarantined),
+            ("ranges quarantined", report.quarantined),
             ("duplicates", report.duplicates),
-            ("unborn segments", report.unborn),
+            ("unborn segments", report.uninitialized),
             ("refused segments", report.refused.len()),
         ] {
             self.meet(what, times as u64);
@@ -266,7 +266,7 @@ impl World {
         Ok(())
     }
 
-    /// What an undisturbed opening shows of a blob is what it is from now on.
+    /// Fixes the fate of each blob as an undisturbed opening shows it.
     fn settle_fates(&mut self, undisturbed: bool, twice: &[BlobId]) {
         let Some(store) = &self.store else { return };
         let segments: Vec<_> =
@@ -275,7 +275,7 @@ impl World {
             let place = lock(&store.0.catalog).get(known.id);
             known.stands_at(place);
             known.twice |= known.adrift && !self.blind.is_empty();
-            // The second one was deleted, wherever it was.
+            // The duplicate was deleted, wherever it was.
             if twice.contains(&known.id) {
                 known.past.extend(&segments);
             }
@@ -290,7 +290,7 @@ impl World {
         }
     }
 
-    /// Ends this life; the next one may begin.
+    /// Ends this life.
     pub(super) async fn end(&mut self, ending: Ending) -> Result<(), Violation> {
         self.say(|| format!("end: {ending:?}"));
         self.readers.clear();
@@ -309,7 +309,7 @@ impl World {
         };
         self.uploads.clear();
         if let Some(store) = self.store.take() {
-            // What is under way finds its disk gone, and comes to its end.
+            // Background work finds its disk stopped, and ends.
             store.punched().await;
         }
         self.disk = next;
@@ -339,7 +339,7 @@ impl World {
         self.readers.clear();
     }
 
-    /// An upload that never came to its end is nowhere, but where calls failed.
+    /// An unfinished upload left nothing, unless calls failed.
     fn doubt_uploads(&mut self) {
         let doubtful = self.is_sick();
         for uploading in &self.uploads {

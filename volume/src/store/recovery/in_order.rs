@@ -1,5 +1,5 @@
-//! The same work on many items by several threads, its results taken one by one in the order of the items: what
-//! comes of it does not depend on the threads. Never more than twice as many results as threads exist at once.
+//! An ordered parallel map: several threads work on items, and one takes the results in the order of the items, so
+//! the outcome does not depend on the threads. At most twice as many results as threads exist at once.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -7,8 +7,8 @@ use std::sync::{Mutex, mpsc};
 
 use crate::store::lock;
 
-/// Works on every item and hands the results to `take`, on this thread, in order; ends at its first error. With one
-/// thread, or one item, everything happens here.
+/// Calls `work` for every item, and `take` with the results, on this thread and in order; stops at its first error.
+/// With one thread or one item, everything runs on this thread.
 pub(super) fn in_order<T: Sync, R: Send, E>(
     items: &[T],
     threads: usize,
@@ -22,7 +22,7 @@ pub(super) fn in_order<T: Sync, R: Send, E>(
     let (give, jobs) = mpsc::channel::<usize>();
     let (jobs, work) = (&Mutex::new(jobs), &work);
     std::thread::scope(|scope| {
-        // Dropped with this closure, however it ends: then the threads end as well.
+        // Dropped with this closure, however it ends, which ends the threads.
         let give = give;
         let (done, results) = mpsc::channel();
         for _ in 0..threads {
@@ -31,7 +31,7 @@ pub(super) fn in_order<T: Sync, R: Send, E>(
                 let next = || lock(jobs).recv();
                 while let Ok(number) = next() {
                     let result = catch_unwind(AssertUnwindSafe(|| work(&items[number])));
-                    // An error: nobody wants it any more.
+                    // It fails if the results are no longer wanted.
                     let _ = done.send((number, result));
                 }
             });
@@ -67,7 +67,7 @@ mod tests {
         let items: Vec<usize> = (0..100).collect();
         let mut seen = Vec::new();
         let work = |n: &usize| {
-            // Later items are done sooner.
+            // Later items are done earlier.
             for n in 0..(100 - n) * 1000 {
                 std::hint::black_box(n);
             }

@@ -1,7 +1,7 @@
-//! One segment at opening: its index and a scan put together, and what follows from it.
+//! Loads one segment at opening: merges its index with a scan, and repairs what they show.
 //!
-//! It cuts only behind the last record that is known to have counted, and believes no index
-//! further than its checksums and the segment bear out.
+//! It truncates only after the last record that is known to have counted, and trusts an index only as far as its
+//! checksums and the segment confirm.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,57 +19,57 @@ use crate::store::index::{self, Contents, Entry, IndexFile, ReplaceError};
 use crate::store::scan::{Depth, Scanned, Scanner};
 use crate::store::segment::{Extent, Segment, SegmentNumber};
 
-/// What is known of one segment.
+/// A loaded segment.
 pub(in crate::store) struct Loaded {
     pub(in crate::store) segment: Segment,
-    /// By offset, as the deletes.
+    /// By offset, like the deletes.
     pub(in crate::store) puts: Vec<(BlobId, Extent)>,
     pub(in crate::store) deletes: Vec<Dead>,
-    /// Ranges set aside: offset and bytes.
-    pub(in crate::store) aside: Vec<(u64, u64)>,
-    /// Records that the index names and the segment is too short for.
+    /// Quarantined ranges: offset and bytes.
+    pub(in crate::store) quarantined: Vec<(u64, u64)>,
+    /// Indexed records that end after the end of the file.
     pub(in crate::store) cut: Vec<(BlobId, Extent)>,
     pub(in crate::store) sealed: bool,
     pub(in crate::store) recovered: usize,
     pub(in crate::store) index: IndexState,
-    /// From here on the records were scanned.
+    /// Where the scan began, if there was one.
     pub(in crate::store) scanned: Option<u64>,
     pub(in crate::store) torn_bytes: u64,
     pub(in crate::store) failure: Option<Failure>,
 }
 
-/// A repair that failed, and why.
+/// The step of a repair that failed, and why.
 type Failure = (FailedStep, io::Error);
 
-/// What an index was found to be worth.
+/// The condition of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexState {
-    /// It says all there is to say.
+    /// Complete.
     Good,
-    /// There is none: it is rebuilt from the segment.
+    /// To be rebuilt from the segment.
     Missing,
-    /// It ends in an unfinished entry, or is older than its segment: it is brought up to date.
+    /// It ends in an unfinished entry, or is older than its segment: to be updated.
     Stale,
-    /// It is damaged, or another segment's: it is rebuilt from the segment.
+    /// Corrupt, or another segment's: to be rebuilt from the segment.
     Rotten,
 }
 
 pub(in crate::store) enum Outcome {
     Loaded(Box<Loaded>),
     Refused(FormatError),
-    Unborn,
+    Uninitialized,
 }
 
-/// An index and a scan, put together.
+/// The merged contents of an index and a scan.
 #[derive(Default)]
-struct Facts {
+struct SegmentContents {
     puts: BTreeMap<u64, (BlobId, Extent, Timestamp)>,
     deletes: BTreeMap<u64, (BlobId, Extent)>,
     aside: BTreeMap<u64, u64>,
     cut: Vec<(BlobId, Extent)>,
 }
 
-/// Reads one segment. An error is one of reading; failing to repair is kept in `Loaded::failure`.
+/// Loads one segment. Errors are those of reads; a failed repair is returned in `Loaded::failure`.
 pub(in crate::store) fn load(
     disk: &dyn Disk,
     volume: VolumeId,
@@ -84,25 +84,25 @@ pub(in crate::store) fn load(
     };
     let (mut contents, index, mut unsynced) = read_index(disk, &header)?;
     if !contents.sealed {
-        // Of a sealed one, only marks in header pages are written: those need no second descriptor.
+        // In a sealed segment only marks in header pages are written, which need no second descriptor.
         file = disk.open(&number.segment_name(), Access::Direct)?;
     }
     let entries = std::mem::take(&mut contents.entries);
     let ends = || entries.iter().map(Entry::end);
     let end = ends().max().unwrap_or(PAGE);
     let covered = ends().filter(|end| *end <= length).max().unwrap_or(PAGE);
-    let mut facts = Facts::default();
+    let mut facts = SegmentContents::default();
     entries.iter().for_each(|e| facts.learn(e));
     drop(entries);
     let mut scanner = Scanner::new(&header, &*file, length).deep(depth);
-    let (from, dirty) = facts.doubt(&scanner, &contents, index.is_rebuilt(), covered)?;
+    let (from, dirty) = facts.validate_index(&scanner, &contents, index.is_rebuilt(), covered)?;
     let scanned = match from {
         Some(from) => {
             if from == PAGE {
                 unsynced = unsynced.or(file.sync_data().err().map(|e| (FailedStep::Sync, e)));
             }
             file.drop_cache();
-            // The first page of a new segment may have been in the cache alone, before its sync or after a failed one.
+            // Check again: the first page may have been in the cache alone, before its sync or after a failed one.
             if let Err(outcome) = first_page(&*file, volume, number, length)? {
                 return Ok(outcome);
             }
@@ -114,7 +114,7 @@ pub(in crate::store) fn load(
     plan.carry_out(disk, header, file, &contents, facts, scanned).map(|l| Outcome::Loaded(Box::new(l)))
 }
 
-/// The segment's header, or what a bad one makes of the segment.
+/// Returns the segment's header, or the outcome of a bad one.
 fn first_page(
     file: &dyn DiskFile,
     volume: VolumeId,
@@ -124,16 +124,16 @@ fn first_page(
     let mut page = vec![0; PAGE_BYTES];
     file.read_at(&mut page, 0)?;
     Ok(SegmentHeader::decode(&page, volume, number).map_err(|why| match why {
-        // Nothing is written behind the first page before that is durable: so nothing ever counted here.
-        FormatError::Magic | FormatError::Checksum if length <= PAGE => Outcome::Unborn,
+        // No record is written before the first page is durable: so none ever counted here.
+        FormatError::Magic | FormatError::Checksum if length <= PAGE => Outcome::Uninitialized,
         why => Outcome::Refused(why),
     }))
 }
 
-/// The index of a segment, what it is worth, and why it could not be synced.
+/// Returns the index of a segment, its condition, and why it could not be synced.
 ///
-/// A process that was killed may have left entries that only the cache has, deletes among them: they are made
-/// durable before they are believed, since what is believed is punched.
+/// A killed process may have left entries that only the cache has, including deletes: they are made durable before
+/// they are used, since deleted records are punched.
 fn read_index(
     disk: &dyn Disk,
     header: &SegmentHeader,
@@ -156,13 +156,13 @@ fn read_index(
 }
 
 impl IndexState {
-    /// Whether nothing but its deletes is believed.
+    /// Whether only the deletes of the index are used.
     pub(in crate::store) fn is_rebuilt(self) -> bool {
         matches!(self, Self::Missing | Self::Rotten)
     }
 }
 
-impl Facts {
+impl SegmentContents {
     fn learn(&mut self, entry: &Entry) {
         match entry {
             Entry::Put { blob, extent, finished } => {
@@ -173,16 +173,16 @@ impl Facts {
                 self.puts.remove(&extent.offset());
                 self.deletes.insert(extent.offset(), (*blob, *extent));
             }
-            Entry::SetAside { offset, bytes } => {
+            Entry::Quarantined { offset, bytes } => {
                 self.aside.insert(*offset, *bytes);
             }
             Entry::Seal { .. } => {}
         }
     }
 
-    /// How far the index can be believed: from where the segment has to be scanned, if at all, and
-    /// whether entries were dropped. Its entries cover the segment up to `covered`.
-    fn doubt(
+    /// Validates the index, whose entries cover the segment up to `covered`. Returns from where the segment must be
+    /// scanned, if at all, and whether entries changed.
+    fn validate_index(
         &mut self,
         scanner: &Scanner<'_>,
         contents: &Contents,
@@ -190,13 +190,13 @@ impl Facts {
         covered: u64,
     ) -> io::Result<(Option<u64>, bool)> {
         if rebuilt {
-            // Deletes that are known stay known; puts are found again.
+            // Keep the deletes; the scan finds the puts again.
             self.puts.clear();
             self.aside.clear();
             return Ok((Some(PAGE), true));
         }
         let mut dirty = false;
-        // More was punched than the index knows of: it is older than the segment.
+        // More was punched than the index has deletes for: it is older than the segment.
         let expected: u64 = self.puts.values().map(|(_, e, _)| e.bytes()).sum();
         if contents.torn_bytes > 0 || scanner.file.allocated()? < expected {
             dirty |= self.bury(scanner)?;
@@ -204,8 +204,8 @@ impl Facts {
         if contents.sealed {
             return Ok((None, dirty));
         }
-        // An entry is written after its record was synced. So a record that does not check is rot, for
-        // its readers to find, and only one that the file is too short for does not count.
+        // An entry is written after its record was synced. So a record that fails its checksum is bit rot, which its
+        // readers will find; only a record that ends after the end of the file does not count.
         let mut from = covered;
         let behind = |(_, e, _): &(_, Extent, _)| e.end() > scanner.length;
         let cut: Vec<u64> = self.puts.iter().filter(|(_, put)| behind(put)).map(|(at, _)| *at).collect();
@@ -216,7 +216,7 @@ impl Facts {
         Ok((Some(from), dirty))
     }
 
-    /// Finds puts whose record says it was deleted.
+    /// Turns puts into deletes if their record is marked as deleted.
     fn bury(&mut self, scanner: &Scanner<'_>) -> io::Result<bool> {
         let mut gone = Vec::new();
         for (blob, extent, _) in self.puts.values() {
@@ -228,8 +228,8 @@ impl Facts {
         Ok(!gone.is_empty())
     }
 
-    /// Forgets what lies behind the end of the segment: new records will stand there, and a delete
-    /// that is still believed would punch them.
+    /// Removes entries after the end of the segment: new records will be written there, and an old delete would punch
+    /// them.
     fn forget_behind(&mut self, end: u64) -> bool {
         let before = self.deletes.len() + self.aside.len();
         self.deletes.retain(|_, (_, extent)| extent.end() <= end);
@@ -237,7 +237,7 @@ impl Facts {
         before > self.deletes.len() + self.aside.len()
     }
 
-    /// Takes in what a scan found; returns it as entries.
+    /// Adds the results of a scan; returns the new ones as entries.
     fn absorb(&mut self, scanned: &Scanned) -> Vec<Entry> {
         let known = |at: u64, s: &Self| s.deletes.contains_key(&at);
         let found = scanned.found.iter().filter(|f| !known(f.extent.offset(), self));
@@ -245,7 +245,7 @@ impl Facts {
         let deleted = scanned.deleted.iter().filter(|(_, e)| !known(e.offset(), self));
         let deletes = deleted.map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent });
         let aside =
-            scanned.aside.iter().map(|(offset, bytes)| Entry::SetAside { offset: *offset, bytes: *bytes });
+            scanned.aside.iter().map(|(offset, bytes)| Entry::Quarantined { offset: *offset, bytes: *bytes });
         let mut entries: Vec<_> = puts.chain(deletes).chain(aside).collect();
         entries.sort_by_key(Entry::end);
         entries.iter().for_each(|e| self.learn(e));
@@ -259,20 +259,20 @@ impl Facts {
             finished: *finished,
         });
         let aside =
-            self.aside.iter().map(|(offset, bytes)| Entry::SetAside { offset: *offset, bytes: *bytes });
+            self.aside.iter().map(|(offset, bytes)| Entry::Quarantined { offset: *offset, bytes: *bytes });
         let deletes =
             self.deletes.values().map(|(blob, extent)| Entry::Delete { blob: *blob, extent: *extent });
         puts.chain(aside).chain(deletes).collect()
     }
 }
 
-/// What is to be done to a segment after it was read.
+/// The repair of a segment after it was read.
 struct Plan {
     index: IndexState,
     dirty: bool,
     scanned: Option<u64>,
     length: u64,
-    /// What was read could not be synced.
+    /// Why the files could not be synced before they were read.
     unsynced: Option<Failure>,
 }
 
@@ -283,12 +283,12 @@ impl Plan {
         header: SegmentHeader,
         file: Arc<dyn DiskFile>,
         contents: &Contents,
-        mut facts: Facts,
+        mut facts: SegmentContents,
         mut scanned: Scanned,
     ) -> io::Result<Loaded> {
         let rebuilt = self.index.is_rebuilt();
         if let Some(rot_end) = scanned.rot_end.filter(|_| rebuilt) {
-            // Without its index nobody can tell a torn record from one that counted and rotted: keep it.
+            // Without its index a torn record cannot be told from one that counted and is corrupt: keep it.
             scanned.aside.push((scanned.end, rot_end - scanned.end));
             scanned.end = rot_end;
         }
@@ -296,7 +296,7 @@ impl Plan {
         let mut torn_bytes = 0;
         if self.scanned.is_some() && scanned.end < self.length {
             torn_bytes = self.length - scanned.end;
-            tracing::info!(segment = %header.number, at = scanned.end, bytes = torn_bytes, "cutting an unfinished record off");
+            tracing::info!(segment = %header.number, at = scanned.end, bytes = torn_bytes, "truncating an unfinished record");
             failure = failure.or(file.truncate(scanned.end).err().map(|e| (FailedStep::Truncate, e)));
         }
         let found_before = facts.puts.len();
@@ -304,14 +304,14 @@ impl Plan {
         let recovered = if rebuilt { 0 } else { facts.puts.len().saturating_sub(found_before) };
         let mut dirty = self.dirty | facts.forget_behind(scanned.end);
         if recovered > 0 {
-            // An index that lags may have lost more than its last entries.
+            // A stale index may have lost more than its last entries.
             dirty |= facts.bury(&Scanner::new(&header, &*file, self.length))?;
         }
         if !new.is_empty() && failure.is_none() {
-            // They were read, perhaps from the page cache; now they count, so now they must be durable.
+            // They may have been read from the page cache; they count from now on, so they must be durable.
             failure = file.sync_data().err().map(|e| (FailedStep::Sync, e));
         }
-        // An entry must not outlive what it speaks of: after a failure none is written.
+        // An entry must not become durable before its record: after a failure none is written.
         let mut index = None;
         if failure.is_none() {
             let anew = (rebuilt || dirty).then_some(&facts);
@@ -330,7 +330,7 @@ impl Plan {
         let stale = self.index == IndexState::Good && (dirty || !new.is_empty());
         Ok(Loaded {
             segment,
-            aside: facts.aside.into_iter().collect(),
+            quarantined: facts.aside.into_iter().collect(),
             cut: facts.cut,
             puts: facts.puts.into_values().map(|(blob, extent, _)| (blob, extent)).collect(),
             deletes: facts.deletes.into_values().map(|(blob, extent)| Dead { blob, extent }).collect(),
@@ -344,12 +344,12 @@ impl Plan {
     }
 }
 
-/// The index as it should be: made anew of what is known, or what there is with the `new` entries behind it.
+/// Writes the index: replaces it by the known contents if `anew` is given, otherwise appends the `new` entries.
 fn write_index(
     disk: &dyn Disk,
     header: &SegmentHeader,
     contents: &Contents,
-    anew: Option<&Facts>,
+    anew: Option<&SegmentContents>,
     end: u64,
     new: &[Entry],
 ) -> io::Result<IndexFile> {

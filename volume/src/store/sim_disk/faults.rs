@@ -1,4 +1,4 @@
-//! What is to go wrong on the lying disk, what did, and how much of what was not durable a power cut leaves.
+//! Faults of the simulated disk: planned, occurred, and the random survival of what is not durable.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use rustix::io::Errno;
 
 use super::image::Survival;
 
-/// Faults that are to come; a count says how many calls still go well.
+/// Planned faults; a count is the number of calls that still succeed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct Faults {
     pub(in crate::store) read: Option<u32>,
     pub(in crate::store) write: Option<u32>,
     pub(in crate::store) sync: Option<u32>,
-    /// After so many writes one puts other bytes on the disk than it was given, and says that it did not.
+    /// After that many writes one writes a flipped bit and reports success.
     pub(in crate::store) lie: Option<u32>,
-    /// Nothing is counted or fails for now.
+    /// While set, no call is counted or fails.
     pub(in crate::store) paused: bool,
     pub(in crate::store) hides_full: bool,
     pub(in crate::store) no_holes: bool,
-    /// How much later it is after a change.
+    /// Milliseconds that a change advances the clock.
     pub(in crate::store) slow_ms: u64,
 }
 
-/// Faults that came.
+/// Faults that have occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct Fired {
     pub(in crate::store) reads: u32,
@@ -34,7 +34,7 @@ pub(in crate::store) struct Fired {
     pub(in crate::store) lies: u32,
 }
 
-/// Fails if the time has come.
+/// Counts a call; fails if a fault is due.
 pub(super) fn due(count: &mut Option<u32>, paused: bool, fired: &mut u32) -> io::Result<()> {
     match count {
         _ if paused => Ok(()),
@@ -51,12 +51,12 @@ pub(super) fn due(count: &mut Option<u32>, paused: bool, fired: &mut u32) -> io:
     }
 }
 
-/// How kind fate is this time: to bytes and to the rest, in 256ths.
+/// Survival probabilities of one power cut or failed sync, in 256ths.
 pub(super) struct Chance<'a> {
     rng: &'a mut Xoshiro256PlusPlus,
     sectors: u16,
     metadata: u16,
-    /// Length and space survive this time.
+    /// Changes of length and space survive.
     pub(super) spares_metadata: bool,
 }
 

@@ -1,7 +1,7 @@
-//! The bytes of one simulated file, page by page: pages that were never written take nothing, and pages are
-//! shared between what the cache shows and what the disk has until one of the two changes.
+//! The bytes of one simulated file, page by page: pages that were never written take no memory, and cache and disk
+//! share pages until one of them changes (copy-on-write).
 //!
-//! An `Image` decides nothing: which change survives is asked of its caller, sector by sector.
+//! The caller decides which changes survive, sector by sector.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ pub(super) struct Image {
     pages: BTreeMap<u64, Page>,
 }
 
-/// A change to a file, as a disk may or may not get to see it.
+/// A change of a file, which may or may not reach the disk.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    /// Pages as they are afterwards, and which of their sectors were written; the end of what was written.
+    /// The pages afterwards, with masks of the written sectors; and the end of the write.
     Write {
         pages: Vec<(u64, Page, u8)>,
         end: u64,
     },
     Truncate(u64),
-    /// Pages from, and up to, that are given back.
+    /// Frees a range of pages.
     Punch(u64, u64),
-    /// Pages from, and up to, that are set aside.
+    /// Preallocates a range of pages.
     Allocate(u64, u64),
 }
 
@@ -45,15 +45,15 @@ impl Change {
     }
 }
 
-/// How much of a change survives.
+/// Decides how much of a change survives.
 pub(super) trait Survival {
-    /// Which of these sectors of a page.
+    /// Returns which of the written sectors of a page survive.
     fn sectors(&mut self, written: u8) -> u8;
-    /// Whether a change of length or space does.
+    /// Whether a change of length or space survives.
     fn metadata(&mut self) -> bool;
 }
 
-/// All of it does.
+/// Everything survives.
 pub(super) struct Everything;
 
 impl Survival for Everything {
@@ -89,7 +89,7 @@ impl Image {
         self.pages.len() as u64
     }
 
-    /// Pages that a write of this range would have to find.
+    /// Number of pages that a write of this range must allocate.
     pub(super) fn missing(&self, offset: u64, bytes: u64) -> u64 {
         let (from, to) = pages(offset, bytes);
         (to - from) - self.pages.range(from..to).count() as u64
@@ -130,7 +130,7 @@ impl Image {
         Change::Write { pages: changed, end }
     }
 
-    /// Does what is left of a change.
+    /// Applies the surviving part of a change.
     pub(super) fn apply(&mut self, change: &Change, survival: &mut impl Survival) {
         match change {
             Change::Write { pages, end } => {
@@ -172,7 +172,7 @@ impl Image {
         self.clear_behind_end();
     }
 
-    /// What lies behind the end of a file reads as zeros if the file grows over it.
+    /// Clears bytes after the end of the file, which must read as zeros if it grows.
     pub(super) fn clear_behind_end(&mut self) {
         let (last, within) = (self.length / PAGE, at(self.length % PAGE));
         for (n, page) in self.pages.range_mut(last..) {
@@ -188,13 +188,13 @@ impl Image {
         from * PAGE < self.length && self.pages.range(from..to).next().is_some()
     }
 
-    /// Whether the page of a byte is the same in both.
+    /// Whether both share the page of a byte.
     pub(super) fn shares(&self, other: &Self, byte: u64) -> bool {
         let page = byte / PAGE;
         matches!((self.pages.get(&page), other.pages.get(&page)), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
     }
 
-    /// Turns a bit round, if the page is there.
+    /// Flips a bit, if the page exists.
     pub(super) fn flip(&mut self, byte: u64, bit: u8) -> bool {
         let page = self.pages.get_mut(&(byte / PAGE));
         page.is_some_and(|page| {
@@ -204,7 +204,7 @@ impl Image {
     }
 }
 
-/// A hole or a reservation, in pages: those wholly in the range, or all that it touches.
+/// Pages that lie entirely in the range, for holes.
 pub(super) fn inner_pages(offset: u64, bytes: u64) -> (u64, u64) {
     (offset.div_ceil(PAGE), (offset + bytes) / PAGE)
 }

@@ -1,4 +1,4 @@
-//! One file of the lying disk: what reads show, what the disk has, and what stands between the two.
+//! One file of the simulated disk: its image in the cache, its image on the disk, and the pending changes.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,14 @@ use super::image::{Change, Everything, Image};
 pub(super) struct Inode {
     pub(super) durable: Image,
     pub(super) volatile: Image,
-    /// What the two differ by, unless a sync failed.
+    /// The difference between the two, unless a sync failed.
     pub(super) pending: Vec<Change>,
-    /// A sync failed: `volatile` shows what is nowhere.
+    /// A sync failed: `volatile` has bytes that are not on the disk and not pending.
     lies: bool,
 }
 
 impl Inode {
-    /// What was not durable survives by chance.
+    /// A power cut: a random part of the pending changes survives.
     pub(super) fn lose(&mut self, chance: &mut Chance<'_>) {
         for change in self.pending.drain(..) {
             chance.spares_metadata = false;
@@ -30,7 +30,7 @@ impl Inode {
         self.pending.drain(..).for_each(|c| self.durable.apply(&c, &mut Everything));
     }
 
-    /// The journal does its part; the bytes are marked clean, whatever became of them.
+    /// A failed sync: changes of metadata are durable; pages are marked clean, whether written or not.
     pub(super) fn fail_sync(&mut self, chance: &mut Chance<'_>) {
         for change in self.pending.drain(..) {
             chance.spares_metadata = !change.is_data();
@@ -38,7 +38,7 @@ impl Inode {
         }
         self.lies = true;
         if self.durable.length() < self.volatile.length() {
-            // The length is not forgotten: the next sync has it.
+            // The next sync makes the length durable.
             self.pending.push(Change::Truncate(self.volatile.length()));
         }
     }
@@ -49,7 +49,7 @@ impl Inode {
         }
     }
 
-    /// What a read past the cache shows.
+    /// The image that a read past the cache returns.
     pub(super) fn truth(&self) -> Cow<'_, Image> {
         if self.lies { Cow::Owned(self.shown_by_disk()) } else { Cow::Borrowed(&self.volatile) }
     }

@@ -1,7 +1,7 @@
-//! The machine under the lying disk: files, names, what of both is durable, and the faults to come. Its fault
-//! model is described in `sim_disk`.
+//! The machine of the simulated disk: files, names, what of both is durable, and the planned faults. For the fault
+//! model see `sim_disk`.
 //!
-//! All chance comes from one seeded generator, and everything is kept in order, so that a run can be repeated.
+//! All randomness comes from one seeded generator, and all collections are ordered, so that runs are reproducible.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use super::faults::{Chance, Faults, Fired, due};
 use super::image::{Change, Everything, Image};
 use super::inode::Inode;
 
-/// Pages of a disk that nobody fills up.
+/// Pages of a disk that is not filled up.
 const PAGES: u64 = 1 << 20;
 const SECTOR: usize = 512;
 
@@ -104,7 +104,7 @@ impl Machine {
         self.life
     }
 
-    /// What was not durable is left to chance.
+    /// A power cut: a random part of what was not durable survives.
     pub(super) fn cut(&mut self) {
         let kept = if self.rng.random_bool(0.3) { self.journal.len() } else { 0 };
         let kept = if kept == 0 { self.rng.random_range(0..=self.journal.len()) } else { kept };
@@ -122,7 +122,7 @@ impl Machine {
 
     // Calls.
 
-    /// Every call comes by here; `Err` if nobody may call any more.
+    /// Records a call; `Err` if the disk has stopped or the caller is of an earlier life.
     pub(super) fn look(
         &mut self,
         life: u64,
@@ -149,7 +149,7 @@ impl Machine {
         }
     }
 
-    /// A change of names.
+    /// Makes a change of names.
     pub(super) fn change<T>(
         &mut self,
         life: u64,
@@ -163,7 +163,7 @@ impl Machine {
         self.change_file(life, kind, (u64::MAX, 0, 0), f)
     }
 
-    /// A change; the last one is done or not, and nobody hears of it.
+    /// Makes a change. The one at which the disk stops is done or not, and fails in either case.
     pub(super) fn change_file<T>(
         &mut self,
         life: u64,
@@ -184,7 +184,7 @@ impl Machine {
             self.stopped = true;
             return Err(dead());
         }
-        // A sync that fails does half its work, a write too: they look for themselves.
+        // A failing sync or write does part of its work: they check for faults themselves.
         if !matches!(kind, Kind::Sync | Kind::Write) {
             if kind == Kind::SyncDir { self.fail_sync()? } else { self.fail_write()? }
         }
@@ -282,7 +282,7 @@ impl Machine {
         failed
     }
 
-    /// Whether it is time for a write to lie.
+    /// Whether this write lies.
     fn lies(&mut self) -> bool {
         due(&mut self.faults.lie, self.faults.paused, &mut self.fired.lies).is_err()
     }
@@ -330,7 +330,7 @@ impl Machine {
         pages.saturating_sub(self.used()) * 4096
     }
 
-    /// ENOSPC if a range needs pages that are not to be had.
+    /// Fails with ENOSPC if a range needs more pages than are free.
     pub(super) fn room_for(&mut self, inode: u64, offset: u64, bytes: u64) -> io::Result<()> {
         let missing = self.volatile(inode).missing(offset, bytes);
         if missing > 0 && self.used() + missing > self.pages {
@@ -340,7 +340,7 @@ impl Machine {
         Ok(())
     }
 
-    /// How much of a write that fails finds room all the same.
+    /// Bytes of a failing write that still fit.
     fn fits(&mut self, inode: u64, offset: u64, bytes: usize) -> usize {
         let room = self.pages.saturating_sub(self.used());
         let file = self.volatile(inode);
@@ -352,11 +352,11 @@ impl Machine {
         self.names.values().filter_map(|n| self.inodes.get(n)).map(|f| f.volatile.page_count()).sum()
     }
 
-    // Looking behind the scenes.
+    // Direct access for tests.
 
     pub(super) fn flip(&mut self, name: &str, byte: u64, bit: u8) -> bool {
         let Some(file) = self.names.get(name).and_then(|n| self.inodes.get_mut(n)) else { return false };
-        // A page that is being written is not at rest.
+        // Only pages that are equal in cache and disk are flipped.
         file.durable.shares(&file.volatile, byte)
             && file.durable.flip(byte, bit)
             && file.volatile.flip(byte, bit)

@@ -1,5 +1,5 @@
-//! The lying disk lies as it says: what survives a power cut, what a failed sync leaves, what is full, what is rotten.
-//! It never loses what was synced.
+//! The simulated disk follows its fault model: power cuts, failed syncs, full disks, bit rot. It never loses synced
+//! bytes.
 
 use super::*;
 use shared::clock::Timestamp;

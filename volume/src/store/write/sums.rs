@@ -1,11 +1,10 @@
-//! Digest and block checksums of a body, as its bytes come.
+//! Digest and block checksums of a body, computed incrementally.
 
 use shared::digest::Digest;
 use shared::limits::BLOCK_BYTES;
 
 use shared::crc32c::Crc32c;
 
-/// Digest of the body and checksums of its blocks, so far.
 #[derive(Debug)]
 pub(super) struct Sums {
     hasher: blake3::Hasher,
@@ -37,12 +36,12 @@ impl Sums {
         self.in_block = 0;
     }
 
-    /// BLAKE3 of what came so far.
+    /// BLAKE3 of the bytes so far.
     pub(super) fn digest(&self) -> Digest {
         self.hasher.finalize().into()
     }
 
-    /// The digest, and the checksums of all blocks.
+    /// Returns the digest and the checksums of all blocks.
     pub(super) fn finish(mut self) -> (Digest, Vec<u32>) {
         if self.in_block > 0 {
             self.end_block();

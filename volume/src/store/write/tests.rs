@@ -1,5 +1,5 @@
-//! Whichever write of a rewrite lies or sync fails, the value is not lost: the old record goes only for one that the disk
-//! gives back. What is left of an upload that was given up is cut off behind its last write.
+//! Whichever write of a rewrite lies, or sync fails, the value is not lost: the old record is deleted only after the
+//! new one was read back. The rest of a dropped upload is cut off after its last write.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::store::sim_disk::SimDisk;
 use crate::store::{Options, ReadError, lock};
 
-/// As many places of each write are turned round.
+/// Number of seeds, each of which flips another bit of a write.
 const SEEDS: u64 = 8;
 
 fn options() -> Options {
@@ -56,7 +56,7 @@ fn body(length: usize) -> Vec<u8> {
     bytes
 }
 
-async fn send(begun: Result<Upload, WriteError>, body: &[u8]) -> Result<Stored, WriteError> {
+async fn send(begun: Result<RecordWriter, WriteError>, body: &[u8]) -> Result<DurableRecord, WriteError> {
     let mut upload = begun?;
     upload.write(body).await?;
     upload.finish().await
@@ -73,21 +73,21 @@ async fn read(store: &Store) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// What a rewrite came to.
+/// The outcome of a rewrite.
 enum Rewrite {
-    /// Fewer writes than that: none lied.
+    /// There were fewer writes: none lied.
     Honest,
-    /// One lied, and the rewrite was refused, or it was not.
+    /// One write lied; the rewrite was refused or not.
     Lied { refused: bool },
 }
 
-/// Stores `body` and rewrites its record; the write behind the first `lie` ones of the rewrite lies.
+/// Stores `body` and rewrites its record; the write after the first `lie` ones of the rewrite lies.
 async fn rewrite(body: &[u8], seed: u64, lie: u32) -> Rewrite {
     let disk = SimDisk::new(seed, Clock::manual(began()));
     let (store, _) = Store::open(Arc::new(disk.clone()), options()).unwrap();
     send(store.begin(record(body)).await, body).await.unwrap();
     disk.faults(|f| f.lie = Some(lie));
-    let rewritten = send(store.begin_again(record(body), Digest::of(body)).await, body).await;
+    let rewritten = send(store.begin_rewrite(record(body), Digest::of(body)).await, body).await;
     if disk.fired().lies == 0 {
         rewritten.unwrap();
         return Rewrite::Honest;
@@ -103,7 +103,7 @@ async fn rewrite(body: &[u8], seed: u64, lie: u32) -> Rewrite {
 #[tokio::test]
 async fn a_write_that_lies_costs_no_value_that_is_rewritten() {
     let _inline = Inline::enter();
-    // In one write, and in several.
+    // Bodies of one write and of several.
     for (body, body_writes) in [(body(40_000), 1), (body(2 * WRITE_BUFFER_BYTES + 5), 3)] {
         let (mut lie, mut refused) = (0, Vec::new());
         'writes: loop {
@@ -117,13 +117,13 @@ async fn a_write_that_lies_costs_no_value_that_is_rewritten() {
             refused.push(times);
             lie += 1;
         }
-        // What is before the trailer and the index is noticed, but for bits that stand for nothing.
+        // Flips before the trailer and the index are detected, except in unused bits.
         assert!(refused.len() > body_writes, "{refused:?}");
         assert!(refused[..body_writes].iter().all(|times| *times >= SEEDS / 2), "{refused:?}");
     }
 }
 
-/// A value in segment 1, whose copy goes to segment 0, behind another value, when its record is rewritten.
+/// Stores a value in segment 1; a rewrite goes to segment 0, after another value.
 async fn store_in_the_second_segment(disk: &SimDisk, body: &[u8]) -> Store {
     let (store, _) = Store::open(Arc::new(disk.clone()), options()).unwrap();
     let first = store.begin(record_of(BlobId::next(None, began(), [1; 10]), &[])).await.unwrap();
@@ -134,14 +134,14 @@ async fn store_in_the_second_segment(disk: &SimDisk, body: &[u8]) -> Store {
     store
 }
 
-/// A rewrite stops after `changes`, the process is killed, and sync number `sync` fails when the store is opened. After a
-/// power cut the value is there. Whether the value was found twice, and whether the sync came.
+/// Stops a rewrite after `changes`, kills the process, and lets sync number `sync` of the next opening fail. After a
+/// power cut the value must be there. Returns whether there was a duplicate, and whether the sync failed.
 async fn rewrite_and_open(seed: u64, changes: u64, sync: u32) -> (bool, bool) {
     let body = body(40_000);
     let disk = SimDisk::new(seed, Clock::manual(began()));
     let store = store_in_the_second_segment(&disk, &body).await;
     disk.stop_after(Some(changes));
-    let _ = send(store.begin_again(record(&body), Digest::of(&body)).await, &body).await;
+    let _ = send(store.begin_rewrite(record(&body), Digest::of(&body)).await, &body).await;
     disk.stop_after(None);
     let disk = disk.restart();
     disk.faults(|f| f.sync = Some(sync));
@@ -165,31 +165,31 @@ async fn a_copy_that_could_not_be_synced_costs_no_other() {
     let mut twice_and_failed = 0;
     for seed in 0..SEEDS {
         for changes in 0..12 {
-            // The first one is that of the directory, without which nothing is opened.
+            // Sync 0 is that of the directory, without which the opening fails.
             for sync in 1..6 {
                 let (twice, failed) = Box::pin(rewrite_and_open(seed, changes, sync)).await;
                 twice_and_failed += u32::from(twice && failed);
             }
         }
     }
-    assert!(twice_and_failed > 0, "a sync failed while the value was there twice");
+    assert!(twice_and_failed > 0, "a sync failed while there was a duplicate");
 }
 
-/// As long as a write may go on that is to come last.
+/// How long the last write is held.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
-/// The write of an upload is under way when it ends. What it leaves is cut off when the write has ended, and not before.
+/// An upload is dropped while a write is in flight: its rest is cut off after that write has ended, and not before.
 async fn give_up(aborted: bool) {
     let disk = SimDisk::new(1, Clock::manual(began()));
     let (store, _) = Store::open(Arc::new(disk.clone()), options()).unwrap();
     let mut upload = store.begin(record(&body(10 * PAGE_BYTES))).await.unwrap();
     let buffer = store.0.write_pool.take().await;
-    let lease = upload.lease.as_mut().unwrap();
-    lease.spend(PAGE).unwrap();
-    let (segment, at, inner) = (Arc::clone(&lease.segment), lease.start, Arc::clone(&store.0));
+    let lane = upload.lane.as_mut().unwrap();
+    lane.spend(PAGE).unwrap();
+    let (segment, at, inner) = (Arc::clone(&lane.segment), lane.start, Arc::clone(&store.0));
     let before = segment.end();
     let (go, wait) = std::sync::mpsc::channel();
-    upload.flights.depart(buffer, 0..0, move |buffer| {
+    upload.inflight.submit(buffer, 0..0, move |buffer| {
         wait.recv().expect("it is told to go on");
         write_at(&inner, &segment, &buffer.as_slice()[..PAGE_BYTES], at)
     });

@@ -1,5 +1,5 @@
-//! Damage, byte by byte: a log that is not as it was written is refused, or it was the last batch and is cut off. Never
-//! is a wrong entry served, never one lost that a later batch follows, and a refusal changes nothing.
+//! Corruption tests, byte by byte: a changed log is refused, or truncated if the change is in the last batch. A wrong
+//! entry is never served, an entry before the last batch is never lost, and a refusal changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::*;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// A log of several segments with everything in it, its last segment, where the last batch of that begins, and what was
-/// seen before and after it.
+/// A log of several segments with every kind of change: its last segment, the offset of the last batch in it, and the
+/// contents before and after that batch.
 struct Sample {
     files: Files,
     last: String,
@@ -36,12 +36,12 @@ fn sample() -> Sample {
         let last = files.keys().rfind(|name| name.ends_with(".log")).unwrap().clone();
         assert!(files.keys().filter(|name| name.ends_with(".log")).count() > 2, "{:?}", files.keys());
         let batch = earlier[&last].len();
-        assert!(batch > 100, "something comes before the last batch");
+        assert!(batch > 100, "there are entries before the last batch");
         Sample { files, last, batch, before, after }
     })
 }
 
-/// Opens these files; `None`: refused, and nothing was changed.
+/// Opens these files. `None`: refused, and nothing was changed.
 fn look(files: &Files) -> Option<Seen> {
     let disk = SimDisk::with_files(files);
     match open(&disk) {
@@ -54,7 +54,7 @@ fn look(files: &Files) -> Option<Seen> {
     }
 }
 
-/// Whether this is the log up to somewhere in its last batch.
+/// Whether this is the log truncated within its last batch.
 fn is_cut(sample: &Sample, found: &Seen) -> bool {
     let (least, most) = (sample.before.entries.len(), sample.after.entries.len());
     (least..=most).contains(&found.entries.len())
@@ -127,7 +127,7 @@ fn a_file_that_is_missing_is_missed() {
         match name.as_str() {
             "vote" => assert!(matches!(refusal, Err(OpenError::VoteMissing { .. })), "{refusal:?}"),
             "purged" => assert!(matches!(refusal, Err(OpenError::Hole { expected: 0, .. })), "{refusal:?}"),
-            last if last == sample.last => assert!(refusal.is_ok(), "nothing tells that it was there"),
+            last if last == sample.last => assert!(refusal.is_ok(), "its loss cannot be detected"),
             _ => assert!(matches!(refusal, Err(OpenError::Hole { .. })), "{name} {refusal:?}"),
         }
     }

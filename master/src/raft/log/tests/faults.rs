@@ -1,10 +1,10 @@
-//! An error at every change in turn: the log stops, acknowledges nothing any more, and what was acknowledged before is
-//! there when it is opened again, with or without a power cut in between.
+//! Fault injection: an error at each change in turn. The log stops and acknowledges nothing more, and everything that
+//! was acknowledged is there after reopening, with or without a power cut in between.
 
 use super::super::sim_disk::Fault;
 use super::*;
 
-/// Everything once; the number of steps that were acknowledged, and the first error.
+/// Runs every kind of step once. Returns the number of acknowledged steps, and the first error.
 async fn steps(store: &mut Store) -> (usize, Option<Failed>) {
     let mut done = 0;
     macro_rules! step {
@@ -28,7 +28,7 @@ async fn steps(store: &mut Store) -> (usize, Option<Failed>) {
     (done, None)
 }
 
-/// What the steps come to.
+/// The expected contents after this many steps.
 fn expected(steps: usize) -> Seen {
     let log = |purged, entries: &[(u64, u64)]| (purged, entries.to_vec());
     let ones = |range: std::ops::Range<u64>| range.map(|i| (1, i)).collect::<Vec<_>>();
@@ -58,7 +58,7 @@ fn every_error_stops_the_log_and_loses_nothing() {
             let (done, error) = run(steps(&mut store));
             let Some(error) = error else {
                 assert_eq!(done, 10);
-                assert!(n > 30, "there were errors to meet");
+                assert!(n > 30, "enough changes were hit by errors");
                 break;
             };
             assert!(error.into_io().is_some() && disk.fault_came());

@@ -1,5 +1,5 @@
-//! openraft's suite appends with holes here and there, which a log never does, and once below what it has purged: an
-//! adaptor fills the former with blank entries and leaves the latter out.
+//! An adaptor for openraft's test suite, which sometimes appends with holes, and once below the purged entries; a
+//! real log does neither. Holes are filled with blank entries, and the purged ones are skipped.
 
 use std::fmt::Debug;
 use std::ops::RangeBounds;
@@ -10,7 +10,7 @@ use openraft::{Entry, LogId, LogState, OptionalSend, RaftLogReader, RaftTypeConf
 
 use super::super::{LogReader, LogStore};
 
-/// A log in which no hole can be.
+/// A log that fills holes.
 pub(crate) struct Filled<C: RaftTypeConfig>(pub(crate) LogStore<C>);
 
 impl<C> RaftLogReader<C> for Filled<C>

@@ -1,5 +1,5 @@
-//! The log under openraft's own suite, under faults, and under damage. What they share: a type configuration, and a log
-//! on a lying disk with sizes so small that every boundary is crossed.
+//! Tests of the log: openraft's own suite, faults, and corruption. They share a type configuration, and a log on a
+//! simulated disk with sizes so small that every boundary is crossed.
 
 mod damage;
 mod faults;
@@ -21,12 +21,12 @@ use super::disk::Disk;
 use super::sim_disk::SimDisk;
 use super::{LogStore, OpenError, Tuning};
 
-/// A command of the tests.
+/// A command for the tests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Data(Vec<u8>);
 
 openraft::declare_raft_types!(
-    /// Types of the tests.
+    /// The types of the tests.
     pub(super) Types:
         D = Data,
         R = (),
@@ -49,7 +49,7 @@ fn open(disk: &SimDisk) -> Result<Store, OpenError> {
     Store::open_on(&disk, Path::new("/log"), &tiny())
 }
 
-/// An entry whose content says what it is.
+/// An entry whose content follows from its term and index.
 fn entry(term: u64, index: u64) -> Entry<Types> {
     let length = usize::try_from(index % 7).unwrap();
     let data = [&term.to_le_bytes()[..], &index.to_le_bytes(), &vec![7; length]].concat();
@@ -60,12 +60,12 @@ fn id(term: u64, index: u64) -> LogId<u64> {
     log_id(term, 0, index)
 }
 
-/// Appends these indices in this term.
+/// Appends entries of this term with these indices.
 async fn append(store: &mut Store, term: u64, range: std::ops::Range<u64>) -> Result<(), Failed> {
     store.blocking_append(range.map(|i| entry(term, i)).collect::<Vec<_>>()).await
 }
 
-/// What a log says of itself, every entry checked.
+/// The contents of a log, with every entry checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
     vote: Option<Vote<u64>>,

@@ -1,6 +1,6 @@
-//! Any order of calls, errors, kills and power cuts against a model: what was acknowledged is there, what was truncated
-//! or purged stays away, the vote does not go back. A call that failed may have happened, wholly or, for appends, up to
-//! any entry. The same test must find the loss when syncs do nothing.
+//! Model test: any order of calls, errors, kills and power cuts. What was acknowledged is there, what was truncated
+//! or purged does not reappear, and the vote never goes back. A call that failed may have happened, completely or,
+//! for appends, up to any entry. The same test must detect the loss when syncs do nothing.
 
 use futures_util::future::join_all;
 use proptest::prelude::*;
@@ -10,19 +10,19 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// Appends at once, of so many entries each.
+    /// Concurrent appends, with the number of entries of each.
     Append(Vec<u64>),
-    /// So many entries from the end.
+    /// Truncates this many entries from the end.
     Truncate(u64),
-    /// So many entries from the first.
+    /// Purges this many of the oldest entries.
     Purge(u64),
-    /// So far behind the last.
+    /// Purges up to this far beyond the last entry.
     Snapshot(u64),
-    /// Another entry than the one that is so far from the end.
+    /// Purges up to an entry that conflicts with the log, this far from the end.
     Conflict(u64),
     Vote,
     Begin(u64),
-    /// The process ends, or the power with it; then a fault so many changes into the opening or later.
+    /// Restarts the process, after a power cut or not. `fault`: an error after this many changes from the opening on.
     End {
         power: bool,
         fault: Option<(u64, Fault)>,
@@ -32,7 +32,7 @@ enum Op {
 struct World {
     disk: SimDisk,
     store: Option<Store>,
-    /// What the log must say, one of these.
+    /// The possible contents of the log.
     possible: Vec<Seen>,
     term: u64,
 }
@@ -42,7 +42,7 @@ impl World {
         self.possible[0].clone()
     }
 
-    /// Ends the process and opens the log again, through power cuts in the opening if need be.
+    /// Restarts the process and reopens the log, after another power cut if the opening failed.
     async fn reopen(&mut self, power: bool, fault: Option<(u64, Fault)>) -> Result<(), String> {
         self.store = None;
         self.disk = if power { self.disk.power_cut() } else { self.disk.restart() };
@@ -111,7 +111,7 @@ impl World {
         self.conclude(store, &now, states, result).await
     }
 
-    /// After a success the first of `states` is what must be seen; after a failure any of them, or `before`.
+    /// Checks the contents: after a success the first of `states`, after a failure any of them, or `before`.
     async fn conclude(
         &mut self,
         mut store: Store,
@@ -183,7 +183,7 @@ fn purged(seen: &Seen, upto: LogId<u64>) -> Seen {
     seen
 }
 
-/// The vote that is taken for granted may have been written down.
+/// Removes openraft's implicit vote, which may or may not have been written.
 fn normal(mut seen: Seen) -> Seen {
     seen.vote = seen.vote.filter(|v| *v != Vote::default());
     seen

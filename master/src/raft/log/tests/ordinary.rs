@@ -1,4 +1,4 @@
-//! The log while nothing fails: what it says of itself, what it keeps over a reopening, what it gives back.
+//! The log without faults: its contents, what survives reopening, and the space it frees.
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -98,7 +98,7 @@ fn a_truncation_below_the_present_segment_holds_and_names_rise() {
             store = open(&disk.restart()).unwrap();
         }
         store.purge(id(2, 60)).await.unwrap();
-        assert!(store.truncate(id(2, 60)).await.is_err(), "that is purged");
+        assert!(store.truncate(id(2, 60)).await.is_err(), "that entry is purged");
         drop(store);
         let mut store = open(&disk.restart()).unwrap();
         assert_eq!(seen(&mut store).await.unwrap().entries, expected[61..]);
@@ -170,7 +170,7 @@ fn appends_that_come_during_a_sync_share_the_next_one() {
         disk.held(|| {
             assert!((&mut all).now_or_never().is_none(), "nothing is acknowledged yet");
             let readable = store.try_get_log_entries(..).now_or_never().unwrap().unwrap();
-            assert_eq!(readable.len(), 51, "but all is readable");
+            assert_eq!(readable.len(), 51, "but everything is readable");
         });
         all.await.into_iter().for_each(Result::unwrap);
         let after = disk.counts();

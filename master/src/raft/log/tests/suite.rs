@@ -1,5 +1,5 @@
-//! openraft's own suite on the log, through an adaptor that fills the holes it makes. The state machine is the least
-//! that the suite asks for, in memory.
+//! openraft's own test suite on the log, through an adaptor that fills the holes it makes. The state machine is the
+//! minimum that the suite needs, in memory.
 
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};

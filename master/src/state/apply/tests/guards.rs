@@ -1,17 +1,18 @@
-//! Checks that `apply` repeats: a command was checked when it was proposed, and may have become wrong since.
+//! Tests of the checks that `apply` repeats: a command that was valid when proposed may have become invalid.
 
-use crate::state::command::Drop;
+use crate::state::command::RemoveReplica;
+use crate::tables::admin_state::{AdminState, AdminStateRecord};
 use crate::tables::reclaim;
-use crate::tables::standing::{Duty, Standing};
+use crate::tables::repair_queue::BlobRef;
 
 use super::*;
 
-fn spot(k: u8) -> Spot {
-    Spot::object(&key(k))
+fn blob_ref(k: u8) -> BlobRef {
+    BlobRef::object(&key(k))
 }
 
-fn standing(duty: Duty) -> Standing {
-    Standing { duty, since: Timestamp::from_unix_ms(1) }
+fn record(state: AdminState) -> AdminStateRecord {
+    AdminStateRecord { state, since: Timestamp::from_unix_ms(1) }
 }
 
 #[test]
@@ -19,7 +20,7 @@ fn a_late_commit_with_a_condition_is_refused_even_where_the_condition_holds() {
     let db = database();
     run(&db, &commit(1, 1, &[0], WriteCondition::None));
     run(&db, &commit(1, 5, &[0], WriteCondition::None));
-    // Of the value that is there now; before it stood another one, for which it would not have held.
+    // It holds for the current value, but not for the one before it.
     let now = WriteCondition::Matches(vec![Digest::of(&[5])]);
     let late = run(&db, &commit(1, 4, &[0], now));
     assert_eq!(late, Outcome::Commit(CommitOutcome::Overtaken, 1));
@@ -31,23 +32,23 @@ fn a_late_commit_with_a_condition_is_refused_even_where_the_condition_holds() {
 #[test]
 fn a_volume_leaves_only_when_nothing_refers_to_it() {
     let db = database();
-    let duty = |duty| run(&db, &Command::SetDuty { volume: volume(0), standing: standing(duty) });
+    let state = |state| run(&db, &Command::SetAdminState { volume: volume(0), admin_state: record(state) });
     run(&db, &commit(1, 1, &[0, 1], WriteCondition::None));
-    assert_eq!(duty(Duty::Gone), Outcome::LastCopies, "nobody has asked for it");
-    assert_eq!(duty(Duty::Leave), Outcome::Done);
-    assert_eq!(duty(Duty::Gone), Outcome::LastCopies, "it holds a copy");
-    // It goes elsewhere; now one is on its way to the volume all the same.
-    let blobs = vec![(blob(1), spot(1))];
-    run(&db, &Command::Expect { volume: volume(2), blobs });
-    run(&db, &Command::Arrived { volume: volume(2), blobs: vec![(blob(1), 2, spot(1))] });
+    assert_eq!(state(AdminState::Decommissioned), Outcome::LastReplicas, "no decommission was requested");
+    assert_eq!(state(AdminState::Decommissioning), Outcome::Done);
+    assert_eq!(state(AdminState::Decommissioned), Outcome::LastReplicas, "it holds a replica");
+    // Its replica moves away; then another one is pending on it.
+    let blobs = vec![(blob(1), blob_ref(1))];
+    run(&db, &Command::AddPendingReplica { volume: volume(2), blobs });
+    run(&db, &Command::ReplicaAdded { volume: volume(2), blobs: vec![(blob(1), 2, blob_ref(1))] });
     let keep = vec![volume(1), volume(2)];
-    let drop = Drop { volume: volume(0), blob: blob(1), spot: spot(1), keep };
-    assert_eq!(run(&db, &Command::Drop(drop)), Outcome::Done);
+    let drop = RemoveReplica { volume: volume(0), blob: blob(1), blob_ref: blob_ref(1), keep };
+    assert_eq!(run(&db, &Command::RemoveReplica(drop)), Outcome::Done);
     run(&db, &commit(2, 2, &[1], WriteCondition::None));
-    run(&db, &Command::Expect { volume: volume(0), blobs: vec![(blob(2), spot(2))] });
-    assert_eq!(duty(Duty::Gone), Outcome::LastCopies, "a copy is on its way to it");
-    run(&db, &Command::Forgo { volume: volume(0), blobs: vec![(blob(2), 3)] });
-    assert_eq!(duty(Duty::Gone), Outcome::Done);
+    run(&db, &Command::AddPendingReplica { volume: volume(0), blobs: vec![(blob(2), blob_ref(2))] });
+    assert_eq!(state(AdminState::Decommissioned), Outcome::LastReplicas, "it has a pending replica");
+    run(&db, &Command::CancelPendingReplica { volume: volume(0), blobs: vec![(blob(2), 3)] });
+    assert_eq!(state(AdminState::Decommissioned), Outcome::Done);
     validate(&db);
 }
 
@@ -57,12 +58,20 @@ fn the_last_copies_stay() {
     run(&db, &commit(1, 1, &[0, 1, 2], WriteCondition::None));
     let drop = |from: u8, keep: &[u8]| {
         let keep = keep.iter().map(|v| volume(*v)).collect();
-        run(&db, &Command::Drop(Drop { volume: volume(from), blob: blob(1), spot: spot(1), keep }))
+        run(
+            &db,
+            &Command::RemoveReplica(RemoveReplica {
+                volume: volume(from),
+                blob: blob(1),
+                blob_ref: blob_ref(1),
+                keep,
+            }),
+        )
     };
-    assert_eq!(drop(0, &[1]), Outcome::LastCopies, "one that said yes, and two are wanted");
-    assert_eq!(drop(0, &[1, 1]), Outcome::LastCopies, "one said it twice");
-    assert_eq!(drop(0, &[1, 3]), Outcome::LastCopies, "one that has none");
-    assert_eq!(drop(0, &[0, 1]), Outcome::LastCopies, "the one that is to go");
+    assert_eq!(drop(0, &[1]), Outcome::LastReplicas, "one is kept, but two are wanted");
+    assert_eq!(drop(0, &[1, 1]), Outcome::LastReplicas, "the same one twice");
+    assert_eq!(drop(0, &[1, 3]), Outcome::LastReplicas, "one holds no replica");
+    assert_eq!(drop(0, &[0, 1]), Outcome::LastReplicas, "one is the replica to remove");
     assert_eq!(drop(0, &[1, 2]), Outcome::Done);
     validate(&db);
 }
@@ -70,45 +79,54 @@ fn the_last_copies_stay() {
 #[test]
 fn what_a_commit_named_meanwhile_is_no_orphan() {
     let db = database();
-    let orphaned = Command::Orphaned { volume: volume(0), blobs: vec![(blob(1), 2), (blob(2), 3)] };
-    // Both were seen without a name; since then one was committed, and one is on its way.
+    let orphaned = Command::ReclaimOrphans { volume: volume(0), blobs: vec![(blob(1), 2), (blob(2), 3)] };
+    // Both were unreferenced when read; since then one was committed, and one has become a pending replica.
     run(&db, &commit(1, 1, &[0, 1], WriteCondition::None));
     run(&db, &commit(2, 2, &[1], WriteCondition::None));
-    run(&db, &Command::Expect { volume: volume(0), blobs: vec![(blob(2), spot(2))] });
+    run(&db, &Command::AddPendingReplica { volume: volume(0), blobs: vec![(blob(2), blob_ref(2))] });
     run(&db, &orphaned);
-    assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 0);
+    assert_eq!(meta::counters(&db).unwrap().reclaim_pending, 0);
     validate(&db);
-    run(&db, &Command::Orphaned { volume: volume(0), blobs: vec![(blob(9), 1)] });
-    assert_eq!(meta::progress(&db).unwrap().reclaim_pending, 1);
+    run(&db, &Command::ReclaimOrphans { volume: volume(0), blobs: vec![(blob(9), 1)] });
+    assert_eq!(meta::counters(&db).unwrap().reclaim_pending, 1);
 }
 
 #[test]
 fn no_copy_is_expected_where_it_may_be_deleted_once_more() {
     let db = database();
-    let arriving = || unsettled::arriving(&db).map(|item| item.unwrap().1).collect::<Vec<_>>();
-    let expect = |n| run(&db, &Command::Expect { volume: volume(n), blobs: vec![(blob(1), spot(1))] });
+    let pending = || repair_queue::pending_replicas(&db).map(|item| item.unwrap().1).collect::<Vec<_>>();
+    let expect =
+        |n| run(&db, &Command::AddPendingReplica { volume: volume(n), blobs: vec![(blob(1), blob_ref(1))] });
     run(&db, &commit(1, 1, &[0, 1, 2], WriteCondition::None));
     expect(0);
-    assert_eq!(arriving(), [], "it has one");
+    assert_eq!(pending(), [], "it already has a replica");
     let keep = vec![volume(0), volume(1)];
-    run(&db, &Command::Drop(Drop { volume: volume(2), blob: blob(1), spot: spot(1), keep }));
+    run(
+        &db,
+        &Command::RemoveReplica(RemoveReplica {
+            volume: volume(2),
+            blob: blob(1),
+            blob_ref: blob_ref(1),
+            keep,
+        }),
+    );
     expect(2);
-    assert_eq!(arriving(), [], "its copy is on the reclaim list");
+    assert_eq!(pending(), [], "its replica is on the reclaim list");
     let at = Timestamp::from_unix_ms(1000);
     run(&db, &Command::Reclaimed { volume: volume(2), blobs: vec![blob(1)], at });
     expect(2);
-    assert_eq!(arriving(), [], "its copy was deleted a moment ago, and the call may come again");
-    for duty in [Duty::Leave, Duty::Gone] {
+    assert_eq!(pending(), [], "its replica was just deleted, and the delete may be repeated");
+    for state in [AdminState::Decommissioning, AdminState::Decommissioned] {
         assert_eq!(
-            run(&db, &Command::SetDuty { volume: volume(3), standing: standing(duty) }),
+            run(&db, &Command::SetAdminState { volume: volume(3), admin_state: record(state) }),
             Outcome::Done
         );
     }
     expect(3);
-    assert_eq!(arriving(), [], "it has left");
-    let graves = reclaim::graves(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
-    run(&db, &Command::Purge { graves });
+    assert_eq!(pending(), [], "it is decommissioned");
+    let tombstones = reclaim::expired_replica_tombstones(&db, Timestamp::from_unix_ms(1001), 10).unwrap();
+    run(&db, &Command::PurgeReplicaTombstones { tombstones });
     expect(2);
-    assert_eq!(arriving(), [volume(2)]);
+    assert_eq!(pending(), [volume(2)]);
     validate(&db);
 }

@@ -1,26 +1,26 @@
-//! Uploads in parts against their invariants, whatever happens in which order: a part is referenced for as long as its
-//! upload or object is there, never longer than until it is scrapped, and belongs to one of them.
+//! Checks the invariants of multipart uploads for random steps: a part belongs to exactly one upload or object, and
+//! is referenced until it is removed with it.
 
 use std::collections::BTreeSet;
 
 use shared::manifest::{Manifest, Part};
 
 use super::*;
-use crate::state::command::Store;
+use crate::state::command::S3Commit;
 use crate::tables::bucket::Bucket;
-use crate::tables::upload::{self, PartRecord, Upload};
+use crate::tables::upload::{self, PartRecord, UploadRecord};
 
 fn key(n: u8) -> Key {
     format!("b/k{n}").parse().unwrap()
 }
 
-/// What a client and the workers do.
+/// A step of a client or a worker.
 #[derive(Clone, Debug)]
 enum Step {
     Begin(u8),
-    /// Of an upload, a number, and the volumes.
+    /// Upload, part number, volumes.
     Part(u8, u16, Vec<u8>),
-    /// With the parts there are, but for some; `stale`: as they were before.
+    /// Completes with the existing parts except some; `stale`: with a manifest of replaced parts.
     Complete {
         upload: u8,
         without: u16,
@@ -52,7 +52,7 @@ fn part(number: u16, blob: BlobId, replicas: &[u8]) -> PartRecord {
     PartRecord { part, replicas: replicas.iter().map(|v| volume(*v)).collect() }
 }
 
-/// The tables, and a clock that gives out ids.
+/// The tables, and a clock that allocates ids.
 struct World {
     db: sled::Db,
     next: u64,
@@ -79,12 +79,12 @@ impl World {
         upload::parts(&self.db, id, 0).map(Result::unwrap).collect()
     }
 
-    /// The last id that was given out.
+    /// The last allocated id.
     fn last(&self) -> BlobId {
         BlobId::next(None, Timestamp::from_unix_ms(self.next), [0; 10])
     }
 
-    /// Whether the volumes are told that nothing became of a blob.
+    /// Whether a blob has a tombstone of a refusal.
     fn is_refused(&self, blob: BlobId) -> bool {
         tombstones(&self.db).contains(&Tombstone::Refused { blob })
     }
@@ -116,14 +116,14 @@ impl World {
             min_replicas: 1,
             condition,
         };
-        let store = Box::new(Store { commit, attributes });
-        Command::Complete { upload, numbers, store }
+        let store = Box::new(S3Commit { commit, attributes });
+        Command::CompleteMultipartUpload { upload, numbers, store }
     }
 
     fn carry_out(&mut self, step: &Step) {
         match step {
             Step::Begin(n) => {
-                let begun = Upload {
+                let begun = UploadRecord {
                     content_type: None,
                     metadata: vec![],
                     tags: vec![],
@@ -131,11 +131,11 @@ impl World {
                     volumes: vec![],
                     wanted: 2,
                 };
-                // Of the number there is at most one at a time.
+                // There is at most one part with a number at a time.
                 let id = self.id();
                 if upload::read(&self.db, &key(n % 2), self.uploads[usize::from(*n)]).unwrap().is_none() {
                     self.uploads[usize::from(*n)] = id;
-                    run(&self.db, &Command::BeginUpload { key: key(n % 2), id, upload: begun });
+                    run(&self.db, &Command::CreateMultipartUpload { key: key(n % 2), id, upload: begun });
                 }
             }
             Step::Part(n, number, replicas) => {
@@ -164,28 +164,28 @@ impl World {
             }
             Step::Abort(n) => {
                 let upload = self.uploads[usize::from(*n)];
-                run(&self.db, &Command::Abort { key: key(n % 2), upload });
+                run(&self.db, &Command::AbortMultipartUpload { key: key(n % 2), upload });
             }
             Step::Delete(k) => {
                 let condition = WriteCondition::None;
                 run(&self.db, &Command::Delete { key: key(*k), condition });
             }
             Step::Scrap => {
-                let uploads = upload::condemned(&self.db, 10).unwrap();
-                run(&self.db, &Command::Scrap { uploads });
-                assert!(upload::condemned(&self.db, 10).unwrap().is_empty());
+                let uploads = upload::unreferenced_parts(&self.db, 10).unwrap();
+                run(&self.db, &Command::RemoveUnreferencedParts { uploads });
+                assert!(upload::unreferenced_parts(&self.db, 10).unwrap().is_empty());
             }
         }
     }
 
-    /// Everything that must hold after any step.
+    /// Checks everything that must hold after any step.
     fn validate(&self) {
         let db = &self.db;
         let objects: Vec<Object> = scan(db, Kind::Object, b"", None).map(|r| r.unwrap().1).collect();
         let of_objects: BTreeSet<BlobId> =
             objects.iter().filter_map(|o| o.parts.as_ref()).map(|p| p.upload).collect();
         let begun: BTreeSet<BlobId> = upload::after(db, "", None).map(|u| u.unwrap().1).collect();
-        let condemned: BTreeSet<BlobId> = upload::condemned(db, 100).unwrap().into_iter().collect();
+        let condemned: BTreeSet<BlobId> = upload::unreferenced_parts(db, 100).unwrap().into_iter().collect();
         assert!(of_objects.is_disjoint(&begun) && of_objects.is_disjoint(&condemned));
         assert!(begun.is_disjoint(&condemned));
         let mut expected = BTreeSet::new();
@@ -194,10 +194,14 @@ impl World {
             expected.extend(blob.replicas.iter().map(|v| (*v, blob.id)));
             let parts = object.parts.as_ref().unwrap();
             let records = self.parts(parts.upload);
-            assert_eq!(records.len(), usize::from(parts.count), "an object has the parts it was made of");
+            assert_eq!(
+                records.len(),
+                usize::from(parts.count),
+                "an object has all parts it was completed with"
+            );
             assert_eq!(records.iter().map(|r| r.part.length).sum::<u64>(), object.size);
             let all = |v: &VolumeId| records.iter().all(|r| r.replicas.contains(v));
-            assert!(parts.whole.iter().all(all), "a volume said to hold all parts does");
+            assert!(parts.full_replicas.iter().all(all), "a listed full replica holds all parts");
         }
         let mut owned = 0;
         for upload in of_objects.iter().chain(&begun).chain(&condemned) {
@@ -206,7 +210,7 @@ impl World {
                 expected.extend(record.replicas.iter().map(|v| (*v, record.part.blob)));
             }
         }
-        assert_eq!(owned, db.scan_prefix([Kind::Part as u8]).count(), "every part is somebody's");
+        assert_eq!(owned, db.scan_prefix([Kind::Part as u8]).count(), "every part has an owner");
         let places = |kind| -> BTreeSet<Vec<u8>> {
             db.scan_prefix([kind as u8]).map(|r| r.unwrap().0[1..].to_vec()).collect()
         };
@@ -214,10 +218,13 @@ impl World {
             expected.iter().map(|(v, b)| [&v.as_bytes()[..], &b.as_bytes()[..]].concat()).collect();
         assert_eq!(places(Kind::Replica), expected);
         assert!(expected.is_disjoint(&places(Kind::Reclaim)), "nothing referenced is ever reclaimed");
-        let progress = meta::progress(db).unwrap();
+        let progress = meta::counters(db).unwrap();
         assert_eq!(progress.objects, objects.len() as u64);
         assert_eq!(progress.bytes, objects.iter().map(|o| o.size).sum::<u64>());
-        assert_eq!(progress.degraded, objects.iter().filter(|o| o.degraded()).count() as u64);
+        assert_eq!(
+            progress.under_replicated,
+            objects.iter().filter(|o| o.is_under_replicated()).count() as u64
+        );
         assert_eq!(progress.reclaim_pending, places(Kind::Reclaim).len() as u64);
     }
 }
@@ -247,12 +254,12 @@ fn a_bucket_with_values_stays() {
     run(&world.db, &Command::Delete { key: key(1), condition: WriteCondition::None });
     assert_eq!(run(&world.db, &remove), Outcome::Done);
     assert_eq!(run(&world.db, &remove), Outcome::NoBucket);
-    // What an S3 client had on its way is refused, and goes.
+    // A commit of an S3 client in progress is refused and reclaimed.
     let Command::Commit(late) = commit(1, 11, &[0], WriteCondition::None) else { unreachable!() };
-    let store = Store { commit: Commit { key: key(1), ..late }, attributes: Attributes::default() };
-    assert_eq!(run(&world.db, &Command::Store(Box::new(store))), Outcome::NoBucket);
-    assert_eq!(meta::progress(&world.db).unwrap().objects, 0);
-    // In one batch, too: the deletes of before count.
+    let store = S3Commit { commit: Commit { key: key(1), ..late }, attributes: Attributes::default() };
+    assert_eq!(run(&world.db, &Command::CommitS3(Box::new(store))), Outcome::NoBucket);
+    assert_eq!(meta::counters(&world.db).unwrap().objects, 0);
+    // Within one batch, too: earlier deletes of the batch count.
     let mut tables = Tables::new(&world.db);
     let bucket = Bucket::new(Timestamp::from_unix_ms(1));
     apply(&mut tables, &Command::CreateBucket { name: "b".into(), bucket }).unwrap();
@@ -261,7 +268,7 @@ fn a_bucket_with_values_stays() {
     assert_eq!(apply(&mut tables, &remove).unwrap(), Outcome::BucketNotEmpty);
 }
 
-/// The last blob was refused, and both of its volumes are to keep that. They have heard of it now.
+/// Asserts that the last blob was refused, with tombstones for both of its volumes; then marks it as reclaimed.
 fn assert_refused(world: &World, why: &str) {
     let blob = world.last();
     assert_eq!(tombstones(&world.db), vec![Tombstone::Refused { blob }; 2], "{why}");
@@ -278,9 +285,9 @@ fn a_refused_commit_of_an_s3_client_leaves_tombstones() {
     let mut world = World::new();
     let Command::Commit(native) = commit(1, 1, &[0, 1], WriteCondition::None) else { unreachable!() };
     let commit = Commit { key: "none/k".parse().unwrap(), blob: world.id(), ..native };
-    let store = Box::new(Store { commit, attributes: Attributes::default() });
-    assert_eq!(run(&world.db, &Command::Store(store)), Outcome::NoBucket);
-    assert_refused(&world, "there is no such bucket");
+    let store = Box::new(S3Commit { commit, attributes: Attributes::default() });
+    assert_eq!(run(&world.db, &Command::CommitS3(store)), Outcome::NoBucket);
+    assert_refused(&world, "the bucket does not exist");
 }
 
 #[test]
@@ -291,13 +298,13 @@ fn a_refused_completion_leaves_tombstones() {
     let completion = |world: &mut World, n| world.completion(n, 0, false, WriteCondition::None);
     let stale = world.completion(0, 0, true, WriteCondition::None);
     assert_eq!(run(&world.db, &stale), Outcome::PartsChanged);
-    assert_refused(&world, "a part was put again");
+    assert_refused(&world, "a part was replaced");
     let mut more = completion(&mut world, 0);
-    if let Command::Complete { numbers, .. } = &mut more {
+    if let Command::CompleteMultipartUpload { numbers, .. } = &mut more {
         numbers.push(9);
     }
     assert_eq!(run(&world.db, &more), Outcome::PartsChanged);
-    assert_refused(&world, "a part is not there");
+    assert_refused(&world, "a part does not exist");
     let conditional = world.completion(0, 0, false, WriteCondition::AnyPresent);
     let failed = Outcome::Commit(CommitOutcome::ConditionFailed, 2);
     assert_eq!(run(&world.db, &conditional), failed);
@@ -305,7 +312,7 @@ fn a_refused_completion_leaves_tombstones() {
     run(&world.db, &Command::DeleteBucket { name: "b".into() });
     let homeless = completion(&mut world, 0);
     assert_eq!(run(&world.db, &homeless), Outcome::NoBucket);
-    assert_refused(&world, "its bucket was removed");
+    assert_refused(&world, "its bucket was deleted");
     let bucket = Bucket::new(Timestamp::from_unix_ms(1));
     run(&world.db, &Command::CreateBucket { name: "b".into(), bucket });
     let good = completion(&mut world, 0);
@@ -314,12 +321,12 @@ fn a_refused_completion_leaves_tombstones() {
     assert_eq!(tombstones(&world.db), vec![], "it is the value of its key");
     let late = completion(&mut world, 0);
     assert!(matches!(run(&world.db, &late), Outcome::CompletedBefore(_)));
-    assert_refused(&world, "another completion was first");
+    assert_refused(&world, "another completion came first");
     world.carry_out(&Step::Begin(1));
     world.carry_out(&Step::Abort(1));
     let aborted = completion(&mut world, 1);
     assert_eq!(run(&world.db, &aborted), Outcome::NoUpload);
-    assert_refused(&world, "the upload was given up");
+    assert_refused(&world, "the upload was aborted");
 }
 
 #[test]
@@ -328,15 +335,15 @@ fn a_refused_part_leaves_tombstones_and_the_one_before_it() {
     world.carry_out(&Step::Begin(0));
     let (kept, leaving, alone) = (world.id(), world.id(), world.id());
     assert_eq!(world.put(0, part(1, kept, &[0, 1]), 2), Outcome::Done);
-    run(&world.db, &Command::Orphaned { volume: volume(0), blobs: vec![(leaving, 10)] });
+    run(&world.db, &Command::ReclaimOrphans { volume: volume(0), blobs: vec![(leaving, 10)] });
     let put = |world: &World| world.put(0, part(1, leaving, &[0, 1]), 1);
-    assert_eq!(put(&world), Outcome::PartsChanged, "one of its copies is on its way out");
+    assert_eq!(put(&world), Outcome::NotEnoughReceipts, "one of its replicas is on the reclaim list");
     assert_eq!(tombstones(&world.db), vec![Tombstone::Refused { blob: leaving }], "for the other one");
     let at = Timestamp::from_unix_ms(7);
     run(&world.db, &Command::Reclaimed { volume: volume(0), blobs: vec![leaving], at });
-    assert_eq!(put(&world), Outcome::PartsChanged, "one of its copies is gone");
+    assert_eq!(put(&world), Outcome::NotEnoughReceipts, "one of its replicas was reclaimed");
     run(&world.db, &Command::Reclaimed { volume: volume(1), blobs: vec![leaving], at });
-    assert_eq!(world.put(0, part(1, alone, &[2]), 2), Outcome::PartsChanged, "it has too few copies");
+    assert_eq!(world.put(0, part(1, alone, &[2]), 2), Outcome::NotEnoughReceipts, "it has too few replicas");
     assert_eq!(tombstones(&world.db), vec![Tombstone::Refused { blob: alone }]);
     assert_eq!(world.parts(world.uploads[0]), vec![part(1, kept, &[0, 1])]);
     world.validate();
@@ -352,14 +359,14 @@ fn only_what_is_condemned_is_scrapped() {
     world.carry_out(&Step::Part(0, 1, vec![0, 1]));
     let upload = world.uploads[0];
     let scrap = |world: &World| {
-        run(&world.db, &Command::Scrap { uploads: vec![upload] });
+        run(&world.db, &Command::RemoveUnreferencedParts { uploads: vec![upload] });
         world.validate();
         world.parts(upload).len()
     };
-    assert_eq!(scrap(&world), 1, "it is under way");
+    assert_eq!(scrap(&world), 1, "the upload is in progress");
     let completion = world.completion(0, 0, false, WriteCondition::None);
     assert_eq!(run(&world.db, &completion), Outcome::Commit(CommitOutcome::Created, 2));
-    assert_eq!(scrap(&world), 1, "it is an object's");
+    assert_eq!(scrap(&world), 1, "its parts belong to an object");
     world.carry_out(&Step::Delete(0));
     assert_eq!(scrap(&world), 0);
 }

@@ -1,4 +1,5 @@
-//! A server that has started since it was called last has another name: the call is sent again, once, and carried out once.
+//! A server that has restarted since its last call has another name: the call is sent again, once, and carried out
+//! once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::http::body::Body;
 use crate::http::serve::{Context, Service, run};
-use crate::http::signed::{Calls, Streamed, read_signed};
+use crate::http::signed_calls::{CallVerifier, Streamed, read_signed};
 use crate::secret::ClusterSecret;
 use crate::telemetry::{HttpMetrics, Metrics};
 use crate::wire::error::ErrorReply;
@@ -20,7 +21,7 @@ const CALL: &str = "/_/test/call";
 
 /// A server that counts what it is asked and what it does.
 struct Peer {
-    calls: Mutex<Arc<Calls>>,
+    calls: Mutex<Arc<CallVerifier>>,
     /// The server is restarted before each call.
     restless: AtomicBool,
     asked: AtomicUsize,
@@ -32,8 +33,8 @@ fn secret() -> ClusterSecret {
     ClusterSecret::from_bytes(b"the secret of this test")
 }
 
-fn calls() -> Arc<Calls> {
-    Calls::new(secret(), Clock::System, &Metrics::default())
+fn calls() -> Arc<CallVerifier> {
+    CallVerifier::new(secret(), Clock::System, &Metrics::default())
 }
 
 impl Peer {
@@ -53,12 +54,12 @@ impl Peer {
         (peer, address, trigger)
     }
 
-    /// It takes calls under another name from now on.
+    /// Changes its recipient name.
     fn restart(&self) {
         *self.calls.lock().unwrap() = calls();
     }
 
-    /// What it was asked and what it did since it was looked at last.
+    /// What it was asked and what it did since the last look.
     fn counted(&self) -> (usize, usize) {
         (self.asked.swap(0, Ordering::Relaxed), self.done.swap(0, Ordering::Relaxed))
     }
@@ -108,7 +109,7 @@ async fn stream(client: &PeerClient, address: &str) -> Result<Vec<u8>, CallError
     Ok(came)
 }
 
-/// How the server said no.
+/// Why the server refused.
 fn code_of(error: CallError) -> ErrorCode {
     match error {
         CallError::Refused { detail, .. } => detail.code,
@@ -147,7 +148,7 @@ async fn a_server_that_never_takes_a_call_is_not_called_for_ever() {
     assert_eq!(peer.counted(), (2, 0));
 }
 
-/// Whether to repeat anything else is for the caller to say.
+/// Whether to retry after any other failure is up to the caller.
 #[tokio::test]
 async fn other_refusals_are_not_called_again() {
     let (peer, address, _trigger) = Peer::start().await;

@@ -1,0 +1,170 @@
+//! Schedules reconciliation (anti-entropy): compares each volume's inventory with the tables, at once when the volume
+//! is new or back, otherwise at intervals. It also purges tombstones that no late commit can need any longer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::clock::{Timestamp, millis};
+use shared::ids::VolumeId;
+use shared::limits::{
+    CALL_LIFETIME, CLOCK_SKEW_MAX, INVENTORY_PAGE, TOMBSTONE_EXPIRY_INTERVAL, UPLOAD_TIME_MAX,
+};
+use shared::wire::cluster::OrphansReport;
+use shared::work::{TickResult, Worker, blocking};
+
+use super::orphans::{OrphanSightings, reconcile_volume};
+use crate::cluster::VolumeAddress;
+use crate::master::Master;
+use crate::state::command::Command;
+use crate::tables::reclaim::{self, expired_replica_tombstones};
+use crate::tables::tombstone::expired_key_tombstones;
+
+/// Limits of the interval between comparisons of all inventories, which is a quarter of the orphan grace.
+const RECONCILE_INTERVAL_MIN: Duration = Duration::from_millis(250);
+const RECONCILE_INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// How long a returning volume may take for its outstanding deletes before it is compared. Undeleted blobs would make
+/// every range differ.
+const DELETING_MAX: Duration = Duration::from_secs(30);
+/// Delay before a volume that could not be compared is asked again.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub struct ReconcileWorker {
+    master: Arc<Master>,
+    seen: OrphanSightings,
+    /// When all volumes were last compared.
+    looked: Option<Instant>,
+    /// Volumes that could not be compared, and when that was.
+    failed: HashMap<VolumeId, Instant>,
+    /// New or returning volumes that still have deletes outstanding, and since when.
+    deleting: HashMap<VolumeId, Instant>,
+    /// When key tombstones were last purged to the end.
+    last_purge: Option<Timestamp>,
+}
+
+impl ReconcileWorker {
+    pub fn new(master: Arc<Master>) -> Self {
+        let (failed, deleting) = (HashMap::new(), HashMap::new());
+        Self { master, seen: OrphanSightings::default(), looked: None, failed, deleting, last_purge: None }
+    }
+
+    /// Purges tombstones of replicas reclaimed so long ago that no commit can name them. True when there may be more.
+    async fn purge_replica_tombstones(&self) -> bool {
+        let config = &self.master.config;
+        let memory = config.receipt_lifetime() + CALL_LIFETIME + CLOCK_SKEW_MAX;
+        let before = Timestamp::from_unix_ms(config.clock.now().unix_ms().saturating_sub(millis(memory)));
+        let database = Arc::clone(&self.master.database);
+        match blocking(move || expired_replica_tombstones(&database.tree(), before, INVENTORY_PAGE)).await {
+            Ok(tombstones) if tombstones.is_empty() => false,
+            Ok(tombstones) => {
+                let full = tombstones.len() == INVENTORY_PAGE;
+                self.master.sequencer.propose(Command::PurgeReplicaTombstones { tombstones }).await.is_ok()
+                    && full
+            }
+            Err(error) => {
+                tracing::error!(%error, "the replica tombstones cannot be read");
+                false
+            }
+        }
+    }
+
+    /// Purges tombstones of keys for which no earlier upload can still commit (after what Cassandra calls gc_grace). True when there may be more.
+    async fn purge_key_tombstones(&mut self) -> bool {
+        let now = self.master.config.clock.now();
+        if self.last_purge.is_some_and(|last| now.since(last) < TOMBSTONE_EXPIRY_INTERVAL) {
+            return false;
+        }
+        let before = now.unix_ms().saturating_sub(millis(UPLOAD_TIME_MAX + CLOCK_SKEW_MAX));
+        let database = Arc::clone(&self.master.database);
+        let before = Timestamp::from_unix_ms(before);
+        match blocking(move || expired_key_tombstones(&database.tree(), before, INVENTORY_PAGE)).await {
+            Ok(keys) => {
+                let full = keys.len() == INVENTORY_PAGE;
+                if !full {
+                    self.last_purge = Some(now);
+                }
+                !keys.is_empty()
+                    && self.master.sequencer.propose(Command::PurgeKeyTombstones { keys }).await.is_ok()
+                    && full
+            }
+            Err(error) => {
+                self.last_purge = Some(now);
+                tracing::error!(%error, "the key tombstones cannot be read");
+                false
+            }
+        }
+    }
+
+    /// Whether a volume still has deletes outstanding, and has had them for less than `DELETING_MAX`.
+    fn is_deleting(&mut self, volume: VolumeId) -> bool {
+        let listed = reclaim::page(&self.master.database.tree(), volume, 1);
+        let since = self.deleting.entry(volume).or_insert_with(Instant::now);
+        listed.is_ok_and(|blobs| !blobs.is_empty()) && since.elapsed() < DELETING_MAX
+    }
+
+    /// Compares a volume with the tables and resolves the differences. Returns whether it finished.
+    async fn reconcile(&mut self, volume: &VolumeAddress) -> bool {
+        let mut report = OrphansReport::default();
+        let incarnation = self.master.cluster.incarnation(volume.volume);
+        match reconcile_volume(&self.master, volume, Some(&mut self.seen), &mut report).await {
+            Ok(()) => {
+                let (bytes, orphans, missing) = (report.exchanged_bytes, report.orphans, report.missing);
+                tracing::debug!(volume = volume.address, bytes, orphans, missing, "inventory compared");
+                self.master.cluster.compared(volume.volume, incarnation);
+                self.failed.remove(&volume.volume);
+                // Repairs that failed without this volume may succeed now.
+                self.master.repair.retry_now();
+                true
+            }
+            Err(error) => {
+                tracing::debug!(volume = volume.address, %error, "the inventory could not be compared");
+                self.failed.insert(volume.volume, Instant::now());
+                false
+            }
+        }
+    }
+}
+
+impl Worker for ReconcileWorker {
+    const NAME: &'static str = "reconcile";
+
+    async fn tick(&mut self) -> TickResult {
+        let leads = self.master.group.is_leader() && self.master.group.ensure_linearizable().await.is_ok();
+        self.master.cluster.set_compares(leads);
+        if !leads {
+            return TickResult::Idle;
+        }
+        // One page of each per tick, and the next tick at once: tombstones arrive as fast as values are replaced.
+        if self.purge_replica_tombstones().await | self.purge_key_tombstones().await {
+            return TickResult::More;
+        }
+        // A new or returning volume counts only after it was compared.
+        self.failed.retain(|_, at| at.elapsed() < RETRY);
+        let new = self.master.cluster.to_compare();
+        self.deleting.retain(|volume, _| new.iter().any(|v| v.volume == *volume));
+        let mut waits = HashSet::new();
+        for volume in new {
+            if self.is_deleting(volume.volume) {
+                waits.insert(volume.volume);
+            } else if !self.failed.contains_key(&volume.volume) {
+                self.reconcile(&volume).await;
+            }
+        }
+        let config = &self.master.config;
+        let interval = (config.orphan_grace / 4).clamp(RECONCILE_INTERVAL_MIN, RECONCILE_INTERVAL_MAX);
+        let due = self.master.repair.take_reconciliation_request()
+            | self.looked.is_none_or(|last| last.elapsed() >= interval);
+        if !due {
+            return TickResult::Idle;
+        }
+        self.seen.turn();
+        for volume in self.master.cluster.all_alive() {
+            if !waits.contains(&volume.volume) {
+                self.reconcile(&volume).await;
+            }
+        }
+        self.looked = Some(Instant::now());
+        TickResult::Idle
+    }
+}
