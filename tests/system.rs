@@ -2,7 +2,6 @@
 
 mod access;
 mod bad_input;
-mod care;
 mod contract;
 mod crash;
 mod degraded;
@@ -10,6 +9,7 @@ mod fixture;
 mod full_disk;
 mod healing;
 mod keys;
+mod maintenance;
 mod masters;
 mod matrix;
 mod object_store;

@@ -4,7 +4,6 @@
 //! This code does not know how the product works inside: it starts binaries, speaks HTTP and sends signals.
 
 pub mod authority;
-pub mod care;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -15,6 +14,7 @@ pub mod history;
 pub mod holdings;
 pub mod linear;
 pub mod load;
+pub mod maintenance;
 pub mod network;
 pub mod oracle;
 pub mod place;

@@ -61,7 +61,7 @@ pub(super) fn open<N: NodeId>(
         bytes: Arc::new(AtomicU64::new(0)),
     };
     let torn = last.filter(|l| l.tail == Tail::Torn).map(|l| l.end);
-    opening.at("", mend(&mut files, torn, &names, log.restart, purged.as_ref()))?;
+    opening.at("", make_consistent(&mut files, torn, &names, log.restart, purged.as_ref()))?;
     if let Some((log_id, vote)) = begin {
         opening.at("", finish_beginning(&**disk, &log_id, &vote))?;
     }
@@ -79,7 +79,7 @@ struct Names {
 }
 
 /// Makes all file changes of an opening, once the log is known to be good.
-fn mend<N: NodeId>(
+fn make_consistent<N: NodeId>(
     files: &mut Files<N>,
     torn: Option<u64>,
     names: &Names,

@@ -314,8 +314,8 @@ impl Plan {
         // An entry must not become durable before its record: after a failure none is written.
         let mut index = None;
         if failure.is_none() {
-            let anew = (rebuilt || dirty).then_some(&facts);
-            let written = write_index(disk, &header, contents, anew, scanned.end, &new);
+            let replacement = (rebuilt || dirty).then_some(&facts);
+            let written = write_index(disk, &header, contents, replacement, scanned.end, &new);
             index = written.map_err(|e| failure = Some((FailedStep::Index, e))).ok();
         }
         let index = index.unwrap_or_else(|| {
@@ -344,16 +344,16 @@ impl Plan {
     }
 }
 
-/// Writes the index: replaces it by the known contents if `anew` is given, otherwise appends the `new` entries.
+/// Writes the index: replaces it by the known contents if `replacement` is given, otherwise appends the `new` entries.
 fn write_index(
     disk: &dyn Disk,
     header: &SegmentHeader,
     contents: &Contents,
-    anew: Option<&SegmentContents>,
+    replacement: Option<&SegmentContents>,
     end: u64,
     new: &[Entry],
 ) -> io::Result<IndexFile> {
-    let Some(facts) = anew else {
+    let Some(facts) = replacement else {
         let mut file = IndexFile::existing(header, contents.good_bytes);
         return extend(disk, &mut file, contents.torn_bytes, new).map(|()| file);
     };

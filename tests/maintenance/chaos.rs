@@ -228,8 +228,8 @@ async fn nothing_is_lost_whatever_happens_to_volumes() {
         "three replicas of each, and nothing else"
     );
     assert_eq!(cluster.blobs().await[0], 0, "the drained volume is empty");
-    let strays = cluster.strays().await;
-    assert_eq!((strays.orphans, strays.missing), (0, 0), "{strays:?}");
+    let report = cluster.orphans().await;
+    assert_eq!((report.orphans, report.missing), (0, 0), "{report:?}");
     let (took, bytes) = full_again(&mut cluster, 3).await;
     say(format_args!(
         "a volume with {} MB was lost: everything had three replicas again after {took:?}",

@@ -27,10 +27,10 @@ async fn exactly_the_orphans_go() {
     }
     // The same, but committed a little later: these must not be taken for orphans.
     let under_way = slow_uploads(&cluster, amount("BARGE_UPLOADS", 30, 30)).await;
-    let found = cluster.strays().await;
+    let found = cluster.orphans().await;
     assert!(found.orphans >= planted && found.young == found.orphans, "{found:?}");
     eventually(PAID, "the orphans are deleted", async || {
-        let left = cluster.strays().await;
+        let left = cluster.orphans().await;
         let blobs = cluster.blobs().await.iter().sum::<u64>();
         (left.orphans == 0 && blobs <= (kept + under_way.len() as u64) * 2).then_some(())
     })

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reconciliation among a million values: which orphans and missing replicas are found and deleted, at what cost.
 
-  bench/strays.py [--values 1000000] [--offline 3600] [--rate 20] [--orphans 1000] [--uploads 1000] [--data target/bench-data/strays]
+  bench/orphans.py [--values 1000000] [--offline 3600] [--rate 20] [--orphans 1000] [--uploads 1000] [--data target/bench-data/orphans]
 
 Three volumes, two replicas of each value of 512 bytes.
  even      all volumes hold what they should: bytes exchanged to find that out;
@@ -249,7 +249,7 @@ def main():
     parser.add_argument("--rate", type=int, default=20, help="values overwritten or deleted in a second meanwhile")
     parser.add_argument("--orphans", type=int, default=1000)
     parser.add_argument("--uploads", type=int, default=1000)
-    parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("target/bench-data/strays"))
+    parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("target/bench-data/orphans"))
     args = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
     grace = 45

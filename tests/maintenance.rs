@@ -4,8 +4,8 @@
 mod chaos;
 mod modes;
 mod moving;
+mod orphans;
 mod repair;
-mod strays;
 
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ async fn settled(mut cluster: Cluster, count: u64, copies: u64) {
     cluster.paid(PAID).await;
     whole(&cluster, count).await;
     assert_eq!(cluster.blobs().await.iter().sum::<u64>(), count * copies);
-    let strays = cluster.strays().await;
-    assert_eq!((strays.orphans, strays.missing), (0, 0), "{strays:?}");
+    let report = cluster.orphans().await;
+    assert_eq!((report.orphans, report.missing), (0, 0), "{report:?}");
     cluster.assert_no_secrets_in_logs();
     cluster.check_offline().await;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed of repair and rebalance relative to dd on the same disk in the same run, and the effect on clients.
 
-  bench/care.py [--gib 8] [--size 16MiB] [--rounds 3] [--data target/bench-data/care]
+  bench/repair.py [--gib 8] [--size 16MiB] [--rounds 3] [--data target/bench-data/repair]
 
 Six volumes on one disk, two replicas of each value. Each of the phases runs unthrottled and at the default rate:
  repair     a volume is killed; from the moment its replicas no longer count until the repair queue is empty;
@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--gib", type=int, default=8)
     parser.add_argument("--size", default="16MiB")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("target/bench-data/care"))
+    parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("target/bench-data/repair"))
     args = parser.parse_args()
     args.data.mkdir(parents=True, exist_ok=True)
     keys = args.gib * 1024 // int(args.size.removesuffix("MiB"))

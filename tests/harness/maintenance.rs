@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     /// Runs `barge cluster orphans --dry-run`.
-    pub async fn strays(&self) -> OrphansReport {
+    pub async fn orphans(&self) -> OrphansReport {
         self.told(&["cluster", "orphans", "--dry-run"]).await
     }
 
