@@ -182,7 +182,7 @@ impl Upkeep {
             let first = &cluster.volumes[0];
             let text = Client::new(first.url()).get_text("/_/metrics").await?;
             let scrubbed = Duration::from_secs(metric(&text, "barge_scrub_oldest_seconds")? + 1);
-            let healed = metric(&text, "barge_records_damaged")? == 0;
+            let healed = metric(&text, "barge_records_corrupt")? == 0;
             (healed && scrubbed < self.flipped.elapsed()).then_some(())
         })
         .await;

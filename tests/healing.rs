@@ -56,7 +56,7 @@ async fn status(cluster: &Cluster, place: usize) -> VolumeStatus {
 async fn healed(cluster: &Cluster, place: usize) -> VolumeStatus {
     eventually(HEALED, "the record is healed", async || {
         let status = cluster.volume_status(place).await?;
-        (status.healed_records > 0 && status.damaged_records == 0).then_some(status)
+        (status.healed_records > 0 && status.corrupt_records == 0).then_some(status)
     })
     .await
 }
@@ -64,10 +64,10 @@ async fn healed(cluster: &Cluster, place: usize) -> VolumeStatus {
 /// Checks that this volume's replica is valid: it is served with the other one down.
 async fn is_good_alone(cluster: &mut Cluster, place: usize, bytes: &[u8]) {
     cluster.volumes[1 - place].kill().await;
-    let before = status(cluster, place).await.damaged_blocks;
+    let before = status(cluster, place).await.corrupt_blocks;
     let answer = get_from(cluster, place, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(bytes)));
-    assert_eq!(status(cluster, place).await.damaged_blocks, before, "no corrupt block was found");
+    assert_eq!(status(cluster, place).await.corrupt_blocks, before, "no corrupt block was found");
 }
 
 #[tokio::test]
@@ -81,16 +81,16 @@ async fn one_bit_in_a_body_costs_nobody_anything() {
     let answer = get_from(&cluster, 0, &[]).await.unwrap();
     assert_eq!((answer.status, answer.digest()), (200, Digest::of(&bytes)));
     let after = healed(&cluster, 0).await;
-    assert!(after.damaged_blocks >= 1 && after.read_repaired_blocks >= 1, "{after:?}");
+    assert!(after.corrupt_blocks >= 1 && after.read_repaired_blocks >= 1, "{after:?}");
     assert_eq!((after.healed_records, after.read_repaired_records, after.lost_records), (1, 0, 0));
     say(format_args!(
-        "{} damaged blocks met, {} served from the other replica, {} record healed",
-        after.damaged_blocks, after.read_repaired_blocks, after.healed_records
+        "{} corrupt blocks met, {} served from the other replica, {} record healed",
+        after.corrupt_blocks, after.read_repaired_blocks, after.healed_records
     ));
     let text = Client::new(cluster.volumes[0].url()).get_text("/_/metrics").await.unwrap();
     assert_eq!(tests::client::metric(&text, "barge_records_healed"), Some(1));
     let log = cluster.volumes[0].log();
-    assert_eq!(log.matches("a damaged record was met").count(), 1, "the log has one line");
+    assert_eq!(log.matches("a corrupt record was met").count(), 1, "the log has one line");
     cluster.volumes[0].kill().await;
     cluster.volumes[0].restart().await.unwrap();
     cluster.settled().await;
@@ -106,9 +106,9 @@ async fn a_record_without_its_header_or_trailer_comes_from_the_other_volume() {
     // Each is healed from the other, whose body is intact; but only one after the other.
     let answer = get_from(&cluster, 0, &[]).await;
     assert!(answer.is_err() || answer.unwrap().status == 500, "the other replica cannot be opened either");
-    let listed = eventually(HEALED, "the value is listed as damaged", async || {
+    let listed = eventually(HEALED, "the value is listed as corrupt", async || {
         let status = cluster.status().await?;
-        (!status.damaged.is_empty()).then_some(status.damaged)
+        (!status.corrupt.is_empty()).then_some(status.corrupt)
     })
     .await;
     assert_eq!(listed[0].key.as_ref().unwrap().as_str(), "data/value");
@@ -124,7 +124,7 @@ async fn a_record_without_its_header_or_trailer_comes_from_the_other_volume() {
     .await;
     assert!(after.read_repaired_records >= 1);
     eventually(HEALED, "nothing is listed", async || {
-        cluster.status().await?.damaged.is_empty().then_some(())
+        cluster.status().await?.corrupt.is_empty().then_some(())
     })
     .await;
     cluster.volumes[0].kill().await;
@@ -156,7 +156,7 @@ async fn a_record_that_recovery_set_aside_is_written_anew() {
     eventually(HEALED, "the record is re-created, and the master counts it again", async || {
         let status = cluster.volume_status(0).await?;
         let owed = cluster.status().await?.under_replicated;
-        (status.report.blobs == 2 && status.damaged_records == 0 && owed == 0).then_some(())
+        (status.report.blobs == 2 && status.corrupt_records == 0 && owed == 0).then_some(())
     })
     .await;
     is_good_alone(&mut cluster, 0, &bytes).await;
@@ -222,13 +222,13 @@ async fn without_a_good_copy_the_client_sees_an_error() {
     assert!(client.get_streamed("data/value").await.is_err(), "nor through the master");
     let range = [("range", "bytes=3999000-4001000")];
     let answer = client.send(Method::GET, "data/value", &range, None).await.unwrap();
-    assert_eq!((answer.status, answer.code()), (500, Some(ErrorCode::Damaged)));
+    assert_eq!((answer.status, answer.code()), (500, Some(ErrorCode::Corrupt)));
     let range = [("range", "bytes=0-100")];
     let answer = client.send(Method::GET, "data/value", &range, None).await.unwrap();
     assert_eq!((answer.status, &answer.body[..]), (206, &bytes[..=100]), "intact blocks are served");
-    let listed = eventually(HEALED, "the value is listed as damaged", async || {
+    let listed = eventually(HEALED, "the value is listed as corrupt", async || {
         let status = cluster.status().await?;
-        (!status.damaged.is_empty()).then_some(status.damaged)
+        (!status.corrupt.is_empty()).then_some(status.corrupt)
     })
     .await;
     assert_eq!(listed[0].key.as_ref().unwrap().as_str(), "data/value");
@@ -237,7 +237,7 @@ async fn without_a_good_copy_the_client_sees_an_error() {
     assert_eq!(client.put("data/value", bytes.clone()).await.unwrap().status, 200);
     assert_eq!(client.get("data/value").await.unwrap().digest(), Digest::of(&bytes));
     eventually(HEALED, "nothing is listed", async || {
-        cluster.status().await?.damaged.is_empty().then_some(())
+        cluster.status().await?.corrupt.is_empty().then_some(())
     })
     .await;
 }

@@ -118,7 +118,7 @@ impl Site {
         }
         self.cluster.settled().await;
         audit_after_restart(&self.cluster.client(), &self.oracle).await?;
-        self.nothing_is_damaged().await
+        self.nothing_is_corrupt().await
     }
 
     fn server(&mut self) -> &mut Server {
@@ -140,9 +140,9 @@ impl Site {
     }
 
     /// Neither a crash nor a failed call corrupts live data.
-    async fn nothing_is_damaged(&self) -> Result<(), String> {
+    async fn nothing_is_corrupt(&self) -> Result<(), String> {
         let status = self.cluster.volume_status(0).await.ok_or("no status")?;
-        let bad = [status.quarantined, status.damaged_records, status.lost_records, status.damaged_blocks];
+        let bad = [status.quarantined, status.corrupt_records, status.lost_records, status.corrupt_blocks];
         if bad == [0; 4] { Ok(()) } else { Err(format!("corrupt records: {status:?}")) }
     }
 

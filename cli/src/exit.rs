@@ -168,7 +168,7 @@ impl Failure {
 
 fn exit_of(status: StatusCode, code: Option<ErrorCode>) -> Exit {
     match (status, code) {
-        (_, Some(ErrorCode::Damaged | ErrorCode::WrongDigest)) => Exit::Unverified,
+        (_, Some(ErrorCode::Corrupt | ErrorCode::WrongDigest)) => Exit::Unverified,
         (StatusCode::NOT_FOUND, _) => Exit::NotFound,
         (StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, _) => Exit::Conflict,
         (StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS, _) => Exit::Unavailable,
@@ -219,11 +219,11 @@ mod tests {
 
     #[test]
     fn the_servers_words_are_passed_on() {
-        let body = br#"{"error":{"code":"damaged","message":"a block is bad","key":"a/b","hint":"restore it","request_id":"77"}}"#;
+        let body = br#"{"error":{"code":"corrupt","message":"a block is bad","key":"a/b","hint":"restore it","request_id":"77"}}"#;
         let failure = Failure::from_answer(StatusCode::INTERNAL_SERVER_ERROR, body, None);
         assert_eq!(failure.to_string(), "a block is bad — a/b; restore it (request 77)");
         assert_eq!(failure.exit, Exit::Unverified);
-        assert_eq!(failure.to_json()["error"]["code"], "damaged");
+        assert_eq!(failure.to_json()["error"]["code"], "corrupt");
     }
 
     /// A golden table: a change here breaks users' scripts.

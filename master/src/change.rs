@@ -101,9 +101,9 @@ impl Master {
 /// Returns the error for an outcome that the caller of a command does not expect.
 pub fn unexpected(outcome: &Outcome) -> ErrorReply {
     match outcome {
-        Outcome::Damaged => ErrorReply::new(
+        Outcome::Corrupt => ErrorReply::new(
             ErrorCode::Internal,
-            "a metadata record of this key is damaged; nothing was changed",
+            "a metadata record of this key is corrupt; nothing was changed",
             "see the master's log; the values on the volumes are not affected",
         ),
         Outcome::Commit(..)

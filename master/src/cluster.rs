@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use shared::ids::{BlobId, ClusterId, VolumeId};
 use shared::key::Key;
-use shared::limits::DAMAGED_SHOWN;
+use shared::limits::CORRUPT_SHOWN;
 use shared::ring::{Member, Ring};
 use shared::wire::cluster::Event;
 use shared::wire::master::VolumeSummary;
@@ -256,11 +256,11 @@ impl Cluster {
         all
     }
 
-    /// Returns the corrupt records that volumes report, at most `DAMAGED_SHOWN` per volume.
-    pub fn damaged(&self) -> Vec<(VolumeId, BlobId)> {
+    /// Returns the corrupt records that volumes report, at most `CORRUPT_SHOWN` per volume.
+    pub fn corrupt(&self) -> Vec<(VolumeId, BlobId)> {
         let view = self.view();
         let of_seat = |(volume, entry): (&VolumeId, &VolumeEntry)| {
-            let blobs = entry.report.iter().flat_map(|r| r.damaged.iter().take(DAMAGED_SHOWN));
+            let blobs = entry.report.iter().flat_map(|r| r.corrupt.iter().take(CORRUPT_SHOWN));
             blobs.map(|blob| (*volume, *blob)).collect::<Vec<_>>()
         };
         view.volumes.iter().flat_map(of_seat).collect()

@@ -210,8 +210,8 @@ fn locked(path: &Path) -> Result<File, OpenError> {
 fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };
-    let damaged = |e: TableError| unreadable(e.to_string());
-    let identity = meta::identity(&files.db).map_err(damaged)?;
+    let corrupt = |e: TableError| unreadable(e.to_string());
+    let identity = meta::identity(&files.db).map_err(corrupt)?;
     if let Some(found) =
         identity.map(|i| i.format_version).filter(|v| !(FIRST_VERSION..=FORMAT_VERSION).contains(v))
     {
@@ -220,22 +220,22 @@ fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     if path.join(DISTRUSTED).exists() {
         return Err(unreadable("its records differ from those of the other masters".into()));
     }
-    let applied = meta::counters(&files.db).map_err(damaged)?.applied;
+    let applied = meta::counters(&files.db).map_err(corrupt)?.applied;
     let (mark, before) = Mark::open(path).map_err(io)?;
     // If there is a log, replaying it restores what the tables lack, or fails with its own error.
     if let Some(before) = before.filter(|before| applied < *before && !path.join(LOG).exists()) {
         return Err(unreadable(format!(
-            "it ends after {applied} of {before} changes: a part of it is damaged or was cut off"
+            "it ends after {applied} of {before} changes: a part of it is corrupt or was cut off"
         )));
     }
     let closed = mark::take_closed(path).map_err(io)?;
-    if closed != Some(applied) || content::read(&files.db).map_err(damaged)?.is_none() {
+    if closed != Some(applied) || content::read(&files.db).map_err(corrupt)?.is_none() {
         match caught(|| content::prove(&files.db)) {
             // A single master has nobody to recover from: only commands that need this record fail.
-            Err(error @ TableError::Damaged { .. }) if OtherMasters::read(path).is_none() => {
-                tracing::error!(%error, "a record of the metadata is damaged");
+            Err(error @ TableError::Corrupt { .. }) if OtherMasters::read(path).is_none() => {
+                tracing::error!(%error, "a record of the metadata is corrupt");
             }
-            proved => proved.map_err(damaged)?,
+            proved => proved.map_err(corrupt)?,
         }
     }
     mark.set(applied);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_other_versions_are_messages() {
+    fn corruption_and_other_versions_are_messages() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta");
         let db = Database::open(&path).unwrap();

@@ -133,13 +133,13 @@ pub enum RunError {
 
 impl RunError {
     /// Whether the metadata is corrupt or incomplete, so that other masters may have what is missing.
-    fn is_damage(&self) -> bool {
+    fn is_corruption(&self) -> bool {
         match self {
-            Self::Open(error) => error.is_damage(),
+            Self::Open(error) => error.is_corruption(),
             Self::Tables(error)
             | Self::Join(JoinError::Tables(error))
-            | Self::Start(StartError::Tables(error)) => error.is_damage(),
-            Self::MetadataFailed(error) => error.is_damage(),
+            | Self::Start(StartError::Tables(error)) => error.is_corruption(),
+            Self::MetadataFailed(error) => error.is_corruption(),
             Self::Start(error) => matches!(error, StartError::Gap { .. }),
             _ => false,
         }
@@ -147,7 +147,7 @@ impl RunError {
 
     /// Whether a master restarted on this directory recovers its metadata from the others.
     pub fn heals(&self, data: &std::path::Path) -> bool {
-        self.is_damage() && OtherMasters::read(data).is_some()
+        self.is_corruption() && OtherMasters::read(data).is_some()
     }
 }
 
@@ -238,11 +238,11 @@ async fn start_group(
 ) -> Result<Group, RunError> {
     loop {
         let error = match try_group(config, me.clone(), peers.clone(), metrics).await {
-            Err(error) if error.is_damage() => error,
+            Err(error) if error.is_corruption() => error,
             other => return other,
         };
         let Some(others) = OtherMasters::read(&config.data) else { return Err(error) };
-        tracing::error!(%error, "the metadata is damaged; this master fetches it from the others");
+        tracing::error!(%error, "the metadata is corrupt; this master fetches it from the others");
         raft::recover_tables::recover(&config.data, &others, &peers).await;
         metrics.healed.inc();
     }

@@ -83,8 +83,8 @@ pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
         let from = after.take();
         for item in scan::<Object>(tree, Kind::Object, query.prefix.as_bytes(), from.as_deref()) {
             let (key, object) = item?;
-            let damaged = || TableError::Damaged { kind: Kind::Object, bytes: key.len() };
-            let key = String::from_utf8(key.clone()).map_err(|_| damaged())?;
+            let corrupt = || TableError::Corrupt { kind: Kind::Object, bytes: key.len() };
+            let key = String::from_utf8(key.clone()).map_err(|_| corrupt())?;
             if page.objects.len() + page.prefixes.len() == query.limit {
                 page.next = last;
                 return Ok(page);
@@ -96,7 +96,7 @@ pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
                 continue 'scan;
             }
             last = Some(key.clone());
-            page.objects.push((key.parse().map_err(|_| damaged())?, object));
+            page.objects.push((key.parse().map_err(|_| corrupt())?, object));
         }
         return Ok(page);
     }

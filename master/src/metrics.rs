@@ -117,7 +117,7 @@ impl MasterMetrics {
             );
             r.register(
                 "barge_metadata_recovered",
-                "Times damaged metadata was replaced by that of another master",
+                "Times corrupt metadata was replaced by that of another master",
                 new.healed.clone(),
             );
             r.register("barge_log_applied_index", "Commands applied", g(&new.applied));

@@ -49,7 +49,7 @@ pub enum SnapshotError {
     #[error(
         "{path} is not a complete snapshot of Barge's metadata: {why}. Use another one; nothing was changed"
     )]
-    Damaged { path: PathBuf, why: &'static str },
+    Corrupt { path: PathBuf, why: &'static str },
 }
 
 impl SnapshotError {
@@ -177,16 +177,16 @@ impl Reader {
         let mut reader = Self { file, path: path.to_owned(), frames: 0, ended: false };
         let head: [u8; 12] = reader.array()?;
         if head[..8] != MAGIC[..] {
-            return Err(reader.damaged("its first bytes are not those of a snapshot"));
+            return Err(reader.corrupt("its first bytes are not those of a snapshot"));
         }
         if head[8..] != VERSION.to_le_bytes() {
-            return Err(reader.damaged("it was written by another version of Barge"));
+            return Err(reader.corrupt("it was written by another version of Barge"));
         }
         Ok(reader)
     }
 
-    fn damaged(&self, why: &'static str) -> SnapshotError {
-        SnapshotError::Damaged { path: self.path.clone(), why }
+    fn corrupt(&self, why: &'static str) -> SnapshotError {
+        SnapshotError::Corrupt { path: self.path.clone(), why }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
@@ -197,7 +197,7 @@ impl Reader {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
         self.file.read_exact(bytes).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged("it ends too early"),
+            io::ErrorKind::UnexpectedEof => self.corrupt("it ends too early"),
             _ => SnapshotError::io(&self.path)(e),
         })
     }
@@ -206,25 +206,25 @@ impl Reader {
         let length = u32::from_le_bytes(self.array()?) as usize;
         let sum: [u8; 4] = self.array()?;
         if length > FRAME_BYTES_MAX {
-            return Err(self.damaged("a frame is longer than allowed"));
+            return Err(self.corrupt("a frame is longer than allowed"));
         }
         let mut records = vec![0; length];
         self.fill(&mut records)?;
         if crc(self.frames, &records) != sum {
-            return Err(self.damaged("a checksum does not match"));
+            return Err(self.corrupt("a checksum does not match"));
         }
         self.frames += 1;
         if length == 0 {
             let mut more = [0];
             return match self.file.read(&mut more).map_err(SnapshotError::io(&self.path))? {
                 0 => Ok(None),
-                _ => Err(self.damaged("there are bytes after its end")),
+                _ => Err(self.corrupt("there are bytes after its end")),
             };
         }
         let mut rest = records.as_slice();
         let mut changes = Changes::new();
         while !rest.is_empty() {
-            changes.push(record(&mut rest).ok_or_else(|| self.damaged("a record is truncated"))?);
+            changes.push(record(&mut rest).ok_or_else(|| self.corrupt("a record is truncated"))?);
         }
         Ok(Some(changes))
     }
@@ -282,15 +282,15 @@ mod tests {
         assert_eq!(read(&path).unwrap(), 12);
         for cut in [0, 5, 12, 20, bytes.len() / 2, bytes.len() - 8, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            assert!(matches!(read(&path), Err(SnapshotError::Damaged { .. })), "cut at {cut}");
+            assert!(matches!(read(&path), Err(SnapshotError::Corrupt { .. })), "cut at {cut}");
         }
         for at in [0, 9, 13, 17, 40, 300_000, bytes.len() - 1] {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
-            assert!(matches!(read(&path), Err(SnapshotError::Damaged { .. })), "flipped at {at}");
+            assert!(matches!(read(&path), Err(SnapshotError::Corrupt { .. })), "flipped at {at}");
         }
         std::fs::write(&path, [&bytes[..], b"x"].concat()).unwrap();
-        assert!(matches!(read(&path), Err(SnapshotError::Damaged { .. })));
+        assert!(matches!(read(&path), Err(SnapshotError::Corrupt { .. })));
     }
 }

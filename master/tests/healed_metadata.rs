@@ -16,7 +16,7 @@ const KEYS: usize = 40;
 const KEPT: u64 = 10;
 /// The unit in which a disk loses data, in bytes.
 const PAGE: u64 = 4096;
-const HEALED: &str = "the damaged metadata was replaced by that of another master";
+const HEALED: &str = "the corrupt metadata was replaced by that of another master";
 
 fn key(n: usize) -> String {
     format!("kept/{n:04}")

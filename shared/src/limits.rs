@@ -195,9 +195,9 @@ pub const COMPACTION_RATE: u64 = 128 << 20;
 /// Blobs waiting to be healed on one volume; the next reader or scrub finds the excess again.
 pub const HEALING_QUEUE: usize = 1024;
 /// Corrupt blobs that a volume lists in its report, which is sent every second; further ones are only counted.
-pub const DAMAGED_SHOWN: usize = 32;
+pub const CORRUPT_SHOWN: usize = 32;
 /// Corrupt blobs that a volume remembers.
-pub const DAMAGED_MAX: usize = 10_000;
+pub const CORRUPT_MAX: usize = 10_000;
 /// Interval between attempts to heal a blob: the volume with the intact replica may be back.
 pub const HEALING_RETRY: Duration = Duration::from_secs(10);
 

@@ -66,7 +66,7 @@ pub enum SecretError {
 
 /// A ciphertext cannot be decrypted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("it is damaged, or was encrypted for another purpose or with another cluster's secret")]
+#[error("it is corrupt, or was encrypted for another purpose or with another cluster's secret")]
 pub struct DecryptError;
 
 impl ClusterSecret {

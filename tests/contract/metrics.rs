@@ -23,10 +23,10 @@ const TROUBLE: [&[&str]; 2] = [
         "barge_repair_queue_bytes",
     ],
     &[
-        "barge_blocks_damaged",
+        "barge_blocks_corrupt",
         "barge_read_repaired_blocks",
         "barge_read_only",
-        "barge_records_damaged",
+        "barge_records_corrupt",
         "barge_read_repaired_records",
         "barge_records_healed",
         "barge_records_lost",
@@ -325,9 +325,9 @@ async fn a_copy_rots(cluster: &Cluster) {
     let before = Figures::of(server).await;
     assert!(rot::flip(cluster.volume_folder(0), &bytes, 500_000));
     assert!(read_from(cluster, "c", 0).await.is_some_and(|body| body == bytes));
-    grow(server, &before, &["barge_blocks_damaged", "barge_read_repaired_blocks", "barge_records_healed"])
+    grow(server, &before, &["barge_blocks_corrupt", "barge_read_repaired_blocks", "barge_records_healed"])
         .await;
-    becomes(server, "barge_records_damaged", 0.0).await;
+    becomes(server, "barge_records_corrupt", 0.0).await;
 }
 
 async fn all_copies_rot(cluster: &Cluster) {
@@ -339,5 +339,5 @@ async fn all_copies_rot(cluster: &Cluster) {
         assert!(rot::flip(cluster.volume_folder(place), &bytes, 500_000));
     }
     assert!(read_from(cluster, "d", 0).await.is_none(), "cut, never a clean end");
-    grow(server, &before, &["barge_records_damaged", "barge_records_lost"]).await;
+    grow(server, &before, &["barge_records_corrupt", "barge_records_lost"]).await;
 }

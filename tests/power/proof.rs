@@ -195,7 +195,7 @@ async fn a_missing_sync_is_found(test: &str, file_system: FileSystem, of: Of) {
             Some((n, wrong)) if lies => {
                 assert!(control.lies() > 0, "the library dropped no sync");
                 // A server that does not answer, or a broken test, proves nothing.
-                let lost = ["is damaged", "is gone", "is lost", "blobs after the cut"]
+                let lost = ["is corrupt", "is gone", "is lost", "blobs after the cut"]
                     .iter()
                     .any(|w| wrong.contains(w));
                 assert!(lost, "something other than a loss was found: {wrong}");

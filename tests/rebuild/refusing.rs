@@ -37,7 +37,7 @@ async fn directories_in_the_way_and_volumes_that_do_not_answer() {
 }
 
 /// Stores 30 values, kills the master and corrupts the middle of sled's file: it then opens without everything after.
-async fn damaged(name: &str, log_entries_kept: Option<u64>) -> Cluster {
+async fn corrupt(name: &str, log_entries_kept: Option<u64>) -> Cluster {
     let mut cluster = Cluster::start(name, Options { log_entries_kept, ..Options::default() }).await;
     let client = cluster.client();
     for n in 0..30 {
@@ -61,7 +61,7 @@ async fn all_there(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_does_not_start_on_metadata_of_which_a_part_is_gone() {
-    let mut cluster = damaged("rebuild-damage", Some(4)).await;
+    let mut cluster = corrupt("rebuild-corruption", Some(4)).await;
     let (status, said) = cluster.master.spec_mut().clone().run_to_end(cluster.folder().path()).await;
     assert!(!status.success() && said.contains("barge cluster rebuild"), "{said}");
     fs::rename(metadata(&cluster), cluster.folder().join("kept")).unwrap();
@@ -72,7 +72,7 @@ async fn a_master_does_not_start_on_metadata_of_which_a_part_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_tables_have_lost_the_log_makes_up_for() {
-    let mut cluster = damaged("rebuild-replayed", None).await;
+    let mut cluster = corrupt("rebuild-replayed", None).await;
     cluster.master.restart().await.unwrap();
     cluster.settled().await;
     all_there(&cluster).await;

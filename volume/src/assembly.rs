@@ -11,7 +11,7 @@ use shared::manifest::Manifest;
 
 use crate::replicas::read_repair::{Asker, RepairingReader};
 use crate::server::Volume;
-use crate::store::{Damage, FormatError, PinnedRecord, ReadError};
+use crate::store::{Corruption, FormatError, PinnedRecord, ReadError};
 
 /// The parts of a value, in order.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Assembly {
     /// # Errors
     /// When the manifest cannot be read or decoded, or a part is on no volume.
     pub async fn open(volume: &Arc<Volume>, mut manifest: RepairingReader) -> Result<Self, ReadError> {
-        let broken = |blob| ReadError::Damaged { blob, what: Damage::Header(FormatError::Content) };
+        let broken = |blob| ReadError::Corrupt { blob, what: Corruption::Header(FormatError::Content) };
         let length = usize::try_from(manifest.length()).unwrap_or(usize::MAX);
         if length > MANIFEST_BYTES_MAX {
             return Err(broken(manifest.blob()));
@@ -79,8 +79,8 @@ impl Assembly {
         let expected = (end - start, self.digests[number]);
         let supply = self.opened(number).await?;
         if (supply.length(), supply.digest()) != (expected.0, Some(expected.1)) {
-            let what = Damage::Header(FormatError::Content);
-            return Err(ReadError::Damaged { blob: supply.blob(), what });
+            let what = Corruption::Header(FormatError::Content);
+            return Err(ReadError::Corrupt { blob: supply.blob(), what });
         }
         supply.read(offset - start, max.min(left)).await
     }

@@ -50,8 +50,8 @@ impl VolumeMetrics {
             add("barge_uploads_in_flight", "Uploads under way", |f| f.store.uploads);
             add("barge_read_only", "1 when writes are refused", |f| u64::from(f.store.read_only.is_some()));
             add("barge_records_quarantined", "Corrupt ranges in quarantine", |f| f.store.quarantined);
-            add("barge_blocks_damaged", "Corrupt blocks read since start", |f| f.store.damaged_blocks);
-            add("barge_records_damaged", "Records known to be corrupt and not healed", |f| f.healer.bad);
+            add("barge_blocks_corrupt", "Corrupt blocks read since start", |f| f.store.corrupt_blocks);
+            add("barge_records_corrupt", "Records known to be corrupt and not healed", |f| f.healer.bad);
             add("barge_records_lost", "Corrupt records without a good replica", |f| f.healer.lost);
             add("barge_records_healed", "Records rewritten since start", |f| f.healer.healed);
             add(

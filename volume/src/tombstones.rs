@@ -300,11 +300,11 @@ impl TombstoneFile {
             }
             Ok(())
         })?;
-        let (damaged, torn_bytes) = (end - good, length - HEADER - end * ENTRY);
-        if damaged > 0 {
+        let (corrupt, torn_bytes) = (end - good, length - HEADER - end * ENTRY);
+        if corrupt > 0 {
             tracing::warn!(
-                damaged,
-                "damaged tombstones: if the metadata is rebuilt, deleted values may come back unless another volume has their tombstones"
+                corrupt,
+                "corrupt tombstones: if the metadata is rebuilt, deleted values may come back unless another volume has their tombstones"
             );
         }
         if torn_bytes > 0 {

@@ -9,7 +9,7 @@ mod spoil;
 
 mod capacity;
 mod compaction;
-mod damage;
+mod corruption;
 mod failure;
 mod inspecting;
 mod listing;

@@ -62,7 +62,7 @@ pub(crate) struct RebuildArgs {
     pub(crate) dry_run: bool,
     /// Continue even if a volume does not serve all its segments, or has quarantined corrupt ranges
     #[arg(long)]
-    pub(crate) without_damaged: bool,
+    pub(crate) without_corrupt: bool,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
 }

@@ -132,7 +132,7 @@ impl Keys {
         let secret = key.secret.decrypt(&self.policy.secret, &named);
         let secret = secret.map_err(|error| {
             tracing::warn!(%id, %error, "the secret of an access key cannot be decrypted: create the key again");
-            TableError::Damaged { kind: Kind::AccessKey, bytes: 0 }
+            TableError::Corrupt { kind: Kind::AccessKey, bytes: 0 }
         })?;
         Ok(Some((key, secret)))
     }

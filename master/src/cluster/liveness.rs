@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::clock::Timestamp;
 use shared::ids::VolumeId;
-use shared::limits::{DAMAGED_SHOWN, EVENTS_MAX};
+use shared::limits::{CORRUPT_SHOWN, EVENTS_MAX};
 use shared::wire::cluster::Event;
 use shared::wire::master::{VolumeState, VolumeSummary};
 use shared::wire::volume::VolumeReport;
@@ -137,7 +137,7 @@ impl Cluster {
         let view = self.view();
         let entries = view.volumes.iter().filter(|(_, entry)| !entry.is_decommissioned());
         let bad = |(id, entry): (&VolumeId, &VolumeEntry)| {
-            let blobs = entry.report.iter().flat_map(|report| report.unhealed.iter().take(DAMAGED_SHOWN));
+            let blobs = entry.report.iter().flat_map(|report| report.unhealed.iter().take(CORRUPT_SHOWN));
             blobs.map(|blob| (*id, *blob)).collect::<Vec<_>>()
         };
         let bad: Vec<_> = entries.clone().flat_map(bad).collect();

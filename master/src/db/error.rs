@@ -59,7 +59,7 @@ impl OpenError {
     }
 
     /// Whether the tables must be recovered from other masters or rebuilt from the volumes.
-    pub fn is_damage(&self) -> bool {
+    pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }
 }

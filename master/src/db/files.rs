@@ -169,7 +169,7 @@ pub(crate) fn open_sled(path: &Path) -> Result<sled::Db, FilesError> {
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("damage that its reader does not survive")
+                .unwrap_or("corruption that its reader does not survive")
                 .to_owned(),
         }),
     }

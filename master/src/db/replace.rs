@@ -22,7 +22,7 @@ const STAGED: &str = "sled.staged";
 /// Complete and durable tables that will replace the current ones.
 const INCOMING: &str = "sled.incoming";
 /// Corrupt tables that were replaced by those of another master.
-const DAMAGED: &str = "sled.damaged";
+const CORRUPT: &str = "sled.damaged";
 /// Replaced tables, about to be deleted.
 const OLD: &str = "sled.old";
 
@@ -94,10 +94,10 @@ impl Database {
         fs::rename(&building, &incoming).map_err(SnapshotError::io(&incoming))?;
         File::open(path).and_then(|f| f.sync_all()).map_err(SnapshotError::io(path))?;
         // Keep the corrupt tables for analysis; delete those of an earlier incident.
-        let damaged = path.join(DAMAGED);
-        remove(&damaged).map_err(SnapshotError::io(&damaged))?;
+        let corrupt = path.join(CORRUPT);
+        remove(&corrupt).map_err(SnapshotError::io(&corrupt))?;
         if current.exists() {
-            fs::rename(&current, &damaged).map_err(SnapshotError::io(&damaged))?;
+            fs::rename(&current, &corrupt).map_err(SnapshotError::io(&corrupt))?;
         }
         finish_replacing(path).map_err(SnapshotError::io(path))?;
         match fs::remove_file(path.join(DISTRUSTED)) {

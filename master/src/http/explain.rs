@@ -106,9 +106,9 @@ async fn copy(
     match answer.map(|answer| answer.locations.first().copied().flatten()) {
         Ok(Some(place)) => {
             let trouble = if topology.counts_for(volume, held.blob) {
-                "it is damaged; its volume is healing it"
+                "it is corrupt; its volume is healing it"
             } else {
-                "it is damaged, and its volume cannot heal it"
+                "it is corrupt, and its volume cannot heal it"
             };
             copy.trouble = place.bad.then(|| trouble.into());
             copy.location = Some(place);

@@ -5,7 +5,7 @@ use crate::tables::{TableError, meta, replica};
 use http::{Response, StatusCode};
 use shared::http::body::{self, Body};
 use shared::wire::error::ErrorReply;
-use shared::wire::master::{ClusterStatus, DamagedValue};
+use shared::wire::master::{ClusterStatus, CorruptValue};
 
 /// The health of a master that does not belong to a cluster yet.
 pub fn waiting() -> Response<Body> {
@@ -31,11 +31,11 @@ pub fn health(master: &Master) -> Response<Body> {
 pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
     let tree = master.database.tree();
     let progress = meta::counters(&tree)?;
-    let damaged = master
+    let corrupt = master
         .cluster
-        .damaged()
+        .corrupt()
         .into_iter()
-        .map(|(volume, blob)| Ok(DamagedValue { key: replica::read(&tree, volume, blob)?, blob, volume }))
+        .map(|(volume, blob)| Ok(CorruptValue { key: replica::read(&tree, volume, blob)?, blob, volume }))
         .collect::<Result<_, TableError>>()?;
     let status = ClusterStatus {
         cluster: master.cluster.id(),
@@ -46,7 +46,7 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
         min_replicas: master.config.replication.min(),
         under_replicated: progress.under_replicated,
         reclaim_pending: progress.reclaim_pending,
-        damaged,
+        corrupt,
         applied: progress.applied,
         masters: master.group.masters(),
         volumes: master.cluster.summaries(),

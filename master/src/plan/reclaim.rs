@@ -41,7 +41,7 @@ pub fn next_deletes(
         let (awaited, told) = (awaited(volume.volume), told(volume.volume));
         match call(tree, volume.clone(), batch, horizon, &awaited, &told) {
             // A corrupt record must not block the other volumes.
-            Err(error @ TableError::Damaged { .. }) => {
+            Err(error @ TableError::Corrupt { .. }) => {
                 tracing::error!(volume = volume.address, %error, "the reclaim list of a volume cannot be read");
             }
             call => calls.extend(call?),

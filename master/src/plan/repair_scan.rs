@@ -82,7 +82,7 @@ pub fn next_step_now(
 /// Turns a corrupt record into `None`, so that it does not block the others.
 fn readable<T>(item: Result<T, TableError>) -> Result<Option<T>, TableError> {
     match item {
-        Err(error @ TableError::Damaged { .. }) => {
+        Err(error @ TableError::Corrupt { .. }) => {
             tracing::error!(%error, "a record cannot be read; its blob is not repaired");
             Ok(None)
         }

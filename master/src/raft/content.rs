@@ -196,11 +196,11 @@ impl Worker for Proving {
             }
             Ok(false) => CONTENT_PROVE_EVERY,
             // On a single master, a corrupt record fails only the requests that need it.
-            Err(SnapshotError::Tables(error @ TableError::Damaged { .. })) if self.group.is_alone() => {
-                tracing::error!(%error, "a record of the metadata is damaged");
+            Err(SnapshotError::Tables(error @ TableError::Corrupt { .. })) if self.group.is_alone() => {
+                tracing::error!(%error, "a record of the metadata is corrupt");
                 CONTENT_PROVE_EVERY
             }
-            Err(SnapshotError::Tables(error)) if error.is_damage() => {
+            Err(SnapshotError::Tables(error)) if error.is_corruption() => {
                 self.group.machine().fail(error);
                 CONTENT_PROVE_EVERY
             }

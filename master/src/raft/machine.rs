@@ -237,10 +237,10 @@ fn commit(machine: &Machine, mut tables: Tables<'_>, applied: &Applied) -> Resul
 fn apply_one(tables: &mut Tables<'_>, command: &Command, alone: bool) -> Result<Outcome, TableError> {
     tables.mark();
     match apply(tables, command) {
-        Err(error @ TableError::Damaged { .. }) if alone => {
+        Err(error @ TableError::Corrupt { .. }) if alone => {
             tracing::error!(%error, "a command failed because of a corrupt metadata record");
             tables.roll_back();
-            Ok(Outcome::Damaged)
+            Ok(Outcome::Corrupt)
         }
         other => other,
     }

@@ -65,7 +65,7 @@ impl Group {
         let prepared = self.machine().prepare(None).await?;
         tracing::info!(
             bytes = prepared.summary.bytes,
-            "another master requests the metadata: its own is damaged"
+            "another master requests the metadata: its own is corrupt"
         );
         let covers = prepared.applied.last.map_or(0, |l| l.index);
         Ok(TablesOffer { bytes: prepared.summary.bytes, digest: prepared.summary.digest, covers })
@@ -107,14 +107,14 @@ pub(crate) async fn recover(folder: &Path, others: &OtherMasters, peers: &PeerCl
                 Ok(()) => {
                     tracing::warn!(
                         master = master.address,
-                        "the damaged metadata was replaced by that of another master"
+                        "the corrupt metadata was replaced by that of another master"
                     );
                     return;
                 }
                 Err(error) if said.is_none_or(|at| at.elapsed() > SAY_EVERY) => {
                     tracing::error!(
                         %error, master = master.address,
-                        "the metadata is damaged, and this other master cannot provide its own; retrying. If no \
+                        "the metadata is corrupt, and this other master cannot provide its own; retrying. If no \
                          master has good metadata, stop all of them and run `barge cluster rebuild`"
                     );
                     said = Some(Instant::now());

@@ -2,7 +2,7 @@
 //! It is a sled of its own, removed when the metadata is written; nothing in it has to survive a crash.
 //!
 //! Records: `key · NUL · blob, inverted (16) · volume (16)`, so that the newest version of a key comes first; no key
-//! contains a NUL. Damaged (unreadable): `blob · volume` → length. Refused: `blob · volume that reports it`. Deleted:
+//! contains a NUL. Corrupt (unreadable): `blob · volume` → length. Refused: `blob · volume that reports it`. Deleted:
 //! `hash of the key` → generation. Parts: `blob · volume` → key, length and digest. Manifests: `blob` → bytes.
 
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::tables::{Kind, TableError};
 #[derive(Debug)]
 pub struct Collected {
     records: sled::Tree,
-    damaged: sled::Tree,
+    corrupt: sled::Tree,
     refused: sled::Tree,
     deleted: sled::Tree,
     parts: sled::Tree,
@@ -32,7 +32,7 @@ pub struct Collected {
 }
 
 fn strange(bytes: usize) -> RebuildError {
-    RebuildError::Tables(TableError::Damaged { kind: Kind::Object, bytes })
+    RebuildError::Tables(TableError::Corrupt { kind: Kind::Object, bytes })
 }
 
 fn pair(blob: BlobId, volume: VolumeId) -> [u8; 32] {
@@ -72,7 +72,7 @@ impl Collected {
         let tree = |name: &str| db.open_tree(name);
         Ok(Self {
             records: tree("records")?,
-            damaged: tree("damaged")?,
+            corrupt: tree("corrupt")?,
             refused: tree("refused")?,
             deleted: tree("deleted")?,
             parts: tree("parts")?,
@@ -83,11 +83,11 @@ impl Collected {
 
     /// Stores a page of a volume's records.
     pub fn add_records(&self, volume: VolumeId, page: Vec<RecordEntry>) -> Result<(), RebuildError> {
-        let (mut records, mut damaged) = (sled::Batch::default(), sled::Batch::default());
+        let (mut records, mut corrupt) = (sled::Batch::default(), sled::Batch::default());
         let mut parts = sled::Batch::default();
         for RecordEntry { blob, length, value } in page {
             let Some(value) = value else {
-                damaged.insert(&pair(blob, volume), &length.to_le_bytes());
+                corrupt.insert(&pair(blob, volume), &length.to_le_bytes());
                 continue;
             };
             let noted = |note: &str| value.metadata.iter().any(|(name, _)| name == note);
@@ -106,7 +106,7 @@ impl Collected {
             records.insert(place, bytes);
         }
         self.records.apply_batch(records)?;
-        self.damaged.apply_batch(damaged)?;
+        self.corrupt.apply_batch(corrupt)?;
         self.parts.apply_batch(parts)?;
         Ok(())
     }
@@ -227,9 +227,9 @@ impl Collected {
     }
 
     /// Removes and returns the volumes whose record of the blob is corrupt, with its length.
-    pub fn take_damaged(&self, blob: BlobId) -> Result<Vec<(VolumeId, u64)>, RebuildError> {
+    pub fn take_corrupt(&self, blob: BlobId) -> Result<Vec<(VolumeId, u64)>, RebuildError> {
         let mut found = Vec::new();
-        for item in self.damaged.scan_prefix(blob.as_bytes()) {
+        for item in self.corrupt.scan_prefix(blob.as_bytes()) {
             let (key, bytes) = item?;
             let (_, volume) = unpair(&key)?;
             found.push((
@@ -238,14 +238,14 @@ impl Collected {
             ));
         }
         for (volume, _) in &found {
-            self.damaged.remove(pair(blob, *volume))?;
+            self.corrupt.remove(pair(blob, *volume))?;
         }
         Ok(found)
     }
 
     /// Iterates over the corrupt records that were not taken.
-    pub fn all_damaged(&self) -> impl Iterator<Item = Result<(BlobId, VolumeId), RebuildError>> + use<> {
-        self.damaged.iter().keys().map(|key| unpair(&key?))
+    pub fn all_corrupt(&self) -> impl Iterator<Item = Result<(BlobId, VolumeId), RebuildError>> + use<> {
+        self.corrupt.iter().keys().map(|key| unpair(&key?))
     }
 }
 

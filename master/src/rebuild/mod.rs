@@ -49,7 +49,7 @@ pub struct Options {
     /// The certificates it trusts when volumes use TLS.
     pub trust: Trust,
     /// Continues even if a volume does not serve all of its records.
-    pub without_damaged: bool,
+    pub without_corrupt: bool,
     pub clock: Clock,
 }
 
@@ -87,7 +87,7 @@ pub struct Report {
     /// Parts that no object references: of unfinished uploads, or of objects that are gone.
     pub parts_left: u64,
     /// Records that a volume could not read.
-    pub damaged: u64,
+    pub corrupt: u64,
     /// Blobs without a good replica anywhere (their keys are unknown), and objects that lack a part or their
     /// manifest.
     pub lost: u64,
@@ -120,7 +120,7 @@ pub enum RebuildError {
     /// A volume that cannot list all of its records.
     #[error(
         "the volume at {address} does not serve all of its records: {segments} segments refused, {ranges} ranges \
-         quarantined. See its log and `barge volume check`, and repair it if possible; or pass --without-damaged: \
+         quarantined. See its log and `barge volume check`, and repair it if possible; or pass --without-corrupt: \
          values that are only there will be missing then, and values that they replaced or deleted may reappear"
     )]
     NotServed {
@@ -195,7 +195,7 @@ async fn fill(
     let peers =
         PeerClient::new(options.secret.clone(), options.clock.clone()).trusting(options.trust.clone());
     let volumes = ask::who(&peers, &options.volumes).await?;
-    if !options.without_damaged {
+    if !options.without_corrupt {
         volumes.all_served()?;
     }
     let folder = place.collecting();

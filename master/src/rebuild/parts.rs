@@ -33,8 +33,8 @@ pub fn find(collected: &Collected, key: &Key, blob: BlobId, noted: bool) -> Resu
     for part in &manifest.parts {
         let mut replicas = collected.take_part(key, (part.blob, part.length, part.digest))?;
         // A corrupt replica still counts: its volume heals it from the others.
-        let damaged = collected.take_damaged(part.blob)?;
-        replicas.extend(damaged.into_iter().filter(|(_, n)| *n == part.length).map(|(volume, _)| volume));
+        let corrupt = collected.take_corrupt(part.blob)?;
+        replicas.extend(corrupt.into_iter().filter(|(_, n)| *n == part.length).map(|(volume, _)| volume));
         if replicas.is_empty() {
             tracing::warn!(%key, part = part.number, blob = %part.blob, "no volume has this part");
             whole = false;

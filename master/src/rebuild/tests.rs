@@ -171,7 +171,7 @@ fn report(volume: VolumeId) -> VolumeReport {
         live_bytes: 0,
         uploads: 0,
         read_only: None,
-        damaged: vec![],
+        corrupt: vec![],
         unhealed: vec![],
         segments_refused: 0,
         ranges_quarantined: 0,
@@ -221,7 +221,7 @@ proptest! {
         prop_assert_eq!(&now, &then);
         let (before, after) = (meta::counters(&world.db).unwrap(), meta::counters(&new.tree()).unwrap());
         prop_assert_eq!((after.objects, after.bytes, after.under_replicated), (before.objects, before.bytes, before.under_replicated));
-        prop_assert_eq!((report.objects, report.conflicts, report.damaged), (before.objects, 0, 0));
+        prop_assert_eq!((report.objects, report.conflicts, report.corrupt), (before.objects, 0, 0));
         prop_assert_eq!(places(&new.tree(), Kind::Replica), places(&world.db, Kind::Replica));
         // Every record on a volume is either referenced or on the reclaim list.
         let held: BTreeSet<_> = world.disks.iter().flat_map(|(v, d)| d.records.keys().map(|b| [&v.as_bytes()[..], &b.as_bytes()[..]].concat())).collect();
@@ -256,14 +256,14 @@ fn a_volume_that_does_not_serve_all_is_named() {
     ] {
         let said = volumes(vec![whole(), bad]).all_served().unwrap_err().to_string();
         assert!(
-            said.contains(&format!("http://{}", volume(2))) && said.contains("--without-damaged"),
+            said.contains(&format!("http://{}", volume(2))) && said.contains("--without-corrupt"),
             "{said}"
         );
     }
 }
 
 #[test]
-fn damage_and_differences_are_told() {
+fn corruption_and_differences_are_told() {
     let mut world = World::new();
     for n in [1, 3, 5] {
         world.step(&Step::Commit(n, WriteCondition::None));
@@ -285,7 +285,7 @@ fn damage_and_differences_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let (new, report) = world.rebuild(dir.path());
     assert_eq!(
-        (report.objects, report.superseded, report.conflicts, report.damaged, report.lost),
+        (report.objects, report.superseded, report.conflicts, report.corrupt, report.lost),
         (2, 1, 1, 3, 1)
     );
     let one = object::read(&new.tree(), &key(1)).unwrap().unwrap();
@@ -307,10 +307,10 @@ fn damage_and_differences_are_told() {
 }
 
 #[test]
-fn a_damaged_record_is_a_copy_of_a_part_of_its_length_alone() {
+fn a_corrupt_record_is_a_copy_of_a_part_of_its_length_alone() {
     let dir = tempfile::tempdir().unwrap();
     let collected = Collected::open(dir.path()).unwrap();
-    let damaged = |n, length| RecordEntry { blob: blob(n), length, value: None };
+    let corrupt = |n, length| RecordEntry { blob: blob(n), length, value: None };
     let part = |n: u8| Part {
         number: n.into(),
         blob: blob(n),
@@ -321,7 +321,7 @@ fn a_damaged_record_is_a_copy_of_a_part_of_its_length_alone() {
     };
     let manifest = |n| Manifest { upload: blob(99), attributes: Default::default(), parts: vec![part(n)] };
     for (at, n, length) in [(0, 1, 7), (1, 1, 6), (2, 1, 8), (0, 2, 6), (1, 2, 8), (2, 2, 0)] {
-        collected.add_records(volume(at), vec![damaged(n, length)]).unwrap();
+        collected.add_records(volume(at), vec![corrupt(n, length)]).unwrap();
     }
     for (whole, n) in [(50, 1), (51, 2)] {
         collected.add_manifest(blob(whole), &manifest(n).encode()).unwrap();

@@ -82,7 +82,7 @@ pub fn write(
         last = Some((version.key, newer || current));
     }
     writer.parts()?;
-    writer.damaged()?;
+    writer.corrupt()?;
     writer.tombstones()?;
     let report = writer.end()?;
     drop(tree);
@@ -112,8 +112,8 @@ impl Writer<'_> {
         };
         self.saw(version.blob);
         self.report.blobs += version.copies.len() as u64;
-        let damaged = self.collected.take_damaged(version.blob)?;
-        self.report.damaged += damaged.len() as u64;
+        let corrupt = self.collected.take_corrupt(version.blob)?;
+        self.report.corrupt += corrupt.len() as u64;
         let fate = decide(version, against);
         let mut lost = false;
         match &fate {
@@ -126,7 +126,7 @@ impl Writer<'_> {
                     );
                 }
                 // A corrupt replica still counts: its volume heals it from the others.
-                let same = damaged.iter().filter(|(_, length)| *length == value.length).map(|(v, _)| *v);
+                let same = corrupt.iter().filter(|(_, length)| *length == value.length).map(|(v, _)| *v);
                 let replicas: Vec<_> = holders.iter().copied().chain(same).collect();
                 let blobs = vec![Blob { id: version.blob, length: value.length, replicas }];
                 let mut object = Object {
@@ -167,16 +167,16 @@ impl Writer<'_> {
             Fate::Refused(_) => self.report.refused += 1,
         }
         if !matches!(fate, Fate::Current(..)) {
-            self.reclaim(version, damaged, &fate);
+            self.reclaim(version, corrupt, &fate);
         }
         self.changed(1 + version.copies.len())?;
         Ok(matches!(fate, Fate::Current(..)) && !lost)
     }
 
     /// Puts all records of a version that is not current onto the reclaim list, with the reason.
-    fn reclaim(&mut self, version: &Version, damaged: Vec<(VolumeId, u64)>, fate: &Fate) {
+    fn reclaim(&mut self, version: &Version, corrupt: Vec<(VolumeId, u64)>, fate: &Fate) {
         let records = version.copies.iter().map(|(volume, value)| (*volume, value.length));
-        for (volume, length) in records.chain(damaged) {
+        for (volume, length) in records.chain(corrupt) {
             self.tables.put_reclaim(volume, version.blob, length);
             self.counters.reclaim_pending += 1;
             if let Some(tombstone) = fate.tombstone() {
@@ -210,12 +210,12 @@ impl Writer<'_> {
     }
 
     /// Counts the unreadable records. They are kept: manual recovery may still use them.
-    fn damaged(&mut self) -> Result<(), RebuildError> {
+    fn corrupt(&mut self) -> Result<(), RebuildError> {
         let mut last: Option<BlobId> = None;
-        for damaged in self.collected.all_damaged() {
-            let (blob, volume) = damaged?;
+        for corrupt in self.collected.all_corrupt() {
+            let (blob, volume) = corrupt?;
             self.saw(blob);
-            self.report.damaged += 1;
+            self.report.corrupt += 1;
             if self.collected.is_refused(blob)? {
                 continue;
             }

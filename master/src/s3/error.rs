@@ -25,7 +25,7 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
         ErrorCode::Forbidden => S3ErrorCode::AccessDenied,
         ErrorCode::NoSpace => S3ErrorCode::Custom("InsufficientStorage".into()),
         ErrorCode::NotImplemented => S3ErrorCode::NotImplemented,
-        ErrorCode::Damaged | ErrorCode::Internal => S3ErrorCode::InternalError,
+        ErrorCode::Corrupt | ErrorCode::Internal => S3ErrorCode::InternalError,
         // A call between servers of the cluster failed; the client may retry.
         ErrorCode::BadTicket | ErrorCode::TicketExpired | ErrorCode::TicketUsed | ErrorCode::NotSigned => {
             S3ErrorCode::ServiceUnavailable

@@ -322,7 +322,7 @@ pub enum Outcome {
     /// Of a delete: the condition did not hold.
     ConditionFailed,
     /// Of any command: a record that it depends on is corrupt; nothing was changed.
-    Damaged,
+    Corrupt,
     Done,
     /// The bucket does not exist.
     NoBucket,

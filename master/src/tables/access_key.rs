@@ -58,7 +58,7 @@ pub fn page(
 
 fn named((key, record): (Vec<u8>, AccessKey)) -> Result<(AccessKeyId, AccessKey), TableError> {
     let id = std::str::from_utf8(&key).ok().and_then(|id| id.parse().ok());
-    let id = id.ok_or(TableError::Damaged { kind: Kind::AccessKey, bytes: key.len() })?;
+    let id = id.ok_or(TableError::Corrupt { kind: Kind::AccessKey, bytes: key.len() })?;
     Ok((id, record))
 }
 

@@ -61,7 +61,7 @@ pub trait Read {
     ) -> Result<Vec<T>, TableError> {
         let record = |path: Result<Vec<u8>, TableError>| {
             let record = self.get(kind, &path?[1..])?;
-            record.ok_or(TableError::Damaged { kind, bytes: 0 })
+            record.ok_or(TableError::Corrupt { kind, bytes: 0 })
         };
         self.paths(kind, prefix).take(limit).map(record).collect()
     }

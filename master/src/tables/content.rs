@@ -108,14 +108,14 @@ pub(super) fn record(content: &Content) -> (Vec<u8>, Vec<u8>) {
 pub struct Found {
     content: Content,
     /// Tables with unreadable records, and the first error of each: their digests are not compared.
-    damaged: BTreeMap<u8, TableError>,
+    corrupt: BTreeMap<u8, TableError>,
 }
 
 impl Found {
     /// Adds a record.
     pub fn add(&mut self, path: &[u8], value: &[u8]) {
         if let (Some(table), Err(error)) = (path.first(), check(path, value)) {
-            self.damaged.entry(*table).or_insert(error);
+            self.corrupt.entry(*table).or_insert(error);
         }
         self.content.add(path, value);
     }
@@ -128,9 +128,9 @@ impl Found {
     /// Compares the records with the expected digest.
     ///
     /// # Errors
-    /// `Differs`, with the names of the tables; `Damaged` if a record cannot be read and no other table differs.
+    /// `Differs`, with the names of the tables; `Corrupt` if a record cannot be read and no other table differs.
     pub fn expect(mut self, mut expected: Content) -> Result<(), TableError> {
-        for table in self.damaged.keys() {
+        for table in self.corrupt.keys() {
             self.content.0.remove(table);
             expected.0.remove(table);
         }
@@ -138,7 +138,7 @@ impl Found {
         if !differing.is_empty() {
             return Err(TableError::Differs { kinds: differing });
         }
-        self.damaged.pop_first().map_or(Ok(()), |(_, error)| Err(error))
+        self.corrupt.pop_first().map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
@@ -183,7 +183,7 @@ pub fn prove(tree: &sled::Tree) -> Result<(), TableError> {
     let (path, value) = record(&found.content);
     batch.insert(path, value);
     tree.apply_batch(batch)?;
-    found.damaged.pop_first().map_or(Ok(()), |(_, error)| Err(error))
+    found.corrupt.pop_first().map_or(Ok(()), |(_, error)| Err(error))
 }
 
 #[cfg(test)]
@@ -246,9 +246,9 @@ mod tests {
         db.insert(b"okey", new).unwrap();
         prove(&db).unwrap();
         db.insert(b"vrot", b"rot").unwrap();
-        assert!(matches!(prove(&db), Err(TableError::Damaged { kind: Kind::Volume, .. })));
+        assert!(matches!(prove(&db), Err(TableError::Corrupt { kind: Kind::Volume, .. })));
         db.insert(b"rx", super::super::encode(Kind::Reclaim, b"x", &1u64)).unwrap();
-        assert!(said().contains("Reclaim (1 records of 0)"), "whatever else is damaged: {}", said());
+        assert!(said().contains("Reclaim (1 records of 0)"), "whatever else is corrupt: {}", said());
         db.remove(b"vrot").unwrap();
         db.remove(b"rx").unwrap();
         db.insert([200u8, 1], b"of no table").unwrap();

@@ -116,15 +116,15 @@ pub enum TableError {
     #[error("the metadata store failed: {0}")]
     Sled(#[from] sled::Error),
     /// The checksum of a record does not match, or it cannot be decoded.
-    #[error("a {kind:?} record is damaged ({bytes} bytes); the values on the volumes are not affected")]
-    Damaged {
+    #[error("a {kind:?} record is corrupt ({bytes} bytes); the values on the volumes are not affected")]
+    Corrupt {
         kind: Kind,
         /// Length of the corrupt value.
         bytes: usize,
     },
     /// The checksums match, but some records are stale or missing.
     #[error(
-        "the metadata is damaged: the digest of its records does not match what was written last, in: {kinds}. The \
+        "the metadata is corrupt: the digest of its records does not match what was written last, in: {kinds}. The \
          values on the volumes are not affected"
     )]
     Differs { kinds: String },
@@ -132,9 +132,9 @@ pub enum TableError {
 
 impl TableError {
     /// Whether the tables must be recovered from other masters or rebuilt from the volumes.
-    pub fn is_damage(&self) -> bool {
+    pub fn is_corruption(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::Differs { kinds: _ } | Self::Panicked => true,
+            Self::Corrupt { .. } | Self::Differs { kinds: _ } | Self::Panicked => true,
             Self::Sled(error) => {
                 matches!(error, sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))
             }
@@ -172,16 +172,16 @@ pub fn encode<T: Serialize>(kind: Kind, key: &[u8], value: &T) -> Vec<u8> {
 /// Decodes a record.
 ///
 /// # Errors
-/// `Damaged` if it is not one that `encode` wrote for this kind and key.
+/// `Corrupt` if it is not one that `encode` wrote for this kind and key.
 pub fn decode<T: DeserializeOwned>(kind: Kind, key: &[u8], bytes: &[u8]) -> Result<T, TableError> {
-    let damaged = TableError::Damaged { kind, bytes: bytes.len() };
-    postcard::from_bytes(body(kind, key, bytes)?).map_err(|_| damaged)
+    let corrupt = TableError::Corrupt { kind, bytes: bytes.len() };
+    postcard::from_bytes(body(kind, key, bytes)?).map_err(|_| corrupt)
 }
 
 /// Verifies version and checksum of a record in sled. Ignores records of unknown kinds.
 ///
 /// # Errors
-/// `Damaged` if they do not match.
+/// `Corrupt` if they do not match.
 pub fn check(path: &[u8], bytes: &[u8]) -> Result<(), TableError> {
     let Some((first, key)) = path.split_first() else { return Ok(()) };
     let Some(kind) = Kind::of(*first) else { return Ok(()) };
@@ -190,12 +190,12 @@ pub fn check(path: &[u8], bytes: &[u8]) -> Result<(), TableError> {
 
 /// Verifies version and checksum of a record; returns its postcard bytes.
 fn body<'b>(kind: Kind, key: &[u8], bytes: &'b [u8]) -> Result<&'b [u8], TableError> {
-    let damaged = TableError::Damaged { kind, bytes: bytes.len() };
+    let corrupt = TableError::Corrupt { kind, bytes: bytes.len() };
     if bytes.len() < PREFIX_BYTES || bytes[0] != VERSION {
-        return Err(damaged);
+        return Err(corrupt);
     }
     let (sum, body) = (&bytes[1..PREFIX_BYTES], &bytes[PREFIX_BYTES..]);
-    if sum == crc(kind, key, body) { Ok(body) } else { Err(damaged) }
+    if sum == crc(kind, key, body) { Ok(body) } else { Err(corrupt) }
 }
 
 fn path(kind: Kind, key: &[u8]) -> Vec<u8> {

@@ -106,8 +106,8 @@ pub fn after(
 ) -> impl Iterator<Item = Result<(Key, Object), TableError>> + use<> {
     scan::<Object>(tree, Kind::Object, b"", after.map(|key| key.as_str().as_bytes())).map(|item| {
         let (path, object) = item?;
-        let damaged = TableError::Damaged { kind: Kind::Object, bytes: path.len() };
-        let key = String::from_utf8(path).ok().and_then(|text| Key::new(&text).ok()).ok_or(damaged)?;
+        let corrupt = TableError::Corrupt { kind: Kind::Object, bytes: path.len() };
+        let key = String::from_utf8(path).ok().and_then(|text| Key::new(&text).ok()).ok_or(corrupt)?;
         Ok((key, object))
     })
 }

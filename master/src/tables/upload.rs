@@ -87,7 +87,7 @@ pub fn after(
     });
     scan::<UploadRecord>(tree, Kind::Upload, prefix.as_bytes(), after.as_deref()).map(|item| {
         let (path, upload) = item?;
-        let (key, id) = parse(&path).ok_or(TableError::Damaged { kind: Kind::Upload, bytes: path.len() })?;
+        let (key, id) = parse(&path).ok_or(TableError::Corrupt { kind: Kind::Upload, bytes: path.len() })?;
         Ok((key, id, upload))
     })
 }
@@ -144,8 +144,8 @@ pub fn of_key(tree: &sled::Tree, key: &Key) -> impl Iterator<Item = Result<BlobI
     let begun = [key.as_str().as_bytes(), &[0]].concat();
     scan::<UploadRecord>(tree, Kind::Upload, &begun, None).map(|item| {
         let path = item?.0;
-        let damaged = TableError::Damaged { kind: Kind::Upload, bytes: path.len() };
-        parse(&path).map(|(_, id)| id).ok_or(damaged)
+        let corrupt = TableError::Corrupt { kind: Kind::Upload, bytes: path.len() };
+        parse(&path).map(|(_, id)| id).ok_or(corrupt)
     })
 }
 

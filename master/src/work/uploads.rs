@@ -35,12 +35,12 @@ impl UploadExpiryWorker {
             return Ok(false);
         }
         match self.master.change(Command::RemoveUnreferencedParts { uploads: uploads.clone() }).await {
-            Ok(Outcome::Damaged) => {}
+            Ok(Outcome::Corrupt) => {}
             outcome => return Ok(outcome.is_ok()),
         }
         // A corrupt record blocks the whole command: try the uploads one by one.
         for upload in uploads {
-            if let Ok(Outcome::Damaged) =
+            if let Ok(Outcome::Corrupt) =
                 self.master.change(Command::RemoveUnreferencedParts { uploads: vec![upload] }).await
             {
                 tracing::error!(%upload, "the parts of a deleted upload cannot be read; their space is not freed");

@@ -210,7 +210,7 @@ impl Volume {
             live_bytes: 0,
             uploads: 0,
             read_only: None,
-            damaged: Vec::new(),
+            corrupt: Vec::new(),
             unhealed: Vec::new(),
             segments_refused: 0,
             ranges_quarantined: 0,

@@ -269,7 +269,7 @@ pub fn render(e: ErrorReply, request_id: RequestId) -> Response<Body> {
 pub fn note(e: &ErrorReply) {
     let status = e.code.status();
     match e.code {
-        ErrorCode::Damaged | ErrorCode::Internal => {
+        ErrorCode::Corrupt | ErrorCode::Internal => {
             tracing::error!(code = ?e.code, key = ?e.key, message = e.message, "answered with an error");
         }
         // Sent while leadership changes, to peers that then ask the next master.

@@ -37,7 +37,7 @@ pub enum ErrorCode {
     PreconditionFailed,
     TooLarge,
     RangeNotSatisfiable,
-    Damaged,
+    Corrupt,
     Internal,
     TooBusy,
     Unavailable,
@@ -73,7 +73,7 @@ impl ErrorCode {
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Damaged | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Corrupt | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -219,7 +219,7 @@ mod tests {
         ("precondition_failed", 412, None),
         ("too_large", 413, None),
         ("range_not_satisfiable", 416, None),
-        ("damaged", 500, None),
+        ("corrupt", 500, None),
         ("internal", 500, None),
         ("too_busy", 503, Some("1")),
         ("unavailable", 503, Some("1")),

@@ -174,7 +174,7 @@ pub struct ReplicaSourcesResponse {
 
 /// A blob that is corrupt on a volume, with no good replica to heal it from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DamagedValue {
+pub struct CorruptValue {
     /// The key; none if no object refers to the blob any longer.
     pub key: Option<Key>,
     /// The blob's id.
@@ -342,7 +342,7 @@ pub struct ClusterStatus {
     pub reclaim_pending: u64,
     /// Corrupt blobs that their volume could not heal, the first of each volume.
     #[serde(default)]
-    pub damaged: Vec<DamagedValue>,
+    pub corrupt: Vec<CorruptValue>,
     /// Number of commands applied to the tables.
     pub applied: u64,
     /// All masters, by id.

@@ -33,10 +33,10 @@ pub struct VolumeReport {
     pub uploads: u64,
     /// Why it takes no writes; none if it does.
     pub read_only: Option<String>,
-    /// Corrupt blobs that no replica could heal, at most `DAMAGED_SHOWN`.
+    /// Corrupt blobs that no replica could heal, at most `CORRUPT_SHOWN`.
     #[serde(default)]
-    pub damaged: Vec<BlobId>,
-    /// Corrupt blobs that it cannot rewrite, for lack of space or of a writable disk, at most `DAMAGED_SHOWN`. They
+    pub corrupt: Vec<BlobId>,
+    /// Corrupt blobs that it cannot rewrite, for lack of space or of a writable disk, at most `CORRUPT_SHOWN`. They
     /// need a replica on another volume.
     #[serde(default)]
     pub unhealed: Vec<BlobId>,
@@ -70,9 +70,9 @@ pub struct VolumeStatus {
     /// Corrupt ranges in quarantine.
     pub quarantined: u64,
     /// Corrupt records and blocks found since start; each read of one counts.
-    pub damaged_blocks: u64,
+    pub corrupt_blocks: u64,
     /// Corrupt records that are not healed yet.
-    pub damaged_records: u64,
+    pub corrupt_records: u64,
     /// Corrupt records for which no good replica was found.
     pub lost_records: u64,
     /// Records healed since start.

@@ -155,8 +155,8 @@ impl From<ReadError> for ErrorReply {
     fn from(e: ReadError) -> Self {
         let (code, hint) = match &e {
             ReadError::NotFound { .. } => (ErrorCode::NotFound, "ask the master again"),
-            ReadError::Damaged { .. } => (
-                ErrorCode::Damaged,
+            ReadError::Corrupt { .. } => (
+                ErrorCode::Corrupt,
                 "no good replica was found; see `barge cluster status`, and retry when all volumes are up",
             ),
             _ => (ErrorCode::Internal, "see the volume's log; retry to read another replica"),

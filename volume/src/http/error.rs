@@ -47,8 +47,8 @@ impl From<AddReplicaError> for ErrorReply {
             AddReplicaError::OtherBytes { .. } => {
                 (ErrorCode::WrongDigest, "nothing was kept; have the volumes with a replica verify it")
             }
-            AddReplicaError::Read(ReadError::Damaged { .. }) => {
-                (ErrorCode::Damaged, "an existing record is being healed, a new one was not kept; retry")
+            AddReplicaError::Read(ReadError::Corrupt { .. }) => {
+                (ErrorCode::Corrupt, "an existing record is being healed, a new one was not kept; retry")
             }
             AddReplicaError::Write(e) => return e.into(),
             AddReplicaError::Read(_) | AddReplicaError::Failed { .. } => (ErrorCode::Internal, kept),

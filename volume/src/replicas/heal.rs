@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::clock::Timestamp;
 use shared::ids::BlobId;
-use shared::limits::{DAMAGED_MAX, DAMAGED_SHOWN, HEALING_QUEUE, HEALING_RETRY, READ_BUFFER_BYTES};
+use shared::limits::{CORRUPT_MAX, CORRUPT_SHOWN, HEALING_QUEUE, HEALING_RETRY, READ_BUFFER_BYTES};
 use shared::work::{TickResult, Worker};
 use tokio::sync::Notify;
 
@@ -62,9 +62,9 @@ pub struct HealerStatus {
     pub bad: u64,
     /// Those of them without a good replica.
     pub lost: u64,
-    /// The first of the lost, at most `DAMAGED_SHOWN`.
+    /// The first of the lost, at most `CORRUPT_SHOWN`.
     pub lost_blobs: Vec<BlobId>,
-    /// The first of those that cannot be rewritten on this disk, at most `DAMAGED_SHOWN`.
+    /// The first of those that cannot be rewritten on this disk, at most `CORRUPT_SHOWN`.
     pub unwritable_blobs: Vec<BlobId>,
     /// Blocks read from another replica (read repair).
     pub blocks_served: u64,
@@ -118,7 +118,7 @@ impl Healer {
     pub fn report(&self, volume: &Volume, blob: BlobId, error: &ReadError) {
         let now = volume.config.clock.now();
         let mut state = self.state();
-        if state.bad.len() >= DAMAGED_MAX && !state.bad.contains_key(&blob) {
+        if state.bad.len() >= CORRUPT_MAX && !state.bad.contains_key(&blob) {
             return;
         }
         let new = !state.bad.contains_key(&blob);
@@ -138,7 +138,7 @@ impl Healer {
         if new && late {
             tracing::debug!(%blob, %error, "a reader still had the corrupt record that was healed");
         } else if new {
-            tracing::warn!(%blob, %error, what = source(error), "a damaged record was met; it is being healed from another replica");
+            tracing::warn!(%blob, %error, what = source(error), "a corrupt record was met; it is being healed from another replica");
         }
     }
 
@@ -174,8 +174,8 @@ impl Healer {
         HealerStatus {
             bad: state.bad.len() as u64,
             lost: lost.clone().count() as u64,
-            lost_blobs: lost.map(|(blob, _)| *blob).take(DAMAGED_SHOWN).collect(),
-            unwritable_blobs: unwritable.map(|(blob, _)| *blob).take(DAMAGED_SHOWN).collect(),
+            lost_blobs: lost.map(|(blob, _)| *blob).take(CORRUPT_SHOWN).collect(),
+            unwritable_blobs: unwritable.map(|(blob, _)| *blob).take(CORRUPT_SHOWN).collect(),
             blocks_served: self.blocks_served.load(Ordering::Relaxed),
             records_served: self.records_served.load(Ordering::Relaxed),
             healed: self.healed.load(Ordering::Relaxed),
@@ -228,7 +228,7 @@ impl Healer {
                     state.healed.pop_front();
                 }
                 drop(state);
-                tracing::info!(%blob, "a damaged record was healed");
+                tracing::info!(%blob, "a corrupt record was healed");
             }
             Err(error) if error.is_final() => {
                 self.state().bad.remove(&blob);
@@ -241,9 +241,9 @@ impl Healer {
                     bad.unwritable = error.is_of_this_disk();
                 }
                 if again {
-                    tracing::debug!(%blob, %error, "a damaged record still cannot be healed");
+                    tracing::debug!(%blob, %error, "a corrupt record still cannot be healed");
                 } else {
-                    tracing::error!(%blob, %error, "a damaged record could not be healed; retrying until it is healed or deleted");
+                    tracing::error!(%blob, %error, "a corrupt record could not be healed; retrying until it is healed or deleted");
                 }
             }
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::replicas::sources::{NoReplicaSources, ReplicaSources, SourceError};
 use crate::server::Volume;
-use crate::store::{Damage, DeleteError, DurableRecord, ReadError, RecordWriter, Throttle, WriteError};
+use crate::store::{Corruption, DeleteError, DurableRecord, ReadError, RecordWriter, Throttle, WriteError};
 
 /// The pending replicas of this volume.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ async fn check_existing(
     };
     let error = match found {
         Ok(found) if found == expected => return incoming.check().map(|()| found),
-        Ok(_) => ReadError::Damaged { blob, what: Damage::Digest },
+        Ok(_) => ReadError::Corrupt { blob, what: Corruption::Digest },
         Err(ReadError::NotFound { .. }) => return Err(AddReplicaError::Gone { blob }),
         Err(error) => error,
     };

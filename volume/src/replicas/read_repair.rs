@@ -11,7 +11,7 @@ use shared::limits::BLOCK_BYTES;
 use crate::config::Reads;
 use crate::replicas::sources::{NoReplicaSources, ReplicaSources};
 use crate::server::Volume;
-use crate::store::{Damage, PinnedRecord, ReadError, Reader};
+use crate::store::{Corruption, PinnedRecord, ReadError, Reader};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -134,7 +134,7 @@ impl RepairingReader {
 
     async fn fetch_for(&self, error: &ReadError, offset: u64, max: usize) -> Option<Bytes> {
         match error {
-            ReadError::Damaged { what: Damage::Block(_), .. } => self.fetch_block(offset, max).await,
+            ReadError::Corrupt { what: Corruption::Block(_), .. } => self.fetch_block(offset, max).await,
             _ => self.fetch(offset, max).await,
         }
     }
@@ -162,7 +162,7 @@ impl RepairingReader {
             self.find_replicas().await;
             fetched = self.fetch(offset, max).await;
         }
-        let missing = ReadError::Damaged { blob: self.blob, what: Damage::Missing };
+        let missing = ReadError::Corrupt { blob: self.blob, what: Corruption::Missing };
         fetched.ok_or_else(|| self.lost(missing))
     }
 
@@ -184,7 +184,7 @@ impl RepairingReader {
             }
             // The master expects it here, and no other volume has it.
             (Err(NoReplicaSources::None), ReadError::NotFound { .. }) => {
-                ReadError::Damaged { blob, what: Damage::Missing }
+                ReadError::Corrupt { blob, what: Corruption::Missing }
             }
             (Err(_), error @ ReadError::NotFound { .. }) => return Err(error),
             (Err(why), error) => {

@@ -78,11 +78,11 @@ pub enum ReadError {
     #[error("blob {blob} is not on this volume")]
     NotFound { blob: BlobId },
     /// A checksum does not match, or the record is missing.
-    #[error("blob {blob} is damaged")]
-    Damaged {
+    #[error("blob {blob} is corrupt")]
+    Corrupt {
         blob: BlobId,
         #[source]
-        what: Damage,
+        what: Corruption,
     },
     #[error("the disk failed")]
     Io(#[from] io::Error),
@@ -90,7 +90,7 @@ pub enum ReadError {
 
 /// The corrupt part of a record.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Damage {
+pub enum Corruption {
     #[error("header")]
     Header(#[source] FormatError),
     #[error("trailer")]

@@ -15,7 +15,7 @@ use shared::key::Key;
 use shared::limits::PAGE_BYTES;
 
 use super::disk::{Access, Disk};
-use super::error::Damage;
+use super::error::Corruption;
 use super::format::SegmentHeader;
 use super::recovery::load::{IndexState, Loaded, Outcome, load};
 use super::recovery::{self, Refusal};
@@ -117,7 +117,7 @@ pub struct BadRecord {
 pub enum Flaw {
     /// A checksum does not match.
     #[error("corrupt ({0})")]
-    Damaged(Damage),
+    Corrupt(Corruption),
     #[error("it cannot be read: {0}")]
     Unreadable(io::ErrorKind),
     /// An earlier start found no valid record here.
@@ -251,7 +251,7 @@ impl<'a> InspectionRun<'a> {
             progress(extent.end());
         }
         for (blob, extent) in &self.loaded.cut {
-            self.bad(*blob, extent, None, Flaw::Damaged(Damage::CutOff));
+            self.bad(*blob, extent, None, Flaw::Corrupt(Corruption::CutOff));
         }
         for (offset, bytes) in &self.loaded.quarantined {
             self.quarantined(*offset, *bytes)?;
@@ -290,8 +290,8 @@ impl<'a> InspectionRun<'a> {
     fn verify(&mut self, blob: BlobId, extent: &Extent) {
         match self.scanner.verify(blob, extent) {
             Ok((_, None)) => {}
-            Ok((header, Some(damage))) => {
-                self.bad(blob, extent, header.map(|h| h.key), Flaw::Damaged(damage));
+            Ok((header, Some(corruption))) => {
+                self.bad(blob, extent, header.map(|h| h.key), Flaw::Corrupt(corruption));
             }
             Err(e) => {
                 let key = self.key_at(extent.offset(), blob).unwrap_or(None);
@@ -309,7 +309,7 @@ impl<'a> InspectionRun<'a> {
     fn quarantined(&mut self, from: u64, bytes: u64) -> io::Result<()> {
         let (mut at, end) = (from, from + bytes);
         while at < end {
-            let damage = self.scanner.damage_at(at)?;
+            let corruption = self.scanner.corruption_at(at)?;
             let next = self.scanner.next_header(at + PAGE_BYTES as u64)?.min(end);
             let header = self.scanner.header(at)?.ok().map(|(header, _)| header);
             self.seen.bad.push(BadRecord {
@@ -317,7 +317,7 @@ impl<'a> InspectionRun<'a> {
                 bytes: next - at,
                 blob: header.as_ref().map(|h| h.blob),
                 key: header.map(|h| h.key),
-                flaw: damage.map_or(Flaw::Quarantined, Flaw::Damaged),
+                flaw: corruption.map_or(Flaw::Quarantined, Flaw::Corrupt),
             });
             at = next;
         }

@@ -51,7 +51,7 @@ use tokio::sync::watch;
 pub use catalog::InventoryEntry;
 pub use compaction::{CompactError, Compacted};
 pub use disk::{Access, Disk, DiskFigures, DiskFile, Punched, RealDisk, examine};
-pub use error::{Damage, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
+pub use error::{Corruption, DeleteError, FailedStep, OpenError, ReadError, ReadOnlyReason, WriteError};
 pub use format::FormatError;
 pub use listing::RecordLocation;
 pub use read::{PinnedRecord, Reader};
@@ -121,7 +121,7 @@ struct Inner {
 struct Counters {
     /// Durations in seconds.
     syncs: Histogram,
-    damaged: AtomicU64,
+    corrupt: AtomicU64,
     punched: AtomicU64,
     set_aside: AtomicU64,
     moved: AtomicU64,
@@ -280,7 +280,7 @@ impl Default for Counters {
         Self {
             // From 0.1 ms, a disk with a protected cache, to 26 s, one that is about to fail.
             syncs: Histogram::new(exponential_buckets(0.0001, 4.0, 10)),
-            damaged: zero(),
+            corrupt: zero(),
             punched: zero(),
             set_aside: zero(),
             moved: zero(),

@@ -17,7 +17,7 @@ use shared::work::blocking;
 
 use super::buffer::{Aligned, Buffer};
 use super::disk::{MappedPart, Mapping};
-use super::error::{Damage, ReadError};
+use super::error::{Corruption, ReadError};
 use super::format::{
     BLOCK, FormatError, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index, sums_page,
 };
@@ -143,7 +143,7 @@ impl PinnedRecord {
     async fn open(self, past_cache: bool) -> Result<Reader, ReadError> {
         let pin = self.pin;
         let pages = pin.read_header_and_trailer(past_cache).await?;
-        let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.damaged(what))?;
+        let (header, trailer, sums) = pin.check(&pages).map_err(|what| pin.corrupt(what))?;
         Ok(Reader {
             pin: Arc::new(pin),
             header,
@@ -202,7 +202,7 @@ impl Reader {
         let sums = &self.sums.sums[index(window.first_block - self.sums.first_block)..];
         let mut end = window.skip + window.take;
         match bad_block(&buffer.as_slice()[..window.bytes], sums) {
-            Some(0) => return Err(self.pin.damaged(Damage::Block(window.first_block))),
+            Some(0) => return Err(self.pin.corrupt(Corruption::Block(window.first_block))),
             // The good bytes before it are returned first.
             Some(bad) => end = end.min(index(bad) * BLOCK_BYTES),
             None => {}
@@ -240,8 +240,8 @@ impl Reader {
     }
 
     /// Counts corruption and returns it as an error.
-    pub(super) fn damaged(&self, what: Damage) -> ReadError {
-        self.pin.damaged(what)
+    pub(super) fn corrupt(&self, what: Corruption) -> ReadError {
+        self.pin.corrupt(what)
     }
 
     /// The location of the record; a rewrite gives the blob another one.
@@ -263,7 +263,7 @@ impl Reader {
         } else {
             self.trailer.decode_further(header, record, at, number, &page)
         };
-        let sums = sums.map_err(|e| self.pin.damaged(Damage::Trailer(e)))?;
+        let sums = sums.map_err(|e| self.pin.corrupt(Corruption::Trailer(e)))?;
         self.sums = SumsPage { page: number, first_block: blocks.start, sums };
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Pin {
             whole.map(|whole| (whole, memory.as_slice().to_vec()))
         });
         let (whole, pages) = read.await?;
-        if whole { Ok(pages) } else { Err(self.damaged(Damage::CutOff)) }
+        if whole { Ok(pages) } else { Err(self.corrupt(Corruption::CutOff)) }
     }
 
     async fn read_rest(
@@ -310,7 +310,7 @@ impl Pin {
             segment.file.read_at(rest, at + from as u64).map(|n| (n == to - from, buffer))
         });
         let (whole, buffer) = read.await?;
-        if whole { Ok(buffer) } else { Err(self.damaged(Damage::CutOff)) }
+        if whole { Ok(buffer) } else { Err(self.corrupt(Corruption::CutOff)) }
     }
 
     async fn read_disk(&self, mut buffer: Buffer, bytes: usize, at: u64) -> Result<Buffer, ReadError> {
@@ -320,16 +320,16 @@ impl Pin {
             segment.file.read_disk_at(&mut buffer.as_mut_slice()[..pages], at).map(|n| (n >= bytes, buffer))
         });
         let (whole, buffer) = read.await?;
-        if whole { Ok(buffer) } else { Err(self.damaged(Damage::CutOff)) }
+        if whole { Ok(buffer) } else { Err(self.corrupt(Corruption::CutOff)) }
     }
 
-    fn check(&self, pages: &[u8]) -> Result<(RecordHeader, Trailer, Vec<u32>), Damage> {
+    fn check(&self, pages: &[u8]) -> Result<(RecordHeader, Trailer, Vec<u32>), Corruption> {
         check_header_and_trailer(&self.segment.header, self.blob, &self.extent, pages)
     }
 
-    fn damaged(&self, what: Damage) -> ReadError {
-        self.store.counters.damaged.fetch_add(1, Ordering::Relaxed);
-        ReadError::Damaged { blob: self.blob, what }
+    fn corrupt(&self, what: Corruption) -> ReadError {
+        self.store.counters.corrupt.fetch_add(1, Ordering::Relaxed);
+        ReadError::Corrupt { blob: self.blob, what }
     }
 }
 
@@ -339,17 +339,17 @@ pub(super) fn check_header_and_trailer(
     blob: BlobId,
     extent: &Extent,
     pages: &[u8],
-) -> Result<(RecordHeader, Trailer, Vec<u32>), Damage> {
+) -> Result<(RecordHeader, Trailer, Vec<u32>), Corruption> {
     let (head, tail) = pages.split_at(pages.len() - PAGE_BYTES);
-    let header = RecordHeader::decode(segment, extent.offset(), head).map_err(Damage::Header)?;
+    let header = RecordHeader::decode(segment, extent.offset(), head).map_err(Corruption::Header)?;
     if header.blob != blob {
-        return Err(Damage::Header(FormatError::Blob));
+        return Err(Corruption::Header(FormatError::Blob));
     }
-    let (trailer, sums) =
-        Trailer::decode(segment, extent.offset(), blob, extent.trailer(), tail).map_err(Damage::Trailer)?;
+    let (trailer, sums) = Trailer::decode(segment, extent.offset(), blob, extent.trailer(), tail)
+        .map_err(Corruption::Trailer)?;
     let declared = header.declared.unwrap_or(trailer.length);
     if trailer.length != extent.length || declared != extent.length {
-        return Err(Damage::Trailer(FormatError::Content));
+        return Err(Corruption::Trailer(FormatError::Content));
     }
     debug_assert!(
         sums.len() as u64 <= blocks_of(trailer.length),

@@ -7,7 +7,7 @@ use shared::key::Key;
 use shared::limits::PAGE_BYTES;
 use shared::work::blocking;
 
-use super::error::{Damage, ReadError};
+use super::error::{Corruption, ReadError};
 use super::read::check_header_and_trailer;
 use super::{Inner, Store, lock};
 
@@ -62,10 +62,10 @@ impl Inner {
                 let second = segment.file.read_at(tail, extent.trailer())?;
                 Ok(first == head.len() && second == tail.len())
             });
-            let damaged = |what| ReadError::Damaged { blob, what };
+            let corrupt = |what| ReadError::Corrupt { blob, what };
             let ends = match read {
-                Ok(true) => check_header_and_trailer(&segment.header, blob, &extent, &pages).map_err(damaged),
-                Ok(false) => Err(damaged(Damage::CutOff)),
+                Ok(true) => check_header_and_trailer(&segment.header, blob, &extent, &pages).map_err(corrupt),
+                Ok(false) => Err(corrupt(Corruption::CutOff)),
                 Err(e) => Err(e.into()),
             };
             if ends.is_err() && lock(&self.catalog).get(blob) != Some(extent) {

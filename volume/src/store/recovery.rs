@@ -266,7 +266,7 @@ fn resolve_duplicates(
         let (keep, free) = if is_whole(inner, &first) { (first, *second) } else { (*second, first) };
         let whole = keep == first || is_whole(inner, second);
         if !whole {
-            tracing::error!(%blob, "both records of this blob on this volume are damaged");
+            tracing::error!(%blob, "both records of this blob on this volume are corrupt");
         }
         if !(whole && delete_duplicate(inner, *blob, &free)) {
             lock(&inner.catalog).add_duplicate(*blob, *second);

@@ -11,7 +11,7 @@ use shared::ids::BlobId;
 use shared::limits::{BLOCK_BYTES, PAGE_BYTES};
 
 use super::disk::DiskFile;
-use super::error::Damage;
+use super::error::Corruption;
 use super::format::{
     FormatError, HEADER_PAGES_MAX, PAGE, RecordHeader, SegmentHeader, Trailer, bad_block, blocks_of, index,
     is_zero, pages_of, sums_page, tombstone, trailer_pages,
@@ -48,7 +48,7 @@ enum Examined {
     /// A header with only zeros in place of body and trailer.
     Hollow(BlobId, Extent),
     /// Not usable, and why; with the end if header and trailer are good and the body is not.
-    Bad(Damage, Option<u64>),
+    Bad(Corruption, Option<u64>),
 }
 
 /// How much of a record is read to verify it.
@@ -120,7 +120,7 @@ impl<'a> Scanner<'a> {
         self.take_memory();
         let (header, head) = match self.header(at)? {
             Ok(found) => found,
-            Err(e) => return Ok(Examined::Bad(Damage::Header(e), None)),
+            Err(e) => return Ok(Examined::Bad(Corruption::Header(e), None)),
         };
         let body = at + head.len() as u64;
         let (trailer, complete) = match header.declared {
@@ -155,15 +155,15 @@ impl<'a> Scanner<'a> {
                 }
                 Ok(match self.verify_body(&found, &t, sums)? {
                     None => Examined::Good(found),
-                    Some(damage) => Examined::Bad(damage, Some(extent.end())),
+                    Some(corruption) => Examined::Bad(corruption, Some(extent.end())),
                 })
             }
             _ if known && whole && self.is_zero(extent.body(), extent.end())? => {
                 Ok(Examined::Hollow(header.blob, extent))
             }
-            Ok(_) if whole => Ok(Examined::Bad(Damage::Trailer(FormatError::Content), None)),
-            Err(e) if whole => Ok(Examined::Bad(Damage::Trailer(e), None)),
-            _ => Ok(Examined::Bad(Damage::CutOff, None)),
+            Ok(_) if whole => Ok(Examined::Bad(Corruption::Trailer(FormatError::Content), None)),
+            Err(e) if whole => Ok(Examined::Bad(Corruption::Trailer(e), None)),
+            _ => Ok(Examined::Bad(Corruption::CutOff, None)),
         }
     }
 
@@ -180,8 +180,8 @@ impl<'a> Scanner<'a> {
     }
 
     /// Returns what is wrong with the record that begins at `at`, if that can be determined.
-    pub(super) fn damage_at(&mut self, at: u64) -> io::Result<Option<Damage>> {
-        Ok(if let Examined::Bad(damage, _) = self.examine(at)? { Some(damage) } else { None })
+    pub(super) fn corruption_at(&mut self, at: u64) -> io::Result<Option<Corruption>> {
+        Ok(if let Examined::Bad(corruption, _) = self.examine(at)? { Some(corruption) } else { None })
     }
 
     /// Whether all of an indexed record is good.
@@ -196,24 +196,24 @@ impl<'a> Scanner<'a> {
         &mut self,
         blob: BlobId,
         extent: &Extent,
-    ) -> io::Result<(Option<RecordHeader>, Option<Damage>)> {
+    ) -> io::Result<(Option<RecordHeader>, Option<Corruption>)> {
         self.take_memory();
         let mut pages = vec![0; extent.header_bytes() + PAGE_BYTES];
         let (head, tail) = pages.split_at_mut(extent.header_bytes());
         if self.file.read_at(head, extent.offset())? < head.len() {
-            return Ok((None, Some(Damage::CutOff)));
+            return Ok((None, Some(Corruption::CutOff)));
         }
         let header = RecordHeader::decode(self.header, extent.offset(), head).ok().filter(|h| h.blob == blob);
         let whole = self.file.read_at(tail, extent.trailer())? == PAGE_BYTES;
-        let damage = match check_header_and_trailer(self.header, blob, extent, &pages) {
-            Err(Damage::Trailer(_)) if !whole => Some(Damage::CutOff),
-            Err(damage) => Some(damage),
+        let corruption = match check_header_and_trailer(self.header, blob, extent, &pages) {
+            Err(Corruption::Trailer(_)) if !whole => Some(Corruption::CutOff),
+            Err(corruption) => Some(corruption),
             Ok((_, trailer, sums)) => {
                 let found = Found { blob, extent: *extent, finished: trailer.finished };
                 self.verify_body(&found, &trailer, sums)?
             }
         };
-        Ok((header, damage))
+        Ok((header, corruption))
     }
 
     /// Whether an indexed record is marked as deleted, or is a header followed by a hole.
@@ -279,7 +279,7 @@ impl<'a> Scanner<'a> {
         found: &Found,
         trailer: &Trailer,
         first: Vec<u32>,
-    ) -> io::Result<Option<Damage>> {
+    ) -> io::Result<Option<Corruption>> {
         if self.depth == Depth::Ends {
             return Ok(None);
         }
@@ -292,22 +292,22 @@ impl<'a> Scanner<'a> {
             let further = trailer.decode_further(self.header, extent.offset(), at, number, &page);
             match further {
                 Ok(further) if whole => sums.extend(further),
-                Ok(_) => return Ok(Some(Damage::CutOff)),
-                Err(e) => return Ok(Some(Damage::Trailer(e))),
+                Ok(_) => return Ok(Some(Corruption::CutOff)),
+                Err(e) => return Ok(Some(Corruption::Trailer(e))),
             }
         }
         if sums.len() as u64 != blocks_of(extent.length) {
-            return Ok(Some(Damage::Trailer(FormatError::Content)));
+            return Ok(Some(Corruption::Trailer(FormatError::Content)));
         }
         let mut hasher = blake3::Hasher::new();
         let (mut at, mut block) = (0, 0);
         while at < extent.length {
             let want = index((extent.length - at).min(WINDOW as u64));
             if self.file.read_at(&mut self.memory[..want], extent.body() + at)? < want {
-                return Ok(Some(Damage::CutOff));
+                return Ok(Some(Corruption::CutOff));
             }
             if let Some(bad) = bad_block(&self.memory[..want], &sums[index(block)..]) {
-                return Ok(Some(Damage::Block(block + bad)));
+                return Ok(Some(Corruption::Block(block + bad)));
             }
             hasher.update(&self.memory[..want]);
             at += want as u64;
@@ -315,7 +315,7 @@ impl<'a> Scanner<'a> {
         }
         debug_assert_eq!(sums_page(0).0, 0, "the first page's sums come first");
         let same = shared::digest::Digest::from(hasher.finalize()) == trailer.digest;
-        Ok((!same).then_some(Damage::Digest))
+        Ok((!same).then_some(Corruption::Digest))
     }
 }
 

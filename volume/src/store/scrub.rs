@@ -26,7 +26,7 @@ use shared::work::blocking;
 
 use super::buffer::Aligned;
 use super::disk::{Access, Disk};
-use super::error::{Damage, ReadError};
+use super::error::{Corruption, ReadError};
 use super::format::{SegmentHeader, index, u32_at, u64_at};
 use super::segment::{Extent, Segment, SegmentNumber};
 use super::throttle::Throttle;
@@ -136,7 +136,7 @@ impl Store {
                 return if digest == reader.digest() {
                     Ok(whole)
                 } else {
-                    Err(reader.damaged(Damage::Digest))
+                    Err(reader.corrupt(Corruption::Digest))
                 };
             }
         }
@@ -204,7 +204,7 @@ impl Inner {
     fn check_first_page(&self, number: SegmentNumber) {
         let Some(segment) = lock(&self.catalog).segment(number) else { return };
         let Err(error) = mend_first_page(&segment, self.disk.as_ref()) else { return };
-        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
         tracing::error!(segment = %number, %error, "the first page of a segment is corrupt and could not be repaired; the segment will not be served after a restart");
     }
 

@@ -40,7 +40,7 @@ pub struct StoreStatus {
     /// Quarantined ranges: no valid record was found in them.
     pub quarantined: u64,
     /// Corrupt records and blocks that readers and the scrub have found.
-    pub damaged_blocks: u64,
+    pub corrupt_blocks: u64,
     /// Write buffers in use, of `WRITE_BUFFERS`.
     pub write_buffers: u64,
     /// Read buffers in use, of `READ_BUFFERS`.
@@ -74,7 +74,7 @@ impl Inner {
             available_bytes,
             read_only: self.read_only.get().map(ToString::to_string),
             quarantined: self.counters.set_aside.load(Ordering::Relaxed),
-            damaged_blocks: self.counters.damaged.load(Ordering::Relaxed),
+            corrupt_blocks: self.counters.corrupt.load(Ordering::Relaxed),
             write_buffers: self.write_pool.lent() as u64,
             read_buffers: self.read_pool.lent() as u64,
         }

@@ -200,7 +200,7 @@ fn adding_goes_on_beside_forgetting() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn a_damaged_byte_costs_one_entry_at_most(count in 2u64..30, at: prop::sample::Index, flip in 1u8..) {
+    fn a_corrupt_byte_costs_one_entry_at_most(count in 2u64..30, at: prop::sample::Index, flip in 1u8..) {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path()).add(&some(0..count), now()).unwrap();
         let path = dir.path().join(FILE);

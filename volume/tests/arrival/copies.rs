@@ -224,7 +224,7 @@ async fn a_bad_record_gets_no_receipt_until_it_is_healed() {
     let file = std::fs::File::options().write(true).open(file).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"rot", place.offset + 4096 + 70_000).unwrap();
     assert!(site.copy(&to, blob, false).await.is_ok(), "only header and trailer were read");
-    assert_eq!(site.copy(&to, blob, true).await, Err(ErrorCode::Damaged));
+    assert_eq!(site.copy(&to, blob, true).await, Err(ErrorCode::Corrupt));
     assert!(site.look(&to, &[blob]).await[0].unwrap().bad);
     gate.reached().await;
     gate.let_go();

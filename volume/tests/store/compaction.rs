@@ -113,12 +113,12 @@ async fn a_reader_keeps_the_old_file_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_stops_the_compaction_of_its_segment_and_nothing_else() {
+async fn a_corrupt_record_stops_the_compaction_of_its_segment_and_nothing_else() {
     let mut kit = Kit::new();
     kit.options.segment_bytes = 4 << 20;
     let (store, _) = kit.open_on(unpunched(&kit)).await;
     let kept = half_deleted(&store).await;
-    let (damaged, _) = kept.first_key_value().unwrap();
+    let (corrupt, _) = kept.first_key_value().unwrap();
     flip(&kit.seg(0), 4096 + 300_000);
     let mut failures = 0;
     loop {
@@ -131,7 +131,7 @@ async fn a_damaged_record_stops_the_compaction_of_its_segment_and_nothing_else()
     assert_eq!(failures, 1, "tried once");
     assert!(kit.seg(0).exists());
     assert!(!kit.seg(1).exists());
-    for (blob, body) in kept.iter().filter(|(blob, _)| *blob != damaged) {
+    for (blob, body) in kept.iter().filter(|(blob, _)| *blob != corrupt) {
         assert_eq!(&get(&store, *blob).await, body);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use volume::store::inspect::{Flaw, InspectDepth, Inspection, Inspector, NotInspected, RecordState};
-use volume::store::{Damage, FormatError, IndexState, Refusal};
+use volume::store::{Corruption, FormatError, IndexState, Refusal};
 
 use super::kit::{Kit, PAGE, body, put};
 use super::spoil::{cut, flip};
@@ -108,35 +108,35 @@ async fn every_kind_of_rot_is_named_with_its_record() {
     let f = filled().await;
     let seg = f.kit.seg(0);
     let (record, end) = (f.starts[1], f.starts[2]);
-    let damages = [
-        (record + PAGE + 65536 + 3, Damage::Block(1), true),
-        (record + 100, Damage::Header(FormatError::Checksum), false),
-        (record + 3, Damage::Header(FormatError::Marker), false),
-        (end - PAGE + 3, Damage::Trailer(FormatError::Marker), true),
-        (end - PAGE + 50, Damage::Trailer(FormatError::Checksum), true),
+    let corruptions = [
+        (record + PAGE + 65536 + 3, Corruption::Block(1), true),
+        (record + 100, Corruption::Header(FormatError::Checksum), false),
+        (record + 3, Corruption::Header(FormatError::Marker), false),
+        (end - PAGE + 3, Corruption::Trailer(FormatError::Marker), true),
+        (end - PAGE + 50, Corruption::Trailer(FormatError::Checksum), true),
     ];
-    for (at, damage, key) in damages {
+    for (at, corruption, key) in corruptions {
         flip(&seg, at);
         let [index, _, bytes] = look(&f.kit).map(Result::unwrap);
         assert!(index.bad.is_empty());
-        let [bad] = &bytes.bad[..] else { panic!("{damage}: {:?}", bytes.bad) };
+        let [bad] = &bytes.bad[..] else { panic!("{corruption}: {:?}", bytes.bad) };
         assert_eq!((bad.offset, bad.bytes, bad.blob), (record, end - record, Some(f.blobs[1])));
-        assert_eq!((bad.flaw, bad.key.is_some()), (Flaw::Damaged(damage), key));
+        assert_eq!((bad.flaw, bad.key.is_some()), (Flaw::Corrupt(corruption), key));
         assert_eq!((bytes.live.records, bytes.torn_bytes, bytes.index), (3, 0, IndexState::Good));
         // It is found without an index, too; but with a corrupt header the blob is unknown.
         let idx = std::fs::read(f.kit.idx(0)).unwrap();
         std::fs::remove_file(f.kit.idx(0)).unwrap();
         let bytes = checked(&f.kit);
-        let [bad] = &bytes.bad[..] else { panic!("{damage}: {:?}", bytes.bad) };
+        let [bad] = &bytes.bad[..] else { panic!("{corruption}: {:?}", bytes.bad) };
         assert_eq!((bad.offset, bad.bytes, bad.key.is_some()), (record, end - record, key));
-        assert_eq!((bad.flaw, bytes.index), (Flaw::Damaged(damage), IndexState::Missing));
+        assert_eq!((bad.flaw, bytes.index), (Flaw::Corrupt(corruption), IndexState::Missing));
         std::fs::write(f.kit.idx(0), idx).unwrap();
         flip(&seg, at);
     }
 }
 
 #[tokio::test]
-async fn a_torn_tail_is_no_damage_and_a_lost_record_is() {
+async fn a_torn_tail_is_no_corruption_and_a_lost_record_is() {
     let f = filled().await;
     std::fs::File::options()
         .write(true)
@@ -150,7 +150,7 @@ async fn a_torn_tail_is_no_damage_and_a_lost_record_is() {
     cut(&f.kit.seg(0), f.starts[3] - 1);
     let seen = checked(&f.kit);
     let [bad] = &seen.bad[..] else { panic!("{:?}", seen.bad) };
-    assert_eq!((bad.blob, bad.flaw), (Some(f.blobs[2]), Flaw::Damaged(Damage::CutOff)));
+    assert_eq!((bad.blob, bad.flaw), (Some(f.blobs[2]), Flaw::Corrupt(Corruption::CutOff)));
     assert_eq!(seen.torn_bytes, f.starts[3] - 1 - f.starts[2]);
 }
 
@@ -158,15 +158,15 @@ async fn a_torn_tail_is_no_damage_and_a_lost_record_is() {
 async fn indexes_are_judged() {
     let f = filled().await;
     let (idx, whole) = (f.kit.idx(0), std::fs::read(f.kit.idx(0)).unwrap());
-    let damages: [(&dyn Fn(), IndexState, u64); 5] = [
+    let corruptions: [(&dyn Fn(), IndexState, u64); 5] = [
         (&|| std::fs::remove_file(&idx).unwrap(), IndexState::Missing, 3),
         (&|| flip(&idx, 20), IndexState::Rotten, 3),
         (&|| flip(&idx, 64 + 20), IndexState::Rotten, 3),
         (&|| cut(&idx, 64 + 2 * 64), IndexState::Stale, 3),
         (&|| cut(&idx, whole.len() as u64 - 1), IndexState::Stale, 3),
     ];
-    for (damage, state, live) in damages {
-        damage();
+    for (corruption, state, live) in corruptions {
+        corruption();
         for seen in look(&f.kit).map(Result::unwrap) {
             assert_eq!((seen.index, seen.live.records, seen.bad.len()), (state, live, 0));
             assert_eq!((seen.dead.records, seen.unpunched.records), (1, 0));

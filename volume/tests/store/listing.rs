@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::inventory::digests;
-use volume::store::{Damage, ReadError, Throttle};
+use volume::store::{Corruption, ReadError, Throttle};
 
 use super::kit::{Kit, blob, body, put, put_as};
 
@@ -63,7 +63,7 @@ async fn a_record_is_verified_from_the_disk_itself() {
     assert_eq!(store.verify(blob, &free).await.unwrap(), stored);
     super::spoil::flip(&kit.seg(0), 4096 + 4096 + 5 * 65536);
     let bad = store.verify(blob, &free).await.unwrap_err();
-    assert!(matches!(bad, ReadError::Damaged { what: Damage::Block(5), .. }), "{bad}");
+    assert!(matches!(bad, ReadError::Corrupt { what: Corruption::Block(5), .. }), "{bad}");
     store.delete(vec![blob]).await.unwrap();
     assert!(matches!(store.verify(blob, &free).await, Err(ReadError::NotFound { .. })));
 }

@@ -13,7 +13,7 @@ use super::kit::{Kit, PAGE, blob, body, get, put, put_as};
 
 /// What can be done to one segment or its index.
 #[derive(Clone, Debug)]
-enum Damage {
+enum Corruption {
     LoseIndex,
     CutIndex(usize),
     FlipIndex(usize),
@@ -26,17 +26,17 @@ enum Damage {
     Duplicate,
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+fn corruption() -> impl Strategy<Value = Corruption> {
     prop_oneof![
-        Just(Damage::LoseIndex),
-        (0..2000_usize).prop_map(Damage::CutIndex),
-        (0..2000_usize).prop_map(Damage::FlipIndex),
-        Just(Damage::OldIndex),
-        any::<usize>().prop_map(Damage::Flip),
-        any::<usize>().prop_map(Damage::Cut),
-        Just(Damage::FlipFirstPage),
-        Just(Damage::Unborn),
-        Just(Damage::Duplicate),
+        Just(Corruption::LoseIndex),
+        (0..2000_usize).prop_map(Corruption::CutIndex),
+        (0..2000_usize).prop_map(Corruption::FlipIndex),
+        Just(Corruption::OldIndex),
+        any::<usize>().prop_map(Corruption::Flip),
+        any::<usize>().prop_map(Corruption::Cut),
+        Just(Corruption::FlipFirstPage),
+        Just(Corruption::Unborn),
+        Just(Corruption::Duplicate),
     ]
 }
 
@@ -85,7 +85,7 @@ fn copy(from: &Path) -> TempDir {
     to
 }
 
-fn apply(volume: &Path, old: &BTreeMap<String, Vec<u8>>, number: usize, damage: &Damage) {
+fn apply(volume: &Path, old: &BTreeMap<String, Vec<u8>>, number: usize, corruption: &Corruption) {
     let names: Vec<String> = files(volume).into_keys().filter(|n| n.ends_with(".seg")).collect();
     let name = &names[number % names.len()];
     let seg = volume.join("segments").join(name);
@@ -108,21 +108,21 @@ fn apply(volume: &Path, old: &BTreeMap<String, Vec<u8>>, number: usize, damage: 
         let file = std::fs::File::options().write(true).open(&seg).unwrap();
         file.set_len(to as u64 % file.metadata().unwrap().len().max(1)).unwrap();
     };
-    match damage {
-        Damage::LoseIndex => drop(std::fs::remove_file(idx)),
-        Damage::CutIndex(to) => edit(&idx, &|bytes| bytes.truncate(*to)),
-        Damage::FlipIndex(at) if idx.exists() => flip(&idx, *at),
-        Damage::FlipIndex(_) => {}
-        Damage::OldIndex => {
+    match corruption {
+        Corruption::LoseIndex => drop(std::fs::remove_file(idx)),
+        Corruption::CutIndex(to) => edit(&idx, &|bytes| bytes.truncate(*to)),
+        Corruption::FlipIndex(at) if idx.exists() => flip(&idx, *at),
+        Corruption::FlipIndex(_) => {}
+        Corruption::OldIndex => {
             if let Some(old) = old.get(&name.replace("seg", "idx")) {
                 std::fs::write(idx, old).unwrap();
             }
         }
-        Damage::Flip(at) => flip(&seg, *at),
-        Damage::Cut(to) => cut(*to),
-        Damage::FlipFirstPage => flip(&seg, 50),
-        Damage::Unborn => cut(100),
-        Damage::Duplicate => drop(std::fs::copy(&seg, seg.with_file_name("0000000777.seg"))),
+        Corruption::Flip(at) => flip(&seg, *at),
+        Corruption::Cut(to) => cut(*to),
+        Corruption::FlipFirstPage => flip(&seg, 50),
+        Corruption::Unborn => cut(100),
+        Corruption::Duplicate => drop(std::fs::copy(&seg, seg.with_file_name("0000000777.seg"))),
     }
 }
 
@@ -146,13 +146,13 @@ proptest! {
 
     #[test]
     fn several_threads_open_as_one(
-        damages in prop::collection::vec((any::<usize>(), damage()), 0..6),
+        corruptions in prop::collection::vec((any::<usize>(), corruption()), 0..6),
         threads in 2..9_usize,
     ) {
         let f = runtime().block_on(filled());
         let (one, many) = (copy(f.kit.dir.path()), copy(f.kit.dir.path()));
         for dir in [&one, &many] {
-            damages.iter().for_each(|(number, damage)| apply(dir.path(), &f.old, *number, damage));
+            corruptions.iter().for_each(|(number, corruption)| apply(dir.path(), &f.old, *number, corruption));
         }
         for _ in 0..2 {
             let (serial, parallel) = (opened(&f.kit, one.path(), 1), opened(&f.kit, many.path(), threads));

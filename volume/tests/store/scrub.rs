@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::ids::BlobId;
-use volume::store::{Damage, ReadError, Store, Throttle};
+use volume::store::{Corruption, ReadError, Store, Throttle};
 
 use super::kit::*;
 
@@ -87,16 +87,16 @@ async fn every_flipped_bit_is_found() {
     let whats: Vec<_> = seen
         .into_iter()
         .map(|(_, bad)| match bad {
-            Some(ReadError::Damaged { what, .. }) => Some(what),
+            Some(ReadError::Corrupt { what, .. }) => Some(what),
             None => None,
             Some(e) => panic!("{e}"),
         })
         .collect();
-    assert!(matches!(whats[0], Some(Damage::Header(_))), "{whats:?}");
-    assert_eq!(whats[1], Some(Damage::Block(1)));
-    assert!(matches!(whats[2], Some(Damage::Trailer(_))), "{whats:?}");
+    assert!(matches!(whats[0], Some(Corruption::Header(_))), "{whats:?}");
+    assert_eq!(whats[1], Some(Corruption::Block(1)));
+    assert!(matches!(whats[2], Some(Corruption::Trailer(_))), "{whats:?}");
     assert_eq!(whats[3], None);
-    assert_eq!(store.status().damaged_blocks, 3);
+    assert_eq!(store.status().corrupt_blocks, 3);
 }
 
 #[tokio::test]

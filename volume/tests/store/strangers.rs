@@ -21,7 +21,7 @@ async fn a_record_copied_elsewhere_is_refused() {
     // One segment's record in the other's place.
     overwrite(&kit.seg(1), PAGE, &first[4096..]);
     let (store, _) = kit.open().await;
-    assert!(matches!(store.reader(b).await, Err(ReadError::Damaged { .. })));
+    assert!(matches!(store.reader(b).await, Err(ReadError::Corrupt { .. })));
     assert_eq!(get(&store, a).await, body(9000, 1));
     drop(store);
     // Only its body: header and trailer are valid, the block is not.
@@ -29,7 +29,7 @@ async fn a_record_copied_elsewhere_is_refused() {
     overwrite(&kit.seg(1), 2 * PAGE, &first[8192..first.len() - 4096]);
     let (store, _) = kit.open().await;
     let mut reader = store.reader(b).await.unwrap();
-    assert!(matches!(reader.read(0, 10).await, Err(ReadError::Damaged { .. })));
+    assert!(matches!(reader.read(0, 10).await, Err(ReadError::Corrupt { .. })));
     drop((reader, store));
     // A whole segment under the other's name, and both swapped with their indexes.
     std::fs::write(kit.seg(1), &first).unwrap();
@@ -46,7 +46,7 @@ async fn a_record_copied_within_its_segment_is_refused() {
     let [one, two, three] = [f.ends[0], f.ends[1], f.ends[2]].map(|n| usize::try_from(n).unwrap());
     overwrite(&f.kit.seg(0), f.ends[1], &bytes[one..two]);
     let (store, _) = f.kit.open().await;
-    assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Damaged { .. })));
+    assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Corrupt { .. })));
     drop(store);
     // A copy after the last record is garbage to a scan.
     std::fs::write(f.kit.seg(0), &bytes).unwrap();

@@ -97,7 +97,7 @@ fn of_cluster(status: &ClusterStatus) -> Vec<Finding> {
         let what = format!("{} values are under-replicated", status.under_replicated);
         findings.push(finding(Grade::Note, "cluster", what, "see `barge cluster repair --watch`"));
     }
-    for value in &status.damaged {
+    for value in &status.corrupt {
         let name = value.key.as_ref().map_or_else(|| value.blob.to_string(), ToString::to_string);
         let what = format!("no intact replica of {name} was found");
         let todo = "start the volumes that are down, or store the value again";

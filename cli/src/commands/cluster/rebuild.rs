@@ -59,7 +59,7 @@ pub(super) async fn run(client: &Client, args: RebuildArgs, output: Output) -> R
         secret,
         trust: client.trust().clone(),
         // A dry run harms nothing; the warning is in the report.
-        without_damaged: args.without_damaged || args.dry_run,
+        without_corrupt: args.without_corrupt || args.dry_run,
         clock: Clock::System,
     };
     if args.dry_run {
@@ -195,14 +195,14 @@ fn text(report: &Report) -> String {
             format!("{} replaced, {} deleted, {} refused", report.superseded, report.deleted, report.refused),
         ],
         vec![
-            "damaged".into(),
-            format!("{} records, {} without another replica", report.damaged, report.lost),
+            "corrupt".into(),
+            format!("{} records, {} without another replica", report.corrupt, report.lost),
         ],
     ];
     let (segments, ranges) = (report.segments_refused, report.ranges_quarantined);
     if segments + ranges > 0 {
         let what = format!(
-            "{segments} segments, {ranges} damaged ranges: values that only they hold were not found"
+            "{segments} segments, {ranges} corrupt ranges: values that only they hold were not found"
         );
         rows.push(vec!["NOT SERVED".into(), what]);
     }

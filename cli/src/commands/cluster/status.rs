@@ -2,7 +2,7 @@
 
 use shared::http::client::base_url;
 use shared::size::ByteSize;
-use shared::wire::master::{ClusterStatus, DamagedValue, MasterRole, VolumeSummary};
+use shared::wire::master::{ClusterStatus, CorruptValue, MasterRole, VolumeSummary};
 use shared::wire::routes::STATUS;
 
 use super::query::query;
@@ -60,14 +60,14 @@ fn text(status: &ClusterStatus) -> String {
     let mut rows = vec![heads.map(String::from).to_vec()];
     rows.extend(status.volumes.iter().map(row));
     let volumes = if status.volumes.is_empty() { "no volumes yet".into() } else { table(&rows) };
-    let damaged: String = status.damaged.iter().map(damaged).collect();
+    let corrupt: String = status.corrupt.iter().map(corrupt).collect();
     let masters = super::masters::text(&status.masters);
-    format!("{summary}\n\n{masters}\n\n{volumes}{damaged}")
+    format!("{summary}\n\n{masters}\n\n{volumes}{corrupt}")
 }
 
-fn damaged(value: &DamagedValue) -> String {
+fn corrupt(value: &CorruptValue) -> String {
     let name = value.key.as_ref().map_or_else(|| format!("blob {}", value.blob), ToString::to_string);
-    format!("\ndamaged  {name}: volume {} found no intact replica", value.volume)
+    format!("\ncorrupt  {name}: volume {} found no intact replica", value.volume)
 }
 
 fn row(v: &VolumeSummary) -> Vec<String> {

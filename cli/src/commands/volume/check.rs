@@ -87,7 +87,7 @@ impl Verdict {
         let parts = [
             ("bad records", self.bad_records),
             ("bad segments", self.bad_segments),
-            ("damaged indexes", self.bad_indexes),
+            ("corrupt indexes", self.bad_indexes),
             ("segments that this version cannot read", self.unknown),
         ];
         let parts: Vec<_> =
@@ -101,7 +101,7 @@ pub(super) fn findings((number, seen): &Seen) -> Vec<String> {
     match seen {
         Ok(inspection) => {
             let index = (inspection.index == IndexState::Rotten).then(|| {
-                format!("segment {number}: its index is damaged; the next start rebuilds it from the segment")
+                format!("segment {number}: its index is corrupt; the next start rebuilds it from the segment")
             });
             index.into_iter().chain(inspection.bad.iter().map(|bad| finding(*number, bad))).collect()
         }

@@ -139,7 +139,7 @@ async fn a_good_volume_ends_in_0_and_a_bad_byte_in_6() {
 }
 
 #[tokio::test]
-async fn what_the_next_start_mends_is_no_damage() {
+async fn what_the_next_start_mends_is_no_corruption() {
     let f = Filled::new().await;
     let file = std::fs::File::options().append(true).open(f.seg()).unwrap();
     file.write_at(b"half a record", 4096 + 3 * RECORD).unwrap();

@@ -20,7 +20,7 @@ pub enum OpenError {
     },
     /// Durable bytes have changed (bit rot).
     #[error(
-        "the raft log is damaged: {path} at byte {offset}: {damage}. Nothing was changed. This master must not \
+        "the raft log is corrupt: {path} at byte {offset}: {corruption}. Nothing was changed. This master must not \
          continue with a hole in its log: remove its directory and let it join the group again; with a single \
          master, run `barge cluster rebuild`"
     )]
@@ -28,7 +28,7 @@ pub enum OpenError {
         path: PathBuf,
         /// The first wrong byte.
         offset: u64,
-        damage: Damage,
+        corruption: Corruption,
     },
     /// Entries are missing in front of a segment.
     #[error(
@@ -59,7 +59,7 @@ pub enum OpenError {
 
 /// How corruption shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
+pub enum Corruption {
     /// A header that no crash can leave behind.
     #[error("its header is invalid")]
     Header,

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use shared::crc32c::crc32c_of;
 use shared::limits::RAFT_LOG_ENTRY_BYTES_MAX;
 
-use super::error::Damage;
+use super::error::Corruption;
 
 /// The format version of all files.
 pub(super) const VERSION: u32 = 1;
@@ -34,7 +34,7 @@ pub(super) type Salt = [u8; 16];
 /// An error that concerns a whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileError {
-    Damaged(u64, Damage),
+    Corrupt(u64, Corruption),
     OtherVersion(u32),
 }
 
@@ -61,17 +61,17 @@ impl<N: NodeId> SegmentHeader<N> {
 
     /// Returns the header and its length.
     pub(super) fn decode(bytes: &[u8]) -> Result<(Self, usize), FileError> {
-        let damaged = FileError::Damaged(0, Damage::Header);
+        let corrupt = FileError::Corrupt(0, Corruption::Header);
         if bytes.len() < SEGMENT_FIXED_BYTES || bytes[..8] != SEGMENT_MAGIC[..] {
-            return Err(damaged);
+            return Err(corrupt);
         }
         let rest = usize::try_from(u32_at(bytes, 40)).unwrap_or(usize::MAX);
         let Some(bytes) = SEGMENT_FIXED_BYTES.checked_add(rest).and_then(|end| bytes.get(..end)) else {
-            return Err(damaged);
+            return Err(corrupt);
         };
         check(bytes)?;
         let previous = postcard::from_bytes(&bytes[SEGMENT_FIXED_BYTES..])
-            .map_err(|_| FileError::Damaged(44, Damage::Content))?;
+            .map_err(|_| FileError::Corrupt(44, Corruption::Content))?;
         Ok((Self { salt: array_at(bytes, 16), first: u64_at(bytes, 32), previous }, bytes.len()))
     }
 }
@@ -164,13 +164,14 @@ impl StateFile {
 
     pub(super) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, FileError> {
         if bytes.len() < STATE_FIXED_BYTES || bytes[..8] != self.magic()[..] {
-            return Err(FileError::Damaged(0, Damage::Header));
+            return Err(FileError::Corrupt(0, Corruption::Header));
         }
         check(bytes)?;
         if usize::try_from(u32_at(bytes, 16)) != Ok(bytes.len() - STATE_FIXED_BYTES) {
-            return Err(FileError::Damaged(16, Damage::Content));
+            return Err(FileError::Corrupt(16, Corruption::Content));
         }
-        postcard::from_bytes(&bytes[STATE_FIXED_BYTES..]).map_err(|_| FileError::Damaged(20, Damage::Content))
+        postcard::from_bytes(&bytes[STATE_FIXED_BYTES..])
+            .map_err(|_| FileError::Corrupt(20, Corruption::Content))
     }
 }
 
@@ -190,7 +191,7 @@ fn put_checksum(file: &mut [u8]) {
 /// Checks the checksum before the version: corruption must not look like another version.
 fn check(file: &[u8]) -> Result<(), FileError> {
     if crc32c_of(&[&file[..12], &file[16..]]) != u32_at(file, 12) {
-        return Err(FileError::Damaged(0, Damage::Checksum));
+        return Err(FileError::Corrupt(0, Corruption::Checksum));
     }
     match u32_at(file, 8) {
         VERSION => Ok(()),
@@ -240,7 +241,7 @@ mod tests {
         bytes[8] = 9;
         assert_eq!(
             StateFile::Purged.decode::<LogId<u64>>(&bytes),
-            Err(FileError::Damaged(0, Damage::Checksum))
+            Err(FileError::Corrupt(0, Corruption::Checksum))
         );
         put_checksum(&mut bytes);
         assert_eq!(StateFile::Purged.decode::<LogId<u64>>(&bytes), Err(FileError::OtherVersion(9)));

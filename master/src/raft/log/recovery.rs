@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::Tuning;
 use super::disk::{Disk, DiskFile};
-use super::error::{Damage, OpenError};
+use super::error::{Corruption, OpenError};
 use super::files::{Files, finish_beginning, is_temporary, parse_segment_name, purgeable, segment_name};
 use super::format::{FileError, SegmentHeader, StateFile};
 use super::replay::{Replay, Wrong};
@@ -38,7 +38,7 @@ pub(super) fn open<N: NodeId>(
         None => (opening.state(&names, StateFile::Purged)?, opening.state(&names, StateFile::Vote)?),
     };
     if begin.is_some() && !names.segments.is_empty() {
-        return Err(opening.rotten(StateFile::Begin.name(), 0, Damage::Beside));
+        return Err(opening.rotten(StateFile::Begin.name(), 0, Corruption::Beside));
     }
     if vote.is_none() && (purged.is_some() || !names.segments.is_empty()) {
         return Err(OpenError::VoteMissing { path: path.to_owned() });
@@ -168,11 +168,11 @@ impl Opening<'_> {
         let (file, bytes) = self.at(&name, self.read(&name, is_last))?;
         let (header, start) = SegmentHeader::<N>::decode(&bytes).map_err(|e| self.bad(&name, e))?;
         if header.first != first {
-            return Err(self.rotten(&name, 32, Damage::Order));
+            return Err(self.rotten(&name, 32, Corruption::Order));
         }
         let Scanned { frames, end, tail } = scan(&bytes, start, &header.salt);
         if tail == Tail::Rotten || (tail == Tail::Torn && !is_last) {
-            return Err(self.rotten(&name, end, Damage::Frame));
+            return Err(self.rotten(&name, end, Corruption::Frame));
         }
         let segment = Arc::new(Segment { first, salt: header.salt, file });
         replay
@@ -201,7 +201,7 @@ impl Opening<'_> {
 
     fn bad(&self, name: &str, error: FileError) -> OpenError {
         match error {
-            FileError::Damaged(offset, damage) => self.rotten(name, offset, damage),
+            FileError::Corrupt(offset, corruption) => self.rotten(name, offset, corruption),
             FileError::OtherVersion(found) => OpenError::OtherVersion { path: self.path.join(name), found },
         }
     }
@@ -209,14 +209,14 @@ impl Opening<'_> {
     fn wrong(&self, first: u64, wrong: Wrong) -> OpenError {
         let name = segment_name(first);
         match wrong {
-            Wrong::Damaged(offset, damage) => self.rotten(&name, offset, damage),
+            Wrong::Corrupt(offset, corruption) => self.rotten(&name, offset, corruption),
             Wrong::Hole { expected } => {
                 OpenError::Hole { path: self.path.join(name), expected, found: first }
             }
         }
     }
 
-    fn rotten(&self, name: &str, offset: u64, damage: Damage) -> OpenError {
-        OpenError::Rotten { path: self.path.join(name), offset, damage }
+    fn rotten(&self, name: &str, offset: u64, corruption: Corruption) -> OpenError {
+        OpenError::Rotten { path: self.path.join(name), offset, corruption }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use openraft::{LogId, NodeId};
 
-use super::error::Damage;
+use super::error::Corruption;
 use super::format::{Kind, SegmentHeader};
 use super::scan::Found;
 use super::view::{EntryLocation, Segment};
@@ -13,7 +13,7 @@ use super::view::{EntryLocation, Segment};
 /// An inconsistency.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wrong {
-    Damaged(u64, Damage),
+    Corrupt(u64, Corruption),
     Hole { expected: u64 },
 }
 
@@ -51,7 +51,7 @@ impl<N: NodeId> Replay<N> {
 
     /// Adds the next segment. It must continue after the last entry or a purged one.
     pub(super) fn segment(&mut self, segment: &Arc<Segment>, header: &SegmentHeader<N>) -> Result<(), Wrong> {
-        let order = Err(Wrong::Damaged(32, Damage::Order));
+        let order = Err(Wrong::Corrupt(32, Corruption::Order));
         let visible = self.visible();
         let next = self.next();
         let is_first = self.segments.is_empty();
@@ -79,7 +79,7 @@ impl<N: NodeId> Replay<N> {
 
     /// Adds the next frame of that segment.
     pub(super) fn frame(&mut self, segment: &Arc<Segment>, found: &Found, body: &[u8]) -> Result<(), Wrong> {
-        let order = Wrong::Damaged(found.offset, Damage::Order);
+        let order = Wrong::Corrupt(found.offset, Corruption::Order);
         let (frame, next) = (&found.frame, self.next());
         self.next_batch = self.next_batch.max(frame.batch + 1);
         match frame.kind {
@@ -87,7 +87,7 @@ impl<N: NodeId> Replay<N> {
             Kind::Truncate => self.truncate(frame.index),
             Kind::Entry if frame.index != next => return Err(order),
             Kind::Entry => {
-                let content = |_| Wrong::Damaged(found.offset, Damage::Content);
+                let content = |_| Wrong::Corrupt(found.offset, Corruption::Content);
                 // An entry begins with its log id.
                 let (log_id, _) = postcard::take_from_bytes::<LogId<N>>(body).map_err(content)?;
                 if log_id.index != frame.index {
@@ -119,7 +119,7 @@ impl<N: NodeId> Replay<N> {
             if let Some((last, place)) = gone.checked_sub(1).and_then(|at| self.entries.get(at))
                 && last != purged
             {
-                return Err((place.segment.first, Wrong::Damaged(place.offset, Damage::Beside)));
+                return Err((place.segment.first, Wrong::Corrupt(place.offset, Corruption::Beside)));
             }
             self.entries.drain(..gone.min(self.entries.len()));
             log.restart = next <= purged.index;

@@ -36,7 +36,7 @@ pub(super) fn put(tables: &mut Tables<'_>, id: &AccessKeyId, key: &AccessKey) ->
 pub(super) fn revoke(tables: &mut Tables<'_>, id: &AccessKeyId) -> Result<Outcome, TableError> {
     let there = match access_key::read(tables, id.as_str()) {
         Ok(found) => found.is_some(),
-        Err(TableError::Damaged { .. }) => true,
+        Err(TableError::Corrupt { .. }) => true,
         Err(e) => return Err(e),
     };
     if !there {

@@ -110,7 +110,7 @@ async fn what_nobody_deletes_stays_and_what_does_not_come_back_from_the_disk_doe
     let file = std::fs::File::options().write(true).open(path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"another", place.offset + 4096).unwrap();
     let settled = keep_or_delete(&volume, &incoming, stored, true).await;
-    assert!(matches!(settled, Err(AddReplicaError::Read(ReadError::Damaged { .. }))), "{settled:?}");
+    assert!(matches!(settled, Err(AddReplicaError::Read(ReadError::Corrupt { .. }))), "{settled:?}");
     assert!(!volume.store.has(blob(2)) && volume.store.has(blob(1)));
 }
 

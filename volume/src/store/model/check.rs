@@ -77,7 +77,7 @@ impl ModelState {
                 violated(format!("{} has wrong bytes", self.name(known)))
             }
             Ok(_) => Ok(()),
-            Err(ReadError::Damaged { .. }) if known.hurt => Ok(()),
+            Err(ReadError::Corrupt { .. }) if known.hurt => Ok(()),
             Err(e) => violated(format!("{} cannot be read: {e:?}", self.name(known))),
         }
     }

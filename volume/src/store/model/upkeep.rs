@@ -43,7 +43,7 @@ impl ModelState {
             let hurt = self.blobs.iter().any(|k| k.id == blob && k.hurt);
             let excused = match &bad {
                 None => true,
-                Some(ReadError::Damaged { .. }) if hurt => true,
+                Some(ReadError::Corrupt { .. }) if hurt => true,
                 Some(_) => self.stopped() || self.is_sick(),
             };
             if !excused {

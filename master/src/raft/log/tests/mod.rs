@@ -1,7 +1,7 @@
 //! Tests of the log: openraft's own suite, faults, and corruption. They share a type configuration, and a log on a
 //! simulated disk with sizes so small that every boundary is crossed.
 
-mod damage;
+mod corruption;
 mod faults;
 pub(crate) mod filled;
 mod model;

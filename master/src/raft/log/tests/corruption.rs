@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::error::Damage;
+use super::super::error::Corruption;
 use super::*;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -150,8 +150,8 @@ fn a_refusal_says_where_and_what_to_do() {
     {
         assert!(text.contains(part), "{text}");
     }
-    let OpenError::Rotten { path, offset, damage } = refusal else { panic!("{text}") };
-    assert_eq!((path, damage), (expected, Damage::Frame));
+    let OpenError::Rotten { path, offset, corruption } = refusal else { panic!("{text}") };
+    assert_eq!((path, corruption), (expected, Corruption::Frame));
     assert!(offset < at as u64);
 }
 

@@ -129,7 +129,7 @@ fn no_key_is_missed_in_silence() {
         places.extend((0..used).step_by(usize::try_from(step).unwrap()).map(|at| (entry.file_name(), at)));
     }
     // The long run tests every position, the others every fourth.
-    let every = usize::try_from(amount("BARGE_DAMAGE_EVERY", 4, 1)).unwrap();
+    let every = usize::try_from(amount("BARGE_CORRUPTION_EVERY", 4, 1)).unwrap();
     let first = Dice::of_run().index(every);
     for (n, (name, start)) in places.iter().enumerate().skip(first).step_by(every) {
         let closed = n / every % 2 == 1;

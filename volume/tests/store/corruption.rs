@@ -149,14 +149,14 @@ async fn rot_is_met_by_readers_and_never_served() {
     assert_eq!(reader.read(0, usize::MAX).await.unwrap(), f.blobs[1].1[..65536]);
     assert!(matches!(
         reader.read(65536, usize::MAX).await,
-        Err(ReadError::Damaged { what: volume::store::Damage::Block(1), .. })
+        Err(ReadError::Corrupt { what: volume::store::Corruption::Block(1), .. })
     ));
     assert!(!reader.read(2 * 65536, 10).await.unwrap().is_empty());
     drop(reader);
-    assert_eq!(store.status().damaged_blocks, 1);
+    assert_eq!(store.status().corrupt_blocks, 1);
     for at in [f.ends[1] + 100, f.ends[2] - 100] {
         flip(&seg, at);
-        assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Damaged { .. })));
+        assert!(matches!(store.reader(f.blobs[1].0).await, Err(ReadError::Corrupt { .. })));
         flip(&seg, at);
         assert!(store.reader(f.blobs[1].0).await.is_ok());
     }
@@ -214,7 +214,7 @@ proptest! {
     /// Whatever is done to a segment, opening it returns only values that were stored, and opening it again changes
     /// nothing.
     #[test]
-    fn no_damage_makes_a_wrong_value(
+    fn no_corruption_makes_a_wrong_value(
         writes in prop::collection::vec((0.0f64..1.0, prop::collection::vec(any::<u8>(), 1..3000)), 0..4),
         keep in 0.0f64..1.2,
         lose_index: bool,
