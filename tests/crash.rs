@@ -130,8 +130,8 @@ async fn crash_once(cluster: &mut Cluster, dice: &mut Dice) {
 }
 
 /// The background work of the volumes while they are killed: compactions, scrubs, and healing of values whose
-/// replicas on the first volume rot. Those values never change, so the other replica is valid whichever volume is
-/// down.
+/// replicas on the first volume rot. Those values never change, so the other replica is valid whichever
+/// volume is down.
 struct Upkeep {
     values: Vec<Vec<u8>>,
     /// Counters of the volumes, which restart at 0: healed records, moved bytes, scrubbed bytes.

@@ -12,7 +12,6 @@ use tests::{Cluster, Options, say, value};
 struct Believes {
     /// Whether it saw a success.
     success: bool,
-    /// Its output.
     said: String,
 }
 

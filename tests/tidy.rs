@@ -419,8 +419,8 @@ fn sizes(sources: &[Source]) -> String {
     text
 }
 
-/// Returns our crates in a manifest's dependency tables, `x.workspace` and `x = …` alike, and whether the table is
-/// for tests.
+/// Returns our crates in a manifest's dependency tables, `x.workspace` and `x = …` alike, and whether the table
+/// is for tests.
 fn our_dependencies(manifest: &str) -> impl Iterator<Item = (&str, bool)> {
     let (mut within, mut of_tests) = (false, false);
     let mut found = Vec::new();

@@ -48,8 +48,8 @@ pub(crate) struct Args {
     /// The access key sent to the masters; safer in the environment, where other users cannot see it
     #[arg(long, global = true, env = "BARGE_ACCESS_KEY", hide_env_values = true, value_name = "ID:SECRET")]
     pub(crate) access_key: Option<ShownKey>,
-    /// Trust only servers with a certificate signed by an authority in this PEM file [default: the system's
-    /// authorities]
+    /// Trust only servers with a certificate signed by an authority in this PEM file [default:
+    /// the system's authorities]
     #[arg(long, global = true, env = "BARGE_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
     #[command(subcommand)]
@@ -66,9 +66,9 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Write a value, or a range of it, to standard output
     Cat(CatArgs),
-    /// Delete keys
+    /// Delete one or more keys
     Rm(RmArgs),
-    /// List keys
+    /// List keys, or those with a prefix
     Ls(LsArgs),
     /// Show a key's metadata
     Stat(StatArgs),
@@ -114,8 +114,8 @@ pub(crate) struct ServerArgs {
     /// The URL at which clients reach the master, if it differs from --listen
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
-    /// Until the first access key exists, let anyone do anything on addresses that are not loopback, with any Host
-    /// header
+    /// Until the first access key exists, let anyone do anything on addresses that are not loopback, with
+    /// any Host header
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
     /// Stream all values through the masters, for clients that cannot follow a redirect to a volume
@@ -144,7 +144,7 @@ pub(crate) struct ServerArgs {
 pub(crate) struct PutArgs {
     /// The file, or - for standard input
     pub(crate) file: PathBuf,
-    /// The key
+    /// The key to store the file under
     pub(crate) key: Key,
     /// The value's media type, returned with it
     #[arg(long, value_name = "TYPE")]
@@ -162,7 +162,7 @@ pub(crate) struct PutArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
-    /// The key
+    /// The key to fetch
     pub(crate) key: Key,
     /// The file, a directory, or - for standard output [default: the last path segment of the key]
     pub(crate) file: Option<PathBuf>,
@@ -170,7 +170,7 @@ pub(crate) struct GetArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatArgs {
-    /// The key
+    /// The key to print
     pub(crate) key: Key,
     /// Only these bytes: FIRST-LAST, FIRST- or -COUNT
     #[arg(long, allow_hyphen_values = true, value_parser = range)]
@@ -179,7 +179,7 @@ pub(crate) struct CatArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmArgs {
-    /// The keys
+    /// The keys to delete
     #[arg(required = true)]
     pub(crate) keys: Vec<Key>,
 }
@@ -220,13 +220,13 @@ impl LsArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatArgs {
-    /// The key
+    /// The key to describe
     pub(crate) key: Key,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainArgs {
-    /// The key
+    /// The key to explain
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,

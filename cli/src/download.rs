@@ -72,7 +72,6 @@ impl Sink {
         }
     }
 
-    /// Bytes written.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }

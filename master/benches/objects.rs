@@ -36,7 +36,7 @@ const CRASH_OBJECTS_SPAN: u64 = 70_000;
 
 #[derive(Parser)]
 struct Args {
-    /// Objects
+    /// The number of objects
     #[arg(long, default_value_t = 100_000)]
     objects: u64,
     /// Where; it is kept, and used again

@@ -81,8 +81,8 @@ pub struct Args {
     /// Private key of that certificate, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Trust other servers whose certificates an authority in this PEM file has signed; by default the system's
-    /// authorities.
+    /// Trust other servers whose certificates an authority in this PEM file has signed; by default
+    /// the system's authorities.
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// Log every request to this file, one line of JSON each; SIGHUP reopens it.
@@ -108,8 +108,8 @@ pub struct RepairArgs {
     /// Bytes per second that each volume receives for repair and rebalancing; 0 means no limit
     #[arg(long, value_name = "BYTES", default_value_t = REPAIR_RATE, value_parser = size::bytes)]
     repair_rate: u64,
-    /// When an upload is acknowledged: sync, once all replicas are durable; quorum, once a majority is; async, once
-    /// one is
+    /// When an upload is acknowledged: sync, once all replicas are durable; quorum, once a majority is; async,
+    /// once one is
     #[arg(long, value_name = "MODE", default_value_t = ReplicationMode::Sync)]
     replication: ReplicationMode,
     /// Interval at which the missing replicas of async uploads are added

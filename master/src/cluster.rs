@@ -16,6 +16,8 @@ use shared::ring::{Member, Ring};
 use shared::wire::cluster::Event;
 use shared::wire::master::VolumeSummary;
 use shared::wire::volume::VolumeReport;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::config::Replication;
 use crate::tables::volume::VolumeRecord;
@@ -27,6 +29,8 @@ pub struct Cluster {
     id: ClusterId,
     times: LivenessTimeouts,
     view: RwLock<View>,
+    /// Notified of every heartbeat.
+    heartbeats: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +75,6 @@ pub enum PlacementError {
     NoSpace {
         /// Free bytes needed on each volume.
         needed_bytes: u64,
-        /// Volumes needed.
         copies: usize,
         /// Free bytes of the volumes, most first.
         available_bytes: Vec<u64>,
@@ -98,8 +101,7 @@ pub enum HeartbeatError {
 
 impl Cluster {
     /// Returns a view of the volumes in `records`, none of which has sent a heartbeat yet. A volume that is silent
-    /// for
-    /// `down_after` is not used; after `repair_after` its replicas no longer count.
+    /// for `down_after` is not used; after `repair_after` its replicas no longer count.
     pub fn new(
         id: ClusterId,
         down_after: Duration,
@@ -113,6 +115,7 @@ impl Cluster {
             id,
             times: LivenessTimeouts { down_after, repair_after, began: Instant::now() },
             view: RwLock::new(view),
+            heartbeats: Notify::new(),
         }
     }
 
@@ -152,7 +155,14 @@ impl Cluster {
         if new || known != record {
             view.rebuild_ring();
         }
+        drop(view);
+        self.heartbeats.notify_waiters();
         Ok(record)
+    }
+
+    /// Waits for the next heartbeat of any volume after this call, even before the future is polled.
+    pub fn next_heartbeat(&self) -> Notified<'_> {
+        self.heartbeats.notified()
     }
 
     /// Marks a volume to which a call failed as suspect: it is not used until its next heartbeat.

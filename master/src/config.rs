@@ -113,8 +113,8 @@ impl Replication {
         usize::from(self.min)
     }
 
-    /// Returns the replicas written before an upload is acknowledged, and the minimum of them. The repair queue holds
-    /// the rest.
+    /// Returns the replicas written before an upload is acknowledged, and the minimum of them. The repair queue
+    /// holds the rest.
     #[must_use]
     pub fn at_once(self, mode: ReplicationMode) -> Self {
         match mode {

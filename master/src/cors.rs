@@ -76,8 +76,8 @@ pub fn permission(rule: &CorsRule, origin: &str) -> HeaderMap {
     headers
 }
 
-/// Returns `Vary` for a response that permits no origin, if others could be permitted: a cache must not serve it to
-/// them.
+/// Returns `Vary` for a response that permits no origin, if others could be permitted: a cache must not serve
+/// it to them.
 pub fn varies(rules: &[CorsRule]) -> HeaderMap {
     let varies = (VARY, HeaderValue::from_static(VARIES));
     (!rules.is_empty()).then_some(varies).into_iter().collect()

@@ -117,8 +117,8 @@ impl Database {
         self.files().db.size_on_disk().unwrap_or(0)
     }
 
-    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint. Returns the tables'
-    /// digest.
+    /// Writes the changes of `tables` as one batch; it is durable after the next checkpoint. Returns
+    /// the tables' digest.
     ///
     /// # Errors
     /// When sled fails. After an error this process must acknowledge nothing more.
@@ -133,7 +133,7 @@ impl Database {
     /// Makes everything committed before the call durable.
     ///
     /// # Errors
-    /// Like `commit`.
+    /// The errors of `commit`.
     pub fn checkpoint(&self) -> Result<(), TableError> {
         let files = self.files();
         let covered = meta::counters(&files.db)?.applied;
@@ -180,7 +180,7 @@ impl Database {
     /// that records written after it are unknown here.
     ///
     /// # Errors
-    /// Like `replace`.
+    /// The errors of `replace`.
     pub fn restore(&self, from: &Path, now: Timestamp) -> Result<(), SnapshotError> {
         self.put_in_place(from, |tree| {
             let mut tables = Tables::new(tree);
@@ -205,8 +205,8 @@ fn locked(path: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-/// Verifies the tables: the format version, that they reach the last checkpoint, and, after an unclean stop, the
-/// digest.
+/// Verifies the tables: the format version, that they reach the last checkpoint, and, after an unclean
+/// stop, the digest.
 fn checked(path: &Path, files: &Files) -> Result<Mark, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let unreadable = |reason: String| OpenError::Unreadable { path: path.to_owned(), reason };

@@ -24,11 +24,9 @@ use crate::sequencer::Sequencer;
 use crate::tables::replication_mode::{self, ReplicationMode};
 use crate::tables::{TableError, bucket};
 
-/// One master.
 #[derive(Debug)]
 pub struct Master {
     pub config: Config,
-    /// Authorizes requests.
     pub policy: Arc<AuthConfig>,
     /// Base URL at which volumes reach it.
     pub address: String,

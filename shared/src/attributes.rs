@@ -43,9 +43,9 @@ pub enum Algorithm {
     Crc32c,
     /// CRC-64 of NVMe: S3's default, if the client names none.
     Crc64Nvme,
-    /// SHA-1.
+    /// SHA-1, 20 bytes.
     Sha1,
-    /// SHA-256.
+    /// SHA-256, 32 bytes.
     Sha256,
     /// SHA-512; this and the following are for objects in one piece only.
     Sha512,
@@ -59,13 +59,13 @@ pub enum Algorithm {
     Xxhash128,
 }
 
-/// A checksum.
+/// A checksum of an object as S3 shows it (S3 user guide, "Checking object integrity").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
-    /// Its algorithm.
+    /// The algorithm that computed it.
     pub algorithm: Algorithm,
-    /// The number of parts, for the checksum of their checksums (S3: `COMPOSITE`). `None`: of all bytes
-    /// (`FULL_OBJECT`).
+    /// The number of parts, for the checksum of their checksums (S3: `COMPOSITE`). `None`: of
+    /// all bytes (`FULL_OBJECT`).
     pub composite: Option<u16>,
     /// Big endian, as the algorithm prints it.
     pub sum: Vec<u8>,

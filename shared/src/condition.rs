@@ -14,8 +14,8 @@ use crate::digest::Digest;
 /// Most entity tags in one header: a ticket carries those of a write.
 const TAGS_MAX: usize = 16;
 
-/// Why the condition of a write is refused, with 400. A condition that is not understood must never count as one
-/// that holds.
+/// Why the condition of a write is refused, with 400. A condition that is not understood must never count as
+/// one that holds.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum ConditionError {
     /// Not a list of entity tags.
@@ -76,9 +76,9 @@ pub struct ReadConditions {
 pub enum ReadVerdict {
     /// As if there had been no condition.
     Proceed,
-    /// 304.
+    /// Answered with 304 Not Modified (RFC 9110, 15.4.5).
     NotModified,
-    /// 412.
+    /// Answered with 412 Precondition Failed (RFC 9110, 15.5.13).
     Failed,
 }
 
@@ -143,7 +143,7 @@ pub fn if_range_holds(headers: &HeaderMap, etag: &str, modified: Timestamp) -> b
 /// The condition of a write, evaluated against the key's current value at commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum WriteCondition {
-    /// No condition.
+    /// The write has no condition.
     #[default]
     None,
     /// `If-None-Match: *`: there is no value yet.
@@ -195,8 +195,8 @@ impl WriteCondition {
         }
     }
 
-    /// Whether a write may replace this value, or none. `tag` is the value's entity tag as S3 clients see it, without
-    /// quotes.
+    /// Whether a write may replace this value, or none. `tag` is the value's entity tag as S3 clients see
+    /// it, without quotes.
     pub fn holds(&self, current: Option<&Digest>, tag: impl FnOnce() -> String) -> bool {
         match self {
             Self::None => true,

@@ -29,7 +29,7 @@ impl Default for Crc32c {
 }
 
 impl Crc32c {
-    /// Adds bytes.
+    /// Adds bytes behind those added before.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

@@ -18,7 +18,7 @@ pub struct Key(String);
 /// The rule a key broke.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum KeyError {
-    /// Empty.
+    /// The key has no bytes.
     #[error("the key is empty: a key has 1 to {KEY_BYTES_MAX} bytes")]
     Empty,
     /// More than `KEY_BYTES_MAX` bytes after decoding.
@@ -76,7 +76,7 @@ impl Key {
         format!("/{}", percent_encode(self.0.as_bytes(), PATH))
     }
 
-    /// The text.
+    /// Returns the key without a leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }

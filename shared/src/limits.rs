@@ -93,9 +93,9 @@ pub const READ_BUFFERS: usize = 64;
 /// Highest replication factor: the length of a chain, and of the list in a ticket.
 pub const REPLICAS_MAX: usize = 8;
 
-/// Append lanes (open segments) of one volume, so concurrent uploads; more are refused with 503. Each takes three
-/// file descriptors and `CARRY_BYTES_MAX` of memory: enough lanes that hundreds of slow clients keep none from
-/// others.
+/// Append lanes (open segments) of one volume, so concurrent uploads; more are refused with 503. Each takes
+/// three file descriptors and `CARRY_BYTES_MAX` of memory: enough lanes that hundreds of slow clients keep
+/// none from others.
 pub const LANES_MAX: usize = 1024;
 /// Space reserved on the disk for a segment's index, and each step by which it grows: 1024 entries. A delete's entry
 /// goes there and needs no new block when the disk is full.
@@ -246,9 +246,9 @@ pub const TOMBSTONES_ELSEWHERE: usize = 4096;
 pub const RECLAIM_BATCH: usize = 256;
 /// Answered calls to one volume whose outcome the masters have not committed yet; the next call is sent meanwhile.
 pub const RECLAIM_UNNOTED: usize = 4;
-/// A DELETE, or a refusal of an upload, is answered when the volumes that are up have made it durable, and at the
-/// latest after this: two syncs of a slow disk. A hanging volume must not delay every delete until it is found to be
-/// down.
+/// A DELETE, or a refusal of an upload, is answered when the volumes that are up have made it durable, and at
+/// the latest after this: two syncs of a slow disk. A hanging volume must not delay every delete until it is
+/// found to be down.
 pub const DELETE_ACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A volume's tombstone file is rewritten without obsolete tombstones when it is larger than this (26,000 tombstones)
 /// and more than half of it is obsolete.

@@ -14,7 +14,7 @@ use crate::ids::BlobId;
 const MAGIC: &[u8; 8] = b"BARGEMAN";
 const VERSION: [u8; 4] = 1u32.to_le_bytes();
 
-/// One part.
+/// One part of a multipart object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// As the client numbered it, 1..=10,000.

@@ -16,8 +16,8 @@ pub struct ByteRange {
 
 #[expect(clippy::len_without_is_empty, reason = "a range holds at least one byte")]
 impl ByteRange {
-    /// Bytes `start..=end` of a value of `len` bytes; an `end` beyond the value is cut to it. `None` if that is no
-    /// byte.
+    /// Bytes `start..=end` of a value of `len` bytes; an `end` beyond the value is cut to it. `None` if that
+    /// is no byte.
     pub fn new(start: u64, end: u64, len: u64) -> Option<Self> {
         let end = end.min(len.checked_sub(1)?);
         (start <= end).then_some(Self { start, end })

@@ -22,8 +22,8 @@ const PROBES: usize = 21;
 /// Longest zone name in bytes.
 const ZONE_BYTES_MAX: usize = 64;
 
-/// What fails together (a failure domain): a rack, a room, a machine with several disks. 1..=64 letters, digits, `-`,
-/// `_`, `.`.
+/// What fails together (a failure domain): a rack, a room, a machine with several disks. 1..=64 letters, digits,
+/// `-`, `_`, `.`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Zone(String);
@@ -34,7 +34,7 @@ pub struct Zone(String);
 pub struct ZoneError;
 
 impl Zone {
-    /// The name.
+    /// Returns the name as it was configured.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for Zone {
 /// A volume as the ring sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The volume.
+    /// The id of the volume.
     pub id: VolumeId,
     /// Its capacity in bytes, which sets its share of the keys. 0 counts as 1.
     pub weight: u64,

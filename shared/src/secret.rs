@@ -45,9 +45,9 @@ pub enum SecretError {
     /// Reading or creating failed.
     #[error("the cluster secret {path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the secret file.
         path: PathBuf,
-        /// Why.
+        /// The error of the disk.
         #[source]
         source: io::Error,
     },
@@ -164,8 +164,8 @@ impl ClusterSecret {
         }
     }
 
-    /// The MAC over `parts`, each bound by its length. Compare with `==`: `blake3::Hash` compares in
-    /// constant time.
+    /// The MAC over `parts`, each bound by its length. Compare with `==`: `blake3::Hash` compares
+    /// in constant time.
     pub fn mac(&self, purpose: KeyPurpose, parts: &[&[u8]]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(self.key(purpose));
         for part in parts {

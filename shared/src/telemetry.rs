@@ -21,10 +21,10 @@ use crate::http::body::{Body, full};
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text, for people.
     #[default]
     Text,
-    /// For machines.
+    /// One JSON object a line, for machines.
     Json,
 }
 

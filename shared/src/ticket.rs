@@ -50,7 +50,7 @@ pub enum Operation {
 /// One volume of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainLink {
-    /// The volume.
+    /// The id of the volume.
     pub volume: VolumeId,
     /// Where its peers reach it, as a base URL.
     pub address: String,
@@ -78,7 +78,7 @@ pub struct WriteGrant {
 /// A volume's signed statement that a blob is durable on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The cluster.
+    /// The cluster of the volume that signed.
     pub cluster: ClusterId,
     /// The volume that states it.
     pub volume: VolumeId,
@@ -151,7 +151,7 @@ impl Receipt {
     ///
     /// # Errors
     /// If it is not one of this cluster, or too old.
-    pub fn open(
+    pub fn verify(
         text: &str,
         secret: &ClusterSecret,
         now: Timestamp,
@@ -252,8 +252,8 @@ mod tests {
         };
         let text = receipt.sign(&secret);
         let minute = Duration::from_secs(60);
-        assert_eq!(Receipt::open(&text, &secret, now, minute), Ok(receipt));
-        assert_eq!(Receipt::open(&text, &secret, now.after(minute * 2), minute), Err(TicketError::Stale));
+        assert_eq!(Receipt::verify(&text, &secret, now, minute), Ok(receipt));
+        assert_eq!(Receipt::verify(&text, &secret, now.after(minute * 2), minute), Err(TicketError::Stale));
         let key = Key::new("k").unwrap();
         assert_eq!(Ticket::verify(&text, &secret, &key, now), Err(TicketError::Invalid));
     }

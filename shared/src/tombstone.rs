@@ -23,7 +23,7 @@ pub enum Tombstone {
     },
     /// This blob never became a value: its commit was refused.
     Refused {
-        /// The blob.
+        /// The blob that was refused.
         blob: BlobId,
     },
 }

@@ -23,7 +23,6 @@ use super::calls::call;
 /// Returns status and body of the answer to a request with that method and path.
 type Says = dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync;
 
-/// Accepts everything.
 struct Rogue {
     says: Box<Says>,
     heard: Mutex<Vec<String>>,

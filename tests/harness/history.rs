@@ -42,7 +42,6 @@ impl Call {
     }
 }
 
-/// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An acknowledged write or delete.
@@ -59,7 +58,6 @@ pub enum Outcome {
 pub struct Operation {
     pub client: usize,
     pub call: Call,
-    /// The outcome.
     pub outcome: Outcome,
     /// Start, in microseconds of one clock.
     pub invoked: u64,

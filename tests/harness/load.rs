@@ -38,11 +38,9 @@ pub struct Shape {
 /// Counts of a load.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Acknowledged changes.
     pub acknowledged: AtomicU64,
     /// Changes without a clear outcome.
     pub unknown: AtomicU64,
-    /// Refused changes.
     pub refused: AtomicU64,
     /// Uploads that the client aborted.
     pub broken_off: AtomicU64,
@@ -336,7 +334,7 @@ const NO_ANSWER: &str = "no answer, although all servers are up";
 /// As `audit`, right after a restart: there may be no answer for a moment.
 ///
 /// # Errors
-/// All violations.
+/// All violations that were found.
 pub async fn audit_after_restart(client: &Client, oracle: &Oracle) -> Result<usize, String> {
     let started = std::time::Instant::now();
     loop {
@@ -354,7 +352,7 @@ pub async fn audit_after_restart(client: &Client, oracle: &Oracle) -> Result<usi
 /// Reads every key that was ever written, both ways, and judges the answers. Everything must answer now.
 ///
 /// # Errors
-/// All violations.
+/// All violations that were found.
 pub async fn audit(client: &Client, oracle: &Oracle) -> Result<usize, String> {
     let keys = oracle.keys();
     let mut wrong = Vec::new();

@@ -85,7 +85,6 @@ pub struct Curled {
     pub code: i32,
     /// The last status.
     pub status: u16,
-    /// Redirects followed.
     pub redirects: u32,
     /// The body of the last answer.
     pub body: Vec<u8>,

@@ -18,7 +18,6 @@ const UNKNOWN: usize = 16;
 /// Size of a value in bytes.
 const BYTES: std::ops::Range<u64> = 12..6000;
 
-/// All operations.
 #[derive(Debug)]
 pub struct Book {
     began: Instant,

@@ -33,7 +33,6 @@ struct Tally {
     stop: AtomicBool,
 }
 
-/// Running writers.
 pub struct Writers {
     tally: Arc<Tally>,
     tasks: Vec<tokio::task::JoinHandle<()>>,

@@ -1,4 +1,4 @@
-//! The links of our pages: each leads to a file in the repository, and to a heading if it names one.
+//! The links of our pages: each leads to a file in the repository, and to a heading if it names one. And the paths that they name.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -21,6 +21,34 @@ fn planted_broken_links_are_found() {
     let expected = ["missing.md", "../README.md#missing", "#missing", "#a-comment"]
         .map(|to| format!("docs/page.md: {to}"));
     assert_eq!(broken("docs/page.md", text), expected);
+}
+
+/// These pages say where things are in the sources.
+#[test]
+fn paths_lead_somewhere() {
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
+        let (found, missing) = paths(&read(page));
+        assert!(found > 0, "{page} names no path");
+        assert!(missing.is_empty(), "{page} names paths that do not exist, from the root: {missing:?}");
+    }
+}
+
+#[test]
+fn planted_missing_paths_are_found() {
+    let text = "`tests/pages.rs` and `links.rs`, `tests/pages/`, `tests/gone/`, `Group::vote`, `a b.rs`, `tests/s3/test_*.py`";
+    assert_eq!(paths(text), (2, vec!["links.rs".to_owned(), "tests/gone/".to_owned()]));
+}
+
+/// Counts the paths in backquotes that exist, and returns those that do not.
+fn paths(text: &str) -> (usize, Vec<String>) {
+    let is_path = |word: &str| {
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+        let file = [".rs", ".py", ".md", ".toml", ".txt", ".sh"].iter().any(|end| word.ends_with(end));
+        plain && (file || word.ends_with('/')) && !word.starts_with('/')
+    };
+    let words = text.split('`').skip(1).step_by(2).filter(|word| is_path(word));
+    let (found, missing): (Vec<_>, Vec<_>) = words.partition(|word| root().join(word).exists());
+    (found.len(), missing.into_iter().map(ToOwned::to_owned).collect())
 }
 
 /// Returns the broken links of a page.

@@ -89,7 +89,6 @@ pub struct Args {
     home: Option<String>,
 }
 
-/// Invalid arguments.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgsError {
     #[error(transparent)]

@@ -70,7 +70,6 @@ impl Assembly {
         self.parts.len()
     }
 
-    /// Like `RepairingReader::read`.
     pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, ReadError> {
         let number = self.ends.partition_point(|end| *end <= offset);
         let Some(end) = self.ends.get(number).copied() else { return Ok(Bytes::new()) };

@@ -32,7 +32,6 @@ pub struct Config {
     pub advertise: Option<String>,
     /// Base URL for clients; `advertise` if `None`.
     pub public_url: Option<String>,
-    /// Failure domain.
     pub zone: Option<Zone>,
     /// Size at which a segment is sealed.
     pub segment_bytes: u64,

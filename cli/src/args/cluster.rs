@@ -164,7 +164,7 @@ pub(crate) enum RebalanceVerb {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RebalanceArgs {
-    /// The action
+    /// What to do with the rebalance
     #[arg(default_value = "plan")]
     pub(crate) action: RebalanceVerb,
     /// Show progress until it is done

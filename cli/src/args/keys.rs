@@ -22,7 +22,7 @@ pub(crate) enum KeyCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct KeyAnonymousArgs {
-    /// The bucket
+    /// The bucket whose anonymous access is changed
     pub(crate) bucket: String,
     /// Require an access key again
     #[arg(long)]

@@ -129,8 +129,8 @@ impl<'a> Setup<'a> {
         Ok(Self { args, replication, secret, tls, trust, audit })
     }
 
-    /// Opens a listener on the n-th port after the first master's; returns the address at which this process reaches
-    /// it, too.
+    /// Opens a listener on the n-th port after the first master's; returns the address at which this process
+    /// reaches it, too.
     fn listen(&self, n: usize) -> anyhow::Result<(TcpListener, SocketAddr)> {
         let listener = bind(port_after(self.args.listen, n)?)?;
         let address = reachable(listener.local_addr()?);

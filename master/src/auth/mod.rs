@@ -163,8 +163,8 @@ impl Keys {
         Ok(if known.is(secret) { Ok(Caller::of(named, &key)) } else { Err(Wrong::Secret) })
     }
 
-    /// Delays the check of the key `id` sent by `peer`: see `BruteForceGuard::throttle`. Wait for
-    /// `Group::ensure_linearizable` afterwards.
+    /// Delays the check of the key `id` sent by `peer`: see `BruteForceGuard::throttle`. Wait
+    /// for `Group::ensure_linearizable` afterwards.
     ///
     /// # Errors
     /// When too many requests already wait.
@@ -229,7 +229,7 @@ impl Keys {
     /// Admits a CORS preflight request: a browser sends no key with it. `Hosts::admit` still applies.
     ///
     /// # Errors
-    /// The refusal.
+    /// The refusal to answer with.
     pub fn admit_question(&self, sender: Sender<'_>) -> Result<(), ErrorReply> {
         match self.nobody()? {
             Caller::Open => Ok(self.if_open(sender, false)?),
@@ -241,7 +241,7 @@ impl Keys {
     /// rules of the bucket permit the page that made the request.
     ///
     /// # Errors
-    /// The refusal.
+    /// The refusal to answer with.
     pub fn admit(
         &self,
         sender: Sender<'_>,

@@ -1,8 +1,6 @@
 //! Waits for volumes to acknowledge a delete. It is safe from a rebuild once the live volumes that hold the blob have
 //! recorded it, or, if none of them is up, another volume keeps its tombstone.
 
-use std::time::Duration;
-
 use futures_util::{StreamExt, future, stream};
 use shared::ids::VolumeId;
 use shared::key::Key;
@@ -20,12 +18,10 @@ use shared::http::client::PeerClient;
 
 /// Other volumes asked concurrently to keep a tombstone, so that one that hangs delays nothing.
 const TELL_AT_ONCE: usize = 3;
-/// Interval between checks of which volumes are up.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Waits until every live volume that has one of `blobs` on its reclaim list has acknowledged the delete, or, if
-/// there is none, another volume keeps the tombstone; at most `DELETE_ACK_TIMEOUT`. Call it after the command has
-/// been applied.
+/// there is none, another volume keeps the tombstone; at most `DELETE_ACK_TIMEOUT`. Call it after the command
+/// has been applied.
 ///
 /// Only the leader waits here: a follower's proposal returns after the leader has waited.
 pub async fn wait_for_acks(master: &Master, blobs: &[Blob]) {
@@ -70,8 +66,8 @@ pub async fn wait_for_acks_of_key(master: &Master, key: &Key) {
     }
 }
 
-/// Waits for the live volumes that hold the blob. Returns how many holders have acknowledged, and whether one timed
-/// out.
+/// Waits for the live volumes that hold the blob. Returns how many holders have acknowledged, and whether
+/// one timed out.
 async fn wait_for_replicas(master: &Master, blob: &Blob, deadline: Instant) -> (usize, bool) {
     let (mut heard, mut silent, mut waiters) = (0, false, Vec::new());
     let tree = master.database.tree();
@@ -99,8 +95,8 @@ async fn wait_for_replicas(master: &Master, blob: &Blob, deadline: Instant) -> (
     (heard, silent)
 }
 
-/// Stores the tombstone on any other volume, since none that holds the blob has acknowledged. Returns whether one
-/// did.
+/// Stores the tombstone on any other volume, since none that holds the blob has acknowledged. Returns
+/// whether one did.
 async fn store_tombstone_elsewhere(master: &Master, blob: &Blob, deadline: Instant) -> bool {
     if master.delete_acks.is_elsewhere(blob.id) {
         return true;
@@ -108,6 +104,7 @@ async fn store_tombstone_elsewhere(master: &Master, blob: &Blob, deadline: Insta
     let tree = master.database.tree();
     let telling = async {
         loop {
+            let heartbeat = master.cluster.next_heartbeat();
             let of = |replica: &VolumeId| tombstone::to_send(&tree, *replica, &[blob.id]).ok();
             let tombstones: Vec<_> = blob.replicas.iter().filter_map(of).flatten().take(1).collect();
             if tombstones.is_empty() {
@@ -122,8 +119,8 @@ async fn store_tombstone_elsewhere(master: &Master, blob: &Blob, deadline: Insta
                 master.delete_acks.put_elsewhere(blob.id);
                 return;
             }
-            // A master that has just started may not have received heartbeats yet.
-            tokio::time::sleep(LOOK_AGAIN).await;
+            // A master that has just started may not have received heartbeats yet. Later ones show which volumes are up.
+            heartbeat.await;
         }
     };
     tokio::time::timeout_at(deadline, telling).await.is_ok()

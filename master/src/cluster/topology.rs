@@ -159,8 +159,8 @@ impl Topology {
     }
 
     /// Chooses the volume for one more replica of `blob`, which belongs to `key`. `held` have or get a replica;
-    /// `barred` must not get one. Takes a zone with the fewest counting replicas, and within it the first volume of
-    /// the ring.
+    /// `barred` must not get one. Takes a zone with the fewest counting replicas, and within it the first volume
+    /// of the ring.
     pub fn destination(
         &self,
         (key, blob): (&Key, BlobId),

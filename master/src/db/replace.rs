@@ -38,7 +38,7 @@ impl Database {
     /// Builds complete, durable tables from the snapshot `from`, for `use_staged`. Does not touch the current ones.
     ///
     /// # Errors
-    /// Like `replace`.
+    /// The errors of `replace`.
     pub fn stage(&self, from: &Path) -> Result<(), SnapshotError> {
         self.build_to(STAGED, from, |_| Ok(()))
     }

@@ -27,8 +27,8 @@ pub fn read_replicas(
     Ok(Some(BlobReplicas { blob, length, wanted, replicas, pending, excluded: barred }))
 }
 
-/// Returns those of `volumes` that must not get a replica of `blob` now: theirs is being deleted, or was just
-/// deleted.
+/// Returns those of `volumes` that must not get a replica of `blob` now: theirs is being deleted, or
+/// was just deleted.
 ///
 /// # Errors
 /// When the tables cannot be read.

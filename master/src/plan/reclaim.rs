@@ -51,8 +51,7 @@ pub fn next_deletes(
 }
 
 /// Returns the id below which every blob on every volume is referenced or on the reclaim list, given that all orphans
-/// below
-/// `collected` were found. Blobs in a gap are never collected as orphans: their tombstones are kept.
+/// below `collected` were found. Blobs in a gap are never collected as orphans: their tombstones are kept.
 pub fn horizon(collected: BlobId, gap: Option<Gap>) -> Option<BlobId> {
     gap.map_or(Some(collected), |gap| gap.after.map(|known| known.min(collected)))
 }

@@ -78,8 +78,8 @@ fn config(entries_kept: u64) -> openraft::Config {
 }
 
 impl Group {
-    /// Joins the group with the tables of `database`; `me` has the addresses under which the others reach this
-    /// master.
+    /// Joins the group with the tables of `database`; `me` has the addresses under which the others
+    /// reach this master.
     ///
     /// # Errors
     /// When log, vote and tables cannot be read or do not match.
@@ -209,8 +209,8 @@ impl Group {
 
     /// Waits until everything acknowledged before the call can be read here.
     ///
-    /// A leader asks a majority, unless its lease is valid (read index and lease: Ongaro, "Consensus: Bridging Theory and Practice", section 6.4). A follower asks the leader for its
-    /// read index.
+    /// A leader asks a majority, unless its lease is valid (read index and lease: Ongaro, "Consensus: Bridging Theory
+    /// and Practice", section 6.4). A follower asks the leader for its read index.
     ///
     /// # Errors
     /// When there is no leader with a majority.
@@ -328,7 +328,7 @@ impl Group {
     /// Handles a vote request.
     ///
     /// # Errors
-    /// As `append`.
+    /// The errors of `append`.
     pub async fn vote(
         &self,
         envelope: Envelope<VoteRequest<MasterId>>,
@@ -352,7 +352,7 @@ impl Group {
     /// Stores a part of a snapshot. Returns how many of its bytes are here now.
     ///
     /// # Errors
-    /// As `offered`.
+    /// The errors of `offered`.
     pub async fn part(&self, envelope: Envelope<Part>) -> Result<u64, AnswerError> {
         let part = self.meant(envelope)?;
         let receiver = Arc::clone(&self.receiver);

@@ -62,8 +62,8 @@ impl Lease {
     }
 }
 
-/// Shares one call among concurrent callers (single flight): each gets the result of a call that began after it
-/// asked.
+/// Shares one call among concurrent callers (single flight): each gets the result of a call that began
+/// after it asked.
 #[derive(Debug)]
 pub struct SharedCall<T> {
     began: AtomicU64,

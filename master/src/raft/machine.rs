@@ -135,8 +135,8 @@ impl Machine {
     }
 
     /// Whether entries after the last reported checkpoint are kept for a master that is receiving a snapshot and
-    /// needs them next. Otherwise, under load, they would be purged by then, and it would need one snapshot after
-    /// another forever.
+    /// needs them next. Otherwise, under load, they would be purged by then, and it would need one snapshot
+    /// after another forever.
     fn holds(&self) -> bool {
         let prepared = self.prepared.try_lock();
         prepared.map_or(true, |prepared| prepared.is_some()) && !self.too_long.load(Ordering::Relaxed)

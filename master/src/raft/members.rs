@@ -69,8 +69,8 @@ impl Group {
         nodes.filter(|(id, _)| **id != self.id()).map(|(_, peer)| peer.clone()).collect()
     }
 
-    /// Whether a master has a vote and no change of the voters is half done. During one, two majorities are needed
-    /// (joint consensus).
+    /// Whether a master has a vote and no change of the voters is half done. During one, two majorities are
+    /// needed (joint consensus).
     pub fn votes(&self, id: MasterId) -> bool {
         let metrics = self.metrics();
         let members = metrics.membership_config.membership();
@@ -86,7 +86,7 @@ impl Group {
     /// consensus), and the new leader writes the second one.
     ///
     /// # Errors
-    /// As `add`.
+    /// The errors of `add`.
     pub(super) async fn finish_change(&self) -> Result<(), MemberError> {
         let half_made = self.metrics().membership_config.membership().get_joint_config().len() > 1;
         // A change in progress on this master is left to its own task.

@@ -168,8 +168,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Receives into `folder`. Files of earlier processes are removed, except for received snapshots, which can be
-    /// resumed.
+    /// Receives into `folder`. Files of earlier processes are removed, except for received snapshots, which
+    /// can be resumed.
     ///
     /// # Errors
     /// When the folder cannot be used.
@@ -205,8 +205,8 @@ impl Receiver {
         Ok(file.metadata()?.len().min(offer.bytes))
     }
 
-    /// Appends a part if it is the next one. Returns how many bytes are here now, which is where the next part
-    /// begins.
+    /// Appends a part if it is the next one. Returns how many bytes are here now, which is where the
+    /// next part begins.
     ///
     /// # Errors
     /// When it cannot be written.

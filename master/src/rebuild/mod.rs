@@ -74,7 +74,6 @@ pub struct Report {
     /// Bytes of their values; replicas are not counted.
     pub bytes: u64,
     pub blobs: u64,
-    /// Under-replicated objects.
     pub under_replicated: u64,
     /// Versions still on a volume that a newer one has replaced.
     pub superseded: u64,
@@ -88,8 +87,8 @@ pub struct Report {
     pub parts_left: u64,
     /// Records that a volume could not read.
     pub corrupt: u64,
-    /// Blobs without a good replica anywhere (their keys are unknown), and objects that lack a part or their
-    /// manifest.
+    /// Blobs without a good replica anywhere (their keys are unknown), and objects that lack a part
+    /// or their manifest.
     pub lost: u64,
     /// Segments that volumes do not serve; blobs that are only there are not found.
     pub segments_refused: u64,
@@ -123,13 +122,7 @@ pub enum RebuildError {
          quarantined. See its log and `barge volume check`, and repair it if possible; or pass --without-corrupt: \
          values that are only there will be missing then, and values that they replaced or deleted may reappear"
     )]
-    NotServed {
-        address: String,
-        /// Refused segments.
-        segments: u64,
-        /// Quarantined ranges.
-        ranges: u64,
-    },
+    NotServed { address: String, segments: u64, ranges: u64 },
     /// The directory is not empty.
     #[error(
         "{path} is not empty, it holds {found}: move that directory away (and keep it), then run this again"

@@ -45,8 +45,8 @@ pub fn find(collected: &Collected, key: &Key, blob: BlobId, noted: bool) -> Resu
     Ok(if whole { PartsFound::Parts(manifest, records) } else { PartsFound::Lost })
 }
 
-/// Makes `object`, whose blob is the manifest, a multipart object of these parts. Returns how many records that
-/// wrote.
+/// Makes `object`, whose blob is the manifest, a multipart object of these parts. Returns how many
+/// records that wrote.
 pub fn assemble(
     tables: &mut Tables<'_>,
     key: &Key,

@@ -47,7 +47,6 @@ pub enum Fate {
     /// Replaced by a newer version.
     Superseded,
     Deleted(Tombstone),
-    /// Never committed.
     Refused(Tombstone),
 }
 

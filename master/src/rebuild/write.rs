@@ -197,8 +197,8 @@ impl Writer<'_> {
         self.counters.under_replicated += u64::from(object.is_under_replicated());
     }
 
-    /// Counts the parts that no object references. They are kept: their manifest may be on a volume that was not
-    /// asked.
+    /// Counts the parts that no object references. They are kept: their manifest may be on a volume that
+    /// was not asked.
     fn parts(&mut self) -> Result<(), RebuildError> {
         for part in self.collected.all_parts() {
             let (blob, _, _) = part?;

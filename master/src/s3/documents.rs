@@ -51,8 +51,8 @@ const _: () = assert!(
 /// Query parameters with which the body of a request for an object is a document.
 const OF_OBJECTS: [&str; 4] = ["tagging", "acl", "retention", "legal-hold"];
 
-/// Returns whether the body is a document: always for a bucket; for an object with one of these parameters, or a
-/// completion.
+/// Returns whether the body is a document: always for a bucket; for an object with one of these parameters,
+/// or a completion.
 pub fn is_document(method: &Method, uri: &Uri, about: &RequestContext) -> bool {
     let asked = |name: &str| query_value(uri.query(), name).is_some();
     let completes = *method == Method::POST && asked("uploadId");

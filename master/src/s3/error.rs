@@ -92,7 +92,6 @@ pub fn not_implemented(what: impl Into<std::borrow::Cow<'static, str>>) -> S3Err
     S3Error::with_message(S3ErrorCode::NotImplemented, what)
 }
 
-/// Returns `InvalidArgument`.
 pub fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidArgument, message)
 }

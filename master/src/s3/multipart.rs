@@ -40,8 +40,8 @@ fn number_of(number: i32) -> S3Result<u16> {
     })
 }
 
-/// Returns the checksum algorithm of an upload, and whether the checksum is composite: computed over those of the
-/// parts.
+/// Returns the checksum algorithm of an upload, and whether the checksum is composite: computed over those
+/// of the parts.
 fn asked(
     algorithm: Option<&dto::ChecksumAlgorithm>,
     kind: Option<&dto::ChecksumType>,

@@ -82,8 +82,8 @@ impl S3Operations {
         }
     }
 
-    /// Checks the condition of a write against the current object, to refuse it before the body is read. The commit
-    /// decides.
+    /// Checks the condition of a write against the current object, to refuse it before the body is read.
+    /// The commit decides.
     pub async fn may_write(&self, bucket: &str, key: &Key, condition: &WriteCondition) -> S3Result<()> {
         self.in_bucket(bucket).await?;
         if *condition == WriteCondition::None {
@@ -123,6 +123,20 @@ impl S3Operations {
         check_outcome(&outcome, &condition)
     }
 
+    /// Commits a durable blob, with its tags and what was computed of its bytes, as the object of its key.
+    pub async fn commit_object(
+        &self,
+        durable: &DurableBlob,
+        (wanted, described): (&UploadSpec, &Described),
+        sums: &BodyChecksums,
+        tags: Vec<(String, String)>,
+    ) -> S3Result<Attributes> {
+        let attributes = self.attributes(sums, tags);
+        let commit = durable.to_commit(wanted, described);
+        self.commit(S3Commit { commit, attributes: attributes.clone() }).await?;
+        Ok(attributes)
+    }
+
     pub(super) async fn put(
         &self,
         mut req: S3Request<dto::PutObjectInput>,
@@ -139,9 +153,7 @@ impl S3Operations {
         self.may_write(&input.bucket, &key, &condition).await?;
         let wanted = UploadSpec { key, length, digest: None, condition, prefer: Vec::new(), hops: 0 };
         let (durable, sums) = self.durable(&wanted, &described, input.body, declared).await?;
-        let attributes = self.attributes(&sums, tags);
-        let commit = durable.to_commit(&wanted, &described);
-        self.commit(S3Commit { commit, attributes: attributes.clone() }).await?;
+        let attributes = self.commit_object(&durable, (&wanted, &described), &sums, tags).await?;
         let sum = checksum(attributes.checksum.as_ref());
         let output = dto::PutObjectOutput {
             e_tag: Some(dto::ETag::Strong(tag_of(&attributes, &durable))),
@@ -159,7 +171,7 @@ impl S3Operations {
     }
 
     /// Returns the attributes of an object whose body has these checksums.
-    pub fn attributes(&self, sums: &BodyChecksums, tags: Vec<(String, String)>) -> Attributes {
+    fn attributes(&self, sums: &BodyChecksums, tags: Vec<(String, String)>) -> Attributes {
         let etag = sums.md5.filter(|_| self.md5).map(Etag::Md5);
         Attributes { etag, checksum: sums.checksum.clone(), tags }
     }

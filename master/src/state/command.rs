@@ -336,8 +336,8 @@ pub enum Outcome {
     CompletedBefore(Box<Object>),
     /// Of a completion: the parts no longer match the manifest.
     PartsChanged,
-    /// Refused: it would leave too few replicas, or objects still refer to the volume, or nobody requested its
-    /// decommissioning.
+    /// Refused: it would leave too few replicas, or objects still refer to the volume, or nobody
+    /// requested its decommissioning.
     LastReplicas,
     /// Of a change in sequence: another one came first; nothing was changed.
     Outdated,

@@ -18,7 +18,6 @@ pub struct Bucket {
     pub created: Timestamp,
     /// Whether its values can be read without an access key.
     pub public_read: bool,
-    /// CORS rules.
     pub cors: Vec<CorsRule>,
     /// Tags: names and values.
     pub tags: Vec<(String, String)>,

@@ -155,8 +155,8 @@ pub fn of(tree: &sled::Tree) -> Result<Found, TableError> {
     Ok(found)
 }
 
-/// Reads all records and compares them with the stored digest. Creates the digest of new tables and of those of an
-/// older version.
+/// Reads all records and compares them with the stored digest. Creates the digest of new tables and of those of
+/// an older version.
 ///
 /// # Errors
 /// Like `Found::expect`; if sled fails.

@@ -40,7 +40,6 @@ pub struct Counters {
     pub objects: u64,
     /// Bytes of their values, each counted once.
     pub bytes: u64,
-    /// Under-replicated objects.
     pub under_replicated: u64,
     /// Entries of the reclaim list.
     pub reclaim_pending: u64,

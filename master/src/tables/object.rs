@@ -68,8 +68,8 @@ impl Object {
         under_replicated || self.parts.as_ref().is_some_and(|p| p.under_replicated)
     }
 
-    /// Returns its entity tag in the native API, without quotes: BLAKE3 of the value, or of the manifest and the part
-    /// count.
+    /// Returns its entity tag in the native API, without quotes: BLAKE3 of the value, or of the manifest and
+    /// the part count.
     pub fn native_tag(&self) -> String {
         self.parts
             .as_ref()
@@ -138,8 +138,8 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Records that this generation of a key was written with a condition; replaces the record of an older
-    /// generation.
+    /// Records that this generation of a key was written with a condition; replaces the record of
+    /// an older generation.
     pub fn put_conditional(&mut self, key: &Key, generation: BlobId) {
         self.put(Kind::Conditional, key.as_str().as_bytes(), &generation);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::limits::HEARTBEAT_INTERVAL;
-use shared::work::{Shutdown, run_worker};
+use shared::work::{Shutdown, Worker, run_worker};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -29,48 +29,22 @@ const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
 const REPAIR_INTERVAL: Duration = Duration::from_millis(250);
 
 pub fn start(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
-    let alone = || Arc::new(Notify::new());
+    let m = || Arc::clone(master);
+    let (repair, never) = (&master.repair, Arc::new(Notify::new()));
     let mut started = vec![
-        tokio::spawn(run_worker(
-            reclaim::ReclaimWorker::new(Arc::clone(master)),
-            RECLAIM_INTERVAL,
-            Arc::clone(&master.wake_reclaim),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            reconcile::ReconcileWorker::new(Arc::clone(master)),
-            REPAIR_INTERVAL,
-            Arc::clone(&master.repair.wake_reconciliation),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            repair::RepairWorker::new(Arc::clone(master)),
-            REPAIR_INTERVAL,
-            Arc::clone(&master.repair.wake_repair),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            rebalance::RebalanceWorker::new(Arc::clone(master)),
-            REPAIR_INTERVAL,
-            Arc::clone(&master.repair.wake_rebalance),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            uploads::UploadExpiryWorker::new(Arc::clone(master)),
-            RECLAIM_INTERVAL,
-            Arc::clone(&master.wake_part_removal),
-            shutdown.clone(),
-        )),
-        tokio::spawn(run_worker(
-            upkeep::Upkeep(Arc::clone(master)),
-            HEARTBEAT_INTERVAL,
-            alone(),
-            shutdown.clone(),
-        )),
+        spawn(reclaim::ReclaimWorker::new(m()), RECLAIM_INTERVAL, &master.wake_reclaim, shutdown),
+        spawn(reconcile::ReconcileWorker::new(m()), REPAIR_INTERVAL, &repair.wake_reconciliation, shutdown),
+        spawn(repair::RepairWorker::new(m()), REPAIR_INTERVAL, &repair.wake_repair, shutdown),
+        spawn(rebalance::RebalanceWorker::new(m()), REPAIR_INTERVAL, &repair.wake_rebalance, shutdown),
+        spawn(uploads::UploadExpiryWorker::new(m()), RECLAIM_INTERVAL, &master.wake_part_removal, shutdown),
+        spawn(upkeep::Upkeep(m()), HEARTBEAT_INTERVAL, &never, shutdown),
     ];
     for address in &master.config.volumes {
-        let poll = poll::Poll::new(Arc::clone(master), address.clone());
-        started.push(tokio::spawn(run_worker(poll, HEARTBEAT_INTERVAL, alone(), shutdown.clone())));
+        started.push(spawn(poll::Poll::new(m(), address.clone()), HEARTBEAT_INTERVAL, &never, shutdown));
     }
     started
+}
+
+fn spawn(worker: impl Worker, every: Duration, wake: &Arc<Notify>, shutdown: &Shutdown) -> JoinHandle<()> {
+    tokio::spawn(run_worker(worker, every, Arc::clone(wake), shutdown.clone()))
 }

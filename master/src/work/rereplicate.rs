@@ -88,7 +88,7 @@ pub async fn add_replica(
         () = wait_until_down(&master.cluster, to) => return Err(RereplicateError::Silent(to)),
     };
     let (now, lifetime) = (master.config.clock.now(), master.config.receipt_lifetime());
-    let receipt = Receipt::open(&answer.receipt, &master.config.secret, now, lifetime)?;
+    let receipt = Receipt::verify(&answer.receipt, &master.config.secret, now, lifetime)?;
     let meant = (master.cluster.id(), to, held.blob, held.length);
     if (receipt.cluster, receipt.volume, receipt.blob, receipt.length) != meant {
         return Err(RereplicateError::OtherReceipt);

@@ -64,7 +64,7 @@ pub async fn write_replicas(
 /// As `write_replicas`, with headers that the volumes check.
 ///
 /// # Errors
-/// As `write_replicas`.
+/// The errors of `write_replicas`.
 pub async fn write_replicas_with(
     master: &Arc<Master>,
     wanted: &UploadSpec,

@@ -44,7 +44,7 @@ pub fn verify_receipts<'t>(
     }
     let mut proof: Option<VerifiedReceipts> = None;
     for text in receipts.iter().take(grant.chain.len()) {
-        let receipt = match Receipt::open(text, &config.secret, now, lifetime) {
+        let receipt = match Receipt::verify(text, &config.secret, now, lifetime) {
             Ok(receipt) => receipt,
             Err(error) => {
                 tracing::warn!(%key, %error, "ignored an invalid receipt");

@@ -78,7 +78,6 @@ pub enum Asked {
     Look(Says),
     /// Adding a replica.
     Copy,
-    /// Deleting these.
     Delete(Vec<BlobId>),
 }
 

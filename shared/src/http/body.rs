@@ -56,9 +56,9 @@ pub fn json<T: Serialize>(status: http::StatusCode, value: &T) -> http::Response
 /// The declared length of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeclaredLength {
-    /// `Content-Length`.
+    /// `Content-Length` declares this many bytes.
     Known(u64),
-    /// Chunked.
+    /// Chunked: only the last chunk tells the length.
     Unknown,
     /// Neither: there is no body, and for an upload that is an error (411).
     Missing,

@@ -135,7 +135,7 @@ impl HttpClient {
     /// Sends a GET without a body.
     ///
     /// # Errors
-    /// As `send_within`.
+    /// The errors of `send_within`.
     pub async fn get(&self, url: &str, within: Duration) -> Result<Response<Incoming>, HttpError> {
         self.send_within(Request::get(url).body(body::empty())?, within).await
     }
@@ -157,38 +157,38 @@ pub enum CallError {
     /// The peer was not reached: it has not seen the call.
     #[error("cannot reach {address}: {source}")]
     Unreachable {
-        /// The peer.
+        /// The base URL of the peer.
         address: String,
-        /// Why.
+        /// The error of the connection.
         #[source]
         source: HttpError,
     },
     /// The call was sent, but no (complete) answer arrived: whether it was carried out is unknown.
     #[error("no answer from {address}: {source}")]
     Unknown {
-        /// The peer.
+        /// The base URL of the peer.
         address: String,
-        /// Why.
+        /// The error of the connection.
         #[source]
         source: HttpError,
     },
     /// The answer broke off or was too large: whether the call was carried out is unknown.
     #[error("the answer of {address} cannot be read: {source}")]
     Broken {
-        /// The peer.
+        /// The base URL of the peer.
         address: String,
-        /// Why.
+        /// The error of the connection.
         #[source]
         source: ReadError,
     },
     /// The peer refused the call.
     #[error("{address} answered {status}: {}", detail.message)]
     Refused {
-        /// The peer.
+        /// The base URL of the peer.
         address: String,
-        /// Its status.
+        /// The HTTP status of the answer.
         status: StatusCode,
-        /// Its reason.
+        /// The error that the peer answered.
         detail: Box<ErrorDetail>,
     },
     /// The answer was not signed by a server of the cluster: whether the call was carried out is unknown.
@@ -196,7 +196,7 @@ pub enum CallError {
         "the answer of {address} (status {status}) is not signed with this cluster's secret: it has another --secret-file, is not a server of this cluster, or its answer was altered on the way"
     )]
     Forged {
-        /// The peer.
+        /// The base URL of the peer.
         address: String,
         /// The status of the answer.
         status: StatusCode,
@@ -204,9 +204,9 @@ pub enum CallError {
     /// The answer is not one that a peer sends.
     #[error("{address} sent an answer that Barge does not send (status {status})")]
     Strange {
-        /// The peer.
+        /// The base URL of the peer.
         address: String,
-        /// Its status.
+        /// The HTTP status of the answer.
         status: StatusCode,
     },
 }
@@ -258,7 +258,7 @@ impl PeerClient {
     /// Like `call`, with a deadline of its own.
     ///
     /// # Errors
-    /// As `call`.
+    /// The errors of `call`.
     pub async fn call_within<Q, A>(
         &self,
         address: &str,

@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 
-/// Whether a master with these listening addresses, of all its APIs, may let anyone do anything while there is no
-/// access key.
+/// Whether a master with these listening addresses, of all its APIs, may let anyone do anything while there is
+/// no access key.
 pub fn open_without_keys(listening: impl IntoIterator<Item = SocketAddr>, insecure_no_auth: bool) -> bool {
     insecure_no_auth || listening.into_iter().all(|address| address.ip().is_loopback())
 }

@@ -95,8 +95,8 @@ impl Pipe {
         self.send(Frame::Data(bytes), limit).await
     }
 
-    /// Waits until the receiver has stopped reading, as it does when it refuses the upload; forever once it has all
-    /// bytes.
+    /// Waits until the receiver has stopped reading, as it does when it refuses the upload; forever once it
+    /// has all bytes.
     pub async fn closed(&self) {
         match &self.frames {
             Some(frames) if self.left != Some(0) => frames.closed().await,

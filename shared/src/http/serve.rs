@@ -210,9 +210,9 @@ async fn answer<S: Service>(
     response.map(|inner| Counted { inner, metrics, _flight: flight }.boxed_unsync())
 }
 
-/// Refuses what no API accepts: a request without exactly one `Host` (RFC 9112, section 3.2), `*` as the target of
-/// any method but `OPTIONS` (3.2.4), and a body in a coding that hyper does not decode (6.1): it would be stored
-/// encoded.
+/// Refuses what no API accepts: a request without exactly one `Host` (RFC 9112, section 3.2), `*` as the
+/// target of any method but `OPTIONS` (3.2.4), and a body in a coding that hyper does not decode (6.1): it
+/// would be stored encoded.
 fn check<B>(request: &Request<B>) -> Result<(), ErrorReply> {
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts != 1 && !(hosts == 0 && request.version() <= Version::HTTP_10) {

@@ -28,8 +28,8 @@ use crate::telemetry::Metrics;
 use crate::wire::error::{ErrorCode, ErrorReply};
 use crate::wire::routes::{ANSWER_HEADER, RECIPIENT, SIGNATURE_HEADER};
 
-/// Proof that a server of the cluster sent the request, with the body's declared digest: inserted only by
-/// `CallVerifier::serve`.
+/// Proof that a server of the cluster sent the request, with the body's declared digest: inserted
+/// only by `CallVerifier::serve`.
 #[derive(Clone, Debug)]
 struct Proved(blake3::Hash);
 

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::limits::{ACCEPT_BACKLOG, SOCKET_WINDOW_BYTES};
 
-/// Binds `address`.
+/// Binds a listening socket to `address`.
 ///
 /// # Errors
 /// Those of the system: the address is not local, or in use.
@@ -24,8 +24,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(ACCEPT_BACKLOG)
 }
 
-/// The receive buffer to request, in bytes; `None` if the system would grant less: then the kernel chooses better by
-/// itself.
+/// The receive buffer to request, in bytes; `None` if the system would grant less: then the kernel chooses
+/// better by itself.
 pub fn receive_bytes() -> Option<u32> {
     static GRANTED: OnceLock<bool> = OnceLock::new();
     let granted = *GRANTED.get_or_init(|| {

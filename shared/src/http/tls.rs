@@ -32,16 +32,16 @@ pub enum TlsError {
     /// One of them cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error that was returned.
         #[source]
         source: io::Error,
     },
     /// It is not a valid PEM file of that kind.
     #[error("{path} is not a PEM file with a {what}: {source}")]
     Pem {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What it should contain.
         what: &'static str,
@@ -57,9 +57,9 @@ pub enum TlsError {
     Unfit {
         /// The certificate chain.
         chain: PathBuf,
-        /// The key.
+        /// The file of the private key.
         key: PathBuf,
-        /// Why.
+        /// The error that was returned.
         #[source]
         source: rustls::Error,
     },

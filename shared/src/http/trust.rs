@@ -35,7 +35,7 @@ impl Trust {
     /// Like `from_file`; without a path the system's.
     ///
     /// # Errors
-    /// As `from_file`.
+    /// The errors of `from_file`.
     pub fn from_option(path: Option<&Path>) -> Result<Self, TlsError> {
         path.map_or_else(|| Ok(Self::default()), Self::from_file)
     }

@@ -24,8 +24,8 @@ pub const GUESS_DELAY: Duration = Duration::from_secs(1);
 pub const GUESSES_WAITING_EACH: usize = 16;
 /// Requests of all keys and peers that wait at the same time: each is a connection.
 pub const GUESSES_WAITING: usize = 256;
-/// Pairs of key and peer that are remembered, 200 bytes each; the pair whose last wrong secret is oldest is evicted
-/// first.
+/// Pairs of key and peer that are remembered, 200 bytes each; the pair whose last wrong secret is oldest
+/// is evicted first.
 pub const GUESSERS_MAX: usize = 4096;
 /// Shortest interval between log lines about one pair.
 pub const GUESSES_LOGGED: Duration = Duration::from_secs(10);

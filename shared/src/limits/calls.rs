@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// How long a server takes calls under one recipient name, and after that under the old one, too; so long it
-/// remembers them.
+/// How long a server takes calls under one recipient name, and after that under the old one, too; so long
+/// it remembers them.
 pub const RECIPIENT_LIFETIME: Duration = Duration::from_secs(120);
 /// Calls that are remembered for one name, about 2 MiB; a server that gets more takes a new name earlier.
 pub const CALLS_REMEMBERED: usize = 1 << 16;

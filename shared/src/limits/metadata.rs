@@ -5,8 +5,8 @@ use std::time::Duration;
 /// All masters end a batch at each log entry whose index is a multiple of this, so that their tables can be compared:
 /// often enough that a busy cluster passes one about every second, rarely enough that batches stay large.
 pub const CONTENT_PLACE_ENTRIES: u64 = 1024;
-/// How many of the latest table digests taken at such entries are kept: a follower may be thousands of entries
-/// behind.
+/// How many of the latest table digests taken at such entries are kept: a follower may be thousands
+/// of entries behind.
 pub const CONTENT_PLACES: usize = 32;
 /// Interval at which masters compare their tables.
 pub const CONTENT_COMPARE_EVERY: Duration = Duration::from_secs(60);

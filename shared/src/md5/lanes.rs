@@ -85,8 +85,8 @@ pub fn compress(level: Level, states: &mut States, messages: [&[u8]; LANES]) -> 
     dispatch!(level, simd => compress_with(simd, states, messages))
 }
 
-/// One step of all lanes: `b + ((a + f + word + sine) <<< by)`. Terms that do not depend on the previous step are
-/// added first.
+/// One step of all lanes: `b + ((a + f + word + sine) <<< by)`. Terms that do not depend on the previous step
+/// are added first.
 macro_rules! step {
     ($f:expr, $a:ident, $b:ident, $word:expr, $sine:expr, $by:expr) => {
         let sum = ($word + $sine + $a) + $f;

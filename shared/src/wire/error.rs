@@ -84,8 +84,8 @@ impl ErrorCode {
         }
     }
 
-    /// Returns the `Retry-After` in seconds for retryable errors. After `OutcomeUnknown` only an idempotent request may be
-    /// retried.
+    /// Returns the `Retry-After` in seconds for retryable errors. After `OutcomeUnknown` only an idempotent request
+    /// may be retried.
     pub fn retry_after_secs(self) -> Option<u32> {
         match self {
             Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => Some(1),
@@ -100,7 +100,7 @@ impl ErrorCode {
 pub struct ErrorReply {
     /// The kind of error.
     pub code: ErrorCode,
-    /// What happened.
+    /// The kind of the error, which fixes the status.
     pub message: String,
     /// The key it happened to, if there is one.
     pub key: Option<Key>,
@@ -173,7 +173,7 @@ pub struct ErrorBody {
 pub struct ErrorDetail {
     /// The kind of error.
     pub code: ErrorCode,
-    /// What happened.
+    /// The kind of the error, which fixes the status.
     pub message: String,
     /// The key it happened to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,7 +39,7 @@ pub struct MasterSummary {
     pub address: String,
     /// Base URL at which clients reach it.
     pub public_url: String,
-    /// Its role.
+    /// Its role in the Raft group.
     pub role: MasterRole,
     /// Log entries that it lacks; only the leader knows.
     pub behind: Option<u64>,

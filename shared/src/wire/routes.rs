@@ -115,8 +115,8 @@ pub const LIST: &str = "list";
 pub const SIGNATURE_HEADER: &str = "barge-signature";
 /// Header: signature of the answer to such a call.
 pub const ANSWER_HEADER: &str = "barge-answer";
-/// Header: nonce of 32 hex digits that a server sends with a ticket; the answer proves its sender with
-/// `PROOF_HEADER`.
+/// Header: nonce of 32 hex digits that a server sends with a ticket; the answer proves its
+/// sender with `PROOF_HEADER`.
 pub const NONCE_HEADER: &str = "barge-nonce";
 /// Header: proof over nonce, target and status that the answer comes from a server of the cluster.
 pub const PROOF_HEADER: &str = "barge-proof";

@@ -61,7 +61,7 @@ pub struct VolumeStatus {
     pub report: VolumeReport,
     /// Open segments, which take records.
     pub segments_open: u64,
-    /// Sealed segments.
+    /// The number of sealed segments.
     pub segments_sealed: u64,
     /// Bytes of deleted records not freed yet.
     pub dead_bytes: u64,

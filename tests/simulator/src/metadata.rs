@@ -159,8 +159,8 @@ fn look(database: &Database, topology: Topology) -> anyhow::Result<f64> {
     Ok((busy_seconds() - begun) / f64::max(blobs, 1.0))
 }
 
-/// The CPU time of this thread in seconds, which excludes other load on this machine. 0 if the system does not report
-/// it.
+/// The CPU time of this thread in seconds, which excludes other load on this machine. 0 if the system does
+/// not report it.
 pub fn busy_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = text.split_whitespace().next().and_then(|n| n.parse::<f64>().ok());

@@ -14,8 +14,8 @@ use crate::site::{length, mean_length};
 
 /// No replica of a plan begins after this many seconds: `PLAN_TIME` in `master/src/work/repair.rs`.
 const PLAN_SECONDS: f64 = 20.0;
-/// Plan and pause take at least this many times as long as the scan, unless the queue is longer than a plan:
-/// `LOOKING` there.
+/// Plan and pause take at least this many times as long as the scan, unless the queue is longer than a
+/// plan: `LOOKING` there.
 const LOOKING: f64 = 10.0;
 /// The longest pause after a scan, in seconds, as there.
 const REST_SECONDS_MAX: f64 = 60.0;

@@ -242,7 +242,7 @@ impl<'a> Placed<'a> {
 }
 
 /// The fraction of all replicas that the ring places elsewhere after volumes are added.
-pub fn chosen_anew(before: &[Set], after: &[Set], copies: usize) -> f64 {
+pub fn moved_if_placed_again(before: &[Set], after: &[Set], copies: usize) -> f64 {
     let other = |(a, b): (&Set, &Set)| b[..copies].iter().filter(|v| !a[..copies].contains(v)).count();
     let other: usize = before.iter().zip(after).map(other).sum();
     other as f64 / (before.len() * copies) as f64
@@ -290,8 +290,8 @@ mod tests {
         assert!((moved.moved - least).abs() < 0.01 && moved.farthest < 0.03, "{moved:?}, {least}");
         assert_eq!(after.crowded(), 0);
         // The ring itself would move about as much.
-        let anew = chosen_anew(&sets, &site.sample(&ring, 6_000), 2);
-        assert!((0.7 * least..1.5 * least).contains(&anew), "{anew} {least}");
+        let again = moved_if_placed_again(&sets, &site.sample(&ring, 6_000), 2);
+        assert!((0.7 * least..1.5 * least).contains(&again), "{again} {least}");
     }
 
     #[test]

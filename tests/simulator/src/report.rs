@@ -14,7 +14,7 @@ use crate::chain;
 use crate::groups::{Groups, Law, Queue};
 use crate::loss::{Risk, YEAR_HOURS, YEAR_SECONDS, detect};
 use crate::pace::Pace;
-use crate::placement::{Placed, chosen_anew, tb};
+use crate::placement::{Placed, moved_if_placed_again, tb};
 use crate::sets::Sets;
 use crate::site::{SIZES_TB, Set, Site, mean_length};
 
@@ -114,7 +114,7 @@ fn growth(
     let least = 1.0 - site.capacity() / grown.capacity();
     let grown_ring = grown.ring();
     let sample = &sample[..sample.len().min(GROWTH_KEYS)];
-    let anew = grown.sample(&grown_ring, sample.len() as u64);
+    let again = grown.sample(&grown_ring, sample.len() as u64);
     writeln!(out, "## What a rebalance moves, in per cent of all bytes ({} keys)\n", sample.len())?;
     writeln!(
         out,
@@ -140,10 +140,10 @@ fn growth(
                 "| {copies} | {what} | {least} | {plan:.2} % | {done:.2} % | {passes} | {far:.1} % | {crowded} |"
             )?;
         }
-        let anew = chosen_anew(sample, &anew, copies) * 100.0;
+        let again = moved_if_placed_again(sample, &again, copies) * 100.0;
         writeln!(
             out,
-            "| {copies} | moves if the ring placed all again | {:.2} % | {anew:.2} % | | | | |",
+            "| {copies} | would move if every key were placed again | {:.2} % | {again:.2} % | | | | |",
             least * 100.0
         )?;
         let moved = second.planned * after.all_bytes();

@@ -23,15 +23,12 @@ pub struct World {
     pub outages: f64,
     /// Duration of an outage in years.
     pub outage: f64,
-    /// Repair speed.
     pub pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct History {
-    /// Failed volumes.
     pub failures: u32,
-    /// Zone outages.
     pub outages: u32,
     /// Bytes re-replicated for failed volumes.
     pub repaired: f64,

@@ -88,7 +88,7 @@ fn allowed(path: &str) -> Option<&'static str> {
 /// Answers a request for a value. It must have a ticket.
 async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
     let opened = open_ticket(volume, &request);
-    let (key, sealed, ticket) = match opened {
+    let (key, ticket_text, ticket) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
             let (head, body) = request.into_parts();
@@ -102,7 +102,7 @@ async fn value(volume: &Arc<Volume>, request: Request<Incoming>) -> Result<Respo
             answer.map(|answer| proved(volume, &request, answer))
         }
         (Method::POST | Method::PUT, Operation::Write(_)) => {
-            upload::receive(volume, key, sealed, ticket, request).await
+            upload::receive(volume, key, ticket_text, ticket, request).await
         }
         (method, _) => {
             let (head, body) = request.into_parts();
@@ -143,10 +143,10 @@ fn open_ticket(volume: &Volume, request: &Request<Incoming>) -> Result<(Key, Str
     let refuse = |code, why: String| {
         ErrorReply::new(code, why, "ask the master, and follow its redirect").for_key(&key)
     };
-    let sealed = query_value(request.uri().query(), TICKET)
+    let ticket_text = query_value(request.uri().query(), TICKET)
         .ok_or_else(|| refuse(ErrorCode::BadTicket, "the request has no ticket".into()))?;
     let now = volume.config.clock.now();
-    let ticket = Ticket::verify(&sealed, &volume.config.secret, &key, now).map_err(|e| {
+    let ticket = Ticket::verify(&ticket_text, &volume.config.secret, &key, now).map_err(|e| {
         let code = match e {
             shared::ticket::TicketError::Expired => ErrorCode::TicketExpired,
             _ => ErrorCode::BadTicket,
@@ -159,5 +159,5 @@ fn open_ticket(volume: &Volume, request: &Request<Incoming>) -> Result<(Key, Str
             "the ticket is from another cluster than this volume".into(),
         ));
     }
-    Ok((key, sealed, ticket))
+    Ok((key, ticket_text, ticket))
 }

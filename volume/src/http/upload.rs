@@ -31,7 +31,7 @@ use crate::store::{NewRecord, RecordWriter, WriteError};
 struct AuthorizedUpload {
     volume: Arc<Volume>,
     key: Key,
-    sealed: String,
+    ticket_text: String,
     ticket: Ticket,
     grant: WriteGrant,
     /// This volume's place in the chain.
@@ -45,13 +45,13 @@ struct AuthorizedUpload {
 pub(super) async fn receive(
     volume: &Arc<Volume>,
     key: Key,
-    sealed: String,
+    ticket_text: String,
     ticket: Ticket,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let (head, mut incoming) = request.into_parts();
     let waits = head.headers.contains_key(EXPECT);
-    let accepted = accept(volume, key.clone(), sealed, ticket, head.method, head.headers).await;
+    let accepted = accept(volume, key.clone(), ticket_text, ticket, head.method, head.headers).await;
     let outcome = match accepted {
         Ok((incomer, declared, upload)) => incomer.run(declared, upload, &mut incoming).await,
         Err(refusal) => {
@@ -71,7 +71,7 @@ pub(super) async fn receive(
 async fn accept(
     volume: &Arc<Volume>,
     key: Key,
-    sealed: String,
+    ticket_text: String,
     ticket: Ticket,
     method: Method,
     headers: HeaderMap,
@@ -112,7 +112,17 @@ async fn accept(
     let upload = volume.store.begin(record).await?;
     let volume = Arc::clone(volume);
     Ok((
-        AuthorizedUpload { volume, key, sealed, ticket, grant, position: place, method, headers, described },
+        AuthorizedUpload {
+            volume,
+            key,
+            ticket_text,
+            ticket,
+            grant,
+            position: place,
+            method,
+            headers,
+            described,
+        },
         declared,
         upload,
     ))
@@ -197,7 +207,7 @@ impl AuthorizedUpload {
     }
 
     fn open_downstream(&self, length: Option<u64>) -> Downstream {
-        let target = format!("{}?{TICKET}={}", self.key.to_path(), self.sealed);
+        let target = format!("{}?{TICKET}={}", self.key.to_path(), self.ticket_text);
         let mut headers = HeaderMap::new();
         self.described.apply(&mut headers);
         super::digests::forward(&self.headers, &mut headers);
@@ -261,7 +271,7 @@ impl AuthorizedUpload {
     async fn commit(&self, receipts: Vec<String>) -> Result<CommitResponse, ErrorReply> {
         let request = CommitRequest {
             key: self.key.clone(),
-            ticket: self.sealed.clone(),
+            ticket: self.ticket_text.clone(),
             receipts,
             content_type: self.described.content_type.clone(),
             metadata: self.described.metadata.clone(),

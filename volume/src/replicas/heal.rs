@@ -70,7 +70,6 @@ pub struct HealerStatus {
     pub blocks_served: u64,
     /// Reads served entirely from another replica.
     pub records_served: u64,
-    /// Records rewritten.
     pub healed: u64,
 }
 

@@ -50,7 +50,6 @@ pub enum AddReplicaError {
     /// By another call or an upload.
     #[error("blob {blob} is already being written")]
     UnderWay { blob: BlobId },
-    /// Deleted meanwhile.
     #[error("blob {blob} is no longer expected here")]
     Gone { blob: BlobId },
     #[error(transparent)]
@@ -58,7 +57,6 @@ pub enum AddReplicaError {
     #[error("received {came} of {length} bytes of blob {blob}, then all sources failed: {last}")]
     Broken {
         blob: BlobId,
-        /// Bytes received.
         came: u64,
         length: u64,
         /// The error of the last source.

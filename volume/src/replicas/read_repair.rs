@@ -49,7 +49,7 @@ impl RepairingReader {
     /// Like `open`, for a pinned record.
     ///
     /// # Errors
-    /// As `open`.
+    /// The errors of `open`.
     pub async fn open_pinned(
         volume: &Arc<Volume>,
         blob: BlobId,

@@ -31,8 +31,8 @@ pub struct Compacted {
     pub bytes: u64,
 }
 
-/// A record could not be moved. Its segment is skipped until the store is reopened, or one of its records is deleted
-/// or healed.
+/// A record could not be moved. Its segment is skipped until the store is reopened, or one of its records is
+/// deleted or healed.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactError {
     /// The record cannot be read.

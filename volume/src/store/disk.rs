@@ -83,8 +83,8 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// Frees the space of a range (punches a hole), which reads as zeros afterwards.
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<Punched>;
-    /// Preallocates space for a range without changing the length; does nothing if the file system does not support
-    /// it.
+    /// Preallocates space for a range without changing the length; does nothing if the file system does
+    /// not support it.
     fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()>;
     fn length(&self) -> io::Result<u64>;
     /// Bytes taken on the disk.

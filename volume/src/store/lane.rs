@@ -36,8 +36,8 @@ pub(super) struct AppendLane {
 pub(super) enum WriteKind {
     /// A blob that is not here yet.
     New,
-    /// Replaces the record at `from`, whose body has this digest. It may use most of the reserve and exceed the
-    /// capacity.
+    /// Replaces the record at `from`, whose body has this digest. It may use most of the reserve and
+    /// exceed the capacity.
     Replace { from: Extent, digest: Digest },
 }
 

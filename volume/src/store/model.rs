@@ -31,7 +31,6 @@ use world::ModelState;
 /// The faults of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Profile {
-    /// Crashes only.
     Crashes,
     /// Also failing calls and full disks.
     Faults,

@@ -35,8 +35,8 @@ pub(super) struct Scanned {
     pub(super) aside: Vec<(u64, u64)>,
     /// Where the last good record ends.
     pub(super) end: u64,
-    /// End of the last record after `end` with good header and trailer and a corrupt body: bit rot, if it ever
-    /// counted.
+    /// End of the last record after `end` with good header and trailer and a corrupt body: bit rot, if
+    /// it ever counted.
     pub(super) rot_end: Option<u64>,
 }
 

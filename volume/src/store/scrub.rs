@@ -77,8 +77,8 @@ struct Pass {
 }
 
 impl Store {
-    /// Verifies the next record of the segment with the oldest verification; `None` if all were verified within
-    /// `every`.
+    /// Verifies the next record of the segment with the oldest verification; `None` if all were
+    /// verified within `every`.
     ///
     /// If the future is dropped half way, the record is not verified in this pass.
     pub async fn scrub(&self, every: Duration, throttle: &Throttle) -> Option<Scrubbed> {

@@ -134,8 +134,8 @@ impl Segment {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Marks a record's header page as deleted and frees the space of its body and trailer, if the header is this
-    /// blob's.
+    /// Marks a record's header page as deleted and frees the space of its body and trailer, if the header
+    /// is this blob's.
     ///
     /// The index entry of the delete must be durable before: otherwise a power cut could undo the delete of a value
     /// whose body is gone.

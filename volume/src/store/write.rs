@@ -89,9 +89,9 @@ impl Store {
         blocking(move || RecordWriter::begin(&inner, record)).await
     }
 
-    /// Begins to rewrite a blob that is here, at another place: `finish` checks that the new record has this digest
-    /// and reads it back from the disk; only then the blob points to it, and the old record is deleted. It may use
-    /// the reserve.
+    /// Begins to rewrite a blob that is here, at another place: `finish` checks that the new record has this
+    /// digest and reads it back from the disk; only then the blob points to it, and the old record is deleted. It
+    /// may use the reserve.
     ///
     /// Dropping the future half way leaves nothing behind.
     pub async fn begin_rewrite(&self, record: NewRecord, digest: Digest) -> Result<RecordWriter, WriteError> {
@@ -168,8 +168,8 @@ impl RecordWriter {
         self.header.blob
     }
 
-    /// Returns BLAKE3 of the bytes received so far, to compare with a declared digest before `finish` makes the
-    /// record visible.
+    /// Returns BLAKE3 of the bytes received so far, to compare with a declared digest before `finish` makes
+    /// the record visible.
     pub async fn digest_so_far(&mut self) -> Result<Digest, WriteError> {
         if std::mem::replace(&mut self.broken, true) {
             return Err(WriteError::Aborted);

@@ -234,8 +234,8 @@ impl Site {
         self.put_saying(volume, blob, value, false, &[]).await;
     }
 
-    /// The same, as from the previous volume of a chain, with more headers. `notes`: the ticket permits internal
-    /// metadata.
+    /// The same, as from the previous volume of a chain, with more headers. `notes`: the ticket
+    /// permits internal metadata.
     pub async fn put_saying(
         &self,
         volume: &Volume,
@@ -309,7 +309,7 @@ impl Site {
         let request =
             AddReplicaRequest { cluster: self.cluster, volume: volume.id, blob, bytes_per_second, verify };
         let answer: AddReplicaResponse = self.call(volume, ADD_REPLICA, &request).await?;
-        let receipt = Receipt::open(&answer.receipt, &secret(), Clock::System.now(), PATIENCE).unwrap();
+        let receipt = Receipt::verify(&answer.receipt, &secret(), Clock::System.now(), PATIENCE).unwrap();
         assert_eq!((receipt.cluster, receipt.volume, receipt.blob), (self.cluster, volume.id, blob));
         Ok(receipt)
     }

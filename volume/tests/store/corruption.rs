@@ -211,8 +211,8 @@ async fn a_bad_first_page_is_a_crash_if_nothing_follows_and_rot_if_something_doe
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is done to a segment, opening it returns only values that were stored, and opening it again changes
-    /// nothing.
+    /// Whatever is done to a segment, opening it returns only values that were stored, and opening it
+    /// again changes nothing.
     #[test]
     fn no_corruption_makes_a_wrong_value(
         writes in prop::collection::vec((0.0f64..1.0, prop::collection::vec(any::<u8>(), 1..3000)), 0..4),

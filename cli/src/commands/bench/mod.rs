@@ -185,8 +185,8 @@ impl Load {
         more.then(|| self.next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < self.count)
     }
 
-    /// The `n`th operation. Reads choose a key at random; puts create new keys above those that are read, or cycle
-    /// through `--keys`.
+    /// The `n`th operation. Reads choose a key at random; puts create new keys above those that are read, or
+    /// cycle through `--keys`.
     fn task(&self, n: u64) -> Task {
         let any = || rand::random_range(0..self.keys);
         match (self.args.op, self.args.keys) {

@@ -37,7 +37,6 @@ struct Listing {
     begun: bool,
 }
 
-/// The differences.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Diff {
     /// Description of the other side.

@@ -38,11 +38,9 @@ const MORE_ROOM: &str = "add volumes, then `barge cluster rebalance start`";
 enum Grade {
     /// Values or service are at risk.
     Mend,
-    /// Worth knowing.
     Note,
 }
 
-/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Finding {
     grade: Grade,

@@ -141,8 +141,8 @@ async fn dry_run(
     Ok(exit)
 }
 
-/// Opens what to compare with: the metadata in the directory, else the running cluster. Returns why, if there is
-/// neither.
+/// Opens what to compare with: the metadata in the directory, else the running cluster. Returns why, if
+/// there is neither.
 async fn there(client: &Client, secret: &SecretArgs, directory: &Path) -> Result<(Source, String), String> {
     if directory.join("sled").exists() {
         let path = directory.to_owned();

@@ -29,8 +29,8 @@ impl Made {
     }
 }
 
-/// An option with a value other than its default, further options that it needs, and whether it reached all servers
-/// concerned.
+/// An option with a value other than its default, further options that it needs, and whether it reached
+/// all servers concerned.
 type Row = (&'static str, &'static [&'static str], fn(&Made) -> bool);
 
 /// `DIR` stands for a directory with a certificate and its key, and room for files.

@@ -45,14 +45,12 @@ pub(super) fn run(args: &VolumeCheckArgs, output: Output) -> Result<Exit, Failur
     Ok(verdict.exit())
 }
 
-/// The result.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Verdict {
     /// Corrupt records and ranges.
     bad_records: usize,
     /// Segments that are corrupt as a whole.
     bad_segments: usize,
-    /// Corrupt indexes.
     bad_indexes: usize,
     /// Segments of another format version, which cannot be judged.
     unknown: usize,

@@ -95,8 +95,8 @@ impl<N: NodeId> Files<N> {
         Ok(())
     }
 
-    /// Begins an empty log after `log_id`. The rename of `begin` is the commit point; after a crash, opening does the
-    /// rest.
+    /// Begins an empty log after `log_id`. The rename of `begin` is the commit point; after a crash, opening
+    /// does the rest.
     pub(super) fn begin(&mut self, log_id: &LogId<N>, vote: &Vote<N>) -> io::Result<()> {
         self.remove_all()?;
         replace(&*self.disk, StateFile::Begin, &(log_id, vote))?;
@@ -128,9 +128,9 @@ impl<N: NodeId> Files<N> {
         if self.has_vote { Ok(()) } else { self.save_vote(&Vote::default()) }
     }
 
-    /// Returns the segment for a batch that begins with this entry. After a truncation the entry may be older than
-    /// the first of the current segment, which is then used at any length, because the name of a new one would not
-    /// rise.
+    /// Returns the segment for a batch that begins with this entry. After a truncation the entry may be older
+    /// than the first of the current segment, which is then used at any length, because the name of a new one
+    /// would not rise.
     fn segment_for(&mut self, index: u64) -> io::Result<Arc<Segment>> {
         match self.segments.last() {
             Some(last) if self.end < self.segment_bytes_max || index <= last.first => Ok(Arc::clone(last)),

@@ -113,8 +113,8 @@ impl Frame {
         out.extend_from_slice(body);
     }
 
-    /// Decodes the frame at the start of `bytes`, which are at `offset` in the file. `None`: torn, corrupt or no
-    /// frame.
+    /// Decodes the frame at the start of `bytes`, which are at `offset` in the file. `None`: torn, corrupt
+    /// or no frame.
     pub(super) fn decode<'a>(bytes: &'a [u8], salt: &Salt, offset: u64) -> Option<(Self, &'a [u8])> {
         let header = bytes.get(..FRAME_HEADER_BYTES)?;
         let kind = match header[28..32] {

@@ -95,8 +95,8 @@ impl<C: RaftTypeConfig> Clone for LogStore<C> {
 }
 
 impl<C: RaftTypeConfig<Entry = Entry<C>>> LogStore<C> {
-    /// Opens or creates the log in the directory `path`, which the caller has locked. It blocks: every segment is
-    /// read.
+    /// Opens or creates the log in the directory `path`, which the caller has locked. It blocks: every
+    /// segment is read.
     ///
     /// # Errors
     /// When the disk fails, or the log is corrupt: then nothing is changed.

@@ -10,7 +10,6 @@ use super::format::{Kind, SegmentHeader};
 use super::scan::Found;
 use super::view::{EntryLocation, Segment};
 
-/// An inconsistency.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wrong {
     Corrupt(u64, Corruption),

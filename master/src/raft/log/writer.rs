@@ -56,8 +56,8 @@ pub(super) enum Change<N: NodeId> {
     },
 }
 
-/// The handle of the thread. Dropping it finishes the queued jobs and closes the files, so that the directory can be
-/// opened again.
+/// The handle of the thread. Dropping it finishes the queued jobs and closes the files, so that the directory can
+/// be opened again.
 #[derive(Debug)]
 pub(super) struct WriterHandle<C: RaftTypeConfig> {
     jobs: Option<mpsc::Sender<Job<C>>>,

@@ -83,8 +83,8 @@ impl S3Operations {
         Err(s3_error!(InvalidPart, "Parts were replaced while the upload was completed; try again"))
     }
 
-    /// Returns the object that an earlier completion of this upload created, if it is still current and has the
-    /// listed parts.
+    /// Returns the object that an earlier completion of this upload created, if it is still current and has
+    /// the listed parts.
     fn completed_before(
         &self,
         key: &Key,

@@ -24,7 +24,6 @@ use crate::s3::error::{from_interrupted, invalid, not_implemented};
 use crate::s3::multipart::PartLocation;
 use crate::s3::objects::{PUT_BYTES_MAX, tag_of};
 use crate::s3::request::unreadable_headers::original_headers;
-use crate::state::command::S3Commit;
 use crate::tables::object::Object;
 
 /// Headers with conditions on the source, in the order of `ReadConditions::from_named`.
@@ -138,9 +137,7 @@ impl S3Operations {
             UploadSpec { key, length: Some(length), digest: None, condition, prefer: Vec::new(), hops: 0 };
         let declared = DeclaredChecksums::plain(Some(algorithm), self.md5);
         let (durable, sums) = self.durable(&wanted, &described, Some(body), declared).await?;
-        let attributes = self.attributes(&sums, tags);
-        let commit = durable.to_commit(&wanted, &described);
-        self.commit(S3Commit { commit, attributes: attributes.clone() }).await?;
+        let attributes = self.commit_object(&durable, (&wanted, &described), &sums, tags).await?;
         let sum = checksum(attributes.checksum.as_ref());
         let result = dto::CopyObjectResult {
             e_tag: Some(dto::ETag::Strong(tag_of(&attributes, &durable))),

@@ -19,8 +19,8 @@ use crate::s3::error::{from_reply, from_tables};
 use crate::s3::request::permissions::{AccessRule, NOT_FOR_ANYBODY, name, rule};
 use crate::s3::request::unreadable_headers::ProvedSigner;
 
-/// While there are no access keys, a client on this machine may sign with any id and this secret, which proves
-/// nothing.
+/// While there are no access keys, a client on this machine may sign with any id and this secret,
+/// which proves nothing.
 pub const OPEN_SECRET: &str = "bargebarge";
 
 /// The operation that the library found in a request, for the caller of the library.

@@ -68,8 +68,8 @@ fn parse_shape(line: &'static str) -> Option<OperationShape> {
     Some(OperationShape { name, method, resource: place, queries, headers: list(fields.next()?, ';') })
 }
 
-/// Returns the operation of a request for a bucket, a key in one, or neither: the one with the most required queries
-/// and headers.
+/// Returns the operation of a request for a bucket, a key in one, or neither: the one with the most required
+/// queries and headers.
 pub fn operation_of(
     method: &Method,
     query: Option<&str>,

@@ -156,8 +156,8 @@ const HEADERS: [(&str, Support); 85] = [
 /// The encryption that S3 applies to every object by default, so many clients ask for it.
 const ENCRYPTED: &str = "AES256";
 
-/// Returns the support of a header; none if the reference does not know it. `noop`: accept and ignore encryption and
-/// storage classes.
+/// Returns the support of a header; none if the reference does not know it. `noop`: accept and ignore encryption
+/// and storage classes.
 pub fn header(name: &str, noop: bool) -> Option<Support> {
     if name.starts_with("x-amz-meta-") {
         return Some(Done);

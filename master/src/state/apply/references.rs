@@ -8,9 +8,9 @@ use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
 use shared::tombstone::Tombstone;
 
-/// Returns the volumes whose replicas count. Not those on the reclaim list or reclaimed recently: the record was
-/// taken for an orphan, or the command is a retry and its blob was replaced or deleted since. Not those of
-/// decommissioned volumes.
+/// Returns the volumes whose replicas count. Not those on the reclaim list or reclaimed recently: the record
+/// was taken for an orphan, or the command is a retry and its blob was replaced or deleted since. Not those
+/// of decommissioned volumes.
 pub(super) fn countable_replicas(
     tables: &Tables<'_>,
     blob: BlobId,

@@ -19,7 +19,7 @@ impl PeerClient {
     /// answer that no server of the cluster signed.
     ///
     /// # Errors
-    /// As `call`.
+    /// The errors of `call`.
     pub async fn exchange(
         &self,
         address: &str,

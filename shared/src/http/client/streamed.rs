@@ -32,7 +32,7 @@ impl PeerClient {
     /// Sends `body` to `path`, signed, for a streamed answer.
     ///
     /// # Errors
-    /// As `call`.
+    /// The errors of `call`.
     pub async fn call_for_stream(
         &self,
         address: &str,

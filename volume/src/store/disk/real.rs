@@ -70,9 +70,9 @@ impl RealDisk {
         self.direct
     }
 
-    /// Probes for O_DIRECT and hole punching. Some file systems refuse O_DIRECT at open, others at the first write;
-    /// on a full disk the open alone decides. Hole punching is assumed unless the file system reports it as
-    /// unsupported.
+    /// Probes for O_DIRECT and hole punching. Some file systems refuse O_DIRECT at open, others at the first
+    /// write; on a full disk the open alone decides. Hole punching is assumed unless the file system reports
+    /// it as unsupported.
     fn probe(&self) -> (bool, bool) {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let open = |flags| rustix::fs::openat(&self.directory, PROBE, flags, Mode::from_raw_mode(0o600));

@@ -72,7 +72,6 @@ pub(super) enum Step {
     Compact {
         records: usize,
     },
-    /// Verifies records.
     Scrub {
         records: usize,
     },

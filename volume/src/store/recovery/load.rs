@@ -44,7 +44,6 @@ type Failure = (FailedStep, io::Error);
 /// The condition of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexState {
-    /// Complete.
     Good,
     /// To be rebuilt from the segment.
     Missing,
@@ -228,8 +227,8 @@ impl SegmentContents {
         Ok(!gone.is_empty())
     }
 
-    /// Removes entries after the end of the segment: new records will be written there, and an old delete would punch
-    /// them.
+    /// Removes entries after the end of the segment: new records will be written there, and an old delete
+    /// would punch them.
     fn forget_behind(&mut self, end: u64) -> bool {
         let before = self.deletes.len() + self.aside.len();
         self.deletes.retain(|_, (_, extent)| extent.end() <= end);

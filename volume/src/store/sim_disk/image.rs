@@ -53,7 +53,6 @@ pub(super) trait Survival {
     fn metadata(&mut self) -> bool;
 }
 
-/// Everything survives.
 pub(super) struct Everything;
 
 impl Survival for Everything {

@@ -162,8 +162,8 @@ impl RecordFinish {
         Ok(())
     }
 
-    /// Reads header and trailer back from the disk. If they differ, the segment is poisoned: the disk cannot be
-    /// trusted.
+    /// Reads header and trailer back from the disk. If they differ, the segment is poisoned: the disk
+    /// cannot be trusted.
     fn check_header_and_trailer(
         &mut self,
         store: &Inner,

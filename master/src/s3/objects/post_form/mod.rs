@@ -37,7 +37,6 @@ use crate::s3::request::guard::SIGNING;
 use crate::s3::request::guard::known::{field, is_sum};
 use crate::s3::request::presigned_headers;
 use crate::s3::request::supported::{Support, header};
-use crate::state::command::S3Commit;
 use crate::write::durable::write_replicas;
 use crate::write::pipeline::{Frames, Source};
 use policy::Policy;
@@ -211,9 +210,7 @@ pub async fn receive(
     let (frames, verdict) = verify_body(within(file, length), declared, &ops.md5s);
     let stored = write_replicas(&ops.master, &wanted, &described, Source::new(Frames::Stream(frames))).await;
     let durable = stored.map_err(|refusal| verdict.fault().unwrap_or_else(|| from_reply(refusal)))?;
-    let attributes = ops.attributes(&verdict.sums(), tags);
-    let commit = durable.to_commit(&wanted, &described);
-    ops.commit(S3Commit { commit, attributes: attributes.clone() }).await?;
+    let attributes = ops.commit_object(&durable, (&wanted, &described), &verdict.sums(), tags).await?;
     let location = ops.location(&head.headers, &wanted.key);
     let mut answer =
         answer(&fields, bucket, &key, &format!("\"{}\"", tag_of(&attributes, &durable)), &location);
@@ -299,8 +296,8 @@ fn mac(key: &[u8], text: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// Returns whether this is the signature of `document` (S3 API reference, "Calculating a signature" for POST), in
-/// constant time.
+/// Returns whether this is the signature of `document` (S3 API reference, "Calculating a signature" for POST),
+/// in constant time.
 fn signs(secret: &str, [date, region]: [&str; 2], document: &str, signature: &str) -> bool {
     let mut key = mac(format!("AWS4{secret}").as_bytes(), date.as_bytes()).finalize().into_bytes();
     for part in [region, "s3", "aws4_request"] {
