@@ -1,6 +1,6 @@
 //! Liveness (failure detection): the states of a volume are joining, up, read-only, full, suspect, down, draining,
-//! drained and decommissioned. One that is down for `repair_after` is lost: its replicas no longer count. Each transition and its reason appears once in the log, the events and the metrics. Also builds the
-//! `Topology`.
+//! drained and decommissioned. One that is down for `repair_after` is lost: its replicas no longer count. Each
+//! transition and its reason appears once in the log, the events and the metrics. Also builds the `Topology`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

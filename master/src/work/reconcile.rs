@@ -69,7 +69,8 @@ impl ReconcileWorker {
         }
     }
 
-    /// Purges tombstones of keys for which no earlier upload can still commit (after what Cassandra calls gc_grace). True when there may be more.
+    /// Purges tombstones of keys for which no earlier upload can still commit (after what Cassandra calls
+    /// gc_grace). True when there may be more.
     async fn purge_key_tombstones(&mut self) -> bool {
         let now = self.master.config.clock.now();
         if self.last_purge.is_some_and(|last| now.since(last) < TOMBSTONE_EXPIRY_INTERVAL) {
