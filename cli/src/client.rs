@@ -233,7 +233,7 @@ impl Patience {
         self.failures += 1;
         let told = match failure.retry {
             Retry::After(told) => told,
-            Retry::Unknown if twice_is_once => None,
+            Retry::IfIdempotent if twice_is_once => None,
             _ => return Err(failure),
         };
         if self.failures >= ATTEMPTS {

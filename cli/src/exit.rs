@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::json;
 use shared::key::Key;
-use shared::wire::error::{ErrorBody, ErrorCode, ErrorDetail};
+use shared::wire::error::{self, ErrorBody, ErrorCode, ErrorDetail};
 
 use crate::output::shown;
 
@@ -36,7 +36,7 @@ pub(crate) enum Retry {
     /// Nothing was done: retry, after this time if the server named one.
     After(Option<Duration>),
     /// It may have been done although no answer says so; retry only if it is idempotent.
-    Unknown,
+    IfIdempotent,
 }
 
 /// Why a command failed.
@@ -76,7 +76,7 @@ impl Failure {
     pub(crate) fn broken(address: &str, why: impl fmt::Display) -> Self {
         Self::new(Exit::Unavailable, format!("no complete answer from {address}: {why}"))
             .next("try again")
-            .retry(Retry::Unknown)
+            .retry(Retry::IfIdempotent)
     }
 
     /// An answer that Barge does not send.
@@ -104,15 +104,7 @@ impl Failure {
         let said: Option<ErrorDetail> = serde_json::from_slice::<ErrorBody>(body).ok().map(|b| b.error);
         let code = said.as_ref().map(|d| d.code);
         let mut failure = Self::new(exit_of(status, code), format!("the server answered {status}"));
-        failure.retry = match (status, code) {
-            (_, Some(ErrorCode::OutcomeUnknown)) => Retry::Unknown,
-            (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, _) => Retry::After(retry_after),
-            (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, _) => Retry::Unknown,
-            (_, Some(ErrorCode::BadTicket | ErrorCode::TicketExpired | ErrorCode::TicketUsed)) => {
-                Retry::After(None)
-            }
-            _ => Retry::Never,
-        };
+        failure.retry = retry_of(status, code, retry_after);
         if let Some(said) = said {
             let next = Some(said.hint).filter(|h| !h.is_empty());
             let (what, key, request_id) = (said.message, said.key, said.request_id);
@@ -166,16 +158,32 @@ impl Failure {
     }
 }
 
+/// An answer without a code is from something else: a proxy, or another program.
 fn exit_of(status: StatusCode, code: Option<ErrorCode>) -> Exit {
-    match (status, code) {
-        (_, Some(ErrorCode::Corrupt | ErrorCode::WrongDigest)) => Exit::Unverified,
-        (StatusCode::NOT_FOUND, _) => Exit::NotFound,
-        (StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, _) => Exit::Conflict,
-        (StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS, _) => Exit::Unavailable,
-        (StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, _) => {
-            Exit::Unavailable
-        }
+    let Some(code) = code else {
+        return match status.as_u16() {
+            404 => Exit::NotFound,
+            409 | 412 => Exit::Conflict,
+            408 | 429 | 502 | 503 | 504 | 507 => Exit::Unavailable,
+            _ => Exit::Failure,
+        };
+    };
+    match code {
+        ErrorCode::Corrupt | ErrorCode::WrongDigest => Exit::Unverified,
+        ErrorCode::NotFound => Exit::NotFound,
+        ErrorCode::Exists | ErrorCode::PreconditionFailed => Exit::Conflict,
+        ErrorCode::NoSpace => Exit::Unavailable,
+        _ if code.retry() != error::Retry::Never => Exit::Unavailable,
         _ => Exit::Failure,
+    }
+}
+
+fn retry_of(status: StatusCode, code: Option<ErrorCode>, after: Option<Duration>) -> Retry {
+    match (code.map(ErrorCode::retry), status.as_u16()) {
+        (Some(error::Retry::Never), _) => Retry::Never,
+        (Some(error::Retry::After), _) | (None, 408 | 429 | 503) => Retry::After(after),
+        (Some(error::Retry::IfIdempotent), _) | (None, 502 | 504) => Retry::IfIdempotent,
+        (None, _) => Retry::Never,
     }
 }
 
@@ -237,11 +245,12 @@ mod tests {
             (409, Exit::Conflict, Retry::Never),
             (412, Exit::Conflict, Retry::Never),
             (413, Exit::Failure, Retry::Never),
+            (408, Exit::Unavailable, Retry::After(None)),
             (429, Exit::Unavailable, Retry::After(None)),
             (500, Exit::Failure, Retry::Never),
-            (502, Exit::Unavailable, Retry::Unknown),
+            (502, Exit::Unavailable, Retry::IfIdempotent),
             (503, Exit::Unavailable, Retry::After(None)),
-            (504, Exit::Unavailable, Retry::Unknown),
+            (504, Exit::Unavailable, Retry::IfIdempotent),
             (507, Exit::Unavailable, Retry::Never),
         ] {
             let failure = Failure::from_answer(StatusCode::from_u16(status).unwrap(), b"", None);
@@ -255,7 +264,33 @@ mod tests {
         let after = Some(Duration::from_secs(3));
         assert_eq!(Failure::from_answer(unavailable, b"", after).retry, Retry::After(after));
         let unknown = br#"{"error":{"code":"outcome_unknown","message":"m","hint":"h"}}"#;
-        assert_eq!(Failure::from_answer(unavailable, unknown, after).retry, Retry::Unknown);
+        assert_eq!(Failure::from_answer(unavailable, unknown, after).retry, Retry::IfIdempotent);
         assert_eq!(Failure::from_answer(StatusCode::INSUFFICIENT_STORAGE, b"", after).retry, Retry::Never);
+    }
+
+    /// The code decides, not the status: 403 and 409 of a volume's ticket are not the user's.
+    #[test]
+    fn the_code_of_an_answer_decides_before_its_status() {
+        let of = |code: ErrorCode| {
+            let body = json!({"error": {"code": code, "message": "m", "hint": "h"}}).to_string();
+            let failure = Failure::from_answer(code.status(), body.as_bytes(), None);
+            (failure.exit, failure.retry)
+        };
+        let again = (Exit::Unavailable, Retry::After(None));
+        for (code, wanted) in [
+            (ErrorCode::TicketUsed, again),
+            (ErrorCode::TicketExpired, again),
+            (ErrorCode::Timeout, again),
+            (ErrorCode::Outdated, again),
+            (ErrorCode::NotLeader, again),
+            (ErrorCode::OutcomeUnknown, (Exit::Unavailable, Retry::IfIdempotent)),
+            (ErrorCode::NoSpace, (Exit::Unavailable, Retry::Never)),
+            (ErrorCode::Exists, (Exit::Conflict, Retry::Never)),
+            (ErrorCode::WrongCluster, (Exit::Failure, Retry::Never)),
+            (ErrorCode::NoSuchRoute, (Exit::Failure, Retry::Never)),
+            (ErrorCode::WrongDigest, (Exit::Unverified, Retry::Never)),
+        ] {
+            assert_eq!(of(code), wanted, "{code:?}");
+        }
     }
 }

@@ -97,7 +97,7 @@ impl Caller {
                     Ok(answer) => return Ok(answer),
                     Err(failure) if failure.code() == Some(ErrorCode::Outdated) => break failure,
                     Err(failure) => {
-                        lost |= failure.retry == Retry::Unknown;
+                        lost |= failure.retry == Retry::IfIdempotent;
                         patience.wait(failure, true).await?;
                     }
                 }
@@ -114,10 +114,8 @@ impl Caller {
 pub(crate) fn failure(address: &str, error: CallError) -> Failure {
     match error {
         CallError::Refused { detail, status, .. } => {
-            let again = matches!(detail.code, ErrorCode::NotLeader);
             let body = serde_json::json!({ "error": detail }).to_string();
-            let failure = Failure::from_answer(status, body.as_bytes(), None);
-            if again { failure.retry(Retry::After(None)) } else { failure }
+            Failure::from_answer(status, body.as_bytes(), None)
         }
         CallError::Unreachable { source, .. } => Failure::unreachable(address, source.to_string()),
         other => Failure::broken(address, other.to_string()),

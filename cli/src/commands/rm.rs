@@ -38,7 +38,7 @@ async fn remove(client: &Client, key: &Key) -> Result<Option<DeletedObject>, Fai
             Err(failure) if perhaps_done && failure.exit == Exit::NotFound => return Ok(None),
             Err(failure) => failure,
         };
-        perhaps_done |= failure.retry == Retry::Unknown;
+        perhaps_done |= failure.retry == Retry::IfIdempotent;
         patience.wait(failure.for_key(key), true).await?;
     }
 }

@@ -25,24 +25,26 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
         ErrorCode::Forbidden => S3ErrorCode::AccessDenied,
         ErrorCode::NoSpace => S3ErrorCode::Custom("InsufficientStorage".into()),
         ErrorCode::NotImplemented => S3ErrorCode::NotImplemented,
-        ErrorCode::Corrupt | ErrorCode::Internal => S3ErrorCode::InternalError,
-        // A call between servers of the cluster failed; the client may retry.
-        ErrorCode::BadTicket | ErrorCode::TicketExpired | ErrorCode::TicketUsed | ErrorCode::NotSigned => {
-            S3ErrorCode::ServiceUnavailable
-        }
-        ErrorCode::WrongCluster
-        | ErrorCode::WrongVolume
-        | ErrorCode::WrongMaster
+        // Also calls between servers of the cluster that failed: nothing that this client said is wrong.
+        ErrorCode::BadTicket
+        | ErrorCode::TicketExpired
+        | ErrorCode::TicketUsed
         | ErrorCode::WrongRecipient
-        | ErrorCode::NoSuchRoute
-        | ErrorCode::MethodNotAllowed
-        | ErrorCode::Unauthorized
-        | ErrorCode::Outdated => S3ErrorCode::ServiceUnavailable,
-        ErrorCode::Unavailable
+        | ErrorCode::Outdated
+        | ErrorCode::Unavailable
         | ErrorCode::OutcomeUnknown
         | ErrorCode::NotLeader
         | ErrorCode::NotJoined
         | ErrorCode::ReadOnly => S3ErrorCode::ServiceUnavailable,
+        ErrorCode::Corrupt
+        | ErrorCode::Internal
+        | ErrorCode::NotSigned
+        | ErrorCode::WrongCluster
+        | ErrorCode::WrongVolume
+        | ErrorCode::WrongMaster
+        | ErrorCode::NoSuchRoute
+        | ErrorCode::MethodNotAllowed
+        | ErrorCode::Unauthorized => S3ErrorCode::InternalError,
     };
     let status = match reply.code {
         ErrorCode::NoSpace => Some(StatusCode::INSUFFICIENT_STORAGE),
@@ -101,4 +103,26 @@ pub fn custom(code: &'static str, status: StatusCode, message: impl Into<String>
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message.into());
     error.set_status_code(status);
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::error::Retry;
+
+    use super::*;
+
+    /// S3 clients repeat these codes by themselves (AWS SDKs, "Retry behavior").
+    #[test]
+    fn s3_clients_repeat_what_is_worth_a_retry() {
+        // The message lists all codes.
+        let all = serde_json::from_str::<ErrorCode>("\"?\"").unwrap_err().to_string();
+        let names: Vec<_> = all.split('`').skip(3).step_by(2).collect();
+        assert!(names.len() > 30, "{all}");
+        for name in names {
+            let code: ErrorCode = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            let s3 = from_reply(ErrorReply::new(code, "", "")).code().as_str().to_owned();
+            let repeated = ["ServiceUnavailable", "SlowDown", "RequestTimeout"].contains(&s3.as_str());
+            assert_eq!(repeated, code.retry() != Retry::Never, "{name} is {s3}");
+        }
+    }
 }

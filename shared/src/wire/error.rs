@@ -84,15 +84,42 @@ impl ErrorCode {
         }
     }
 
-    /// Returns the `Retry-After` in seconds for retryable errors. After `OutcomeUnknown` only an idempotent request
-    /// may be retried.
-    pub fn retry_after_secs(self) -> Option<u32> {
+    /// Whether a failed request is worth repeating. All servers, the S3 API and the CLI derive their answer from this.
+    pub fn retry(self) -> Retry {
         match self {
-            Self::TooBusy | Self::Unavailable | Self::OutcomeUnknown | Self::ReadOnly => Some(1),
-            Self::NotLeader | Self::NotJoined => Some(1),
-            _ => None,
+            Self::TooBusy | Self::Unavailable | Self::NotLeader | Self::NotJoined => Retry::After,
+            // The master issues another ticket, or for another volume.
+            Self::BadTicket | Self::TicketExpired | Self::TicketUsed | Self::ReadOnly => Retry::After,
+            Self::Timeout | Self::Outdated | Self::WrongRecipient => Retry::After,
+            Self::OutcomeUnknown => Retry::IfIdempotent,
+            Self::BadRequest | Self::BadKey | Self::BadHeader | Self::BadBody => Retry::Never,
+            Self::WrongLength | Self::WrongDigest | Self::LengthRequired | Self::TooLarge => Retry::Never,
+            Self::NotFound | Self::NoSuchRoute | Self::MethodNotAllowed | Self::NotImplemented => {
+                Retry::Never
+            }
+            Self::Exists | Self::PreconditionFailed | Self::RangeNotSatisfiable => Retry::Never,
+            Self::Unauthorized | Self::Forbidden => Retry::Never,
+            // Until an operator acts.
+            Self::WrongCluster | Self::WrongVolume | Self::WrongMaster | Self::NotSigned => Retry::Never,
+            Self::Corrupt | Self::Internal | Self::NoSpace => Retry::Never,
         }
     }
+
+    /// Returns the `Retry-After` in seconds, for errors that are worth a retry.
+    pub fn retry_after_secs(self) -> Option<u32> {
+        (self.retry() != Retry::Never).then_some(1)
+    }
+}
+
+/// Whether a failed request is worth repeating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It fails again until something else changes.
+    Never,
+    /// Nothing was done: send it again after `Retry-After`, to the master if a volume refused it.
+    After,
+    /// It may have been done although no answer says so: send it again only if that is harmless.
+    IfIdempotent,
 }
 
 /// An error answer, before it is rendered as HTTP.
@@ -201,20 +228,20 @@ mod tests {
         ("bad_body", 400, None),
         ("wrong_length", 400, None),
         ("wrong_digest", 400, None),
-        ("bad_ticket", 403, None),
-        ("ticket_expired", 403, None),
-        ("ticket_used", 409, None),
+        ("bad_ticket", 403, Some("1")),
+        ("ticket_expired", 403, Some("1")),
+        ("ticket_used", 409, Some("1")),
         ("not_signed", 403, None),
         ("not_found", 404, None),
         ("no_such_route", 404, None),
         ("method_not_allowed", 405, None),
         ("not_implemented", 501, None),
-        ("timeout", 408, None),
+        ("timeout", 408, Some("1")),
         ("exists", 409, None),
         ("wrong_cluster", 409, None),
         ("wrong_volume", 409, None),
         ("wrong_master", 409, None),
-        ("wrong_recipient", 421, None),
+        ("wrong_recipient", 421, Some("1")),
         ("length_required", 411, None),
         ("precondition_failed", 412, None),
         ("too_large", 413, None),
@@ -230,7 +257,7 @@ mod tests {
         ("no_space", 507, None),
         ("unauthorized", 401, None),
         ("forbidden", 403, None),
-        ("outdated", 409, None),
+        ("outdated", 409, Some("1")),
     ];
 
     #[test]
@@ -242,6 +269,17 @@ mod tests {
             let sent = answer.headers().get(RETRY_AFTER).map(|v| v.to_str().unwrap());
             assert_eq!(sent, retry, "{name}");
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{name}\""));
+        }
+    }
+
+    /// HTTP clients repeat these statuses by themselves (RFC 9110, section 15; curl --retry).
+    #[test]
+    fn a_status_that_clients_repeat_is_worth_it() {
+        for (name, status, _) in CODES {
+            let code: ErrorCode = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            if [408, 429, 502, 503, 504].contains(&status) {
+                assert_ne!(code.retry(), Retry::Never, "{name}");
+            }
         }
     }
 
