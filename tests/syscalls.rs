@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use rustix::io::Errno;
-use shared::limits::METADATA_APPLY_STUCK;
+use shared::limits::RUNTIME_STUCK;
 use tests::client::{Answer, Broken};
 use tests::cluster::SETTLED;
 use tests::load::{audit_after_restart, is_refusal};
@@ -386,10 +386,7 @@ async fn syscalls_a_master_that_hangs_stops() {
     };
     let _ = tokio::time::timeout(Duration::from_secs(30), load).await;
     assert!(site.tamper.happened());
-    eventually(METADATA_APPLY_STUCK + Duration::from_secs(60), "it stops", async || {
-        (!site.server().runs()).then_some(())
-    })
-    .await;
+    eventually(RUNTIME_STUCK * 2, "it stops", async || (!site.server().runs()).then_some(())).await;
     site.disarm(Some(fault));
     site.server().kill().await;
     site.server().restart().await.expect("it listens");

@@ -8,22 +8,46 @@ use shared::key::Key;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::CommitOutcome;
 
-use crate::master::Master;
-use crate::sequencer::ProposeError;
+use std::sync::Arc;
+
+use shared::ids::BlobId;
+use tokio::sync::Notify;
+
+use crate::delete_acks::DeleteAcks;
+use crate::metadata::Metadata;
+use crate::raft::error::WriteError;
+use crate::sequencer::{ProposeError, Sequencer};
 use crate::state::command::{Command, Commit, Outcome};
+use crate::tables::TableError;
 use crate::tables::object::Blob;
-use deletes::{wait_for_acks, wait_for_acks_of_key};
+use crate::volumes::Volumes;
+
+/// Takes all changes of the metadata.
+#[derive(Debug)]
+pub struct Changes {
+    sequencer: Sequencer,
+    /// To see what a change has deleted.
+    metadata: Metadata,
+    /// To know which volumes can acknowledge it.
+    volumes: Arc<Volumes>,
+    /// Requests that wait for volumes to acknowledge deletes.
+    pub delete_acks: DeleteAcks,
+    /// Wakes the reclaim worker.
+    pub wake_reclaim: Arc<Notify>,
+    /// Wakes the worker that removes unreferenced parts from the tables.
+    pub wake_part_removal: Arc<Notify>,
+}
 
 /// What remains to be done after a command: deletes that volumes must acknowledge.
 #[derive(Debug)]
-pub struct FollowUp {
+struct FollowUp {
     blob: Option<Blob>,
     key: Option<Key>,
 }
 
 impl FollowUp {
     /// Returns the follow-up of a command that is about to be proposed.
-    pub fn of(command: &Command) -> Self {
+    fn of(command: &Command) -> Self {
         let blob_of = |commit: &Commit| {
             let (id, length) = (commit.blob, commit.size);
             Some(Blob { id, length, replicas: commit.replicas.clone() })
@@ -42,10 +66,77 @@ impl FollowUp {
         };
         Self { blob, key }
     }
+}
+
+impl Changes {
+    pub fn new(sequencer: Sequencer, metadata: Metadata, volumes: Arc<Volumes>) -> Self {
+        Self {
+            sequencer,
+            metadata,
+            volumes,
+            delete_acks: DeleteAcks::default(),
+            wake_reclaim: Arc::default(),
+            wake_part_removal: Arc::default(),
+        }
+    }
+
+    /// Proposes a command of a client; waits for its outcome and for the volumes to acknowledge what it deletes.
+    ///
+    /// # Errors
+    /// When there is no leader, or the outcome is unknown.
+    pub async fn submit(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let left = FollowUp::of(&command);
+        let outcome = self.sequencer.propose(command).await?;
+        self.complete(left, &outcome).await;
+        Ok(outcome)
+    }
+
+    /// Applies a change of access keys or bucket permissions if it is the next one after `sequence`.
+    ///
+    /// # Errors
+    /// `Outdated` if another change came first; otherwise if the outcome is unknown.
+    pub async fn submit_in_sequence(&self, sequence: u64, change: Command) -> Result<Outcome, ErrorReply> {
+        let change = Box::new(change);
+        match self.submit(Command::InSequence { sequence, change }).await? {
+            Outcome::Outdated => Err(ErrorReply::new(
+                ErrorCode::Outdated,
+                "access keys or bucket settings have changed since they were read; nothing was changed",
+                "read them again, then repeat the change if it is still wanted",
+            )),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// As `submit`, for a command that another master forwards to this leader.
+    ///
+    /// # Errors
+    /// When this master does not lead, or the outcome is unknown.
+    pub async fn submit_as_leader(&self, command: Command) -> Result<Outcome, WriteError> {
+        let left = FollowUp::of(&command);
+        let outcome = self.sequencer.propose_as_leader(command).await?;
+        self.complete(left, &outcome).await;
+        Ok(outcome)
+    }
+
+    /// Proposes a command of a worker, and waits only for its outcome.
+    ///
+    /// # Errors
+    /// When there is no leader, or the outcome is unknown.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        self.sequencer.propose(command).await
+    }
+
+    /// Allocates a blob id; the caller has awaited `Metadata::ensure_linearizable`.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn next_blob(&self) -> Result<BlobId, TableError> {
+        self.sequencer.next_blob()
+    }
 
     /// Returns when the volumes have acknowledged the deletes that `outcome` causes. On a follower it returns at
     /// once, since the leader has waited.
-    pub async fn complete(self, master: &Master, outcome: &Outcome) {
+    async fn complete(&self, left: FollowUp, outcome: &Outcome) {
         let refused = matches!(
             outcome,
             Outcome::Commit(
@@ -57,44 +148,15 @@ impl FollowUp {
                 | Outcome::NotEnoughReceipts
         );
         // The parts of a replaced or deleted object are removed, too.
-        master.wake_part_removal.notify_one();
-        match (outcome, self.blob, self.key) {
-            (Outcome::Deleted(object), ..) => wait_for_acks(master, &object.blobs).await,
-            (Outcome::NotFound, _, Some(key)) => wait_for_acks_of_key(master, &key).await,
-            (_, Some(blob), _) if refused => wait_for_acks(master, &[blob]).await,
+        self.wake_part_removal.notify_one();
+        match (outcome, left.blob, left.key) {
+            (Outcome::Deleted(object), ..) => self.wait_for_acks(&object.blobs).await,
+            (Outcome::NotFound, _, Some(key)) => self.wait_for_acks_of_key(&key).await,
+            (_, Some(blob), _) if refused => self.wait_for_acks(&[blob]).await,
             (Outcome::Commit(CommitOutcome::Created, _), ..) => {}
             // There may be a new entry on the reclaim list.
-            _ => master.wake_reclaim.notify_one(),
+            _ => self.wake_reclaim.notify_one(),
         }
-    }
-}
-
-impl Master {
-    /// Applies a change of access keys or bucket permissions if it is the next one after `sequence`.
-    ///
-    /// # Errors
-    /// `Outdated` if another change came first; otherwise if the outcome is unknown.
-    pub async fn change_in_sequence(&self, sequence: u64, change: Command) -> Result<Outcome, ErrorReply> {
-        let change = Box::new(change);
-        match self.change(Command::InSequence { sequence, change }).await? {
-            Outcome::Outdated => Err(ErrorReply::new(
-                ErrorCode::Outdated,
-                "access keys or bucket settings have changed since they were read; nothing was changed",
-                "read them again, then repeat the change if it is still wanted",
-            )),
-            outcome => Ok(outcome),
-        }
-    }
-
-    /// Proposes a command and waits for its outcome and its follow-up.
-    ///
-    /// # Errors
-    /// When there is no leader, or the outcome is unknown.
-    pub async fn change(&self, command: Command) -> Result<Outcome, ProposeError> {
-        let left = FollowUp::of(&command);
-        let outcome = self.sequencer.propose(command).await?;
-        left.complete(self, &outcome).await;
-        Ok(outcome)
     }
 }
 

@@ -96,7 +96,7 @@ pub async fn become_voter(master: Arc<Master>) {
             return;
         }
         config.extend(group.others().into_iter().map(|p| p.address));
-        if let Err(error) = step(group, &master.peers, &config, Some(master.cluster.id())).await {
+        if let Err(error) = step(group, &master.volumes.peers, &config, Some(master.cluster_id())).await {
             tracing::debug!(error, "could not advance towards a vote; retrying");
         }
         config.truncate(master.config.join.len());

@@ -16,6 +16,7 @@ mod http;
 mod join;
 mod list;
 mod master;
+mod metadata;
 mod metrics;
 mod plan;
 mod program;
@@ -33,11 +34,11 @@ mod state;
 mod tables;
 #[cfg(test)]
 mod trickle;
+mod volumes;
 mod work;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use shared::http::client::{Nowhere, PeerClient, check_reachable, probe_public_url};
@@ -53,17 +54,20 @@ use tokio::sync::{Notify, SetOnce};
 use crate::auth::AuthConfig;
 use crate::auth::browser::Hosts;
 use crate::auth::brute_force::BruteForceGuard;
+use crate::change::Changes;
 use crate::cluster::Cluster;
 use crate::db::Database;
 use crate::db::other_masters::OtherMasters;
 use crate::join::JoinError;
 use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::metrics::MasterMetrics;
 use crate::raft::Peer;
 use crate::raft::content::{Comparing, Proving};
 use crate::raft::group::Group;
 use crate::sequencer::Sequencer;
 use crate::tables::{TableError, volume};
+use crate::volumes::Volumes;
 
 pub use crate::args::RepairArgs;
 pub use crate::audit::Audit;
@@ -308,7 +312,7 @@ async fn join_and_serve(
 ) -> Result<(), RunError> {
     let cluster = join::cluster(&config, &group, &peers).await?;
     let master = assemble(config, cluster, group, peers, metrics, policy)?;
-    tracing::info!(%cluster, master = master.group.id(), address = master.address, "master started");
+    tracing::info!(%cluster, master = master.group.id(), address = master.group.me().address, "master started");
     let mut workers = work::start(&master, &shutdown);
     apis.s3.open(&master)?;
     let _ = apis.native.master.set(Arc::clone(&master));
@@ -330,24 +334,20 @@ fn assemble(
     metrics: MasterMetrics,
     policy: Arc<AuthConfig>,
 ) -> Result<Arc<Master>, TableError> {
-    let database = Arc::clone(group.machine().database());
-    let known = volume::all(&database.tree())?;
+    let metadata = Metadata::new(&group, config.mode);
+    let known = volume::all(&metadata.database.tree())?;
+    let cluster = Cluster::new(cluster, config.down_after, config.repair_after, known);
+    let sequencer = Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone());
+    let volumes = Arc::new(Volumes::new(cluster, peers, group.me().clone(), &config));
     Ok(Arc::new(Master {
-        sequencer: Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone()),
-        cluster: Cluster::new(cluster, config.down_after, config.repair_after, known),
-        peers,
+        changes: Arc::new(Changes::new(sequencer, metadata.clone(), Arc::clone(&volumes))),
+        config: Arc::new(config),
         policy,
-        address: group.me().address.clone(),
-        public_url: group.me().public_url.clone(),
-        metrics,
-        wake_reclaim: Arc::new(Notify::new()),
-        wake_part_removal: Arc::new(Notify::new()),
-        delete_acks: delete_acks::DeleteAcks::default(),
-        repair: repair_tracker::RepairTracker::default(),
-        turn: AtomicUsize::new(0),
-        database,
         group,
-        config,
+        metadata,
+        volumes,
+        repair: Arc::default(),
+        metrics: Arc::new(metrics),
     }))
 }
 

@@ -31,6 +31,7 @@ pub fn main() -> anyhow::Result<()> {
     let (mut sockets, mut healed) = (None, None::<Instant>);
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        shared::watchdog::end_when_stuck(runtime.handle())?;
         let ended = runtime.block_on(serve(args.clone(), &mut sockets, shutdown.clone()));
         // This drops every task that holds the tables.
         runtime.shutdown_timeout(LAST_MOMENT);

@@ -28,10 +28,13 @@ use uuid::Uuid;
 use crate::cluster::VolumeAddress;
 use crate::db::Database;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::metrics::MasterMetrics;
 use crate::redirect::redirect;
 use crate::tables::TableError;
 use crate::tables::object::{self, Blob, Object};
 use crate::tables::upload::{self, PartRecord};
+use crate::volumes::Volumes;
 use digest_check::DigestCheck;
 
 /// The HTTP entity of an object: generation, size, entity tag, content type and metadata.
@@ -67,43 +70,110 @@ pub async fn head(database: &Database, key: &Key, headers: &HeaderMap) -> Result
     Ok(plan.head.map(|()| body::empty()))
 }
 
-/// Handles `GET /key` with a redirect.
-///
-/// # Errors
-/// 404, 412, and 503 when no replica is up or the client was redirected too often.
-pub async fn redirected(
-    master: &Arc<Master>,
-    key: &Key,
-    headers: &HeaderMap,
-    hops: u8,
-) -> Result<Response<Body>, ErrorReply> {
-    let object = find(&master.database, key).await?;
-    if let Some(plan) = entity(&object).evaluate(headers).map_err(|e| e.for_key(key))? {
-        return Ok(plan.head.map(|()| body::empty()));
+/// Reads values for clients, from whichever volumes hold them.
+#[derive(Clone)]
+pub struct Reader {
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    metrics: Arc<MasterMetrics>,
+}
+
+impl Reader {
+    pub fn new(master: &Master) -> Self {
+        let (volumes, metrics) = (Arc::clone(&master.volumes), Arc::clone(&master.metrics));
+        Self { metadata: master.metadata.clone(), volumes, metrics }
     }
-    if hops > HOPS_MAX {
-        return Err(ErrorReply::new(
-            ErrorCode::Unavailable,
-            "the value was replaced or moved each time the client reached its volume",
-            "retry, or add ?stream",
-        )
-        .for_key(key));
-    }
-    let (blob, volumes) = full_replicas(&object).ok_or_else(|| unreadable(key))?;
-    let alive = master.cluster.alive(volumes);
-    let Some(replica) = alive.get(master.next_turn(alive.len())) else {
-        if object.parts.is_some() {
-            // No live volume has all parts, but several together may.
-            return streamed(master, key, headers).await;
+
+    /// Handles `GET /key` with a redirect.
+    ///
+    /// # Errors
+    /// 404, 412, and 503 when no replica is up or the client was redirected too often.
+    pub async fn redirected(
+        &self,
+        key: &Key,
+        headers: &HeaderMap,
+        hops: u8,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let object = find(&self.metadata.database, key).await?;
+        if let Some(plan) = entity(&object).evaluate(headers).map_err(|e| e.for_key(key))? {
+            return Ok(plan.head.map(|()| body::empty()));
         }
-        return Err(no_replica(volumes.len(), key));
-    };
-    master.metrics.reads_redirected.inc();
-    let target = master.target(key, blob, hops, Operation::Read(replica.volume));
-    Ok(redirect(
-        &format!("{}{target}", replica.public_url),
-        "fetch the value from the URL in Location (curl -L does)",
-    ))
+        if hops > HOPS_MAX {
+            return Err(ErrorReply::new(
+                ErrorCode::Unavailable,
+                "the value was replaced or moved each time the client reached its volume",
+                "retry, or add ?stream",
+            )
+            .for_key(key));
+        }
+        let (blob, volumes) = full_replicas(&object).ok_or_else(|| unreadable(key))?;
+        let alive = self.volumes.cluster.alive(volumes);
+        let Some(replica) = alive.get(self.volumes.next_turn(alive.len())) else {
+            if object.parts.is_some() {
+                // No live volume has all parts, but several together may.
+                return self.streamed(key, headers).await;
+            }
+            return Err(no_replica(volumes.len(), key));
+        };
+        self.metrics.reads_redirected.inc();
+        let target = self.volumes.target(key, blob, hops, Operation::Read(replica.volume));
+        Ok(redirect(
+            &format!("{}{target}", replica.public_url),
+            "fetch the value from the URL in Location (curl -L does)",
+        ))
+    }
+
+    /// Handles `GET /key?stream`.
+    ///
+    /// # Errors
+    /// Like `redirected`, and 416.
+    pub async fn streamed(&self, key: &Key, headers: &HeaderMap) -> Result<Response<Body>, ErrorReply> {
+        self.metrics.reads_streamed.inc();
+        // The value may be replaced between the lookup and the volume's answer; then the lookup is repeated.
+        for _ in 0..HOPS_MAX {
+            let object = find(&self.metadata.database, key).await?;
+            let plan = entity(&object).answer(&Method::GET, headers).map_err(|e| e.for_key(key))?;
+            match self.open(key, object, plan.pieces.into()).await {
+                Ok(body) => return Ok(plan.head.map(|()| body)),
+                Err(ReadError::Gone) => self.metadata.ensure_linearizable().await?,
+                Err(ReadError::NoReplica(volumes)) => return Err(no_replica(volumes, key)),
+                Err(e @ ReadError::Wrong(_)) => {
+                    let hint = "nothing was sent; retry to read another replica";
+                    return Err(ErrorReply::new(ErrorCode::Unavailable, e.to_string(), hint).for_key(key));
+                }
+                Err(ReadError::Tables(e)) => return Err(ErrorReply::from(e).for_key(key)),
+            }
+        }
+        Err(replaced(key))
+    }
+
+    /// Opens an object: returns a response body once its first bytes have arrived.
+    ///
+    /// # Errors
+    /// When the value was replaced or moved, no replica can be read, or its parts cannot be found.
+    pub async fn open(&self, key: &Key, object: Object, pieces: VecDeque<Piece>) -> Result<Body, ReadError> {
+        let whole = DigestCheck::of(&object, &pieces);
+        let mut download = Download {
+            reader: self.clone(),
+            key: key.clone(),
+            object,
+            pieces,
+            open: None,
+            parts: None,
+            whole,
+        };
+        let first = download.next().await?;
+        let rest = unfold(Some(download), |state| async move {
+            let mut download = state?;
+            match download.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(download))),
+                Ok(None) => None,
+                Err(e) => Some((Err(BodyFailure::from(e)), None)),
+            }
+        });
+        let first = futures_util::stream::iter(first.map(Ok));
+        Ok(body::stream(first.chain(rest)))
+    }
 }
 
 /// The blob that represents the whole value, and the volumes that can read all of it.
@@ -125,68 +195,14 @@ fn no_replica(volumes: usize, key: &Key) -> ErrorReply {
     .for_key(key)
 }
 
-/// Handles `GET /key?stream`.
-///
-/// # Errors
-/// Like `redirected`, and 416.
-pub async fn streamed(
-    master: &Arc<Master>,
-    key: &Key,
-    headers: &HeaderMap,
-) -> Result<Response<Body>, ErrorReply> {
-    master.metrics.reads_streamed.inc();
-    // The value may be replaced between the lookup and the volume's answer; then the lookup is repeated.
-    for _ in 0..HOPS_MAX {
-        let object = find(&master.database, key).await?;
-        let plan = entity(&object).answer(&Method::GET, headers).map_err(|e| e.for_key(key))?;
-        match open(master, key, object, plan.pieces.into()).await {
-            Ok(body) => return Ok(plan.head.map(|()| body)),
-            Err(ReadError::Gone) => master.group.ensure_linearizable().await?,
-            Err(ReadError::NoReplica(volumes)) => return Err(no_replica(volumes, key)),
-            Err(e @ ReadError::Wrong(_)) => {
-                let hint = "nothing was sent; retry to read another replica";
-                return Err(ErrorReply::new(ErrorCode::Unavailable, e.to_string(), hint).for_key(key));
-            }
-            Err(ReadError::Tables(e)) => return Err(ErrorReply::from(e).for_key(key)),
-        }
-    }
-    Err(replaced(key))
-}
-
 fn replaced(key: &Key) -> ErrorReply {
     ErrorReply::new(ErrorCode::Unavailable, "the value was replaced each time it was being opened", "retry")
         .for_key(key)
 }
 
-/// Opens an object: returns a response body once its first bytes have arrived.
-///
-/// # Errors
-/// When the value was replaced or moved, no replica can be read, or its parts cannot be found.
-pub async fn open(
-    master: &Arc<Master>,
-    key: &Key,
-    object: Object,
-    pieces: VecDeque<Piece>,
-) -> Result<Body, ReadError> {
-    let whole = DigestCheck::of(&object, &pieces);
-    let master = Arc::clone(master);
-    let mut download = Download { master, key: key.clone(), object, pieces, open: None, parts: None, whole };
-    let first = download.next().await?;
-    let rest = unfold(Some(download), |state| async move {
-        let mut download = state?;
-        match download.next().await {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some(download))),
-            Ok(None) => None,
-            Err(e) => Some((Err(BodyFailure::from(e)), None)),
-        }
-    });
-    let first = futures_util::stream::iter(first.map(Ok));
-    Ok(body::stream(first.chain(rest)))
-}
-
 /// A streamed answer in progress.
 struct Download {
-    master: Arc<Master>,
+    reader: Reader,
     key: Key,
     object: Object,
     pieces: VecDeque<Piece>,
@@ -244,7 +260,7 @@ impl Download {
                     // Continue from here with another replica, or the same one again: a single corrupt block can
                     // break a connection. Only a volume that stalled or sent nothing becomes suspect.
                     if barren {
-                        self.master.cluster.suspect(volume);
+                        self.reader.volumes.cluster.suspect(volume);
                     }
                     self.go_on(at, end).await?;
                 }
@@ -273,7 +289,7 @@ impl Download {
     /// Asks live replicas in turn for bytes `at..end` of the object, or for as many of them as one blob covers.
     async fn fetch(&mut self, at: u64, end: u64) -> Result<Open, ReadError> {
         let (blob, volumes) = full_replicas(&self.object).ok_or(ReadError::Gone)?;
-        if self.object.parts.is_none() || !self.master.cluster.alive(volumes).is_empty() {
+        if self.object.parts.is_none() || !self.reader.volumes.cluster.alive(volumes).is_empty() {
             let volumes = volumes.to_vec();
             let span = Span { base: 0, at, end, length: self.object.size };
             match self.fetch_from(blob, &volumes, span).await {
@@ -300,7 +316,7 @@ impl Download {
         let upload = self.object.parts.as_ref().map(|p| p.upload).ok_or(ReadError::Gone)?;
         if self.parts.is_none() {
             let of = |r: PartRecord| Blob { id: r.part.blob, length: r.part.length, replicas: r.replicas };
-            let tree = self.master.database.tree();
+            let tree = self.reader.metadata.database.tree();
             let parts: Vec<_> =
                 upload::parts(&tree, upload, 0).map(|r| r.map(of)).collect::<Result<_, _>>()?;
             if parts.iter().map(|p| p.length).sum::<u64>() != self.object.size {
@@ -313,8 +329,8 @@ impl Download {
     }
 
     async fn fetch_from(&self, blob: BlobId, volumes: &[VolumeId], span: Span) -> Result<Open, ReadError> {
-        let alive = self.master.cluster.alive(volumes);
-        let turn = self.master.next_turn(alive.len());
+        let alive = self.reader.volumes.cluster.alive(volumes);
+        let turn = self.reader.volumes.next_turn(alive.len());
         let mut gone = false;
         for replica in alive.iter().cycle().skip(turn).take(alive.len()) {
             match self.ask(blob, replica, span).await {
@@ -326,14 +342,14 @@ impl Download {
                 Some(answer) => {
                     tracing::warn!(volume = replica.address, status = %answer.status(), "volume refused a read");
                 }
-                None => self.master.cluster.suspect(replica.volume),
+                None => self.reader.volumes.cluster.suspect(replica.volume),
             }
         }
         Err(if gone { ReadError::Gone } else { ReadError::NoReplica(volumes.len()) })
     }
 
     async fn ask(&self, blob: BlobId, replica: &VolumeAddress, span: Span) -> Option<Response<Incoming>> {
-        let target = self.master.target(&self.key, blob, 0, Operation::Read(replica.volume));
+        let target = self.reader.volumes.target(&self.key, blob, 0, Operation::Read(replica.volume));
         let nonce = Uuid::new_v4().simple().to_string();
         let mut request = Request::get(format!("{}{target}", replica.address)).header(NONCE_HEADER, &nonce);
         let (first, last) = (span.at - span.base, span.end - 1 - span.base);
@@ -341,11 +357,11 @@ impl Download {
             request = request.header(RANGE, format!("bytes={}-{}", range.start(), range.end()));
         }
         let request = request.body(body::empty()).ok()?;
-        let answer = self.master.peers.http().send_within(request, CALL_TIMEOUT).await.ok()?;
+        let answer = self.reader.volumes.peers.http().send_within(request, CALL_TIMEOUT).await.ok()?;
         if !answer.status().is_success() && answer.status() != StatusCode::TEMPORARY_REDIRECT {
             return Some(answer);
         }
-        let proof = ticket_proof(&self.master.config.secret, &nonce, &target, answer.status());
+        let proof = ticket_proof(self.reader.volumes.secret(), &nonce, &target, answer.status());
         let given =
             answer.headers().get(PROOF_HEADER).and_then(|v| blake3::Hash::from_hex(v.as_bytes()).ok());
         // `blake3::Hash` compares in constant time.

@@ -13,7 +13,7 @@ pub mod placement;
 pub mod receipts;
 
 use crate::db::Database;
-use crate::write::placement::{UploadSpec, WriteTarget, place_and_grant};
+use crate::write::placement::{UploadSpec, WriteTarget};
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
@@ -30,13 +30,17 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::StoredObject;
 use shared::wire::routes::{BLAKE3_HEADER, LENGTH, REDIRECT, STREAM, query_value};
 
-use crate::change::unexpected;
+use crate::change::{Changes, unexpected};
+use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::metrics::MasterMetrics;
 use crate::redirect::redirect;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{bucket, object};
-use durable::{DurableBlob, write_replicas_with};
+use crate::volumes::Volumes;
+use durable::DurableBlob;
 use pipeline::{Frames, Source};
 
 /// Headers of an upload that the volume checks and the master only forwards.
@@ -53,38 +57,111 @@ struct UploadRequest {
     hops: u8,
 }
 
-/// Handles `POST /key` and `PUT /key`. With `here`, it redirects only a client that asks for a redirect.
-/// The caller has awaited `Group::ensure_linearizable`.
-///
-/// # Errors
-/// Each error says what the client has to do.
-pub async fn upload(
-    master: &Arc<Master>,
-    request: Request<Incoming>,
-    key: Key,
-    hops: u8,
-    here: bool,
-) -> Result<Response<Body>, ErrorReply> {
-    let (head, incoming) = request.into_parts();
-    let asked = |name| query_value(head.uri.query(), name);
-    let waits = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    // Some clients send `Expect` and do not wait. The bytes they sent here are missing from the body that reaches the
-    // volume. A declared length reveals that; a chunked body does not.
-    let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
-    let may = waits && bound && !here;
-    let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
-    let declared = asked(LENGTH).filter(|_| redirect);
-    let checked = check(&master.database, head.method, head.headers, key, declared, redirect, hops);
-    let outcome = match checked {
-        Ok(upload) if redirect => send_on(master, &upload, !waits),
-        Ok(upload) => return stream(master, upload, incoming).await,
-        Err(refusal) => Err(refusal),
-    };
-    if !waits {
-        // The client may be sending already. One that waits for 100 must not be asked for its body.
-        body::drain_later(incoming);
+/// Writes values for clients.
+#[derive(Clone)]
+pub struct Writer {
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
+    metrics: Arc<MasterMetrics>,
+    config: Arc<Config>,
+}
+
+impl Writer {
+    pub fn new(master: &Master) -> Self {
+        Self {
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            metrics: Arc::clone(&master.metrics),
+            config: Arc::clone(&master.config),
+        }
     }
-    outcome
+
+    /// Handles `POST /key` and `PUT /key`. With `here`, it redirects only a client that asks for a redirect.
+    /// The caller has awaited `Group::ensure_linearizable`.
+    ///
+    /// # Errors
+    /// Each error says what the client has to do.
+    pub async fn upload(
+        &self,
+        request: Request<Incoming>,
+        key: Key,
+        hops: u8,
+        here: bool,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let (head, incoming) = request.into_parts();
+        let asked = |name| query_value(head.uri.query(), name);
+        let waits =
+            head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        // Some clients send `Expect` and do not wait. The bytes they sent here are missing from the body that reaches the
+        // volume. A declared length reveals that; a chunked body does not.
+        let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
+        let may = waits && bound && !here;
+        let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();
+        let declared = asked(LENGTH).filter(|_| redirect);
+        let checked =
+            check(&self.metadata.database, head.method, head.headers, key, declared, redirect, hops);
+        let outcome = match checked {
+            Ok(upload) if redirect => self.send_on(&upload, !waits),
+            Ok(upload) => return self.stream(upload, incoming).await,
+            Err(refusal) => Err(refusal),
+        };
+        if !waits {
+            // The client may be sending already. One that waits for 100 must not be asked for its body.
+            body::drain_later(incoming);
+        }
+        outcome
+    }
+
+    /// Streams the body through this master, which verifies the receipts and commits: it does not trust a volume's word
+    /// that a commit succeeded.
+    async fn stream(&self, upload: UploadRequest, body: Incoming) -> Result<Response<Body>, ErrorReply> {
+        let source = Source::new(Frames::Client(body));
+        let durable = self.write_replicas_with(&upload.wanted(), forwarded(&upload.headers), source).await?;
+        // From here on the client may disconnect: a durable blob is committed anyway.
+        let writer = self.clone();
+        let ended = tokio::spawn(async move { writer.commit_streamed(&upload, &durable).await });
+        ended.await.unwrap_or_else(|_| Err(ProposeError::OutcomeUnknown.into()))
+    }
+
+    /// Commits a durable blob as the value of its key.
+    async fn commit_streamed(
+        &self,
+        upload: &UploadRequest,
+        durable: &DurableBlob,
+    ) -> Result<Response<Body>, ErrorReply> {
+        let described = Described::from_headers(&upload.headers).unwrap_or_default();
+        let commit = durable.to_commit(&upload.wanted(), &described);
+        let outcome = self.changes.submit(Command::Commit(commit)).await;
+        let outcome = outcome.map_err(|e| ErrorReply::from(e).for_key(&upload.key))?;
+        let (outcome, replicas) = match outcome {
+            Outcome::Commit(outcome, replicas) => (outcome, replicas),
+            other => return Err(unexpected(&other).for_key(&upload.key)),
+        };
+        let told = StoredObject {
+            key: upload.key.clone(),
+            size: durable.proof.length,
+            blake3: durable.proof.digest,
+            generation: durable.blob,
+            replicas,
+            wanted: usize::from(durable.wanted),
+        };
+        let needed = usize::from(durable.min_replicas);
+        committed(outcome, &told, needed, (&upload.method, &upload.headers))
+    }
+
+    /// Redirects the client to the first volume, before any byte of the body is read.
+    fn send_on(&self, upload: &UploadRequest, asked: bool) -> Result<Response<Body>, ErrorReply> {
+        let WriteTarget { chain, target, .. } =
+            self.place_and_grant(&upload.wanted(), &[], false).map_err(|e| e.for_key(&upload.key))?;
+        self.metrics.uploads_redirected.inc();
+        tracing::debug!(key = %upload.key, volume = chain[0].address, asked, "upload redirected");
+        Ok(redirect(
+            &format!("{}{target}", chain[0].public_url),
+            "nothing is stored yet: send the value to the URL in Location (curl -L does)",
+        ))
+    }
 }
 
 /// Refuses what can be refused before a byte of the body is read.
@@ -169,47 +246,6 @@ fn refuse_form(method: &Method, headers: &HeaderMap) -> Result<(), ErrorReply> {
     ))
 }
 
-/// Streams the body through this master, which verifies the receipts and commits: it does not trust a volume's word
-/// that a commit succeeded.
-async fn stream(
-    master: &Arc<Master>,
-    upload: UploadRequest,
-    body: Incoming,
-) -> Result<Response<Body>, ErrorReply> {
-    let source = Source::new(Frames::Client(body));
-    let durable = write_replicas_with(master, &upload.wanted(), forwarded(&upload.headers), source).await?;
-    // From here on the client may disconnect: a durable blob is committed anyway.
-    let master = Arc::clone(master);
-    let ended = tokio::spawn(async move { commit_streamed(&master, &upload, &durable).await });
-    ended.await.unwrap_or_else(|_| Err(ProposeError::OutcomeUnknown.into()))
-}
-
-/// Commits a durable blob as the value of its key.
-async fn commit_streamed(
-    master: &Master,
-    upload: &UploadRequest,
-    durable: &DurableBlob,
-) -> Result<Response<Body>, ErrorReply> {
-    let described = Described::from_headers(&upload.headers).unwrap_or_default();
-    let commit = durable.to_commit(&upload.wanted(), &described);
-    let outcome = master.change(Command::Commit(commit)).await;
-    let outcome = outcome.map_err(|e| ErrorReply::from(e).for_key(&upload.key))?;
-    let (outcome, replicas) = match outcome {
-        Outcome::Commit(outcome, replicas) => (outcome, replicas),
-        other => return Err(unexpected(&other).for_key(&upload.key)),
-    };
-    let told = StoredObject {
-        key: upload.key.clone(),
-        size: durable.proof.length,
-        blake3: durable.proof.digest,
-        generation: durable.blob,
-        replicas,
-        wanted: usize::from(durable.wanted),
-    };
-    let needed = usize::from(durable.min_replicas);
-    committed(outcome, &told, needed, (&upload.method, &upload.headers))
-}
-
 impl UploadRequest {
     fn wanted(&self) -> UploadSpec {
         UploadSpec {
@@ -221,18 +257,6 @@ impl UploadRequest {
             hops: self.hops,
         }
     }
-}
-
-/// Redirects the client to the first volume, before any byte of the body is read.
-fn send_on(master: &Master, upload: &UploadRequest, asked: bool) -> Result<Response<Body>, ErrorReply> {
-    let WriteTarget { chain, target, .. } =
-        place_and_grant(master, &upload.wanted(), &[], false).map_err(|e| e.for_key(&upload.key))?;
-    master.metrics.uploads_redirected.inc();
-    tracing::debug!(key = %upload.key, volume = chain[0].address, asked, "upload redirected");
-    Ok(redirect(
-        &format!("{}{target}", chain[0].public_url),
-        "nothing is stored yet: send the value to the URL in Location (curl -L does)",
-    ))
 }
 
 /// The headers of an upload that describe the value or state a condition.

@@ -29,5 +29,6 @@ pub mod size;
 pub mod telemetry;
 pub mod ticket;
 pub mod tombstone;
+pub mod watchdog;
 pub mod wire;
 pub mod work;

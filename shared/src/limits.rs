@@ -152,6 +152,8 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const METADATA_STUCK: Duration = Duration::from_secs(60);
 /// Like `METADATA_STUCK`, for applying entries: a start applies all entries after the checkpoint at once.
 pub const METADATA_APPLY_STUCK: Duration = Duration::from_secs(300);
+/// A server ends itself if its runtime runs no timer for this long: a call of a disk that hangs holds all its threads.
+pub const RUNTIME_STUCK: Duration = Duration::from_secs(60);
 /// Time limit for a TLS handshake or close: one or two round trips, and milliseconds of computation.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shortest interval between checks, made by handshakes, of whether the certificate files have changed.

@@ -11,9 +11,10 @@ use super::{PAID, settled, store, zones};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_the_orphans_go() {
-    let grace = Duration::from_secs(8);
-    let cluster = Cluster::start("orphans", tests::Options { orphan_grace: grace, ..zones(3, 2) }).await;
     let (kept, planted) = (amount("BARGE_ORPHAN_VALUES", 200, 2000), amount("BARGE_ORPHANS", 60, 600));
+    // All are planted within it: 8 s usually, 80 s in the long run.
+    let grace = Duration::from_secs(planted * 2 / 15);
+    let cluster = Cluster::start("orphans", tests::Options { orphan_grace: grace, ..zones(3, 2) }).await;
     store(&cluster, kept).await;
     let mut forge = Forge::new(&cluster).await;
     // The state of a volume whose master died between the receipts and the commit.
@@ -26,10 +27,11 @@ async fn exactly_the_orphans_go() {
         assert_eq!(put.unwrap().status, 201);
     }
     // The same, but committed a little later: these must not be taken for orphans.
-    let under_way = slow_uploads(&cluster, amount("BARGE_UPLOADS", 30, 30)).await;
+    let under_way =
+        slow_uploads(&cluster, amount("BARGE_UPLOADS", 30, 30), grace + Duration::from_secs(4)).await;
     let found = cluster.orphans().await;
     assert!(found.orphans >= planted && found.young == found.orphans, "{found:?}");
-    eventually(PAID, "the orphans are deleted", async || {
+    eventually(grace + PAID, "the orphans are deleted", async || {
         let left = cluster.orphans().await;
         let blobs = cluster.blobs().await.iter().sum::<u64>();
         (left.orphans == 0 && blobs <= (kept + under_way.len() as u64) * 2).then_some(())
@@ -46,8 +48,8 @@ async fn exactly_the_orphans_go() {
     settled(cluster, kept, 2).await;
 }
 
-/// Uploads whose last bytes arrive after the orphans have been deleted.
-async fn slow_uploads(cluster: &Cluster, count: u64) -> Vec<tokio::task::JoinHandle<bool>> {
+/// Uploads whose last bytes arrive after `pause`, when the orphans have been deleted.
+async fn slow_uploads(cluster: &Cluster, count: u64, pause: Duration) -> Vec<tokio::task::JoinHandle<bool>> {
     let mut tasks = Vec::new();
     for n in 0..count {
         let client = cluster.client();
@@ -61,7 +63,7 @@ async fn slow_uploads(cluster: &Cluster, count: u64) -> Vec<tokio::task::JoinHan
                     match at {
                         0 => Some((Ok::<_, std::io::Error>(first), 1)),
                         1 => {
-                            tests::wait::moment(Duration::from_secs(12)).await;
+                            tests::wait::moment(pause).await;
                             Some((Ok(rest), 2))
                         }
                         _ => None,

@@ -18,6 +18,7 @@ pub async fn main() -> anyhow::Result<()> {
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
     shared::file_permissions::set_private_umask();
+    shared::watchdog::end_when_stuck(&tokio::runtime::Handle::current())?;
     let (config, listen) = args.into_config()?;
     let scheme = shared::http::tls::scheme(config.tls.as_ref());
     let shutdown = Shutdown::on_signals()?;

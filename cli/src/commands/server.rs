@@ -40,6 +40,7 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     shared::file_permissions::set_private_umask();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();
+    shared::watchdog::end_when_stuck(&tokio::runtime::Handle::current())?;
     for listen in listening(&args) {
         exposure::log_exposure(listen, args.insecure_no_auth);
     }

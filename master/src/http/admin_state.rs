@@ -23,12 +23,12 @@ use crate::tables::{TableError, admin_state, reclaim, replica};
 use crate::work::decommission::decommission;
 use crate::work::upkeep::{admin_states, observe};
 
-fn find(master: &Master, name: &str) -> Result<VolumeId, ErrorReply> {
+fn find(cluster: &Cluster, name: &str) -> Result<VolumeId, ErrorReply> {
     let address = base_url(name);
     let named = |v: &shared::wire::master::VolumeSummary| {
         v.volume.to_string() == name || v.address == address || v.public_url == address
     };
-    let mut found = master.cluster.summaries().into_iter().filter(named);
+    let mut found = cluster.summaries().into_iter().filter(named);
     match (found.next(), found.next()) {
         (Some(volume), None) => Ok(volume.volume),
         (None, _) => Err(ErrorReply::new(
@@ -50,8 +50,8 @@ pub(super) async fn set_admin_state(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let SetAdminState { volume, admin_state: state } = of_leader(&master.group, request).await?;
-    let volume = find(master, &volume)?;
-    let tables = master.database.tree();
+    let volume = find(&master.volumes.cluster, &volume)?;
+    let tables = master.metadata.database.tree();
     let before = admin_state::read(&tables, volume)?.map_or(AdminState::InService, |s| s.state);
     let wish = match state {
         WantedAdminState::Serve => AdminState::InService,
@@ -71,27 +71,27 @@ pub(super) async fn set_admin_state(
         && before != AdminState::Decommissioning
         && before != AdminState::Decommissioned
     {
-        refuse_last_replicas(&master.database, &master.cluster, volume).await?;
+        refuse_last_replicas(&master.metadata.database, &master.volumes.cluster, volume).await?;
     }
     if before != wish && before != AdminState::Decommissioned {
         let record = AdminStateRecord { state: wish, since: master.config.clock.now() };
-        master.sequencer.propose(Command::SetAdminState { volume, admin_state: record }).await?;
+        master.changes.propose(Command::SetAdminState { volume, admin_state: record }).await?;
     }
-    master.cluster.set_admin_states(&admin_states(&tables)?);
-    observe(&master.cluster, &master.config, &master.metrics);
+    master.volumes.cluster.set_admin_states(&admin_states(&tables)?);
+    observe(&master.volumes.cluster, &master.config, &master.metrics);
     master.repair.wake_repair.notify_one();
-    let database = Arc::clone(&master.database);
+    let database = Arc::clone(&master.metadata.database);
     let (blobs, reclaiming) = blocking(move || {
         let tree = database.tree();
         Ok::<_, TableError>((replica::count(&tree, volume)?, reclaim::count(&tree, volume)?))
     })
     .await?;
     if wish == AdminState::Decommissioning && blobs == 0 {
-        decommission(master, volume).await?;
-        master.cluster.set_admin_states(&admin_states(&tables)?);
-        observe(&master.cluster, &master.config, &master.metrics);
+        decommission(&tables, &master.volumes, &master.changes, &master.config.clock, volume).await?;
+        master.volumes.cluster.set_admin_states(&admin_states(&tables)?);
+        observe(&master.volumes.cluster, &master.config, &master.metrics);
     }
-    let state = master.cluster.state_of(volume).unwrap_or(VolumeState::Down);
+    let state = master.volumes.cluster.state_of(volume).unwrap_or(VolumeState::Down);
     Ok(body::json(StatusCode::OK, &DrainStatus { volume, state, blobs, reclaiming }))
 }
 

@@ -1,7 +1,6 @@
 //! `barge cluster doctor`: all servers examine themselves and try to reach each other, at their public addresses too.
 //! The caller interprets the results.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -20,7 +19,8 @@ use shared::wire::routes::EXAMINE;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::master::Master;
+use crate::raft::group::Group;
+use crate::volumes::Volumes;
 use shared::http::client::PeerClient;
 
 /// Servers examined at once: each tests its disk, and servers of one machine would disturb each other.
@@ -64,23 +64,24 @@ pub(super) async fn examine(
 
 /// Has all servers examined.
 pub(super) async fn doctor(
-    master: &Arc<Master>,
+    group: &Group,
+    volumes: &Volumes,
+    config: &Config,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let DoctorRequest { cluster } = read_signed(request).await?;
-    of_us(&master.cluster, cluster)?;
-    let masters = master.group.masters().into_iter().map(|m| (m.address, m.public_url, None));
-    let volumes = master.cluster.summaries().into_iter();
-    let volumes = volumes.filter(|v| v.state != shared::wire::master::VolumeState::Decommissioned);
-    let volumes = volumes.map(|v| (v.address, v.public_url, Some(v.volume)));
-    let servers: Vec<_> = masters.chain(volumes).collect();
+    of_us(&volumes.cluster, cluster)?;
+    let masters = group.masters().into_iter().map(|m| (m.address, m.public_url, None));
+    let known = volumes.cluster.summaries().into_iter();
+    let known = known.filter(|v| v.state != shared::wire::master::VolumeState::Decommissioned);
+    let known = known.map(|v| (v.address, v.public_url, Some(v.volume)));
+    let servers: Vec<_> = masters.chain(known).collect();
     let mut urls: Vec<_> = servers.iter().flat_map(|(a, p, _)| [a.clone(), p.clone()]).collect();
     urls.sort();
     urls.dedup();
     urls.truncate(EXAMINE_URLS_MAX);
-    let each = servers
-        .into_iter()
-        .map(|server| ask(&master.cluster, &master.config, &master.peers, server, urls.clone()));
+    let each =
+        servers.into_iter().map(|server| ask(&volumes.cluster, config, &volumes.peers, server, urls.clone()));
     let servers = stream::iter(each).buffered(AT_ONCE).collect().await;
     Ok(body::json(StatusCode::OK, &DoctorReport { servers }))
 }

@@ -21,33 +21,37 @@ use shared::wire::routes::LOCATE;
 use shared::work::blocking;
 
 use crate::cluster::topology::{Availability, Topology};
-use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::plan::repair::{BlobReplicas, Blocked, RepairStep};
 use crate::plan::repair_scan::next_step_now;
+use crate::raft::group::Group;
 use crate::read;
 use crate::tables::repair_queue::BlobRef;
 use crate::tables::{TableError, upload};
+use crate::volumes::Volumes;
 
 /// Parts that are explained; the others are only counted.
 const PARTS_SHOWN: usize = 8;
 
 pub(super) async fn explain(
-    master: &Arc<Master>,
+    group: &Group,
+    metadata: &Metadata,
+    volumes: &Volumes,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     // Only the leader knows which volumes were compared, and so which step is next.
-    let ExplainRequest { key } = super::maintenance::of_leader(&master.group, request).await?;
-    let object = read::find(&master.database, &key).await?;
-    let blob_refs = blob_refs(&master.database, &key, &object).await?;
-    let topology = master.cluster.topology();
+    let ExplainRequest { key } = super::maintenance::of_leader(group, request).await?;
+    let object = read::find(&metadata.database, &key).await?;
+    let blob_refs = blob_refs(&metadata.database, &key, &object).await?;
+    let topology = volumes.cluster.topology();
     let (mut blobs, mut next) = (Vec::new(), Vec::new());
     for (blob, blob_ref) in blob_refs {
-        let tree = master.database.tree();
+        let tree = metadata.database.tree();
         let Some(mut held) = read_replicas(&tree, blob, &blob_ref)? else { continue };
         next.push(say(&next_step_now(&tree, &key, &mut held, &topology)?));
         let mut copies = Vec::new();
         for volume in &held.replicas {
-            copies.push(copy(&master.cluster, &master.peers, *volume, &held, &topology).await);
+            copies.push(copy(&volumes.cluster, &volumes.peers, *volume, &held, &topology).await);
         }
         let part = blob_ref.part.map(|(_, number)| number);
         blobs.push(ExplainedBlob { blob, part, length: held.length, replicas: copies });
@@ -59,10 +63,10 @@ pub(super) async fn explain(
         size: object.size,
         blake3: object.digest,
         wanted: usize::from(object.wanted),
-        mode: master.mode(&key)?.to_string(),
+        mode: metadata.mode(&key)?.to_string(),
         parts: object.parts.as_ref().map_or(0, |p| u32::from(p.count)),
         blobs,
-        ring: ring(&master.cluster, &key, &replicas, &topology),
+        ring: ring(&volumes.cluster, &key, &replicas, &topology),
         next: next.into_iter().find(|next| *next != nothing).unwrap_or(nothing),
         key,
     };

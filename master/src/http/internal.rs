@@ -12,7 +12,7 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::HeartbeatResponse;
 use shared::wire::volume::VolumeReport;
 
-use crate::change::FollowUp;
+use crate::change::Changes;
 use crate::master::Master;
 use crate::raft::error::AnswerError;
 use crate::raft::group::Group;
@@ -25,23 +25,22 @@ pub(super) async fn heartbeat(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let report: VolumeReport = read_signed(request).await?;
-    register(master, report).await?;
+    register(&master.metadata, &master.volumes, &master.changes, report).await?;
     Ok(body::json(
         StatusCode::OK,
-        &HeartbeatResponse { cluster: master.cluster.id(), masters: master_addresses(master) },
+        &HeartbeatResponse { cluster: master.cluster_id(), masters: master_addresses(&master.group) },
     ))
 }
 
 /// Proposes a command that another master forwarded to this leader.
 pub(super) async fn propose(
-    master: &Master,
+    group: &Group,
+    changes: &Changes,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let envelope: Envelope<Command> = read_signed(request).await?;
-    let command = master.group.meant(envelope).map_err(AnswerError::from)?;
-    let left = FollowUp::of(&command);
-    let outcome = master.sequencer.propose_as_leader(command).await?;
-    left.complete(master, &outcome).await;
+    let command = group.meant(envelope).map_err(AnswerError::from)?;
+    let outcome = changes.submit_as_leader(command).await?;
     Ok(body::json(StatusCode::OK, &outcome))
 }
 

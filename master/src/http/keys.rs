@@ -1,8 +1,6 @@
 //! `/_/keys`: holders of the cluster secret create, list and revoke access keys. A key's secret arrives encrypted and
 //! is never returned.
 
-use std::sync::Arc;
-
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::http::body::{self, Body};
@@ -14,22 +12,24 @@ use shared::wire::access::{
 };
 use shared::wire::error::{ErrorCode, ErrorReply};
 
+use crate::change::Changes;
 use crate::change::unexpected;
+use crate::config::Config;
 use crate::db::Database;
-use crate::master::Master;
 use crate::raft::group::Group;
 use crate::state::command::{BucketSetting, Command, Outcome};
 use crate::tables::access_key::{self, AccessKey};
 use crate::tables::meta;
 
 pub(super) async fn put(
-    master: &Arc<Master>,
+    changes: &Changes,
+    config: &Config,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let SequencedChange { sequence, change } = read_signed(request).await?;
     let PutAccessKey { id, secret, permission, scope, note } = change;
     let bad = |what: &str, hint| Err(ErrorReply::new(ErrorCode::BadRequest, what, hint));
-    let Ok(opened) = secret.decrypt(&master.config.secret, &id) else {
+    let Ok(opened) = secret.decrypt(&config.secret, &id) else {
         return bad("the secret is not encrypted for this cluster", "use the same --secret-file everywhere");
     };
     if let Err(short) = opened.chosen() {
@@ -38,11 +38,11 @@ pub(super) async fn put(
     if note.len() > ACCESS_NOTE_BYTES_MAX || note.contains(char::is_control) {
         return bad("the note is too long or not one line of text", "use one line of at most 256 bytes");
     }
-    let created = master.config.clock.now();
+    let created = config.clock.now();
     let key = AccessKey { secret, permission, scope, note, created };
     let summary = summary(id.clone(), key.clone());
     let put = Command::PutAccessKey { id: id.clone(), key: Box::new(key) };
-    match master.change_in_sequence(sequence, put).await? {
+    match changes.submit_in_sequence(sequence, put).await? {
         Outcome::Done => {
             tracing::info!(%id, %permission, "an access key was created");
             Ok(body::json(StatusCode::OK, &summary))
@@ -52,11 +52,11 @@ pub(super) async fn put(
 }
 
 pub(super) async fn revoke(
-    master: &Arc<Master>,
+    changes: &Changes,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let SequencedChange { sequence, change: RevokeAccessKey { id } } = read_signed(request).await?;
-    match master.change_in_sequence(sequence, Command::RevokeAccessKey { id: id.clone() }).await? {
+    match changes.submit_in_sequence(sequence, Command::RevokeAccessKey { id: id.clone() }).await? {
         Outcome::Done => {
             tracing::info!(%id, "an access key was revoked");
             Ok(body::json(StatusCode::OK, &serde_json::json!({})))
@@ -71,14 +71,14 @@ pub(super) async fn revoke(
 }
 
 pub(super) async fn anonymous(
-    master: &Arc<Master>,
+    changes: &Changes,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let SequencedChange { sequence, change: message } =
         read_signed::<SequencedChange<SetAnonymous>>(request).await?;
     let SetAnonymous { bucket: name, read } = message.clone();
     let change = Command::SetBucket { name, setting: BucketSetting::PublicRead(read) };
-    match master.change_in_sequence(sequence, change).await? {
+    match changes.submit_in_sequence(sequence, change).await? {
         Outcome::Done => {
             tracing::info!(bucket = message.bucket, read, "anonymous read access to a bucket was set");
             Ok(body::json(StatusCode::OK, &message))

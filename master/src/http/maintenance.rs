@@ -17,7 +17,7 @@ use crate::master::Master;
 use crate::metrics::MasterMetrics;
 use crate::raft::group::Group;
 
-use crate::work::orphans::reconcile_volume;
+use crate::work::orphans::Reconciler;
 use crate::work::upkeep::observe;
 
 /// As `read_signed`, but only on the leader.
@@ -49,8 +49,9 @@ pub(super) async fn orphans(
 ) -> Result<Response<Body>, ErrorReply> {
     let OrphansRequest { dry_run } = of_leader(&master.group, request).await?;
     let mut report = OrphansReport::default();
-    for volume in master.cluster.all_alive() {
-        if let Err(error) = reconcile_volume(master, &volume, None, &mut report).await {
+    let reconciler = Reconciler::new(master);
+    for volume in master.volumes.cluster.all_alive() {
+        if let Err(error) = reconciler.reconcile_volume(&volume, None, &mut report).await {
             tracing::warn!(volume = volume.address, %error, "the inventory of a volume could not be compared");
             report.unreachable.push(volume.volume);
         }

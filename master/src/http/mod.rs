@@ -32,7 +32,7 @@ use tokio::sync::SetOnce;
 
 use crate::audit::Audit;
 use crate::master::Master;
-use crate::write::commit::commit;
+use crate::write::Writer;
 
 /// The routes of a master.
 pub struct NativeApi {
@@ -107,31 +107,15 @@ impl NativeApi {
             }
             (&Method::POST, routes::HEARTBEAT) => internal::heartbeat(master, request).await,
             (&Method::POST, routes::REPLICA_SOURCES) => {
-                replica_sources::replica_sources(master, request).await
+                replica_sources::replica_sources(&master.metadata, &master.volumes, request).await
             }
-            (&Method::POST, routes::COMMIT) => commit(master, request).await,
-            (&Method::POST, routes::PROPOSE) => internal::propose(master, request).await,
+            (&Method::POST, routes::COMMIT) => Writer::new(master).commit(request).await,
+            (&Method::POST, routes::PROPOSE) => {
+                internal::propose(&master.group, &master.changes, request).await
+            }
             (&Method::POST, routes::BACKUP) => internal::backup(&master.group, request).await,
-            (&Method::POST, routes::KEYS) => keys::list(&master.group, &master.database, request).await,
-            (&Method::POST, routes::KEYS_PUT) => keys::put(master, request).await,
-            (&Method::POST, routes::KEYS_REVOKE) => keys::revoke(master, request).await,
-            (&Method::POST, routes::KEYS_ANONYMOUS) => keys::anonymous(master, request).await,
-            (&Method::POST, routes::ADMIN_STATE) => admin_state::set_admin_state(master, request).await,
-            (&Method::POST, routes::REBALANCE) => rebalance::rebalance(master, request).await,
-            (&Method::POST, routes::ORPHANS) => maintenance::orphans(master, request).await,
-            (&Method::POST, routes::EXPLAIN) => explain::explain(master, request).await,
-            (&Method::POST, routes::EXAMINE) => {
-                doctor::examine(&master.cluster, &master.peers, &master.config, request).await
-            }
-            (&Method::POST, routes::DOCTOR) => doctor::doctor(master, request).await,
-            (&Method::POST, routes::MODES) => {
-                replication_modes::modes(&master.group, &master.database, &master.config, request).await
-            }
-            (&Method::POST, routes::MODES_SET) => replication_modes::set_mode(master, request).await,
-            _ => {
-                let allowed = allowed(path);
-                Err(unrouted::unrouted(request, allowed))
-            }
+            (&Method::POST, _) => administer(master, request).await,
+            _ => Err(unrouted(request)),
         }
     }
 
@@ -161,9 +145,39 @@ impl NativeApi {
         if status {
             status::status(master)
         } else {
-            Ok(maintenance::events(&master.cluster, &master.config, &master.metrics))
+            Ok(maintenance::events(&master.volumes.cluster, &master.config, &master.metrics))
         }
     }
+}
+
+/// Answers the calls of the command line.
+async fn administer(master: &Arc<Master>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+    match request.uri().path() {
+        routes::KEYS => keys::list(&master.group, &master.metadata.database, request).await,
+        routes::KEYS_PUT => keys::put(&master.changes, &master.config, request).await,
+        routes::KEYS_REVOKE => keys::revoke(&master.changes, request).await,
+        routes::KEYS_ANONYMOUS => keys::anonymous(&master.changes, request).await,
+        routes::ADMIN_STATE => admin_state::set_admin_state(master, request).await,
+        routes::REBALANCE => rebalance::rebalance(master, request).await,
+        routes::ORPHANS => maintenance::orphans(master, request).await,
+        routes::EXPLAIN => explain::explain(&master.group, &master.metadata, &master.volumes, request).await,
+        routes::EXAMINE => {
+            doctor::examine(&master.volumes.cluster, &master.volumes.peers, &master.config, request).await
+        }
+        routes::DOCTOR => doctor::doctor(&master.group, &master.volumes, &master.config, request).await,
+        routes::MODES => {
+            replication_modes::modes(&master.group, &master.metadata.database, &master.config, request).await
+        }
+        routes::MODES_SET => {
+            replication_modes::set_mode(&master.metadata, &master.changes, &master.config, request).await
+        }
+        _ => Err(unrouted(request)),
+    }
+}
+
+fn unrouted(request: Request<Incoming>) -> ErrorReply {
+    let allowed = allowed(request.uri().path());
+    unrouted::unrouted(request, allowed)
 }
 
 /// The methods of a path under `/_/`; none if there is no such path.

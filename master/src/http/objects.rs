@@ -17,12 +17,13 @@ use shared::work::blocking;
 use super::page::Page;
 use crate::auth::Sender;
 use crate::auth::resource::{asked, split};
-use crate::change::unexpected;
+use crate::change::{Changes, unexpected};
 use crate::db::Database;
 use crate::list::{ListQuery, page};
 use crate::master::Master;
+use crate::read::{self, Reader};
 use crate::state::command::{Command, Outcome};
-use crate::{read, write};
+use crate::write::Writer;
 
 /// Answers a request about a key.
 pub(super) async fn handle(
@@ -34,7 +35,7 @@ pub(super) async fn handle(
     let stale = reads && query_value(request.uri().query(), STALE).is_some();
     let known = present(master, &request, peer, stale).await;
     // After `present`, so by the current CORS rules; if that failed, by those this master knows.
-    let page = match Page::of(master, &request) {
+    let page = match Page::of(&master.metadata, &request) {
         Ok(page) => page,
         Err(refusal) => return Err(refused(request, refusal)),
     };
@@ -65,7 +66,7 @@ async fn present(
     let sender = Sender { method: request.method(), headers: request.headers(), peer };
     master.keys().throttle_sender(sender).await?;
     if !stale {
-        master.group.ensure_linearizable().await?;
+        master.metadata.ensure_linearizable().await?;
     }
     Ok(())
 }
@@ -104,7 +105,7 @@ async fn answer(
 ) -> Result<Response<Body>, ErrorReply> {
     let query = request.uri().query();
     if request.method() == Method::GET && query_value(query, LIST).is_some() {
-        return list(&master.database, &request).await;
+        return list(&master.metadata.database, &request).await;
     }
     let key = match Key::from_path(request.uri().path()) {
         Ok(key) => key,
@@ -113,13 +114,13 @@ async fn answer(
     let here = here || master.streams(request.headers());
     let hops = query_value(query, HOPS).and_then(|h| h.parse().ok()).unwrap_or(0);
     match *request.method() {
-        Method::POST | Method::PUT => write::upload(master, request, key, hops, here).await,
+        Method::POST | Method::PUT => Writer::new(master).upload(request, key, hops, here).await,
         Method::GET if here || query_value(query, STREAM).is_some() => {
-            read::streamed(master, &key, request.headers()).await
+            Reader::new(master).streamed(&key, request.headers()).await
         }
-        Method::GET => read::redirected(master, &key, request.headers(), hops).await,
-        Method::HEAD => read::head(&master.database, &key, request.headers()).await,
-        Method::DELETE => delete(master, &request, key).await,
+        Method::GET => Reader::new(master).redirected(&key, request.headers(), hops).await,
+        Method::HEAD => read::head(&master.metadata.database, &key, request.headers()).await,
+        Method::DELETE => delete(&master.changes, &request, key).await,
         _ => {
             let refusal = ErrorReply::new(
                 ErrorCode::MethodNotAllowed,
@@ -133,13 +134,13 @@ async fn answer(
 }
 
 async fn delete(
-    master: &Arc<Master>,
+    changes: &Changes,
     request: &Request<Incoming>,
     key: Key,
 ) -> Result<Response<Body>, ErrorReply> {
     let condition = WriteCondition::from_headers(request.headers())
         .map_err(|e| ErrorReply::new(ErrorCode::BadHeader, e.to_string(), "fix the header").for_key(&key))?;
-    let outcome = master.change(Command::Delete { key: key.clone(), condition }).await;
+    let outcome = changes.submit(Command::Delete { key: key.clone(), condition }).await;
     match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
         Outcome::Deleted(object) => {
             let deleted = DeletedObject { key, size: object.size, generation: object.generation };

@@ -10,7 +10,7 @@ use shared::wire::error::{ErrorCode, ErrorReply};
 
 use crate::auth::resource::{asked, split};
 use crate::cors::{names, permission, permission_of, rule, text, varies};
-use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::tables::bucket;
 
 /// The CORS decision about a request.
@@ -29,10 +29,10 @@ impl Page {
     ///
     /// # Errors
     /// When the metadata cannot be read.
-    pub(super) fn of<B>(master: &Master, request: &Request<B>) -> Result<Self, ErrorReply> {
+    pub(super) fn of<B>(metadata: &Metadata, request: &Request<B>) -> Result<Self, ErrorReply> {
         let (_, of) = asked(request);
         let Some(bucket) = of.as_deref().and_then(|of| split(of).0) else { return Ok(Self::default()) };
-        let rules = bucket::record(&master.database.tree(), bucket)?.map(|b| b.cors).unwrap_or_default();
+        let rules = bucket::record(&metadata.database.tree(), bucket)?.map(|b| b.cors).unwrap_or_default();
         if rules.is_empty() {
             return Ok(Self::default());
         }

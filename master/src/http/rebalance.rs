@@ -19,8 +19,8 @@ use crate::tables::meta::{self, Rebalance};
 /// The status of the rebalance; none if it was not started, or if this master is not the leader.
 pub(super) fn rebalance_status(master: &Master) -> Result<Option<RebalanceStatus>, TableError> {
     // Only the leader knows what there is to move.
-    let state = meta::rebalance(&master.database.tree())?.filter(|_| master.group.is_leader());
-    Ok(state.map(|state| plan(&master.cluster, &master.config, Some(state))))
+    let state = meta::rebalance(&master.metadata.database.tree())?.filter(|_| master.group.is_leader());
+    Ok(state.map(|state| plan(&master.volumes.cluster, &master.config, Some(state))))
 }
 
 fn plan(cluster: &Cluster, config: &Config, state: Option<Rebalance>) -> RebalanceStatus {
@@ -51,8 +51,8 @@ pub(super) async fn rebalance(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let steer: RebalanceAction = of_leader(&master.group, request).await?;
-    let before = meta::rebalance(&master.database.tree())?;
-    let planned_bytes = plan(&master.cluster, &master.config, before).bytes;
+    let before = meta::rebalance(&master.metadata.database.tree())?;
+    let planned_bytes = plan(&master.volumes.cluster, &master.config, before).bytes;
     let begun = || Rebalance { since: master.config.clock.now(), paused: false, planned_bytes };
     let after = match steer {
         RebalanceAction::Plan => before,
@@ -61,8 +61,8 @@ pub(super) async fn rebalance(
         RebalanceAction::Cancel => None,
     };
     if after != before {
-        master.sequencer.propose(Command::SetRebalance(after)).await?;
+        master.changes.propose(Command::SetRebalance(after)).await?;
         master.repair.wake_rebalance.notify_one();
     }
-    Ok(body::json(StatusCode::OK, &plan(&master.cluster, &master.config, after)))
+    Ok(body::json(StatusCode::OK, &plan(&master.volumes.cluster, &master.config, after)))
 }

@@ -1,10 +1,11 @@
 //! Tells a volume where the other replicas of a blob are: for read repair, healing, or adding a replica.
 
 use crate::cluster::VolumeAddress;
-use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::tables::object::Blob;
 use crate::tables::upload::{PartRecord, manifest_note, part_note};
 use crate::tables::{TableError, object, repair_queue, replica, upload};
+use crate::volumes::Volumes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use shared::digest::Digest;
@@ -19,22 +20,23 @@ use shared::work::blocking;
 
 /// Answers with the other live replicas of a blob; 404 when the volume need not hold the blob.
 pub(super) async fn replica_sources(
-    master: &Master,
+    metadata: &Metadata,
+    volumes: &Volumes,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let ReplicaSourcesRequest { cluster, volume, blob } = read_signed(request).await?;
     let unknown = || {
         ErrorReply::new(ErrorCode::NotFound, "no object refers to that blob there", "nothing has to be done")
     };
-    if cluster != master.cluster.id() {
+    if cluster != volumes.cluster_id() {
         return Err(ErrorReply::new(
             ErrorCode::WrongCluster,
             "the volume belongs to another cluster",
             "point the volume at its own master",
         ));
     }
-    master.group.ensure_linearizable().await?;
-    let tree = master.database.tree();
+    metadata.ensure_linearizable().await?;
+    let tree = metadata.database.tree();
     // A pending replica counts too.
     let expected = match replica::read(&tree, volume, blob)? {
         Some(key) => Some(key),
@@ -47,10 +49,10 @@ pub(super) async fn replica_sources(
     let (held, blake3, content_type, metadata) = found.ok_or_else(unknown)?;
     let others: Vec<_> = held.replicas.iter().copied().filter(|v| *v != volume).collect();
     let source = |replica: VolumeAddress| {
-        let target = master.target(&key, blob, 0, Operation::Read(replica.volume));
+        let target = volumes.target(&key, blob, 0, Operation::Read(replica.volume));
         format!("{}{target}", replica.address)
     };
-    let sources = master.cluster.alive(&others).into_iter().map(source).collect();
+    let sources = volumes.cluster.alive(&others).into_iter().map(source).collect();
     let answer = ReplicaSourcesResponse {
         key: key.clone(),
         length: held.length,

@@ -1,8 +1,9 @@
 //! Shows and sets the replication modes of buckets.
 
+use crate::change::Changes;
 use crate::config::Config;
 use crate::db::Database;
-use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::raft::group::Group;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -33,7 +34,9 @@ fn shown_modes(database: &Database, config: &Config) -> Result<Response<Body>, E
 }
 
 pub(super) async fn set_mode(
-    master: &Master,
+    metadata: &Metadata,
+    changes: &Changes,
+    config: &Config,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ErrorReply> {
     let SequencedChange { sequence, change: SetReplicationMode { bucket, mode } } =
@@ -48,7 +51,7 @@ pub(super) async fn set_mode(
             "a bucket is the part of a key before its first slash",
         ));
     }
-    master.change_in_sequence(sequence, Command::SetReplicationMode { bucket, mode }).await?;
-    master.group.ensure_linearizable().await?;
-    shown_modes(&master.database, &master.config)
+    changes.submit_in_sequence(sequence, Command::SetReplicationMode { bucket, mode }).await?;
+    metadata.ensure_linearizable().await?;
+    shown_modes(&metadata.database, config)
 }

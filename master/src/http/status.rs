@@ -17,7 +17,7 @@ pub fn waiting() -> Response<Body> {
 /// Answers 200 when values can be written and read, otherwise 503 with the reason. It is an answer, not an error,
 /// because a poll while the cluster starts must not write a log line.
 pub fn health(master: &Master) -> Response<Body> {
-    let (usable, needed) = (master.cluster.writable(), master.config.replication.min());
+    let (usable, needed) = (master.volumes.cluster.writable(), master.config.replication.min());
     let leader = master.group.leader().map(|(_, peer)| peer.address);
     let ready = usable >= needed && leader.is_some();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -29,16 +29,17 @@ pub fn health(master: &Master) -> Response<Body> {
 }
 
 pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
-    let tree = master.database.tree();
+    let tree = master.metadata.database.tree();
     let progress = meta::counters(&tree)?;
     let corrupt = master
+        .volumes
         .cluster
         .corrupt()
         .into_iter()
         .map(|(volume, blob)| Ok(CorruptValue { key: replica::read(&tree, volume, blob)?, blob, volume }))
         .collect::<Result<_, TableError>>()?;
     let status = ClusterStatus {
-        cluster: master.cluster.id(),
+        cluster: master.cluster_id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         objects: progress.objects,
         bytes: progress.bytes,
@@ -49,7 +50,7 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
         corrupt,
         applied: progress.applied,
         masters: master.group.masters(),
-        volumes: master.cluster.summaries(),
+        volumes: master.volumes.cluster.summaries(),
         repair: master.group.is_leader().then(|| master.repair.status()),
         rebalance: super::rebalance::rebalance_status(master)?,
     };
@@ -57,8 +58,12 @@ pub(super) fn status(master: &Master) -> Result<Response<Body>, ErrorReply> {
 }
 
 pub(super) fn refresh(master: &Master) -> Result<(), ErrorReply> {
-    let progress = meta::counters(&master.database.tree())?;
-    master.metrics.refresh(&progress, master.cluster.writable(), master.database.disk_bytes());
-    master.metrics.refresh_repair(&master.cluster.summaries(), &master.repair.status());
+    let progress = meta::counters(&master.metadata.database.tree())?;
+    master.metrics.refresh(
+        &progress,
+        master.volumes.cluster.writable(),
+        master.metadata.database.disk_bytes(),
+    );
+    master.metrics.refresh_repair(&master.volumes.cluster.summaries(), &master.repair.status());
     Ok(())
 }

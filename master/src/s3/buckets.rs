@@ -41,9 +41,9 @@ impl S3Operations {
         if reserved {
             return Err(S3ErrorCode::InvalidBucketName.into());
         }
-        let created = Bucket::new(self.master.config.clock.now());
+        let created = Bucket::new(self.config.clock.now());
         let command = Command::CreateBucket { name: input.bucket.clone(), bucket: created };
-        match self.master.change(command).await.map_err(from_propose)? {
+        match self.changes.submit(command).await.map_err(from_propose)? {
             Outcome::Done => {}
             // In us-east-1 this is no error, and clients of all kinds rely on it.
             Outcome::BucketExists if self.region_is_default() => {}
@@ -63,7 +63,7 @@ impl S3Operations {
             ));
         }
         let region = wanted.location_constraint.as_ref().map(dto::BucketLocationConstraint::as_str);
-        if let Some(ours) = &self.master.config.s3.region
+        if let Some(ours) = &self.config.s3.region
             && region.is_some_and(|region| region != ours)
         {
             return Err(custom(
@@ -82,7 +82,7 @@ impl S3Operations {
     }
 
     pub(super) async fn delete_bucket_named(&self, name: String) -> S3Result<()> {
-        match self.master.change(Command::DeleteBucket { name }).await.map_err(from_propose)? {
+        match self.changes.submit(Command::DeleteBucket { name }).await.map_err(from_propose)? {
             Outcome::Done => Ok(()),
             Outcome::BucketNotEmpty => {
                 Err(s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"))
@@ -99,7 +99,7 @@ impl S3Operations {
         self.current().await?;
         let who = caller(&req);
         let input = req.input;
-        let all = bucket::all(&self.master.database.tree()).map_err(from_tables)?;
+        let all = bucket::all(&self.metadata.database.tree()).map_err(from_tables)?;
         let begins = input.prefix.as_deref().unwrap_or_default();
         let after = input.continuation_token.as_deref().unwrap_or_default();
         let most = usize::try_from(input.max_buckets.unwrap_or(10_000)).unwrap_or(0);
@@ -145,8 +145,8 @@ impl S3Operations {
     /// Commits a change that follows the latest known one; retries when another change comes first.
     async fn change(&self, change: Command) -> S3Result<Outcome> {
         for _ in 0..SETTING_TRIES {
-            let sequence = meta::sequence(&self.master.database.tree()).map_err(from_tables)?;
-            match self.master.change_in_sequence(sequence, change.clone()).await {
+            let sequence = meta::sequence(&self.metadata.database.tree()).map_err(from_tables)?;
+            match self.changes.submit_in_sequence(sequence, change.clone()).await {
                 Err(e) if e.code == ErrorCode::Outdated => self.current().await?,
                 changed => return changed.map_err(from_reply),
             }

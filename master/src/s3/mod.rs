@@ -26,14 +26,27 @@ use shared::attributes::Algorithm;
 use shared::http::body::{self as ours, Body};
 use shared::md5::Pool;
 
+use crate::auth::{AuthConfig, Keys};
+use crate::change::Changes;
+use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::metrics::MasterMetrics;
+use crate::read::Reader;
+use crate::write::Writer;
 
 /// The region that clients are told when none is configured: the first region of S3.
 const REGION: &str = "us-east-1";
 
 #[derive(Clone)]
 pub(crate) struct S3Operations {
-    master: Arc<Master>,
+    metadata: Metadata,
+    changes: Arc<Changes>,
+    reader: Reader,
+    writer: Writer,
+    metrics: Arc<MasterMetrics>,
+    config: Arc<Config>,
+    policy: Arc<AuthConfig>,
     /// The owner of everything: the id of the cluster.
     owner: String,
     region: String,
@@ -43,11 +56,17 @@ pub(crate) struct S3Operations {
 }
 
 impl S3Operations {
-    fn new(master: &Arc<Master>) -> Self {
+    fn new(master: &Master) -> Self {
         let settings = &master.config.s3;
         Self {
-            master: Arc::clone(master),
-            owner: master.cluster.id().to_string(),
+            metadata: master.metadata.clone(),
+            changes: Arc::clone(&master.changes),
+            reader: Reader::new(master),
+            writer: Writer::new(master),
+            metrics: Arc::clone(&master.metrics),
+            config: Arc::clone(&master.config),
+            policy: Arc::clone(&master.policy),
+            owner: master.cluster_id().to_string(),
             region: settings.region.clone().unwrap_or_else(|| REGION.to_owned()),
             md5: !settings.blake3_etags,
             md5s: Arc::default(),
@@ -56,7 +75,12 @@ impl S3Operations {
 
     /// Waits until this master has applied all that was acknowledged before, so that its reads are linearizable.
     pub(crate) async fn current(&self) -> S3Result<()> {
-        self.master.group.ensure_linearizable().await.map_err(|e| error::from_reply(e.into()))
+        self.metadata.ensure_linearizable().await.map_err(|e| error::from_reply(e.into()))
+    }
+
+    /// Returns the access keys as of this master's tables.
+    fn keys(&self) -> Keys {
+        Keys::new(self.metadata.database.tree(), &self.policy)
     }
 
     fn region_is_default(&self) -> bool {

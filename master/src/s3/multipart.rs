@@ -3,7 +3,7 @@
 
 pub(super) mod complete;
 
-use crate::write::placement::{UploadSpec, place_and_grant};
+use crate::write::placement::UploadSpec;
 use http::StatusCode;
 use s3s::dto;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -92,8 +92,8 @@ impl S3Operations {
         self.keep_bucket(&key).await?;
         // The parts are kept together, on the volumes that the ring proposes now.
         let wanted = unconditional(key.clone(), None);
-        let granted = place_and_grant(&self.master, &wanted, &[], false).map_err(from_reply)?;
-        let copies = u8::try_from(self.master.config.replication.wanted()).unwrap_or(u8::MAX);
+        let granted = self.writer.place_and_grant(&wanted, &[], false).map_err(from_reply)?;
+        let copies = u8::try_from(self.config.replication.wanted()).unwrap_or(u8::MAX);
         let upload = UploadRecord {
             content_type: described.content_type,
             metadata: described.metadata,
@@ -104,8 +104,8 @@ impl S3Operations {
         };
         let id = granted.ticket.blob;
         match self
-            .master
-            .change(Command::CreateMultipartUpload { key, id, upload })
+            .changes
+            .submit(Command::CreateMultipartUpload { key, id, upload })
             .await
             .map_err(from_propose)?
         {
@@ -127,7 +127,7 @@ impl S3Operations {
     pub async fn upload(&self, key: &Key, id: &str) -> S3Result<(BlobId, UploadRecord)> {
         self.current().await?;
         let id = parse_id(id)?;
-        let found = upload::read(&self.master.database.tree(), key, id).map_err(from_tables)?;
+        let found = upload::read(&self.metadata.database.tree(), key, id).map_err(from_tables)?;
         found.map(|upload| (id, upload)).ok_or_else(|| S3ErrorCode::NoSuchUpload.into())
     }
 
@@ -195,7 +195,7 @@ impl S3Operations {
             part: PartRecord { part: part.clone(), replicas: durable.proof.replicas },
             min_replicas: durable.min_replicas,
         };
-        match self.master.change(command).await.map_err(from_propose)? {
+        match self.changes.submit(command).await.map_err(from_propose)? {
             Outcome::Done => Ok(part),
             Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
             Outcome::NotEnoughReceipts => Err(s3_error!(ServiceUnavailable, "Too few replicas are durable")),
@@ -209,7 +209,12 @@ impl S3Operations {
     ) -> S3Result<S3Response<dto::AbortMultipartUploadOutput>> {
         let key = key_of(&input.bucket, &input.key)?;
         let (upload, _) = self.upload(&key, &input.upload_id).await?;
-        match self.master.change(Command::AbortMultipartUpload { key, upload }).await.map_err(from_propose)? {
+        match self
+            .changes
+            .submit(Command::AbortMultipartUpload { key, upload })
+            .await
+            .map_err(from_propose)?
+        {
             Outcome::Done => Ok(S3Response::with_status(Default::default(), StatusCode::NO_CONTENT)),
             Outcome::NoUpload => Err(S3ErrorCode::NoSuchUpload.into()),
             other => Err(from_reply(unexpected(&other))),

@@ -26,7 +26,7 @@ use super::S3Operations;
 use super::convert::{self, checksum, condition_of, described, key_of, tags_of_header};
 use super::error::{from_interrupted, from_propose, from_reply, from_tables};
 use crate::change::unexpected;
-use crate::read::{self, ReadError};
+use crate::read::ReadError;
 use crate::s3::checksums::algorithms::{only_in_headers, show};
 use crate::s3::checksums::body::{BodyChecksums, DeclaredChecksums, verify_body};
 use crate::s3::objects::response_plan::{
@@ -36,7 +36,7 @@ use crate::s3::request::unreadable_headers::{original_headers, trailers};
 use crate::state::command::{Command, Outcome, S3Commit};
 use crate::tables::bucket;
 use crate::tables::object::{self, Object, condition_holds};
-use crate::write::durable::{DurableBlob, write_replicas};
+use crate::write::durable::DurableBlob;
 use crate::write::pipeline::{Frames, Source};
 
 /// Largest body of a PutObject or UploadPart, in bytes (S3's limit).
@@ -46,19 +46,19 @@ impl S3Operations {
     /// Returns the bucket, or `NoSuchBucket`.
     pub async fn in_bucket(&self, name: &str) -> S3Result<bucket::Bucket> {
         self.current().await?;
-        let found = bucket::read(&self.master.database.tree(), name).map_err(from_tables)?;
+        let found = bucket::read(&self.metadata.database.tree(), name).map_err(from_tables)?;
         found.ok_or_else(|| S3ErrorCode::NoSuchBucket.into())
     }
 
     /// Gives the bucket of a key a record before a write, so that the bucket stays: one that only native writes use
     /// disappears with its last value. Does nothing if the bucket does not exist.
     pub async fn keep_bucket(&self, key: &Key) -> S3Result<()> {
-        let (tree, name) = (self.master.database.tree(), bucket::of(key).unwrap_or_default());
+        let (tree, name) = (self.metadata.database.tree(), bucket::of(key).unwrap_or_default());
         if bucket::record(&tree, name).map_err(from_tables)?.is_none()
             && let Some(bucket) = bucket::read(&tree, name).map_err(from_tables)?
         {
             let command = Command::CreateBucket { name: name.to_owned(), bucket };
-            self.master.change(command).await.map_err(from_propose)?;
+            self.changes.submit(command).await.map_err(from_propose)?;
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl S3Operations {
     /// Reads the current object of a key (a linearizable read).
     pub async fn object(&self, bucket: &str, key: &Key) -> S3Result<Object> {
         self.current().await?;
-        let tree = self.master.database.tree();
+        let tree = self.metadata.database.tree();
         if let Some(object) = object::read(&tree, key).map_err(from_tables)? {
             return Ok(object);
         }
@@ -89,7 +89,7 @@ impl S3Operations {
         if *condition == WriteCondition::None {
             return Ok(());
         }
-        let current = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
+        let current = object::read(&self.metadata.database.tree(), key).map_err(from_tables)?;
         if condition_holds(condition, current.as_ref()) {
             return Ok(());
         }
@@ -107,8 +107,7 @@ impl S3Operations {
         let body = body.unwrap_or_else(|| StreamingBlob::from(Body::empty()));
         let declared = DeclaredChecksums { length: wanted.length, ..declared };
         let (frames, verdict) = verify_body(crate::s3::request::body::frames(body), declared, &self.md5s);
-        let stored =
-            write_replicas(&self.master, wanted, described, Source::new(Frames::Stream(frames))).await;
+        let stored = self.writer.write_replicas(wanted, described, Source::new(Frames::Stream(frames))).await;
         match stored {
             Ok(durable) => Ok((durable, verdict.sums())),
             Err(refusal) => Err(verdict.fault().unwrap_or_else(|| from_reply(refusal))),
@@ -119,7 +118,7 @@ impl S3Operations {
     pub async fn commit(&self, store: S3Commit) -> S3Result<CommitOutcome> {
         let condition = store.commit.condition.clone();
         self.keep_bucket(&store.commit.key).await?;
-        let outcome = self.master.change(Command::CommitS3(Box::new(store))).await.map_err(from_propose)?;
+        let outcome = self.changes.submit(Command::CommitS3(Box::new(store))).await.map_err(from_propose)?;
         check_outcome(&outcome, &condition)
     }
 
@@ -190,13 +189,13 @@ impl S3Operations {
                 self.plan_response(&object, &Method::GET, original_headers(&req), &wanted)?;
             let content_range = range_of(&headers);
             overridden(input, &mut headers)?;
-            let opened = read::open(&self.master, &key, object, plan.pieces.into()).await;
+            let opened = self.reader.open(&key, object, plan.pieces.into()).await;
             let body = match opened {
                 Ok(body) => body,
                 Err(ReadError::Gone) => continue,
                 Err(e) => return Err(from_interrupted(&e)),
             };
-            self.master.metrics.reads_streamed.inc();
+            self.metrics.reads_streamed.inc();
             let body =
                 Some(StreamingBlob::from(Body::http_body_unsync(crate::s3::request::body::Outgoing(body))));
             // With a range, the library sets the status to 206.
@@ -254,10 +253,10 @@ impl S3Operations {
     /// Deletes an object. Succeeds if the key has none, unless the condition requires one.
     pub async fn delete(&self, key: Key, condition: WriteCondition) -> S3Result<()> {
         let stated = condition.clone();
-        if object::read(&self.master.database.tree(), &key).map_err(from_tables)?.is_some() {
+        if object::read(&self.metadata.database.tree(), &key).map_err(from_tables)?.is_some() {
             self.keep_bucket(&key).await?;
         }
-        match self.master.change(Command::Delete { key, condition }).await.map_err(from_propose)? {
+        match self.changes.submit(Command::Delete { key, condition }).await.map_err(from_propose)? {
             Outcome::Deleted(_) => Ok(()),
             Outcome::NotFound if [WriteCondition::None, WriteCondition::Absent].contains(&stated) => Ok(()),
             Outcome::NotFound => Err(S3ErrorCode::NoSuchKey.into()),

@@ -32,8 +32,9 @@ pub(crate) struct S3Api {
 }
 
 pub(super) struct JoinedMaster {
-    pub(super) master: Arc<Master>,
-    ops: S3Operations,
+    /// For health checks.
+    master: Arc<Master>,
+    pub(super) ops: S3Operations,
     service: S3Service,
     /// Limits how many documents are read at once.
     places: Arc<documents::slots::DocumentSlots>,
@@ -51,7 +52,7 @@ impl S3Api {
     /// When the configured domain is not valid.
     pub(crate) fn open(&self, master: &Arc<Master>) -> Result<(), DomainError> {
         let ops = S3Operations::new(master);
-        let gate = request::auth::Gate(Arc::clone(master));
+        let gate = request::auth::Gate(ops.clone());
         let domain = master.config.s3.domain.as_ref();
         // The library decides whether the domain is valid.
         domain.map(|domain| SingleDomain::new(domain)).transpose()?;
@@ -90,7 +91,7 @@ impl Service for S3Api {
     ) -> Result<Response<Body>, ErrorReply> {
         request::presigned_headers::restore(&mut request);
         let inside = self.joined.get();
-        let domain = inside.and_then(|inside| inside.master.config.s3.domain.as_deref());
+        let domain = inside.and_then(|inside| inside.ops.config.s3.domain.as_deref());
         let about = RequestContext::of(&request, domain, context.peer.ip(), context.request_id.to_string());
         match &self.audit {
             Some(audit) => request::audited::answer(inside, audit, request, &about, context).await,
@@ -154,7 +155,7 @@ fn reachable(
 
 impl JoinedMaster {
     async fn answer(&self, request: Request<Incoming>, about: &RequestContext) -> Response<Body> {
-        let asked = request::cors::CorsHeaders::of(&self.master, &request, about);
+        let asked = request::cors::CorsHeaders::of(&self.ops.metadata, &request, about);
         let permitted =
             matches!(&asked, Ok(request::cors::CorsRequest::Request(origin)) if origin.is_permitted());
         let admitted = match self.pace(about).await {
@@ -171,7 +172,7 @@ impl JoinedMaster {
             Ok(request::cors::CorsRequest::Request(origin)) => origin,
             Err(error) => return refusal(error),
         };
-        let settings = &self.master.config.s3;
+        let settings = &self.ops.config.s3;
         let checked = request::guard::check_request(settings, &self.ops.owner, &request, about);
         let mut answer = match checked {
             Ok(request::guard::RequestKind::Form) => {
@@ -191,7 +192,7 @@ impl JoinedMaster {
     /// Delays a peer that has sent many wrong signatures for this access key.
     async fn pace(&self, about: &RequestContext) -> S3Result<()> {
         let Some(id) = about.claimed_key_id() else { return Ok(()) };
-        self.master.keys().throttle(id, about.peer).await.map_err(error::from_reply)
+        self.ops.keys().throttle(id, about.peer).await.map_err(error::from_reply)
     }
 
     /// Counts a wrong signature or an unknown access key.
@@ -202,7 +203,7 @@ impl JoinedMaster {
         };
         let (answer, code) = request::context::code_of(answer).await;
         if let Some(wrong) = code.as_deref().and_then(request::auth::wrong) {
-            request::auth::note(&self.master.keys(), id, about.peer, wrong);
+            request::auth::note(&self.ops.keys(), id, about.peer, wrong);
         }
         answer
     }
@@ -211,10 +212,10 @@ impl JoinedMaster {
     /// bucket allow the page.
     async fn admit_page(&self, request: &Request<Incoming>, permitted: bool, peer: IpAddr) -> S3Result<()> {
         let sender = Sender { method: request.method(), headers: request.headers(), peer };
-        let Err(why) = self.master.keys().if_open(sender, permitted) else { return Ok(()) };
+        let Err(why) = self.ops.keys().if_open(sender, permitted) else { return Ok(()) };
         // Decide by current metadata: this master may lag behind.
         self.ops.current().await?;
-        match self.master.keys().nobody().map_err(error::from_tables)? {
+        match self.ops.keys().nobody().map_err(error::from_tables)? {
             Caller::Open => Err(error::from_reply(why.into())),
             _ => Ok(()),
         }

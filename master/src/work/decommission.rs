@@ -3,11 +3,14 @@
 use shared::ids::VolumeId;
 use shared::limits::INVENTORY_PAGE;
 
-use crate::master::Master;
+use crate::change::Changes;
+use crate::metadata::Metadata;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Outcome};
 use crate::tables::admin_state::{self, AdminState, AdminStateRecord};
 use crate::tables::{TableError, reclaim};
+use crate::volumes::Volumes;
+use shared::clock::Clock;
 
 /// Why a decommission did not finish; it is retried later.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +27,16 @@ pub enum DecommissionError {
 ///
 /// # Errors
 /// When the tables cannot be read or written.
-pub async fn decommission_drained(master: &Master) -> Result<(), DecommissionError> {
-    let tree = master.database.tree();
+pub async fn decommission_drained(
+    metadata: &Metadata,
+    volumes: &Volumes,
+    changes: &Changes,
+    clock: &Clock,
+) -> Result<(), DecommissionError> {
+    let tree = metadata.database.tree();
     for (volume, record) in admin_state::all(&tree)? {
         if record.state == AdminState::Decommissioning && !admin_state::has_replicas(&tree, volume)? {
-            decommission(master, volume).await?;
+            decommission(&tree, volumes, changes, clock, volume).await?;
         }
     }
     Ok(())
@@ -39,24 +47,28 @@ pub async fn decommission_drained(master: &Master) -> Result<(), DecommissionErr
 ///
 /// # Errors
 /// When the tables cannot be read or written.
-pub async fn decommission(master: &Master, volume: VolumeId) -> Result<(), DecommissionError> {
-    let tree = master.database.tree();
-    let up = !master.cluster.alive(&[volume]).is_empty();
-    if up && !reclaim::page(&tree, volume, 1)?.is_empty() {
-        master.wake_reclaim.notify_one();
+pub async fn decommission(
+    tree: &sled::Tree,
+    volumes: &Volumes,
+    changes: &Changes,
+    clock: &Clock,
+    volume: VolumeId,
+) -> Result<(), DecommissionError> {
+    let up = !volumes.cluster.alive(&[volume]).is_empty();
+    if up && !reclaim::page(tree, volume, 1)?.is_empty() {
+        changes.wake_reclaim.notify_one();
         return Ok(());
     }
     loop {
-        let blobs = reclaim::page(&tree, volume, INVENTORY_PAGE)?;
+        let blobs = reclaim::page(tree, volume, INVENTORY_PAGE)?;
         if blobs.is_empty() {
             break;
         }
-        let at = master.config.clock.now();
-        master.sequencer.propose(Command::Reclaimed { volume, blobs, at }).await?;
+        let at = clock.now();
+        changes.propose(Command::Reclaimed { volume, blobs, at }).await?;
     }
-    let record = AdminStateRecord { state: AdminState::Decommissioned, since: master.config.clock.now() };
-    if master.sequencer.propose(Command::SetAdminState { volume, admin_state: record }).await?
-        == Outcome::LastReplicas
+    let record = AdminStateRecord { state: AdminState::Decommissioned, since: clock.now() };
+    if changes.propose(Command::SetAdminState { volume, admin_state: record }).await? == Outcome::LastReplicas
     {
         tracing::info!(%volume, "the volume is not decommissioned yet: objects still refer to it");
     }

@@ -18,8 +18,9 @@ use shared::wire::volume::{InventoryEntry, InventoryPage, InventoryRequest};
 use shared::work::blocking;
 
 use crate::cluster::VolumeAddress;
-use crate::master::Master;
+use crate::db::Database;
 use crate::tables::{TableError, replica};
+use crate::volumes::Volumes;
 
 /// Blobs in one range of the first round.
 const FIRST_RANGE: u64 = 4096;
@@ -57,8 +58,9 @@ pub enum CompareError {
 }
 
 /// One volume being compared.
-pub struct Comparison<'m> {
-    master: &'m Arc<Master>,
+pub struct Comparison<'a> {
+    database: &'a Arc<Database>,
+    volumes: &'a Volumes,
     volume: VolumeAddress,
     /// Bytes of all messages so far.
     pub exchanged_bytes: u64,
@@ -70,9 +72,9 @@ struct Own {
     digests: Vec<RangeDigest>,
 }
 
-impl<'m> Comparison<'m> {
-    pub fn new(master: &'m Arc<Master>, volume: VolumeAddress) -> Self {
-        Self { master, volume, exchanged_bytes: 0 }
+impl<'a> Comparison<'a> {
+    pub fn new(database: &'a Arc<Database>, volumes: &'a Volumes, volume: VolumeAddress) -> Self {
+        Self { database, volumes, volume, exchanged_bytes: 0 }
     }
 
     /// Returns the ranges that differ. Each is small enough to list, unless the volume has very many unknown records.
@@ -96,10 +98,10 @@ impl<'m> Comparison<'m> {
 
     /// Splits a range into parts of about `step` blobs. Returns those that differ, each with the tables' digest.
     async fn split(&mut self, range: Range, step: u64) -> Result<Vec<(Range, RangeDigest)>, CompareError> {
-        let (database, volume) = (Arc::clone(&self.master.database), self.volume.volume);
+        let (database, volume) = (Arc::clone(self.database), self.volume.volume);
         let own = blocking(move || own(&database.tree(), volume, range, step)).await?;
         let question = DigestsRequest {
-            cluster: self.master.cluster.id(),
+            cluster: self.volumes.cluster_id(),
             volume,
             from: range.from,
             until: range.until,
@@ -131,7 +133,7 @@ impl<'m> Comparison<'m> {
         after: Option<BlobId>,
     ) -> Result<(Difference, Option<BlobId>), CompareError> {
         let question = InventoryRequest {
-            cluster: self.master.cluster.id(),
+            cluster: self.volumes.cluster_id(),
             volume: self.volume.volume,
             after: after.or_else(|| range.from.and_then(below)),
             until: range.until,
@@ -139,7 +141,7 @@ impl<'m> Comparison<'m> {
         };
         let page: InventoryPage = self.ask(INVENTORY, &question).await?;
         let next = page.entries.last().filter(|_| page.entries.len() == INVENTORY_PAGE).map(|e| e.blob);
-        let (database, volume) = (Arc::clone(&self.master.database), self.volume.volume);
+        let (database, volume) = (Arc::clone(self.database), self.volume.volume);
         let from = after.or(range.from);
         let looked = Range { from, until: range.until };
         let ours = blocking(move || {
@@ -166,7 +168,7 @@ impl<'m> Comparison<'m> {
         path: &str,
         question: &Q,
     ) -> Result<A, CallError> {
-        let answer: A = self.master.peers.call(&self.volume.address, path, question).await?;
+        let answer: A = self.volumes.peers.call(&self.volume.address, path, question).await?;
         let bytes = |text: Result<Vec<u8>, serde_json::Error>| text.map_or(0, |t| t.len() as u64);
         self.exchanged_bytes += bytes(serde_json::to_vec(question)) + bytes(serde_json::to_vec(&answer));
         Ok(answer)

@@ -28,19 +28,28 @@ const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between checks for reconciliation, repair and rebalance; each worker can also be woken at once.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(250);
 
-pub fn start(master: &Arc<Master>, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
-    let m = || Arc::clone(master);
+pub fn start(master: &Master, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
     let (repair, never) = (&master.repair, Arc::new(Notify::new()));
     let mut started = vec![
-        spawn(reclaim::ReclaimWorker::new(m()), RECLAIM_INTERVAL, &master.wake_reclaim, shutdown),
-        spawn(reconcile::ReconcileWorker::new(m()), REPAIR_INTERVAL, &repair.wake_reconciliation, shutdown),
-        spawn(repair::RepairWorker::new(m()), REPAIR_INTERVAL, &repair.wake_repair, shutdown),
-        spawn(rebalance::RebalanceWorker::new(m()), REPAIR_INTERVAL, &repair.wake_rebalance, shutdown),
-        spawn(uploads::UploadExpiryWorker::new(m()), RECLAIM_INTERVAL, &master.wake_part_removal, shutdown),
-        spawn(upkeep::Upkeep(m()), HEARTBEAT_INTERVAL, &never, shutdown),
+        spawn(reclaim::ReclaimWorker::new(master), RECLAIM_INTERVAL, &master.changes.wake_reclaim, shutdown),
+        spawn(
+            reconcile::ReconcileWorker::new(master),
+            REPAIR_INTERVAL,
+            &repair.wake_reconciliation,
+            shutdown,
+        ),
+        spawn(repair::RepairWorker::new(master), REPAIR_INTERVAL, &repair.wake_repair, shutdown),
+        spawn(rebalance::RebalanceWorker::new(master), REPAIR_INTERVAL, &repair.wake_rebalance, shutdown),
+        spawn(
+            uploads::UploadExpiryWorker::new(master),
+            RECLAIM_INTERVAL,
+            &master.changes.wake_part_removal,
+            shutdown,
+        ),
+        spawn(upkeep::Upkeep::new(master), HEARTBEAT_INTERVAL, &never, shutdown),
     ];
     for address in &master.config.volumes {
-        started.push(spawn(poll::Poll::new(m(), address.clone()), HEARTBEAT_INTERVAL, &never, shutdown));
+        started.push(spawn(poll::Poll::new(master, address.clone()), HEARTBEAT_INTERVAL, &never, shutdown));
     }
     started
 }

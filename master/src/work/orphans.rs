@@ -2,11 +2,9 @@
 //! reclaimed only after two passes have seen it, and `apply` has the last word. A missing replica is confirmed with
 //! the volume by blob id before it is removed from the tables.
 
-use crate::cluster::Cluster;
+use crate::change::Changes;
 use crate::config::Config;
-use crate::db::Database;
 use crate::plan::blob_locator::{BlobLocator, read_replicas};
-use shared::http::client::PeerClient;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -21,7 +19,11 @@ use shared::work::blocking;
 use super::inventory_diff::{CompareError, Comparison};
 use crate::cluster::VolumeAddress;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::metrics::MasterMetrics;
 use crate::plan::orphans::{UnreferencedRecords, classify_unreferenced};
+use crate::repair_tracker::RepairTracker;
+use crate::volumes::Volumes;
 
 use crate::state::command::Command;
 use crate::tables::repair_queue::BlobRef;
@@ -52,92 +54,153 @@ impl OrphanSightings {
     }
 }
 
-/// Compares one volume with the tables, and resolves the differences if `seen` is given; without it, it only reports.
-///
-/// # Errors
-/// When the comparison cannot be completed.
-pub async fn reconcile_volume(
-    master: &Arc<Master>,
-    volume: &VolumeAddress,
-    mut seen: Option<&mut OrphanSightings>,
-    report: &mut OrphansReport,
-) -> Result<(), CompareError> {
-    let blobs = master.cluster.blobs_of(volume.volume);
-    let mut comparison = Comparison::new(master, volume.clone());
-    let ranges = comparison.differing(blobs).await;
-    for range in ranges.iter().flatten() {
-        let mut after = None;
-        loop {
-            let (difference, next) = comparison.list(*range, after).await?;
-            let unreferenced =
-                classify(&master.config, &master.database, &master.cluster, volume.volume, difference.extra)
-                    .await?;
-            let missing =
-                missing(&master.cluster, &master.peers, &master.database, volume, &difference.missing)
-                    .await?;
-            count(report, volume.volume, &unreferenced, &missing);
-            if let Some(seen) = seen.as_deref_mut() {
-                resolve(master, volume, seen, unreferenced, missing).await;
-            }
-            after = next;
-            if next.is_none() {
-                break;
-            }
+/// Compares volumes with the tables, and resolves the differences.
+pub struct Reconciler {
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
+    repair: Arc<RepairTracker>,
+    metrics: Arc<MasterMetrics>,
+    config: Arc<Config>,
+}
+
+impl Reconciler {
+    pub fn new(master: &Master) -> Self {
+        Self {
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            repair: Arc::clone(&master.repair),
+            metrics: Arc::clone(&master.metrics),
+            config: Arc::clone(&master.config),
         }
     }
-    report.exchanged_bytes += comparison.exchanged_bytes;
-    master.metrics.reconciliation_bytes.inc_by(comparison.exchanged_bytes);
-    ranges.map(|_| ())
-}
 
-async fn classify(
-    config: &Config,
-    database: &Arc<Database>,
-    cluster: &Cluster,
-    volume: VolumeId,
-    extra: Vec<InventoryEntry>,
-) -> Result<UnreferencedRecords, TableError> {
-    let (grace, now) = (config.orphan_grace, config.clock.now());
-    let (database, topology) = (Arc::clone(database), cluster.topology());
-    blocking(move || classify_unreferenced(&database.tree(), volume, &topology, &extra, (grace, now))).await
-}
-
-/// Returns those of `blobs` that objects place on the volume, that the volume says it does not have, and that another
-/// readable volume is listed for. Without such a volume the replica stays listed: it may be the last chance to get
-/// the value back.
-async fn missing(
-    cluster: &Cluster,
-    peers: &PeerClient,
-    database: &Arc<Database>,
-    volume: &VolumeAddress,
-    blobs: &[BlobId],
-) -> Result<Vec<(BlobId, BlobRef)>, CompareError> {
-    let mut missing = Vec::new();
-    for page in blobs.chunks(INVENTORY_PAGE) {
-        let volume_id = volume.volume;
-        let question = LocateRequest { cluster: cluster.id(), volume: volume_id, blobs: page.to_vec() };
-        let answer: LocateResponse = peers.call(&volume.address, LOCATE, &question).await?;
-        let absent = page.iter().zip(&answer.locations).filter(|(_, place)| place.is_none());
-        let absent: Vec<_> = absent.map(|(blob, _)| *blob).collect();
-        let database = Arc::clone(database);
-        let topology = cluster.topology();
-        let named = blocking(move || {
-            let (tree, mut finder, mut named) = (database.tree(), BlobLocator::default(), Vec::new());
-            for blob in absent {
-                let other = |v: &VolumeId| *v != volume_id && topology.is_readable(*v);
-                if let Some(key) = replica::read(&tree, volume_id, blob)?
-                    && let Some(blob_ref) = finder.locate(&tree, &key, blob)?
-                    && read_replicas(&tree, blob, &blob_ref)?
-                        .is_some_and(|held| held.replicas.iter().any(other))
-                {
-                    named.push((blob, blob_ref));
+    /// Compares one volume with the tables, and resolves the differences if `seen` is given; without it, it only reports.
+    ///
+    /// # Errors
+    /// When the comparison cannot be completed.
+    pub async fn reconcile_volume(
+        &self,
+        volume: &VolumeAddress,
+        mut seen: Option<&mut OrphanSightings>,
+        report: &mut OrphansReport,
+    ) -> Result<(), CompareError> {
+        let blobs = self.volumes.cluster.blobs_of(volume.volume);
+        let mut comparison = Comparison::new(&self.metadata.database, &self.volumes, volume.clone());
+        let ranges = comparison.differing(blobs).await;
+        for range in ranges.iter().flatten() {
+            let mut after = None;
+            loop {
+                let (difference, next) = comparison.list(*range, after).await?;
+                let unreferenced = self.classify(volume.volume, difference.extra).await?;
+                let missing = self.missing(volume, &difference.missing).await?;
+                count(report, volume.volume, &unreferenced, &missing);
+                if let Some(seen) = seen.as_deref_mut() {
+                    self.resolve(volume, seen, unreferenced, missing).await;
+                }
+                after = next;
+                if next.is_none() {
+                    break;
                 }
             }
-            Ok::<_, TableError>(named)
-        });
-        missing.extend(named.await?);
+        }
+        report.exchanged_bytes += comparison.exchanged_bytes;
+        self.metrics.reconciliation_bytes.inc_by(comparison.exchanged_bytes);
+        ranges.map(|_| ())
     }
-    Ok(missing)
+
+    async fn classify(
+        &self,
+        volume: VolumeId,
+        extra: Vec<InventoryEntry>,
+    ) -> Result<UnreferencedRecords, TableError> {
+        let (grace, now) = (self.config.orphan_grace, self.config.clock.now());
+        let (database, topology) = (Arc::clone(&self.metadata.database), self.volumes.cluster.topology());
+        blocking(move || classify_unreferenced(&database.tree(), volume, &topology, &extra, (grace, now)))
+            .await
+    }
+
+    /// Returns those of `blobs` that objects place on the volume, that the volume says it does not have, and that another
+    /// readable volume is listed for. Without such a volume the replica stays listed: it may be the last chance to get
+    /// the value back.
+    async fn missing(
+        &self,
+        volume: &VolumeAddress,
+        blobs: &[BlobId],
+    ) -> Result<Vec<(BlobId, BlobRef)>, CompareError> {
+        let mut missing = Vec::new();
+        for page in blobs.chunks(INVENTORY_PAGE) {
+            let volume_id = volume.volume;
+            let question =
+                LocateRequest { cluster: self.volumes.cluster_id(), volume: volume_id, blobs: page.to_vec() };
+            let answer: LocateResponse = self.volumes.peers.call(&volume.address, LOCATE, &question).await?;
+            let absent = page.iter().zip(&answer.locations).filter(|(_, place)| place.is_none());
+            let absent: Vec<_> = absent.map(|(blob, _)| *blob).collect();
+            let database = Arc::clone(&self.metadata.database);
+            let topology = self.volumes.cluster.topology();
+            let named = blocking(move || {
+                let (tree, mut finder, mut named) = (database.tree(), BlobLocator::default(), Vec::new());
+                for blob in absent {
+                    let other = |v: &VolumeId| *v != volume_id && topology.is_readable(*v);
+                    if let Some(key) = replica::read(&tree, volume_id, blob)?
+                        && let Some(blob_ref) = finder.locate(&tree, &key, blob)?
+                        && read_replicas(&tree, blob, &blob_ref)?
+                            .is_some_and(|held| held.replicas.iter().any(other))
+                    {
+                        named.push((blob, blob_ref));
+                    }
+                }
+                Ok::<_, TableError>(named)
+            });
+            missing.extend(named.await?);
+        }
+        Ok(missing)
+    }
+
+    async fn resolve(
+        &self,
+        volume: &VolumeAddress,
+        seen: &mut OrphanSightings,
+        unreferenced: UnreferencedRecords,
+        missing: Vec<(BlobId, BlobRef)>,
+    ) {
+        let (id, address) = (volume.volume, &volume.address);
+        let twice =
+            unreferenced.orphans.iter().filter(|e| seen.again(id, e.blob)).map(|e| (e.blob, e.length));
+        let orphans: Vec<_> = twice.collect();
+        let mut commands = Vec::new();
+        if !orphans.is_empty() {
+            tracing::info!(volume = address, count = orphans.len(), "orphans are reclaimed");
+            self.metrics.orphans.inc_by(orphans.len() as u64);
+            commands.push(Command::ReclaimOrphans { volume: id, blobs: orphans });
+        }
+        if !unreferenced.needed.is_empty() {
+            let count = unreferenced.needed.len();
+            tracing::info!(
+                volume = address,
+                count,
+                "found replicas of under-replicated values; they are verified and added"
+            );
+            commands.push(Command::AddPendingReplica { volume: id, blobs: unreferenced.needed });
+        }
+        if !missing.is_empty() {
+            tracing::warn!(
+                volume = address,
+                count = missing.len(),
+                "replicas are missing on a volume; they are re-created"
+            );
+            self.metrics.replicas_lost.inc_by(missing.len() as u64);
+            commands.push(Command::ReplicaLost { volume: id, blobs: missing });
+        }
+        for command in commands {
+            if let Err(error) = self.changes.propose(command).await {
+                tracing::debug!(%error, "differences are resolved later");
+            }
+        }
+        self.changes.wake_reclaim.notify_one();
+        self.repair.wake_repair.notify_one();
+    }
 }
 
 fn count(
@@ -161,47 +224,4 @@ fn count(
         |(blob, _): &(BlobId, BlobRef)| InventoryMismatch { volume, blob: *blob, length: None, age_ms: None };
     let left = STRAYS_SHOWN.saturating_sub(report.shown.len());
     report.shown.extend(all.map(present).chain(missing.iter().map(absent)).take(left));
-}
-
-async fn resolve(
-    master: &Arc<Master>,
-    volume: &VolumeAddress,
-    seen: &mut OrphanSightings,
-    unreferenced: UnreferencedRecords,
-    missing: Vec<(BlobId, BlobRef)>,
-) {
-    let (id, address) = (volume.volume, &volume.address);
-    let twice = unreferenced.orphans.iter().filter(|e| seen.again(id, e.blob)).map(|e| (e.blob, e.length));
-    let orphans: Vec<_> = twice.collect();
-    let mut commands = Vec::new();
-    if !orphans.is_empty() {
-        tracing::info!(volume = address, count = orphans.len(), "orphans are reclaimed");
-        master.metrics.orphans.inc_by(orphans.len() as u64);
-        commands.push(Command::ReclaimOrphans { volume: id, blobs: orphans });
-    }
-    if !unreferenced.needed.is_empty() {
-        let count = unreferenced.needed.len();
-        tracing::info!(
-            volume = address,
-            count,
-            "found replicas of under-replicated values; they are verified and added"
-        );
-        commands.push(Command::AddPendingReplica { volume: id, blobs: unreferenced.needed });
-    }
-    if !missing.is_empty() {
-        tracing::warn!(
-            volume = address,
-            count = missing.len(),
-            "replicas are missing on a volume; they are re-created"
-        );
-        master.metrics.replicas_lost.inc_by(missing.len() as u64);
-        commands.push(Command::ReplicaLost { volume: id, blobs: missing });
-    }
-    for command in commands {
-        if let Err(error) = master.sequencer.propose(command).await {
-            tracing::debug!(%error, "differences are resolved later");
-        }
-    }
-    master.wake_reclaim.notify_one();
-    master.repair.wake_repair.notify_one();
 }

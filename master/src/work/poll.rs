@@ -9,33 +9,48 @@ use shared::wire::routes::IDENTIFY;
 use shared::wire::volume::{IdentifyRequest, VolumeReport};
 use shared::work::{TickResult, Worker};
 
+use crate::change::Changes;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::raft::group::Group;
 use crate::registration::{master_addresses, register};
+use crate::volumes::Volumes;
 
 /// The worker of one address, so that a dead host does not delay the others.
 pub struct Poll {
-    master: Arc<Master>,
+    group: Arc<Group>,
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
     address: String,
     /// The last failure: a state is logged when it changes, not every second.
     last: Option<String>,
 }
 
 impl Poll {
-    pub fn new(master: Arc<Master>, address: String) -> Self {
-        Self { master, address, last: None }
+    pub fn new(master: &Master, address: String) -> Self {
+        Self {
+            group: Arc::clone(&master.group),
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            address,
+            last: None,
+        }
     }
 
     /// Asks the volume and registers it.
     async fn ask(&self) -> Result<(), String> {
-        let (master, address) = (&self.master, self.address.clone());
-        let (cluster, masters) = (master.cluster.id(), master_addresses(master));
+        let address = self.address.clone();
+        let (cluster, masters) = (self.volumes.cluster_id(), master_addresses(&self.group));
         let question = IdentifyRequest { cluster, masters, address: Some(address.clone()) };
         let answer: Result<VolumeReport, _> =
-            master.peers.call_within(&address, IDENTIFY, &question, HEARTBEAT_TIMEOUT).await;
+            self.volumes.peers.call_within(&address, IDENTIFY, &question, HEARTBEAT_TIMEOUT).await;
         let report = answer.map_err(|e| e.to_string())?;
         // Use the configured address: the one the volume reports may be valid only on its own machine. The volume
         // gets it in the request, to report it to the other masters.
-        register(master, VolumeReport { address, ..report }).await.map_err(|e| e.message)
+        let report = VolumeReport { address, ..report };
+        register(&self.metadata, &self.volumes, &self.changes, report).await.map_err(|e| e.message)
     }
 }
 

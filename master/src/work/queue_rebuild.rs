@@ -9,8 +9,8 @@ use shared::limits::SURVEY_PAGE;
 use shared::work::blocking;
 
 use super::decommission::DecommissionError;
+use crate::change::Changes;
 use crate::db::Database;
-use crate::sequencer::Sequencer;
 use crate::state::command::Command;
 use crate::tables::repair_queue::BlobRef;
 use crate::tables::{TableError, meta, object, upload};
@@ -24,7 +24,7 @@ type Named = Vec<(BlobId, BlobRef)>;
 /// When the tables cannot be read or written.
 pub async fn rebuild_repair_queue(
     database: &Arc<Database>,
-    sequencer: &Sequencer,
+    changes: &Changes,
 ) -> Result<(), DecommissionError> {
     if meta::is_repair_queue_complete(&database.tree())? {
         return Ok(());
@@ -36,7 +36,7 @@ pub async fn rebuild_repair_queue(
         count += blobs.len();
         let last = next.is_none();
         if last || !blobs.is_empty() {
-            sequencer.propose(Command::EnqueueRepair { blobs, last }).await?;
+            changes.propose(Command::EnqueueRepair { blobs, last }).await?;
         }
         if last {
             tracing::info!(count, "the repair queue was rebuilt");

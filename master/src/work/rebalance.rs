@@ -14,11 +14,16 @@ use shared::ids::{BlobId, VolumeId};
 use shared::limits::{REPAIRS_AT_ONCE, SURVEY_PAGE};
 use shared::work::{TickResult, Worker, blocking};
 
-use super::rereplicate::{add_replica, remove_replica};
+use super::rereplicate::Replicator;
+use crate::change::Changes;
 use crate::cluster::topology::{Availability, Topology};
+use crate::config::Replication;
 use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::plan::rebalance::Balance;
 use crate::plan::repair::BlobReplicas;
+use crate::repair_tracker::RepairTracker;
+use crate::volumes::Volumes;
 
 use crate::state::command::Command;
 use crate::tables::repair_queue::BlobRef;
@@ -51,23 +56,37 @@ struct Pass {
 }
 
 pub struct RebalanceWorker {
-    master: Arc<Master>,
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
+    repair: Arc<RepairTracker>,
+    replicator: Replicator,
+    replication: Replication,
     pass: Option<Pass>,
     next: Instant,
 }
 
 impl RebalanceWorker {
-    pub fn new(master: Arc<Master>) -> Self {
-        Self { master, pass: None, next: Instant::now() }
+    pub fn new(master: &Master) -> Self {
+        Self {
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            repair: Arc::clone(&master.repair),
+            replicator: Replicator::new(master),
+            replication: master.config.replication,
+            pass: None,
+            next: Instant::now(),
+        }
     }
 
     async fn begin(&mut self) {
-        let topology = self.master.cluster.topology();
+        let topology = self.volumes.cluster.topology();
         if !is_known(&topology) {
             self.next = Instant::now() + REST;
             return;
         }
-        let balance = Balance::of(&topology, self.master.config.replication.wanted());
+        let balance = Balance::of(&topology, self.replication.wanted());
         if balance.is_even() {
             self.end("all volumes are about equally full").await;
             return;
@@ -78,7 +97,7 @@ impl RebalanceWorker {
 
     async fn end(&mut self, why: &str) {
         tracing::info!(why, "the rebalance is finished");
-        if let Err(error) = self.master.sequencer.propose(Command::SetRebalance(None)).await {
+        if let Err(error) = self.changes.propose(Command::SetRebalance(None)).await {
             tracing::debug!(%error, "the end of the rebalance is recorded later");
         }
     }
@@ -94,7 +113,7 @@ impl RebalanceWorker {
             }
             return false;
         };
-        let (database, topology) = (Arc::clone(&self.master.database), self.master.cluster.topology());
+        let (database, topology) = (Arc::clone(&self.metadata.database), self.volumes.cluster.topology());
         let (mut balance, after) = (std::mem::take(&mut pass.balance), pass.after);
         let chosen = blocking(move || {
             let chosen = choose(&database.tree(), from, after, &mut balance, &topology);
@@ -124,12 +143,39 @@ impl RebalanceWorker {
     }
 
     async fn carry_out(&self, moves: Vec<Move>) -> u64 {
-        let master = &self.master;
-        let each = moves.into_iter().map(|one| async move { u64::from(step(master, one).await) });
+        let each = moves.into_iter().map(|one| async move { u64::from(self.step(one).await) });
         stream::iter(each)
             .buffer_unordered(REPAIRS_AT_ONCE)
             .fold(0, |sum, n| std::future::ready(sum + n))
             .await
+    }
+
+    /// Makes one move, unless the rebalance was paused or cancelled. Returns whether it was made.
+    async fn step(&self, one: Move) -> bool {
+        let Move { blob_ref, held: planned, from, to } = one;
+        let tree = self.metadata.database.tree();
+        if !meta::rebalance(&tree).is_ok_and(|state| state.is_some_and(|state| !state.paused)) {
+            return false;
+        }
+        let Some(_busy) = self.repair.begin(planned.blob) else { return false };
+        // If the replicas have changed since the plan, the move is skipped.
+        let same = |now: Option<BlobReplicas>| {
+            now.is_some_and(|now| (now.replicas, now.pending) == (planned.replicas.clone(), vec![]))
+        };
+        if !read_replicas(&tree, planned.blob, &blob_ref).is_ok_and(same) {
+            return false;
+        }
+        let keep: Vec<_> = planned.replicas.iter().copied().filter(|v| *v != from).chain([to]).collect();
+        let moved = async {
+            self.replicator.add_replica(&blob_ref, &planned, to, true).await?;
+            self.replicator.remove_replica(&blob_ref, &planned, from, &keep).await
+        };
+        if let Err(error) = moved.await {
+            tracing::warn!(key = %blob_ref.key, %error, "a value was not moved; a later pass retries");
+            self.repair.trouble(format!("{}: {error}", blob_ref.key));
+            return false;
+        }
+        true
     }
 }
 
@@ -176,43 +222,15 @@ fn choose(
     Ok((moves, last.filter(|_| seen == SURVEY_PAGE)))
 }
 
-/// Makes one move, unless the rebalance was paused or cancelled. Returns whether it was made.
-async fn step(master: &Master, one: Move) -> bool {
-    let Move { blob_ref, held: planned, from, to } = one;
-    let tree = master.database.tree();
-    if !meta::rebalance(&tree).is_ok_and(|state| state.is_some_and(|state| !state.paused)) {
-        return false;
-    }
-    let Some(_busy) = master.repair.begin(planned.blob) else { return false };
-    // If the replicas have changed since the plan, the move is skipped.
-    let same = |now: Option<BlobReplicas>| {
-        now.is_some_and(|now| (now.replicas, now.pending) == (planned.replicas.clone(), vec![]))
-    };
-    if !read_replicas(&tree, planned.blob, &blob_ref).is_ok_and(same) {
-        return false;
-    }
-    let keep: Vec<_> = planned.replicas.iter().copied().filter(|v| *v != from).chain([to]).collect();
-    let moved = async {
-        add_replica(master, &blob_ref, &planned, to, true).await?;
-        remove_replica(master, &blob_ref, &planned, from, &keep).await
-    };
-    if let Err(error) = moved.await {
-        tracing::warn!(key = %blob_ref.key, %error, "a value was not moved; a later pass retries");
-        master.repair.trouble(format!("{}: {error}", blob_ref.key));
-        return false;
-    }
-    true
-}
-
 impl Worker for RebalanceWorker {
     const NAME: &'static str = "rebalance";
 
     async fn tick(&mut self) -> TickResult {
-        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
+        if !self.metadata.leads().await {
             self.pass = None;
             return TickResult::Idle;
         }
-        let wanted = meta::rebalance(&self.master.database.tree());
+        let wanted = meta::rebalance(&self.metadata.database.tree());
         let running = match wanted {
             Ok(state) => state.is_some_and(|state| !state.paused),
             Err(error) => {

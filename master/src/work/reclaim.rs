@@ -13,15 +13,26 @@ use shared::wire::routes::DELETE;
 use shared::wire::volume::{DeleteRequest, DeleteResponse};
 use shared::work::{TickResult, Worker};
 
+use crate::change::Changes;
+use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::metrics::MasterMetrics;
 use crate::plan::reclaim::{Delete, horizon, next_deletes};
 use crate::state::command::Command;
 use crate::tables::meta::{self, Gap};
+use crate::volumes::Volumes;
 
-/// The worker, with its calls in progress.
-pub struct ReclaimWorker {
-    master: Arc<Master>,
-    calls: Arc<Mutex<Calls>>,
+pub struct ReclaimWorker(Arc<Reclaimer>);
+
+/// What the worker's concurrent calls share.
+struct Reclaimer {
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
+    metrics: Arc<MasterMetrics>,
+    config: Arc<Config>,
+    calls: Mutex<Calls>,
 }
 
 /// Calls whose result is not in the reclaim list yet.
@@ -62,22 +73,83 @@ impl Calls {
     }
 }
 
-fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
+impl ReclaimWorker {
+    pub fn new(master: &Master) -> Self {
+        Self(Arc::new(Reclaimer::new(master)))
+    }
 }
 
-impl ReclaimWorker {
-    pub fn new(master: Arc<Master>) -> Self {
-        Self { master, calls: Arc::default() }
+impl Reclaimer {
+    fn new(master: &Master) -> Self {
+        Self {
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            metrics: Arc::clone(&master.metrics),
+            config: Arc::clone(&master.config),
+            calls: Mutex::default(),
+        }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blobs below this id have been reclaimed on every volume; none while a volume cannot be asked.
     fn horizon(&self, gap: Option<Gap>) -> Option<BlobId> {
-        let config = &self.master.config;
+        let config = &self.config;
         let past = millis(UPLOAD_TIME_MAX + config.orphan_grace * 4);
         let before = config.clock.now().unix_ms().saturating_sub(past);
         let collected = BlobId::next(None, Timestamp::from_unix_ms(before), [0; 10]);
-        horizon(collected, gap).filter(|_| self.master.cluster.is_complete())
+        horizon(collected, gap).filter(|_| self.volumes.cluster.is_complete())
+    }
+
+    /// Makes one call. The next call to the same volume does not wait until the masters have recorded the result.
+    async fn run_delete(&self, call: Delete) {
+        let volume = call.volume.volume;
+        let Some(blobs) = self.delete(call).await else {
+            self.calls().busy.remove(&volume);
+            return;
+        };
+        self.calls().answered(volume, blobs.clone());
+        self.changes.delete_acks.acknowledge(volume, &blobs);
+        self.changes.wake_reclaim.notify_one();
+        let at = self.config.clock.now();
+        let reclaimed = Command::Reclaimed { volume, blobs: blobs.clone(), at };
+        if let Err(error) = self.changes.propose(reclaimed).await {
+            tracing::debug!(%error, "the delete was not recorded; the volume will be told again");
+        }
+        self.calls().noted(volume, &blobs);
+        // Again: a request may have begun to wait while the list still had these blobs.
+        self.changes.delete_acks.acknowledge(volume, &blobs);
+        self.changes.wake_reclaim.notify_one();
+    }
+
+    /// Sends the delete to the volume. Returns the blobs that it has durably deleted.
+    async fn delete(&self, call: Delete) -> Option<Vec<BlobId>> {
+        let Delete { volume, blobs, tombstones, reclaimed_before } = call;
+        if self.metadata.ensure_linearizable().await.is_err() {
+            return None;
+        }
+        let cluster = self.volumes.cluster_id();
+        let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, reclaimed_before };
+        let answer: Result<DeleteResponse, _> =
+            self.volumes.peers.call(&volume.address, DELETE, &message).await;
+        match answer {
+            Ok(deleted) => {
+                let count = message.blobs.len();
+                tracing::debug!(volume = volume.address, count, bytes = deleted.bytes, "blobs reclaimed");
+                self.metrics.reclaimed.inc_by(count as u64);
+                Some(message.blobs)
+            }
+            Err(error) => {
+                if let CallError::Unreachable { .. } = &error {
+                    self.changes.delete_acks.cancel(volume.volume);
+                }
+                tracing::warn!(volume = volume.address, %error, "the volume did not delete; it will be told again");
+                None
+            }
+        }
     }
 }
 
@@ -86,19 +158,19 @@ impl Worker for ReclaimWorker {
 
     async fn tick(&mut self) -> TickResult {
         // A volume may get a replica again long after deleting it. A deposed leader's old list would delete that one.
-        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
+        let inner = &self.0;
+        if !inner.metadata.leads().await {
             return TickResult::Idle;
         }
-        let mut idle = self.master.cluster.all_alive();
-        idle.retain(|v| locked(&self.calls).free(v.volume));
-        let (tree, acks) = (self.master.database.tree(), &self.master.delete_acks);
+        let mut idle = inner.volumes.cluster.all_alive();
+        idle.retain(|v| inner.calls().free(v.volume));
+        let (tree, acks) = (inner.metadata.database.tree(), &inner.changes.delete_acks);
         let awaited = |volume| acks.awaited(volume, RECLAIM_BATCH);
         // Read before the list, so that an entry removed in between is in neither.
-        let unnoted: HashMap<_, _> =
-            idle.iter().map(|v| (v.volume, locked(&self.calls).told(v.volume))).collect();
+        let unnoted: HashMap<_, _> = idle.iter().map(|v| (v.volume, inner.calls().told(v.volume))).collect();
         let unnoted = |volume| unnoted.get(&volume).cloned().unwrap_or_default();
         let chosen = meta::gap(&tree)
-            .and_then(|gap| next_deletes(&tree, idle, RECLAIM_BATCH, self.horizon(gap), awaited, unnoted));
+            .and_then(|gap| next_deletes(&tree, idle, RECLAIM_BATCH, inner.horizon(gap), awaited, unnoted));
         let calls = match chosen {
             Ok(calls) => calls,
             Err(error) => {
@@ -107,57 +179,11 @@ impl Worker for ReclaimWorker {
             }
         };
         for call in calls {
-            locked(&self.calls).busy.insert(call.volume.volume);
-            tokio::spawn(run_delete(Arc::clone(&self.master), Arc::clone(&self.calls), call));
+            inner.calls().busy.insert(call.volume.volume);
+            let inner = Arc::clone(inner);
+            tokio::spawn(async move { inner.run_delete(call).await });
         }
         TickResult::Idle
-    }
-}
-
-/// Makes one call. The next call to the same volume does not wait until the masters have recorded the result.
-async fn run_delete(master: Arc<Master>, calls: Arc<Mutex<Calls>>, call: Delete) {
-    let volume = call.volume.volume;
-    let Some(blobs) = delete(&master, call).await else {
-        locked(&calls).busy.remove(&volume);
-        return;
-    };
-    locked(&calls).answered(volume, blobs.clone());
-    master.delete_acks.acknowledge(volume, &blobs);
-    master.wake_reclaim.notify_one();
-    let at = master.config.clock.now();
-    let reclaimed = Command::Reclaimed { volume, blobs: blobs.clone(), at };
-    if let Err(error) = master.sequencer.propose(reclaimed).await {
-        tracing::debug!(%error, "the delete was not recorded; the volume will be told again");
-    }
-    locked(&calls).noted(volume, &blobs);
-    // Again: a request may have begun to wait while the list still had these blobs.
-    master.delete_acks.acknowledge(volume, &blobs);
-    master.wake_reclaim.notify_one();
-}
-
-/// Sends the delete to the volume. Returns the blobs that it has durably deleted.
-async fn delete(master: &Master, call: Delete) -> Option<Vec<BlobId>> {
-    let Delete { volume, blobs, tombstones, reclaimed_before } = call;
-    if master.group.ensure_linearizable().await.is_err() {
-        return None;
-    }
-    let cluster = master.cluster.id();
-    let message = DeleteRequest { cluster, volume: volume.volume, blobs, tombstones, reclaimed_before };
-    let answer: Result<DeleteResponse, _> = master.peers.call(&volume.address, DELETE, &message).await;
-    match answer {
-        Ok(deleted) => {
-            let count = message.blobs.len();
-            tracing::debug!(volume = volume.address, count, bytes = deleted.bytes, "blobs reclaimed");
-            master.metrics.reclaimed.inc_by(count as u64);
-            Some(message.blobs)
-        }
-        Err(error) => {
-            if let CallError::Unreachable { .. } = &error {
-                master.delete_acks.cancel(volume.volume);
-            }
-            tracing::warn!(volume = volume.address, %error, "the volume did not delete; it will be told again");
-            None
-        }
     }
 }
 
@@ -204,14 +230,15 @@ mod tests {
         let volume =
             VolumeAddress { volume: VolumeId::from_bytes([1; 16]), public_url: address.clone(), address };
         let blobs = vec![BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [1; 10])];
+        let deletes = Reclaimer::new(&master);
         let call = Delete { volume, blobs, tombstones: vec![], reclaimed_before: None };
         tokio::select! {
-            deleted = delete(&master, call.clone()) => assert_eq!(deleted, None),
+            deleted = deletes.delete(call.clone()) => assert_eq!(deleted, None),
             _ = listener.accept() => panic!("a volume was called"),
         }
         create_cluster(&master.group).await.unwrap();
         tokio::select! {
-            deleted = delete(&master, call) => panic!("{deleted:?}, and no volume was called"),
+            deleted = deletes.delete(call) => panic!("{deleted:?}, and no volume was called"),
             called = listener.accept() => drop(called.unwrap()),
         }
     }

@@ -13,12 +13,17 @@ use shared::limits::{
 use shared::wire::cluster::OrphansReport;
 use shared::work::{TickResult, Worker, blocking};
 
-use super::orphans::{OrphanSightings, reconcile_volume};
+use super::orphans::{OrphanSightings, Reconciler};
+use crate::change::Changes;
 use crate::cluster::VolumeAddress;
+use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
+use crate::repair_tracker::RepairTracker;
 use crate::state::command::Command;
 use crate::tables::reclaim::{self, expired_replica_tombstones};
 use crate::tables::tombstone::expired_key_tombstones;
+use crate::volumes::Volumes;
 
 /// Limits of the interval between comparisons of all inventories, which is a quarter of the orphan grace.
 const RECONCILE_INTERVAL_MIN: Duration = Duration::from_millis(250);
@@ -31,7 +36,12 @@ const DELETING_MAX: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 
 pub struct ReconcileWorker {
-    master: Arc<Master>,
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
+    repair: Arc<RepairTracker>,
+    config: Arc<Config>,
+    reconciler: Reconciler,
     seen: OrphanSightings,
     /// When all volumes were last compared.
     looked: Option<Instant>,
@@ -44,23 +54,33 @@ pub struct ReconcileWorker {
 }
 
 impl ReconcileWorker {
-    pub fn new(master: Arc<Master>) -> Self {
-        let (failed, deleting) = (HashMap::new(), HashMap::new());
-        Self { master, seen: OrphanSightings::default(), looked: None, failed, deleting, last_purge: None }
+    pub fn new(master: &Master) -> Self {
+        Self {
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            repair: Arc::clone(&master.repair),
+            config: Arc::clone(&master.config),
+            reconciler: Reconciler::new(master),
+            seen: OrphanSightings::default(),
+            looked: None,
+            failed: HashMap::new(),
+            deleting: HashMap::new(),
+            last_purge: None,
+        }
     }
 
     /// Purges tombstones of replicas reclaimed so long ago that no commit can name them. True when there may be more.
     async fn purge_replica_tombstones(&self) -> bool {
-        let config = &self.master.config;
+        let config = &self.config;
         let memory = config.receipt_lifetime() + CALL_LIFETIME + CLOCK_SKEW_MAX;
         let before = Timestamp::from_unix_ms(config.clock.now().unix_ms().saturating_sub(millis(memory)));
-        let database = Arc::clone(&self.master.database);
+        let database = Arc::clone(&self.metadata.database);
         match blocking(move || expired_replica_tombstones(&database.tree(), before, INVENTORY_PAGE)).await {
             Ok(tombstones) if tombstones.is_empty() => false,
             Ok(tombstones) => {
                 let full = tombstones.len() == INVENTORY_PAGE;
-                self.master.sequencer.propose(Command::PurgeReplicaTombstones { tombstones }).await.is_ok()
-                    && full
+                self.changes.propose(Command::PurgeReplicaTombstones { tombstones }).await.is_ok() && full
             }
             Err(error) => {
                 tracing::error!(%error, "the replica tombstones cannot be read");
@@ -72,12 +92,12 @@ impl ReconcileWorker {
     /// Purges tombstones of keys for which no earlier upload can still commit (after what Cassandra calls
     /// gc_grace). True when there may be more.
     async fn purge_key_tombstones(&mut self) -> bool {
-        let now = self.master.config.clock.now();
+        let now = self.config.clock.now();
         if self.last_purge.is_some_and(|last| now.since(last) < TOMBSTONE_EXPIRY_INTERVAL) {
             return false;
         }
         let before = now.unix_ms().saturating_sub(millis(UPLOAD_TIME_MAX + CLOCK_SKEW_MAX));
-        let database = Arc::clone(&self.master.database);
+        let database = Arc::clone(&self.metadata.database);
         let before = Timestamp::from_unix_ms(before);
         match blocking(move || expired_key_tombstones(&database.tree(), before, INVENTORY_PAGE)).await {
             Ok(keys) => {
@@ -86,7 +106,7 @@ impl ReconcileWorker {
                     self.last_purge = Some(now);
                 }
                 !keys.is_empty()
-                    && self.master.sequencer.propose(Command::PurgeKeyTombstones { keys }).await.is_ok()
+                    && self.changes.propose(Command::PurgeKeyTombstones { keys }).await.is_ok()
                     && full
             }
             Err(error) => {
@@ -99,7 +119,7 @@ impl ReconcileWorker {
 
     /// Whether a volume still has deletes outstanding, and has had them for less than `DELETING_MAX`.
     fn is_deleting(&mut self, volume: VolumeId) -> bool {
-        let listed = reclaim::page(&self.master.database.tree(), volume, 1);
+        let listed = reclaim::page(&self.metadata.database.tree(), volume, 1);
         let since = self.deleting.entry(volume).or_insert_with(Instant::now);
         listed.is_ok_and(|blobs| !blobs.is_empty()) && since.elapsed() < DELETING_MAX
     }
@@ -107,15 +127,15 @@ impl ReconcileWorker {
     /// Compares a volume with the tables and resolves the differences. Returns whether it finished.
     async fn reconcile(&mut self, volume: &VolumeAddress) -> bool {
         let mut report = OrphansReport::default();
-        let incarnation = self.master.cluster.incarnation(volume.volume);
-        match reconcile_volume(&self.master, volume, Some(&mut self.seen), &mut report).await {
+        let incarnation = self.volumes.cluster.incarnation(volume.volume);
+        match self.reconciler.reconcile_volume(volume, Some(&mut self.seen), &mut report).await {
             Ok(()) => {
                 let (bytes, orphans, missing) = (report.exchanged_bytes, report.orphans, report.missing);
                 tracing::debug!(volume = volume.address, bytes, orphans, missing, "inventory compared");
-                self.master.cluster.compared(volume.volume, incarnation);
+                self.volumes.cluster.compared(volume.volume, incarnation);
                 self.failed.remove(&volume.volume);
                 // Repairs that failed without this volume may succeed now.
-                self.master.repair.retry_now();
+                self.repair.retry_now();
                 true
             }
             Err(error) => {
@@ -131,8 +151,8 @@ impl Worker for ReconcileWorker {
     const NAME: &'static str = "reconcile";
 
     async fn tick(&mut self) -> TickResult {
-        let leads = self.master.group.is_leader() && self.master.group.ensure_linearizable().await.is_ok();
-        self.master.cluster.set_compares(leads);
+        let leads = self.metadata.leads().await;
+        self.volumes.cluster.set_compares(leads);
         if !leads {
             return TickResult::Idle;
         }
@@ -142,7 +162,7 @@ impl Worker for ReconcileWorker {
         }
         // A new or returning volume counts only after it was compared.
         self.failed.retain(|_, at| at.elapsed() < RETRY);
-        let new = self.master.cluster.to_compare();
+        let new = self.volumes.cluster.to_compare();
         self.deleting.retain(|volume, _| new.iter().any(|v| v.volume == *volume));
         let mut waits = HashSet::new();
         for volume in new {
@@ -152,15 +172,15 @@ impl Worker for ReconcileWorker {
                 self.reconcile(&volume).await;
             }
         }
-        let config = &self.master.config;
+        let config = &self.config;
         let interval = (config.orphan_grace / 4).clamp(RECONCILE_INTERVAL_MIN, RECONCILE_INTERVAL_MAX);
-        let due = self.master.repair.take_reconciliation_request()
+        let due = self.repair.take_reconciliation_request()
             | self.looked.is_none_or(|last| last.elapsed() >= interval);
         if !due {
             return TickResult::Idle;
         }
         self.seen.turn();
-        for volume in self.master.cluster.all_alive() {
+        for volume in self.volumes.cluster.all_alive() {
             if !waits.contains(&volume.volume) {
                 self.reconcile(&volume).await;
             }

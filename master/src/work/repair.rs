@@ -12,13 +12,17 @@ use shared::work::{TickResult, Worker, blocking};
 
 use super::decommission::decommission_drained;
 use super::queue_rebuild::rebuild_repair_queue;
-use super::rereplicate::{RereplicateError, add_replica, cancel_add_replica, remove_replica};
+use super::rereplicate::{Replicator, RereplicateError};
+use crate::change::Changes;
+use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::plan::repair::RepairStep;
 use crate::plan::repair_scan::{RepairScan, RepairTask, ScanInput, next_step_now, scan_repairs};
 use crate::state::command::Command;
 use crate::tables::TableError;
 use crate::tables::repair_queue::{self, BlobRef};
+use crate::volumes::Volumes;
 
 /// How long steps of one plan are started: after that, other blobs may be more urgent.
 const PLAN_TIME: Duration = Duration::from_secs(20);
@@ -32,7 +36,12 @@ const FULL_REPLICAS_BATCH: usize = 16;
 const LOOKING: u32 = 10;
 
 pub struct RepairWorker {
-    master: Arc<Master>,
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    changes: Arc<Changes>,
+    repair: Arc<RepairTracker>,
+    replicator: Replicator,
+    config: Arc<Config>,
     leads: bool,
     /// When a scan last included blobs of asynchronous uploads.
     paid: Option<Instant>,
@@ -45,31 +54,43 @@ pub struct RepairWorker {
 }
 
 impl RepairWorker {
-    pub fn new(master: Arc<Master>) -> Self {
-        Self { master, leads: false, paid: None, next: Instant::now(), weighed: None, listed: false }
+    pub fn new(master: &Master) -> Self {
+        Self {
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            changes: Arc::clone(&master.changes),
+            repair: Arc::clone(&master.repair),
+            replicator: Replicator::new(master),
+            config: Arc::clone(&master.config),
+            leads: false,
+            paid: None,
+            next: Instant::now(),
+            weighed: None,
+            listed: false,
+        }
     }
 
     async fn scan(&mut self) -> Result<RepairScan, TableError> {
-        let async_due = self.paid.is_none_or(|paid| paid.elapsed() >= self.master.config.async_every);
+        let async_due = self.paid.is_none_or(|paid| paid.elapsed() >= self.config.async_every);
         if async_due {
             self.paid = Some(Instant::now());
         }
-        let topology = self.master.cluster.topology();
-        let question = ScanInput { topology, mode: self.master.config.mode, async_due };
-        let (busy, resting) = (self.master.repair.in_flight(), self.master.repair.backing_off());
-        let database = Arc::clone(&self.master.database);
+        let topology = self.volumes.cluster.topology();
+        let question = ScanInput { topology, mode: self.config.mode, async_due };
+        let (busy, resting) = (self.repair.in_flight(), self.repair.backing_off());
+        let database = Arc::clone(&self.metadata.database);
         let found = blocking(move || scan_repairs(&database.tree(), &question, &busy, &resting)).await?;
-        self.master.repair.record_scan(&found);
+        self.repair.record_scan(&found);
         Ok(found)
     }
 
     /// Executes a plan. Returns how many of its steps succeeded.
     async fn run_tasks(&self, actions: Vec<RepairTask>) -> usize {
-        let (began, master) = (Instant::now(), &self.master);
+        let began = Instant::now();
         let each = actions
             .into_iter()
             .take_while(|_| began.elapsed() < PLAN_TIME)
-            .map(|action| async move { step(master, &action).await });
+            .map(|action| async move { self.step(&action).await });
         let done =
             stream::iter(each).buffer_unordered(REPAIRS_AT_ONCE).filter(|done| std::future::ready(*done));
         done.count().await
@@ -81,11 +102,11 @@ impl RepairWorker {
             return;
         }
         self.weighed = Some(Instant::now());
-        match repair_queue::stale_full_replicas(&self.master.database.tree(), FULL_REPLICAS_BATCH) {
+        match repair_queue::stale_full_replicas(&self.metadata.database.tree(), FULL_REPLICAS_BATCH) {
             Ok(values) => {
                 for (upload, key) in values {
                     if let Err(error) =
-                        self.master.sequencer.propose(Command::RecomputeFullReplicas { key, upload }).await
+                        self.changes.propose(Command::RecomputeFullReplicas { key, upload }).await
                     {
                         tracing::debug!(%error, "the full replicas of a multipart object are recomputed later");
                     }
@@ -102,51 +123,51 @@ impl RepairWorker {
         if self.listed {
             return;
         }
-        match rebuild_repair_queue(&self.master.database, &self.master.sequencer).await {
+        match rebuild_repair_queue(&self.metadata.database, &self.changes).await {
             Ok(()) => self.listed = true,
             Err(error) => tracing::debug!(%error, "the repair queue is rebuilt later"),
         }
     }
-}
 
-/// Executes the step that the blob needs now, if any. Returns whether it succeeded.
-async fn step(master: &Master, action: &RepairTask) -> bool {
-    let RepairTask { blob_ref, replicas: planned, .. } = action;
-    let Some(_busy) = master.repair.begin(planned.blob) else { return false };
-    let (tree, topology) = (master.database.tree(), master.cluster.topology());
-    let now = read_replicas(&tree, planned.blob, blob_ref).and_then(|now| match now {
-        Some(mut now) => {
-            next_step_now(&tree, &blob_ref.key, &mut now, &topology).map(|verdict| Some((now, verdict)))
-        }
-        None => Ok(None),
-    });
-    let done = match now {
-        Ok(None | Some((_, RepairStep::Healthy | RepairStep::Blocked(_)))) => return false,
-        Ok(Some((now, RepairStep::AddReplica { to, .. }))) => {
-            // It will replace another replica, so it is read back from its disk.
-            let leaving = now.replicas.iter().any(|v| !topology.counts_for(*v, now.blob));
-            add_replica(master, blob_ref, &now, to, leaving).await
-        }
-        Ok(Some((now, RepairStep::RemoveReplica { from, keep }))) => {
-            remove_replica(master, blob_ref, &now, from, &keep).await
-        }
-        Ok(Some((now, RepairStep::CancelAddReplica { to }))) => {
-            cancel_add_replica(&master.sequencer, &master.wake_reclaim, &now, to).await
-        }
-        Err(error) => {
-            tracing::error!(key = %blob_ref.key, %error, "the replicas of a blob cannot be read");
-            return false;
-        }
-    };
-    match done {
-        Ok(()) => {
-            master.repair.record_success(planned.blob);
-            true
-        }
-        Err(error) => {
-            master.repair.record_failure(planned.blob);
-            say(&master.repair, blob_ref, &error);
-            false
+    /// Executes the step that the blob needs now, if any. Returns whether it succeeded.
+    async fn step(&self, action: &RepairTask) -> bool {
+        let RepairTask { blob_ref, replicas: planned, .. } = action;
+        let Some(_busy) = self.repair.begin(planned.blob) else { return false };
+        let (tree, topology) = (self.metadata.database.tree(), self.volumes.cluster.topology());
+        let now = read_replicas(&tree, planned.blob, blob_ref).and_then(|now| match now {
+            Some(mut now) => {
+                next_step_now(&tree, &blob_ref.key, &mut now, &topology).map(|verdict| Some((now, verdict)))
+            }
+            None => Ok(None),
+        });
+        let done = match now {
+            Ok(None | Some((_, RepairStep::Healthy | RepairStep::Blocked(_)))) => return false,
+            Ok(Some((now, RepairStep::AddReplica { to, .. }))) => {
+                // It will replace another replica, so it is read back from its disk.
+                let leaving = now.replicas.iter().any(|v| !topology.counts_for(*v, now.blob));
+                self.replicator.add_replica(blob_ref, &now, to, leaving).await
+            }
+            Ok(Some((now, RepairStep::RemoveReplica { from, keep }))) => {
+                self.replicator.remove_replica(blob_ref, &now, from, &keep).await
+            }
+            Ok(Some((now, RepairStep::CancelAddReplica { to }))) => {
+                self.replicator.cancel_add_replica(&now, to).await
+            }
+            Err(error) => {
+                tracing::error!(key = %blob_ref.key, %error, "the replicas of a blob cannot be read");
+                return false;
+            }
+        };
+        match done {
+            Ok(()) => {
+                self.repair.record_success(planned.blob);
+                true
+            }
+            Err(error) => {
+                self.repair.record_failure(planned.blob);
+                say(&self.repair, blob_ref, &error);
+                false
+            }
         }
     }
 }
@@ -160,15 +181,17 @@ impl Worker for RepairWorker {
     const NAME: &'static str = "repair";
 
     async fn tick(&mut self) -> TickResult {
-        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
+        if !self.metadata.leads().await {
             if std::mem::take(&mut self.leads) {
-                self.master.repair.reset();
+                self.repair.reset();
             }
             self.listed = false;
             return TickResult::Idle;
         }
         self.leads = true;
-        if let Err(error) = decommission_drained(&self.master).await {
+        if let Err(error) =
+            decommission_drained(&self.metadata, &self.volumes, &self.changes, &self.config.clock).await
+        {
             tracing::debug!(%error, "decommissioning is finished later");
         }
         self.list().await;

@@ -9,11 +9,35 @@ use shared::work::{TickResult, Worker};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::metrics::MasterMetrics;
+use crate::raft::group::Group;
+use crate::repair_tracker::RepairTracker;
 use crate::tables::admin_state::{self, AdminStateRecord};
 use crate::tables::{TableError, Tables};
+use crate::volumes::Volumes;
 
-pub struct Upkeep(pub Arc<Master>);
+pub struct Upkeep {
+    group: Arc<Group>,
+    metadata: Metadata,
+    volumes: Arc<Volumes>,
+    repair: Arc<RepairTracker>,
+    metrics: Arc<MasterMetrics>,
+    config: Arc<Config>,
+}
+
+impl Upkeep {
+    pub fn new(master: &Master) -> Self {
+        Self {
+            group: Arc::clone(&master.group),
+            metadata: master.metadata.clone(),
+            volumes: Arc::clone(&master.volumes),
+            repair: Arc::clone(&master.repair),
+            metrics: Arc::clone(&master.metrics),
+            config: Arc::clone(&master.config),
+        }
+    }
+}
 
 /// The admin states of volumes, and whether any object refers to each of them.
 ///
@@ -49,15 +73,14 @@ impl Worker for Upkeep {
     const NAME: &'static str = "upkeep";
 
     async fn tick(&mut self) -> TickResult {
-        let master = &self.0;
-        master.group.tend().await;
-        match admin_states(&master.database.tree()) {
-            Ok(duties) => master.cluster.set_admin_states(&duties),
+        self.group.tend().await;
+        match admin_states(&self.metadata.database.tree()) {
+            Ok(duties) => self.volumes.cluster.set_admin_states(&duties),
             Err(error) => tracing::error!(%error, "the admin states of volumes cannot be read"),
         }
-        observe(&master.cluster, &master.config, &master.metrics);
-        if !master.cluster.to_compare().is_empty() {
-            master.repair.wake_reconciliation.notify_one();
+        observe(&self.volumes.cluster, &self.config, &self.metrics);
+        if !self.volumes.cluster.to_compare().is_empty() {
+            self.repair.wake_reconciliation.notify_one();
         }
         TickResult::Idle
     }

@@ -9,7 +9,10 @@ use shared::ids::BlobId;
 use shared::key::Key;
 use shared::work::{TickResult, Worker, blocking};
 
+use crate::change::Changes;
+use crate::config::Config;
 use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::state::command::{Command, Outcome};
 use crate::tables::{TableError, bucket, meta, upload};
 
@@ -19,29 +22,32 @@ const AT_ONCE: usize = 64;
 const LOOK: Duration = Duration::from_secs(60);
 
 pub struct UploadExpiryWorker {
-    master: Arc<Master>,
+    metadata: Metadata,
+    changes: Arc<Changes>,
+    config: Arc<Config>,
     looked: Option<Timestamp>,
 }
 
 impl UploadExpiryWorker {
-    pub fn new(master: Arc<Master>) -> Self {
-        Self { master, looked: None }
+    pub fn new(master: &Master) -> Self {
+        let (changes, config) = (Arc::clone(&master.changes), Arc::clone(&master.config));
+        Self { metadata: master.metadata.clone(), changes, config, looked: None }
     }
 
     /// Removes some unreferenced parts. True when there may be more.
     async fn remove_unreferenced_parts(&self) -> Result<bool, TableError> {
-        let uploads = upload::unreferenced_parts(&self.master.database.tree(), AT_ONCE)?;
+        let uploads = upload::unreferenced_parts(&self.metadata.database.tree(), AT_ONCE)?;
         if uploads.is_empty() {
             return Ok(false);
         }
-        match self.master.change(Command::RemoveUnreferencedParts { uploads: uploads.clone() }).await {
+        match self.changes.submit(Command::RemoveUnreferencedParts { uploads: uploads.clone() }).await {
             Ok(Outcome::Corrupt) => {}
             outcome => return Ok(outcome.is_ok()),
         }
         // A corrupt record blocks the whole command: try the uploads one by one.
         for upload in uploads {
             if let Ok(Outcome::Corrupt) =
-                self.master.change(Command::RemoveUnreferencedParts { uploads: vec![upload] }).await
+                self.changes.submit(Command::RemoveUnreferencedParts { uploads: vec![upload] }).await
             {
                 tracing::error!(%upload, "the parts of a deleted upload cannot be read; their space is not freed");
             }
@@ -50,15 +56,15 @@ impl UploadExpiryWorker {
     }
 
     async fn expire(&mut self) -> Result<(), TableError> {
-        let now = self.master.config.clock.now();
-        if self.looked.is_some_and(|last| now.since(last) < LOOK.min(self.master.config.upload_expiry)) {
+        let now = self.config.clock.now();
+        if self.looked.is_some_and(|last| now.since(last) < LOOK.min(self.config.upload_expiry)) {
             return Ok(());
         }
         self.looked = Some(now);
-        let (database, expiry) = (Arc::clone(&self.master.database), self.master.config.upload_expiry);
+        let (database, expiry) = (Arc::clone(&self.metadata.database), self.config.upload_expiry);
         for (key, upload) in blocking(move || expired(&database.tree(), now, expiry)).await? {
             tracing::info!(%key, %upload, "a multipart upload has expired and is aborted");
-            if let Err(error) = self.master.change(Command::AbortMultipartUpload { key, upload }).await {
+            if let Err(error) = self.changes.submit(Command::AbortMultipartUpload { key, upload }).await {
                 tracing::debug!(%error, "the upload is aborted later");
             }
         }
@@ -97,7 +103,7 @@ impl Worker for UploadExpiryWorker {
     const NAME: &'static str = "uploads";
 
     async fn tick(&mut self) -> TickResult {
-        if !self.master.group.is_leader() || self.master.group.ensure_linearizable().await.is_err() {
+        if !self.metadata.leads().await {
             return TickResult::Idle;
         }
         if let Err(error) = self.expire().await {

@@ -1,9 +1,9 @@
 //! The commit of a redirected upload: the first volume of the chain sends the ticket and all receipts.
 
+use super::Writer;
 use crate::change::unexpected;
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::master::Master;
 use crate::state::command::{Command, Commit, Outcome};
 use crate::write::receipts::verify_receipts;
 use http::{Request, Response, StatusCode};
@@ -13,19 +13,20 @@ use shared::http::signed_calls::read_signed;
 use shared::ticket::Ticket;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::{CommitRequest, CommitResponse};
-use std::sync::Arc;
 
-/// Handles a commit request: verifies the receipts, commits, and answers with the outcome.
-pub async fn commit(master: &Arc<Master>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
-    let message: CommitRequest = read_signed(request).await?;
-    let commit = check_commit(&master.config, &master.cluster, message)?;
-    let key = commit.key.clone();
-    let outcome = master.change(Command::Commit(commit)).await;
-    match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
-        Outcome::Commit(outcome, replicas) => {
-            Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
+impl Writer {
+    /// Handles a commit request: verifies the receipts, commits, and answers with the outcome.
+    pub async fn commit(&self, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+        let message: CommitRequest = read_signed(request).await?;
+        let commit = check_commit(&self.config, &self.volumes.cluster, message)?;
+        let key = commit.key.clone();
+        let outcome = self.changes.submit(Command::Commit(commit)).await;
+        match outcome.map_err(|e| ErrorReply::from(e).for_key(&key))? {
+            Outcome::Commit(outcome, replicas) => {
+                Ok(body::json(StatusCode::OK, &CommitResponse { outcome, replicas }))
+            }
+            other => Err(unexpected(&other).for_key(&key)),
         }
-        other => Err(unexpected(&other).for_key(&key)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The write pipeline: streams a value to the first volume of a replica chain, at the pace of the slowest replica. If
 //! that volume is down, full or busy, another one is tried while the value's first frames are still buffered.
 
-use crate::write::placement::{UploadSpec, WriteTarget, place_and_grant};
+use crate::write::placement::{UploadSpec, WriteTarget};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -14,7 +14,7 @@ use shared::limits::{ATTEMPTS_MAX, CHAIN_STALL_TIMEOUT, COMMIT_TIMEOUT, RECEIPT_
 use shared::wire::error::{ErrorBody, ErrorCode, ErrorReply};
 use shared::wire::routes::CHAIN_HEADER;
 
-use crate::master::Master;
+use super::Writer;
 
 /// Where the bytes of a value come from.
 pub enum Frames {
@@ -106,48 +106,51 @@ impl PipelineError {
     }
 }
 
-/// Streams a value to the first volume. Returns the granted target and the volume's answer.
-///
-/// # Errors
-/// When the source fails, or no volume accepts the value.
-pub async fn send_through_chain(
-    master: &Master,
-    wanted: &UploadSpec,
-    method: &Method,
-    headers: &HeaderMap,
-    source: &mut Source,
-) -> Result<(WriteTarget, Answer), ErrorReply> {
-    let mut avoid = Vec::new();
-    loop {
-        let granted = place_and_grant(master, wanted, &avoid, headers.contains_key(CHAIN_HEADER))?;
-        let first = &granted.chain[0];
-        let url = format!("{}{}", first.address, granted.target);
-        let pipe = Pipe::open(master.peers.http(), method.clone(), &url, headers.clone(), wanted.length);
-        let links = u32::try_from(granted.chain.len()).unwrap_or(1);
-        let outcome = stream_to_volume(pipe, source, links).await;
-        let retry = source.replayable && avoid.len() + 1 < ATTEMPTS_MAX;
-        match outcome {
-            Ok(answer) => {
-                let another = matches!(
-                    answer.refusal(),
-                    Some(ErrorCode::NoSpace | ErrorCode::ReadOnly | ErrorCode::TooBusy)
-                );
-                if !(another && retry) {
-                    return Ok((granted, answer));
+impl Writer {
+    /// Streams a value to the first volume. Returns the granted target and the volume's answer.
+    ///
+    /// # Errors
+    /// When the source fails, or no volume accepts the value.
+    pub(super) async fn send_through_chain(
+        &self,
+        wanted: &UploadSpec,
+        method: &Method,
+        headers: &HeaderMap,
+        source: &mut Source,
+    ) -> Result<(WriteTarget, Answer), ErrorReply> {
+        let mut avoid = Vec::new();
+        loop {
+            let granted = self.place_and_grant(wanted, &avoid, headers.contains_key(CHAIN_HEADER))?;
+            let first = &granted.chain[0];
+            let url = format!("{}{}", first.address, granted.target);
+            let pipe =
+                Pipe::open(self.volumes.peers.http(), method.clone(), &url, headers.clone(), wanted.length);
+            let links = u32::try_from(granted.chain.len()).unwrap_or(1);
+            let outcome = stream_to_volume(pipe, source, links).await;
+            let retry = source.replayable && avoid.len() + 1 < ATTEMPTS_MAX;
+            match outcome {
+                Ok(answer) => {
+                    let another = matches!(
+                        answer.refusal(),
+                        Some(ErrorCode::NoSpace | ErrorCode::ReadOnly | ErrorCode::TooBusy)
+                    );
+                    if !(another && retry) {
+                        return Ok((granted, answer));
+                    }
+                    tracing::info!(volume = first.address, status = %answer.status, "volume refused an upload, trying another");
                 }
-                tracing::info!(volume = first.address, status = %answer.status, "volume refused an upload, trying another");
+                Err(broken) => {
+                    if let PipelineError::Halfway(error) | PipelineError::AtTheEnd(error) = &broken {
+                        tracing::warn!(volume = first.address, %error, "upload to volume failed");
+                        self.volumes.cluster.suspect(first.volume);
+                    }
+                    if !(retry && broken.kept_nothing()) {
+                        return Err(broken.into_reply());
+                    }
+                }
             }
-            Err(broken) => {
-                if let PipelineError::Halfway(error) | PipelineError::AtTheEnd(error) = &broken {
-                    tracing::warn!(volume = first.address, %error, "upload to volume failed");
-                    master.cluster.suspect(first.volume);
-                }
-                if !(retry && broken.kept_nothing()) {
-                    return Err(broken.into_reply());
-                }
-            }
+            avoid.push(first.volume);
         }
-        avoid.push(first.volume);
     }
 }
 

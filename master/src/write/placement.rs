@@ -1,7 +1,7 @@
 //! Picks the volumes of a new value and signs the write ticket.
 
+use super::Writer;
 use crate::cluster::VolumeAddress;
-use crate::master::Master;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::VolumeId;
@@ -9,7 +9,6 @@ use shared::key::Key;
 use shared::size::record_bytes_max;
 use shared::ticket::{ChainLink, Operation, Ticket, WriteGrant};
 use shared::wire::error::ErrorReply;
-use shared::wire::routes::TICKET;
 
 /// What placement and ticket need to know of an upload.
 #[derive(Clone, Debug)]
@@ -37,32 +36,34 @@ pub struct WriteTarget {
     pub target: String,
 }
 
-/// Picks the volumes and signs the ticket. With `notes`, for callers that commit, it permits internal metadata.
-///
-/// # Errors
-/// When too few volumes take writes, or none has room.
-pub fn place_and_grant(
-    master: &Master,
-    wanted: &UploadSpec,
-    avoid: &[VolumeId],
-    notes: bool,
-) -> Result<WriteTarget, ErrorReply> {
-    let bytes = record_bytes_max(wanted.length.unwrap_or(0));
-    let replication = master.config.replication;
-    let at_once = replication.at_once(master.mode(&wanted.key)?);
-    let chain = master.cluster.choose_volumes(&wanted.key, bytes, at_once, &wanted.prefer, avoid)?;
-    let small = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
-    let grant = WriteGrant {
-        chain: chain.iter().map(|v| ChainLink { volume: v.volume, address: v.address.clone() }).collect(),
-        length: wanted.length,
-        digest: wanted.digest,
-        condition: wanted.condition.clone(),
-        wanted: small(replication.wanted()),
-        min_replicas: small(at_once.min()),
-        internal_metadata: notes,
-    };
-    let ticket = master.ticket(master.sequencer.next_blob()?, wanted.hops, Operation::Write(grant));
-    let sealed = ticket.sign(&master.config.secret, &wanted.key);
-    let target = format!("{}?{TICKET}={sealed}", wanted.key.to_path());
-    Ok(WriteTarget { chain, ticket, target })
+impl Writer {
+    /// Picks the volumes and signs the ticket. With `notes`, for callers that commit, it permits internal metadata.
+    ///
+    /// # Errors
+    /// When too few volumes take writes, or none has room.
+    pub fn place_and_grant(
+        &self,
+        wanted: &UploadSpec,
+        avoid: &[VolumeId],
+        notes: bool,
+    ) -> Result<WriteTarget, ErrorReply> {
+        let bytes = record_bytes_max(wanted.length.unwrap_or(0));
+        let replication = self.config.replication;
+        let at_once = replication.at_once(self.metadata.mode(&wanted.key)?);
+        let chain =
+            self.volumes.cluster.choose_volumes(&wanted.key, bytes, at_once, &wanted.prefer, avoid)?;
+        let small = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+        let grant = WriteGrant {
+            chain: chain.iter().map(|v| ChainLink { volume: v.volume, address: v.address.clone() }).collect(),
+            length: wanted.length,
+            digest: wanted.digest,
+            condition: wanted.condition.clone(),
+            wanted: small(replication.wanted()),
+            min_replicas: small(at_once.min()),
+            internal_metadata: notes,
+        };
+        let ticket = self.volumes.ticket(self.changes.next_blob()?, wanted.hops, Operation::Write(grant));
+        let target = self.volumes.sign(&wanted.key, &ticket);
+        Ok(WriteTarget { chain, ticket, target })
+    }
 }

@@ -91,7 +91,7 @@ impl S3Operations {
             limit: page.limit,
             delimiter: page.delimiter.filter(|d| !d.is_empty()).map(str::to_owned),
         };
-        let database = std::sync::Arc::clone(&self.master.database);
+        let database = std::sync::Arc::clone(&self.metadata.database);
         // A scan blocks: it reads from disk what sled has not cached.
         blocking(move || find(&database.tree(), &query)).await.map_err(from_tables)
     }
@@ -240,7 +240,7 @@ impl S3Operations {
             input.upload_id_marker.as_deref().filter(|_| marker.is_some()).and_then(|id| id.parse().ok());
         let delimiter = input.delimiter.as_deref().filter(|d| !d.is_empty());
         let (mut uploads, mut prefixes, mut last, mut truncated) = (Vec::new(), BTreeSet::new(), None, false);
-        let tree = self.master.database.tree();
+        let tree = self.metadata.database.tree();
         for item in upload::after(&tree, &prefix, marker.as_deref().map(|m| (m, id))) {
             let (key, id, upload) = item.map_err(from_tables)?;
             let rest = key.as_str().strip_prefix(&prefix).unwrap_or_default();
@@ -318,7 +318,7 @@ impl S3Operations {
             Err(_) if marker > 0 => u16::MAX,
             Err(e) => return Err(e),
         };
-        let tree = self.master.database.tree();
+        let tree = self.metadata.database.tree();
         let mut parts = Vec::new();
         let mut truncated = false;
         for record in upload::parts(&tree, id, after) {

@@ -27,7 +27,6 @@ use crate::s3::request::unreadable_headers::original_headers;
 use crate::state::command::{Command, Outcome, S3Commit};
 use crate::tables::object::{self, Object, Parts};
 use crate::tables::upload::{self, PartRecord, UploadRecord, manifest_note};
-use crate::write::durable::write_replicas;
 use crate::write::pipeline::{Frames, Source};
 
 /// Attempts at a completion when parts are replaced meanwhile.
@@ -73,7 +72,7 @@ impl S3Operations {
             let made = made(id, &numbers, &store);
             self.keep_bucket(&key).await?;
             let command = Command::CompleteMultipartUpload { upload: id, numbers, store: Box::new(store) };
-            match self.master.change(command.clone()).await.map_err(from_propose)? {
+            match self.changes.submit(command.clone()).await.map_err(from_propose)? {
                 Outcome::PartsChanged => continue,
                 Outcome::CompletedBefore(object) => return Ok(completed(input, &object, location)),
                 outcome => drop(check_outcome(&outcome, &condition)?),
@@ -92,11 +91,11 @@ impl S3Operations {
         listed: &[dto::CompletedPart],
     ) -> S3Result<Option<Object>> {
         let id = parse_id(id)?;
-        let object = object::read(&self.master.database.tree(), key).map_err(from_tables)?;
+        let object = object::read(&self.metadata.database.tree(), key).map_err(from_tables)?;
         let Some(object) = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == id)) else {
             return Ok(None);
         };
-        let parts: Vec<PartRecord> = upload::parts(&self.master.database.tree(), id, 0)
+        let parts: Vec<PartRecord> = upload::parts(&self.metadata.database.tree(), id, 0)
             .collect::<Result<_, _>>()
             .map_err(from_tables)?;
         let is = |(item, record): (&dto::CompletedPart, &PartRecord)| {
@@ -114,7 +113,7 @@ impl S3Operations {
         upload: &UploadRecord,
         listed: &[dto::CompletedPart],
     ) -> S3Result<Vec<Part>> {
-        let tree = self.master.database.tree();
+        let tree = self.metadata.database.tree();
         let stored: Vec<PartRecord> =
             upload::parts(&tree, id, 0).collect::<Result<_, _>>().map_err(from_tables)?;
         let mut chosen: Vec<Part> = Vec::with_capacity(listed.len());
@@ -201,18 +200,17 @@ impl S3Operations {
             ..unconditional(key.clone(), Some(bytes.len() as u64))
         };
         let frames = futures_util::stream::iter([Ok::<_, ErrorReply>(bytes.into())]).boxed();
-        let durable =
-            write_replicas(&self.master, &wanted, &noted, Source::new(Frames::Stream(frames))).await;
+        let durable = self.writer.write_replicas(&wanted, &noted, Source::new(Frames::Stream(frames))).await;
         let commit = durable.map_err(from_reply)?.to_commit(&wanted, &described);
         Ok(S3Commit { commit, attributes: manifest.attributes })
     }
 
     /// Returns the URL of an object, at the host that the client used.
     pub fn location(&self, headers: &HeaderMap, key: &Key) -> String {
-        let scheme = if self.master.config.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
         let host = headers.get(HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let bucket = key.as_str().split('/').next().unwrap_or_default();
-        let domain = self.master.config.s3.domain.as_deref();
+        let domain = self.config.s3.domain.as_deref();
         let before =
             domain.is_some_and(|d| crate::s3::request::virtual_host::bucket_before(d, host) == Some(bucket));
         let path = key.to_path();

@@ -63,7 +63,7 @@ impl S3Operations {
         // S3 lists parts only if they have checksums of their own.
         let composite = object.attributes.checksum.as_ref().filter(|c| c.composite.is_some());
         let (mut listed, mut truncated) = (Vec::new(), false);
-        for (n, record) in (1u16..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
+        for (n, record) in (1u16..).zip(upload::parts(&self.metadata.database.tree(), parts.upload, 0)) {
             let part = record.map_err(from_tables)?.part;
             if n <= after {
                 continue;
@@ -117,7 +117,7 @@ impl S3Operations {
         for _ in 0..ATTEMPTS {
             let generation = self.object(bucket, &key).await?.generation;
             let command = Command::Tag { key: key.clone(), generation, tags: tags.clone() };
-            match self.master.change(command).await.map_err(from_propose)? {
+            match self.changes.submit(command).await.map_err(from_propose)? {
                 Outcome::Done => return Ok(()),
                 Outcome::NotFound => {}
                 other => return Err(from_reply(unexpected(&other))),

@@ -14,7 +14,7 @@ use shared::limits::HOPS_MAX;
 use shared::range::ByteRange;
 
 use crate::auth::Action;
-use crate::read::{self, ReadError};
+use crate::read::ReadError;
 use crate::s3::S3Operations;
 use crate::s3::checksums::algorithms::named;
 use crate::s3::checksums::body::DeclaredChecksums;
@@ -91,7 +91,7 @@ impl S3Operations {
                 ));
             }
             let pieces = range.map(Piece::Range).into_iter().collect();
-            match read::open(&self.master, key, object.clone(), pieces).await {
+            match self.reader.open(key, object.clone(), pieces).await {
                 Ok(body) => {
                     let body = Body::http_body_unsync(crate::s3::request::body::Outgoing(body));
                     return Ok(Opened { object, body: StreamingBlob::from(body), length });

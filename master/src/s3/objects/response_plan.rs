@@ -100,7 +100,7 @@ impl S3Operations {
             return Ok(None);
         };
         let (mut start, mut found) = (0, None);
-        for (n, record) in (1..).zip(upload::parts(&self.master.database.tree(), parts.upload, 0)) {
+        for (n, record) in (1..).zip(upload::parts(&self.metadata.database.tree(), parts.upload, 0)) {
             let record = record.map_err(from_tables)?;
             if n == wanted {
                 found = Some(record);

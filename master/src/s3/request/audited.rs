@@ -42,7 +42,7 @@ pub(in crate::s3) async fn answer(
     line.operation = about.operation().unwrap_or(line.operation);
     // A form names the key in its body, which has been read by now.
     line.access_key = about.claimed_key_id().map(|id| match inside {
-        Some(inside) => inside.master.keys().shown(id),
+        Some(inside) => inside.ops.keys().shown(id),
         None => shown(id, false),
     });
     line.status = answer.status().as_u16();

@@ -14,8 +14,8 @@ use shared::wire::routes::query_value;
 
 use crate::auth::brute_force::Wrong;
 use crate::auth::{Action, Caller, Keys};
-use crate::master::Master;
-use crate::s3::error::{from_reply, from_tables};
+use crate::s3::S3Operations;
+use crate::s3::error::from_tables;
 use crate::s3::request::permissions::{AccessRule, NOT_FOR_ANYBODY, name, rule};
 use crate::s3::request::unreadable_headers::ProvedSigner;
 
@@ -36,13 +36,13 @@ impl FoundOperation {
 
 /// Provides secrets to the library, and decides permissions.
 #[derive(Clone)]
-pub struct Gate(pub Arc<Master>);
+pub struct Gate(pub S3Operations);
 
 #[async_trait::async_trait]
 impl S3Auth for Gate {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
         // A key that another master has just revoked must not be accepted here.
-        self.0.group.ensure_linearizable().await.map_err(|e| from_reply(e.into()))?;
+        self.0.current().await?;
         let keys = self.0.keys();
         if keys.nobody().map_err(from_tables)? == Caller::Open {
             return Ok(SecretKey::from(OPEN_SECRET));
@@ -63,7 +63,7 @@ impl S3Access for Gate {
             let _ = seen.0.set(operation);
         }
         // Anonymous callers are checked against current metadata as well.
-        self.0.group.ensure_linearizable().await.map_err(|e| from_reply(e.into()))?;
+        self.0.current().await?;
         let keys = self.0.keys();
         // In the second pass, the signature was verified by the first.
         let before = cx.extensions_mut().get::<ProvedSigner>().cloned();

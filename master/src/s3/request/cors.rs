@@ -7,7 +7,7 @@ use s3s::{S3Error, S3Result};
 use shared::http::body::{self, Body};
 
 use crate::cors::{names, permission, permission_of, rule, text, varies};
-use crate::master::Master;
+use crate::metadata::Metadata;
 use crate::s3::error::{custom, from_tables};
 use crate::s3::request::context::RequestContext;
 use crate::s3::request::presigned_headers;
@@ -35,14 +35,14 @@ fn bad(message: &'static str) -> S3Error {
 
 impl CorsHeaders {
     /// Evaluates the rules of the bucket for the page that a request comes from.
-    pub fn of<B>(master: &Master, request: &Request<B>, about: &RequestContext) -> S3Result<CorsRequest> {
+    pub fn of<B>(metadata: &Metadata, request: &Request<B>, about: &RequestContext) -> S3Result<CorsRequest> {
         let headers = request.headers();
         let origin = text(headers, &ORIGIN);
         if origin.is_none() && *request.method() == Method::OPTIONS {
             return Err(bad("Insufficient information. Origin request header needed."));
         }
         let rules = match &about.bucket {
-            Some(name) => bucket::record(&master.database.tree(), name).map_err(from_tables)?,
+            Some(name) => bucket::record(&metadata.database.tree(), name).map_err(from_tables)?,
             None => None,
         };
         let rules = rules.map(|b| b.cors).unwrap_or_default();

@@ -37,7 +37,6 @@ use crate::s3::request::guard::SIGNING;
 use crate::s3::request::guard::known::{field, is_sum};
 use crate::s3::request::presigned_headers;
 use crate::s3::request::supported::{Support, header};
-use crate::write::durable::write_replicas;
 use crate::write::pipeline::{Frames, Source};
 use policy::Policy;
 
@@ -191,7 +190,7 @@ pub async fn receive(
     }
     let length = admitted(ops, &form, about, &key).await?;
     crate::s3::refuse_acl(form.field("acl"))?;
-    form.known(&ops.master.config.s3)?;
+    form.known(&ops.config.s3)?;
     let headers = form.headers()?;
     let described = described(&headers)?;
     let tags = form.field("tagging").map(tags_of_xml).transpose()?.unwrap_or_default();
@@ -208,7 +207,7 @@ pub async fn receive(
     };
     let Form { fields, file } = form;
     let (frames, verdict) = verify_body(within(file, length), declared, &ops.md5s);
-    let stored = write_replicas(&ops.master, &wanted, &described, Source::new(Frames::Stream(frames))).await;
+    let stored = ops.writer.write_replicas(&wanted, &described, Source::new(Frames::Stream(frames))).await;
     let durable = stored.map_err(|refusal| verdict.fault().unwrap_or_else(|| from_reply(refusal)))?;
     let attributes = ops.commit_object(&durable, (&wanted, &described), &verdict.sums(), tags).await?;
     let location = ops.location(&head.headers, &wanted.key);
@@ -233,7 +232,7 @@ async fn admitted(
     let credential = form.field("x-amz-credential").and_then(|text| text.split_once('/'));
     if let Some((id, _)) = credential {
         about.set_claimed_key_id(id);
-        ops.master.keys().throttle(id, about.peer).await.map_err(from_reply)?;
+        ops.keys().throttle(id, about.peer).await.map_err(from_reply)?;
     }
     ops.current().await?;
     admit(ops, form, about.bucket.as_deref().unwrap_or_default(), key)
@@ -241,7 +240,7 @@ async fn admitted(
 
 /// Checks that the signer of the form may store this; returns the least and most bytes of its file.
 fn admit(ops: &S3Operations, form: &Form, bucket: &str, key: &str) -> S3Result<(u64, u64)> {
-    let keys = ops.master.keys();
+    let keys = ops.keys();
     let everything = (0, BLOB_BYTES_MAX);
     let Some(document) = form.field("policy") else {
         return match keys.nobody().map_err(from_tables)? {
@@ -270,7 +269,7 @@ fn admit(ops: &S3Operations, form: &Form, bucket: &str, key: &str) -> S3Result<(
     else {
         return Err(invalid("The credential is malformed"));
     };
-    crate::s3::request::guard::region_is_ours(&ops.master.config.s3, region)
+    crate::s3::request::guard::region_is_ours(&ops.config.s3, region)
         .map_err(crate::s3::request::guard::malformed)?;
     let (caller, secret) = if keys.nobody().map_err(from_tables)? == Caller::Open {
         (Caller::Open, crate::s3::request::auth::OPEN_SECRET.to_owned())
@@ -283,7 +282,7 @@ fn admit(ops: &S3Operations, form: &Form, bucket: &str, key: &str) -> S3Result<(
         return Err(S3ErrorCode::SignatureDoesNotMatch.into());
     }
     let policy = Policy::read(document)?;
-    policy.check(&form.fields, ops.master.config.clock.now())?;
+    policy.check(&form.fields, ops.config.clock.now())?;
     if !caller.may(Action::Write, Some(bucket), Some(key)) {
         return Err(s3_error!(AccessDenied, "Access Denied"));
     }
