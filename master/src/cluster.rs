@@ -175,8 +175,8 @@ impl Cluster {
         }
     }
 
-    /// Returns the volumes for a new value of `key`, those of `prefer` first: as many as wanted, or fewer if fewer
-    /// are usable, but never fewer than the minimum.
+    /// Returns the volumes for a new value of `key` (placement by `Ring::place`), those of `prefer` first: as many as
+    /// wanted, or fewer if fewer are usable, but never fewer than the minimum.
     ///
     /// # Errors
     /// When there are not enough, with the reason.

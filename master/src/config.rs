@@ -108,13 +108,13 @@ impl Replication {
         usize::from(self.wanted)
     }
 
-    /// Durable replicas without which an upload fails.
+    /// Durable replicas without which an upload fails (write quorum).
     pub fn min(self) -> usize {
         usize::from(self.min)
     }
 
-    /// Returns the replicas written before an upload is acknowledged, and the minimum of them. The repair queue
-    /// holds the rest.
+    /// Returns the replicas written before an upload is acknowledged, and the minimum of them (write quorum). The
+    /// repair queue holds the rest.
     #[must_use]
     pub fn at_once(self, mode: ReplicationMode) -> Self {
         match mode {

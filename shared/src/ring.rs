@@ -1,4 +1,6 @@
-//! Which volumes should hold a key: consistent hashing with weighted virtual nodes and zones.
+//! Which volumes should hold a key (placement, as by CRUSH or a token ring): consistent hashing with
+//! weighted virtual nodes, and zones for racks and other failure domains. Which of them can:
+//! `choose_volumes` in `master/src/cluster.rs`.
 //!
 //! Every volume has `VIRTUAL_NODES` points on a circle of 2^64. A key is hashed `PROBES` times (multi-probe
 //! consistent hashing, Appleton and O'Reilly 2015), and a volume's score for it is the smallest distance from any

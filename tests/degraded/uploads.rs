@@ -1,4 +1,4 @@
-//! A server dies or freezes during an upload: the answer comes in time, and a retried PUT works.
+//! A volume or a master dies or freezes during an upload: the answer comes in time, and a retried PUT works.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
-//! Liveness (failure detection): the states of a volume are joining, up, read-only, full, suspect, down, draining,
-//! drained and decommissioned. One that is down for `repair_after` is lost: its replicas no longer count. Each
-//! transition and its reason appears once in the log, the events and the metrics. Also builds the `Topology`.
+//! Liveness (failure detection): when a node is dead. Each master decides by itself, by the silence since the
+//! last heartbeat (`DOWN_AFTER`, `REPAIR_AFTER` by default). The states of a volume are joining, up, read-only,
+//! full, suspect, down, draining, drained and decommissioned. One that is down for `repair_after` is lost: its
+//! replicas no longer count. Each transition and its reason appears once in the log, the events and the metrics.
+//! Also builds the `Topology`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -138,6 +138,7 @@ fn refuse(tables: &mut Tables<'_>, progress: &mut Counters, commit: &Commit) -> 
     enqueue_reclaim(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))
 }
 
+/// Decides whether a value was stored: the write quorum (`min_replicas` receipts that count) and the condition.
 fn apply_commit(
     tables: &mut Tables<'_>,
     progress: &mut Counters,
@@ -202,8 +203,9 @@ fn apply_commit(
     Ok(Outcome::Commit(outcome, copies))
 }
 
-/// Whether the commit is too late: a newer generation exists, and one of the two has a condition that the other order
-/// could violate; or a newer generation was deleted, perhaps with a condition, and its client has the answer.
+/// Whether the commit is too late, and would bring a deleted or replaced value back: a newer generation exists, and
+/// one of the two has a condition that the other order could violate; or a newer generation was deleted, perhaps with
+/// a condition, and its client has the answer.
 fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> Result<bool, TableError> {
     let Some(newer) = current else {
         return Ok(tombstone::key_tombstone(tables, KeyHash::of(&commit.key))? >= Some(commit.blob));
@@ -214,6 +216,7 @@ fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> 
     Ok(commit.condition != WriteCondition::None || object::is_conditional(tables, &commit.key, newer)?)
 }
 
+/// Removes an object. The tombstone that remains refuses late commits of it (`overtaken`).
 fn apply_delete(
     tables: &mut Tables<'_>,
     progress: &mut Counters,

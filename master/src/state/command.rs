@@ -1,4 +1,6 @@
-//! Commands and their outcomes. An outcome depends only on its command and the tables.
+//! Commands (the entries of the replicated log) and their outcomes. The list of replicas changes by
+//! `AddPendingReplica`, `ReplicaAdded`, `CancelPendingReplica`, `RemoveReplica` and `ReplicaLost`. An outcome depends
+//! only on its command and the tables.
 
 use serde::{Deserialize, Serialize};
 use shared::access::AccessKeyId;

@@ -2,7 +2,8 @@
 //! entry of the reclaim list: the volume makes it durable before it deletes the blob.
 //!
 //! Key tombstones: `key's hash (16)` → the deleted generation. Kept until no upload that began before the delete can
-//! still be committed: the commit of a generation that a tombstone covers must be refused.
+//! still be committed (what gc_grace is elsewhere): `overtaken` in `master/src/state/apply.rs` refuses the commit of a
+//! generation that a tombstone covers, so that a deleted value does not come back.
 
 use shared::ids::{BlobId, VolumeId};
 use shared::tombstone::{KeyHash, Tombstone};

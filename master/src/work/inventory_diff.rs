@@ -1,6 +1,6 @@
-//! Compares a volume's inventory with the tables (anti-entropy, in place of a Merkle tree): first digests of
-//! ranges, where they differ digests of smaller ranges, and where those differ lists. A volume that matches costs
-//! about 10 kB per million blobs.
+//! Compares a volume's inventory (block report) with the tables by `Comparison::differing` (anti-entropy, in place of
+//! a Merkle tree): first digests of ranges, where they differ digests of smaller ranges, and where those differ
+//! lists. A volume that matches costs about 10 kB per million blobs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -84,7 +84,7 @@ impl ErrorCode {
         }
     }
 
-    /// Whether a failed request is worth repeating. All servers, the S3 API and the CLI derive their answer from this.
+    /// Whether a failed request is retryable. All servers, the S3 API and the CLI derive their answer from this.
     pub fn retry(self) -> Retry {
         match self {
             Self::TooBusy | Self::Unavailable | Self::NotLeader | Self::NotJoined => Retry::After,
@@ -127,7 +127,7 @@ pub enum Retry {
 pub struct ErrorReply {
     /// The kind of error.
     pub code: ErrorCode,
-    /// The kind of the error, which fixes the status.
+    /// What happened.
     pub message: String,
     /// The key it happened to, if there is one.
     pub key: Option<Key>,
@@ -200,7 +200,7 @@ pub struct ErrorBody {
 pub struct ErrorDetail {
     /// The kind of error.
     pub code: ErrorCode,
-    /// The kind of the error, which fixes the status.
+    /// What happened.
     pub message: String,
     /// The key it happened to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

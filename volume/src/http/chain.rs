@@ -1,6 +1,7 @@
 //! The rest of a replica chain (write pipeline), as the volume before it sees it: bytes go to the next volume, which
-//! passes them on; receipts come back. A next volume that fails while all frames are still kept is skipped for the
-//! one after it; later the rest of the chain is given up, and the blob is under-replicated until it is repaired.
+//! passes them on; receipts come back. A next volume that fails or dies in the middle of an upload while all frames
+//! are still kept is skipped for the one after it; later the rest of the chain is given up, and the blob is
+//! under-replicated until it is repaired.
 
 use std::collections::VecDeque;
 
@@ -120,8 +121,8 @@ impl Downstream {
         }
     }
 
-    /// After a failure of the next volume, connects to the one after it and sends everything from the first byte on.
-    /// If those frames are no longer kept, gives up the rest of the chain.
+    /// After the death or a failure of the next volume (pipeline recovery), connects to the one after it and sends
+    /// everything from the first byte on. If those frames are no longer kept, gives up the rest of the chain.
     async fn pass_over(&mut self) {
         self.pipe = None;
         while let Some(kept) = self.kept.clone() {

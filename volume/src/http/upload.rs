@@ -190,8 +190,8 @@ impl AuthorizedUpload {
         }
     }
 
-    /// Fails if too few replicas can still become durable, so that the rest of the body is not waited for. Only the
-    /// first volume can tell: it alone knows the whole chain.
+    /// Fails if too few replicas for the write quorum can still become durable, so that the rest of the body is not
+    /// waited for. Only the first volume can tell: it alone knows the whole chain.
     fn check_reach(&self, down: &Downstream) -> Result<(), ErrorReply> {
         let (reach, needed) = (1 + down.reachable_replicas(), usize::from(self.grant.min_replicas));
         if self.position > 0 || reach >= needed {

@@ -157,6 +157,7 @@ impl<N: NodeId> Files<N> {
         Ok(Frame { kind, index, batch: self.next_batch, since })
     }
 
+    /// Writes a batch and syncs it (fsync): from here on its entries are durable.
     fn write(&mut self, segment: &Segment, batch: &[u8]) -> io::Result<()> {
         segment.file.write_at(batch, self.end)?;
         segment.file.sync()?;

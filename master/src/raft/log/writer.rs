@@ -1,5 +1,5 @@
 //! The writer thread, the only one that changes files. It does jobs in order; queued appends share one write and one
-//! sync (group commit).
+//! sync (group commit, one fsync).
 //!
 //! After the first error it does nothing more: the state of the disk is unknown, and a later sync that succeeds would
 //! not show what the failed one lost.

@@ -1,5 +1,6 @@
 //! Authentication and authorization of S3 requests: the access keys of the native API, verified by a signature (AWS
-//! Signature Version 4, SigV4).
+//! Signature Version 4, SigV4), in `Gate::check`. In place of IAM and bucket policies there are the scopes of access
+//! keys and public buckets.
 //!
 //! The library verifies signatures. What it would accept and this store must not is refused by `guard` beforehand.
 
