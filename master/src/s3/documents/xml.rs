@@ -2,9 +2,11 @@
 //! section 2.11), so it is written as a reference. Other control characters have no valid form: lists contain
 //! references all the same, as in S3, so that no two keys look alike; other documents contain U+FFFD.
 
+use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
+use s3s::xml::{Deserializer, Serializer};
 use shared::http::body::{self, Body};
 
 const REPLACEMENT: &str = "\u{fffd}";
@@ -52,19 +54,31 @@ fn said(document: &[u8], lists: bool) -> Option<String> {
     Some(out)
 }
 
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            c => out.push(c),
-        }
-    }
-    said(out.as_bytes(), false).unwrap_or(out)
+/// Returns a document with these elements below `root`.
+pub fn document(root: &str, elements: &[(impl AsRef<str>, impl AsRef<str>)]) -> Bytes {
+    let mut bytes = Vec::new();
+    let mut writer = Serializer::new(&mut bytes);
+    let written = writer.decl().and_then(|()| {
+        writer.element(root, |writer| {
+            elements.iter().try_for_each(|(name, text)| writer.content(name.as_ref(), text.as_ref()))
+        })
+    });
+    debug_assert!(written.is_ok(), "memory takes every write");
+    said(&bytes, false).map_or_else(|| Bytes::from(bytes), Bytes::from)
+}
+
+/// Returns the elements below `root`, each with its text; none if this is no such document.
+pub fn elements(document: &[u8], root: &str) -> Option<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut reader = Deserializer::new(document);
+    let read = reader.named_element(root, |reader| {
+        reader.for_each_element(|reader, name| {
+            let text = reader.content::<String>()?;
+            found.push((String::from_utf8_lossy(name).into_owned(), text));
+            Ok(())
+        })
+    });
+    read.is_ok().then_some(found)
 }
 
 #[cfg(test)]
@@ -79,6 +93,18 @@ mod tests {
         let other = said(key.as_bytes(), false).unwrap();
         assert_eq!(other, "<Key>a&#13;\u{fffd}\u{fffd}\u{7f}\u{fffd}\n\tä漢</Key>");
         assert_eq!(said("<Key>a\nb</Key>".as_bytes(), true), None);
-        assert_eq!(escaped("a&b<\r\n\0"), "a&amp;b&lt;&#13;&#10;\u{fffd}");
+    }
+
+    #[test]
+    fn documents_are_read_as_they_were_written() {
+        let texts = ["", "a&b<c>\"d'", "a\r\nb", "ä漢", " a ", "]]>"];
+        for text in texts {
+            let document = document("A", &[("Key", text), ("Other", "1")]);
+            let read = elements(&document, "A").unwrap();
+            assert_eq!(read, [("Key".to_owned(), text.to_owned()), ("Other".to_owned(), "1".to_owned())]);
+            assert_eq!(elements(&document, "B"), None);
+        }
+        assert_eq!(elements(b"<A><B>", "A"), None);
+        assert_eq!(elements(&document("A", &[("B", "\0")]), "A").unwrap()[0].1, REPLACEMENT);
     }
 }

@@ -14,7 +14,7 @@ use shared::http::body::{self, Body};
 use shared::limits::MESSAGE_BYTES_MAX;
 use shared::wire::routes::query_value;
 
-use crate::s3::documents::xml::escaped;
+use crate::s3::documents::xml;
 use crate::s3::request::virtual_host::bucket_before;
 
 #[derive(Debug)]
@@ -107,9 +107,12 @@ impl RequestContext {
             head.status = StatusCode::INTERNAL_SERVER_ERROR;
             return Response::from_parts(head, body::empty());
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let finished = if error { self.error(&text, &head.headers) } else { bare_tag(&text) };
-        let bytes = finished.map_or_else(|| Bytes::from(bytes.clone()), Bytes::from);
+        let finished = if error {
+            self.error(&bytes, &head.headers)
+        } else {
+            bare_tag(&String::from_utf8_lossy(&bytes)).map(Bytes::from)
+        };
+        let bytes = finished.unwrap_or_else(|| Bytes::from(bytes));
         if error {
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         }
@@ -118,15 +121,14 @@ impl RequestContext {
     }
 
     /// Completes the document of an error; none if this is not one.
-    fn error(&self, text: &str, headers: &http::HeaderMap) -> Option<String> {
-        let begun = text.strip_suffix("</Error>")?;
-        let mut document = begun.to_owned();
-        let mut put = |name: &str, value: &str| {
-            document.push_str(&format!("<{name}>{}</{name}>", escaped(value)));
-        };
-        let code = code_in(begun);
-        if !begun.contains("<Message>") {
-            put("Message", message(code.unwrap_or_default()));
+    fn error(&self, document: &[u8], headers: &http::HeaderMap) -> Option<Bytes> {
+        let mut elements = xml::elements(document, "Error")?;
+        let code = code_in(&elements).unwrap_or_default();
+        let has = |name| elements.iter().any(|(known, _)| known == name);
+        let (messaged, named) = (has("Message"), has("RequestId"));
+        let mut put = |name: &str, text: &str| elements.push((name.to_owned(), text.to_owned()));
+        if !messaged {
+            put("Message", message(&code));
         }
         if let Some(bucket) = &self.bucket {
             put("BucketName", bucket);
@@ -134,7 +136,7 @@ impl RequestContext {
         if let Some(key) = &self.key {
             put("Key", key);
         }
-        if code == Some("InvalidRange") {
+        if code == "InvalidRange" {
             let size = headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()?.rsplit_once('/'));
             if let (Some((_, size)), Some(range)) = (size, &self.range) {
                 put("ActualObjectSize", size);
@@ -142,12 +144,11 @@ impl RequestContext {
             }
         }
         put("Resource", &self.path);
-        if !begun.contains("<RequestId>") {
+        if !named {
             put("RequestId", &self.request_id);
         }
         put("HostId", "barge");
-        document.push_str("</Error>");
-        Some(document)
+        Some(xml::document("Error", &elements))
     }
 }
 
@@ -158,13 +159,12 @@ pub async fn code_of(answer: Response<Body>) -> (Response<Body>, Option<String>)
         head.headers.remove(CONTENT_LENGTH);
         return (Response::from_parts(head, body::empty()), None);
     };
-    let text = String::from_utf8_lossy(&bytes);
-    let code = code_in(&text).map(str::to_owned);
+    let code = xml::elements(&bytes, "Error").and_then(|elements| code_in(&elements));
     (Response::from_parts(head, body::full(bytes)), code)
 }
 
-fn code_in(document: &str) -> Option<&str> {
-    document.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
+fn code_in(elements: &[(String, String)]) -> Option<String> {
+    elements.iter().find(|(name, _)| name == "Code").map(|(_, code)| code.clone())
 }
 
 /// Returns the access key id that a request claims, in a header or in a presigned URL.
@@ -227,7 +227,9 @@ mod tests {
     fn errors_say_what_they_are_about() {
         let request = Request::get("/b/k%20%26").body(()).unwrap();
         let about = RequestContext::of(&request, None, PEER, "id".into());
-        let text = about.error("<Error><Code>NoSuchKey</Code></Error>", &http::HeaderMap::new()).unwrap();
+        let refused = b"<Error><Code>NoSuchKey</Code></Error>";
+        let text = about.error(refused, &http::HeaderMap::new()).unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
         assert!(text.contains("<Key>k &amp;</Key>") && text.contains("<BucketName>b</BucketName>"), "{text}");
         assert!(text.contains("<RequestId>id</RequestId>") && text.contains("does not exist."), "{text}");
         let request = Request::get("/k").header("host", "b.s3.example.org:9000").body(()).unwrap();

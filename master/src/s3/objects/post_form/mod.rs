@@ -29,7 +29,7 @@ use crate::config::S3Settings;
 use crate::s3::S3Operations;
 use crate::s3::checksums::body::{DeclaredChecksums, verify_body};
 use crate::s3::convert::{Tagged, described, key_of, tags_of_set};
-use crate::s3::documents::xml::escaped;
+use crate::s3::documents::xml;
 use crate::s3::error::{custom, from_reply, from_tables, invalid, not_implemented};
 use crate::s3::objects::{show_beyond, tag_of};
 use crate::s3::request::context::RequestContext;
@@ -365,13 +365,8 @@ fn answer(
     };
     *answer.status_mut() = status;
     if status == StatusCode::CREATED {
-        let document = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><PostResponse><Location>{}</Location><Bucket>{}</Bucket><Key>{}</Key><ETag>{}</ETag></PostResponse>",
-            escaped(location),
-            escaped(bucket),
-            escaped(key),
-            escaped(etag)
-        );
+        let elements = [("Location", location), ("Bucket", bucket), ("Key", key), ("ETag", etag)];
+        let document = xml::document("PostResponse", &elements);
         *answer.body_mut() = body::full(document);
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     }
