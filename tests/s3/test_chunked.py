@@ -257,3 +257,13 @@ def test_a_content_md5_beside_a_trailer(s3, bucket, form):
     nothing_in(s3, bucket)
     assert put(DATA).status == 200
     assert body(s3, bucket, "k") == DATA
+
+
+@pytest.mark.parametrize("payload", [SIGNED, TRAILER])
+def test_chunks_without_a_signature_are_refused(s3, bucket, payload):
+    """Their framing would be stored as part of the value."""
+    framed = b"5\r\nhello\r\n0\r\n\r\n"
+    headers = [("host", wire.HOST), ("x-amz-content-sha256", payload), ("content-length", str(len(framed)))]
+    answer = wire.exchange("PUT", f"/{bucket}/k", headers, framed)
+    assert answer.verdict == (400, "InvalidArgument"), answer
+    nothing_in(s3, bucket)

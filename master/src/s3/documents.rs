@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use crate::s3::checksums::algorithms::{ALGORITHMS, Hasher};
 use crate::s3::checksums::body::DeclaredChecksums;
 use crate::s3::error::{custom, not_implemented};
-use crate::s3::request::body::{BodyError, StdError, fault, sized};
+use crate::s3::request::body::{BodyFault, StdError, incomplete, sized};
 use crate::s3::request::context::RequestContext;
 use slots::{DocumentSlot, DocumentSlots};
 
@@ -60,45 +60,26 @@ pub fn is_document(method: &Method, uri: &Uri, about: &RequestContext) -> bool {
     sends && (about.key.is_none() || completes || OF_OBJECTS.into_iter().any(asked))
 }
 
-/// Why a document was refused; the library only sees a failed read. Also holds the slot while it lives, since the
-/// document stays in memory until the operation is done.
+/// Holds the slot of a document, which stays in memory until the operation is done.
 #[derive(Clone, Debug, Default)]
-pub struct DocumentFault(Arc<Mutex<DocumentState>>);
+pub struct KeptSlot(Arc<Mutex<Option<HeldSlot>>>);
 
-#[derive(Debug, Default)]
-struct DocumentState {
-    error: Option<S3Error>,
-    place: Option<HeldSlot>,
-}
-
-impl DocumentFault {
-    pub fn take(&self) -> Option<S3Error> {
-        self.kept().error.take()
-    }
-
-    fn set(&self, error: S3Error) -> BodyError {
-        self.kept().error = Some(error);
-        BodyError::Document
-    }
-
+impl KeptSlot {
     fn keep(&self, place: Option<HeldSlot>) {
-        let mut kept = self.kept();
-        kept.place = place.or(kept.place.take());
-    }
-
-    fn kept(&self) -> std::sync::MutexGuard<'_, DocumentState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = place.or(kept.take());
     }
 }
 
-/// Returns the body that the library reads, limited and verified, and the reason if it fails.
+/// Returns the body that the library reads, limited and verified, and its slot, to be held until the end.
 pub fn limit_document(
     head: &Parts,
     body: s3s::Body,
     places: &Arc<DocumentSlots>,
     peer: IpAddr,
-) -> (s3s::Body, DocumentFault) {
-    let (length, fault) = (body.size_hint(), DocumentFault::default());
+    fault: &BodyFault,
+) -> (s3s::Body, KeptSlot) {
+    let (length, fault, kept) = (body.size_hint(), fault.clone(), KeptSlot::default());
     let reading = DocumentReader {
         frames: body.into_data_stream().boxed(),
         length: length.exact(),
@@ -109,9 +90,8 @@ pub fn limit_document(
         places: Arc::clone(places),
         peer,
         place: None,
-        kept: fault.clone(),
+        kept: kept.clone(),
     };
-    let told = fault.clone();
     let stream = futures_util::stream::unfold(Some(reading), move |state| {
         let fault = fault.clone();
         async move {
@@ -123,7 +103,7 @@ pub fn limit_document(
             }
         }
     });
-    (sized(stream.boxed(), length), told)
+    (sized(stream.boxed(), length), kept)
 }
 
 struct DocumentReader {
@@ -136,7 +116,7 @@ struct DocumentReader {
     places: Arc<DocumentSlots>,
     peer: IpAddr,
     place: Option<HeldSlot>,
-    kept: DocumentFault,
+    kept: KeptSlot,
 }
 
 /// A slot, when it was taken, and how many bytes had arrived before.
@@ -160,7 +140,7 @@ impl DocumentReader {
             self.end()?;
             return Ok(None);
         };
-        let bytes = frame.map_err(|e| fault(&e))?;
+        let bytes = frame.map_err(|_| incomplete())?;
         self.seen += bytes.len() as u64;
         shared::http::body::count(bytes.len());
         if self.seen > DOCUMENT_BYTES_MAX as u64 {

@@ -106,7 +106,9 @@ impl S3Operations {
     ) -> S3Result<(DurableBlob, BodyChecksums)> {
         let body = body.unwrap_or_else(|| StreamingBlob::from(Body::empty()));
         let declared = DeclaredChecksums { length: wanted.length, ..declared };
-        let (frames, verdict) = verify_body(crate::s3::request::body::frames(body), declared, &self.md5s);
+        let refused = declared.refused;
+        let frames = futures_util::StreamExt::map(body, move |frame| frame.map_err(|_| refused()));
+        let (frames, verdict) = verify_body(frames, declared, &self.md5s);
         let stored = self.writer.write_replicas(wanted, described, Source::new(Frames::Stream(frames))).await;
         match stored {
             Ok(durable) => Ok((durable, verdict.sums())),

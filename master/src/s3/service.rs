@@ -230,11 +230,13 @@ impl JoinedMaster {
         {
             head.extensions.insert(odd);
         }
-        let mut body = request::body::incoming(&head, incoming);
-        let mut fault = documents::DocumentFault::default();
+        let fault = request::body::BodyFault::default();
+        let mut body = request::body::incoming(&head, incoming, &fault);
+        let mut _slot = documents::KeptSlot::default();
         if documents::is_document(&head.method, &head.uri, about) {
-            (body, fault) = documents::limit_document(&head, body, &self.places, about.peer);
+            (body, _slot) = documents::limit_document(&head, body, &self.places, about.peer, &fault);
         }
+        head.extensions.insert(request::auth::CheckedTarget::of(&head, about));
         let found = request::auth::FoundOperation::default();
         head.extensions.insert(found.clone());
         let answer = self.call(Request::from_parts(head, body)).await;

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::s3::checksums::algorithms::{ALGORITHMS, Hasher, decoded, is_slow, named, sum_bytes};
 use crate::s3::error::custom;
+use crate::s3::request::body::refused_by_library;
 
 /// What a client declares about a body, and what to compute.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct DeclaredChecksums {
     pub trailed: bool,
     /// The declared length in bytes.
     pub length: Option<u64>,
+    /// What it means that the source fails without a reason of ours.
+    pub refused: fn() -> S3Error,
 }
 
 impl DeclaredChecksums {
@@ -94,13 +97,27 @@ impl DeclaredChecksums {
             }
         }
         let tagged = (tagged || md5.is_some()).then_some(md5);
-        Ok(Self { md5: tagged, checksum, trailer, trailed: trailed.is_some(), length: None })
+        Ok(Self {
+            md5: tagged,
+            checksum,
+            trailer,
+            trailed: trailed.is_some(),
+            length: None,
+            refused: refused_by_library(headers),
+        })
     }
 
     /// Returns what to compute for a body without headers.
     pub fn plain(algorithm: Option<Algorithm>, tagged: bool) -> Self {
         let checksum = algorithm.map(|a| (a, None));
-        Self { md5: tagged.then_some(None), checksum, trailer: None, trailed: false, length: None }
+        Self {
+            md5: tagged.then_some(None),
+            checksum,
+            trailer: None,
+            trailed: false,
+            length: None,
+            refused: source_broke,
+        }
     }
 
     /// Returns the checksum in the trailer of a body that has ended.
@@ -141,6 +158,10 @@ impl DeclaredChecksums {
         }
         Ok(())
     }
+}
+
+fn source_broke() -> S3Error {
+    s3_error!(ServiceUnavailable, "The source of the copy cannot be read to its end; try again")
 }
 
 fn malformed_trailer(header: &str) -> S3Error {

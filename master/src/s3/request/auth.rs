@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
+use http::request::Parts;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::GetObjectInput;
@@ -17,6 +18,8 @@ use crate::auth::brute_force::Wrong;
 use crate::auth::{Action, Caller, Keys};
 use crate::s3::S3Operations;
 use crate::s3::error::from_tables;
+use crate::s3::request::context::RequestContext;
+use crate::s3::request::operation_name::operation_of;
 use crate::s3::request::permissions::{AccessRule, NOT_FOR_ANYBODY, name, rule};
 use crate::s3::request::unreadable_headers::ProvedSigner;
 
@@ -32,6 +35,30 @@ impl FoundOperation {
     /// Returns the operation; none if the library refused the request before it knew.
     pub fn get(&self) -> Option<&'static str> {
         self.0.get().copied()
+    }
+}
+
+/// What a request asks for, as the guard has read it.
+#[derive(Clone, Debug)]
+pub struct CheckedTarget {
+    operation: &'static str,
+    bucket: Option<String>,
+    key: Option<String>,
+}
+
+impl CheckedTarget {
+    pub fn of(head: &Parts, about: &RequestContext) -> Self {
+        let (bucket, key) = (about.bucket.clone(), about.key.clone());
+        let (has_bucket, has_key) = (bucket.is_some(), key.is_some());
+        let operation = operation_of(&head.method, head.uri.query(), &head.headers, has_bucket, has_key);
+        Self { operation, bucket, key }
+    }
+
+    /// Whether the library reads the request in the same way. If not, its operation would run unchecked.
+    fn is_that_of(&self, cx: &S3AccessContext<'_>) -> bool {
+        name(cx.s3_op().name()) == Some(self.operation)
+            && cx.s3_path().get_bucket_name() == self.bucket.as_deref()
+            && cx.s3_path().get_object_key() == self.key.as_deref()
     }
 }
 
@@ -62,6 +89,14 @@ impl S3Access for Gate {
         let operation = name(cx.s3_op().name());
         if let (Some(operation), Some(seen)) = (operation, cx.extensions_mut().get::<FoundOperation>()) {
             let _ = seen.0.set(operation);
+        }
+        let checked = cx.extensions_mut().get::<CheckedTarget>().cloned();
+        if !checked.is_some_and(|checked| checked.is_that_of(cx)) {
+            tracing::warn!(operation, path = ?cx.s3_path(), "refused a request that has two readings");
+            return Err(s3_error!(
+                InvalidRequest,
+                "The request is ambiguous: write its path and query plainly"
+            ));
         }
         // Anonymous callers are checked against current metadata as well.
         self.0.current().await?;

@@ -15,10 +15,14 @@ const SIGNED_BYTES_MAX: u64 = 16 << 20;
 const LINE_BYTES_MAX: usize = 1024;
 const CHUNK_END: &[u8] = b"\r\n";
 
-/// The framing is wrong, or a signed chunk is too large.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("FormatError: the chunks are malformed, or signed and larger than {SIGNED_BYTES_MAX} bytes")]
-pub struct BadChunks;
+/// Why a body in chunks is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadChunks {
+    /// The framing is wrong, or a signed chunk is larger than `SIGNED_BYTES_MAX`.
+    Malformed,
+    /// It ends before its last chunk.
+    Incomplete,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
@@ -79,7 +83,7 @@ impl Cutter {
         self.line.extend_from_slice(&bytes.split_to(end));
         let is_end = self.at == At::End;
         if self.line.len() > LINE_BYTES_MAX || (is_end && !CHUNK_END.starts_with(&self.line)) {
-            return Err(BadChunks);
+            return Err(BadChunks::Malformed);
         }
         if !self.line.ends_with(b"\n") {
             return Ok(());
@@ -92,13 +96,13 @@ impl Cutter {
         }
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let size = std::str::from_utf8(&line[..digits]).ok().and_then(|t| u64::from_str_radix(t, 16).ok());
-        let size = size.ok_or(BadChunks)?;
+        let size = size.ok_or(BadChunks::Malformed)?;
         if size == 0 {
             self.at = At::Rest;
             out.push(line);
         } else if self.signed {
             if size > SIGNED_BYTES_MAX {
-                return Err(BadChunks);
+                return Err(BadChunks::Malformed);
             }
             self.at = At::Data { chunk: size, piece: size };
             out.push(line);
@@ -111,23 +115,27 @@ impl Cutter {
     }
 }
 
-pub fn small<E: From<BadChunks> + Send + 'static>(
+/// Returns the same body in small chunks; `refuse` turns what is wrong with its framing into its error.
+pub fn small<E: Send + 'static>(
     body: BoxStream<'static, Result<Bytes, E>>,
     signed: bool,
+    refuse: impl Fn(BadChunks) -> E + Send + 'static,
 ) -> BoxStream<'static, Result<Bytes, E>> {
-    let state = Some((body, Cutter::new(signed), Vec::new().into_iter()));
+    let state = Some((body, Cutter::new(signed), Vec::new().into_iter(), refuse));
     let stream = unfold(state, |state| async move {
-        let (mut body, mut cutter, mut ready) = state?;
+        let (mut body, mut cutter, mut ready, refuse) = state?;
         loop {
             if let Some(bytes) = Iterator::next(&mut ready) {
-                return Some((Ok(bytes), Some((body, cutter, ready))));
+                return Some((Ok(bytes), Some((body, cutter, ready, refuse))));
             }
-            match Pin::new(&mut body).next().await? {
-                Ok(bytes) => match cutter.pass(bytes) {
+            match Pin::new(&mut body).next().await {
+                Some(Ok(bytes)) => match cutter.pass(bytes) {
                     Ok(pieces) => ready = pieces.into_iter(),
-                    Err(e) => return Some((Err(e.into()), None)),
+                    Err(bad) => return Some((Err(refuse(bad)), None)),
                 },
-                Err(e) => return Some((Err(e), None)),
+                Some(Err(e)) => return Some((Err(e), None)),
+                None if cutter.at == At::Rest => return None,
+                None => return Some((Err(refuse(BadChunks::Incomplete)), None)),
             }
         }
     });
@@ -196,8 +204,8 @@ mod tests {
     #[test]
     fn what_is_no_chunk() {
         for bad in [&b"zz\r\n"[..], b"3\r\nabcd", b"3\r\nabc\rx\n", &[b'1'; 2000]] {
-            assert_eq!(passed(false, &[bad]), Err(BadChunks));
+            assert_eq!(passed(false, &[bad]), Err(BadChunks::Malformed));
         }
-        assert_eq!(passed(true, &[b"2000000;chunk-signature=0\r\n"]), Err(BadChunks));
+        assert_eq!(passed(true, &[b"2000000;chunk-signature=0\r\n"]), Err(BadChunks::Malformed));
     }
 }

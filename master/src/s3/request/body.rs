@@ -2,18 +2,17 @@
 //! response bodies.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use shared::http::body::{self, BodyFailure, Pace, ReadError};
 
@@ -85,21 +84,61 @@ pub fn refuse(head: &Parts, body: Incoming) {
     body::drain_unless_waiting(&head.headers, body);
 }
 
-/// Why a request's body ends early.
+/// Why the body of a request was refused. The library, which reads it, only sees that reading failed.
+#[derive(Clone, Debug, Default)]
+pub struct BodyFault(Arc<Mutex<Option<S3Error>>>);
+
+/// Ends a body; its `BodyFault` says why.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The connection failed, or was too slow.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Chunks(#[from] BadChunks),
-    /// The body is a document that was refused: `DocumentFault` says why.
-    #[error("the document was refused")]
-    Document,
+#[error("the body was refused")]
+pub struct Refused;
+
+impl BodyFault {
+    /// Records why the body ends. The first reason counts.
+    pub fn set(&self, error: S3Error) -> Refused {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        Refused
+    }
+
+    pub fn take(&self) -> Option<S3Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn of_read(error: &ReadError) -> S3Error {
+    match error {
+        ReadError::Idle | ReadError::TooSlow => S3ErrorCode::RequestTimeout.into(),
+        _ => incomplete(),
+    }
+}
+
+fn of_chunks(error: BadChunks) -> S3Error {
+    match error {
+        BadChunks::Malformed => {
+            s3_error!(InvalidRequest, "The chunks of the body are malformed or too large")
+        }
+        BadChunks::Incomplete => incomplete(),
+    }
+}
+
+/// Returns what it means that the library refuses a body for which `BodyFault` has no reason. Its errors have no
+/// public types, but each kind of body leaves it one thing to verify.
+pub fn refused_by_library(headers: &HeaderMap) -> fn() -> S3Error {
+    let payload = headers.get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
+    if payload.starts_with(b"STREAMING-AWS4") {
+        || S3ErrorCode::SignatureDoesNotMatch.into()
+    } else if payload.starts_with(b"STREAMING-") {
+        || s3_error!(InvalidRequest, "The trailer of the body is malformed")
+    } else {
+        || {
+            let message = "The provided 'x-amz-content-sha256' header does not match what was computed";
+            custom("XAmzContentSHA256Mismatch", StatusCode::BAD_REQUEST, message)
+        }
+    }
 }
 
 /// Returns a request's body in small chunks; it fails when it is idle or too slow.
-pub fn incoming(head: &Parts, body: Incoming) -> s3s::Body {
+pub fn incoming(head: &Parts, body: Incoming, fault: &BodyFault) -> s3s::Body {
     let length = http_body::Body::size_hint(&body);
     let held = RequestBody {
         body: Some(body),
@@ -107,43 +146,46 @@ pub fn incoming(head: &Parts, body: Incoming) -> s3s::Body {
         called: head.extensions.get().cloned(),
         pace: Pace::default(),
     };
-    let stream = futures_util::stream::unfold(Some(held), |state| async move {
-        let mut held = state?;
+    let broken = fault.clone();
+    let stream = futures_util::stream::unfold(Some((held, broken)), |state| async move {
+        let (mut held, broken) = state?;
         match held.next().await {
             Ok(None) => None,
-            Ok(Some(bytes)) => Some((Ok(bytes), Some(held))),
-            Err(e) => Some((Err(BodyError::from(e)), None)),
+            Ok(Some(bytes)) => Some((Ok(bytes), Some((held, broken)))),
+            Err(e) => Some((Err(broken.set(of_read(&e))), None)),
         }
     });
     let payload = head.headers.get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
     if !payload.starts_with(b"STREAMING-") {
         return sized(stream.boxed(), length);
     }
-    let stream = aws_chunked::small(stream.boxed(), !payload.starts_with(b"STREAMING-UNSIGNED"));
+    let fault = fault.clone();
+    let refuse = move |bad| fault.set(of_chunks(bad));
+    let stream = aws_chunked::small(stream.boxed(), !payload.starts_with(b"STREAMING-UNSIGNED"), refuse);
     // Splitting chunks makes the framing longer.
     sized(stream, http_body::SizeHint::default())
 }
 
 pub fn sized(
-    stream: futures_util::stream::BoxStream<'static, Result<Bytes, BodyError>>,
+    stream: futures_util::stream::BoxStream<'static, Result<Bytes, Refused>>,
     length: http_body::SizeHint,
 ) -> s3s::Body {
     s3s::Body::http_body_unsync(SizedBody { stream, length })
 }
 
 struct SizedBody {
-    stream: futures_util::stream::BoxStream<'static, Result<Bytes, BodyError>>,
+    stream: futures_util::stream::BoxStream<'static, Result<Bytes, Refused>>,
     length: http_body::SizeHint,
 }
 
 impl http_body::Body for SizedBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = Refused;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
         let polled = self.stream.as_mut().poll_next(cx);
         if let Poll::Ready(Some(Ok(bytes))) = &polled {
             let came = bytes.len() as u64;
@@ -164,38 +206,7 @@ impl http_body::Body for SizedBody {
     }
 }
 
-/// Returns the bytes of a value that a client sends; failures are errors of S3.
-pub fn frames(body: StreamingBlob) -> impl Stream<Item = Result<Bytes, S3Error>> + Send {
-    body.map(|frame| frame.map_err(|e| fault(&e)))
-}
-
-/// Converts the failure of a body. The errors of the library have no public types, only texts.
-pub fn fault(error: &StdError) -> S3Error {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
-    while let Some(e) = cause {
-        if let Some(BodyError::Read(read)) = e.downcast_ref::<BodyError>() {
-            return match read {
-                ReadError::Idle | ReadError::TooSlow => S3ErrorCode::RequestTimeout.into(),
-                _ => incomplete(),
-            };
-        }
-        cause = e.source();
-    }
-    let words = error.to_string();
-    if words.contains("Sha256Mismatch") {
-        let message = "The provided 'x-amz-content-sha256' header does not match what was computed";
-        return custom("XAmzContentSHA256Mismatch", StatusCode::BAD_REQUEST, message);
-    }
-    if words.contains("SignatureMismatch") {
-        return S3ErrorCode::SignatureDoesNotMatch.into();
-    }
-    if words.contains("FormatError") || words.contains("TooLarge") || words.contains("TooMany") {
-        return s3_error!(InvalidRequest, "The chunks of the body are malformed or too large");
-    }
-    incomplete()
-}
-
-fn incomplete() -> S3Error {
+pub fn incomplete() -> S3Error {
     s3_error!(
         IncompleteBody,
         "You did not provide the number of bytes specified by the Content-Length HTTP header"
@@ -236,12 +247,14 @@ mod tests {
     use crate::s3::request::body::*;
     use crate::trickle;
 
+    /// Reads a body to its end, in the way of the library, which hides the cause of a failure.
     async fn read(request: Request<Incoming>) -> Result<(), ErrorReply> {
         let (head, body) = request.into_parts();
-        let mut body = std::pin::pin!(incoming(&head, body));
+        let fault = BodyFault::default();
+        let mut body = std::pin::pin!(incoming(&head, body, &fault));
         while let Some(frame) = body.next().await {
-            if let Err(error) = frame {
-                assert_eq!(fault(&error).code().as_str(), "RequestTimeout");
+            if frame.is_err() {
+                assert_eq!(fault.take().unwrap().code().as_str(), "RequestTimeout");
                 return Err(trickle::refused());
             }
         }

@@ -32,6 +32,7 @@ use crate::s3::convert::{Tagged, described, key_of, tags_of_set};
 use crate::s3::documents::xml;
 use crate::s3::error::{custom, from_reply, from_tables, invalid, not_implemented};
 use crate::s3::objects::{show_beyond, tag_of};
+use crate::s3::request::body::{BodyFault, incoming};
 use crate::s3::request::context::RequestContext;
 use crate::s3::request::guard::SIGNING;
 use crate::s3::request::guard::known::{field, is_sum};
@@ -77,10 +78,10 @@ fn malformed(e: &multer::Error) -> S3Error {
 }
 
 impl Form {
-    async fn read(kind: &str, head: &Parts, body: Incoming) -> S3Result<Self> {
+    async fn read(kind: &str, head: &Parts, body: Incoming, fault: &BodyFault) -> S3Result<Self> {
         let boundary = multer::parse_boundary(kind).map_err(|e| malformed(&e))?;
         let found = Arc::new(AtomicBool::new(false));
-        let stream = frames_of(crate::s3::request::body::incoming(head, body), Arc::clone(&found));
+        let stream = frames_of(incoming(head, body, fault), Arc::clone(&found));
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(u64::MAX));
         let mut parts = Multipart::with_constraints(stream, boundary, limits);
         let (mut fields, mut bytes) = (BTreeMap::new(), 0);
@@ -175,10 +176,21 @@ pub async fn receive(
     request: Request<Incoming>,
     about: &RequestContext,
 ) -> S3Result<Response<Body>> {
+    let fault = BodyFault::default();
+    // The parser of the form does not say why its source failed.
+    store(ops, request, about, &fault).await.map_err(|error| fault.take().unwrap_or(error))
+}
+
+async fn store(
+    ops: &S3Operations,
+    request: Request<Incoming>,
+    about: &RequestContext,
+    fault: &BodyFault,
+) -> S3Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let kind = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let bucket = about.bucket.as_deref().ok_or(S3ErrorCode::MethodNotAllowed)?;
-    let mut form = Form::read(kind, &head, body).await?;
+    let mut form = Form::read(kind, &head, body, fault).await?;
     let name = form.file.file_name().map(last_part).unwrap_or_default().to_owned();
     let key = form.field("key").ok_or_else(|| {
         invalid("Bucket POST must contain a field named 'key'. If it is specified, please check the order of the fields.")

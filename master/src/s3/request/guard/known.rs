@@ -57,7 +57,7 @@ pub fn headers<B>(settings: &S3Settings, request: &Request<B>, about: &RequestCo
             "{operation} supports no conditions; send {name} when you complete the upload"
         )));
     }
-    trailers(headers)
+    trailers(request)
 }
 
 fn has_signature<B>(request: &Request<B>) -> bool {
@@ -110,10 +110,15 @@ fn refused(name: &str, refusal: Refusal) -> S3Error {
     }
 }
 
-/// Checks that the trailer announces one checksum, and nothing else.
-fn trailers(headers: &HeaderMap) -> S3Result<()> {
+/// Checks that the trailer announces one checksum, and nothing else, and that chunks are signed for: the library
+/// stores those of a request without a signature with their framing.
+fn trailers<B>(request: &Request<B>) -> S3Result<()> {
+    let headers = request.headers();
     let announced = headers.get(TRAILER).map(|v| v.to_str().unwrap_or_default().to_ascii_lowercase());
     let payload = headers.get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
+    if payload.starts_with(b"STREAMING-") && !has_signature(request) {
+        return Err(invalid("A body in aws-chunked form needs a signature; send the value as it is"));
+    }
     let comes = payload.starts_with(b"STREAMING-") && payload.ends_with(b"-TRAILER");
     if announced.as_ref().is_some_and(|names| !comes || names.contains(',')) {
         return Err(invalid(
