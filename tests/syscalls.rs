@@ -370,7 +370,7 @@ async fn syscalls_unreadable_metadata_is_left_alone() {
 }
 
 /// After some errors sled blocks forever: a master whose metadata does not answer reports it and stops, and no client
-/// waits longer. The test takes as long as the master waits, so only long runs include it (.config/nextest.toml).
+/// waits longer. The test takes as long as the master waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn syscalls_a_master_that_hangs_stops() {
     let test = "syscalls_a_master_that_hangs_stops";

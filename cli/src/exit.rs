@@ -171,7 +171,8 @@ fn exit_of(status: StatusCode, code: Option<ErrorCode>) -> Exit {
     match code {
         ErrorCode::Corrupt | ErrorCode::WrongDigest => Exit::Unverified,
         ErrorCode::NotFound => Exit::NotFound,
-        ErrorCode::Exists | ErrorCode::PreconditionFailed => Exit::Conflict,
+        ErrorCode::Exists | ErrorCode::PreconditionFailed | ErrorCode::Outdated => Exit::Conflict,
+        ErrorCode::WrongCluster | ErrorCode::WrongVolume | ErrorCode::WrongMaster => Exit::Conflict,
         ErrorCode::NoSpace => Exit::Unavailable,
         _ if code.retry() != error::Retry::Never => Exit::Unavailable,
         _ => Exit::Failure,
@@ -278,15 +279,16 @@ mod tests {
         };
         let again = (Exit::Unavailable, Retry::After(None));
         for (code, wanted) in [
-            (ErrorCode::TicketUsed, again),
             (ErrorCode::TicketExpired, again),
             (ErrorCode::Timeout, again),
-            (ErrorCode::Outdated, again),
+            (ErrorCode::Outdated, (Exit::Conflict, Retry::Never)),
+            (ErrorCode::BadTicket, (Exit::Failure, Retry::Never)),
+            (ErrorCode::TicketUsed, (Exit::Unavailable, Retry::IfIdempotent)),
             (ErrorCode::NotLeader, again),
             (ErrorCode::OutcomeUnknown, (Exit::Unavailable, Retry::IfIdempotent)),
             (ErrorCode::NoSpace, (Exit::Unavailable, Retry::Never)),
             (ErrorCode::Exists, (Exit::Conflict, Retry::Never)),
-            (ErrorCode::WrongCluster, (Exit::Failure, Retry::Never)),
+            (ErrorCode::WrongCluster, (Exit::Conflict, Retry::Never)),
             (ErrorCode::NoSuchRoute, (Exit::Failure, Retry::Never)),
             (ErrorCode::WrongDigest, (Exit::Unverified, Retry::Never)),
         ] {

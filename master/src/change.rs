@@ -1,4 +1,4 @@
-//! Metadata changes for clients, from proposal to follow-up. The leader decides a command; the caller gets the answer
+//! Metadata changes, from proposal to follow-up. The leader decides a command; the caller gets the answer
 //! once the volumes have acknowledged its deletes. Both APIs and all workers that change something for a client use
 //! this.
 
@@ -7,7 +7,6 @@ mod deletes;
 use shared::key::Key;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::CommitOutcome;
-
 use std::sync::Arc;
 
 use shared::ids::BlobId;

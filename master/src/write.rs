@@ -57,7 +57,7 @@ struct UploadRequest {
     hops: u8,
 }
 
-/// Writes values for clients.
+/// Writes values for clients, and commits those that volumes have written.
 #[derive(Clone)]
 pub struct Writer {
     metadata: Metadata,
@@ -94,8 +94,8 @@ impl Writer {
         let asked = |name| query_value(head.uri.query(), name);
         let waits =
             head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        // Some clients send `Expect` and do not wait. The bytes they sent here are missing from the body that reaches the
-        // volume. A declared length reveals that; a chunked body does not.
+        // Some clients send `Expect` and do not wait. The bytes they sent here are missing from the body that reaches
+        // the volume. A declared length reveals that; a chunked body does not.
         let bound = matches!(body::declared_length(&head.headers), DeclaredLength::Known(_));
         let may = waits && bound && !here;
         let redirect = (may || asked(REDIRECT).is_some()) && asked(STREAM).is_none();

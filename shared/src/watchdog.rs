@@ -10,24 +10,40 @@ use crate::limits::RUNTIME_STUCK;
 
 /// Interval between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
+/// How long the last line of the log may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends this process, with an error in its log, if `runtime` runs no timer for `RUNTIME_STUCK`. A supervisor
-/// restarts it; other masters elect another leader meanwhile.
+/// restarts it once the kernel lets the process go; other masters elect another leader meanwhile.
 ///
 /// # Errors
 /// When the thread cannot be started.
 pub fn end_when_stuck(runtime: &Handle) -> std::io::Result<()> {
     watch(runtime, BEAT, beats(RUNTIME_STUCK), || {
-        tracing::error!(
-            within = ?RUNTIME_STUCK,
-            "this server hangs: no task has run; probably a disk does not answer. It ends itself"
-        );
+        say_within(LAST_WORDS, || {
+            tracing::error!(
+                within = ?RUNTIME_STUCK,
+                "this server hangs: no task has run; probably a disk does not answer. Exiting"
+            );
+        });
         std::process::exit(1)
     })
 }
 
+/// Calls `say`, which may hang as well: the log can be on the same disk, or its pipe full. Returns after `limit`.
+fn say_within(limit: Duration, say: impl FnOnce() + Send + 'static) {
+    let (told, ended) = sync_channel(1);
+    let said = std::thread::Builder::new().spawn(move || {
+        say();
+        let _ = told.send(());
+    });
+    if said.is_ok() {
+        let _ = ended.recv_timeout(limit);
+    }
+}
+
 /// Missing signs of life after which a runtime is stuck. Counted, not timed: a process that was stopped and
-/// goes on has missed much time and one or two of them.
+/// goes on has lost much time and one or two beats.
 fn beats(stuck: Duration) -> u32 {
     u32::try_from(stuck.as_millis() / BEAT.as_millis()).unwrap_or(u32::MAX)
 }
@@ -92,6 +108,16 @@ mod tests {
         drop(runtime);
         // The thread ends, and drops its sender unused.
         assert_eq!(noticed.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn a_log_that_hangs_does_not_keep_the_process() {
+        let (release, blocked) = channel::<()>();
+        say_within(TICK, move || {
+            let _ = blocked.recv();
+        });
+        // Still blocked: the receiver lives.
+        release.send(()).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The `volume` program: parses arguments and runs the server.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -8,12 +9,21 @@ use shared::work::Shutdown;
 
 use crate::args::Args;
 
+/// How long shutdown waits for tasks on the blocking pool. A disk that hangs must not keep the process alive.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
 /// Runs a volume with the arguments of this process until a signal ends it.
 ///
 /// # Errors
 /// When it cannot start, or stops with an error.
-#[tokio::main]
-pub async fn main() -> anyhow::Result<()> {
+pub fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve());
+    runtime.shutdown_timeout(LAST_MOMENT);
+    ended
+}
+
+async fn serve() -> anyhow::Result<()> {
     let args = Args::parse();
     shared::telemetry::init_logs(args.log_format);
     shared::descriptors::raise_limit();

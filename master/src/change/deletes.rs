@@ -32,8 +32,8 @@ impl Changes {
         let deadline = Instant::now() + DELETE_ACK_TIMEOUT;
         for blob in blobs {
             let (heard, silent) = self.wait_for_replicas(blob, deadline).await;
-            // One acknowledgement is enough for a rebuild; without one only the masters know of the delete. A volume that
-            // is merely slow gets no substitute: under load that would happen for every delete.
+            // One acknowledgement is enough for a rebuild; without one only the masters know of the delete. A volume
+            // that is merely slow gets no substitute: under load that would happen for every delete.
             if heard == 0 && (silent || !self.store_tombstone_elsewhere(blob, deadline).await) {
                 tracing::warn!(
                     blob = %blob.id, within = ?DELETE_ACK_TIMEOUT,
@@ -121,7 +121,8 @@ impl Changes {
                     self.delete_acks.put_elsewhere(blob.id);
                     return;
                 }
-                // A master that has just started may not have received heartbeats yet. Later ones show which volumes are up.
+                // A master that has just started may not have received heartbeats yet. Later ones show which volumes
+                // are up.
                 heartbeat.await;
             }
         };

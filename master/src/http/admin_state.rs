@@ -88,7 +88,8 @@ pub(super) async fn set_admin_state(
     })
     .await?;
     if wish == AdminState::Decommissioning && blobs == 0 {
-        decommission(&tables, &master.volumes, &master.changes, &master.config.clock, volume).await?;
+        decommission(&master.metadata, &master.volumes, &master.changes, &master.config.clock, volume)
+            .await?;
         master.volumes.cluster.set_admin_states(&admin_states(&tables)?);
         observe(&master.volumes.cluster, &master.config, &master.metrics);
     }

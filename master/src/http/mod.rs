@@ -150,7 +150,7 @@ impl NativeApi {
     }
 }
 
-/// Answers the calls of the command line.
+/// Answers the calls that administer the cluster, of the command line and of other masters.
 async fn administer(master: &Arc<Master>, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
     match request.uri().path() {
         routes::KEYS => keys::list(&master.group, &master.metadata.database, request).await,

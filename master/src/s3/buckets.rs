@@ -2,6 +2,7 @@
 
 pub(super) mod listing;
 pub(super) mod unsupported;
+mod upload_page;
 
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};

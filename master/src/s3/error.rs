@@ -26,18 +26,18 @@ pub fn from_reply(reply: ErrorReply) -> S3Error {
         ErrorCode::NoSpace => S3ErrorCode::Custom("InsufficientStorage".into()),
         ErrorCode::NotImplemented => S3ErrorCode::NotImplemented,
         // Also calls between servers of the cluster that failed: nothing that this client said is wrong.
-        ErrorCode::BadTicket
-        | ErrorCode::TicketExpired
+        ErrorCode::TicketExpired
         | ErrorCode::TicketUsed
         | ErrorCode::WrongRecipient
-        | ErrorCode::Outdated
         | ErrorCode::Unavailable
         | ErrorCode::OutcomeUnknown
         | ErrorCode::NotLeader
         | ErrorCode::NotJoined
         | ErrorCode::ReadOnly => S3ErrorCode::ServiceUnavailable,
+        ErrorCode::Outdated => S3ErrorCode::OperationAborted,
         ErrorCode::Corrupt
         | ErrorCode::Internal
+        | ErrorCode::BadTicket
         | ErrorCode::NotSigned
         | ErrorCode::WrongCluster
         | ErrorCode::WrongVolume
@@ -111,7 +111,8 @@ mod tests {
 
     use super::*;
 
-    /// S3 clients repeat these codes by themselves (AWS SDKs, "Retry behavior").
+    /// S3 clients repeat these codes by themselves (AWS SDKs, "Retry behavior"). They repeat InternalError, too, for
+    /// which S3 has no other code.
     #[test]
     fn s3_clients_repeat_what_is_worth_a_retry() {
         // The message lists all codes.

@@ -197,8 +197,9 @@ impl JoinedMaster {
 
     /// Counts a wrong signature or an unknown access key.
     async fn note_guess(&self, answer: Response<Body>, about: &RequestContext) -> Response<Body> {
-        let Some(id) = about.claimed_key_id().filter(|_| answer.status() == http::StatusCode::FORBIDDEN)
-        else {
+        // The operation is known only after the signature of the request was proved: then a chunk was signed wrongly.
+        let guessed = answer.status() == http::StatusCode::FORBIDDEN && about.operation().is_none();
+        let Some(id) = about.claimed_key_id().filter(|_| guessed) else {
             return answer;
         };
         let (answer, code) = request::context::code_of(answer).await;
@@ -232,6 +233,7 @@ impl JoinedMaster {
         }
         let fault = request::body::BodyFault::default();
         let mut body = request::body::incoming(&head, incoming, &fault);
+        // Held until the answer is there: the document stays in memory.
         let mut _slot = documents::KeptSlot::default();
         if documents::is_document(&head.method, &head.uri, about) {
             (body, _slot) = documents::limit_document(&head, body, &self.places, about.peer, &fault);
@@ -243,7 +245,8 @@ impl JoinedMaster {
         if let Some(operation) = found.get() {
             about.set_operation(operation);
         }
-        if let Some(error) = fault.take() {
+        let failed = answer.status().is_client_error() || answer.status().is_server_error();
+        if let Some(error) = fault.take().filter(|_| failed) {
             return refusal(error);
         }
         if answer.status() == http::StatusCode::NOT_IMPLEMENTED

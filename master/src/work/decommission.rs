@@ -36,7 +36,7 @@ pub async fn decommission_drained(
     let tree = metadata.database.tree();
     for (volume, record) in admin_state::all(&tree)? {
         if record.state == AdminState::Decommissioning && !admin_state::has_replicas(&tree, volume)? {
-            decommission(&tree, volumes, changes, clock, volume).await?;
+            decommission(metadata, volumes, changes, clock, volume).await?;
         }
     }
     Ok(())
@@ -48,19 +48,20 @@ pub async fn decommission_drained(
 /// # Errors
 /// When the tables cannot be read or written.
 pub async fn decommission(
-    tree: &sled::Tree,
+    metadata: &Metadata,
     volumes: &Volumes,
     changes: &Changes,
     clock: &Clock,
     volume: VolumeId,
 ) -> Result<(), DecommissionError> {
     let up = !volumes.cluster.alive(&[volume]).is_empty();
-    if up && !reclaim::page(tree, volume, 1)?.is_empty() {
+    if up && !reclaim::page(&metadata.database.tree(), volume, 1)?.is_empty() {
         changes.wake_reclaim.notify_one();
         return Ok(());
     }
+    // A snapshot may replace the tables meanwhile.
     loop {
-        let blobs = reclaim::page(tree, volume, INVENTORY_PAGE)?;
+        let blobs = reclaim::page(&metadata.database.tree(), volume, INVENTORY_PAGE)?;
         if blobs.is_empty() {
             break;
         }

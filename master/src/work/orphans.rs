@@ -76,7 +76,8 @@ impl Reconciler {
         }
     }
 
-    /// Compares one volume with the tables, and resolves the differences if `seen` is given; without it, it only reports.
+    /// Compares one volume with the tables, and resolves the differences if `seen` is given; without it, it
+    /// only reports.
     ///
     /// # Errors
     /// When the comparison cannot be completed.
@@ -121,9 +122,9 @@ impl Reconciler {
             .await
     }
 
-    /// Returns those of `blobs` that objects place on the volume, that the volume says it does not have, and that another
-    /// readable volume is listed for. Without such a volume the replica stays listed: it may be the last chance to get
-    /// the value back.
+    /// Returns those of `blobs` that objects place on the volume, that the volume says it does not have, and that
+    /// another readable volume is listed for. Without such a volume the replica stays listed: it may be the last
+    /// chance to get the value back.
     async fn missing(
         &self,
         volume: &VolumeAddress,

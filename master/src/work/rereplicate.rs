@@ -4,6 +4,7 @@
 //! The volume does the waiting: a deleted record stays until its last reader has gone. A reader that comes too late
 //! is sent back to the master, which names the current volumes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::http::client::CallError;
@@ -12,8 +13,6 @@ use shared::limits::{CALL_TIMEOUT, RECEIPT_TIMEOUT};
 use shared::ticket::{Receipt, TicketError};
 use shared::wire::replicas::{AddReplicaRequest, AddReplicaResponse, LocateRequest, LocateResponse};
 use shared::wire::routes::{ADD_REPLICA, LOCATE};
-
-use std::sync::Arc;
 
 use crate::change::Changes;
 use crate::config::Config;
@@ -76,7 +75,8 @@ impl Replicator {
         }
     }
 
-    /// Makes a volume add a replica. With `verify`, the volume reads it back from disk, because it replaces another one.
+    /// Makes a volume add a replica. With `verify`, the volume reads it back from disk, because it replaces
+    /// another one.
     ///
     /// # Errors
     /// When the replica was not added, or the outcome is unknown. The tables keep it as a pending replica.

@@ -1,19 +1,19 @@
 //! Listings of objects (V1 and V2), versions (each object has one), multipart uploads and parts. Every page begins
 //! exactly where the last one ended, whatever was written in between.
 
-use std::collections::BTreeSet;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
+use shared::ids::BlobId;
 use shared::key::Key;
 use shared::limits::LIST_LIMIT;
 use shared::work::blocking;
 
 use crate::list::{Found, ListQuery, find};
 use crate::s3::S3Operations;
+use crate::s3::buckets::upload_page::{UploadPage, UploadQuery};
 use crate::s3::convert::{
     NULL_VERSION, STANDARD, algorithm, checksum, checksum_type, etag, in_bucket, key_of, modified, owner,
 };
@@ -239,27 +239,11 @@ impl S3Operations {
         let id =
             input.upload_id_marker.as_deref().filter(|_| marker.is_some()).and_then(|id| id.parse().ok());
         let delimiter = input.delimiter.as_deref().filter(|d| !d.is_empty());
-        let (mut uploads, mut prefixes, mut last, mut truncated) = (Vec::new(), BTreeSet::new(), None, false);
+        let wanted = UploadQuery { prefix, marker, id, delimiter: delimiter.map(str::to_owned), limit };
         let tree = self.metadata.database.tree();
-        for item in upload::after(&tree, &prefix, marker.as_deref().map(|m| (m, id))) {
-            let (key, id, upload) = item.map_err(from_tables)?;
-            let rest = key.as_str().strip_prefix(&prefix).unwrap_or_default();
-            let common =
-                delimiter.and_then(|d| rest.find(d).map(|at| prefix.clone() + &rest[..at + d.len()]));
-            if common.as_ref().is_some_and(|c| prefixes.contains(c) || marker.as_deref() == Some(c.as_str()))
-            {
-                continue;
-            }
-            if uploads.len() + prefixes.len() >= limit {
-                truncated = limit > 0;
-                break;
-            }
-            last = Some((common.clone().unwrap_or_else(|| key.as_str().to_owned()), id));
-            match common {
-                Some(common) => drop(prefixes.insert(common)),
-                None => uploads.push(self.begun(names, &key, id, &upload)),
-            }
-        }
+        let UploadPage { uploads, prefixes, last, truncated } =
+            blocking(move || wanted.page(&tree)).await.map_err(from_tables)?;
+        let uploads = uploads.iter().map(|(key, id, upload)| self.begun(names, key, *id, upload)).collect();
         let next = last.filter(|_| truncated);
         let prefixes: Vec<_> = prefixes.into_iter().collect();
         Ok(S3Response::new(dto::ListMultipartUploadsOutput {
@@ -279,13 +263,7 @@ impl S3Operations {
         }))
     }
 
-    fn begun(
-        &self,
-        names: Names,
-        key: &Key,
-        id: shared::ids::BlobId,
-        upload: &UploadRecord,
-    ) -> dto::MultipartUpload {
+    fn begun(&self, names: Names, key: &Key, id: BlobId, upload: &UploadRecord) -> dto::MultipartUpload {
         dto::MultipartUpload {
             key: Some(names.show(in_bucket(key))),
             upload_id: Some(upload_id(id)),

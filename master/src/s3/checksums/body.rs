@@ -32,7 +32,7 @@ pub struct DeclaredChecksums {
     pub trailed: bool,
     /// The declared length in bytes.
     pub length: Option<u64>,
-    /// What it means that the source fails without a reason of ours.
+    /// The error to report when the source fails and `BodyFault` has no reason.
     pub refused: fn() -> S3Error,
 }
 

@@ -95,7 +95,7 @@ impl S3Access for Gate {
             tracing::warn!(operation, path = ?cx.s3_path(), "refused a request that has two readings");
             return Err(s3_error!(
                 InvalidRequest,
-                "The request is ambiguous: write its path and query plainly"
+                "The path or query of this request can be read in two ways; encode it as the reference of S3 says"
             ));
         }
         // Anonymous callers are checked against current metadata as well.

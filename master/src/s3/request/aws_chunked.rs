@@ -14,6 +14,8 @@ const SIGNED_BYTES_MAX: u64 = 16 << 20;
 /// Longest line of a chunk, in bytes.
 const LINE_BYTES_MAX: usize = 1024;
 const CHUNK_END: &[u8] = b"\r\n";
+/// Hexadecimal digits of a size that the library reads.
+const SIZE_DIGITS_MAX: usize = 8;
 
 /// Why a body in chunks is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +98,11 @@ impl Cutter {
         }
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let size = std::str::from_utf8(&line[..digits]).ok().and_then(|t| u64::from_str_radix(t, 16).ok());
-        let size = size.ok_or(BadChunks::Malformed)?;
+        let size = size.filter(|_| digits <= SIZE_DIGITS_MAX).ok_or(BadChunks::Malformed)?;
+        let signed = line[digits..].strip_prefix(b";chunk-signature=").is_some_and(is_signature);
+        if !signed && (self.signed || &line[digits..] != CHUNK_END) {
+            return Err(BadChunks::Malformed);
+        }
         if size == 0 {
             self.at = At::Rest;
             out.push(line);
@@ -113,6 +119,11 @@ impl Cutter {
         }
         Ok(())
     }
+}
+
+/// Whether this is the rest of a line with something as long as the signature of a chunk. The library verifies it.
+fn is_signature(rest: &[u8]) -> bool {
+    rest.strip_suffix(CHUNK_END).is_some_and(|signature| signature.len() == 64)
 }
 
 /// Returns the same body in small chunks; `refuse` turns what is wrong with its framing into its error.
@@ -183,12 +194,16 @@ mod tests {
             sizes in prop::collection::vec(1usize..3_000_000, 1..4),
             cut in 1usize..400_000,
         ) {
-            let (mut body, mut value) = (Vec::new(), Vec::new());
+            let (mut body, mut signed, mut value) = (Vec::new(), Vec::new(), Vec::new());
+            let signature = "0123456789abcdef".repeat(4);
             for (n, size) in sizes.iter().enumerate() {
                 let bytes = vec![u8::try_from(n).unwrap() + b'\n'; *size];
                 body.extend_from_slice(format!("{size:x}\r\n").as_bytes());
-                body.extend_from_slice(&bytes);
-                body.extend_from_slice(b"\r\n");
+                signed.extend_from_slice(format!("{size:x};chunk-signature={signature}\r\n").as_bytes());
+                for body in [&mut body, &mut signed] {
+                    body.extend_from_slice(&bytes);
+                    body.extend_from_slice(b"\r\n");
+                }
                 value.extend_from_slice(&bytes);
             }
             body.extend_from_slice(b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n");
@@ -197,14 +212,21 @@ mod tests {
             let (found, largest) = decoded(&out);
             prop_assert!(found == value && largest <= CHUNK_BYTES);
             prop_assert!(out.ends_with(b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"));
-            prop_assert_eq!(passed(true, &frames).unwrap(), body);
+            signed.extend_from_slice(format!("0;chunk-signature={signature}\r\n\r\n").as_bytes());
+            let frames: Vec<_> = signed.chunks(cut).collect();
+            prop_assert_eq!(passed(true, &frames).unwrap(), signed);
         }
     }
 
     #[test]
     fn what_is_no_chunk() {
-        for bad in [&b"zz\r\n"[..], b"3\r\nabcd", b"3\r\nabc\rx\n", &[b'1'; 2000]] {
+        let long = b"000000003\r\nabc\r\n";
+        for bad in [&b"zz\r\n"[..], b"3\r\nabcd", b"3\r\nabc\rx\n", &[b'1'; 2000], b"3;x=y\r\nabc\r\n", long]
+        {
             assert_eq!(passed(false, &[bad]), Err(BadChunks::Malformed));
+        }
+        for bad in [&b"3\r\nabc\r\n"[..], b"3;chunk-signature=00\r\nabc\r\n"] {
+            assert_eq!(passed(true, &[bad]), Err(BadChunks::Malformed));
         }
         assert_eq!(passed(true, &[b"2000000;chunk-signature=0\r\n"]), Err(BadChunks::Malformed));
     }

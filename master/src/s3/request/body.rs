@@ -121,7 +121,7 @@ fn of_chunks(error: BadChunks) -> S3Error {
     }
 }
 
-/// Returns what it means that the library refuses a body for which `BodyFault` has no reason. Its errors have no
+/// Returns the error for a body that the library rejected and for which `BodyFault` has no reason. Its errors have no
 /// public types, but each kind of body leaves it one thing to verify.
 pub fn refused_by_library(headers: &HeaderMap) -> fn() -> S3Error {
     let payload = headers.get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
