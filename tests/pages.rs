@@ -75,6 +75,7 @@ pages! {
     metadata_lost: "docs/metadata-lost.md";
     monitoring: "docs/monitoring.md";
     one_machine: "docs/one-machine.md";
+    redis_clients: "docs/redis-clients.md";
     s3_clients: "docs/s3-clients.md";
     three_masters: "docs/three-masters.md";
     tls: "docs/tls.md";

@@ -17,6 +17,7 @@ mod pages;
 mod parts;
 mod power;
 mod rebuild;
+mod resp;
 mod s3;
 mod syscalls;
 mod tidy;

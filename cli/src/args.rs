@@ -111,6 +111,9 @@ pub(crate) struct ServerArgs {
     pub(crate) repair: RepairArgs,
     #[command(flatten)]
     pub(crate) s3: S3Args,
+    /// Address of the Redis protocol [default: port 6380 on 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) resp_listen: Option<SocketAddr>,
     /// The URL at which clients reach the master, if it differs from --listen
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,

@@ -90,6 +90,9 @@ pub struct Args {
     audit_log: Option<PathBuf>,
     #[command(flatten)]
     s3: S3Args,
+    /// Address of the Redis protocol [default: none].
+    #[arg(long, value_name = "ADDR")]
+    resp_listen: Option<SocketAddr>,
     /// Format of the log: text or json.
     #[arg(long, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -146,13 +149,18 @@ impl Args {
         self.s3.s3_listen
     }
 
+    /// Returns the address of the Redis protocol, if it is enabled.
+    pub fn resp_listen(&self) -> Option<SocketAddr> {
+        self.resp_listen
+    }
+
     /// Validates the arguments; returns the configuration and the address to listen on.
     ///
     /// # Errors
     /// When arguments conflict, or a file that they name cannot be read.
     pub fn into_config(self) -> Result<(Config, SocketAddr), ArgsError> {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
-        for listen in [Some(listen), self.s3.s3_listen].into_iter().flatten() {
+        for listen in [Some(listen), self.s3.s3_listen, self.resp_listen].into_iter().flatten() {
             exposure::log_exposure(listen, self.insecure_no_auth);
         }
         let secret = ClusterSecret::find(
@@ -182,7 +190,7 @@ impl Args {
         config.orphan_grace = self.orphan_grace;
         self.repair.apply(&mut config);
         self.s3.apply(&mut config);
-        let listening = [Some(listen), self.s3.s3_listen].into_iter().flatten();
+        let listening = [Some(listen), self.s3.s3_listen, self.resp_listen].into_iter().flatten();
         config.open = exposure::open_without_keys(listening, self.insecure_no_auth);
         config.any_host = self.insecure_no_auth;
         config.no_redirect = self.no_redirect;

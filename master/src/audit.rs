@@ -1,4 +1,4 @@
-//! The audit log: a line of JSON for each request on both APIs, refused ones included. One thread writes it, from a
+//! The audit log: a line of JSON for each request on all APIs, refused ones included. One thread writes it, from a
 //! bounded queue: a request never waits for it, and lines dropped because the queue is full are reported. It holds no
 //! secret, no signature and no query.
 
@@ -130,6 +130,11 @@ impl Audit {
     /// server stops, the line is logged with status 0, unless only `answered` requests are to be logged.
     pub fn begin(&self, line: Line, answered: bool) -> Underway {
         Underway { line: Some(line), answered, audit: self.clone() }
+    }
+
+    /// Logs a request that has ended.
+    pub fn record(&self, line: Line) {
+        self.note(Box::new(line));
     }
 
     fn note(&self, line: Box<Line>) {

@@ -26,6 +26,7 @@ mod rebuild;
 mod redirect;
 mod registration;
 mod repair_tracker;
+mod resp;
 mod restore;
 mod s3;
 mod sequencer;
@@ -155,16 +156,29 @@ impl RunError {
     }
 }
 
-/// Runs a master on `listener`, with the S3 API on `s3` if given, until `shutdown`.
+/// The listening sockets of a master.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The native API, and the calls of other servers.
+    pub native: TcpListener,
+    /// The S3 API.
+    pub s3: Option<TcpListener>,
+    /// The Redis protocol.
+    pub resp: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(native: TcpListener) -> Self {
+        Self { native, s3: None, resp: None }
+    }
+}
+
+/// Runs a master on these sockets, until `shutdown`.
 ///
 /// # Errors
 /// When it cannot start, or its metadata store fails.
-pub async fn run(
-    config: Config,
-    listener: TcpListener,
-    s3: Option<TcpListener>,
-    shutdown: Shutdown,
-) -> Result<(), RunError> {
+pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<(), RunError> {
+    let Listeners { native: listener, s3, resp } = listeners;
     let scheme = scheme(config.tls.as_ref());
     let address = config.advertise.clone().unwrap_or(format!("{scheme}://{}", listener.local_addr()?));
     let public_url = config.public_url.clone().unwrap_or_else(|| address.clone());
@@ -190,7 +204,8 @@ pub async fn run(
     let http_metrics = HttpMetrics::new(&metrics);
     let audit = config.audit.clone();
     let apis = Apis::new(&config, &group, &peers, &policy, metrics, &shutdown);
-    let (native, by_s3) = (Arc::clone(&apis.native), Arc::clone(&apis.s3));
+    let (native, by_s3, by_resp) = (Arc::clone(&apis.native), Arc::clone(&apis.s3), Arc::clone(&apis.resp));
+    let serving_resp = resp.map(|listener| by_resp.serve(listener, tls.clone(), shutdown.clone()));
     let serving_s3 = s3.map(|listener| {
         serve::run(listener, tls.clone(), by_s3, Arc::clone(&http_metrics), shutdown.clone())
     });
@@ -206,10 +221,11 @@ pub async fn run(
             Err(RunError::MetadataFailed(error))
         }
         why = group.stopped() => Err(RunError::ConsensusFailed { reason: why }),
-        ((), _) = async {
+        ((), _, _) = async {
             tokio::join!(
                 serve::run(listener, tls, native, http_metrics, shutdown),
                 futures_util::future::OptionFuture::from(serving_s3),
+                futures_util::future::OptionFuture::from(serving_resp),
             )
         } => Ok(()),
     };
@@ -268,10 +284,10 @@ async fn try_group(
     Ok(Group::start(database, me, peers, config.entries_kept, Box::new(observe)).await?)
 }
 
-/// The native API and the S3 API.
 struct Apis {
     native: Arc<http::NativeApi>,
     s3: Arc<s3::service::S3Api>,
+    resp: Arc<resp::RespApi>,
 }
 
 impl Apis {
@@ -295,8 +311,9 @@ impl Apis {
         };
         let calls = CallVerifier::new(config.secret.clone(), config.clock.clone(), &metrics);
         let s3 = Arc::new(s3::service::S3Api::with_audit(audit.clone()));
+        let resp = resp::RespApi::new(resp::metrics::RespMetrics::new(&metrics), audit.clone());
         let native = http::NativeApi { masters_api, calls, master: SetOnce::new(), metrics, audit };
-        Self { native: Arc::new(native), s3 }
+        Self { native: Arc::new(native), s3, resp: Arc::new(resp) }
     }
 }
 
@@ -315,6 +332,7 @@ async fn join_and_serve(
     tracing::info!(%cluster, master = master.group.id(), address = master.group.me().address, "master started");
     let mut workers = work::start(&master, &shutdown);
     apis.s3.open(&master)?;
+    apis.resp.open(&master);
     let _ = apis.native.master.set(Arc::clone(&master));
     workers.push(tokio::spawn(join::become_voter(Arc::clone(&master))));
     shutdown.wait().await;

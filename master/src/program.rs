@@ -11,9 +11,9 @@ use shared::limits::HEAL_AGAIN_AFTER;
 use shared::work::Shutdown;
 use tokio::net::TcpListener;
 
-use crate::RunError;
 use crate::args::Args;
 use crate::config::Config;
+use crate::{Listeners, RunError};
 
 /// How long shutdown waits for tasks on the blocking pool. A disk that hangs must not keep the process alive.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -57,20 +57,31 @@ struct Sockets {
     data: PathBuf,
     native: std::net::TcpListener,
     s3: Option<std::net::TcpListener>,
+    resp: Option<std::net::TcpListener>,
 }
 
 async fn serve(args: Args, sockets: &mut Option<Sockets>, shutdown: Shutdown) -> anyhow::Result<()> {
-    let s3 = args.s3_listen();
+    let (s3, resp) = (args.s3_listen(), args.resp_listen());
     let (config, listen) = args.into_config()?;
-    let Sockets { native, s3, .. } = match sockets {
+    let Sockets { native, s3, resp, .. } = match sockets {
         Some(sockets) => sockets,
-        None => sockets.insert(bind(&config, listen, s3)?),
+        None => sockets.insert(bind(&config, listen, s3, resp)?),
     };
     let again = |socket: &std::net::TcpListener| TcpListener::from_std(socket.try_clone()?);
-    Ok(crate::run(config, again(native)?, s3.as_ref().map(again).transpose()?, shutdown).await?)
+    let listeners = Listeners {
+        native: again(native)?,
+        s3: s3.as_ref().map(again).transpose()?,
+        resp: resp.as_ref().map(again).transpose()?,
+    };
+    Ok(crate::run(config, listeners, shutdown).await?)
 }
 
-fn bind(config: &Config, listen: SocketAddr, s3: Option<SocketAddr>) -> anyhow::Result<Sockets> {
+fn bind(
+    config: &Config,
+    listen: SocketAddr,
+    s3: Option<SocketAddr>,
+    resp: Option<SocketAddr>,
+) -> anyhow::Result<Sockets> {
     let scheme = shared::http::tls::scheme(config.tls.as_ref());
     let bound = |at: SocketAddr| {
         let listener = shared::http::socket::listen(at).and_then(TcpListener::into_std);
@@ -84,5 +95,9 @@ fn bind(config: &Config, listen: SocketAddr, s3: Option<SocketAddr>) -> anyhow::
     if let Some(listener) = &s3 {
         writeln!(out, "master answers S3 on {scheme}://{}", listener.local_addr()?)?;
     }
-    Ok(Sockets { data: config.data.clone(), native, s3 })
+    let resp = resp.map(bound).transpose()?;
+    if let Some(listener) = &resp {
+        writeln!(out, "master answers Redis clients on {}", listener.local_addr()?)?;
+    }
+    Ok(Sockets { data: config.data.clone(), native, s3, resp })
 }

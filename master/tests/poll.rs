@@ -50,7 +50,7 @@ async fn a_volume_that_never_answers_costs_the_others_nothing() {
     config.volumes = vec![format!("http://{}", silent.local_addr().unwrap()), good];
     let (trigger, shutdown) = Shutdown::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let master = tokio::spawn(Box::pin(master::run(config, listener, None, shutdown)));
+    let master = tokio::spawn(Box::pin(master::run(config, listener.into(), shutdown)));
     timeout(Duration::from_secs(30), hears.recv()).await.unwrap().unwrap();
     let questions = 6;
     let all = async {

@@ -4,6 +4,7 @@
 mod access;
 mod calls;
 mod metadata;
+mod resp;
 mod space;
 
 use std::time::Duration;
@@ -19,7 +20,12 @@ pub use calls::{
 };
 pub use metadata::{
     CONTENT_CHECK_SHARE, CONTENT_COMPARE_EVERY, CONTENT_PLACE_ENTRIES, CONTENT_PLACES, CONTENT_PROVE_EVERY,
-    HEAL_AGAIN_AFTER,
+    HEAL_AGAIN_AFTER, METADATA_APPLY_STUCK, METADATA_STUCK, RUNTIME_STUCK,
+};
+pub use resp::{
+    RESP_ARGUMENT_BYTES, RESP_ARGUMENTS_BYTES, RESP_ARGUMENTS_MAX, RESP_CLIENT_NAME_BYTES, RESP_CURSORS_MAX,
+    RESP_INLINE_BYTES, RESP_KEYS_MAX, RESP_PIECE_BYTES, RESP_PIECES_AHEAD, RESP_REPLIES_BYTES,
+    RESP_SKIPPED_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES, RESP_UNKNOWN_ARGUMENTS_MAX,
 };
 pub use space::{RESERVE_BYTES, RESERVE_FIRST_BYTES, RESERVE_STEP_BYTES};
 
@@ -147,13 +153,6 @@ pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 /// From the last body byte to the answer of a commit.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A master stops if a checkpoint of its metadata store, or a write of its log, does not return for this long. No
-/// disk is that slow.
-pub const METADATA_STUCK: Duration = Duration::from_secs(60);
-/// Like `METADATA_STUCK`, for applying entries: a start applies all entries after the checkpoint at once.
-pub const METADATA_APPLY_STUCK: Duration = Duration::from_secs(300);
-/// A server ends itself if its runtime runs no timer for this long: a call of a disk that hangs holds all its threads.
-pub const RUNTIME_STUCK: Duration = Duration::from_secs(60);
 /// Time limit for a TLS handshake or close: one or two round trips, and milliseconds of computation.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shortest interval between checks, made by handshakes, of whether the certificate files have changed.
@@ -373,6 +372,7 @@ const _: () = assert!(BUFFER_PATIENCE_CONTENDED.as_millis() < BUFFER_PATIENCE.as
 const _: () = assert!(BUFFER_PATIENCE.as_millis() < CHAIN_STALL_TIMEOUT.as_millis());
 const _: () = assert!(WRITE_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(LIST_LIMIT <= LIST_LIMIT_MAX);
+const _: () = assert!(METADATA_STUCK.as_secs() < RUNTIME_STUCK.as_secs());
 const _: () = assert!(RECORDS_PAGE_BYTES + (64 << 10) < MESSAGE_BYTES_MAX);
 const _: () = assert!(
     ACCESS_KEYS_PAGE * 3 * (KEY_BYTES_MAX + ACCESS_NOTE_BYTES_MAX + ACCESS_ID_CHARS_MAX + 128)

@@ -153,6 +153,14 @@ impl Server {
         Ok(())
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("it runs")
+    }
+
     pub fn name(&self) -> &str {
         &self.spec.name
     }

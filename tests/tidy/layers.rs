@@ -38,6 +38,7 @@ const MASTER: &[&str] = &[
     "rebuild",
     "http",
     "s3",
+    "resp",
     "args",
 ];
 /// Assembles a master from all of them.
@@ -135,7 +136,8 @@ impl Used {
             "self" | "super" if above == self.depth => own + above,
             _ => return,
         };
-        // A path that ends at the root takes all of it: by a glob, or under another name. An item of lib.rs is none of the table, either.
+        // A path that ends at the root takes all of it: by a glob, or under another name. An item of lib.rs is none of
+        // the table, either.
         let top = path.get(root).map_or_else(|| "the root".to_owned(), ToString::to_string);
         self.found.push((top, first.span().start().line));
     }

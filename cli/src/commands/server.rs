@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use master::{Audit, OPEN_SECRET, Replication};
+use master::{Audit, Listeners, OPEN_SECRET, Replication};
 use shared::clock::Clock;
 use shared::http::body::collect_answer;
 use shared::http::client::{HttpClient, PeerClient, base_url_by};
@@ -30,6 +30,8 @@ use crate::args::ServerArgs;
 const VOLUMES_MAX: usize = 64;
 /// The port where S3 clients expect a local store.
 const S3_PORT: u16 = 9000;
+/// The port of the Redis protocol: after the one of Redis, which may run on the same machine.
+const RESP_PORT: u16 = 6380;
 /// The interval between checks of whether the cluster is ready.
 const READY_POLL: Duration = Duration::from_millis(10);
 /// A start that takes longer is worth a warning.
@@ -49,16 +51,18 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     let (trigger, shutdown) = Shutdown::new();
     let mut servers = JoinSet::new();
 
-    let (mut master_urls, mut s3_url) = (Vec::new(), None);
+    let (mut master_urls, mut s3_url, mut resp_port) = (Vec::new(), None, None);
     for n in 1..=args.masters {
         let (listener, address) = setup.listen(if n == 1 { 0 } else { args.volumes + n - 1 })?;
         let (config, url) = setup.master(n, address, &master_urls);
-        let s3 = s3_listener(&args, n)?;
+        let (s3, resp) = (s3_listener(&args, n)?, resp_listener(&args, n)?);
         if n == 1 {
             s3_url = s3.as_ref().and_then(|l| setup.own_url(l));
+            resp_port = resp.as_ref().and_then(|l| Some(l.local_addr().ok()?.port()));
         }
         let (ending, what) = (shutdown.clone(), format!("master{n} stopped"));
-        servers.spawn(async move { master::run(config, listener, s3, ending).await.context(what) });
+        let listeners = Listeners { native: listener, s3, resp };
+        servers.spawn(async move { master::run(config, listeners, ending).await.context(what) });
         master_urls.push(url);
     }
     for n in 1..=args.volumes {
@@ -77,7 +81,7 @@ pub(crate) async fn run(args: ServerArgs, trust: Trust) -> anyhow::Result<()> {
     };
     tokio::select! {
         // If it is unknown whether there are access keys, print nothing that may be wrong.
-        keys = opening => invite(&public, s3_url.as_deref(), keys.ok().map(|keys| setup.let_in(keys)))?,
+        keys = opening => invite(&public, s3_url.as_deref(), resp_port, keys.ok().map(|keys| setup.let_in(keys)))?,
         // Ended before it was ready: the loop below says why.
         () = signals.wait() => trigger.fire(),
         Some(ended) = servers.join_next() => { trigger.fire(); ended??; }
@@ -243,25 +247,39 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The addresses given for the masters, native and S3.
+/// The addresses given for the masters, of all their APIs.
 fn listening(args: &ServerArgs) -> impl Iterator<Item = SocketAddr> {
-    [Some(args.listen), args.s3.s3_listen].into_iter().flatten()
+    [Some(args.listen), args.s3.s3_listen, args.resp_listen].into_iter().flatten()
 }
 
-/// The n-th master's listener for S3 clients. A default address that is in use is skipped with a warning.
+/// The n-th master's listener for S3 clients.
 fn s3_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener>> {
-    let wanted = args.s3.s3_listen.unwrap_or_else(|| {
-        let port = if args.listen.port() == 0 { 0 } else { S3_PORT };
-        SocketAddr::new(args.listen.ip(), port)
-    });
-    let address = port_after(wanted, n - 1)?;
+    let port = if args.listen.port() == 0 { 0 } else { S3_PORT };
+    more(args.s3.s3_listen, SocketAddr::new(args.listen.ip(), port), n, "S3", "--s3-listen")
+}
+
+/// The n-th master's listener for Redis clients.
+fn resp_listener(args: &ServerArgs, n: usize) -> anyhow::Result<Option<TcpListener>> {
+    let port = if args.listen.port() == 0 { 0 } else { RESP_PORT };
+    more(args.resp_listen, SocketAddr::from(([127, 0, 0, 1], port)), n, "Redis", "--resp-listen")
+}
+
+/// One more listener of the n-th master. A default address that is in use is skipped with a warning.
+fn more(
+    given: Option<SocketAddr>,
+    default: SocketAddr,
+    n: usize,
+    clients: &str,
+    option: &str,
+) -> anyhow::Result<Option<TcpListener>> {
+    let address = port_after(given.unwrap_or(default), n - 1)?;
     match shared::http::socket::listen(address) {
         Ok(listener) => Ok(Some(listener)),
-        Err(error) if args.s3.s3_listen.is_none() => {
-            tracing::warn!(%address, %error, "S3 clients are not served: choose another address with --s3-listen");
+        Err(error) if given.is_none() => {
+            tracing::warn!(%address, %error, "{clients} clients are not served: choose another address with {option}");
             Ok(None)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for S3 clients")),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for {clients} clients")),
     }
 }
 
@@ -314,8 +332,8 @@ async fn ready(http: &HttpClient, master_url: &str) {
     }
 }
 
-/// Prints three lines to copy and paste, and how S3 clients connect.
-fn invite(url: &str, s3: Option<&str>, let_in: Option<LetIn>) -> anyhow::Result<()> {
+/// Prints three lines to copy and paste, and how S3 and Redis clients connect.
+fn invite(url: &str, s3: Option<&str>, resp: Option<u16>, let_in: Option<LetIn>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Barge is ready on {url}\n")?;
     writeln!(out, "  curl -L -T FILE {url}/KEY          # store a file")?;
@@ -333,6 +351,10 @@ fn invite(url: &str, s3: Option<&str>, let_in: Option<LetIn>) -> anyhow::Result<
             ),
         };
         writeln!(out, "  S3 clients: endpoint {s3}; {shown}\n")?;
+    }
+    if let Some(port) = resp {
+        let tls = if url.starts_with("https:") { " --tls" } else { "" };
+        writeln!(out, "  Redis clients: redis-cli{tls} -p {port}\n")?;
     }
     out.flush()?;
     Ok(())

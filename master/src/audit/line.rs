@@ -15,7 +15,7 @@ use shared::wire::routes::{self, LIST, query_value};
 pub struct Line {
     /// Arrival of the request, as RFC 3339.
     pub time: String,
-    /// The API: `native` or `s3`.
+    /// The API: `native`, `s3` or `resp`.
     pub api: &'static str,
     /// The source address.
     pub peer: SocketAddr,

@@ -156,7 +156,10 @@ impl Keys {
     }
 
     /// Authenticates this id and secret.
-    fn prove(&self, id: &str, secret: &str) -> Result<Result<Caller, Wrong>, TableError> {
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn prove(&self, id: &str, secret: &str) -> Result<Result<Caller, Wrong>, TableError> {
         let Some(((key, known), named)) = self.find(id)?.zip(id.parse().ok()) else {
             return Ok(Err(Wrong::Id));
         };

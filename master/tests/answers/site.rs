@@ -239,7 +239,7 @@ impl Site {
         let (trigger, shutdown) = Shutdown::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let master = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(Box::pin(master::run(config, listener, None, shutdown)));
+        tokio::spawn(Box::pin(master::run(config, listener.into(), shutdown)));
         let peers = PeerClient::new(secret(), Clock::System);
         let (asked, hears) = unbounded_channel();
         Self { peers, master, hears, asked, triggers: vec![trigger], _folder: folder }

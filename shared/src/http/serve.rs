@@ -36,7 +36,7 @@ use crate::wire::routes::{REQUEST_ID_HEADER, without_ticket};
 use crate::work::Shutdown;
 
 /// How long requests in flight may continue after the shutdown signal; then they are cut.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, as when out of file descriptors: an immediate retry would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -17,3 +17,12 @@ pub const CONTENT_CHECK_SHARE: u32 = 9;
 /// A master that stops because its metadata is corrupt restarts at once, with another master's metadata, but no more
 /// often than this: a failure that recurs so soon is not corruption.
 pub const HEAL_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// A master stops if a checkpoint of its metadata store, or a write of its log, does not return for this long. No
+/// disk is that slow.
+pub const METADATA_STUCK: Duration = Duration::from_secs(60);
+/// Like `METADATA_STUCK`, for applying entries: a start applies all entries after the checkpoint at once.
+pub const METADATA_APPLY_STUCK: Duration = Duration::from_secs(300);
+/// A server ends itself if its runtime runs no timer for this long: one thread that waits for a disk that hangs can
+/// stop them all. Longer than `METADATA_STUCK`, so that a stop that can say why comes first.
+pub const RUNTIME_STUCK: Duration = Duration::from_secs(90);

@@ -78,7 +78,7 @@ const ROWS: [Row; 20] = [
 const OTHER: &[u8] = b"another secret than the usual one";
 
 /// Options that are not in the servers' configurations, and the key, which is tested with its certificate.
-const ELSEWHERE: [&str; 5] = ["masters", "volumes", "s3-listen", "log-format", "tls-key"];
+const ELSEWHERE: [&str; 6] = ["masters", "volumes", "s3-listen", "resp-listen", "log-format", "tls-key"];
 
 fn made(line: &[String], trust: &Trust) -> Made {
     let args = Args::try_parse_from(line).unwrap_or_else(|e| panic!("{line:?}: {e}"));

@@ -1,0 +1,165 @@
+//! The commands, as `COMMAND` shows them to clients, and what is not supported.
+
+use bytes::Bytes;
+
+use super::reply::Reply;
+
+/// A command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandInfo {
+    pub name: &'static str,
+    /// Number of arguments with the name; at least so many if negative.
+    arity: i64,
+    flags: &'static [&'static str],
+    /// First key, last key and step, as arguments; 0 without keys.
+    keys: (i64, i64, i64),
+    /// Its name in the audit log; none if it is not about values.
+    pub audited: Option<&'static str>,
+}
+
+const READS: &[&str] = &["readonly"];
+const WRITES: &[&str] = &["write", "denyoom"];
+const DELETES: &[&str] = &["write"];
+const CONNECTS: &[&str] = &["fast", "no_auth"];
+const TELLS: &[&str] = &["fast"];
+
+const fn info(
+    name: &'static str,
+    arity: i64,
+    flags: &'static [&'static str],
+    keys: (i64, i64, i64),
+    audited: Option<&'static str>,
+) -> CommandInfo {
+    CommandInfo { name, arity, flags, keys, audited }
+}
+
+const ONE: (i64, i64, i64) = (1, 1, 1);
+const ALL: (i64, i64, i64) = (1, -1, 1);
+const NONE: (i64, i64, i64) = (0, 0, 0);
+
+/// In the order of their names.
+pub const COMMANDS: [CommandInfo; 28] = [
+    info("auth", -2, CONNECTS, NONE, Some("Authenticate")),
+    info("client", -2, TELLS, NONE, None),
+    info("command", -1, TELLS, NONE, None),
+    info("config", -2, TELLS, NONE, None),
+    info("dbsize", 1, READS, NONE, Some("CountObjects")),
+    info("del", -2, DELETES, ALL, Some("DeleteObject")),
+    info("echo", 2, TELLS, NONE, None),
+    info("exists", -2, READS, ALL, Some("HeadObject")),
+    info("get", 2, READS, ONE, Some("GetObject")),
+    info("getdel", 2, DELETES, ONE, Some("DeleteObject")),
+    info("getrange", 4, READS, ONE, Some("GetObject")),
+    info("hello", -1, CONNECTS, NONE, Some("Authenticate")),
+    info("info", -1, TELLS, NONE, None),
+    info("keys", 2, READS, NONE, Some("ListObjectsV2")),
+    info("mget", -2, READS, ALL, Some("GetObject")),
+    info("persist", 2, READS, ONE, Some("HeadObject")),
+    info("ping", -1, TELLS, NONE, None),
+    info("pttl", 2, READS, ONE, Some("HeadObject")),
+    info("quit", -1, CONNECTS, NONE, None),
+    info("reset", 1, CONNECTS, NONE, None),
+    info("scan", -2, READS, NONE, Some("ListObjectsV2")),
+    info("select", 2, TELLS, NONE, None),
+    info("set", -3, WRITES, ONE, Some("PutObject")),
+    info("strlen", 2, READS, ONE, Some("HeadObject")),
+    info("substr", 4, READS, ONE, Some("GetObject")),
+    info("ttl", 2, READS, ONE, Some("HeadObject")),
+    info("type", 2, READS, ONE, Some("HeadObject")),
+    info("unlink", -2, DELETES, ALL, Some("DeleteObject")),
+];
+
+/// Commands of Redis that clients know and this store does not have, with the reason.
+const UNSUPPORTED: [(&[&str], &str); 6] = [
+    (&["expire", "expireat", "pexpire", "pexpireat", "setex", "psetex", "getex"], "keys do not expire"),
+    (
+        &["append", "setrange", "incr", "decr", "incrby", "decrby", "setbit", "bitop"],
+        "a value is replaced as a whole: SET it again",
+    ),
+    (&["multi", "exec", "discard", "watch", "unwatch"], "there are no transactions: use SET with NX or XX"),
+    (&["eval", "evalsha", "script", "function", "fcall"], "there are no scripts"),
+    (&["subscribe", "psubscribe", "ssubscribe", "publish", "monitor"], "there are no messages"),
+    (
+        &["flushall", "flushdb", "swapdb", "move", "rename", "renamenx", "copy"],
+        "keys are deleted by DEL, and copied by GET and SET",
+    ),
+];
+
+/// Returns the command with this name.
+pub fn find(name: &[u8]) -> Option<&'static CommandInfo> {
+    COMMANDS.iter().find(|command| name.eq_ignore_ascii_case(command.name.as_bytes()))
+}
+
+/// Returns the error for a command that does not exist.
+pub fn unknown(name: &[u8]) -> Reply {
+    let known = UNSUPPORTED
+        .iter()
+        .find(|(names, _)| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())));
+    let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+    Reply::error(match known {
+        Some((_, why)) => format!("'{shown}' is not supported: {why}"),
+        None => format!("unknown command '{shown}'"),
+    })
+}
+
+impl CommandInfo {
+    /// Whether so many arguments, the name included, are right.
+    pub fn takes(&self, arguments: usize) -> bool {
+        let arguments = i64::try_from(arguments).unwrap_or(i64::MAX);
+        if self.arity < 0 { arguments >= -self.arity } else { arguments == self.arity }
+    }
+
+    /// Whether its first argument is a key.
+    pub fn has_keys(&self) -> bool {
+        self.keys.0 == 1
+    }
+
+    fn shown(&self) -> Reply {
+        let (first, last, step) = self.keys;
+        let flags = self.flags.iter().map(|flag| Reply::Simple(flag)).collect();
+        Reply::Array(vec![
+            Reply::text(self.name),
+            Reply::Integer(self.arity),
+            Reply::Array(flags),
+            Reply::Integer(first),
+            Reply::Integer(last),
+            Reply::Integer(step),
+        ])
+    }
+}
+
+/// Answers `COMMAND`.
+pub fn command(arguments: &[Bytes]) -> Reply {
+    let names = |from: usize| arguments.get(from..).unwrap_or_default();
+    match arguments.first().map(|what| what.to_ascii_lowercase()).as_deref() {
+        None => Reply::Array(COMMANDS.iter().map(CommandInfo::shown).collect()),
+        Some(b"count") => Reply::count(COMMANDS.len()),
+        // What a command does is in the documentation of Redis.
+        Some(b"docs") => Reply::Map(Vec::new()),
+        Some(b"info") => {
+            let shown = |name: &Bytes| find(name).map_or(Reply::Null, CommandInfo::shown);
+            Reply::Array(names(1).iter().map(shown).collect())
+        }
+        Some(_) => Reply::error("unknown subcommand or wrong number of arguments for 'COMMAND'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_arguments() {
+        let takes = |name: &str, n| find(name.as_bytes()).unwrap().takes(n);
+        assert!(takes("GET", 2) && !takes("get", 1) && !takes("get", 3));
+        assert!(takes("SET", 3) && takes("SET", 7) && !takes("SET", 2));
+        assert_eq!(find(b"nothing"), None);
+    }
+
+    #[test]
+    fn what_is_not_supported_says_why() {
+        let Reply::Error(text) = unknown(b"APPEND") else { panic!() };
+        assert_eq!(text, "ERR 'APPEND' is not supported: a value is replaced as a whole: SET it again");
+        assert_eq!(unknown(b"x"), Reply::Error("ERR unknown command 'x'".into()));
+    }
+}

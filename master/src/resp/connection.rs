@@ -1,0 +1,342 @@
+//! One connection: reads a command, carries it out, replies, and so on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use shared::http::serve::Context;
+use shared::ids::RequestId;
+use shared::limits::{HEADER_TIMEOUT, RESP_REPLIES_BYTES, RESP_SKIPPED_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES};
+use shared::work::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::command_table::{self, CommandInfo};
+use super::metrics::Labels;
+use super::reply::Reply;
+use super::request::{Bounds, Request, RequestError, RequestReader, within};
+use super::session::{self, Session};
+use super::{Operations, RespApi, keyspace, refusal, values};
+use crate::audit::line::Line;
+use crate::auth::Caller;
+use crate::auth::resource::split;
+
+/// How long a client that was told the end may go on sending.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a connection ends in the middle of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// After its length was announced.
+    #[error("a value could not be read to its end")]
+    Value,
+    /// The reply says why; this is its kind.
+    #[error("the client was told: {0}")]
+    Told(&'static str),
+}
+
+/// What commands of one connection share.
+pub struct Connection<'a, S> {
+    api: &'a RespApi,
+    pub session: Session,
+    pub reader: RequestReader<ReadHalf<S>>,
+    writer: WriteHalf<S>,
+    /// Replies that were not sent yet.
+    out: BytesMut,
+    sent: u64,
+}
+
+/// Serves a connection until its end.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    api: &RespApi,
+    stream: S,
+    (peer, id): (SocketAddr, u64),
+    shutdown: Shutdown,
+) {
+    api.metrics.connections.inc();
+    let (read, write) = tokio::io::split(stream);
+    let mut connection = Connection {
+        api,
+        session: Session::new(peer, id),
+        reader: RequestReader::new(read),
+        writer: write,
+        out: BytesMut::new(),
+        sent: 0,
+    };
+    if let Err(error) = connection.serve(&shutdown).await {
+        if let Broken::Request(protocol @ RequestError::Protocol(_)) = &error {
+            connection.push(&Reply::error(protocol.to_string()));
+        }
+        tracing::debug!(%peer, %error, "connection ended");
+        // A value that broke off must not look complete.
+        if matches!(error, Broken::Told(_) | Broken::Request(RequestError::Protocol(_)))
+            && connection.flush().await.is_ok()
+        {
+            let _ = connection.writer.shutdown().await;
+            // Closed with bytes unread, the connection would be reset, and the reply lost.
+            let _ = tokio::time::timeout(LINGER, connection.reader.discard()).await;
+        }
+    }
+    let _ = connection.writer.shutdown().await;
+    api.metrics.connections.dec();
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    async fn serve(&mut self, shutdown: &Shutdown) -> Result<(), Broken> {
+        loop {
+            if !self.reader.has_more() || self.out.len() > RESP_REPLIES_BYTES {
+                self.flush().await?;
+            }
+            // A client that shows no access key within this time does not hold a connection.
+            let patience = (!self.is_trusted()).then_some(HEADER_TIMEOUT);
+            let begun = tokio::select! {
+                begun = within(patience, self.reader.begins()) => begun,
+                () = shutdown.wait() => return Ok(()),
+            };
+            if !begun.unwrap_or(Ok(false))? {
+                return Ok(());
+            }
+            let Some(request) = within(patience, self.reader.next(self.bounds())).await else {
+                return Ok(());
+            };
+            let request = request?;
+            if request.arguments.is_empty() {
+                continue;
+            }
+            if is_http(&request) {
+                tracing::warn!(peer = %self.session.peer, "an HTTP request came to the port of the Redis protocol; it was refused");
+                return Ok(());
+            }
+            if !self.command(&request).await? {
+                return self.flush().await;
+            }
+        }
+    }
+
+    /// Whether the client may send more than a greeting: it has shown an access key, or there are none.
+    fn is_trusted(&self) -> bool {
+        let open = |ops: &Operations| matches!(ops.keys().nobody(), Ok(Caller::Open));
+        self.session.is_known() || self.api.joined.get().is_some_and(open)
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        if self.is_trusted() { Bounds::KNOWN } else { Bounds::UNKNOWN }
+    }
+
+    /// Carries out a command. Returns whether the connection goes on.
+    async fn command(&mut self, request: &Request) -> Result<bool, Broken> {
+        let found = command_table::find(&request.arguments[0]);
+        let context = Context { request_id: RequestId::random(), peer: self.session.peer };
+        let line = self.line(found, request, context);
+        let before = self.sent;
+        let ended = self.answer(found, request).await;
+        let result = match &ended {
+            Ok(Some(Reply::Error(text))) => kind(text),
+            Ok(_) => "ok",
+            Err(Broken::Told(kind)) => kind,
+            Err(_) => "broken",
+        };
+        let command = found.map_or("other", |command| command.name);
+        self.api.metrics.commands.get_or_create(&Labels { command, result }).inc();
+        self.api.metrics.sent_bytes.inc_by(self.sent - before);
+        if let (Some(audit), Some(mut line)) = (&self.api.audit, line) {
+            line.status = match (status(result, matches!(&ended, Ok(Some(Reply::Null)))), command) {
+                (404, "set") => 412,
+                (status, _) => status,
+            };
+            line.bytes_in = request.value.filter(|_| result == "ok").unwrap_or(0);
+            line.bytes_out = self.sent - before;
+            line.access_key = line.access_key.or_else(|| self.session.access_key().map(str::to_owned));
+            audit.record(line);
+        }
+        if let Some(reply) = ended? {
+            self.push(&reply);
+        }
+        Ok(command != "quit")
+    }
+
+    async fn answer(
+        &mut self,
+        found: Option<&'static CommandInfo>,
+        request: &Request,
+    ) -> Result<Option<Reply>, Broken> {
+        let arguments = &request.arguments[1..];
+        let Some(command) = found else { return Ok(Some(command_table::unknown(&request.arguments[0]))) };
+        let sent = request.arguments.len() + request.value.map_or(0, |_| 1 + request.rest);
+        if !command.takes(sent) {
+            return Ok(Some(refusal::wrong_arity(command.name)));
+        }
+        match command.name {
+            "quit" => return Ok(Some(Reply::OK)),
+            "reset" => return Ok(Some(self.session.reset())),
+            _ => {}
+        }
+        let api = self.api;
+        let Some(ops) = api.joined.get() else { return self.refuse(request, session::not_joined()).await };
+        match command.name {
+            "auth" => return Ok(Some(self.session.auth(ops, arguments).await)),
+            "hello" => return Ok(Some(self.session.hello(ops, arguments).await)),
+            _ => {}
+        }
+        let caller = match self.session.caller(ops).await {
+            Ok(caller) => caller,
+            Err(refused) => return self.refuse(request, refused).await,
+        };
+        match (command.name, request.value) {
+            ("set", Some(length)) => values::set(self, ops, &caller, request, length).await.map(Some),
+            // An inline command has its value in its line, which is short.
+            ("set", None) => Ok(Some(Reply::error("send SET as an array of bulk strings"))),
+            ("get" | "getrange" | "substr", _) => values::get(self, ops, &caller, &request.arguments).await,
+            ("mget", _) => values::get_many(self, ops, &caller, arguments).await,
+            ("getdel", _) => values::get_and_delete(self, ops, &caller, &arguments[0]).await,
+            _ if caller == Caller::Anonymous && command.audited.is_none() => {
+                Ok(Some(refusal::not_permitted(true)))
+            }
+            (name, _) => Ok(Some(self.small(name, ops, &caller, arguments).await)),
+        }
+    }
+
+    /// Answers a command whose reply fits into memory.
+    async fn small(&mut self, name: &str, ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Reply {
+        let existing = |of: fn(u64) -> Reply, none: Reply| {
+            keyspace::about(ops, caller, &arguments[0], |found| found.map_or(none, |object| of(object.size)))
+        };
+        match name {
+            "ping" => match arguments {
+                [] => Reply::Simple("PONG"),
+                [text] => Reply::Bulk(text.clone()),
+                _ => refusal::wrong_arity("ping"),
+            },
+            "echo" => Reply::Bulk(arguments[0].clone()),
+            "select" if &arguments[0][..] == b"0" => Reply::OK,
+            "select" => Reply::error("DB index is out of range"),
+            "client" => self.session.client(arguments),
+            "command" => command_table::command(arguments),
+            "config" => session::config(arguments),
+            "info" => session::info(ops, caller, self.api.metrics.connections.get()),
+            "del" | "unlink" => keyspace::del(ops, caller, arguments).await,
+            "exists" => keyspace::exists(ops, caller, arguments),
+            "strlen" => {
+                existing(|size| Reply::Integer(i64::try_from(size).unwrap_or(i64::MAX)), Reply::Integer(0))
+            }
+            "type" => existing(|_| Reply::Simple("string"), Reply::Simple("none")),
+            // Keys do not expire.
+            "ttl" | "pttl" => existing(|_| Reply::Integer(-1), Reply::Integer(-2)),
+            "persist" => existing(|_| Reply::Integer(0), Reply::Integer(0)),
+            "dbsize" => keyspace::size(ops, caller),
+            "scan" => keyspace::scan(ops, caller, arguments).await,
+            "keys" => keyspace::keys(ops, caller, &arguments[0]).await,
+            other => Reply::error(format!("'{other}' is not supported")),
+        }
+    }
+
+    /// Refuses a command, with the value that it may have.
+    async fn refuse(&mut self, request: &Request, refused: Reply) -> Result<Option<Reply>, Broken> {
+        match request.value {
+            Some(length) => self.skip(length, request.rest, refused).await.map(Some),
+            None => Ok(Some(refused)),
+        }
+    }
+
+    /// Reads past the rest of a refused SET. If that is long, the connection ends with the reply instead.
+    ///
+    /// # Errors
+    /// When the connection is of no further use.
+    pub async fn skip(&mut self, mut left: u64, rest: usize, refused: Reply) -> Result<Reply, Broken> {
+        let most = if self.is_trusted() { RESP_SKIPPED_BYTES } else { RESP_UNKNOWN_ARGUMENT_BYTES as u64 };
+        if left > most {
+            return Err(self.end_with(&refused));
+        }
+        while left > 0 {
+            self.reader.piece(&mut left).await?;
+        }
+        self.reader.rest(rest, self.bounds()).await?;
+        Ok(refused)
+    }
+
+    pub fn push(&mut self, reply: &Reply) {
+        reply.encode(self.session.protocol, &mut self.out);
+    }
+
+    pub fn push_text(&mut self, text: &str) {
+        self.out.put(text.as_bytes());
+    }
+
+    /// Replies, and returns the end of the connection.
+    pub fn end_with(&mut self, refused: &Reply) -> Broken {
+        self.push(refused);
+        Broken::Told(if let Reply::Error(text) = refused { kind(text) } else { "ERR" })
+    }
+
+    /// Counts value bytes that the client has sent.
+    pub fn received(&self, bytes: u64) {
+        self.api.metrics.received_bytes.inc_by(bytes);
+    }
+
+    /// Sends bytes of a value, after all replies before it.
+    ///
+    /// # Errors
+    /// When the connection breaks, or its client takes nothing for too long.
+    pub async fn send(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        self.flush().await?;
+        self.writer.write_all(&bytes).await?;
+        self.sent += bytes.len() as u64;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            self.writer.write_all(&out).await?;
+        }
+        self.writer.flush().await?;
+        Ok(())
+    }
+
+    /// Begins the audit line of a command that is about values or access.
+    fn line(&self, found: Option<&'static CommandInfo>, request: &Request, context: Context) -> Option<Line> {
+        let audit = self.api.audit.as_ref()?;
+        let command = found?;
+        let mut line = Line::new("resp", command.audited?, context, audit.now());
+        let key = request.arguments.get(1).filter(|_| command.has_keys());
+        let key = key.map(|argument| String::from_utf8_lossy(argument).into_owned());
+        let (bucket, rest) = key.as_deref().map_or((None, None), split);
+        if let (Some(id), Some(ops)) = (session::claimed(&request.arguments), self.api.joined.get()) {
+            line.access_key = Some(ops.keys().shown(&id));
+        }
+        Some(line.about(bucket, rest))
+    }
+}
+
+/// Whether a browser was made to send this: a page must not reach a store that trusts this machine. The first line of
+/// an HTTP request ends with its version (RFC 9112, section 3).
+fn is_http(request: &Request) -> bool {
+    let version = request.arguments.last().is_some_and(|last| last.starts_with(b"HTTP/"));
+    let header = request.arguments[0].ends_with(b":");
+    request.inline && (version || header) || request.arguments[0].eq_ignore_ascii_case(b"POST")
+}
+
+/// The kind of an error, as a label.
+fn kind(text: &str) -> &'static str {
+    let known = ["NOAUTH", "NOPERM", "WRONGPASS", "TRYAGAIN", "LOADING", "OOM", "NOPROTO"];
+    let first = text.split(' ').next().unwrap_or_default();
+    known.into_iter().find(|kind| *kind == first).unwrap_or("ERR")
+}
+
+/// The status of HTTP that says the same, for the audit log.
+fn status(result: &str, null: bool) -> u16 {
+    match result {
+        "ok" if null => 404,
+        "ok" => 200,
+        "NOAUTH" | "WRONGPASS" => 401,
+        "NOPERM" => 403,
+        "TRYAGAIN" | "LOADING" => 503,
+        "OOM" => 507,
+        "broken" => 0,
+        _ => 400,
+    }
+}
