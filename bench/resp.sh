@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Compares the Redis protocol of Barge with Redis itself, in one run, in turns, by redis-benchmark: SET and GET of values
+# of three sizes, 1 and 8 clients. Redis appends to its file and syncs before it answers, as Barge does. Prints a
+# table: MB/s, CPU seconds of the servers per GB, peak anonymous memory.
+#
+#   bench/resp.sh                    about ten minutes, up to 8 GB under target/bench-data
+#   ROUNDS=3 SIZES="1048576 16777216 268435456" CONCURRENCY="1 8" bench/resp.sh
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+rounds=${ROUNDS:-3}
+read -r -a sizes <<<"${SIZES:-1048576 16777216 268435456}"
+read -r -a clients <<<"${CONCURRENCY:-1 8}"
+data=${DATA:-$PWD/target/bench-data}/resp
+readonly REDIS=6391 BARGE=6392
+
+command -v redis-server >/dev/null || { echo "resp.sh: redis-server is needed: apt-get install redis-server redis-tools" >&2; exit 1; }
+cargo build --quiet --release --package cli
+rm -rf "$data"
+mkdir -p "$data/redis"
+trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$data"' EXIT
+
+redis-server --port "$REDIS" --dir "$data/redis" --appendonly yes --appendfsync always --save '' \
+  --auto-aof-rewrite-percentage 0 --daemonize no >"$data/redis.log" &
+redis=$!
+target/release/barge server --listen 127.0.0.1:0 --resp-listen "127.0.0.1:$BARGE" --volumes 1 --replicas 1 \
+  --data "$data/barge" --secret-file "$data/secret" >"$data/barge.log" 2>&1 &
+barge=$!
+for port in "$REDIS" "$BARGE"; do
+  until [[ $(redis-cli -p "$port" PING 2>/dev/null) == PONG ]]; do :; done
+done
+
+# cpu PID: seconds of its processor time. memory PID: peak resident memory without files, in MiB.
+cpu() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) / hz}' "/proc/$1/stat"; }
+memory() { awk '/^RssAnon/ {print int($2 / 1024)}' "/proc/$1/status"; }
+
+printf '%-6s %-4s %10s %8s %9s %11s %9s\n' server what bytes clients MB/s 'CPU s/GB' 'MiB held'
+for ((round = 1; round <= rounds; round++)); do
+  for size in "${sizes[@]}"; do
+    for count in "${clients[@]}"; do
+      requests=$((1073741824 / size))
+      ((requests >= 2 * count)) || requests=$((2 * count))
+      ((requests <= 400)) || requests=400
+      for what in set get; do
+        for name in redis barge; do
+          port=$REDIS pid=$redis
+          [[ $name == redis ]] || { port=$BARGE pid=$barge; }
+          before=$(cpu "$pid")
+          rate=$(redis-benchmark -p "$port" -t "$what" -d "$size" -n "$requests" -c "$count" --csv 2>/dev/null |
+            awk -F '","' 'NR == 2 {print $2}')
+          after=$(cpu "$pid")
+          awk -v n="$name" -v w="$what" -v s="$size" -v c="$count" -v r="$rate" -v u="$before" -v v="$after" \
+            -v q="$requests" -v m="$(memory "$pid")" \
+            'BEGIN {printf "%-6s %-4s %10d %8d %9.0f %11.2f %9d\n", n, w, s, c, r * s / 1e6, (v - u) / (q * s / 1e9), m}'
+        done
+        # Redis keeps every version in its file.
+        redis-cli -p "$REDIS" FLUSHALL >/dev/null
+        [[ $what == get ]] || redis-benchmark -p "$REDIS" -t set -d "$size" -n 1 -c 1 -q >/dev/null 2>&1
+      done
+    done
+  done
+done
