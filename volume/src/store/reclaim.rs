@@ -73,11 +73,9 @@ impl Inner {
         let mut by_segment: BTreeMap<SegmentNumber, Vec<BlobId>> = BTreeMap::new();
         let catalog = lock(&self.catalog);
         for blob in blobs {
-            for extent in catalog.records(*blob) {
-                let blobs = by_segment.entry(extent.segment).or_default();
-                if blobs.last() != Some(blob) {
-                    blobs.push(*blob);
-                }
+            // Duplicates first: if one cannot be deleted, the record that is read stays too.
+            if let Some(extent) = catalog.records(*blob).last() {
+                by_segment.entry(extent.segment).or_default().push(*blob);
             }
         }
         by_segment

@@ -34,6 +34,8 @@ pub(super) struct ExpectedBlob {
     pub(super) place: Option<Extent>,
     /// A bit of its record, or of something it depends on, was flipped: anything but wrong bytes is allowed.
     pub(super) hurt: bool,
+    /// A record from which it was rewritten was hit; if it could not be deleted, an opening may show it again.
+    pub(super) scarred: bool,
     /// A bit of its delete entry was flipped.
     pub(super) forgettable: bool,
     /// And the segment does not mark it as deleted either.
@@ -69,6 +71,7 @@ impl ExpectedBlob {
             fate: Fate::Absent,
             place: None,
             hurt,
+            scarred: false,
             forgettable,
             pardoned,
             twice,

@@ -80,6 +80,7 @@ impl ModelState {
         let beheaded = place.is_some_and(|e| self.beheaded.contains(&e.segment));
         let known = &mut self.blobs[blob];
         known.stands_at(place);
+        known.scarred |= known.hurt;
         known.hurt = beheaded;
         if known.fate == Fate::Either(false) {
             known.fate = Fate::Present;

@@ -12,7 +12,7 @@ use shared::ids::{BlobId, VolumeId};
 use super::expected::{ExpectedBlob, Fate};
 use super::step::Ending;
 use super::{Met, Outcome, Profile, Violation};
-use crate::store::segment::SegmentNumber;
+use crate::store::segment::{Extent, SegmentNumber};
 use crate::store::sim_disk::{Fired, SimDisk};
 use crate::store::{OpenReport, Options, Reader, RecordWriter, Refusal, Store, lock};
 
@@ -273,6 +273,9 @@ impl ModelState {
             self.disk.files().iter().filter_map(|(name, _)| SegmentNumber::from_name(name, ".seg")).collect();
         for known in &mut self.blobs {
             let place = lock(&store.0.catalog).get(known.id);
+            // It may be an older record, hit before the blob was rewritten.
+            let older = |e: &Extent| known.twice || known.past.contains(&e.segment);
+            known.hurt |= known.scarred && place != known.place && place.as_ref().is_some_and(older);
             known.stands_at(place);
             known.twice |= known.adrift && !self.blind.is_empty();
             // The duplicate was deleted, wherever it was.
