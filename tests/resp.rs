@@ -300,6 +300,15 @@ async fn access_keys_permit_here_what_they_permit_elsewhere() {
     }
     assert_eq!(scoped.say("KEYS b/mine/*"), "*1\r\n$8\r\nb/mine/a");
     assert_eq!(scoped.say("GET b/mine/a"), "$1\r\n1", "a refused DEL deletes nothing");
+    let long = [b"b/mine/*[".as_slice(), &[b'x'; 60_000], b"]"].concat();
+    assert!(scoped.ask(&[b"KEYS", &long]).starts_with("-ERR the pattern is longer than any key"));
+    assert_eq!(scoped.ask(&[b"KEYS", &[b"b/mine/*".as_slice(), &[b'k'; 900], b"z"].concat()]), "*0");
+    let mut stranger = site.connect();
+    for _ in 0..10 {
+        assert_eq!(stranger.say("PING"), "-NOAUTH Authentication required.");
+    }
+    stranger.0.close_writing();
+    assert_eq!(stranger.0.rest(), (Vec::new(), true), "ten refusals are enough");
     site.barge(&["key", "revoke", SCOPED.0]).await;
     assert_eq!(scoped.say("GET b/mine/a"), "-NOAUTH Authentication required.");
     eventually(Duration::from_secs(30), "the audit log has it", async || {
@@ -307,7 +316,8 @@ async fn access_keys_permit_here_what_they_permit_elsewhere() {
         let has =
             |what: &str| log.lines().any(|line| line.contains("\"api\":\"resp\"") && line.contains(what));
         (has("\"operation\":\"PutObject\",\"bucket\":\"b\",\"key\":\"mine/a\",\"status\":200")
-            && has("\"status\":403")
+            && has("\"bucket\":\"b\",\"key\":\"mine/a\",\"status\":403")
+            && has("\"bucket\":\"b\",\"key\":\"x\",\"status\":403")
             && has("\"operation\":\"Authenticate\",\"bucket\":null,\"key\":null,\"status\":401")
             && has(&format!("\"access_key\":\"{}\"", ADMIN.0)))
         .then_some(())
@@ -325,6 +335,9 @@ async fn a_browser_is_not_answered() {
     for request in [
         "POST / HTTP/1.1\r\nHost: x\r\n\r\nSET a b\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        // A greeting of TLS: what follows it could be chosen by the server that a browser was sent from.
+        "\u{16}\u{3}\u{1}\n*2\r\n$3\r\nDEL\r\n$4\r\nkept\r\n",
+        "howdy there\r\nDEL kept\r\n",
         "DEL kept HTTP/1.1\r\nHost: x\r\n\r\n",
         "PUT /a HTTP/1.1\r\nhost: x\r\n\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n",
     ] {

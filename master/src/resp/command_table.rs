@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::glob::literal_prefix;
 use super::reply::Reply;
 
 /// A command.
@@ -109,9 +110,19 @@ impl CommandInfo {
         if self.arity < 0 { arguments >= -self.arity } else { arguments == self.arity }
     }
 
-    /// Whether its first argument is a key.
-    pub fn has_keys(&self) -> bool {
-        self.keys.0 == 1
+    /// Returns the keys among the arguments of a request; of a list, the prefix.
+    pub fn about(&self, arguments: &[Bytes]) -> Vec<Bytes> {
+        let prefix = |pattern: &Bytes| vec![pattern.slice(..literal_prefix(pattern).len())];
+        match (self.name, self.keys.1) {
+            ("keys", _) => arguments.get(1).map(prefix).unwrap_or_default(),
+            ("scan", _) => {
+                let at = arguments.iter().position(|argument| argument.eq_ignore_ascii_case(b"MATCH"));
+                at.and_then(|at| arguments.get(at + 1)).map(prefix).unwrap_or_default()
+            }
+            (_, 1) => arguments.get(1).cloned().into_iter().collect(),
+            (_, -1) => arguments[1..].to_vec(),
+            _ => Vec::new(),
+        }
     }
 
     fn shown(&self) -> Reply {

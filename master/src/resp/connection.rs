@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use shared::http::serve::Context;
 use shared::ids::RequestId;
-use shared::limits::{HEADER_TIMEOUT, RESP_REPLIES_BYTES, RESP_SKIPPED_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES};
+use shared::limits::{
+    HEADER_TIMEOUT, RESP_REFUSED_MAX, RESP_REPLIES_BYTES, RESP_SKIPPED_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES,
+};
 use shared::work::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
@@ -48,6 +50,12 @@ pub struct Connection<'a, S> {
     /// Replies that were not sent yet.
     out: BytesMut,
     sent: u64,
+    /// Since when the client has been without an access key while one is needed.
+    unknown_since: Option<Instant>,
+    /// Commands refused one after the other because of that.
+    refused: u32,
+    /// Whether it has sent a command that exists.
+    greeted: bool,
 }
 
 /// Serves a connection until its end.
@@ -66,6 +74,9 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         writer: write,
         out: BytesMut::new(),
         sent: 0,
+        unknown_since: None,
+        refused: 0,
+        greeted: false,
     };
     if let Err(error) = connection.serve(&shutdown).await {
         if let Broken::Request(protocol @ RequestError::Protocol(_)) = &error {
@@ -91,13 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if !self.reader.has_more() || self.out.len() > RESP_REPLIES_BYTES {
                 self.flush().await?;
             }
-            // A client that shows no access key within this time does not hold a connection.
-            let patience = (!self.is_trusted()).then_some(HEADER_TIMEOUT);
+            let patience = self.patience();
             let begun = tokio::select! {
                 begun = within(patience, self.reader.begins()) => begun,
                 () = shutdown.wait() => return Ok(()),
             };
-            if !begun.unwrap_or(Ok(false))? {
+            if !begun.unwrap_or(Ok(false))? || !self.reader.first().is_some_and(is_of_a_request) {
                 return Ok(());
             }
             let Some(request) = within(patience, self.reader.next(self.bounds())).await else {
@@ -107,14 +117,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if request.arguments.is_empty() {
                 continue;
             }
-            if is_http(&request) {
-                tracing::warn!(peer = %self.session.peer, "an HTTP request came to the port of the Redis protocol; it was refused");
+            let exists = command_table::find(&request.arguments[0]).is_some();
+            self.greeted |= exists;
+            // Another protocol, in which a browser could hide commands: the first words would be none of ours.
+            if is_http(&request) || request.inline && !exists && !self.greeted {
+                tracing::warn!(peer = %self.session.peer, "another protocol than that of Redis was spoken to its port; it was refused");
                 return Ok(());
             }
-            if !self.command(&request).await? {
-                return self.flush().await;
+            match within(self.patience(), self.command(&request)).await {
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => return self.flush().await,
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
             }
         }
+    }
+
+    /// How long a client that has shown no access key may still hold this connection.
+    fn patience(&mut self) -> Option<Duration> {
+        if self.is_trusted() {
+            self.unknown_since = None;
+            return None;
+        }
+        let since = *self.unknown_since.get_or_insert_with(Instant::now);
+        Some(HEADER_TIMEOUT.saturating_sub(since.elapsed()))
     }
 
     /// Whether the client may send more than a greeting: it has shown an access key, or there are none.
@@ -131,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn command(&mut self, request: &Request) -> Result<bool, Broken> {
         let found = command_table::find(&request.arguments[0]);
         let context = Context { request_id: RequestId::random(), peer: self.session.peer };
-        let line = self.line(found, request, context);
+        let lines = self.lines(found, request, context);
         let before = self.sent;
         let ended = self.answer(found, request).await;
         let result = match &ended {
@@ -143,18 +169,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let command = found.map_or("other", |command| command.name);
         self.api.metrics.commands.get_or_create(&Labels { command, result }).inc();
         self.api.metrics.sent_bytes.inc_by(self.sent - before);
-        if let (Some(audit), Some(mut line)) = (&self.api.audit, line) {
+        let bytes_in = request.value.filter(|_| result == "ok").unwrap_or(0);
+        for (n, mut line) in lines.into_iter().enumerate() {
             line.status = match (status(result, matches!(&ended, Ok(Some(Reply::Null)))), command) {
                 (404, "set") => 412,
                 (status, _) => status,
             };
-            line.bytes_in = request.value.filter(|_| result == "ok").unwrap_or(0);
-            line.bytes_out = self.sent - before;
+            // Those of all keys, with the first.
+            (line.bytes_in, line.bytes_out) = if n == 0 { (bytes_in, self.sent - before) } else { (0, 0) };
             line.access_key = line.access_key.or_else(|| self.session.access_key().map(str::to_owned));
-            audit.record(line);
+            if let Some(audit) = &self.api.audit {
+                audit.record(line);
+            }
         }
         if let Some(reply) = ended? {
             self.push(&reply);
+        }
+        let refused = ["NOAUTH", "WRONGPASS"].contains(&result) && !self.session.is_known();
+        self.refused = if refused { self.refused + 1 } else { 0 };
+        if self.refused >= RESP_REFUSED_MAX {
+            return Err(Broken::Told(result));
         }
         Ok(command != "quit")
     }
@@ -228,7 +262,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             "ttl" | "pttl" => existing(|_| Reply::Integer(-1), Reply::Integer(-2)),
             "persist" => existing(|_| Reply::Integer(0), Reply::Integer(0)),
             "dbsize" => keyspace::size(ops, caller),
-            "scan" => keyspace::scan(ops, caller, arguments).await,
+            "scan" => {
+                let owner = self.session.access_key().unwrap_or_default().to_owned();
+                keyspace::scan(ops, caller, &owner, arguments).await
+            }
             "keys" => keyspace::keys(ops, caller, &arguments[0]).await,
             other => Reply::error(format!("'{other}' is not supported")),
         }
@@ -297,18 +334,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    /// Begins the audit line of a command that is about values or access.
-    fn line(&self, found: Option<&'static CommandInfo>, request: &Request, context: Context) -> Option<Line> {
-        let audit = self.api.audit.as_ref()?;
-        let command = found?;
-        let mut line = Line::new("resp", command.audited?, context, audit.now());
-        let key = request.arguments.get(1).filter(|_| command.has_keys());
-        let key = key.map(|argument| String::from_utf8_lossy(argument).into_owned());
-        let (bucket, rest) = key.as_deref().map_or((None, None), split);
+    /// Begins the audit lines of a command that is about values or access: one a key, or one for the prefix of a list.
+    fn lines(&self, found: Option<&'static CommandInfo>, request: &Request, context: Context) -> Vec<Line> {
+        let Some((audit, command)) = self.api.audit.as_ref().zip(found) else { return Vec::new() };
+        let Some(operation) = command.audited else { return Vec::new() };
+        let mut line = Line::new("resp", operation, context, audit.now());
         if let (Some(id), Some(ops)) = (session::claimed(&request.arguments), self.api.joined.get()) {
             line.access_key = Some(ops.keys().shown(&id));
         }
-        Some(line.about(bucket, rest))
+        let about = command.about(&request.arguments);
+        if about.is_empty() {
+            return vec![line];
+        }
+        let of = |argument: &Bytes| {
+            let text = String::from_utf8_lossy(argument).into_owned();
+            let (bucket, rest) = split(&text);
+            line.clone().about(bucket, rest)
+        };
+        about.iter().map(of).collect()
     }
 }
 
@@ -316,8 +359,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 /// an HTTP request ends with its version (RFC 9112, section 3).
 fn is_http(request: &Request) -> bool {
     let version = request.arguments.last().is_some_and(|last| last.starts_with(b"HTTP/"));
-    let header = request.arguments[0].ends_with(b":");
+    let header = request.arguments[0].contains(&b':');
     request.inline && (version || header) || request.arguments[0].eq_ignore_ascii_case(b"POST")
+}
+
+/// Whether a request can begin with this: an array, or a word. TLS and binary protocols begin with other bytes.
+fn is_of_a_request(first: u8) -> bool {
+    first == b'*' || first.is_ascii_graphic() || first.is_ascii_whitespace()
 }
 
 /// The kind of an error, as a label.

@@ -1,15 +1,18 @@
 //! Commands about keys: DEL, EXISTS, TYPE, STRLEN, TTL, SCAN, KEYS, DBSIZE.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use shared::condition::WriteCondition;
 use shared::key::Key;
-use shared::limits::{LIST_LIMIT_MAX, RESP_KEYS_MAX};
+use shared::limits::{RESP_KEYS_MAX, RESP_KEYS_SEEN_MAX, RESP_SCAN_BYTES, RESP_SCAN_COUNT_MAX};
 use shared::wire::error::ErrorReply;
 use shared::work::blocking;
 
+use super::glob::{Budget, Pattern, literal_prefix};
 use super::reply::Reply;
 use super::values::integer;
-use super::{Operations, glob, refusal};
+use super::{Operations, refusal};
 use crate::auth::resource::split;
 use crate::auth::{Action, Caller};
 use crate::change::unexpected;
@@ -111,20 +114,65 @@ fn may_list(caller: &Caller, prefix: &str) -> Result<(), Reply> {
 
 /// The longest literal beginning of a pattern that is UTF-8.
 fn prefix_of(pattern: &[u8]) -> String {
-    let literal = glob::literal_prefix(pattern);
+    let literal = literal_prefix(pattern);
     let valid = std::str::from_utf8(literal).map_or_else(|e| e.valid_up_to(), str::len);
     String::from_utf8_lossy(&literal[..valid]).into_owned()
 }
 
-async fn page(ops: &Operations, query: ListQuery) -> Result<Found, Reply> {
-    let database = std::sync::Arc::clone(&ops.metadata.database);
-    blocking(move || find(&database.tree(), &query)).await.map_err(of_tables)
+/// Reads one page of keys and returns those that match, on the blocking pool: the time that it takes is the client's choice.
+async fn page(ops: &Operations, query: ListQuery, pattern: Arc<Pattern>) -> Result<Page, Reply> {
+    let _place = ops.scans.acquire().await;
+    let database = Arc::clone(&ops.metadata.database);
+    blocking(move || {
+        let (mut page, mut budget) = (Page::default(), Budget::default());
+        let Found { objects, next, .. } = find(&database.tree(), &query)?;
+        page.next = next;
+        page.seen = objects.len();
+        let mut last = query.start;
+        for (key, _) in objects {
+            let matched = pattern.matches(key.as_str().as_bytes(), &mut budget);
+            if matched.is_err() || page.bytes > RESP_SCAN_BYTES {
+                page.costly = matched.is_err() && page.keys.is_empty();
+                page.next = last;
+                break;
+            }
+            last = Some(key.as_str().to_owned());
+            if matched == Ok(true) {
+                page.bytes += key.as_str().len();
+                page.keys.push(key);
+            }
+        }
+        Ok(page)
+    })
+    .await
+    .map_err(of_tables)
+}
+
+/// Keys that match.
+#[derive(Default)]
+struct Page {
+    keys: Vec<Key>,
+    bytes: usize,
+    /// Keys that were looked at.
+    seen: usize,
+    /// Where to continue.
+    next: Option<String>,
+    /// The pattern took too long before anything matched.
+    costly: bool,
+}
+
+fn compiled(pattern: &[u8]) -> Result<Arc<Pattern>, Reply> {
+    Pattern::new(pattern).map(Arc::new).ok_or_else(|| Reply::error("the pattern is longer than any key"))
+}
+
+fn too_costly() -> Reply {
+    Reply::error("the pattern takes too long to match: use fewer '*', and begin it with a prefix")
 }
 
 /// Answers `SCAN cursor [MATCH pattern] [COUNT n] [TYPE type]`. A key that has a value from the first call to the last
 /// is returned: pages follow the order of the keys.
-pub async fn scan(ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Reply {
-    match scanned(ops, caller, arguments).await {
+pub async fn scan(ops: &Operations, caller: &Caller, owner: &str, arguments: &[Bytes]) -> Reply {
+    match scanned(ops, caller, owner, arguments).await {
         Ok((cursor, keys)) => {
             let keys = keys.into_iter().map(|key| Reply::text(key.as_str())).collect();
             Reply::Array(vec![Reply::text(cursor.to_string()), Reply::Array(keys)])
@@ -133,7 +181,12 @@ pub async fn scan(ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Rep
     }
 }
 
-async fn scanned(ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Result<(u64, Vec<Key>), Reply> {
+async fn scanned(
+    ops: &Operations,
+    caller: &Caller,
+    owner: &str,
+    arguments: &[Bytes],
+) -> Result<(u64, Vec<Key>), Reply> {
     let (mut pattern, mut count, mut strings) = (Bytes::from_static(b"*"), SCAN_COUNT, true);
     let [cursor, options @ ..] = arguments else { return Err(refusal::wrong_arity("scan")) };
     for option in options.chunks(2) {
@@ -159,31 +212,38 @@ async fn scanned(ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Resu
             Reply::error("this cursor is not known here any longer: begin the scan again with cursor 0")
         })?),
     };
-    let query = ListQuery { prefix, start, limit: count.min(LIST_LIMIT_MAX), delimiter: None };
-    let Found { objects, next, .. } = page(ops, query).await?;
-    let cursor = next.map_or(0, |next| ops.cursors.put(next));
-    let keys = objects.into_iter().map(|(key, _)| key);
-    let matching = |key: &Key| strings && glob::matches(&pattern, key.as_str().as_bytes());
-    Ok((cursor, keys.filter(matching).collect()))
+    let query = ListQuery { prefix, start, limit: count.min(RESP_SCAN_COUNT_MAX), delimiter: None };
+    let page = page(ops, query, compiled(&pattern)?).await?;
+    if page.costly {
+        return Err(too_costly());
+    }
+    let cursor = page.next.map_or(0, |next| ops.cursors.put(owner, next));
+    Ok((cursor, if strings { page.keys } else { Vec::new() }))
 }
 
-/// Answers `KEYS pattern`, for at most `RESP_KEYS_MAX` keys.
+/// Answers `KEYS pattern`, for at most `RESP_KEYS_MAX` keys among `RESP_KEYS_SEEN_MAX`.
 pub async fn keys(ops: &Operations, caller: &Caller, pattern: &Bytes) -> Reply {
     let prefix = prefix_of(pattern);
     if let Err(refused) = may_list(caller, &prefix) {
         return refused;
     }
-    let (mut found, mut start) = (Vec::new(), None);
+    let pattern = match compiled(pattern) {
+        Ok(pattern) => pattern,
+        Err(refused) => return refused,
+    };
+    let (mut found, mut bytes, mut seen, mut start) = (Vec::new(), 0, 0, None);
     loop {
-        let query = ListQuery { prefix: prefix.clone(), start, limit: LIST_LIMIT_MAX, delimiter: None };
-        let page = match page(ops, query).await {
+        let query = ListQuery { prefix: prefix.clone(), start, limit: RESP_SCAN_COUNT_MAX, delimiter: None };
+        let page = match page(ops, query, Arc::clone(&pattern)).await {
+            Ok(page) if page.costly => return too_costly(),
             Ok(page) => page,
             Err(refused) => return refused,
         };
-        let matching = |key: &Key| glob::matches(pattern, key.as_str().as_bytes());
-        found.extend(page.objects.into_iter().map(|(key, _)| key).filter(matching));
-        if found.len() > RESP_KEYS_MAX {
-            return Reply::error(format!("more than {RESP_KEYS_MAX} keys match: use SCAN"));
+        bytes += page.bytes;
+        seen += page.seen;
+        found.extend(page.keys);
+        if found.len() > RESP_KEYS_MAX || bytes > 4 * RESP_SCAN_BYTES || seen > RESP_KEYS_SEEN_MAX {
+            return Reply::error("too many keys for KEYS: use SCAN");
         }
         start = page.next;
         if start.is_none() {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use shared::http::tls::Tls;
 use shared::http::write_timeout::WriteTimeoutStream;
-use shared::limits::{CONNECTIONS_MAX, IDLE_TIMEOUT};
+use shared::limits::{CONNECTIONS_MAX, IDLE_TIMEOUT, RESP_SCANS_AT_ONCE};
 use shared::work::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -60,6 +60,8 @@ struct Operations {
     policy: Arc<AuthConfig>,
     metrics: Arc<MasterMetrics>,
     cursors: Cursors,
+    /// Limits how many scans run at once.
+    scans: Semaphore,
 }
 
 impl std::fmt::Debug for Operations {
@@ -90,6 +92,7 @@ impl RespApi {
             policy: Arc::clone(&master.policy),
             metrics: Arc::clone(&master.metrics),
             cursors: Cursors::default(),
+            scans: Semaphore::new(RESP_SCANS_AT_ONCE),
         });
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use shared::limits::{
     IDLE_TIMEOUT, RESP_ARGUMENT_BYTES, RESP_ARGUMENTS_BYTES, RESP_ARGUMENTS_MAX, RESP_INLINE_BYTES,
-    RESP_PIECE_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES, RESP_UNKNOWN_ARGUMENTS_MAX,
+    RESP_PIECE_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES, RESP_UNKNOWN_ARGUMENTS_BYTES, RESP_UNKNOWN_ARGUMENTS_MAX,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -36,13 +36,21 @@ pub enum RequestError {
 pub struct Bounds {
     arguments: usize,
     argument_bytes: usize,
+    all_bytes: usize,
 }
 
 impl Bounds {
     /// Before a client has shown an access key.
-    pub const UNKNOWN: Self =
-        Self { arguments: RESP_UNKNOWN_ARGUMENTS_MAX, argument_bytes: RESP_UNKNOWN_ARGUMENT_BYTES };
-    pub const KNOWN: Self = Self { arguments: RESP_ARGUMENTS_MAX, argument_bytes: RESP_ARGUMENT_BYTES };
+    pub const UNKNOWN: Self = Self {
+        arguments: RESP_UNKNOWN_ARGUMENTS_MAX,
+        argument_bytes: RESP_UNKNOWN_ARGUMENT_BYTES,
+        all_bytes: RESP_UNKNOWN_ARGUMENTS_BYTES,
+    };
+    pub const KNOWN: Self = Self {
+        arguments: RESP_ARGUMENTS_MAX,
+        argument_bytes: RESP_ARGUMENT_BYTES,
+        all_bytes: RESP_ARGUMENTS_BYTES,
+    };
 }
 
 /// A request, up to its value.
@@ -68,6 +76,11 @@ pub struct RequestReader<R> {
 impl<R: AsyncRead + Unpin> RequestReader<R> {
     pub fn new(source: R) -> Self {
         Self { source, buffer: BytesMut::new() }
+    }
+
+    /// The first byte of a request that has begun.
+    pub fn first(&self) -> Option<u8> {
+        self.buffer.first().copied()
     }
 
     /// Whether bytes of the next request have arrived.
@@ -108,7 +121,7 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
                 "unauthenticated multibulk length"
             }));
         }
-        let mut request = Request::default();
+        let (mut request, mut bytes) = (Request::default(), 0);
         for n in 0..count {
             let length = self.length(b'$', "expected '$', or invalid bulk length").await?;
             let length = u64::try_from(length).map_err(|_| RequestError::Protocol("invalid bulk length"))?;
@@ -117,11 +130,8 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
                 request.rest = count - 3;
                 return Ok(request);
             }
-            let argument = self.argument(length, bounds).await?;
+            let argument = self.argument(length, bounds, &mut bytes).await?;
             request.arguments.push(argument);
-            if request.arguments.iter().map(Bytes::len).sum::<usize>() > RESP_ARGUMENTS_BYTES {
-                return Err(RequestError::Protocol("the arguments are too large"));
-            }
         }
         Ok(request)
     }
@@ -145,14 +155,11 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
     /// When they are malformed, or the connection breaks.
     pub async fn rest(&mut self, count: usize, bounds: Bounds) -> Result<Vec<Bytes>, RequestError> {
         self.end_of_bulk().await?;
-        let mut arguments = Vec::new();
+        let (mut arguments, mut bytes) = (Vec::new(), 0);
         for _ in 0..count {
             let length = self.length(b'$', "expected '$', or invalid bulk length").await?;
             let length = u64::try_from(length).map_err(|_| RequestError::Protocol("invalid bulk length"))?;
-            arguments.push(self.argument(length, bounds).await?);
-            if arguments.iter().map(Bytes::len).sum::<usize>() > RESP_ARGUMENTS_BYTES {
-                return Err(RequestError::Protocol("the arguments are too large"));
-            }
+            arguments.push(self.argument(length, bounds, &mut bytes).await?);
         }
         Ok(arguments)
     }
@@ -165,7 +172,13 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
         }
     }
 
-    async fn argument(&mut self, length: u64, bounds: Bounds) -> Result<Bytes, RequestError> {
+    /// Reads an argument; `before` counts the bytes of all of them.
+    async fn argument(
+        &mut self,
+        length: u64,
+        bounds: Bounds,
+        before: &mut usize,
+    ) -> Result<Bytes, RequestError> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > bounds.argument_bytes {
             return Err(RequestError::Protocol(if bounds.argument_bytes == RESP_ARGUMENT_BYTES {
@@ -173,6 +186,10 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
             } else {
                 "unauthenticated bulk length"
             }));
+        }
+        *before += length;
+        if *before > bounds.all_bytes {
+            return Err(RequestError::Protocol("the arguments are too large"));
         }
         while self.buffer.len() < length {
             self.fill(length - self.buffer.len()).await?;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use shared::limits::{BLOB_BYTES_MAX, RESP_CLIENT_NAME_BYTES};
 use shared::wire::error::{ErrorCode, ErrorReply};
 
+use super::glob::{Budget, Pattern};
 use super::reply::{Protocol, Reply};
-use super::{Operations, glob, refusal};
+use super::{Operations, refusal};
 use crate::auth::{Action, Caller};
 use crate::tables::meta;
 
@@ -45,15 +46,18 @@ impl Session {
     ///
     /// # Errors
     /// The reply, when the metadata cannot be read.
-    pub async fn caller(&self, ops: &Operations) -> Result<Caller, Reply> {
+    pub async fn caller(&mut self, ops: &Operations) -> Result<Caller, Reply> {
         ops.metadata.ensure_linearizable().await.map_err(|e| refusal::of(&e.into()))?;
         let keys = ops.keys();
         let of_tables = |e: crate::tables::TableError| refusal::of(&e.into());
         let Some((id, secret)) = &self.shown else { return keys.nobody().map_err(of_tables) };
         match keys.prove(id, secret).map_err(of_tables)? {
             Ok(caller) => Ok(caller),
-            // Revoked since.
-            Err(_) => Ok(Caller::Anonymous),
+            Err(_) => {
+                // Revoked since.
+                self.shown = None;
+                Ok(Caller::Anonymous)
+            }
         }
     }
 
@@ -94,6 +98,15 @@ impl Session {
 
     /// Answers `HELLO [version [AUTH id secret] [SETNAME name]]`.
     pub async fn hello(&mut self, ops: &Operations, arguments: &[Bytes]) -> Reply {
+        let before = self.shown.clone();
+        let reply = self.greet(ops, arguments).await;
+        if matches!(reply, Reply::Error(_)) {
+            self.shown = before;
+        }
+        reply
+    }
+
+    async fn greet(&mut self, ops: &Operations, arguments: &[Bytes]) -> Reply {
         let mut protocol = self.protocol;
         let mut rest = arguments;
         if let [version, after @ ..] = rest {
@@ -221,7 +234,9 @@ pub fn config(arguments: &[Bytes]) -> Reply {
         ("save", ""),
         ("timeout", "0"),
     ];
-    let asked = |name: &str| patterns.iter().any(|p| glob::matches(&p.to_ascii_lowercase(), name.as_bytes()));
+    let patterns: Vec<_> = patterns.iter().filter_map(|p| Pattern::new(&p.to_ascii_lowercase())).collect();
+    let asked =
+        |name: &str| patterns.iter().any(|p| p.matches(name.as_bytes(), &mut Budget::default()) == Ok(true));
     let found = all.into_iter().filter(|(name, _)| asked(name));
     Reply::Map(found.map(|(name, value)| (Reply::text(name), Reply::text(value))).collect())
 }

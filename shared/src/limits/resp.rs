@@ -8,6 +8,8 @@ pub const RESP_ARGUMENTS_BYTES: usize = 1 << 20;
 pub const RESP_ARGUMENT_BYTES: usize = 64 << 10;
 /// Arguments of one command before the client has shown an access key, as in Redis.
 pub const RESP_UNKNOWN_ARGUMENTS_MAX: usize = 10;
+/// Bytes of all arguments of one command before the client has shown an access key.
+pub const RESP_UNKNOWN_ARGUMENTS_BYTES: usize = 20 << 10;
 /// Bytes of one argument before the client has shown an access key, as in Redis.
 pub const RESP_UNKNOWN_ARGUMENT_BYTES: usize = 16 << 10;
 /// Longest inline command, as in Redis.
@@ -24,8 +26,22 @@ pub const RESP_SKIPPED_BYTES: u64 = 16 << 20;
 pub const RESP_CLIENT_NAME_BYTES: usize = 256;
 /// Cursors of SCAN that a master remembers: at 1 KiB each 16 MiB.
 pub const RESP_CURSORS_MAX: usize = 16 << 10;
+/// Cursors of one access key: as many scans at once.
+pub const RESP_CURSORS_EACH: usize = 1024;
+/// Bytes of keys in one reply to SCAN: what an unread reply may hold, as on the other APIs.
+pub const RESP_SCAN_BYTES: usize = 64 << 10;
+/// Keys that one call of SCAN looks at, at most.
+pub const RESP_SCAN_COUNT_MAX: usize = 1000;
 /// Keys in one reply to KEYS.
-pub const RESP_KEYS_MAX: usize = 10_000;
+pub const RESP_KEYS_MAX: usize = 1000;
+/// Keys that one KEYS looks at.
+pub const RESP_KEYS_SEEN_MAX: usize = 100_000;
+/// Steps of matching in one call of SCAN or KEYS: a tenth of a second.
+pub const RESP_MATCH_STEPS: u64 = 20_000_000;
+/// Calls of SCAN and KEYS at once; the others wait.
+pub const RESP_SCANS_AT_ONCE: usize = 8;
+/// Commands that a client may have refused for lack of an access key before its connection ends.
+pub const RESP_REFUSED_MAX: u32 = 10;
 
 const _: () = assert!(RESP_UNKNOWN_ARGUMENT_BYTES <= RESP_ARGUMENT_BYTES);
 const _: () = assert!(RESP_UNKNOWN_ARGUMENTS_MAX <= RESP_ARGUMENTS_MAX);
