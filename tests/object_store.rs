@@ -1,7 +1,7 @@
 //! The crate `object_store`, which much Rust code uses for S3: its authors' own tests, run against our store.
 //!
-//! They are the crate's unmodified `integration` module; nothing that concerns S3 is left out, and only the bucket is
-//! ours.
+//! They are the crate's unmodified `integration` module; nothing that concerns S3 is left out, and only the
+//! bucket is ours.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! Metadata changes, from proposal to follow-up. The leader decides a command; the caller gets the answer
-//! once the volumes have acknowledged its deletes. Both APIs and all workers that change something for a client use
-//! this.
+//! Metadata changes, from proposal to follow-up. The leader decides a command; the caller gets the answer once the
+//! volumes have acknowledged its deletes. Both APIs and all workers that change something for a client use this.
 
 mod deletes;
 

@@ -1,6 +1,6 @@
-//! Requests that wait for volumes to acknowledge a delete: a DELETE, and the refusal of an upload. They are answered
-//! when the volumes that are up have recorded it durably. Otherwise a rebuild of the metadata could bring the value
-//! back.
+//! Requests that wait for volumes to acknowledge a delete: a DELETE, and the refusal of an upload. They are
+//! answered when the volumes that are up have recorded it durably. Otherwise a rebuild of the metadata could bring
+//! the value back.
 //!
 //! The reclaim worker calls the volumes and reports here. There is one entry for each waiting request and volume.
 

@@ -1,6 +1,5 @@
-//! How a value gets in. The promise of a 201 is kept here for streamed uploads and in `write/commit.rs` for
-//! redirected ones: the client hears of success only when the replicas (by their receipts) and the commit are
-//! durable.
+//! How a value gets in. The promise of a 201 is kept here for streamed uploads and in `write/commit.rs` for redirected
+//! ones: the client hears of success only when the replicas (by their receipts) and the commit are durable.
 //!
 //! An upload is redirected only when the client asks for it, or announces that it waits (`Expect: 100-continue`) and
 //! how long its value is. Every other upload is streamed, because several clients follow a redirect with an empty

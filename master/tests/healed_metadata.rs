@@ -1,6 +1,6 @@
-//! A master whose metadata is corrupt, or differs from that of the other masters, detects it and recovers theirs by
-//! itself: flipped bits in its file, a silent return to an older version of a key, a missing record with a matching
-//! digest.
+//! A master whose metadata is corrupt, or differs from that of the other masters, detects it and recovers
+//! theirs by itself: flipped bits in its file, a silent return to an older version of a key, a missing record
+//! with a matching digest.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Access keys as types: the id, the secret, what a key permits, and where.
 //!
-//! A secret is shown once, to the creator of the key: nothing here prints or serialises it, and it is stored and sent
-//! encrypted (`AccessSecret::encrypt`).
+//! A secret is shown once, to the creator of the key: nothing here prints or serialises it, and it is stored and
+//! sent encrypted (`AccessSecret::encrypt`).
 
 use std::fmt;
 use std::str::FromStr;

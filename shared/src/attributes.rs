@@ -1,5 +1,5 @@
-//! Attributes of an object besides value and metadata: the entity tag and checksums that S3 clients compute, too, and
-//! tags.
+//! Attributes of an object besides value and metadata: the entity tag and checksums that S3 clients compute,
+//! too, and tags.
 //!
 //! Nothing here is trusted for integrity: bytes are always verified by BLAKE3 and block checksums.
 

@@ -2,8 +2,8 @@
 //! upload is completed; no byte of the parts moves.
 //!
 //! ```text 0 "BARGEMAN" 8 │ 8 version u32, little endian │ 12 postcard of `Manifest` ``` It holds all that a rebuild
-//! of the metadata must know of the object and its parts, except what is in the record's header. The record's BLAKE3
-//! covers it.
+//! of the metadata must know of the object and its parts, except what is in the record's header. The record's
+//! BLAKE3 covers it.
 
 use serde::{Deserialize, Serialize};
 

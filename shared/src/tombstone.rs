@@ -1,6 +1,5 @@
-//! Tombstones: a volume's notes of deleted values, so that metadata rebuilt from the volumes does not bring them
-//! back. A volume that was down while a key was deleted still has the blob; a tombstone on another one says it is
-//! deleted.
+//! Tombstones: a volume's notes of deleted values, so that metadata rebuilt from the volumes does not bring them back.
+//! A volume that was down while a key was deleted still has the blob; a tombstone on another one says it is deleted.
 
 use std::fmt;
 use std::str::FromStr;

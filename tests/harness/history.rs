@@ -1,5 +1,5 @@
-//! What clients did to one key and what they saw, with the start and end of each operation: the input of `linear`
-//! and `versions`.
+//! What clients did to one key and what they saw, with the start and end of each operation: the input of
+//! `linear` and `versions`.
 //!
 //! Each value is written at most once, so a value that is read identifies its write.
 

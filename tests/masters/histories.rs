@@ -1,5 +1,5 @@
-//! Linearizability: twenty clients on a few hot keys while masters are killed, frozen and cut off, with every
-//! history judged.
+//! Linearizability: twenty clients on a few hot keys while masters are killed, frozen and cut off, with
+//! every history judged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! An interrupted snapshot transfer resumes where it stopped, and a master that dies while it installs one restarts
-//! without help.
+//! An interrupted snapshot transfer resumes where it stopped, and a master that dies while it installs one
+//! restarts without help.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,6 +1,5 @@
-//! A name is durable once its directory was synced after the change. Every directory that a server changes is
-//! synced after each step of its life: then a power cut restores nothing that was removed and loses nothing that was
-//! created.
+//! A name is durable once its directory was synced after the change. Every directory that a server changes is synced
+//! after each step of its life: then a power cut restores nothing that was removed and loses nothing that was created.
 //!
 //! A later sync of the same directory must not hide a missing one: a thread that renames something or creates a
 //! directory syncs the parent before it does anything else to files; and a renamed file was synced before.

@@ -1,7 +1,7 @@
-//! Protection against cross-site requests (CSRF) and DNS rebinding. A master without access keys can also be reached
-//! by pages of any site in a browser on the same network (confused deputy). Two things reveal that, and no page can
-//! forge them: the `Host` of a request, which is the page's own name under DNS rebinding, and the origin that the
-//! browser sends.
+//! Protection against cross-site requests (CSRF) and DNS rebinding. A master without access keys can also be
+//! reached by pages of any site in a browser on the same network (confused deputy). Two things reveal that, and no
+//! page can forge them: the `Host` of a request, which is the page's own name under DNS rebinding, and the origin
+//! that the browser sends.
 //!
 //! One rule for the native API and for S3. It uses headers alone.
 

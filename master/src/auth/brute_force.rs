@@ -1,7 +1,6 @@
-//! Slows down brute-force guessing of secrets (rate limiting). Every wrong secret is counted; log lines are limited.
-//! A peer that sent many wrong secrets for one access key waits before the next one is checked, right or wrong: a
-//! delay after the check would reveal by the silence that a guess was wrong. Other peers that use that key do not
-//! wait.
+//! Slows down brute-force guessing of secrets (rate limiting). Every wrong secret is counted; log lines are limited. A
+//! peer that sent many wrong secrets for one access key waits before the next one is checked, right or wrong: a delay
+//! after the check would reveal by the silence that a guess was wrong. Other peers that use that key do not wait.
 //!
 //! Nothing here sees a secret. The table and the number of waiting requests are bounded.
 

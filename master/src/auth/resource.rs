@@ -1,5 +1,5 @@
-//! The resource of a native request, in the terms of `Caller::may`: the bucket is the part of a key before its first
-//! slash.
+//! The resource of a native request, in the terms of `Caller::may`: the bucket is the part of a key before
+//! its first slash.
 
 use http::Method;
 use http::Request;

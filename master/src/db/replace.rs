@@ -1,8 +1,8 @@
 //! Atomic replacement of all tables: new ones are built beside the current ones, made durable, and only then renamed.
 //!
-//! Tables received from another master are *staged* first: complete and durable beside the current ones before the
-//! log discards the entries that they cover. If a start finds the log ahead of the current tables, it uses the staged
-//! ones.
+//! Tables received from another master are *staged* first: complete and durable beside the current ones before
+//! the log discards the entries that they cover. If a start finds the log ahead of the current tables, it uses
+//! the staged ones.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,5 +1,5 @@
-//! Sets the admin state of volumes: drain, decommission, or back in service. `refuse_last_replicas` refuses what would
-//! lose values.
+//! Sets the admin state of volumes: drain, decommission, or back in service. `refuse_last_replicas` refuses what
+//! would lose values.
 
 use super::maintenance::of_leader;
 use crate::cluster::Cluster;

@@ -1,6 +1,6 @@
-//! Plans a rebalance (balancer): which values to move so that all volumes are about equally full, relative to their
-//! size. The plan is a function of what the volumes report and can be recomputed at any time; there is no state to
-//! lose.
+//! Plans a rebalance (balancer): which values to move so that all volumes are about equally full, relative to
+//! their size. The plan is a function of what the volumes report and can be recomputed at any time; there is no
+//! state to lose.
 //!
 //! Zones take precedence. If there are at most as many zones as replicas, volumes are compared only within their
 //! zone, since every zone must hold its share of the replicas. Otherwise all volumes are compared, and a value moves

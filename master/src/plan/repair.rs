@@ -1,6 +1,6 @@
-//! The next repair step of a blob: add a replica, remove one, or nothing. Repair (re-replication), draining and the
-//! second half of a rebalance all use this one function, until it finds the blob healthy; so each step may be lost or
-//! repeated.
+//! The next repair step of a blob: add a replica, remove one, or nothing. Repair (re-replication), draining and
+//! the second half of a rebalance all use this one function, until it finds the blob healthy; so each step may
+//! be lost or repeated.
 //!
 //! Each move follows one order: copy, verify at the destination, update the tables, wait, delete. A replica is
 //! removed only if as many others as wanted are on volumes that are up and were compared.

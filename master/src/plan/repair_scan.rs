@@ -1,6 +1,6 @@
-//! Plans the repairs of the whole cluster: scans the repair queue, pending replicas and lost volumes, and decides the
-//! next step of each blob. The fewer replicas, the higher the priority; work that exceeds one plan is counted and
-//! found again.
+//! Plans the repairs of the whole cluster: scans the repair queue, pending replicas and lost volumes, and decides
+//! the next step of each blob. The fewer replicas, the higher the priority; work that exceeds one plan is counted
+//! and found again.
 //!
 //! It never scans all objects: under- and over-replicated blobs and pending replicas are in tables of their own, and
 //! the blobs on lost or draining volumes are indexed by volume.

@@ -1,8 +1,8 @@
 //! The state machine: applies log entries to the tables, batch by batch.
 //!
-//! Applied entries are already durable in the log. A checkpoint makes the tables durable, and only entries covered by
-//! a checkpoint may be purged. A snapshot is the tables themselves, so it costs nothing until another master needs
-//! one.
+//! Applied entries are already durable in the log. A checkpoint makes the tables durable, and only entries
+//! covered by a checkpoint may be purged. A snapshot is the tables themselves, so it costs nothing until another
+//! master needs one.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -2,10 +2,9 @@
 //! its records and tombstones, collects them on disk, and writes a new metadata directory with the newest version of
 //! each key that was neither deleted nor refused.
 //!
-//! It changes nothing on a volume, and nothing in a directory that is not empty. Until its last step is done, a
-//! master refuses to start on the directory. Dead records go onto the reclaim list, so that their space is freed.
-//! `ask` queries the volumes, `collect` stores the answers, `plan` decides, `write` writes, `work_directory` is the
-//! folder.
+//! It changes nothing on a volume, and nothing in a directory that is not empty. Until its last step is done, a master
+//! refuses to start on the directory. Dead records go onto the reclaim list, so that their space is freed. `ask`
+//! queries the volumes, `collect` stores the answers, `plan` decides, `write` writes, `work_directory` is the folder.
 
 mod ask;
 mod collect;

@@ -1,8 +1,8 @@
 //! The Redis protocol (RESP2 and RESP3) for the same keys and access keys as on the other APIs: `SET bucket/key` is
 //! `PUT /bucket/key`. Values stream: a connection holds buffers, never a value.
 //!
-//! Commands of one connection are answered in order, one at a time; those that a client has sent ahead wait in its
-//! socket.
+//! Commands of one connection are answered in order, one at a time; those that a client has sent ahead wait
+//! in its socket.
 
 mod command_table;
 mod connection;
@@ -19,8 +19,8 @@ mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
+use shared::http::serve::{SHUTDOWN_GRACE, accept};
 use shared::http::tls::Tls;
 use shared::http::write_timeout::WriteTimeoutStream;
 use shared::limits::{CONNECTIONS_MAX, IDLE_TIMEOUT, RESP_SCANS_AT_ONCE};
@@ -38,9 +38,6 @@ use crate::read::Reader;
 use crate::write::Writer;
 use cursors::Cursors;
 use metrics::RespMetrics;
-
-/// Pause after a failed accept, as when out of file descriptors: an immediate retry would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The API. Refuses commands until this master has joined a cluster.
 #[derive(Debug)]
@@ -100,23 +97,7 @@ impl RespApi {
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, tls: Option<Tls>, shutdown: Shutdown) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
-                () = shutdown.wait() => break,
-            };
-            let (stream, peer) = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok(pair) => pair,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept connections");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-                () = shutdown.wait() => break,
-            };
-            // Send small replies immediately; a failure costs only speed.
-            let _ = stream.set_nodelay(true);
+            let Some((stream, peer, place)) = accept(&listener, &places, &shutdown).await else { break };
             let (api, tls, shutdown) = (Arc::clone(&self), tls.clone(), shutdown.clone());
             let id = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
             tokio::spawn(async move {
@@ -137,7 +118,7 @@ impl RespApi {
         drop(listener);
         // Connections hold their places until they end.
         let ended = places.acquire_many(u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX));
-        if tokio::time::timeout(shared::http::serve::SHUTDOWN_GRACE, ended).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
             tracing::info!("commands still in progress at shutdown were cut");
         }
     }

@@ -21,8 +21,8 @@ pub struct Session {
     pub peer: SocketAddr,
     id: u64,
     pub protocol: Protocol,
-    /// The access key that the client has shown: its id and secret. Verified again for each command, since it may be
-    /// revoked.
+    /// The access key that the client has shown: its id and secret. Verified again for each command, since it
+    /// may be revoked.
     shown: Option<(String, String)>,
     name: Bytes,
 }

@@ -1,5 +1,5 @@
-//! Converts keys, times, entity tags, checksums, tags and owners between our types and those of S3. Makes no other
-//! decisions.
+//! Converts keys, times, entity tags, checksums, tags and owners between our types and those of S3. Makes
+//! no other decisions.
 
 use std::time::{Duration, UNIX_EPOCH};
 

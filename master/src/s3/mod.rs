@@ -1,6 +1,6 @@
-//! The S3 API of a master: translates requests of S3 into our operations. The decisions are made in the same code as
-//! for the native API; `bucket/key` here is `/bucket/key` there. The library `s3s` implements protocol, signatures
-//! and XML.
+//! The S3 API of a master: translates requests of S3 into our operations. The decisions are made in the same code
+//! as for the native API; `bucket/key` here is `/bucket/key` there. The library `s3s` implements protocol,
+//! signatures and XML.
 //!
 //! Never redirects, and never holds a value in memory.
 

@@ -1,5 +1,5 @@
-//! Access keys, by id: permission, scope, and the secret, encrypted with the cluster's secret. Nothing here decrypts
-//! one.
+//! Access keys, by id: permission, scope, and the secret, encrypted with the cluster's secret. Nothing
+//! here decrypts one.
 
 use serde::{Deserialize, Serialize};
 use shared::access::{AccessKeyId, EncryptedSecret, Permission, Scope};

@@ -2,8 +2,8 @@
 //! · number (2, big endian)` → part and replicas. The records of parts stay when an upload is completed: they then
 //! belong to the object.
 //!
-//! Unreferenced uploads: `upload id (16)` → nothing. Nothing references their parts, which are removed a few at a
-//! time.
+//! Unreferenced uploads: `upload id (16)` → nothing. Nothing references their parts, which are removed a few
+//! at a time.
 
 use serde::{Deserialize, Serialize};
 use shared::attributes::Algorithm;

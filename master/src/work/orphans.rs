@@ -76,8 +76,8 @@ impl Reconciler {
         }
     }
 
-    /// Compares one volume with the tables, and resolves the differences if `seen` is given; without it, it
-    /// only reports.
+    /// Compares one volume with the tables, and resolves the differences if `seen` is given; without it,
+    /// it only reports.
     ///
     /// # Errors
     /// When the comparison cannot be completed.

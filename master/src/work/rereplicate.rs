@@ -75,8 +75,8 @@ impl Replicator {
         }
     }
 
-    /// Makes a volume add a replica. With `verify`, the volume reads it back from disk, because it replaces
-    /// another one.
+    /// Makes a volume add a replica. With `verify`, the volume reads it back from disk, because it
+    /// replaces another one.
     ///
     /// # Errors
     /// When the replica was not added, or the outcome is unknown. The tables keep it as a pending replica.

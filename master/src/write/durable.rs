@@ -46,8 +46,8 @@ impl DurableBlob {
 }
 
 impl Writer {
-    /// Makes a value durable on as many of the wanted volumes as possible. The commit fails if they are fewer than
-    /// the minimum.
+    /// Makes a value durable on as many of the wanted volumes as possible. The commit fails if they are fewer
+    /// than the minimum.
     ///
     /// # Errors
     /// When the source fails, no volume accepts the value, or no receipt is valid.

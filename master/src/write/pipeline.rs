@@ -1,7 +1,7 @@
-//! The write pipeline: streams a value to the first volume of a replica chain, at the pace of the slowest replica. If
-//! that volume is down, full or busy, or dies in the middle of the upload (pipeline recovery), another one is tried
-//! while the value's first frames are still buffered. For a later volume of the chain, `volume/src/http/chain.rs`
-//! does that.
+//! The write pipeline: streams a value to the first volume of a replica chain, at the pace of the slowest replica.
+//! If that volume is down, full or busy, or dies in the middle of the upload (pipeline recovery), another one is
+//! tried while the value's first frames are still buffered. For a later volume of the chain,
+//! `volume/src/http/chain.rs` does that.
 
 use crate::write::placement::{UploadSpec, WriteTarget};
 use bytes::Bytes;

@@ -1,8 +1,7 @@
 //! How servers call each other: signed JSON messages and value streams, over one pool of connections.
 //! Never follows redirects and never uses a proxy: the address is the configured one.
 //!
-//! Uses hyper's pooled client because its read buffers can be bounded; each stream through a master holds two
-//! of them.
+//! Uses hyper's pooled client because its read buffers can be bounded; each stream through a master holds two of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};

@@ -1,7 +1,6 @@
 //! What a listening address exposes to other machines. Access keys are in the replicated metadata, which a server
-//! knows only after its start: so nothing here refuses to start. A master that others can reach refuses requests
-//! about keys and values until there is an access key; a volume does nothing without a master's ticket, wherever it
-//! listens.
+//! knows only after its start: so nothing here refuses to start. A master that others can reach refuses requests about
+//! keys and values until there is an access key; a volume does nothing without a master's ticket, wherever it listens.
 
 use std::net::SocketAddr;
 

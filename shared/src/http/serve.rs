@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tracing::Instrument;
 
@@ -64,6 +64,35 @@ pub trait Service: Send + Sync + 'static {
     }
 }
 
+/// Accepts the next connection as soon as there is a place for it; `None` at the shutdown.
+pub async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    shutdown: &Shutdown,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = tokio::select! {
+        place = Arc::clone(places).acquire_owned() => place.expect("the semaphore is never closed"),
+        () = shutdown.wait() => return None,
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.wait() => return None,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Send small answers immediately; a failure costs only speed.
+                let _ = stream.set_nodelay(true);
+                return Some((stream, peer, place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
 /// Serves `listener` until `shutdown`, then lets requests in flight end. With `tls` it accepts TLS only.
 pub async fn run<S: Service>(
     listener: TcpListener,
@@ -75,23 +104,7 @@ pub async fn run<S: Service>(
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
-        let place = tokio::select! {
-            p = Arc::clone(&places).acquire_owned() => p.expect("the semaphore is never closed"),
-            () = shutdown.wait() => break,
-        };
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(pair) => pair,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            () = shutdown.wait() => break,
-        };
-        // Send small answers immediately; a failure costs only speed.
-        let _ = stream.set_nodelay(true);
+        let Some((stream, peer, place)) = accept(&listener, &places, &shutdown).await else { break };
         let (service, metrics) = (Arc::clone(&service), Arc::clone(&metrics));
         if let Some(tls) = tls.clone() {
             let (watcher, shutdown) = (graceful.watcher(), shutdown.clone());

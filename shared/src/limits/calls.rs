@@ -1,5 +1,5 @@
-//! Limits of calls between servers: how long each may take, how long its signature is valid, and what is remembered
-//! of it.
+//! Limits of calls between servers: how long each may take, how long its signature is valid, and what is
+//! remembered of it.
 
 use std::time::Duration;
 

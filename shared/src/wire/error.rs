@@ -84,8 +84,8 @@ impl ErrorCode {
         }
     }
 
-    /// Whether a failed request is retryable. `Retry-After` and the CLI derive from this; S3's codes are tested
-    /// against it.
+    /// Whether a failed request is retryable. `Retry-After` and the CLI derive from this; S3's codes are
+    /// tested against it.
     pub fn retry(self) -> Retry {
         match self {
             Self::TooBusy | Self::Unavailable | Self::NotLeader | Self::NotJoined => Retry::After,

@@ -1,8 +1,8 @@
 //! Closed forms for the mean time to data loss (MTTDL) of one blob: each replica fails at rate `failure`, and each
 //! lost one is repaired at rate `repair`, independently (a Markov chain; lost replicas are repaired in parallel).
 //!
-//! With k replicas lost, the chain moves to k + 1 at rate (n - k)·failure and back to k - 1 at rate k·repair; it ends
-//! at n.
+//! With k replicas lost, the chain moves to k + 1 at rate (n - k)·failure and back to k - 1 at rate k·repair; it
+//! ends at n.
 
 /// Two replicas: (3λ + μ) / 2λ².
 pub fn two(failure: f64, repair: f64) -> f64 {

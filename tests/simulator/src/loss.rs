@@ -1,5 +1,5 @@
-//! The probability of data loss (durability): all replicas of a blob fail, each before the earlier ones were
-//! re-created.
+//! The probability of data loss (durability): all replicas of a blob fail, each before the earlier
+//! ones were re-created.
 //!
 //! With real disks that is too rare to simulate directly. So it uses importance sampling: each draw is a history in
 //! which all volumes of a set fail within the repair time, weighted by its probability. The results are compared with

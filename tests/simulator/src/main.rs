@@ -1,8 +1,8 @@
 //! Simulates a site of a thousand volumes and a hundred million blobs over years, with the ring and the plans of the
 //! product. docs/scale.md explains the output.
 //!
-//! It starts no server and stores no value. The same arguments print the same text, except for the part marked as
-//! measured.
+//! It starts no server and stores no value. The same arguments print the same text, except for the part
+//! marked as measured.
 
 mod chain;
 mod chance;

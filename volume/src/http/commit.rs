@@ -1,7 +1,6 @@
 //! The commit of a durable value: receipts go to a master, and to another one if it does not answer (failover).
 //!
-//! Commits are idempotent. A client must never be told "nothing was stored" if an earlier call may have been
-//! executed.
+//! Commits are idempotent. A client must never be told "nothing was stored" if an earlier call may have been executed.
 
 use std::time::Duration;
 

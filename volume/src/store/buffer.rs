@@ -1,6 +1,6 @@
-//! Pools of page-aligned buffers for the bytes of segments. A pool has a fixed number of buffers, allocates each when
-//! it is first needed and then reuses it; callers wait while there is none. That bound keeps memory independent of
-//! value sizes.
+//! Pools of page-aligned buffers for the bytes of segments. A pool has a fixed number of buffers, allocates each
+//! when it is first needed and then reuses it; callers wait while there is none. That bound keeps memory
+//! independent of value sizes.
 //!
 //! The code that returns a buffer must not wait for another one, or uploads could deadlock.
 

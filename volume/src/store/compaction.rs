@@ -1,6 +1,6 @@
-//! Compaction (segment GC, vacuum): moves the live records of a segment to another one and removes the file, if its
-//! dead space could not be punched out or little but holes is left. One segment at a time, record by record, at a
-//! given rate.
+//! Compaction (segment GC, vacuum): moves the live records of a segment to another one and removes the file, if
+//! its dead space could not be punched out or little but holes is left. One segment at a time, record by record,
+//! at a given rate.
 //!
 //! A move is a rewrite (`begin_rewrite`): the record is read verified, written, synced, read back, and only then the
 //! blob points to it. It works within the reserve and never blocks readers or writers. A crash at any step leaves

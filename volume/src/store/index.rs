@@ -13,8 +13,7 @@
 //! its own number, so an entry of another index, or of another place in this one, fails its checksum.
 //!
 //! The index can be rebuilt, with one temporary exception: a delete is durable once its entry is synced here, before
-//! the segment is marked. It is never updated in place: entries are appended, and a whole index is replaced by
-//! rename.
+//! the segment is marked. It is never updated in place: entries are appended, and a whole index is replaced by rename.
 
 use std::io;
 use std::sync::Arc;

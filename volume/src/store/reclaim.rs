@@ -1,8 +1,7 @@
 //! Deletes and garbage collection (GC) by `delete` and `punch`: the only place where stored bytes are freed.
 //!
 //! The order is fixed: the delete's index entry becomes durable, the record leaves memory, its last reader ends, its
-//! space is punched out. Punching earlier would lose data: after a power cut the blob could be back without its
-//! bytes.
+//! space is punched out. Punching earlier would lose data: after a power cut the blob could be back without its bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

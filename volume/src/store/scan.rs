@@ -1,5 +1,5 @@
-//! Scans a segment without its index for good, deleted and corrupt records. It only reads; `recovery` decides what to
-//! do.
+//! Scans a segment without its index for good, deleted and corrupt records. It only reads; `recovery` decides
+//! what to do.
 //!
 //! A record counts only if every byte of it was verified, because without a sync between them a trailer can reach the
 //! disk before its body.

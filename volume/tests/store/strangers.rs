@@ -1,5 +1,5 @@
-//! Misplaced data: records and segments of others, unknown files, duplicate records. None of it is served, and none
-//! is lost.
+//! Misplaced data: records and segments of others, unknown files, duplicate records. None of it is served, and
+//! none is lost.
 
 use volume::store::{FormatError, ReadError, Refusal};
 

@@ -1,5 +1,5 @@
-//! Differences of two sets of metadata: two listings, both in key order, read side by side with one page of each in
-//! memory.
+//! Differences of two sets of metadata: two listings, both in key order, read side by side with one page of
+//! each in memory.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;

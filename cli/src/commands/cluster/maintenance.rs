@@ -1,5 +1,5 @@
-//! `barge cluster repair`, `drain`, `decommission`, `rebalance`, `orphans`, `replication`, `events`: maintenance of
-//! replicas.
+//! `barge cluster repair`, `drain`, `decommission`, `rebalance`, `orphans`, `replication`, `events`:
+//! maintenance of replicas.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Any cluster, any blob: repeated repair steps lead to as many replicas as wanted, and never remove one that is
-//! needed.
+//! Any cluster, any blob: repeated repair steps lead to as many replicas as wanted, and never remove one
+//! that is needed.
 
 use proptest::prelude::*;
 use shared::clock::Timestamp;

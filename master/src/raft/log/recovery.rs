@@ -1,5 +1,4 @@
-//! Crash recovery: opening reads the files, decides whether a crash can have left them so, and only then repairs
-//! them.
+//! Crash recovery: opening reads the files, decides whether a crash can have left them so, and only then repairs them.
 //!
 //! A refusal changes nothing. The torn tail of the last batch is truncated, and that is logged. Any other difference
 //! from what was written is refused, because a master with a hole in its log must never vote.

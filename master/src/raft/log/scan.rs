@@ -1,9 +1,9 @@
 //! Scans the bytes of a segment for good frames, and tells a torn tail from corruption. Pure: it reads no file and
 //! decides nothing about files.
 //!
-//! A batch is written only after the previous one was synced. So a bad frame that is followed by a good frame of a
-//! later batch was durable once: it is corrupt. Without such a frame it may be what a power cut left of the last
-//! batch.
+//! A batch is written only after the previous one was synced. So a bad frame that is followed by a good frame
+//! of a later batch was durable once: it is corrupt. Without such a frame it may be what a power cut left of
+//! the last batch.
 
 use std::ops::Range;
 

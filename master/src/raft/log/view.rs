@@ -1,5 +1,5 @@
-//! The log in memory, for readers: the location of each entry, and the newest entries themselves. The files are
-//! authoritative.
+//! The log in memory, for readers: the location of each entry, and the newest entries themselves. The
+//! files are authoritative.
 //!
 //! A change is made here when it is requested, in the order in which changes go to the writer thread, so an entry can
 //! be read as soon as `append` returns. An entry that is not in a file yet is always cached; when the cache is full,

@@ -1,5 +1,5 @@
-//! CompleteMultipartUpload: the listed parts become one object. No bytes of them move; only their list, the manifest,
-//! is written.
+//! CompleteMultipartUpload: the listed parts become one object. No bytes of them move; only their list, the
+//! manifest, is written.
 
 use crate::write::placement::UploadSpec;
 use futures_util::StreamExt;

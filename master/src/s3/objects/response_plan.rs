@@ -1,5 +1,5 @@
-//! Plans the response to a GET or HEAD of an object: conditions, ranges, part numbers, and headers that the client
-//! overrides.
+//! Plans the response to a GET or HEAD of an object: conditions, ranges, part numbers, and headers that
+//! the client overrides.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,

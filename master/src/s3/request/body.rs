@@ -1,5 +1,5 @@
-//! Converts bodies between the S3 library and our servers: request bodies, with our limits on slow clients, and
-//! response bodies.
+//! Converts bodies between the S3 library and our servers: request bodies, with our limits on slow clients,
+//! and response bodies.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,9 @@
-//! Changes of replica lists: replicas are added, removed, or found missing. The bytes of a value never change, only
-//! their locations.
+//! Changes of replica lists: replicas are added, removed, or found missing. The bytes of a value never change,
+//! only their locations.
 //!
 //! Verify before destroy: a good replica is removed only by `remove_replica`, which names as many others as wanted,
-//! all of them listed and just verified by the proposer. A volume that lacks a replica is unlisted, unless it is the
-//! last one.
+//! all of them listed and just verified by the proposer. A volume that lacks a replica is unlisted, unless it is
+//! the last one.
 
 use crate::state::apply::references::{countable_replicas, enqueue_reclaim_replica};
 use shared::ids::{BlobId, VolumeId};

@@ -1,8 +1,8 @@
 //! Multipart uploads: created, filled with parts, completed, or aborted.
 //!
-//! A part is referenced from its own commit until its upload or object is unreferenced, so it is never an orphan. A
-//! completion names its parts by number and by the digest of their manifest, so that a part replaced meanwhile is
-//! noticed.
+//! A part is referenced from its own commit until its upload or object is unreferenced, so it is never an
+//! orphan. A completion names its parts by number and by the digest of their manifest, so that a part replaced
+//! meanwhile is noticed.
 
 use crate::state::apply::references::{cancel_pending_replicas, countable_replicas, enqueue_reclaim};
 use shared::digest::Digest;

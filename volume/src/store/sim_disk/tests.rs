@@ -1,5 +1,5 @@
-//! The simulated disk follows its fault model: power cuts, failed syncs, full disks, bit rot. It never loses synced
-//! bytes.
+//! The simulated disk follows its fault model: power cuts, failed syncs, full disks, bit rot. It never
+//! loses synced bytes.
 
 use super::*;
 use shared::clock::Timestamp;

@@ -2,8 +2,8 @@
 //! changed, and given to both. What the guard admits, the library must read as the same operation, bucket, key,
 //! source and prefix, with the same key or none, and with the same parts signed; or refuse.
 //!
-//! `BARGE_SEED` repeats and prints one request; `BARGE_REQUESTS` sets their number. A long run uses new ones each
-//! time.
+//! `BARGE_SEED` repeats and prints one request; `BARGE_REQUESTS` sets their number. A long run uses new
+//! ones each time.
 
 mod changes;
 mod draft;

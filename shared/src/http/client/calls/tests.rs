@@ -1,5 +1,5 @@
-//! A server that has restarted since its last call has another name: the call is sent again, once, and carried out
-//! once.
+//! A server that has restarted since its last call has another name: the call is sent again, once, and
+//! carried out once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
