@@ -1,9 +1,11 @@
 //! Directories written by released versions must open in every later one: one master and one volume
 //! each, packed when the version was released (`fixtures/`: a sealed segment; a replaced, a deleted and an
-//! empty value). From version 2 on the master has a log; from version 3 on its tables have a digest.
+//! empty value). From version 2 on the master has a log; from version 3 on its tables have a digest. A
+//! later addition to a version has a directory of its own.
 
 use std::process::Command;
 
+use reqwest::Method;
 use shared::digest::Digest;
 use tests::cluster::{add, free_port};
 use tests::{Client, Folder, Server, Spec, eventually};
@@ -27,26 +29,35 @@ async fn start(folder: &Folder, program: &'static str, more: &[&str]) -> Server 
 
 #[tokio::test]
 async fn version_1_opens() {
-    opens(1).await;
+    opens("1").await;
 }
 
 #[tokio::test]
 async fn version_2_opens() {
-    opens(2).await;
+    opens("2").await;
 }
 
 #[tokio::test]
 async fn version_3_opens() {
-    opens(3).await;
+    opens("3").await;
 }
 
-async fn opens(version: u32) {
+/// With one value that expires in the year 3000, and one that has expired.
+#[tokio::test]
+async fn version_3_with_expiry_opens() {
+    let (client, _servers, _folder) = opens("3-expiry").await;
+    let answer = client.send(Method::HEAD, "fixture/expires", &[], None).await.expect("an answer");
+    assert_eq!(answer.header("barge-expires").as_deref(), Some("Wed, 01 Jan 3000 00:00:00 GMT"));
+    assert_eq!(client.get("fixture/expired").await.expect("an answer").status, 404);
+}
+
+async fn opens(version: &str) -> (Client, [Server; 2], Folder) {
     let folder = Folder::new(&format!("fixture-v{version}"));
     let archive = format!("{}/fixtures/v{version}.tar.gz", env!("CARGO_MANIFEST_DIR"));
     let unpacked = Command::new("tar").args(["xzf", &archive, "-C"]).arg(folder.path()).status();
     assert!(unpacked.is_ok_and(|s| s.success()), "{archive} cannot be unpacked");
     let master = start(&folder, "master", &["--replicas", "1"]).await;
-    let _volume = start(&folder, "volume", &["--master", master.url(), "--reserve", "1000000"]).await;
+    let volume = start(&folder, "volume", &["--master", master.url(), "--reserve", "1000000"]).await;
     let client = Client::new(master.url());
     eventually(tests::cluster::SETTLED, "the volume is up", async || {
         let answer = client.http().get(client.url("/_/health")).send().await.ok()?;
@@ -60,4 +71,5 @@ async fn opens(version: u32) {
     }
     let gone = client.get("fixture/gone").await.expect("an answer");
     assert_eq!(gone.status, 404, "a deleted value stays deleted");
+    (client, [master, volume], folder)
 }

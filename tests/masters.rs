@@ -6,6 +6,7 @@
 mod backup;
 mod book;
 mod clients;
+mod expiry;
 mod failover;
 mod histories;
 mod members;

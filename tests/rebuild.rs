@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
 mod comparing;
+mod expiry;
 mod history;
 mod refusing;
 

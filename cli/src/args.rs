@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use master::{RepairArgs, S3Args};
+use shared::expiry::Expires;
 use shared::key::Key;
 use shared::limits::{LIST_LIMIT, LIST_LIMIT_MAX};
 use shared::secret::{ClusterSecret, SecretError};
@@ -155,6 +156,9 @@ pub(crate) struct PutArgs {
     /// User metadata, returned as Barge-Meta-NAME; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) meta: Vec<(String, String)>,
+    /// When the value expires: after a time (90s, 12h, 7d), or at a date (2027-01-31T12:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<Expires>,
     /// Store only if the key has no value yet
     #[arg(long, conflicts_with = "if_match")]
     pub(crate) if_absent: bool,
@@ -322,6 +326,8 @@ mod tests {
         let parse = |line: &str| Args::try_parse_from(line.split(' '));
         assert!(parse("barge put - a/b --meta owner=me --if-absent").is_ok());
         assert!(parse("barge put f a/b --if-absent --if-match x").is_err());
+        assert!(parse("barge put f a/b --expires 7d").is_ok());
+        assert!(parse("barge put f a/b --expires soon").is_err());
         assert!(parse("barge put f a/../b").is_err());
         assert!(parse("barge put f k --meta owner").is_err());
         assert!(parse("barge cat k --range -5").is_ok());

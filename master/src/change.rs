@@ -2,6 +2,7 @@
 //! volumes have acknowledged its deletes. Both APIs and all workers that change something for a client use this.
 
 mod deletes;
+mod expiry;
 
 use shared::key::Key;
 use shared::wire::error::{ErrorCode, ErrorReply};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use shared::ids::BlobId;
 use tokio::sync::Notify;
 
+use self::expiry::ExpiryNotes;
 use crate::delete_acks::DeleteAcks;
 use crate::metadata::Metadata;
 use crate::raft::error::WriteError;
@@ -32,15 +34,22 @@ pub struct Changes {
     pub delete_acks: DeleteAcks,
     /// Wakes the reclaim worker.
     pub wake_reclaim: Arc<Notify>,
+    /// Wakes the worker that removes what has expired.
+    pub wake_expiry: Arc<Notify>,
+    expiry_notes: Arc<ExpiryNotes>,
     /// Wakes the worker that removes unreferenced parts from the tables.
     pub wake_part_removal: Arc<Notify>,
 }
 
-/// What remains to be done after a command: deletes that volumes must acknowledge.
-#[derive(Debug)]
+/// What remains to be done after a command: what volumes must acknowledge.
+#[derive(Debug, Default)]
 struct FollowUp {
+    /// Deleted if the command is refused.
     blob: Option<Blob>,
+    /// Deleted, perhaps by an earlier command.
     key: Option<Key>,
+    /// Has a new expiry.
+    expiring: Option<Key>,
 }
 
 impl FollowUp {
@@ -59,10 +68,16 @@ impl FollowUp {
                 let (id, length) = (part.part.blob, part.part.length);
                 (Some(Blob { id, length, replicas: part.replicas.clone() }), None)
             }
+            Command::CommitExpiring { commit, .. } => {
+                return Self { blob: blob_of(commit), key: None, expiring: Some(commit.key.clone()) };
+            }
+            Command::SetExpiry { key, .. } => {
+                return Self { expiring: Some(key.clone()), ..Self::default() };
+            }
             Command::Delete { key, .. } => (None, Some(key.clone())),
             _ => (None, None),
         };
-        Self { blob, key }
+        Self { blob, key, expiring: None }
     }
 }
 
@@ -74,6 +89,8 @@ impl Changes {
             volumes,
             delete_acks: DeleteAcks::default(),
             wake_reclaim: Arc::default(),
+            wake_expiry: Arc::default(),
+            expiry_notes: Arc::default(),
             wake_part_removal: Arc::default(),
         }
     }
@@ -145,6 +162,14 @@ impl Changes {
                 | Outcome::PartsChanged
                 | Outcome::NotEnoughReceipts
         );
+        let set = matches!(
+            outcome,
+            Outcome::Done | Outcome::Commit(CommitOutcome::Created | CommitOutcome::Replaced, _)
+        );
+        if let Some(key) = left.expiring.filter(|_| set) {
+            self.wake_expiry.notify_one();
+            self.tell_expiry(&key).await;
+        }
         // The parts of a replaced or deleted object are removed, too.
         self.wake_part_removal.notify_one();
         match (outcome, left.blob, left.key) {

@@ -12,6 +12,7 @@ mod config;
 mod cors;
 mod db;
 mod delete_acks;
+mod group_clock;
 mod http;
 mod join;
 mod list;
@@ -59,6 +60,7 @@ use crate::change::Changes;
 use crate::cluster::Cluster;
 use crate::db::Database;
 use crate::db::other_masters::OtherMasters;
+use crate::group_clock::GroupClock;
 use crate::join::JoinError;
 use crate::master::Master;
 use crate::metadata::Metadata;
@@ -352,7 +354,8 @@ fn assemble(
     metrics: MasterMetrics,
     policy: Arc<AuthConfig>,
 ) -> Result<Arc<Master>, TableError> {
-    let metadata = Metadata::new(&group, config.mode);
+    let clock = GroupClock::new(config.clock.clone(), Arc::clone(&group), peers.clone());
+    let metadata = Metadata::new(&group, clock, config.mode);
     let known = volume::all(&metadata.database.tree())?;
     let cluster = Cluster::new(cluster, config.down_after, config.repair_after, known);
     let sequencer = Sequencer::start(Arc::clone(&group), peers.clone(), config.clock.clone());

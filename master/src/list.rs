@@ -8,7 +8,7 @@ use shared::wire::master::{ListPage, ListedKey};
 use shared::wire::routes::query_value;
 
 use crate::tables::object::Object;
-use crate::tables::{Kind, TableError, scan};
+use crate::tables::{Kind, TableError, meta, scan};
 
 /// Above every byte of UTF-8: every key with a prefix sorts before that prefix followed by this byte.
 const AFTER_ALL: u8 = 0xff;
@@ -73,6 +73,7 @@ pub fn page(tree: &sled::Tree, query: &ListQuery) -> Result<ListPage, TableError
 /// When sled fails or a record is corrupt.
 pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
     let mut page = Found::default();
+    let (now, mut passed) = (meta::time(tree)?, 0);
     let mut last: Option<String> = None;
     let mut after = query.start.as_ref().map(|start| match query.common_prefix(start) {
         // The cursor is a common prefix: skip all keys that it covers.
@@ -83,6 +84,15 @@ pub fn find(tree: &sled::Tree, query: &ListQuery) -> Result<Found, TableError> {
         let from = after.take();
         for item in scan::<Object>(tree, Kind::Object, query.prefix.as_bytes(), from.as_deref()) {
             let (key, object) = item?;
+            if object.is_expired(now) {
+                passed += 1;
+                if passed == LIST_LIMIT_MAX {
+                    // A page without an end would keep others from reading.
+                    page.next = String::from_utf8(key).ok();
+                    return Ok(page);
+                }
+                continue;
+            }
             let corrupt = || TableError::Corrupt { kind: Kind::Object, bytes: key.len() };
             let key = String::from_utf8(key.clone()).map_err(|_| corrupt())?;
             if page.objects.len() + page.prefixes.len() == query.limit {
@@ -152,6 +162,7 @@ mod tests {
                 blobs: vec![Blob { id, length: 1, replicas: vec![] }],
                 attributes: Default::default(),
                 parts: None,
+                expiry: Default::default(),
             };
             tables.put_object(&key.parse().unwrap(), &object);
         }

@@ -2,24 +2,29 @@
 
 use std::sync::Arc;
 
+use shared::clock::Timestamp;
 use shared::key::Key;
 
 use crate::db::Database;
+use crate::group_clock::GroupClock;
 use crate::raft::error::NoLeader;
 use crate::raft::group::Group;
 use crate::tables::replication_mode::{self, ReplicationMode};
-use crate::tables::{TableError, bucket};
+use crate::tables::{TableError, bucket, meta};
 
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub database: Arc<Database>,
+    /// The clocks of the masters, by which values expire.
+    pub clock: Arc<GroupClock>,
     group: Arc<Group>,
     default_mode: ReplicationMode,
 }
 
 impl Metadata {
-    pub fn new(group: &Arc<Group>, default_mode: ReplicationMode) -> Self {
-        Self { database: Arc::clone(group.machine().database()), group: Arc::clone(group), default_mode }
+    pub fn new(group: &Arc<Group>, clock: GroupClock, default_mode: ReplicationMode) -> Self {
+        let database = Arc::clone(group.machine().database());
+        Self { database, clock: Arc::new(clock), group: Arc::clone(group), default_mode }
     }
 
     /// Waits until this master has applied all that was acknowledged before, so that its reads are linearizable.
@@ -28,6 +33,15 @@ impl Metadata {
     /// When there is no leader.
     pub async fn ensure_linearizable(&self) -> Result<(), NoLeader> {
         self.group.ensure_linearizable().await
+    }
+
+    /// Returns the group's time: that of the tables, or a later one that a majority of the clocks has reached.
+    ///
+    /// # Errors
+    /// When no majority tells its clock.
+    pub async fn now(&self) -> Result<Timestamp, NoLeader> {
+        let now = self.clock.now().await?;
+        Ok(meta::time(&self.database.tree()).map_or(now, |time| time.max(now)))
     }
 
     /// Whether this master believes that it leads; another one may have been elected meanwhile.

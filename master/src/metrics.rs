@@ -30,6 +30,8 @@ pub struct MasterMetrics {
     pub reads_streamed: Counter,
     /// Deletes that volumes have carried out.
     pub reclaimed: Counter,
+    /// Objects removed because they had expired.
+    pub expired: Counter,
     /// Records found that no object references.
     pub orphans: Counter,
     /// Replicas added by repair, draining and rebalancing.
@@ -70,6 +72,7 @@ impl MasterMetrics {
             reads_redirected: Counter::default(),
             reads_streamed: Counter::default(),
             reclaimed: Counter::default(),
+            expired: Counter::default(),
             orphans: Counter::default(),
             replicas_added: Counter::default(),
             replicas_added_bytes: Counter::default(),
@@ -107,6 +110,7 @@ impl MasterMetrics {
             r.register("barge_reads_redirected", "Reads redirected to a volume", c(&new.reads_redirected));
             r.register("barge_reads_streamed", "Reads streamed through this master", c(&new.reads_streamed));
             r.register("barge_reclaimed_blobs", "Blobs deleted from volumes", c(&new.reclaimed));
+            r.register("barge_expired_objects", "Objects removed because they had expired", c(&new.expired));
             r.register("barge_orphans_found", "Records that no object references", c(&new.orphans));
             new.register_repair(r);
             r.register("barge_log_batch_commands", "Commands per batch", new.batch_commands.clone());

@@ -45,6 +45,7 @@ pub fn entity(object: &Object) -> Entity<'_> {
         etag: format!("\"{}\"", object.native_tag()),
         content_type: object.content_type.as_deref(),
         metadata: &object.metadata,
+        expires: object.expiry.at,
     }
 }
 
@@ -368,8 +369,7 @@ impl Download {
         if given == Some(proof) {
             return Some(answer);
         }
-        let (volume, address) = (replica.volume, &replica.address);
-        tracing::warn!(%volume, address, "an answer without a valid proof from this cluster was not believed");
+        tracing::warn!(volume = %replica.volume, address = replica.address, "an answer without a valid proof from this cluster was not believed");
         None
     }
 }

@@ -12,6 +12,7 @@ pub mod placement;
 pub mod receipts;
 
 use crate::db::Database;
+use crate::write::commit::TimeToLive;
 use crate::write::placement::{UploadSpec, WriteTarget};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
+use shared::expiry::Expires;
 use shared::http::body::{self, Body, DeclaredLength};
 use shared::http::committed::committed;
 use shared::http::metadata::Described;
@@ -27,7 +29,7 @@ use shared::key::Key;
 use shared::limits::BLOB_BYTES_MAX;
 use shared::wire::error::{ErrorCode, ErrorReply};
 use shared::wire::master::StoredObject;
-use shared::wire::routes::{BLAKE3_HEADER, LENGTH, REDIRECT, STREAM, query_value};
+use shared::wire::routes::{BLAKE3_HEADER, EXPIRES_HEADER, LENGTH, REDIRECT, STREAM, query_value};
 
 use crate::change::{Changes, unexpected};
 use crate::config::Config;
@@ -36,7 +38,7 @@ use crate::metadata::Metadata;
 use crate::metrics::MasterMetrics;
 use crate::redirect::redirect;
 use crate::sequencer::ProposeError;
-use crate::state::command::{Command, Outcome};
+use crate::state::command::Outcome;
 use crate::tables::{bucket, object};
 use crate::volumes::Volumes;
 use durable::DurableBlob;
@@ -54,6 +56,7 @@ struct UploadRequest {
     digest: Option<Digest>,
     condition: WriteCondition,
     hops: u8,
+    expires: Option<Expires>,
 }
 
 /// Writes values for clients, and commits those that volumes have written.
@@ -132,7 +135,7 @@ impl Writer {
     ) -> Result<Response<Body>, ErrorReply> {
         let described = Described::from_headers(&upload.headers).unwrap_or_default();
         let commit = durable.to_commit(&upload.wanted(), &described);
-        let outcome = self.changes.submit(Command::Commit(commit)).await;
+        let outcome = self.commit_value(commit, upload.expires.map(TimeToLive::Until)).await;
         let outcome = outcome.map_err(|e| ErrorReply::from(e).for_key(&upload.key))?;
         let (outcome, replicas) = match outcome {
             Outcome::Commit(outcome, replicas) => (outcome, replicas),
@@ -222,11 +225,18 @@ fn check(
         WriteCondition::None if method == Method::POST => WriteCondition::Absent,
         other => other,
     };
+    let mut stated = headers.get_all(EXPIRES_HEADER).iter();
+    let expires = stated
+        .next()
+        // Two of them contradict each other.
+        .map(|v| v.to_str().ok().filter(|_| stated.next().is_none()).unwrap_or("").parse::<Expires>())
+        .transpose()
+        .map_err(|e| bad_header(&e))?;
     let current = object::read(&database.tree(), &key)?;
     if !object::condition_holds(&condition, current.as_ref()) {
         return Err(ErrorReply::condition_failed(&method, &headers, &key));
     }
-    Ok(UploadRequest { key, method, headers, length, digest, condition, hops })
+    Ok(UploadRequest { key, method, headers, length, digest, condition, hops, expires })
 }
 
 /// Refuses a multipart form: stored as received, it would be neither the file nor a form.
@@ -254,6 +264,7 @@ impl UploadRequest {
             condition: self.condition.clone(),
             prefer: Vec::new(),
             hops: self.hops,
+            expires: self.expires,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod crc32c;
 pub mod descriptors;
 pub mod digest;
 pub mod durable;
+pub mod expiry;
 pub mod file_permissions;
 pub mod http;
 pub mod ids;

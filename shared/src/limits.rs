@@ -9,27 +9,11 @@ mod space;
 
 use std::time::Duration;
 
-pub use access::{
-    ACCESS_ID_CHARS_MAX, ACCESS_KEYS_PAGE, ACCESS_NOTE_BYTES_MAX, ACCESS_SECRET_CHARS_CHOSEN_MIN,
-    ACCESS_SECRET_CHARS_MAX, AUDIT_QUEUE, AUDIT_TROUBLE_LOGGED, GUESS_DELAY, GUESS_FORGOTTEN, GUESSERS_MAX,
-    GUESSES_FREE, GUESSES_LINES, GUESSES_LOGGED, GUESSES_WAITING, GUESSES_WAITING_EACH,
-};
-pub use calls::{
-    CALL_LIFETIME, CALL_TIMEOUT, CALLS_REMEMBERED, CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, POOL_IDLE_TIMEOUT,
-    RECIPIENT_LIFETIME, RECIPIENTS_MAX, REFUSED_CALLS_LOGGED,
-};
-pub use metadata::{
-    CONTENT_CHECK_SHARE, CONTENT_COMPARE_EVERY, CONTENT_PLACE_ENTRIES, CONTENT_PLACES, CONTENT_PROVE_EVERY,
-    HEAL_AGAIN_AFTER, METADATA_APPLY_STUCK, METADATA_STUCK, RUNTIME_STUCK,
-};
-pub use resp::{
-    RESP_ARGUMENT_BYTES, RESP_ARGUMENTS_BYTES, RESP_ARGUMENTS_MAX, RESP_CLIENT_NAME_BYTES, RESP_CURSORS_EACH,
-    RESP_CURSORS_MAX, RESP_INLINE_BYTES, RESP_KEYS_MAX, RESP_KEYS_SEEN_MAX, RESP_MATCH_STEPS,
-    RESP_PIECE_BYTES, RESP_PIECES_AHEAD, RESP_REFUSED_MAX, RESP_REPLIES_BYTES, RESP_SCAN_BYTES,
-    RESP_SCAN_COUNT_MAX, RESP_SCANS_AT_ONCE, RESP_SKIPPED_BYTES, RESP_UNKNOWN_ARGUMENT_BYTES,
-    RESP_UNKNOWN_ARGUMENTS_BYTES, RESP_UNKNOWN_ARGUMENTS_MAX,
-};
-pub use space::{RESERVE_BYTES, RESERVE_FIRST_BYTES, RESERVE_STEP_BYTES};
+pub use access::*;
+pub use calls::*;
+pub use metadata::*;
+pub use resp::*;
+pub use space::*;
 
 /// Longest key in bytes: S3's longest bucket, a slash and S3's longest key, so that every S3 name is a key.
 pub const KEY_BYTES_MAX: usize = 1024 + 1 + BUCKET_BYTES_MAX;
@@ -254,7 +238,7 @@ pub const RECLAIM_UNNOTED: usize = 4;
 /// found to be down.
 pub const DELETE_ACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A volume's tombstone file is rewritten without obsolete tombstones when it is larger than this (26,000 tombstones)
-/// and more than half of it is obsolete.
+/// and more than half of it is obsolete: blobs that are gone everywhere, expiries that were set again.
 pub const TOMBSTONES_BYTES: u64 = 1 << 20;
 /// Tombstones in one page of the answer to a rebuild: 120 bytes of JSON each.
 pub const TOMBSTONES_PAGE: usize = 4096;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Timestamp;
 use crate::condition::WriteCondition;
 use crate::digest::Digest;
+use crate::expiry::Expires;
 use crate::ids::{BlobId, ClusterId, VolumeId};
 use crate::key::Key;
 use crate::limits::{CLOCK_SKEW_MAX, TICKET_CHARS_MAX};
@@ -73,6 +74,18 @@ pub struct WriteGrant {
     pub min_replicas: u8,
     /// Whether the sender may set a record's internal metadata: true for a master that commits by itself.
     pub internal_metadata: bool,
+    /// When the value expires. Tickets of an older master end before this field.
+    #[serde(default, deserialize_with = "or_default")]
+    pub expires: Option<Expires>,
+}
+
+/// Defaults the last fields of an older record or ticket, where postcard ends before them. A truncated one does not
+/// reach this: its checksum or MAC has been verified.
+///
+/// # Errors
+/// Never.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(d).unwrap_or_default())
 }
 
 /// A volume's signed statement that a blob is durable on it.
@@ -215,6 +228,7 @@ mod tests {
                 wanted: 3,
                 min_replicas: 2,
                 internal_metadata: false,
+                expires: Some(Expires::After(60_000)),
             }),
         }
     }

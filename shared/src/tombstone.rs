@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::clock::Timestamp;
 use crate::ids::BlobId;
 use crate::key::Key;
 
@@ -25,6 +26,19 @@ pub enum Tombstone {
         /// The blob that was refused.
         blob: BlobId,
     },
+    /// No tombstone yet: this blob will be one. Kept with them, since a record cannot be changed.
+    Expires(BlobExpiry),
+}
+
+/// When a blob expires, as a volume remembers it for a rebuild of the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BlobExpiry {
+    /// The blob that expires.
+    pub blob: BlobId,
+    /// By the group's time; none if it no longer expires.
+    pub at: Option<Timestamp>,
+    /// How often it was set: the greatest revision is the current one.
+    pub revision: u32,
 }
 
 impl Tombstone {
@@ -32,7 +46,7 @@ impl Tombstone {
     pub fn newest(&self) -> BlobId {
         match self {
             Self::Deleted { generation, .. } => *generation,
-            Self::Refused { blob } => *blob,
+            Self::Refused { blob } | Self::Expires(BlobExpiry { blob, .. }) => *blob,
         }
     }
 }
@@ -106,7 +120,6 @@ impl FromStr for KeyHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
 
     #[test]
     fn text_and_bytes_round_trip() {
@@ -114,7 +127,12 @@ mod tests {
         assert_eq!(key.to_string().parse(), Ok(key));
         assert_eq!("+0".repeat(16).parse::<KeyHash>(), Err(KeyHashError));
         let generation = BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [7; 10]);
-        for tombstone in [Tombstone::Deleted { key, generation }, Tombstone::Refused { blob: generation }] {
+        let expires = BlobExpiry { blob: generation, at: Some(Timestamp::from_unix_ms(7)), revision: 1 };
+        for tombstone in [
+            Tombstone::Deleted { key, generation },
+            Tombstone::Refused { blob: generation },
+            Tombstone::Expires(expires),
+        ] {
             let text = serde_json::to_string(&tombstone).unwrap();
             assert_eq!(serde_json::from_str::<Tombstone>(&text).unwrap(), tombstone);
             assert_eq!(tombstone.newest(), generation);

@@ -56,6 +56,7 @@ impl Forge {
             wanted: u8::try_from(places.len()).expect("a few"),
             min_replicas: u8::try_from(places.len()).expect("a few"),
             internal_metadata: false,
+            expires: None,
         };
         self.ticket(Operation::Write(grant))
     }

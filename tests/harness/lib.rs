@@ -20,6 +20,7 @@ pub mod oracle;
 pub mod place;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod rot;
 pub mod space;
 pub mod tamper;

@@ -1,5 +1,7 @@
 //! Clients that put, swap, fetch and delete the same few keys through any master, and record the outcome.
 //!
+//! A third of the operations are commands of Redis.
+//!
 //! A write is *done* or *refused* if the answer says so. It did not happen if no connection was made or the answer
 //! says that nothing was done. Everything else is unknown. Failed reads say nothing.
 
@@ -14,6 +16,7 @@ use shared::wire::error::ErrorCode;
 use shared::wire::routes::GENERATION_HEADER;
 use tests::client::{Answer, Broken};
 use tests::history::{Call, NEVER, Operation, Outcome};
+use tests::redis::{Command, Redis};
 use tests::wait::moment;
 use tests::{Client, Dice};
 
@@ -31,6 +34,8 @@ const PAUSE_MS: u64 = 25;
 pub struct Ways {
     /// Clients for the masters.
     pub masters: Vec<Client>,
+    /// Where they answer Redis clients; empty if they do not.
+    pub redis: Vec<String>,
     /// Whether reads accept stale data: to see that the judges find it.
     pub stale: bool,
 }
@@ -49,6 +54,8 @@ pub struct Worker {
     pub dice: Dice,
     /// The master that answered last.
     pub master: usize,
+    /// A connection for commands of Redis, and its master.
+    pub redis: Option<(usize, Redis)>,
 }
 
 /// Starts clients, which run until `stop` is set.
@@ -61,7 +68,7 @@ pub fn start(
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let start = |number| {
         let (book, ways, stop) = (Arc::clone(book), ways.clone(), Arc::clone(stop));
-        let mut worker = Worker { number, book, ways, dice: dice.split(), master: number % 3 };
+        let mut worker = Worker { number, book, ways, dice: dice.split(), master: number % 3, redis: None };
         tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 worker.work().await;
@@ -78,6 +85,10 @@ impl Worker {
             self.master = self.dice.index(self.ways.masters.len());
         }
         let page = self.book.page(&mut self.dice);
+        if !self.ways.redis.is_empty() && self.dice.once_in(3) {
+            let command = self.choose(&page);
+            return self.command(&page, command).await;
+        }
         let well = match self.dice.below(20) {
             0..10 => self.read(&page).await,
             10 | 11 => self.delete(&page).await,
@@ -194,6 +205,77 @@ impl Worker {
         self.book.count(counted);
         page.add(self.operation(call, outcome, invoked, returned, generation, &name));
         outcome != Outcome::Unknown
+    }
+
+    fn choose(&mut self, page: &Page) -> Command {
+        match self.dice.below(20) {
+            0..9 => Command::Get,
+            9 => Command::Del,
+            10 => Command::GetDel,
+            _ => Command::Set {
+                value: self.book.new_value(page),
+                condition: [None, None, Some("NX"), Some("NX"), Some("XX")][self.dice.index(5)],
+                get: self.dice.once_in(4),
+            },
+        }
+    }
+
+    /// Returns a connection to a random master: now and then a new one.
+    async fn connection(&mut self) -> Option<(usize, Redis)> {
+        let kept = self.redis.take().filter(|(_, redis)| redis.is_open() && !self.dice.once_in(8));
+        if kept.is_some() {
+            return kept;
+        }
+        let master = self.dice.index(self.ways.redis.len());
+        let connected = tokio::time::timeout(READ, Redis::connect(&self.ways.redis[master])).await;
+        Some((master, connected.ok()?.ok()?))
+    }
+
+    async fn command(&mut self, page: &Page, command: Command) {
+        let Some((master, mut redis)) = self.connection().await else {
+            return self.book.count("Redis: no connection");
+        };
+        let words = command.words(&page.key, bytes_of);
+        let patience = match command {
+            Command::Get => READ,
+            _ => Duration::from_millis(1000 + self.dice.below(WRITE_MS)),
+        };
+        let invoked = self.book.now();
+        let asked = redis.ask(&words);
+        let reply = tokio::time::timeout(patience, asked).await;
+        let returned = self.book.now();
+        let told = match &reply {
+            Ok(Ok(reply)) if reply.says_nothing_done() => Vec::new(),
+            Ok(Ok(reply)) => command.told(reply, |bytes| {
+                let value = page.value_with(&Digest::of(bytes).etag());
+                value.unwrap_or_else(|| panic!("{}: a value that was never sent to this key", page.key))
+            }),
+            _ => command.unknown(),
+        };
+        if let Ok(Ok(_)) = reply {
+            self.redis = Some((master, redis));
+        }
+        let counted = match told.last() {
+            None => "Redis: nothing done",
+            Some((_, Outcome::Unknown)) => "Redis: unknown",
+            Some((_, Outcome::Saw(_))) => "Redis: read",
+            Some((_, Outcome::Done)) => "Redis: write",
+            Some((_, Outcome::Refused)) => "Redis: refused",
+        };
+        self.book.count(counted);
+        for (call, outcome) in told {
+            let returned = if outcome == Outcome::Unknown { NEVER } else { returned };
+            let via = format!("{}, master {}", command.name(), master + 1);
+            page.add(Operation {
+                client: self.number,
+                call,
+                outcome,
+                invoked,
+                returned,
+                generation: None,
+                via,
+            });
+        }
     }
 
     fn operation(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tests::clock::ShiftedClock;
 use tests::cluster::SETTLED;
 use tests::network::{Cut, Network};
+use tests::redis::answer_redis;
 use tests::{Client, Cluster, Dice, Folder, Options, amount, eventually, say};
 
 use super::book::Book;
@@ -20,8 +21,8 @@ const HOT: usize = 4;
 /// Keys that are read once more at the end.
 const REREAD: usize = 200;
 
-fn ways(cluster: &Cluster, stale: bool) -> Ways {
-    Ways { masters: cluster.masters().map(|s| Client::new(s.url())).collect(), stale }
+fn ways(cluster: &Cluster, redis: Vec<String>, stale: bool) -> Ways {
+    Ways { masters: cluster.masters().map(|s| Client::new(s.url())).collect(), redis, stale }
 }
 
 async fn start_cluster(name: &str, folder: &Folder) -> (Cluster, Vec<ShiftedClock>) {
@@ -44,7 +45,8 @@ async fn crash_masters_keep_histories_linearizable() {
     let folder = Folder::new("masters-clocks");
     let (mut cluster, clocks) = start_cluster("masters_histories", &folder).await;
     let (book, stop) = (Arc::new(Book::new(HOT)), Arc::new(AtomicBool::new(false)));
-    let ways = ways(&cluster, false);
+    let redis = answer_redis(&mut cluster).await;
+    let ways = ways(&cluster, redis, false);
     let mut nemesis = Nemesis::new(clocks, dice.split());
     let clients = start(CLIENTS, &book, &ways, &mut dice, &stop);
     let (began, mut looked) = (Instant::now(), Instant::now());
@@ -102,6 +104,7 @@ async fn reread(book: &Arc<Book>, ways: &Ways, dice: &mut Dice) {
                 ways: ways.clone(),
                 dice: dice.split(),
                 master,
+                redis: None,
             };
             eventually(SETTLED, "a read without faults succeeds", async || {
                 worker.read(page).await.then_some(())
@@ -139,7 +142,7 @@ async fn crash_masters_judges_find_stale_reads() {
             network.cut(other, leader, Cut::Everything);
         }
     }
-    let clients = start(CLIENTS, &book, &ways(&cluster, true), &mut dice, &stop);
+    let clients = start(CLIENTS, &book, &ways(&cluster, Vec::new(), true), &mut dice, &stop);
     let began = Instant::now();
     let found = eventually(Duration::from_secs(60), "a stale read is found", async || {
         let violations = book.judge(false).violations;

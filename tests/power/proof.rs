@@ -138,7 +138,7 @@ async fn tombstones(site: &Site) -> HashSet<KeyHash> {
         let page: TombstonesPage = page.expect("the volume answers");
         known.extend(page.tombstones.iter().filter_map(|tombstone| match tombstone {
             Tombstone::Deleted { key, .. } => Some(*key),
-            Tombstone::Refused { .. } => None,
+            Tombstone::Refused { .. } | Tombstone::Expires(_) => None,
         }));
         after = page.next;
         if after.is_none() {

@@ -41,7 +41,8 @@ for protocol in (2, 3):
     assert client.keys(f"py{protocol}/p/*") == []
     assert client.dbsize() > 0 and client.info()["role"] == "master"
     assert client.config_get("save") == {"save": ""}
-    for call in (lambda: client.append(key, b"x"), lambda: client.set(key, b"x", ex=10), lambda: client.pipeline().set(key, b"x").execute()):
+    assert client.set(key, b"x", ex=100, get=True) is None and 95 <= client.ttl(key) <= 100
+    for call in (lambda: client.append(key, b"x"), lambda: client.pipeline().set(key, b"x").execute()):
         try:
             call()
         except redis.ResponseError:

@@ -266,7 +266,7 @@ NATIVE = {
 
 # No access key permits what requires the cluster's secret.
 SIGNED = """
-    backup commit replica-sources doctor admin-state events examine explain heartbeat keys keys/anonymous keys/put
+    backup clock commit replica-sources doctor admin-state events examine explain heartbeat keys keys/anonymous keys/put
     keys/revoke masters masters/add masters/init masters/remove masters/self replication-modes replication-modes/set
     orphans propose raft/append raft/install raft/offer raft/part raft/vote read-index rebalance status tables/compare
     tables/offer tables/part

@@ -19,6 +19,7 @@ const MASTER: &[&str] = &[
     "auth",
     "db",
     "raft",
+    "group_clock",
     "metadata",
     "sequencer",
     "cluster",

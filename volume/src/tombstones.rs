@@ -1,4 +1,4 @@
-//! Tombstones: durable notes of what was deleted or refused. They are in a file beside the store, appended and synced
+//! Tombstones: durable notes of what was deleted or refused, and of when blobs expire. They are in a file beside the store, appended and synced
 //! before the blobs are deleted, and read when the metadata is rebuilt. Only a few figures are kept in memory.
 //! The layout is in `tombstones/format.rs`.
 //!
@@ -11,6 +11,7 @@
 mod format;
 mod rewrite;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -144,35 +145,53 @@ impl Tombstones {
     }
 
     /// Whether `expire` may have something to do. Blocks.
-    pub fn is_expiry_due(&self, before: BlobId) -> bool {
+    pub fn is_expiry_due(&self, before: Option<BlobId>) -> bool {
         self.settling.try_lock().is_ok() && self.state().is_due(before)
     }
 
-    /// Removes the tombstones of blobs below `before`, which no volume has yet to reclaim, when that is worth a
-    /// rewrite. Does nothing while another call is at it. Blocks.
-    pub fn expire(&self, before: BlobId, now: Timestamp) {
+    /// Removes what is of no use, when that is worth a rewrite: tombstones of blobs below `before`, which no volume has
+    /// yet to reclaim; all but the newest expiry of a blob, and that of blobs that this volume no longer `holds`. Does
+    /// nothing while another call is at it. Blocks.
+    pub fn expire(&self, before: Option<BlobId>, now: Timestamp, holds: impl Fn(BlobId) -> bool) {
         let Ok(_alone) = self.settling.try_lock() else { return };
-        if let Err(error) = self.rewrite_unexpired(before, now) {
+        if let Err(error) = self.rewrite_unexpired(before, now, holds) {
             tracing::warn!(%error, "the tombstones could not be rewritten; all are kept");
         }
     }
 
-    fn rewrite_unexpired(&self, before: BlobId, now: Timestamp) -> Result<(), TombstoneError> {
+    fn rewrite_unexpired(
+        &self,
+        before: Option<BlobId>,
+        now: Timestamp,
+        holds: impl Fn(BlobId) -> bool,
+    ) -> Result<(), TombstoneError> {
         let (file, count) = {
             let state = self.state();
             let Some(file) = state.file.clone().filter(|_| state.is_due(before)) else { return Ok(()) };
             (file, state.count)
         };
-        let mut left = 0;
+        let io = |source| TombstoneError::Io { path: self.folder.join(FILE), source };
+        let (mut left, mut newest) = (0, HashMap::new());
         each(&file, self.volume, 0, count, |_, t| {
-            left += u64::from(t.is_some_and(|t| t.newest() >= before));
+            match t {
+                Some(Tombstone::Expires(expiry)) if holds(expiry.blob) => {
+                    let revision = newest.entry(expiry.blob).or_insert(expiry.revision);
+                    *revision = expiry.revision.max(*revision);
+                }
+                None | Some(Tombstone::Expires(_)) => {}
+                Some(t) => left += u64::from(before.is_none_or(|before| t.newest() >= before)),
+            }
             Ok(())
         })
-        .map_err(|source| TombstoneError::Io { path: self.folder.join(FILE), source })?;
-        if left * 2 < count {
-            let draft = self.start_rewrite(&file, count, before, now)?;
+        .map_err(io)?;
+        let keep = |t: &Tombstone| match t {
+            Tombstone::Expires(expiry) => newest.get(&expiry.blob) == Some(&expiry.revision),
+            t => before.is_none_or(|before| t.newest() >= before),
+        };
+        if (left + newest.len() as u64) * 2 < count {
+            let draft = self.start_rewrite(&file, count, &keep, now)?;
             self.swap(draft, &file, count)?;
-            tracing::debug!(count, left, "tombstones rewritten");
+            tracing::debug!(count, left, expiring = newest.len(), "tombstones rewritten");
         }
         let mut state = self.state();
         state.look_at = limit_entries().max(state.count + state.count / 4);
@@ -184,13 +203,13 @@ impl Tombstones {
         &self,
         file: &File,
         count: u64,
-        before: BlobId,
+        keep: &impl Fn(&Tombstone) -> bool,
         now: Timestamp,
     ) -> Result<TombstoneRewrite, TombstoneError> {
         let edition = (self.state().edition + 1).max(now.unix_ms());
         let write = || {
             let mut draft = TombstoneRewrite::create(&self.folder, self.volume, edition)?;
-            draft.copy(file, 0, count, |t| t.newest() >= before)?;
+            draft.copy(file, 0, count, keep)?;
             draft.sync()?;
             Ok(draft)
         };
@@ -260,8 +279,8 @@ impl TombstoneError {
 
 impl TombstoneFile {
     /// Whether the file is large, and all or many of its tombstones may have expired.
-    fn is_due(&self, before: BlobId) -> bool {
-        let all = self.newest.is_some_and(|newest| newest < before);
+    fn is_due(&self, before: Option<BlobId>) -> bool {
+        let all = self.newest.zip(before).is_some_and(|(newest, before)| newest < before);
         self.failed.is_none() && self.count > limit_entries() && (all || self.count >= self.look_at)
     }
 

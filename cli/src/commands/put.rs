@@ -14,7 +14,7 @@ use reqwest::Url;
 use shared::limits::HOPS_MAX;
 use shared::size::ByteSize;
 use shared::wire::master::StoredObject;
-use shared::wire::routes::{LENGTH, METADATA_PREFIXES, REDIRECT, TICKET, query_value};
+use shared::wire::routes::{EXPIRES_HEADER, LENGTH, METADATA_PREFIXES, REDIRECT, TICKET, query_value};
 
 use crate::args::PutArgs;
 use crate::client::{self, Client, Patience, authority, redirect};
@@ -164,6 +164,9 @@ fn headers(args: &PutArgs) -> Result<HeaderMap, Failure> {
             .map_err(|_| Failure::new(Exit::Usage, format!("{name:?} cannot be the name of a header")))?;
         headers.append(name, value(text)?);
     }
+    if let Some(expires) = &args.expires {
+        headers.insert(HeaderName::from_static(EXPIRES_HEADER), value(&expires.to_string())?);
+    }
     if args.if_absent {
         headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
     }
@@ -190,6 +193,7 @@ mod tests {
             key: "a/key".parse().unwrap(),
             content_type: None,
             meta: Vec::new(),
+            expires: None,
             if_absent: false,
             if_match: None,
         };

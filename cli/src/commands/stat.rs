@@ -4,7 +4,7 @@ use http::Method;
 use http::header::{ETAG, HeaderMap};
 use serde_json::{Map, Value, json};
 use shared::size::ByteSize;
-use shared::wire::routes::{GENERATION_HEADER, METADATA_PREFIXES};
+use shared::wire::routes::{EXPIRES_HEADER, GENERATION_HEADER, METADATA_PREFIXES};
 
 use crate::args::StatArgs;
 use crate::client::{Client, header, key_url, patiently};
@@ -30,6 +30,7 @@ pub(crate) async fn run(client: &Client, args: StatArgs, output: Output) -> Resu
         "generation": text(GENERATION_HEADER),
         "content_type": text("content-type"),
         "last_modified": text("last-modified"),
+        "expires": text(EXPIRES_HEADER),
         "metadata": metadata,
     });
     output.result(&known, || lines(&known, size))?;

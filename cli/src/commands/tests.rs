@@ -70,6 +70,7 @@ fn put_args(file: &Path) -> PutArgs {
         key: key(),
         content_type: Some("text/plain".into()),
         meta: vec![("owner".into(), "me".into())],
+        expires: None,
         if_absent: false,
         if_match: None,
     }

@@ -44,6 +44,12 @@ pub(super) async fn propose(
     Ok(body::json(StatusCode::OK, &outcome))
 }
 
+/// Returns the time of this master's clock.
+pub(super) async fn clock(master: &Master, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
+    let () = read_signed(request).await?;
+    Ok(body::json(StatusCode::OK, &master.metadata.clock.own().unix_ms()))
+}
+
 /// Streams a snapshot of the metadata that has everything acknowledged before the call.
 pub(super) async fn backup(group: &Group, request: Request<Incoming>) -> Result<Response<Body>, ErrorReply> {
     let () = read_signed(request).await?;

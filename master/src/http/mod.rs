@@ -113,6 +113,7 @@ impl NativeApi {
             (&Method::POST, routes::PROPOSE) => {
                 internal::propose(&master.group, &master.changes, request).await
             }
+            (&Method::POST, routes::CLOCK) => internal::clock(master, request).await,
             (&Method::POST, routes::BACKUP) => internal::backup(&master.group, request).await,
             (&Method::POST, _) => administer(master, request).await,
             _ => Err(unrouted(request)),
@@ -188,6 +189,7 @@ fn allowed(path: &str) -> Option<&'static str> {
         routes::HEARTBEAT | routes::REPLICA_SOURCES | routes::COMMIT | routes::PROPOSE | routes::BACKUP => {
             Some(unrouted::CALLED)
         }
+        routes::CLOCK => Some(unrouted::CALLED),
         routes::KEYS | routes::KEYS_PUT | routes::KEYS_REVOKE | routes::KEYS_ANONYMOUS => {
             Some(unrouted::CALLED)
         }

@@ -68,7 +68,7 @@ pub(super) async fn replica_sources(
 type Written = (Blob, Digest, Option<String>, Vec<(String, String)>);
 
 fn written(tree: &sled::Tree, key: &Key, blob: BlobId) -> Result<Option<Written>, TableError> {
-    let object = object::read(tree, key)?;
+    let object = object::read_stored(tree, key)?;
     if let Some(object) = object
         && let Some(held) = object.blobs.iter().find(|b| b.id == blob)
     {

@@ -69,7 +69,7 @@ impl BlobLocator {
         key: &Key,
         blob: BlobId,
     ) -> Result<Option<BlobRef>, TableError> {
-        let object = object::read(tree, key)?;
+        let object = object::read_stored(tree, key)?;
         if object.as_ref().is_some_and(|o| o.blobs.iter().any(|b| b.id == blob)) {
             return Ok(Some(BlobRef::object(key)));
         }

@@ -148,6 +148,7 @@ mod tests {
             blobs: vec![Blob { id: blob, length: 9, replicas: replicas.clone() }],
             attributes: Attributes::default(),
             parts: None,
+            expiry: Default::default(),
         };
         tables.put_object(&key, &object);
         replicas.iter().for_each(|v| tables.put_replica(*v, blob, &key));

@@ -3,14 +3,15 @@
 //!
 //! Records: `key · NUL · blob, inverted (16) · volume (16)`, so that the newest version of a key comes first; no key
 //! contains a NUL. Corrupt (unreadable): `blob · volume` → length. Refused: `blob · volume that reports it`. Deleted:
-//! `hash of the key` → generation. Parts: `blob · volume` → key, length and digest. Manifests: `blob` → bytes.
+//! `hash of the key` → generation. Expiry: `blob` → revision and time. Parts: `blob · volume` → key, length and digest. Manifests: `blob` → bytes.
 
 use std::path::Path;
 
+use shared::clock::Timestamp;
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
-use shared::tombstone::{KeyHash, Tombstone};
+use shared::tombstone::{BlobExpiry, KeyHash, Tombstone};
 use shared::wire::routes::{MANIFEST_HEADER, PART_HEADER};
 use shared::wire::volume::RecordEntry;
 
@@ -18,6 +19,7 @@ use super::RebuildError;
 use super::plan::{Value, Version};
 use crate::db::OpenError;
 use crate::db::files::open_sled;
+use crate::tables::object::Expiry;
 use crate::tables::{Kind, TableError};
 
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Collected {
     deleted: sled::Tree,
     parts: sled::Tree,
     manifests: sled::Tree,
+    expiry: sled::Tree,
     _db: sled::Db,
 }
 
@@ -77,6 +80,7 @@ impl Collected {
             deleted: tree("deleted")?,
             parts: tree("parts")?,
             manifests: tree("manifests")?,
+            expiry: tree("expiry")?,
             _db: db,
         })
     }
@@ -167,9 +171,24 @@ impl Collected {
                     };
                     self.deleted.update_and_fetch(key.as_bytes(), newest)?;
                 }
+                Tombstone::Expires(BlobExpiry { blob, at, revision }) => {
+                    let at = at.map_or(u64::MAX, Timestamp::unix_ms);
+                    let stated = [&revision.to_be_bytes()[..], &at.to_be_bytes()].concat();
+                    let newest = |old: Option<&[u8]>| Some(old.unwrap_or_default().max(&stated[..]).to_vec());
+                    self.expiry.update_and_fetch(blob.as_bytes(), newest)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Returns when a blob expires.
+    pub fn expiry(&self, blob: BlobId) -> Result<Expiry, RebuildError> {
+        let Some(bytes) = self.expiry.get(blob.as_bytes())? else { return Ok(Expiry::default()) };
+        let halves = || Some((bytes.get(..4)?.try_into().ok()?, bytes.get(4..)?.try_into().ok()?));
+        let (revision, at) = halves().ok_or_else(|| strange(bytes.len()))?;
+        let at = Some(u64::from_be_bytes(at)).filter(|ms| *ms != u64::MAX).map(Timestamp::from_unix_ms);
+        Ok(Expiry { at, revision: u32::from_be_bytes(revision) })
     }
 
     /// Iterates over all versions by key, the newest of a key first.
@@ -258,7 +277,6 @@ fn generation(bytes: &[u8]) -> Result<BlobId, RebuildError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shared::clock::Timestamp;
 
     proptest! {
         #[test]

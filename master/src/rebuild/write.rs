@@ -139,6 +139,7 @@ impl Writer<'_> {
                     blobs,
                     attributes: Attributes::default(),
                     parts: None,
+                    expiry: self.collected.expiry(version.blob)?,
                 };
                 let noted = value.manifest;
                 match parts::find(self.collected, &version.key, version.blob, noted)? {
@@ -192,6 +193,7 @@ impl Writer<'_> {
             }
         }
         self.tables.put_object(key, object);
+        self.tables.put_expiry(key, object);
         self.counters.objects += 1;
         self.counters.bytes += object.size;
         self.counters.under_replicated += u64::from(object.is_under_replicated());
@@ -264,6 +266,7 @@ impl Writer<'_> {
         self.counters.last_blob = Some(gap.end());
         self.tables.put_counters(&self.counters);
         self.tables.put_gap(&gap);
+        self.tables.advance_time(self.now)?;
         self.database.commit(self.tables)?;
         self.database.checkpoint()?;
         let counted = self.counters;

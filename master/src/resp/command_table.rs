@@ -21,6 +21,7 @@ pub struct CommandInfo {
 const READS: &[&str] = &["readonly"];
 const WRITES: &[&str] = &["write", "denyoom"];
 const DELETES: &[&str] = &["write"];
+const TIMES: &[&str] = &["write", "fast"];
 const CONNECTS: &[&str] = &["fast", "no_auth"];
 const TELLS: &[&str] = &["fast"];
 
@@ -39,7 +40,7 @@ const ALL: (i64, i64, i64) = (1, -1, 1);
 const NONE: (i64, i64, i64) = (0, 0, 0);
 
 /// In the order of their names.
-pub const COMMANDS: [CommandInfo; 28] = [
+pub const COMMANDS: [CommandInfo; 42] = [
     info("auth", -2, CONNECTS, NONE, Some("Authenticate")),
     info("client", -2, TELLS, NONE, None),
     info("command", -1, TELLS, NONE, None),
@@ -48,33 +49,46 @@ pub const COMMANDS: [CommandInfo; 28] = [
     info("del", -2, DELETES, ALL, Some("DeleteObject")),
     info("echo", 2, TELLS, NONE, None),
     info("exists", -2, READS, ALL, Some("HeadObject")),
+    info("expire", -3, TIMES, ONE, Some("SetExpiry")),
+    info("expireat", -3, TIMES, ONE, Some("SetExpiry")),
+    info("expiretime", 2, READS, ONE, Some("HeadObject")),
     info("get", 2, READS, ONE, Some("GetObject")),
+    info("getbit", 3, READS, ONE, Some("GetObject")),
     info("getdel", 2, DELETES, ONE, Some("DeleteObject")),
+    info("getex", -2, TIMES, ONE, Some("GetObject")),
     info("getrange", 4, READS, ONE, Some("GetObject")),
+    info("getset", 3, WRITES, ONE, Some("PutObject")),
     info("hello", -1, CONNECTS, NONE, Some("Authenticate")),
     info("info", -1, TELLS, NONE, None),
     info("keys", 2, READS, NONE, Some("ListObjectsV2")),
     info("mget", -2, READS, ALL, Some("GetObject")),
-    info("persist", 2, READS, ONE, Some("HeadObject")),
+    info("persist", 2, TIMES, ONE, Some("SetExpiry")),
+    info("pexpire", -3, TIMES, ONE, Some("SetExpiry")),
+    info("pexpireat", -3, TIMES, ONE, Some("SetExpiry")),
+    info("pexpiretime", 2, READS, ONE, Some("HeadObject")),
     info("ping", -1, TELLS, NONE, None),
+    info("psetex", 4, WRITES, ONE, Some("PutObject")),
     info("pttl", 2, READS, ONE, Some("HeadObject")),
     info("quit", -1, CONNECTS, NONE, None),
     info("reset", 1, CONNECTS, NONE, None),
     info("scan", -2, READS, NONE, Some("ListObjectsV2")),
     info("select", 2, TELLS, NONE, None),
     info("set", -3, WRITES, ONE, Some("PutObject")),
+    info("setex", 4, WRITES, ONE, Some("PutObject")),
+    info("setnx", 3, WRITES, ONE, Some("PutObject")),
     info("strlen", 2, READS, ONE, Some("HeadObject")),
     info("substr", 4, READS, ONE, Some("GetObject")),
+    info("time", 1, TELLS, NONE, None),
+    info("touch", -2, READS, ALL, Some("HeadObject")),
     info("ttl", 2, READS, ONE, Some("HeadObject")),
     info("type", 2, READS, ONE, Some("HeadObject")),
     info("unlink", -2, DELETES, ALL, Some("DeleteObject")),
 ];
 
 /// Commands of Redis that clients know and this store does not have, with the reason.
-const UNSUPPORTED: [(&[&str], &str); 6] = [
-    (&["expire", "expireat", "pexpire", "pexpireat", "setex", "psetex", "getex"], "keys do not expire"),
+const UNSUPPORTED: [(&[&str], &str); 5] = [
     (
-        &["append", "setrange", "incr", "decr", "incrby", "decrby", "setbit", "bitop"],
+        &["append", "setrange", "incr", "decr", "incrby", "decrby", "setbit", "bitop", "mset", "msetnx"],
         "a value is replaced as a whole: SET it again",
     ),
     (&["multi", "exec", "discard", "watch", "unwatch"], "there are no transactions: use SET with NX or XX"),
@@ -89,6 +103,16 @@ const UNSUPPORTED: [(&[&str], &str); 6] = [
 /// Returns the command with this name.
 pub fn find(name: &[u8]) -> Option<&'static CommandInfo> {
     COMMANDS.iter().find(|command| name.eq_ignore_ascii_case(command.name.as_bytes()))
+}
+
+/// Returns at which argument the value of a command is.
+pub fn value_at(name: &[u8]) -> Option<usize> {
+    let of = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+    match () {
+        () if of(&["set", "setnx", "getset"]) => Some(2),
+        () if of(&["setex", "psetex"]) => Some(3),
+        () => None,
+    }
 }
 
 /// Returns the error for a command that does not exist.
@@ -108,6 +132,11 @@ impl CommandInfo {
     pub fn takes(&self, arguments: usize) -> bool {
         let arguments = i64::try_from(arguments).unwrap_or(i64::MAX);
         if self.arity < 0 { arguments >= -self.arity } else { arguments == self.arity }
+    }
+
+    /// Returns its name in the audit log, with so many arguments, its own name included.
+    pub fn operation(&self, arguments: usize) -> Option<&'static str> {
+        if self.name == "getex" && arguments > 2 { Some("SetExpiry") } else { self.audited }
     }
 
     /// Returns the keys among the arguments of a request; of a list, the prefix.

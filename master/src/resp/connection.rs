@@ -14,11 +14,11 @@ use shared::work::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::command_table::{self, CommandInfo};
-use super::metrics::Labels;
+use super::metrics::{Labels, kind, status};
 use super::reply::Reply;
 use super::request::{Bounds, Request, RequestError, RequestReader, within};
 use super::session::{self, Session};
-use super::{Operations, RespApi, keyspace, refusal, values};
+use super::{Operations, RespApi, expiry, keyspace, refusal, store, values};
 use crate::audit::line::Line;
 use crate::auth::Caller;
 use crate::auth::resource::split;
@@ -56,6 +56,8 @@ pub struct Connection<'a, S> {
     refused: u32,
     /// Whether it has sent a command that exists.
     greeted: bool,
+    /// Whether the last command has stored its value, if it had one.
+    pub stored: Option<bool>,
 }
 
 /// Serves a connection until its end.
@@ -77,16 +79,16 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         unknown_since: None,
         refused: 0,
         greeted: false,
+        stored: None,
     };
     if let Err(error) = connection.serve(&shutdown).await {
-        if let Broken::Request(protocol @ RequestError::Protocol(_)) = &error {
-            connection.push(&Reply::error(protocol.to_string()));
+        let told = matches!(&error, Broken::Request(request) if request.is_told());
+        if told {
+            connection.push(&Reply::error(error.to_string()));
         }
         tracing::debug!(%peer, %error, "connection ended");
         // A value that broke off must not look complete.
-        if matches!(error, Broken::Told(_) | Broken::Request(RequestError::Protocol(_)))
-            && connection.flush().await.is_ok()
-        {
+        if (told || matches!(error, Broken::Told(_))) && connection.flush().await.is_ok() {
             let _ = connection.writer.shutdown().await;
             // Closed with bytes unread, the connection would be reset, and the reply lost.
             let _ = tokio::time::timeout(LINGER, connection.reader.discard()).await;
@@ -107,8 +109,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 begun = within(patience, self.reader.begins()) => begun,
                 () = shutdown.wait() => return Ok(()),
             };
-            if !begun.unwrap_or(Ok(false))? || !self.reader.first().is_some_and(is_of_a_request) {
+            if !begun.unwrap_or(Ok(false))? {
                 return Ok(());
+            }
+            if !self.reader.first().is_some_and(is_of_a_request) {
+                return Err(RequestError::Protocol("this is no command").into());
             }
             let Some(request) = within(patience, self.reader.next(self.bounds())).await else {
                 return Ok(());
@@ -159,6 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let context = Context { request_id: RequestId::random(), peer: self.session.peer };
         let lines = self.lines(found, request, context);
         let before = self.sent;
+        self.stored = None;
         let ended = self.answer(found, request).await;
         let result = match &ended {
             Ok(Some(Reply::Error(text))) => kind(text),
@@ -169,10 +175,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let command = found.map_or("other", |command| command.name);
         self.api.metrics.commands.get_or_create(&Labels { command, result }).inc();
         self.api.metrics.sent_bytes.inc_by(self.sent - before);
-        let bytes_in = request.value.filter(|_| result == "ok").unwrap_or(0);
+        let bytes_in = request.value.filter(|_| self.stored == Some(true)).unwrap_or(0);
         for (n, mut line) in lines.into_iter().enumerate() {
-            line.status = match (status(result, matches!(&ended, Ok(Some(Reply::Null)))), command) {
-                (404, "set") => 412,
+            line.status = match (status(result, matches!(&ended, Ok(Some(Reply::Null)))), self.stored) {
+                (200 | 404, Some(stored)) => {
+                    if stored {
+                        200
+                    } else {
+                        412
+                    }
+                }
                 (status, _) => status,
             };
             // Those of all keys, with the first.
@@ -202,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let Some(command) = found else { return Ok(Some(command_table::unknown(&request.arguments[0]))) };
         let sent = request.arguments.len() + request.value.map_or(0, |_| 1 + request.rest);
         if !command.takes(sent) {
-            return Ok(Some(refusal::wrong_arity(command.name)));
+            return self.refuse(request, refusal::wrong_arity(command.name)).await;
         }
         match command.name {
             "quit" => return Ok(Some(Reply::OK)),
@@ -221,10 +233,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(refused) => return self.refuse(request, refused).await,
         };
         match (command.name, request.value) {
-            ("set", Some(length)) => values::set(self, ops, &caller, request, length).await.map(Some),
-            // An inline command has its value in its line, which is short.
-            ("set", None) => Ok(Some(Reply::error("send SET as an array of bulk strings"))),
+            (name, _) if command_table::value_at(name.as_bytes()).is_some() => {
+                store::store(self, ops, &caller, name, request).await
+            }
+            ("getex", _) => values::get_and_expire(self, ops, &caller, arguments).await,
             ("get" | "getrange" | "substr", _) => values::get(self, ops, &caller, &request.arguments).await,
+            ("getbit", _) => Ok(Some(values::bit(ops, &caller, arguments).await)),
             ("mget", _) => values::get_many(self, ops, &caller, arguments).await,
             ("getdel", _) => values::get_and_delete(self, ops, &caller, &arguments[0]).await,
             _ if caller == Caller::Anonymous && command.audited.is_none() => {
@@ -253,14 +267,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             "config" => session::config(arguments),
             "info" => session::info(ops, caller, self.api.metrics.connections.get()),
             "del" | "unlink" => keyspace::del(ops, caller, arguments).await,
-            "exists" => keyspace::exists(ops, caller, arguments),
+            "exists" | "touch" => keyspace::exists(ops, caller, arguments),
             "strlen" => {
                 existing(|size| Reply::Integer(i64::try_from(size).unwrap_or(i64::MAX)), Reply::Integer(0))
             }
             "type" => existing(|_| Reply::Simple("string"), Reply::Simple("none")),
-            // Keys do not expire.
-            "ttl" | "pttl" => existing(|_| Reply::Integer(-1), Reply::Integer(-2)),
-            "persist" => existing(|_| Reply::Integer(0), Reply::Integer(0)),
+            "ttl" | "pttl" | "expiretime" | "pexpiretime" => match expiry::now(ops).await {
+                Ok(now) => {
+                    keyspace::about(ops, caller, &arguments[0], |found| expiry::left(name, found, now))
+                }
+                Err(refused) => refused,
+            },
+            "expire" | "pexpire" | "expireat" | "pexpireat" => {
+                expiry::expire(ops, caller, name, arguments).await
+            }
+            "persist" => expiry::persist(ops, caller, &arguments[0]).await,
+            "time" => expiry::time(ops).await,
             "dbsize" => keyspace::size(ops, caller),
             "scan" => {
                 let owner = self.session.access_key().unwrap_or_default().to_owned();
@@ -337,7 +359,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Begins the audit lines of a command that is about values or access: one a key, or one for the prefix of a list.
     fn lines(&self, found: Option<&'static CommandInfo>, request: &Request, context: Context) -> Vec<Line> {
         let Some((audit, command)) = self.api.audit.as_ref().zip(found) else { return Vec::new() };
-        let Some(operation) = command.audited else { return Vec::new() };
+        let Some(operation) = command.operation(request.arguments.len()) else { return Vec::new() };
         let mut line = Line::new("resp", operation, context, audit.now());
         if let (Some(id), Some(ops)) = (session::claimed(&request.arguments), self.api.joined.get()) {
             line.access_key = Some(ops.keys().shown(&id));
@@ -366,25 +388,4 @@ fn is_http(request: &Request) -> bool {
 /// Whether a request can begin with this: an array, or a word. TLS and binary protocols begin with other bytes.
 fn is_of_a_request(first: u8) -> bool {
     first == b'*' || first.is_ascii_graphic() || first.is_ascii_whitespace()
-}
-
-/// The kind of an error, as a label.
-fn kind(text: &str) -> &'static str {
-    let known = ["NOAUTH", "NOPERM", "WRONGPASS", "TRYAGAIN", "LOADING", "OOM", "NOPROTO"];
-    let first = text.split(' ').next().unwrap_or_default();
-    known.into_iter().find(|kind| *kind == first).unwrap_or("ERR")
-}
-
-/// The status of HTTP that says the same, for the audit log.
-fn status(result: &str, null: bool) -> u16 {
-    match result {
-        "ok" if null => 404,
-        "ok" => 200,
-        "NOAUTH" | "WRONGPASS" => 401,
-        "NOPERM" => 403,
-        "TRYAGAIN" | "LOADING" => 503,
-        "OOM" => 507,
-        "broken" => 0,
-        _ => 400,
-    }
 }

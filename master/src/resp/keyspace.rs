@@ -1,8 +1,9 @@
-//! Commands about keys: DEL, EXISTS, TYPE, STRLEN, TTL, SCAN, KEYS, DBSIZE.
+//! Commands about keys: DEL, EXISTS, TYPE, STRLEN, SCAN, KEYS, DBSIZE.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use shared::condition::WriteCondition;
 use shared::key::Key;
 use shared::limits::{RESP_KEYS_MAX, RESP_KEYS_SEEN_MAX, RESP_SCAN_BYTES, RESP_SCAN_COUNT_MAX};
@@ -23,6 +24,9 @@ use crate::tables::{TableError, meta};
 
 /// Keys that one call of SCAN looks at, without COUNT.
 const SCAN_COUNT: usize = 10;
+
+/// Keys of one DEL that are deleted at the same time: each waits for a commit and for its volumes.
+const DELETES_AT_ONCE: usize = 32;
 
 /// Checks that the caller may do this to a key.
 ///
@@ -62,10 +66,13 @@ pub async fn del(ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Repl
         }
     }
     let mut count = 0;
-    for key in keys {
-        match delete(ops, &key, WriteCondition::None).await {
-            Ok(deleted) => count += usize::from(deleted),
-            Err(refused) => return refused,
+    for some in keys.chunks(DELETES_AT_ONCE) {
+        let deletes: Vec<_> = some.iter().map(|key| delete(ops, key, WriteCondition::None)).collect();
+        for deleted in join_all(deletes).await {
+            match deleted {
+                Ok(deleted) => count += usize::from(deleted),
+                Err(refused) => return refused,
+            }
         }
     }
     Reply::count(count)

@@ -38,3 +38,24 @@ impl RespMetrics {
         new
     }
 }
+
+/// The kind of an error, as a label.
+pub fn kind(text: &str) -> &'static str {
+    let known = ["NOAUTH", "NOPERM", "WRONGPASS", "TRYAGAIN", "LOADING", "OOM", "NOPROTO"];
+    let first = text.split(' ').next().unwrap_or_default();
+    known.into_iter().find(|kind| *kind == first).unwrap_or("ERR")
+}
+
+/// The status of HTTP that says the same, for the audit log.
+pub fn status(result: &str, null: bool) -> u16 {
+    match result {
+        "ok" if null => 404,
+        "ok" => 200,
+        "NOAUTH" | "WRONGPASS" => 401,
+        "NOPERM" => 403,
+        "TRYAGAIN" | "LOADING" => 503,
+        "OOM" => 507,
+        "broken" => 0,
+        _ => 400,
+    }
+}

@@ -7,6 +7,7 @@
 mod command_table;
 mod connection;
 mod cursors;
+mod expiry;
 mod glob;
 mod inline;
 mod keyspace;
@@ -15,6 +16,7 @@ mod refusal;
 mod reply;
 mod request;
 mod session;
+mod store;
 mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};

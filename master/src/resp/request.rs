@@ -11,6 +11,7 @@ use shared::limits::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::command_table::value_at;
 use super::inline::split;
 
 /// Longest line of a length: `*` or `$`, digits, CR and LF.
@@ -24,6 +25,9 @@ pub enum RequestError {
     /// The client has to be told, and cannot be understood from here on.
     #[error("Protocol error: {0}")]
     Protocol(&'static str),
+    /// Like `Protocol`, where an argument is no bulk string.
+    #[error("Protocol error: expected '$', got '{}'", .0.escape_ascii())]
+    NotBulk(u8),
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The client sent part of a request, and then nothing for `IDLE_TIMEOUT`.
@@ -37,6 +41,13 @@ pub struct Bounds {
     arguments: usize,
     argument_bytes: usize,
     all_bytes: usize,
+}
+
+impl RequestError {
+    /// Whether the client has to be told.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Protocol(_) | Self::NotBulk(_))
+    }
 }
 
 impl Bounds {
@@ -123,11 +134,10 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
         }
         let (mut request, mut bytes) = (Request::default(), 0);
         for n in 0..count {
-            let length = self.length(b'$', "expected '$', or invalid bulk length").await?;
-            let length = u64::try_from(length).map_err(|_| RequestError::Protocol("invalid bulk length"))?;
-            if n == 2 && request.arguments[0].eq_ignore_ascii_case(b"SET") {
+            let length = self.bulk_length().await?;
+            if n > 0 && value_at(&request.arguments[0]) == Some(n) {
                 request.value = Some(length);
-                request.rest = count - 3;
+                request.rest = count - n - 1;
                 return Ok(request);
             }
             let argument = self.argument(length, bounds, &mut bytes).await?;
@@ -157,8 +167,7 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
         self.end_of_bulk().await?;
         let (mut arguments, mut bytes) = (Vec::new(), 0);
         for _ in 0..count {
-            let length = self.length(b'$', "expected '$', or invalid bulk length").await?;
-            let length = u64::try_from(length).map_err(|_| RequestError::Protocol("invalid bulk length"))?;
+            let length = self.bulk_length().await?;
             arguments.push(self.argument(length, bounds, &mut bytes).await?);
         }
         Ok(arguments)
@@ -209,6 +218,17 @@ impl<R: AsyncRead + Unpin> RequestReader<R> {
         }
         self.buffer.advance(2);
         Ok(())
+    }
+
+    async fn bulk_length(&mut self) -> Result<u64, RequestError> {
+        while self.buffer.is_empty() {
+            self.fill(FIRST_BYTES).await?;
+        }
+        if self.buffer[0] != b'$' {
+            return Err(RequestError::NotBulk(self.buffer[0]));
+        }
+        let length = self.length(b'$', "invalid bulk length").await?;
+        u64::try_from(length).map_err(|_| RequestError::Protocol("invalid bulk length"))
     }
 
     async fn length(&mut self, sign: u8, wrong: &'static str) -> Result<i64, RequestError> {
@@ -329,8 +349,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_large_or_malformed_is_refused() {
         for (input, error) in [
-            (&b"*1\r\n:1\r\n"[..], "expected '$', or invalid bulk length"),
-            (b"*1\r\n$x\r\n", "expected '$', or invalid bulk length"),
+            (&b"*1\r\n:1\r\n"[..], "expected '$', got ':'"),
+            (b"*1\r\n$x\r\n", "invalid bulk length"),
             (b"*1\r\n$-1\r\n", "invalid bulk length"),
             (b"*99999\r\n", "invalid multibulk length"),
             (b"*+1\r\n", "invalid multibulk length"),

@@ -11,7 +11,7 @@ use super::glob::{Budget, Pattern};
 use super::reply::{Protocol, Reply};
 use super::{Operations, refusal};
 use crate::auth::{Action, Caller};
-use crate::tables::meta;
+use crate::tables::{Kind, content, meta};
 
 /// The version of Redis whose commands are followed.
 const REDIS_VERSION: &str = "7.0.0";
@@ -70,7 +70,13 @@ impl Session {
                 .and_then(|both| both.split_once(':').map(|(id, secret)| (id.into(), secret.into()))),
             _ => return refusal::syntax(),
         };
-        let Some((id, secret)) = pair else { return wrong_pass() };
+        let Some((id, secret)) = pair else {
+            return match ops.keys().nobody() {
+                Ok(Caller::Open) => without_keys(),
+                Ok(_) => wrong_pass(),
+                Err(e) => refusal::of(&e.into()),
+            };
+        };
         match self.prove(ops, &id, &secret).await {
             Ok(()) => {
                 self.shown = Some((id, secret));
@@ -88,9 +94,7 @@ impl Session {
         let proved = keys.prove(id, secret).map_err(|e| refused(e.into()))?;
         let Err(wrong) = proved else { return Ok(()) };
         if keys.nobody().map_err(|e| refused(e.into()))? == Caller::Open {
-            return Err(Reply::error(
-                "there is no access key yet: leave AUTH out, or create one with `barge key create`",
-            ));
+            return Err(without_keys());
         }
         keys.wrong(id, self.peer.ip(), wrong);
         Err(wrong_pass())
@@ -214,6 +218,13 @@ pub fn claimed(arguments: &[Bytes]) -> Option<String> {
     Some(String::from_utf8_lossy(id).into_owned())
 }
 
+fn without_keys() -> Reply {
+    Reply::error(
+        "AUTH called without any password configured: there is no access key yet; leave AUTH out, or create one with \
+         `barge key create`",
+    )
+}
+
 fn wrong_pass() -> Reply {
     Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".into())
 }
@@ -250,8 +261,12 @@ pub fn info(ops: &Operations, caller: &Caller, connections: i64) -> Reply {
         env!("CARGO_PKG_VERSION"),
     );
     if caller.may(Action::List, None, None) {
-        match meta::counters(&ops.metadata.database.tree()) {
-            Ok(counters) => text.push_str(&format!("db0:keys={},expires=0,avg_ttl=0\r\n", counters.objects)),
+        let tree = ops.metadata.database.tree();
+        let expiring = content::read(&tree).map(|content| content.map_or(0, |c| c.records(Kind::Expiry)));
+        match meta::counters(&tree).and_then(|counters| Ok((counters.objects, expiring?))) {
+            Ok((keys, expires)) => {
+                text.push_str(&format!("db0:keys={keys},expires={expires},avg_ttl=0\r\n"));
+            }
             Err(e) => return refusal::of(&e.into()),
         }
     }

@@ -1,184 +1,32 @@
-//! Commands that carry values: SET, GET, GETRANGE, MGET, GETDEL. Values stream, with backpressure, between the client
-//! and the volumes.
+//! Commands that read values: GET, GETRANGE, MGET, GETDEL, GETEX. Values stream, with backpressure, from the volumes to
+//! the client.
 
 use bytes::Bytes;
-use futures_util::stream::{StreamExt, unfold};
 use http_body_util::BodyExt;
 use shared::condition::WriteCondition;
+use shared::digest::Digest;
+use shared::expiry::Expires;
 use shared::http::body::Body;
 use shared::http::entity::Piece;
-use shared::http::metadata::Described;
+use shared::ids::BlobId;
 use shared::key::Key;
-use shared::limits::{BLOB_BYTES_MAX, HOPS_MAX, RESP_PIECES_AHEAD};
+use shared::limits::HOPS_MAX;
 use shared::range::ByteRange;
-use shared::wire::error::{ErrorCode, ErrorReply};
-use shared::wire::master::CommitOutcome;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 
-use super::Operations;
 use super::connection::{Broken, Connection};
 use super::keyspace::{delete, may};
-use super::refusal;
 use super::reply::Reply;
-use super::request::{Bounds, Request, RequestError, RequestReader};
+use super::{Operations, expiry, refusal};
 use crate::auth::{Action, Caller};
-use crate::change::unexpected;
 use crate::read::ReadError;
-use crate::state::command::{Command, Outcome};
-use crate::tables::{bucket, object};
-use crate::write::durable::DurableBlob;
-use crate::write::pipeline::{Frames, Source};
-use crate::write::placement::UploadSpec;
-
-/// What a client sends of a value, on its way to the volumes.
-type Pieces = mpsc::Sender<Result<Bytes, ErrorReply>>;
-
-/// How the bytes of a SET ended.
-struct Fed {
-    /// Bytes of the value that were not taken, because no volume wants them.
-    left: u64,
-    /// The condition that the options state, if they were read.
-    condition: Option<Result<WriteCondition, Reply>>,
-}
-
-/// Answers `SET key value [NX | XX] [KEEPTTL]`.
-///
-/// # Errors
-/// When the connection is of no further use.
-pub async fn set<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: &mut Connection<'_, S>,
-    ops: &Operations,
-    caller: &Caller,
-    request: &Request,
-    length: u64,
-) -> Result<Reply, Broken> {
-    let admitted = refusal::key(&request.arguments[1]).and_then(|key| {
-        may(ops, caller, Action::Write, &key)?;
-        bucket::check(&key).map_err(|e| Reply::error(e.to_string()))?;
-        Ok(key)
-    });
-    let key = match admitted {
-        Ok(key) => key,
-        Err(refused) => return connection.skip(length, request.rest, refused).await,
-    };
-    if length > BLOB_BYTES_MAX {
-        return Err(
-            connection.end_with(&Reply::error(format!("the value is larger than {BLOB_BYTES_MAX} bytes")))
-        );
-    }
-    let spec = UploadSpec {
-        key,
-        length: Some(length),
-        digest: None,
-        condition: WriteCondition::None,
-        prefer: Vec::new(),
-        hops: 0,
-    };
-    let (pieces, arriving) = mpsc::channel(RESP_PIECES_AHEAD);
-    let stream = unfold(arriving, |mut arriving| async { Some((arriving.recv().await?, arriving)) }).boxed();
-    let described = Described::default();
-    let writing = ops.writer.write_replicas(&spec, &described, Source::new(Frames::Stream(stream)));
-    let bounds = connection.bounds();
-    let (fed, written) =
-        tokio::join!(feed(&mut connection.reader, pieces, length, request.rest, bounds), writing);
-    let Fed { left, condition } = fed?;
-    connection.received(length - left);
-    let condition = match (condition, written) {
-        (Some(Err(refused)), _) => return Ok(refused),
-        (Some(Ok(condition)), Ok(durable)) => return Ok(commit(ops, spec, condition, &durable).await),
-        (condition, Err(refused)) => condition.map(|_| refusal::of(&refused)).ok_or(refused),
-        (None, Ok(_)) => {
-            Err(ErrorReply::new(ErrorCode::Internal, "a value was stored before it had ended", ""))
-        }
-    };
-    match condition {
-        Ok(refused) => Ok(refused),
-        // The options have not been read yet.
-        Err(refused) => connection.skip(left, request.rest, refusal::of(&refused)).await,
-    }
-}
-
-/// Hands the value on, and reads the options that follow it. The last piece waits for them: a value whose options are
-/// wrong is never complete on a volume.
-async fn feed<R: AsyncRead + Unpin>(
-    reader: &mut RequestReader<R>,
-    pieces: Pieces,
-    length: u64,
-    rest: usize,
-    bounds: Bounds,
-) -> Result<Fed, RequestError> {
-    let mut left = length;
-    let mut last = Bytes::new();
-    while left > 0 {
-        let piece = reader.piece(&mut left).await?;
-        shared::http::body::count(piece.len());
-        let before = std::mem::replace(&mut last, piece);
-        if !before.is_empty() && pieces.send(Ok(before)).await.is_err() {
-            return Ok(Fed { left, condition: None });
-        }
-    }
-    let condition = options(&reader.rest(rest, bounds).await?);
-    let end = match &condition {
-        Ok(_) => Ok(last),
-        Err(_) => Err(ErrorReply::new(ErrorCode::BadRequest, "the options of SET are wrong", "")),
-    };
-    // If nobody takes it, the write has failed, and says why.
-    let _ = pieces.send(end).await;
-    Ok(Fed { left: 0, condition: Some(condition) })
-}
-
-/// Returns the condition that the options of SET state.
-fn options(arguments: &[Bytes]) -> Result<WriteCondition, Reply> {
-    let mut condition = WriteCondition::None;
-    for option in arguments {
-        let stated = match option.to_ascii_uppercase().as_slice() {
-            b"NX" => WriteCondition::Absent,
-            b"XX" => WriteCondition::AnyPresent,
-            // Keys do not expire.
-            b"KEEPTTL" => continue,
-            b"EX" | b"PX" | b"EXAT" | b"PXAT" => {
-                return Err(Reply::error("keys do not expire: leave EX, PX, EXAT and PXAT out"));
-            }
-            b"GET" => return Err(Reply::error("SET does not support GET: send GET before it")),
-            _ => return Err(refusal::syntax()),
-        };
-        if condition != WriteCondition::None && condition != stated {
-            return Err(refusal::syntax());
-        }
-        condition = stated;
-    }
-    Ok(condition)
-}
-
-async fn commit(
-    ops: &Operations,
-    spec: UploadSpec,
-    condition: WriteCondition,
-    durable: &DurableBlob,
-) -> Reply {
-    let spec = UploadSpec { condition, ..spec };
-    let commit = durable.to_commit(&spec, &Described::default());
-    let outcome = match ops.changes.submit(Command::Commit(commit)).await {
-        Ok(Outcome::Commit(outcome, _)) => outcome,
-        Ok(other) => return refusal::of(&unexpected(&other)),
-        Err(e) => return refusal::of(&e.into()),
-    };
-    match outcome {
-        CommitOutcome::Created | CommitOutcome::Replaced => Reply::OK,
-        CommitOutcome::ConditionFailed => Reply::Null,
-        CommitOutcome::Overtaken => Reply::Error(
-            "TRYAGAIN a conditional write of the same key was committed first; nothing was stored".into(),
-        ),
-        CommitOutcome::NotEnoughReceipts => {
-            Reply::Error("TRYAGAIN too few replicas became durable; nothing was stored".into())
-        }
-    }
-}
+use crate::state::expiry::ExpiryCondition;
+use crate::tables::object;
 
 /// A value that is open: its bytes come.
-struct Opened {
-    digest: shared::digest::Digest,
+pub struct Opened {
+    pub generation: BlobId,
+    pub digest: Digest,
     length: u64,
     body: Body,
 }
@@ -192,12 +40,17 @@ async fn open(
     for _ in 0..HOPS_MAX {
         let found = object::read(&ops.metadata.database.tree(), key).map_err(|e| refusal::of(&e.into()))?;
         let Some(object) = found else { return Ok(None) };
-        let (chosen, digest) = (range(object.size), object.digest);
+        let (chosen, generation, digest) = (range(object.size), object.generation, object.digest);
         let pieces = chosen.map(Piece::Range).into_iter().collect();
         match ops.reader.open(key, object, pieces).await {
             Ok(body) => {
                 ops.metrics.reads_streamed.inc();
-                return Ok(Some(Opened { digest, length: chosen.map_or(0, ByteRange::len), body }));
+                return Ok(Some(Opened {
+                    generation,
+                    digest,
+                    length: chosen.map_or(0, ByteRange::len),
+                    body,
+                }));
             }
             // Replaced meanwhile: look it up again.
             Err(ReadError::Gone) => {
@@ -208,11 +61,22 @@ async fn open(
             }
         }
     }
-    Err(Reply::Error("TRYAGAIN the value was replaced each time it was being opened".into()))
+    Err(replaced())
+}
+
+/// Opens a value; none if the key has none.
+///
+/// # Errors
+/// The reply, when it cannot be read.
+pub async fn open_whole(ops: &Operations, key: &Key) -> Result<Option<Opened>, Reply> {
+    open(ops, key, ByteRange::whole).await
 }
 
 /// Sends a value, or null.
-async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+///
+/// # Errors
+/// When the connection is of no further use.
+pub async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<'_, S>,
     opened: Option<Opened>,
 ) -> Result<(), Broken> {
@@ -262,6 +126,27 @@ pub async fn get<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(None) if bounds.is_some() => Ok(Some(Reply::text(""))),
         Ok(opened) => send(connection, opened).await.map(|()| None),
         Err(refused) => Ok(Some(refused)),
+    }
+}
+
+/// Answers `GETBIT key offset`: bits are counted from the greatest one of the first byte.
+pub async fn bit(ops: &Operations, caller: &Caller, arguments: &[Bytes]) -> Reply {
+    let key = match readable(ops, caller, &arguments[0]) {
+        Ok(key) => key,
+        Err(refused) => return refused,
+    };
+    let Some(offset) = integer(&arguments[1]).and_then(|offset| u64::try_from(offset).ok()) else {
+        return Reply::error("bit offset is not an integer or out of range");
+    };
+    let opened = match open(ops, &key, |size| ByteRange::new(offset / 8, offset / 8, size)).await {
+        Ok(Some(opened)) if opened.length > 0 => opened,
+        Ok(_) => return Reply::Integer(0),
+        Err(refused) => return refused,
+    };
+    let byte = opened.body.collect().await.map(|body| body.to_bytes().first().copied());
+    match byte {
+        Ok(Some(byte)) => Reply::Integer(i64::from(byte >> (7 - offset % 8) & 1)),
+        _ => Reply::Error("TRYAGAIN the value cannot be read now".into()),
     }
 }
 
@@ -320,7 +205,63 @@ pub async fn get_and_delete<S: AsyncRead + AsyncWrite + Unpin>(
             Err(refused) => return Ok(Some(refused)),
         }
     }
-    Ok(Some(Reply::Error("TRYAGAIN the value was replaced each time it was being opened".into())))
+    Ok(Some(replaced()))
+}
+
+/// Answers `GETEX key [EX | PX | EXAT | PXAT time | PERSIST]`.
+///
+/// # Errors
+/// When the connection is of no further use.
+pub async fn get_and_expire<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<'_, S>,
+    ops: &Operations,
+    caller: &Caller,
+    arguments: &[Bytes],
+) -> Result<Option<Reply>, Broken> {
+    let checked = readable(ops, caller, &arguments[0]).and_then(|key| {
+        let change = change_of(&arguments[1..])?;
+        if change.is_some() {
+            may(ops, caller, Action::Write, &key)?;
+        }
+        Ok((key, change))
+    });
+    let (key, change) = match checked {
+        Ok(checked) => checked,
+        Err(refused) => return Ok(Some(refused)),
+    };
+    for _ in 0..HOPS_MAX {
+        let opened = match open_whole(ops, &key).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(Some(Reply::Null)),
+            Err(refused) => return Ok(Some(refused)),
+        };
+        let Some(expires) = change else { return send(connection, Some(opened)).await.map(|()| None) };
+        let of = (Some(opened.generation), ExpiryCondition::default());
+        match expiry::set(ops, &key, expires, of).await {
+            Ok(true) => return send(connection, Some(opened)).await.map(|()| None),
+            // Another value came meanwhile.
+            Ok(false) => {}
+            Err(refused) => return Ok(Some(refused)),
+        }
+    }
+    Ok(Some(replaced()))
+}
+
+/// Returns the new expiry that the options of GETEX state, if they change it.
+fn change_of(options: &[Bytes]) -> Result<Option<Option<Expires>>, Reply> {
+    match options {
+        [] => Ok(None),
+        [option] if option.eq_ignore_ascii_case(b"PERSIST") => Ok(Some(None)),
+        [option, time] => {
+            let unit = expiry::unit(&option.to_ascii_uppercase()).ok_or_else(refusal::syntax)?;
+            expiry::of_new(time, unit, "getex").map(|expires| Some(Some(expires)))
+        }
+        _ => Err(refusal::syntax()),
+    }
+}
+
+fn replaced() -> Reply {
+    Reply::Error("TRYAGAIN the value was replaced each time it was being opened".into())
 }
 
 fn readable(ops: &Operations, caller: &Caller, argument: &Bytes) -> Result<Key, Reply> {
@@ -330,7 +271,8 @@ fn readable(ops: &Operations, caller: &Caller, argument: &Bytes) -> Result<Key, 
 }
 
 pub fn integer(argument: &[u8]) -> Option<i64> {
-    std::str::from_utf8(argument).ok()?.parse().ok()
+    // A plus sign is no part of a number, as in Redis.
+    std::str::from_utf8(argument).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
 }
 
 /// The bytes that GETRANGE chooses; negative positions count from the end.
@@ -367,19 +309,6 @@ mod tests {
             (i64::MIN, i64::MAX, 3, Some((0, 2))),
         ] {
             assert_eq!(of(start, end, size), wanted, "{start} {end} of {size}");
-        }
-    }
-
-    #[test]
-    fn conditions_of_set() {
-        let of = |words: &[&str]| {
-            options(&words.iter().map(|w| Bytes::copy_from_slice(w.as_bytes())).collect::<Vec<_>>())
-        };
-        assert_eq!(of(&[]), Ok(WriteCondition::None));
-        assert_eq!(of(&["nx"]), Ok(WriteCondition::Absent));
-        assert_eq!(of(&["KEEPTTL", "XX"]), Ok(WriteCondition::AnyPresent));
-        for wrong in [&["NX", "XX"][..], &["what"], &["EX", "10"], &["GET"]] {
-            assert!(of(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -237,5 +237,13 @@ impl PartLocation {
 
 /// Returns the specification of an unconditional upload.
 pub fn unconditional(key: Key, length: Option<u64>) -> UploadSpec {
-    UploadSpec { key, length, digest: None, condition: Default::default(), prefer: Vec::new(), hops: 0 }
+    UploadSpec {
+        key,
+        length,
+        digest: None,
+        condition: Default::default(),
+        prefer: Vec::new(),
+        hops: 0,
+        expires: None,
+    }
 }

@@ -152,7 +152,8 @@ impl S3Operations {
         let mut declared = DeclaredChecksums::from_headers(&headers, trailers, self.md5)?;
         declared.checksum = declared.checksum.or(Some((Algorithm::Crc64Nvme, None)));
         self.may_write(&input.bucket, &key, &condition).await?;
-        let wanted = UploadSpec { key, length, digest: None, condition, prefer: Vec::new(), hops: 0 };
+        let wanted =
+            UploadSpec { key, length, digest: None, condition, prefer: Vec::new(), hops: 0, expires: None };
         let (durable, sums) = self.durable(&wanted, &described, input.body, declared).await?;
         let attributes = self.commit_object(&durable, (&wanted, &described), &sums, tags).await?;
         let sum = checksum(attributes.checksum.as_ref());

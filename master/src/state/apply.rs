@@ -7,6 +7,7 @@
 //! carry tombstones for the volumes.
 
 mod buckets;
+mod expiry;
 mod references;
 mod replicas;
 mod uploads;
@@ -26,9 +27,10 @@ use shared::tombstone::{KeyHash, Tombstone};
 use shared::wire::master::CommitOutcome;
 
 use super::command::{Command, Commit, Outcome, S3Commit};
+use super::expiry::NewExpiry;
 use crate::tables::bucket;
 use crate::tables::meta::{Counters, FORMAT_VERSION, Identity};
-use crate::tables::object::{Blob, Object, Parts, condition_holds};
+use crate::tables::object::{Blob, Expiry, Object, Parts, condition_holds};
 use crate::tables::{TableError, Tables, meta, object, reclaim, repair_queue, replica, tombstone};
 
 /// Applies one command.
@@ -43,7 +45,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
     counters.applied += 1;
     let count = &mut counters;
     let outcome = match command {
-        Command::Commit(commit) => apply_commit(tables, count, commit, &Attributes::default(), None)?,
+        Command::Commit(commit) => apply_commit(tables, count, commit, Details::default())?,
         Command::CommitS3(store) => apply_commit_s3(tables, count, store)?,
         Command::Delete { key, condition } => apply_delete(tables, count, key, condition)?,
         Command::Volume(record) => {
@@ -98,6 +100,14 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
             tables.put_mode(bucket, *mode);
             Outcome::Done
         }
+        Command::CommitExpiring { commit, expiry } => {
+            apply_commit(tables, count, commit, Details { expiry: Some(*expiry), ..Details::default() })?
+        }
+        Command::SetExpiry { key, at, condition, generation } => {
+            expiry::set(tables, key, *at, (*generation, *condition))?
+        }
+        Command::AdvanceTime { to } => expiry::advance_time(tables, *to)?,
+        Command::RemoveExpired { objects } => expiry::remove_expired(tables, count, objects)?,
         // Handled above.
         Command::InSequence { .. } => Outcome::Outdated,
     };
@@ -124,7 +134,8 @@ fn apply_commit_s3(
         refuse(tables, progress, &store.commit)?;
         return Ok(Outcome::NoBucket);
     }
-    apply_commit(tables, progress, &store.commit, &store.attributes, None)
+    let details = Details { attributes: store.attributes.clone(), ..Details::default() };
+    apply_commit(tables, progress, &store.commit, details)
 }
 
 fn in_bucket(tables: &Tables<'_>, key: &Key) -> Result<bool, TableError> {
@@ -138,31 +149,43 @@ fn refuse(tables: &mut Tables<'_>, progress: &mut Counters, commit: &Commit) -> 
     enqueue_reclaim(tables, progress, &[blob], Some(&Tombstone::Refused { blob: commit.blob }))
 }
 
+/// What a commit says of its object besides the value.
+#[derive(Default)]
+struct Details {
+    attributes: Attributes,
+    /// Of a multipart object: its parts, and its size in bytes.
+    parts: Option<(Parts, u64)>,
+    expiry: Option<NewExpiry>,
+}
+
 /// Decides whether a value was stored: the write quorum (`min_replicas` receipts that count) and the condition.
 fn apply_commit(
     tables: &mut Tables<'_>,
     progress: &mut Counters,
     commit: &Commit,
-    attributes: &Attributes,
-    parts: Option<(Parts, u64)>,
+    Details { attributes, parts, expiry }: Details,
 ) -> Result<Outcome, TableError> {
     progress.last_blob = progress.last_blob.max(Some(commit.blob));
-    let current = object::read(tables, &commit.key)?;
-    if let Some(same) = current.as_ref().filter(|o| o.generation == commit.blob) {
+    let stored = object::read_stored(tables, &commit.key)?;
+    if let Some(same) = stored.as_ref().filter(|o| o.generation == commit.blob) {
         // A retry: the first answer was lost.
         return Ok(Outcome::Commit(
             CommitOutcome::Created,
             same.blobs.first().map_or(0, |b| b.replicas.len()),
         ));
     }
+    // Nobody sees a value that has expired, though it is referenced until it is removed.
+    let current = object::read(tables, &commit.key)?;
     let replicas = countable_replicas(tables, commit.blob, &commit.replicas)?;
     let copies = replicas.len();
+    // What is kept depends on the value before it, as a condition does.
+    let conditional = commit.condition != WriteCondition::None || expiry == Some(NewExpiry::Keep);
     // If one replica does not count, refuse the others, too: the tombstone is for the blob on every volume.
     let refusal = if copies < usize::from(commit.min_replicas).max(1) || copies < commit.replicas.len() {
         Some(CommitOutcome::NotEnoughReceipts)
     } else if !condition_holds(&commit.condition, current.as_ref()) {
         Some(CommitOutcome::ConditionFailed)
-    } else if overtaken(tables, commit, current.as_ref())? {
+    } else if overtaken(tables, commit, conditional, stored.as_ref())? {
         Some(CommitOutcome::Overtaken)
     } else {
         None
@@ -180,11 +203,12 @@ fn apply_commit(
         metadata: commit.metadata.clone(),
         wanted: commit.wanted,
         blobs: vec![blob],
-        attributes: attributes.clone(),
+        attributes,
         parts: parts.map(|(parts, _)| parts),
+        expiry: expiry.map_or_else(Expiry::default, |expiry| expiry::of_new(expiry, current.as_ref())),
     };
     let existed = current.is_some();
-    match current {
+    match stored {
         Some(newer) if newer.generation > commit.blob => {
             enqueue_reclaim(tables, progress, &new.blobs, None)?;
             unreference_parts(tables, &new);
@@ -194,7 +218,7 @@ fn apply_commit(
                 unlink_object(tables, progress, &old, None)?;
             }
             link_object(tables, progress, &commit.key, &new);
-            if commit.condition != WriteCondition::None {
+            if conditional {
                 tables.put_conditional(&commit.key, commit.blob);
             }
         }
@@ -206,14 +230,19 @@ fn apply_commit(
 /// Whether the commit is too late, and would bring a deleted or replaced value back: a newer generation exists, and
 /// one of the two has a condition that the other order could violate; or a newer generation was deleted, perhaps with
 /// a condition, and its client has the answer.
-fn overtaken(tables: &Tables<'_>, commit: &Commit, current: Option<&Object>) -> Result<bool, TableError> {
+fn overtaken(
+    tables: &Tables<'_>,
+    commit: &Commit,
+    conditional: bool,
+    current: Option<&Object>,
+) -> Result<bool, TableError> {
     let Some(newer) = current else {
         return Ok(tombstone::key_tombstone(tables, KeyHash::of(&commit.key))? >= Some(commit.blob));
     };
     if newer.generation < commit.blob {
         return Ok(false);
     }
-    Ok(commit.condition != WriteCondition::None || object::is_conditional(tables, &commit.key, newer)?)
+    Ok(conditional || object::is_conditional(tables, &commit.key, newer)?)
 }
 
 /// Removes an object. The tombstone that remains refuses late commits of it (`overtaken`).
@@ -227,12 +256,23 @@ fn apply_delete(
     if !condition_holds(condition, Some(&object)) {
         return Ok(Outcome::ConditionFailed);
     }
-    let (hash, generation) = (KeyHash::of(key), buries(tables, &object)?);
+    remove(tables, progress, key, &object)?;
+    Ok(Outcome::Deleted(Box::new(object)))
+}
+
+/// Removes the object of a key, with a tombstone.
+fn remove(
+    tables: &mut Tables<'_>,
+    progress: &mut Counters,
+    key: &Key,
+    object: &Object,
+) -> Result<(), TableError> {
+    let (hash, generation) = (KeyHash::of(key), buries(tables, object)?);
     progress.last_blob = progress.last_blob.max(Some(generation));
-    unlink_object(tables, progress, &object, Some(&Tombstone::Deleted { key: hash, generation }))?;
+    unlink_object(tables, progress, object, Some(&Tombstone::Deleted { key: hash, generation }))?;
     tables.remove_object(key)?;
     tables.put_key_tombstone(hash, generation);
-    Ok(Outcome::Deleted(Box::new(object)))
+    Ok(())
 }
 
 /// Returns up to which generation a delete of this object covers its key: a gap may contain a newer generation.

@@ -13,9 +13,11 @@ use shared::key::Key;
 use shared::tombstone::KeyHash;
 use shared::wire::master::CommitOutcome;
 
+use super::expiry::{ExpiryCondition, NewExpiry};
 use crate::tables::access_key::AccessKey;
 use crate::tables::admin_state::AdminStateRecord;
 use crate::tables::bucket::{AbortRule, Bucket, CorsRule};
+use crate::tables::expiry::Expiring;
 use crate::tables::meta::Rebalance;
 use crate::tables::object::Object;
 use crate::tables::repair_queue::BlobRef;
@@ -182,6 +184,28 @@ pub enum Command {
         /// Applied only if `sequence` matches.
         change: Box<Command>,
     },
+    /// Like `Commit`, of a value that may expire.
+    CommitExpiring {
+        commit: Box<Commit>,
+        expiry: NewExpiry,
+    },
+    /// Sets or removes the expiry of a key.
+    SetExpiry {
+        key: Key,
+        /// When it expires from now on; `None`: it does not.
+        at: Option<Timestamp>,
+        condition: ExpiryCondition,
+        /// Only while this is its generation.
+        generation: Option<BlobId>,
+    },
+    /// Advances the group's time, by which values expire.
+    AdvanceTime {
+        to: Timestamp,
+    },
+    /// Removes objects that have expired.
+    RemoveExpired {
+        objects: Vec<Expiring>,
+    },
 }
 
 /// Removes a replica. The only command that removes a good replica of a live blob, so it names those that stay.
@@ -251,6 +275,12 @@ impl Command {
                 Self::RevokeAccessKey { .. } | Self::SetAdminState { .. } | Self::SetRebalance(_) => 0,
                 Self::SetReplicationMode { .. } => 0,
                 Self::InSequence { change, .. } => change.weight(),
+                Self::CommitExpiring { commit, .. } => commit.weight(),
+                Self::SetExpiry { key, .. } => key.as_str().len(),
+                Self::AdvanceTime { .. } => 0,
+                Self::RemoveExpired { objects } => {
+                    objects.iter().map(|expiring| PLACE + expiring.key.as_str().len()).sum()
+                }
             }
     }
 }

@@ -52,6 +52,11 @@ impl Content {
         }
     }
 
+    /// Returns the number of records of a kind.
+    pub fn records(&self, kind: Kind) -> u64 {
+        self.0.get(&(kind as u8)).map_or(0, |sum| sum.records)
+    }
+
     /// Applies the change of a record.
     pub fn follow(&mut self, change: &Written) {
         if let Some(before) = &change.before {

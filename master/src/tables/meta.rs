@@ -16,6 +16,7 @@ const GAP: &[u8] = b"gap";
 const REBALANCE: &[u8] = b"rebalance";
 const LISTED: &[u8] = b"listed";
 const SEQUENCE: &[u8] = b"sequence";
+const TIME: &[u8] = b"time";
 /// Format version of the metadata directory: tables with a replicated log and a digest of all records.
 pub const FORMAT_VERSION: u32 = 3;
 /// The previous version, without the digest. Opening such tables upgrades them.
@@ -179,7 +180,27 @@ pub fn sequence(records: &impl Read) -> Result<u64, TableError> {
     Ok(read(records, SEQUENCE)?.unwrap_or_default())
 }
 
+/// Returns the group's time: the latest one that a majority of the masters' clocks had reached when it was needed last.
+/// It never runs back. What expires, expires by it.
+///
+/// # Errors
+/// When sled fails or the record is corrupt.
+pub fn time(records: &impl Read) -> Result<Timestamp, TableError> {
+    Ok(read(records, TIME)?.unwrap_or(Timestamp::from_unix_ms(0)))
+}
+
 impl Tables<'_> {
+    /// Advances the group's time.
+    ///
+    /// # Errors
+    /// When sled fails or the record is corrupt.
+    pub fn advance_time(&mut self, to: Timestamp) -> Result<(), TableError> {
+        if to > time(self)? {
+            self.put(Kind::Meta, TIME, &to);
+        }
+        Ok(())
+    }
+
     pub fn put_sequence(&mut self, sequence: u64) {
         self.put(Kind::Meta, SEQUENCE, &sequence);
     }
@@ -208,7 +229,7 @@ impl Tables<'_> {
         progress.last_blob = progress.last_blob.max(Some(gap.end()));
         self.put_gap(&gap);
         self.put_counters(&progress);
-        Ok(())
+        self.advance_time(now)
     }
 
     pub fn put_gap(&mut self, gap: &Gap) {

@@ -8,6 +8,7 @@ pub mod admin_state;
 mod batch;
 pub mod bucket;
 pub mod content;
+pub mod expiry;
 pub mod meta;
 pub mod object;
 pub mod peer;
@@ -70,6 +71,8 @@ pub enum Kind {
     ReplicationMode = b'y',
     /// Multipart objects whose list of full replicas is stale, by upload.
     StaleFullReplicas = b'z',
+    /// Objects that expire, by time and generation.
+    Expiry = b'e',
 }
 
 impl Kind {
@@ -77,7 +80,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| *kind as u8 == first)
     }
 
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Meta,
         Self::Object,
         Self::Conditional,
@@ -97,6 +100,7 @@ impl Kind {
         Self::PendingReplica,
         Self::ReplicationMode,
         Self::StaleFullReplicas,
+        Self::Expiry,
     ];
 }
 

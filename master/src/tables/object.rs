@@ -1,13 +1,15 @@
 //! Objects, ordered by key, so that a listing is a range scan.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use shared::attributes::Attributes;
+use shared::clock::Timestamp;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
 use shared::ids::{BlobId, VolumeId};
 use shared::key::Key;
+use shared::ticket::or_default;
 
-use super::{Kind, Read, TableError, Tables, scan};
+use super::{Kind, Read, TableError, Tables, meta, scan};
 
 /// The metadata of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,17 @@ pub struct Object {
     /// Of a multipart object: its parts.
     #[serde(default, deserialize_with = "or_default")]
     pub parts: Option<Parts>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub expiry: Expiry,
+}
+
+/// When an object expires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// By the group's time; `None` if it does not.
+    pub at: Option<Timestamp>,
+    /// How often it was set for this generation: the volumes keep the expiry with the greatest one.
+    pub revision: u32,
 }
 
 /// The parts of a multipart object.
@@ -43,12 +56,6 @@ pub struct Parts {
     pub under_replicated: bool,
     /// Volumes that hold the manifest and all parts.
     pub full_replicas: Vec<VolumeId>,
-}
-
-/// Defaults the last fields of an older record, where postcard ends before them. A truncated record cannot reach
-/// this: its checksum has been verified.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
-    Ok(T::deserialize(d).unwrap_or_default())
 }
 
 /// One blob of an object.
@@ -66,6 +73,11 @@ impl Object {
     pub fn is_under_replicated(&self) -> bool {
         let under_replicated = self.blobs.iter().any(|b| b.replicas.len() < usize::from(self.wanted));
         under_replicated || self.parts.as_ref().is_some_and(|p| p.under_replicated)
+    }
+
+    /// Whether it has expired by this time.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expiry.at.is_some_and(|at| at <= now)
     }
 
     /// Returns its entity tag in the native API, without quotes: BLAKE3 of the value, or of the manifest and
@@ -87,16 +99,25 @@ pub fn condition_holds(condition: &WriteCondition, current: Option<&Object>) -> 
     condition.holds(current.map(|o| &o.digest), || current.map(Object::tag).unwrap_or_default())
 }
 
-/// Reads the object of a key.
+/// Reads the object of a key, unless it has expired by the group's time.
 ///
 /// # Errors
 /// When sled fails or the record is corrupt.
 pub fn read(records: &impl Read, key: &Key) -> Result<Option<Object>, TableError> {
-    let key = key.as_str().as_bytes();
-    records.get(Kind::Object, key)
+    let Some(object) = read_stored(records, key)? else { return Ok(None) };
+    let expired = object.expiry.at.is_some() && object.is_expired(meta::time(records)?);
+    Ok(Some(object).filter(|_| !expired))
 }
 
-/// Iterates over the objects after this key, in order.
+/// Reads the object of a key, even if it has expired: its blobs are referenced until it is removed.
+///
+/// # Errors
+/// When sled fails or the record is corrupt.
+pub fn read_stored(records: &impl Read, key: &Key) -> Result<Option<Object>, TableError> {
+    records.get(Kind::Object, key.as_str().as_bytes())
+}
+
+/// Iterates over the objects after this key, in order; also over expired ones.
 ///
 /// # Errors
 /// When sled fails or a record is corrupt.

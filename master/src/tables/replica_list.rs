@@ -24,7 +24,7 @@ pub fn read(
     blob: BlobId,
     blob_ref: &BlobRef,
 ) -> Result<Option<ReplicaList>, TableError> {
-    let object = object::read(records, &blob_ref.key)?;
+    let object = object::read_stored(records, &blob_ref.key)?;
     let Some((upload, number)) = blob_ref.part else {
         return Ok(object.and_then(|object| {
             let found = object.blobs.into_iter().find(|b| b.id == blob)?;

@@ -123,7 +123,7 @@ pub fn part_of(
     key: &Key,
     blob: BlobId,
 ) -> Result<Option<(BlobId, PartRecord)>, TableError> {
-    let object = super::object::read(tree, key)?.and_then(|o| o.parts).map(|p| Ok(p.upload));
+    let object = super::object::read_stored(tree, key)?.and_then(|o| o.parts).map(|p| Ok(p.upload));
     for upload in object.into_iter().chain(of_key(tree, key)) {
         let upload = upload?;
         for record in parts(tree, upload, 0) {

@@ -1,6 +1,7 @@
 //! Background workers of a master. Each executes a plan, a bounded amount per tick.
 
 pub mod decommission;
+mod expiry;
 pub mod inventory_diff;
 pub mod orphans;
 pub mod poll;
@@ -27,6 +28,8 @@ use crate::master::Master;
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between checks for reconciliation, repair and rebalance; each worker can also be woken at once.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between looks for the value that expires next; a new expiry wakes the worker as well.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub fn start(master: &Master, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
     let (repair, never) = (&master.repair, Arc::new(Notify::new()));
@@ -46,6 +49,7 @@ pub fn start(master: &Master, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
             &master.changes.wake_part_removal,
             shutdown,
         ),
+        spawn(expiry::ExpiryWorker::new(master), EXPIRY_INTERVAL, &master.changes.wake_expiry, shutdown),
         spawn(upkeep::Upkeep::new(master), HEARTBEAT_INTERVAL, &never, shutdown),
     ];
     for address in &master.config.volumes {

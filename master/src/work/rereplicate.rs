@@ -22,6 +22,7 @@ use crate::plan::repair::BlobReplicas;
 use crate::repair_tracker::RepairTracker;
 use crate::sequencer::ProposeError;
 use crate::state::command::{Command, Outcome, RemoveReplica};
+use crate::tables::TableError;
 use crate::tables::repair_queue::BlobRef;
 use crate::volumes::Volumes;
 
@@ -50,6 +51,9 @@ pub enum RereplicateError {
     /// The command was not committed.
     #[error(transparent)]
     Propose(#[from] ProposeError),
+    /// The tables cannot be read.
+    #[error(transparent)]
+    Tables(#[from] TableError),
     /// Too few good replicas would remain.
     #[error("only {good} good replicas would remain, and {wanted} are wanted")]
     TooFew { good: usize, wanted: usize },
@@ -115,6 +119,9 @@ impl Replicator {
         let meant = (self.volumes.cluster_id(), to, held.blob, held.length);
         if (receipt.cluster, receipt.volume, receipt.blob, receipt.length) != meant {
             return Err(RereplicateError::OtherReceipt);
+        }
+        if blob_ref.part.is_none() && !self.changes.tell_expiry_to(&blob_ref.key, to).await? {
+            return Err(RereplicateError::Silent(to));
         }
         let blobs = vec![(held.blob, held.length, blob_ref.clone())];
         self.changes.propose(Command::ReplicaAdded { volume: to, blobs }).await?;

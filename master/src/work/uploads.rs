@@ -226,6 +226,7 @@ mod tests {
                 blobs: vec![Blob { id, length: 1, replicas: vec![] }],
                 attributes: Default::default(),
                 parts: None,
+                expiry: Default::default(),
             };
             tables.put_object(&"valued/value".parse().unwrap(), &object);
             tables.put_bucket("made", &Bucket::new(NOW));

@@ -4,6 +4,7 @@ use super::Writer;
 use crate::cluster::VolumeAddress;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
+use shared::expiry::Expires;
 use shared::ids::VolumeId;
 use shared::key::Key;
 use shared::size::record_bytes_max;
@@ -24,6 +25,8 @@ pub struct UploadSpec {
     pub prefer: Vec<VolumeId>,
     /// How often the client was redirected back to a master.
     pub hops: u8,
+    /// When the value expires.
+    pub expires: Option<Expires>,
 }
 
 /// The volumes of an upload, and its ticket.
@@ -61,6 +64,7 @@ impl Writer {
             wanted: small(replication.wanted()),
             min_replicas: small(at_once.min()),
             internal_metadata: notes,
+            expires: wanted.expires,
         };
         let ticket = self.volumes.ticket(self.changes.next_blob()?, wanted.hops, Operation::Write(grant));
         let target = self.volumes.sign(&wanted.key, &ticket);

@@ -299,6 +299,7 @@ impl Site {
                 wanted: copies,
                 min_replicas: copies,
                 internal_metadata: false,
+                expires: None,
             }),
         };
         volumes.iter().for_each(|volume| volume.hold(blob, 0));

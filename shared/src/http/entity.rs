@@ -1,6 +1,8 @@
 //! How a GET or HEAD of a value is answered: conditions, ranges and headers. One implementation for the volume that
 //! reads its own disk and the master that streams from a volume.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
@@ -8,12 +10,13 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 
+use crate::clock::Timestamp;
 use crate::condition::{ReadConditions, ReadVerdict, if_range_holds};
 use crate::http::metadata;
 use crate::ids::BlobId;
 use crate::range::{ByteRange, Multipart, Ranges, unsatisfied_content_range};
 use crate::wire::error::{ErrorCode, ErrorReply};
-use crate::wire::routes::GENERATION_HEADER;
+use crate::wire::routes::{EXPIRES_HEADER, GENERATION_HEADER};
 
 /// The content type of a value whose client gave none.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
@@ -31,6 +34,8 @@ pub struct Entity<'a> {
     pub content_type: Option<&'a str>,
     /// User metadata headers.
     pub metadata: &'a [(String, String)],
+    /// When it expires, where that is known: masters know it.
+    pub expires: Option<Timestamp>,
 }
 
 /// A piece of the answer's body.
@@ -60,6 +65,10 @@ impl Entity<'_> {
         headers.insert(LAST_MODIFIED, ascii(self.generation.created().http_date()));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(GENERATION_HEADER, ascii(self.generation.to_string()));
+        if let Some(at) = self.expires {
+            // Not before the time itself, which has milliseconds.
+            headers.insert(EXPIRES_HEADER, ascii(at.after(Duration::from_millis(999)).http_date()));
+        }
         // Browsers must not interpret an upload as another type than the declared one.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // An uploaded page gets an origin of its own: its scripts must not act as this server's.
@@ -167,6 +176,7 @@ mod tests {
             etag: Digest::of(b"x").etag(),
             content_type: Some("text/plain"),
             metadata: &[],
+            expires: None,
         }
     }
 

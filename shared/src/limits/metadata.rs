@@ -8,6 +8,15 @@ pub const CONTENT_PLACE_ENTRIES: u64 = 1024;
 /// How many of the latest table digests taken at such entries are kept: a follower may be thousands
 /// of entries behind.
 pub const CONTENT_PLACES: usize = 32;
+/// The clocks of the other masters are asked again when the answers are older than this: clocks drift by milliseconds
+/// in that time.
+pub const CLOCK_REFRESH: Duration = Duration::from_secs(5);
+/// Answers older than this do not count any longer: a clock may have been set.
+pub const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(60);
+/// How long a master may take to tell its clock: by so much it may count as late.
+pub const CLOCK_ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Expired objects that one command removes: other commands wait for it.
+pub const EXPIRE_BATCH: usize = 128;
 /// Interval at which masters compare their tables.
 pub const CONTENT_COMPARE_EVERY: Duration = Duration::from_secs(60);
 /// Interval at which a master reads all of its tables to verify them.

@@ -55,6 +55,8 @@ pub const DOCTOR: &str = "/_/doctor";
 
 /// POST to a master, signed: forwards a command to the leader.
 pub const PROPOSE: &str = "/_/propose";
+/// POST: the time of this master's clock, in milliseconds since the Unix epoch.
+pub const CLOCK: &str = "/_/clock";
 /// POST to the leader, signed: the log index up to which a master must have applied to serve a linearizable read.
 pub const READ_INDEX: &str = "/_/read-index";
 /// POST to a master, signed: appends log entries.
@@ -135,6 +137,8 @@ pub const CHAIN_HEADER: &str = "barge-chain";
 /// Header: marks a read by a volume whose own replica is corrupt. It is answered from disk without read repair, or
 /// refused, so that two volumes with the same corrupt block do not ask each other forever.
 pub const HEALING_HEADER: &str = "barge-healing";
+/// On an upload: when the value expires (`shared::expiry::Expires`). On an answer: the date of its expiry.
+pub const EXPIRES_HEADER: &str = "barge-expires";
 /// Prefixes of user metadata headers, which are stored and returned unchanged.
 pub const METADATA_PREFIXES: [&str; 2] = ["barge-meta-", "x-amz-meta-"];
 

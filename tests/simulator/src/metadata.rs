@@ -70,6 +70,7 @@ fn object(n: u64, site: &Site, set: &[u16]) -> Object {
         blobs: vec![Blob { id, length, replicas }],
         attributes: Attributes { etag: Some(Etag::Md5(md5)), ..Attributes::default() },
         parts: None,
+        expiry: Default::default(),
     }
 }
 

@@ -104,22 +104,25 @@ async fn delete_now(volume: &Arc<Volume>, message: DeleteRequest) -> Result<Dele
         let (volume, tombstones) = (Arc::clone(volume), message.tombstones);
         blocking(move || volume.tombstones.add(&tombstones, now)).await?;
     }
+    let expiring = message.blobs.is_empty() && message.reclaimed_before.is_none();
     volume.used_tickets.add(&message.blobs, now);
     // Before the store deletes: a replica that becomes visible just afterwards must know of the delete.
     volume.incoming_replicas.mark_deleted(&message.blobs);
     let deleted = volume.store.delete(message.blobs).await?;
-    if let Some(before) = message.reclaimed_before {
-        expire_tombstones_later(volume, before).await;
+    if message.reclaimed_before.is_some() || expiring {
+        expire_tombstones_later(volume, message.reclaimed_before).await;
     }
     Ok(DeleteResponse { found: deleted.found, bytes: deleted.bytes })
 }
 
 /// Expires tombstones in the background, if that is due.
-async fn expire_tombstones_later(volume: &Arc<Volume>, before: BlobId) {
+async fn expire_tombstones_later(volume: &Arc<Volume>, before: Option<BlobId>) {
     let (now, asked) = (volume.config.clock.now(), Arc::clone(volume));
     if blocking(move || asked.tombstones.is_expiry_due(before)).await {
         let volume = Arc::clone(volume);
-        tokio::spawn(blocking(move || volume.tombstones.expire(before, now)));
+        tokio::spawn(blocking(move || {
+            volume.tombstones.expire(before, now, |blob| volume.store.has(blob));
+        }));
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) async fn serve(
         etag,
         content_type: content_type.as_deref(),
         metadata: &metadata,
+        expires: None,
     };
     let plan = entity.answer(request.method(), request.headers()).map_err(|e| e.for_key(key))?;
     let mut download = Download { value, pieces: plan.pieces.into(), key: key.clone() };

@@ -5,6 +5,8 @@
 //!         60 CRC32C of 0..60
 //! entry   0 kind u8: 1 deleted, 2 refused │ 1 zeros │ 4 key's hash 16, or zeros │ 20 blob 16
 //!         36 CRC32C of volume, the entry's number u64 and 0..36
+//! expiry  0 kind u8: 3 │ 1 zeros │ 4 expires ms u64, or ones for never │ 12 revision u32 │ 16 zeros │ 20 blob 16
+//!         36 CRC32C, as above
 //! ```
 
 use std::fs::File;
@@ -15,7 +17,7 @@ use std::path::Path;
 use shared::clock::Timestamp;
 use shared::crc32c::crc32c_of;
 use shared::ids::{BlobId, VolumeId};
-use shared::tombstone::{KeyHash, Tombstone};
+use shared::tombstone::{BlobExpiry, KeyHash, Tombstone};
 
 use super::TombstoneError;
 
@@ -87,6 +89,12 @@ pub(super) fn encode(tombstone: &Tombstone, volume: VolumeId, number: u64) -> [u
             out[0] = 2;
             out[20..36].copy_from_slice(blob.as_bytes());
         }
+        Tombstone::Expires(BlobExpiry { blob, at, revision }) => {
+            out[0] = 3;
+            out[4..12].copy_from_slice(&at.map_or(u64::MAX, Timestamp::unix_ms).to_le_bytes());
+            out[12..16].copy_from_slice(&revision.to_le_bytes());
+            out[20..36].copy_from_slice(blob.as_bytes());
+        }
     }
     let sum = crc(&[volume.as_bytes(), &number.to_le_bytes(), &out[..36]]);
     out[36..].copy_from_slice(&sum);
@@ -104,6 +112,12 @@ pub(super) fn decode(bytes: &[u8], volume: VolumeId, number: u64) -> Option<Tomb
             generation: blob,
         }),
         2 => Some(Tombstone::Refused { blob }),
+        3 => {
+            let ms = u64::from_le_bytes(bytes[4..12].try_into().ok()?);
+            let at = (ms != u64::MAX).then(|| Timestamp::from_unix_ms(ms));
+            let revision = u32::from_le_bytes(bytes[12..16].try_into().ok()?);
+            Some(Tombstone::Expires(BlobExpiry { blob, at, revision }))
+        }
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use shared::tombstone::KeyHash;
+use shared::tombstone::{BlobExpiry, KeyHash};
 
 use super::format::{ENTRY_BYTES, HEADER_BYTES, crc, header};
 use super::*;
@@ -131,16 +131,16 @@ fn those_of_no_use_are_forgotten_when_there_are_many() {
     let tombstones = open(dir.path());
     let many = limit_entries() + 10;
     tombstones.add(&some(0..100), now()).unwrap();
-    tombstones.expire(blob(1000), now());
+    tombstones.expire(Some(blob(1000)), now(), |_| false);
     assert_eq!(all(&tombstones).len(), 100, "too few for a rewrite");
     for chunk in (100..many).step_by(4096) {
         tombstones.add(&some(chunk..many.min(chunk + 4096)), now()).unwrap();
     }
     let place = tombstones.page(None).unwrap().next;
-    tombstones.expire(blob(many / 3), now());
+    tombstones.expire(Some(blob(many / 3)), now(), |_| false);
     assert_eq!(all(&tombstones).len() as u64, many, "less than half");
     // The last check was a moment ago, but if all have expired no check is needed.
-    tombstones.expire(blob(many), now());
+    tombstones.expire(Some(blob(many)), now(), |_| false);
     assert_eq!(all(&tombstones), vec![]);
     tombstones.add(&some(0..9), now()).unwrap();
     let page = tombstones.page(place).unwrap();
@@ -155,7 +155,7 @@ fn what_is_added_while_others_are_forgotten_is_kept() {
     let tombstones = open(dir.path());
     tombstones.add(&some(0..100), now()).unwrap();
     let file = tombstones.state().file.clone().unwrap();
-    let draft = tombstones.start_rewrite(&file, 100, blob(90), now()).unwrap();
+    let draft = tombstones.start_rewrite(&file, 100, &|t: &Tombstone| t.newest() >= blob(90), now()).unwrap();
     // More than one step of entries, some of which would have expired.
     tombstones.add(&some(100..100 + READ_ENTRIES * 2), now()).unwrap();
     tombstones.add(&some(3..5), now()).unwrap();
@@ -174,7 +174,7 @@ fn adding_goes_on_beside_forgetting() {
     let tombstones = open(dir.path());
     let many = limit_entries() + 10;
     tombstones.add(&some(0..many), now()).unwrap();
-    assert!(tombstones.is_expiry_due(blob(many)));
+    assert!(tombstones.is_expiry_due(Some(blob(many))));
     let done = std::sync::atomic::AtomicBool::new(false);
     let last = std::thread::scope(|scope| {
         let adding = scope.spawn(|| {
@@ -187,11 +187,11 @@ fn adding_goes_on_beside_forgetting() {
                 }
             }
         });
-        tombstones.expire(blob(many), now());
+        tombstones.expire(Some(blob(many)), now(), |_| false);
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         adding.join().unwrap()
     });
-    assert!(!tombstones.is_expiry_due(blob(many)));
+    assert!(!tombstones.is_expiry_due(Some(blob(many))));
     assert_eq!(all(&tombstones), some(many..last));
     drop(tombstones);
     assert_eq!(all(&open(dir.path())), some(many..last));
@@ -217,4 +217,27 @@ proptest! {
         let expected: Vec<_> = expected.into_iter().chain(some(99..100)).collect();
         prop_assert_eq!(all(&open(dir.path())), expected);
     }
+}
+
+#[test]
+fn the_newest_expiry_of_a_blob_is_kept_while_it_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let tombstones = open(dir.path());
+    let expires = |n: u64, revision: u32| {
+        let at = (revision.is_multiple_of(2)).then(|| Timestamp::from_unix_ms(u64::from(revision)));
+        Tombstone::Expires(BlobExpiry { blob: blob(n), at, revision })
+    };
+    let many = u32::try_from(limit_entries() / 3 + 10).unwrap();
+    for revision in (0..many).step_by(1000) {
+        let chunk = (revision..many.min(revision + 1000)).flat_map(|r| [1, 2, 3].map(|n| expires(n, r)));
+        tombstones.add(&chunk.collect::<Vec<_>>(), now()).unwrap();
+    }
+    let deleted = some(100_000..100_002);
+    tombstones.add(&deleted, now()).unwrap();
+    assert!(tombstones.is_expiry_due(None));
+    tombstones.expire(None, now(), |held| held != blob(2));
+    let left = [&[expires(1, many - 1), expires(3, many - 1)][..], &deleted].concat();
+    assert_eq!(all(&tombstones), left);
+    drop(tombstones);
+    assert_eq!(all(&open(dir.path())), left);
 }

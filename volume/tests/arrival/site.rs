@@ -259,6 +259,7 @@ impl Site {
                 wanted: 1,
                 min_replicas: 1,
                 internal_metadata: notes,
+                expires: None,
             }),
         };
         let sealed = ticket.sign(&secret(), &key());

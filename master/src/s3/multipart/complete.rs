@@ -25,7 +25,7 @@ use crate::s3::multipart::{parse_id, unconditional};
 use crate::s3::objects::check_outcome;
 use crate::s3::request::unreadable_headers::original_headers;
 use crate::state::command::{Command, Outcome, S3Commit};
-use crate::tables::object::{self, Object, Parts};
+use crate::tables::object::{self, Expiry, Object, Parts};
 use crate::tables::upload::{self, PartRecord, UploadRecord, manifest_note};
 use crate::write::pipeline::{Frames, Source};
 
@@ -91,7 +91,7 @@ impl S3Operations {
         listed: &[dto::CompletedPart],
     ) -> S3Result<Option<Object>> {
         let id = parse_id(id)?;
-        let object = object::read(&self.metadata.database.tree(), key).map_err(from_tables)?;
+        let object = object::read_stored(&self.metadata.database.tree(), key).map_err(from_tables)?;
         let Some(object) = object.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == id)) else {
             return Ok(None);
         };
@@ -233,6 +233,7 @@ fn made(upload: BlobId, numbers: &[u16], store: &S3Commit) -> Object {
         blobs: Vec::new(),
         attributes: store.attributes.clone(),
         parts: Some(Parts { upload, count, under_replicated: false, full_replicas: Vec::new() }),
+        expiry: Expiry::default(),
     }
 }
 

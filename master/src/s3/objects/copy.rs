@@ -133,8 +133,15 @@ impl S3Operations {
             Some(name) => named(name.as_str()).ok_or(S3ErrorCode::InvalidRequest)?,
             None => same,
         };
-        let wanted =
-            UploadSpec { key, length: Some(length), digest: None, condition, prefer: Vec::new(), hops: 0 };
+        let wanted = UploadSpec {
+            key,
+            length: Some(length),
+            digest: None,
+            condition,
+            prefer: Vec::new(),
+            hops: 0,
+            expires: None,
+        };
         let declared = DeclaredChecksums::plain(Some(algorithm), self.md5);
         let (durable, sums) = self.durable(&wanted, &described, Some(body), declared).await?;
         let attributes = self.commit_object(&durable, (&wanted, &described), &sums, tags).await?;

@@ -40,6 +40,7 @@ pub(super) fn link_object(tables: &mut Tables<'_>, progress: &mut Counters, key:
         }
     }
     tables.put_object(key, object);
+    tables.put_expiry(key, object);
     progress.objects += 1;
     progress.bytes += object.size;
     progress.under_replicated += u64::from(object.is_under_replicated());
@@ -61,6 +62,7 @@ pub(super) fn unlink_object(
         }
         cancel_pending_replicas(tables, progress, blob, tombstone)?;
     }
+    tables.remove_expiry(object);
     progress.objects -= 1;
     progress.bytes -= object.size;
     progress.under_replicated -= u64::from(object.is_under_replicated());

@@ -27,7 +27,7 @@ fn put_replica_list(
     now: &ReplicaList,
 ) -> Result<(), TableError> {
     tables.update_repair_queue(blob, blob_ref, now.replicas.len(), now.wanted);
-    let object = object::read(tables, &blob_ref.key)?;
+    let object = object::read_stored(tables, &blob_ref.key)?;
     let Some((upload, number)) = blob_ref.part else {
         let Some(mut object) = object else { return Ok(()) };
         let before = object.is_under_replicated();
@@ -182,7 +182,7 @@ pub(super) fn recompute_full_replicas(
 ) -> Result<Outcome, TableError> {
     tables.remove_stale_full_replicas(upload);
     let Some(mut object) =
-        object::read(tables, key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
+        object::read_stored(tables, key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload))
     else {
         return Ok(Outcome::NotFound);
     };

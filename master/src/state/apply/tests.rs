@@ -9,8 +9,9 @@ use shared::digest::Digest;
 
 use super::*;
 use crate::tables::object::Object;
-use crate::tables::{Kind, meta, object, repair_queue, scan, tombstone};
+use crate::tables::{self, Kind, meta, object, repair_queue, scan, tombstone};
 
+mod expiry;
 mod guards;
 mod uploads;
 
@@ -86,6 +87,13 @@ fn validate(db: &sled::Tree) {
         let place = [&volume.as_bytes()[..], &blob.as_bytes()[..]].concat();
         assert!(!reclaiming.contains(&place), "a pending replica is on the reclaim list");
     }
+    let expiring: BTreeSet<_> =
+        tables::expiry::after(db, None).map(|e| e.unwrap()).map(|e| (e.at, e.generation, e.key)).collect();
+    let due = objects.iter().filter_map(|(path, object)| {
+        let key = std::str::from_utf8(path).unwrap().parse().unwrap();
+        object.expiry.at.map(|at| (at, object.generation, key))
+    });
+    assert_eq!(expiring, due.collect(), "the index has exactly the objects that expire");
     let progress = meta::counters(db).unwrap();
     assert_eq!(progress.objects, objects.len() as u64);
     assert_eq!(progress.bytes, objects.values().map(|o| o.size).sum::<u64>());
@@ -120,6 +128,7 @@ fn command() -> impl Strategy<Value = Command> {
             blobs: b.into_iter().map(|b| (blob(b), 1)).collect(),
         }),
         6 => moving(),
+        2 => expiry::command(),
     ]
 }
 
@@ -175,7 +184,12 @@ proptest! {
         let mut owner = BTreeMap::new();
         let mut present: BTreeMap<Key, BlobId> = BTreeMap::new();
         for command in &commands {
-            if let Command::Commit(c) = command
+            let committed = match command {
+                Command::Commit(c) => Some(c),
+                Command::CommitExpiring { commit, .. } => Some(&**commit),
+                _ => None,
+            };
+            if let Some(c) = committed
                 && *owner.entry(c.blob).or_insert_with(|| c.key.clone()) != c.key
             {
                 continue;

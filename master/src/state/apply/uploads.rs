@@ -12,7 +12,7 @@ use shared::limits::{PARTS_MAX, PARTS_REMOVED_AT_ONCE};
 use shared::manifest::Manifest;
 use shared::tombstone::Tombstone;
 
-use super::{apply_commit, in_bucket, refuse};
+use super::{Details, apply_commit, in_bucket, refuse};
 use crate::state::command::{Outcome, S3Commit};
 use crate::tables::bucket::{self, Bucket};
 use crate::tables::meta::Counters;
@@ -109,8 +109,8 @@ pub(super) fn complete(
 ) -> Result<Outcome, TableError> {
     let key = &store.commit.key;
     let Some(begun) = upload::read(tables, key, upload)? else {
-        let object =
-            object::read(tables, key)?.filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload));
+        let object = object::read_stored(tables, key)?
+            .filter(|o| o.parts.as_ref().is_some_and(|p| p.upload == upload));
         if object.as_ref().is_none_or(|o| o.generation != store.commit.blob) {
             refuse(tables, progress, &store.commit)?;
         }
@@ -138,7 +138,8 @@ pub(super) fn complete(
         full_replicas: whole,
     };
     let size = manifest.size();
-    let outcome = apply_commit(tables, progress, &store.commit, &store.attributes, Some((parts, size)))?;
+    let details = Details { attributes: store.attributes.clone(), parts: Some((parts, size)), expiry: None };
+    let outcome = apply_commit(tables, progress, &store.commit, details)?;
     if let Outcome::Commit(
         shared::wire::master::CommitOutcome::Created | shared::wire::master::CommitOutcome::Replaced,
         _,

@@ -50,6 +50,7 @@ impl Service for Receiving {
                 wanted: 1,
                 min_replicas: 1,
                 internal_metadata: false,
+                expires: None,
             }),
         };
         receive(&self.0, Key::from_path("/a/key")?, String::new(), ticket, request).await

@@ -216,6 +216,7 @@ async fn store(
         condition: WriteCondition::None,
         prefer: Vec::new(),
         hops: 0,
+        expires: None,
     };
     let Form { fields, file } = form;
     let (frames, verdict) = verify_body(within(file, length), declared, &ops.md5s);
