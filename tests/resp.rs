@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Method;
+use shared::limits::GUESSES_FREE;
 use tests::folder::target;
 use tests::raw::Raw;
 use tests::tool::{must, run_command};
 use tests::{eventually, skip, value};
 use tokio::process::Command;
 
-use site::{ADMIN, SCOPED, Site};
+use site::{ADMIN, READER, SCOPED, Site};
 
 /// What `redis-py` and `ioredis` are installed as.
 const PYTHON_PACKAGE: &str = "redis==8.1.0";
@@ -177,6 +178,28 @@ async fn what_was_sent_ahead_is_answered_in_order() {
     assert!(redis.say("SCAN 999999").starts_with("-ERR this cursor is not known"));
 }
 
+/// A page ends early when its keys are long.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_is_lost_between_two_pages() {
+    let site = Site::start("resp-pages").await;
+    let mut redis = site.connect();
+    let keys: Vec<_> = (0..100).map(|n| format!("p/{n:03}{}", "x".repeat(900))).collect();
+    for key in &keys {
+        assert_eq!(redis.ask(&[b"SET", key.as_bytes(), b"1"]), "+OK");
+    }
+    let (mut found, mut calls, mut cursor) = (Vec::new(), 0, "0".to_owned());
+    while calls == 0 || cursor != "0" {
+        let reply = redis.say(&format!("SCAN {cursor} COUNT 1000"));
+        let mut texts = reply.split("\r\n").filter(|line| !line.starts_with(['$', '*'])).map(str::to_owned);
+        cursor = texts.next().expect("a cursor");
+        found.extend(texts);
+        calls += 1;
+    }
+    assert!(found == keys && calls > 1, "{} keys in {calls} calls", found.len());
+    let all = redis.say("KEYS p/*");
+    assert!(keys.iter().all(|key| all.contains(key)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn access_keys_permit_here_what_they_permit_elsewhere() {
     let site = Site::start("resp-access").await;
@@ -191,6 +214,13 @@ async fn access_keys_permit_here_what_they_permit_elsewhere() {
     assert!(early.say("AUTH BKTESTADMIN000000001 wrong-secret-0123456789").starts_with("-WRONGPASS"));
     assert_eq!(early.say(&format!("AUTH {}:{}", ADMIN.0, ADMIN.1)), "+OK");
     assert_eq!(early.say("GET b/x"), "$1\r\n1");
+    site.key(READER, &["--permission", "read"]).await;
+    let mut reader = site.connect();
+    assert_eq!(reader.say(&format!("AUTH {} {}", READER.0, READER.1)), "+OK");
+    for refused in ["SET b/x 2", "DEL b/x", "UNLINK b/x", "GETDEL b/x"] {
+        assert!(reader.say(refused).starts_with("-NOPERM"), "{refused}");
+    }
+    assert_eq!(reader.say("GET b/x"), "$1\r\n1");
     let mut scoped = site.connect();
     let hello = scoped.say(&format!("HELLO 3 AUTH {} {} SETNAME x", SCOPED.0, SCOPED.1));
     assert!(hello.starts_with("%7"), "{hello}");
@@ -239,6 +269,24 @@ async fn access_keys_permit_here_what_they_permit_elsewhere() {
     .await;
     let log = std::fs::read_to_string(site.folder.join("audit")).unwrap();
     assert!(!log.contains(ADMIN.1) && !log.contains("wrong-secret"), "no secret is logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_are_guessed() {
+    let site = Site::start("resp-guesses").await;
+    site.key(ADMIN, &["--permission", "admin"]).await;
+    let waited = async || {
+        let metrics = site.http().get_text("/_/metrics").await.expect("metrics");
+        !metrics.contains("\nbarge_access_throttled_total 0\n")
+    };
+    let mut guesses = 0;
+    while !waited().await {
+        assert!(guesses < 5 * GUESSES_FREE, "nobody who guesses waits");
+        // A connection ends after ten refusals.
+        let mut redis = site.connect();
+        (0..9).for_each(|_| assert!(redis.say(&format!("AUTH {} wrong", ADMIN.0)).starts_with("-WRONGPASS")));
+        guesses += 9;
+    }
 }
 
 /// A page on this machine must not reach a store that trusts this machine.

@@ -5,7 +5,7 @@ mod ending;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -87,9 +87,15 @@ impl Site {
     }
 
     async fn barge(&self, url: &str, args: &[&str]) -> Ran {
+        self.barge_trusting(&self.ca, url, args).await
+    }
+
+    /// Runs `barge` on a system that trusts our authority, with another one named.
+    async fn barge_trusting(&self, ca: &Path, url: &str, args: &[&str]) -> Ran {
         let mut command = tokio::process::Command::new(binary("barge"));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
-        command.args(["--url", url, "--tls-ca"]).arg(&self.ca).args(args);
+        command.env("SSL_CERT_FILE", &self.ca);
+        command.args(["--url", url, "--tls-ca"]).arg(ca).args(args);
         run_command(command, None).await
     }
 
@@ -141,6 +147,10 @@ async fn values_go_in_and_out_verified() {
     // A client that does not trust the authority gets nothing, nor does one without TLS.
     assert_eq!(curl(&site.folder, ["-L", &url]).await.code, 60);
     assert!(Client::new(master.url()).get("a/curl").await.is_err());
+    let other = site.folder.join("other.pem");
+    Authority::new(&other);
+    let ran = site.barge_trusting(&other, master.url(), &["stat", "a/curl"]).await;
+    assert_ne!(ran.code, 0, "--tls-ca names all authorities: {}", ran.text());
     for server in std::iter::once(&master).chain(&volumes) {
         let plain = format!("http://{}", server.address());
         assert!(Client::new(&plain).get("_/health").await.is_err(), "{plain} answers without TLS");

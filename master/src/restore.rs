@@ -70,3 +70,42 @@ pub fn restore(file: &Path, directory: &Path) -> Result<Counters, RestoreError> 
     }
     Ok(progress)
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::clock::Timestamp;
+    use shared::ids::{BlobId, ClusterId, VolumeId};
+
+    use super::*;
+    use crate::tables::Tables;
+    use crate::tables::meta::{FORMAT_VERSION, Identity};
+    use crate::tables::reclaim;
+    use crate::tables::volume::VolumeRecord;
+
+    /// It was one too many when the backup was made, and may be the last one now.
+    #[test]
+    fn a_replica_of_a_value_that_stays_is_not_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (volume, other) = (VolumeId::from_bytes([1; 16]), VolumeId::from_bytes([2; 16]));
+        let blob = |n: u8| BlobId::next(None, Timestamp::from_unix_ms(1 << 40), [n; 10]);
+        let before = Database::open(&folder.path().join("before")).unwrap();
+        let tree = before.tree();
+        let mut tables = Tables::new(&tree);
+        tables.put_identity(&Identity { cluster: ClusterId::random(), format_version: FORMAT_VERSION });
+        for volume in [volume, other] {
+            let (address, public_url) = (String::new(), String::new());
+            tables.put_volume(&VolumeRecord { volume, address, public_url, zone: None, capacity_bytes: 1 });
+        }
+        tables.put_replica(other, blob(1), &"k".parse().unwrap());
+        tables.put_reclaim(volume, blob(1), 9);
+        tables.put_reclaim(volume, blob(2), 9);
+        tables.put_counters(&Counters { reclaim_pending: 2, ..Counters::default() });
+        before.commit(tables).unwrap();
+        let backup = folder.path().join("backup");
+        before.write_snapshot(&backup).unwrap();
+        let restored = folder.path().join("restored");
+        assert_eq!(restore(&backup, &restored).unwrap().reclaim_pending, 1);
+        let after = Database::open(&restored).unwrap();
+        assert_eq!(reclaim::page(&after.tree(), volume, 9).unwrap(), [blob(2)]);
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
+use shared::condition::WriteCondition;
 use shared::ids::{ClusterId, VolumeId};
 use shared::limits::{CLOCK_SKEW_MAX, TICKET_LIFETIME};
 use shared::secret::ClusterSecret;
@@ -44,6 +46,20 @@ async fn no_ticket_no_service() {
         }
     }
     victim.unharmed("requests without a ticket").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_ticket_demands() {
+    let victim = Victim::new().await;
+    let client = victim.cluster.client();
+    let (url, headers) = (client.url("k?redirect&length=3"), [("if-none-match", "*")]);
+    let answer = client.once(Method::PUT, &url, &headers, Some(Vec::new())).await.unwrap();
+    let forge = Forge::new(&victim.cluster).await;
+    let ticket = forge.read_ticket(&answer.header("location").expect("a redirect"), "k");
+    let Operation::Write(grant) = ticket.operation else { panic!("{ticket:?}") };
+    assert_eq!((grant.wanted, grant.min_replicas, grant.chain.len()), (2, 2, 2));
+    assert_eq!((grant.length, grant.condition), (Some(3), WriteCondition::Absent));
+    assert!(!grant.internal_metadata, "it is for a client");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 
 use shared::wire::master::ListPage;
 use tests::Client;
+use tests::folder::binary;
+use tests::tool::run;
 
 use super::cluster;
 
@@ -43,4 +45,13 @@ async fn pages_of_keys() {
         assert_eq!(seen, wanted, "{path}");
     }
     assert_eq!(client.get("/?list&limit=x").await.unwrap().status, 400);
+    for limit in 1..=4 {
+        let (url, most) = (cluster.master.url(), limit.to_string());
+        let args = ["--json", "--url", url, "ls", "--delimiter", "/", "--limit", &most];
+        let ran = run(&binary("barge").to_string_lossy(), args).await;
+        let pages = ran.text();
+        let pages = pages.lines().map(|line| serde_json::from_str::<ListPage>(line).expect("a page"));
+        let shown: usize = pages.map(|page| page.keys.len() + page.prefixes.len()).sum();
+        assert_eq!((ran.code, shown), (0, limit), "{}", ran.err);
+    }
 }

@@ -15,6 +15,12 @@ async fn a_volume_is_drained_called_back_and_retired() {
     cluster.drain(0, &["--watch"]).await;
     cluster.state_is(0, &[VolumeState::Drained]).await;
     assert_eq!(cluster.blobs().await[0], 0);
+    eventually(PAID, "removed replicas are counted", async || {
+        let metrics = cluster.client().get_text("/_/metrics").await?;
+        let count = metrics.lines().find_map(|line| line.strip_prefix("barge_replicas_removed_total "))?;
+        (count != "0").then_some(())
+    })
+    .await;
     whole(&cluster, 40).await;
     // A draining volume takes no writes; back in service, it does.
     for n in 0..20 {

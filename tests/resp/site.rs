@@ -10,6 +10,7 @@ use tests::{Client, Folder, Server, Spec};
 use tokio::process::Command;
 
 pub const ADMIN: (&str, &str) = ("BKTESTADMIN000000001", "of-the-tests-admin-0123456789-0123456789");
+pub const READER: (&str, &str) = ("BKTESTREADER00000001", "of-the-tests-reader-012345678-0123456789");
 pub const SCOPED: (&str, &str) = ("BKTESTSCOPED00000001", "of-the-tests-scoped-012345678-0123456789");
 
 /// One master that answers Redis clients, and two volumes.

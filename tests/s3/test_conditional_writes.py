@@ -241,6 +241,14 @@ def test_exactly_one_of_many_completes(s3, place):
     assert body(s3, *place.values()) == b"%d" % won[0]
 
 
+def test_exactly_one_of_many_copies(s3, place, source):
+    for round_ in range(5):
+        there = {**place, "Key": f"k{round_}"}
+        with ThreadPoolExecutor(12) as pool:
+            verdicts = list(pool.map(lambda _: copy(there, source, if_none_match="*").verdict, range(12)))
+        assert verdicts.count((200, None)) == 1 and set(verdicts) - {(200, None)} <= LOST, verdicts
+
+
 def test_a_counter_that_many_raise(s3, place):
     s3.put_object(Body=b"0", **place)
 

@@ -306,4 +306,16 @@ mod tests {
         guesses.throttle("BK", IpAddr::V4(2.into())).await.unwrap();
         assert_eq!(guesses.delayed.get(), delayed, "another peer does not wait");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_are_bounded_together() {
+        let guesses = BruteForceGuard::new(&Metrics::default());
+        let most = u32::try_from(GUESSES_WAITING).unwrap();
+        let peers = || (0..=most).map(|n| IpAddr::V4(n.into()));
+        for peer in peers() {
+            (0..2 * GUESSES_FREE).for_each(|_| guesses.wrong("BK", peer, Wrong::Secret));
+        }
+        let ended = futures_util::future::join_all(peers().map(|peer| guesses.throttle("BK", peer))).await;
+        assert_eq!(ended.into_iter().filter(Result::is_err).count(), 1);
+    }
 }

@@ -130,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_compared_before_a_restart_is_compared_again() {
+        let (id, volume) = (ClusterId::random(), VolumeId::from_bytes([1; 16]));
+        let cluster = Cluster::new(id, Duration::from_secs(3600), Duration::from_secs(7200), vec![]);
+        cluster.record_heartbeat(report(id, "http://a", 1)).unwrap();
+        let before = cluster.incarnation(volume);
+        cluster.record_heartbeat(report(id, "http://a", 2)).unwrap();
+        cluster.compared(volume, before);
+        assert_eq!(cluster.to_compare().len(), 1);
+        cluster.compared(volume, cluster.incarnation(volume));
+        assert!(cluster.to_compare().is_empty());
+    }
+
+    #[test]
     fn the_other_one_takes_over_when_the_known_one_has_gone() {
         let id = ClusterId::random();
         let cluster = Cluster::new(id, Duration::ZERO, Duration::from_secs(7200), vec![]);

@@ -78,6 +78,20 @@ async fn a_vote_ends_the_lease() {
 }
 
 #[tokio::test]
+async fn a_vote_between_question_and_answer_leaves_no_lease() {
+    let (_folder, group) = alone().await;
+    let vote = || {
+        let asked = VoteRequest::new(Vote::new(0, group.id() + 1), None);
+        group.vote(Envelope { to: group.id(), message: asked })
+    };
+    vote().await.unwrap();
+    // Each is polled once before either is answered.
+    let (voted, read) = futures_util::future::join(vote(), group.ensure_linearizable()).await;
+    assert!(voted.is_ok() && read.is_ok());
+    assert!(!group.lease.holds());
+}
+
+#[tokio::test]
 async fn nothing_is_read_before_what_is_committed_is_applied() {
     let (_folder, group) = alone().await;
     group.ensure_linearizable().await.unwrap();

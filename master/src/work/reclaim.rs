@@ -188,7 +188,7 @@ impl Worker for ReclaimWorker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use shared::clock::Clock;
@@ -209,9 +209,14 @@ mod tests {
 
     /// A master without a leader: its group has not been initialized.
     async fn leaderless(folder: &Path) -> Arc<Master> {
+        leaderless_at(folder, Clock::System).await
+    }
+
+    pub(in crate::work) async fn leaderless_at(folder: &Path, clock: Clock) -> Arc<Master> {
         let secret = ClusterSecret::from_bytes(b"0123456789abcdef");
         let peers = PeerClient::new(secret.clone(), Clock::System);
-        let config = Config::new(folder.to_owned(), secret, Replication::new(1, None).unwrap());
+        let mut config = Config::new(folder.to_owned(), secret, Replication::new(1, None).unwrap());
+        config.clock = clock;
         let database = Arc::new(Database::open(&config.data).unwrap());
         let me = Peer { address: "http://127.0.0.1:1".into(), public_url: "http://127.0.0.1:1".into() };
         let group = Group::start(database, me, peers.clone(), config.entries_kept, Box::new(|_, _| {}));

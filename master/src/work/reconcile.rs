@@ -189,3 +189,35 @@ impl Worker for ReconcileWorker {
         TickResult::Idle
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::clock::Clock;
+    use shared::ids::BlobId;
+    use shared::tombstone::KeyHash;
+
+    use super::*;
+    use crate::join::create_cluster;
+    use crate::tables::Tables;
+    use crate::tables::tombstone::key_tombstone;
+    use crate::work::reclaim::tests::leaderless_at;
+
+    #[tokio::test]
+    async fn a_deleted_key_is_remembered_as_long_as_an_upload_may_take() {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Timestamp::from_unix_ms(1 << 40));
+        let clock = Clock::manual(start);
+        let master = leaderless_at(&folder.path().join("meta"), clock.clone()).await;
+        create_cluster(&master.group).await.unwrap();
+        let (database, key) = (&master.metadata.database, KeyHash::of(&"k".parse().unwrap()));
+        let tree = database.tree();
+        let mut tables = Tables::new(&tree);
+        tables.put_key_tombstone(key, BlobId::next(None, start, [1; 10]));
+        database.commit(tables).unwrap();
+        let mut worker = ReconcileWorker::new(&master);
+        for (after, remembered) in [(UPLOAD_TIME_MAX, true), (CLOCK_SKEW_MAX * 2, false)] {
+            clock.advance(after.max(TOMBSTONE_EXPIRY_INTERVAL));
+            worker.purge_key_tombstones().await;
+            assert_eq!(key_tombstone(&tree, key).unwrap().is_some(), remembered, "after {after:?}");
+        }
+    }
+}

@@ -79,3 +79,74 @@ fn matches_ticket(receipt: &Receipt, ticket: &Ticket, grant: &WriteGrant) -> boo
         && grant.length.is_none_or(|n| n == receipt.length)
         && grant.digest.is_none_or(|d| d == receipt.digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::clock::Timestamp;
+    use shared::condition::WriteCondition;
+    use shared::ids::{BlobId, ClusterId};
+    use shared::secret::ClusterSecret;
+    use shared::ticket::ChainLink;
+
+    use super::*;
+    use crate::config::Replication;
+
+    fn ticket(cluster: ClusterId, blob: BlobId, length: Option<u64>, digest: Option<Digest>) -> Ticket {
+        let link = |n| ChainLink { volume: VolumeId::from_bytes([n; 16]), address: String::new() };
+        Ticket {
+            cluster,
+            blob,
+            expires: blob.created(),
+            hops: 0,
+            master: String::new(),
+            master_public: String::new(),
+            operation: Operation::Write(WriteGrant {
+                chain: vec![link(1), link(2)],
+                length,
+                digest,
+                condition: WriteCondition::None,
+                wanted: 2,
+                min_replicas: 1,
+                internal_metadata: false,
+                expires: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn only_receipts_for_what_the_ticket_permits_count() {
+        let (id, secret) = (ClusterId::random(), ClusterSecret::from_bytes(b"0123456789abcdef"));
+        let cluster = Cluster::new(id, Duration::from_secs(1), Duration::from_secs(1), vec![]);
+        let config = Config::new("none".into(), secret.clone(), Replication::new(2, None).unwrap());
+        let (now, key) = (config.clock.now(), Key::new("a/key").unwrap());
+        let (blob, another) = (BlobId::next(None, now, [1; 10]), BlobId::next(None, now, [2; 10]));
+        let (digest, length) = (Digest::of(b"bytes"), 5);
+        let of = |n| {
+            let volume = VolumeId::from_bytes([n; 16]);
+            Receipt { cluster: id, volume, blob, length, digest, issued: now }
+        };
+        let counted = |ticket: &Ticket, second: &Receipt| {
+            let receipts = [&of(1), second].map(|receipt| receipt.sign(&secret));
+            verify_receipts(&cluster, &config, &key, ticket, &receipts).unwrap().0.replicas.len()
+        };
+        let any = ticket(id, blob, None, None);
+        assert_eq!(counted(&any, &of(2)), 2);
+        let long_ago = Timestamp::from_unix_ms(now.unix_ms() - 3_600_000);
+        let wrong = [
+            of(1),
+            of(3),
+            Receipt { cluster: ClusterId::random(), ..of(2) },
+            Receipt { blob: another, ..of(2) },
+            Receipt { length: 6, ..of(2) },
+            Receipt { digest: Digest::of(b"other"), ..of(2) },
+            Receipt { issued: long_ago, ..of(2) },
+        ];
+        let believed: Vec<_> = wrong.iter().filter(|receipt| counted(&any, receipt) != 1).collect();
+        assert_eq!(believed, Vec::<&Receipt>::new());
+        for (length, digest) in [(Some(6), None), (None, Some(Digest::of(b"other")))] {
+            assert_eq!(counted(&ticket(id, blob, length, digest), &of(2)), 0, "{length:?} {digest:?}");
+        }
+    }
+}

@@ -17,7 +17,10 @@ async fn a_copy_goes_when_those_that_stay_say_that_they_hold_theirs() {
     let (mut copies, mut looks, mut others) = (0, Vec::new(), 0);
     let deleted = loop {
         match site.next().await {
-            (id, Asked::Copy) if id == to.id => copies += 1,
+            (id, Asked::Copy { verify }) if id == to.id => {
+                assert!(verify, "it will replace another replica");
+                copies += 1;
+            }
             (id, Asked::Look(said)) if id == to.id => looks.push(said),
             (id, Asked::Look(_)) if id == other.id => others += 1,
             (id, Asked::Delete(blobs)) if id == from.id && !blobs.is_empty() => break blobs,
@@ -45,7 +48,7 @@ async fn a_receipt_for_something_else_is_none() {
     let mut copies = 0;
     loop {
         match site.next().await {
-            (id, Asked::Copy) if id == to.id => copies += 1,
+            (id, Asked::Copy { .. }) if id == to.id => copies += 1,
             (id, Asked::Delete(blobs)) if id == from.id && !blobs.is_empty() => break,
             _ => {}
         }

@@ -77,7 +77,9 @@ pub enum Asked {
     /// Whether it holds a blob; with its answer.
     Look(Says),
     /// Adding a replica.
-    Copy,
+    Copy {
+        verify: bool,
+    },
     Delete(Vec<BlobId>),
 }
 
@@ -139,8 +141,8 @@ impl Volume {
                 Ok(body::json(StatusCode::OK, &LocateResponse { locations: places }))
             }
             ADD_REPLICA => {
-                let AddReplicaRequest { blob, .. } = read_signed(request).await?;
-                self.heard(Asked::Copy);
+                let AddReplicaRequest { blob, verify, .. } = read_signed(request).await?;
+                self.heard(Asked::Copy { verify });
                 self.hold(blob, 0);
                 let other = self.state.lock().unwrap().receipts.pop_front();
                 let receipt = other.map_or_else(|| self.receipt(blob), |other| self.receipt_for(other));

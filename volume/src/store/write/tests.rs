@@ -225,3 +225,16 @@ fn a_record_takes_no_more_than_placement_asks_for() {
         assert!(asked - takes <= MIB + length / 16_384, "{length}: {takes} and {asked}");
     }
 }
+
+#[tokio::test]
+async fn a_value_is_not_deleted_while_its_old_record_cannot_be() {
+    let _inline = Inline::enter();
+    let (disk, body) = (SimDisk::new(1, Clock::manual(began())), body(40_000));
+    let store = store_in_the_second_segment(&disk, &body).await;
+    // Those of the new body and of the new trailer succeed; that of the old record's delete fails.
+    disk.faults(|f| f.sync = Some(2));
+    send(store.begin_rewrite(record(&body), Digest::of(&body)).await, &body).await.unwrap();
+    assert_eq!(disk.fired().syncs, 1);
+    store.delete(vec![blob()]).await.unwrap_err();
+    assert!(read(&store).await.is_ok_and(|bytes| bytes == body));
+}

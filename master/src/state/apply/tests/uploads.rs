@@ -370,3 +370,19 @@ fn only_what_is_condemned_is_scrapped() {
     world.carry_out(&Step::Delete(0));
     assert_eq!(scrap(&world), 0);
 }
+
+#[test]
+fn parts_of_a_completion_that_comes_behind_a_newer_one_go() {
+    let mut world = World::new();
+    for n in [0, 2] {
+        world.carry_out(&Step::Begin(n));
+        world.carry_out(&Step::Part(n, 1, vec![0, 1]));
+    }
+    let [late, newer] = [0, 2].map(|n| world.completion(n, 0, false, WriteCondition::None));
+    assert_eq!(run(&world.db, &newer), Outcome::Commit(CommitOutcome::Created, 2));
+    assert_eq!(run(&world.db, &late), Outcome::Commit(CommitOutcome::Replaced, 2));
+    world.validate();
+    world.carry_out(&Step::Scrap);
+    assert!(world.parts(world.uploads[0]).is_empty());
+    assert_eq!(world.parts(world.uploads[2]).len(), 1);
+}

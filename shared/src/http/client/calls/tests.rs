@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::clock::Clock;
@@ -160,4 +161,46 @@ async fn other_refusals_are_not_called_again() {
         assert_eq!(code_of(stream(&client, &address).await.unwrap_err()), code);
         assert_eq!(peer.counted(), (2, 0), "{code:?}");
     }
+}
+
+/// Passes connections on to `peer`. Of what it says, only the first bytes when `cut` is set.
+async fn relay(peer: String, cut: Arc<AtomicBool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (peer, cut) = (peer.clone(), Arc::clone(&cut));
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(peer.trim_start_matches("http://")).await.unwrap();
+                let (mut asks, mut hears) = near.split();
+                let (says, mut takes) = far.split();
+                let said = async {
+                    let mut says = BufReader::new(says);
+                    while let Ok(bytes) = says.fill_buf().await.map(<[u8]>::to_vec) {
+                        let last = if cut.load(Ordering::Relaxed) { bytes.len() - 1 } else { bytes.len() };
+                        hears.write_all(&bytes[..last]).await.unwrap();
+                        says.consume(bytes.len());
+                        if last < bytes.len() {
+                            break;
+                        }
+                    }
+                };
+                tokio::select! { () = said => {}, _ = tokio::io::copy(&mut asks, &mut takes) => {} }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_breaks_off_is_not_called_again() {
+    let (peer, address, _trigger) = Peer::start().await;
+    let cut = Arc::new(AtomicBool::new(false));
+    let (relay, client) = (relay(address, Arc::clone(&cut)).await, PeerClient::new(secret(), Clock::System));
+    assert_eq!(say(&client, &relay).await.unwrap(), "a message");
+    assert_eq!(peer.counted(), (1, 1));
+    cut.store(true, Ordering::Relaxed);
+    let broken = say(&client, &relay).await.unwrap_err();
+    assert!(matches!(broken, CallError::Broken { .. }), "{broken}");
+    assert_eq!(peer.counted(), (1, 1), "it was carried out");
 }
