@@ -21,7 +21,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use shared::condition::WriteCondition;
 use shared::digest::Digest;
-use shared::expiry::Expires;
+use shared::expiry::{Expires, ExpiresError};
 use shared::http::body::{self, Body, DeclaredLength};
 use shared::http::committed::committed;
 use shared::http::metadata::Described;
@@ -225,18 +225,19 @@ fn check(
         WriteCondition::None if method == Method::POST => WriteCondition::Absent,
         other => other,
     };
-    let mut stated = headers.get_all(EXPIRES_HEADER).iter();
-    let expires = stated
-        .next()
-        // Two of them contradict each other.
-        .map(|v| v.to_str().ok().filter(|_| stated.next().is_none()).unwrap_or("").parse::<Expires>())
-        .transpose()
-        .map_err(|e| bad_header(&e))?;
+    let expires = expires_of(&headers).map_err(|e| bad_header(&e))?;
     let current = object::read(&database.tree(), &key)?;
     if !object::condition_holds(&condition, current.as_ref()) {
         return Err(ErrorReply::condition_failed(&method, &headers, &key));
     }
     Ok(UploadRequest { key, method, headers, length, digest, condition, hops, expires })
+}
+
+/// Returns when the value expires; two headers contradict each other.
+fn expires_of(headers: &HeaderMap) -> Result<Option<Expires>, ExpiresError> {
+    let mut stated = headers.get_all(EXPIRES_HEADER).iter();
+    let first = stated.next().map(|v| v.to_str().ok().filter(|_| stated.next().is_none()));
+    first.map(|text| text.unwrap_or_default().parse()).transpose()
 }
 
 /// Refuses a multipart form: stored as received, it would be neither the file nor a form.

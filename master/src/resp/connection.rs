@@ -294,7 +294,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Refuses a command, with the value that it may have.
-    async fn refuse(&mut self, request: &Request, refused: Reply) -> Result<Option<Reply>, Broken> {
+    ///
+    /// # Errors
+    /// When the connection is of no further use.
+    pub async fn refuse(&mut self, request: &Request, refused: Reply) -> Result<Option<Reply>, Broken> {
         match request.value {
             Some(length) => self.skip(length, request.rest, refused).await.map(Some),
             None => Ok(Some(refused)),

@@ -49,11 +49,21 @@ struct Fed {
 }
 
 /// Where the value is.
-enum Value<'a> {
+enum Value {
     /// So many bytes come, and then so many options.
     Coming { length: u64, rest: usize },
-    /// In the line of an inline command, with the options after it.
-    Here(Bytes, &'a [Bytes]),
+    /// Here, and its options have been read: that of an inline command, and an empty one, which would be complete on
+    /// the volumes before its options are read.
+    Here(Bytes, StoreOptions),
+}
+
+impl Value {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Coming { length, .. } => *length,
+            Self::Here(value, _) => value.len() as u64,
+        }
+    }
 }
 
 /// Answers a command that stores a value.
@@ -67,49 +77,15 @@ pub async fn store<S: AsyncRead + AsyncWrite + Unpin>(
     name: &'static str,
     request: &Request,
 ) -> Result<Option<Reply>, Broken> {
-    let at = value_at(name.as_bytes()).unwrap_or_default();
-    let value = match (request.value, request.arguments.get(at)) {
-        (Some(length), _) => Value::Coming { length, rest: request.rest },
-        (None, Some(value)) => Value::Here(value.clone(), &request.arguments[at + 1..]),
-        (None, None) => return Ok(Some(refusal::syntax())),
-    };
-    let (length, rest) = match &value {
-        Value::Coming { length, rest } => (*length, *rest),
-        Value::Here(value, _) => (value.len() as u64, 0),
-    };
-    let coming = matches!(value, Value::Coming { .. });
-    let admitted = refusal::key(&request.arguments[1]).and_then(|key| {
-        may(ops, caller, Action::Write, &key)?;
-        bucket::check(&key).map_err(|e| Reply::error(e.to_string()))?;
-        let stated = options_before(name, &request.arguments)?;
-        if stated.as_ref().is_some_and(|options| options.get) {
-            may(ops, caller, Action::Read, &key)?;
-        }
-        Ok((key, stated))
-    });
-    let (key, stated) = match admitted {
+    let (key, stated) = match admitted(ops, caller, name, request) {
         Ok(admitted) => admitted,
-        Err(refused) if coming => return connection.skip(length, rest, refused).await.map(Some),
-        Err(refused) => return Ok(Some(refused)),
+        Err(refused) => return connection.refuse(request, refused).await,
     };
-    if length > BLOB_BYTES_MAX {
+    if request.value.is_some_and(|length| length > BLOB_BYTES_MAX) {
         return Err(
             connection.end_with(&Reply::error(format!("the value is larger than {BLOB_BYTES_MAX} bytes")))
         );
     }
-    let spec = spec_of(key.clone(), length);
-    // An empty value is complete with its head: its options come first.
-    let after = if coming && length == 0 {
-        connection.reader.rest(rest, connection.bounds()).await?
-    } else {
-        Vec::new()
-    };
-    let value = if coming && length == 0 { Value::Here(Bytes::new(), &after) } else { value };
-    let (pieces, arriving) = mpsc::channel(RESP_PIECES_AHEAD);
-    let stream = unfold(arriving, |mut arriving| async { Some((arriving.recv().await?, arriving)) }).boxed();
-    let described = Described::default();
-    let writing = ops.writer.write_replicas(&spec, &described, Source::new(Frames::Stream(stream)));
-    let bounds = connection.bounds();
     let read = |after: &[Bytes]| {
         let options = stated.clone().map_or_else(|| options_after(after), Ok)?;
         if options.get {
@@ -117,24 +93,53 @@ pub async fn store<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Ok(options)
     };
-    let (fed, written) = tokio::join!(feed(&mut connection.reader, pieces, value, bounds, read), writing);
-    let Fed { left, options } = fed?;
-    connection.received(length - left);
+    let here = match request.value {
+        Some(0) => Some((Bytes::new(), connection.reader.rest(request.rest, connection.bounds()).await?)),
+        Some(_) => None,
+        None => value_at(name.as_bytes()).and_then(|at| {
+            let after = request.arguments.get(at + 1..).unwrap_or_default();
+            Some((request.arguments.get(at)?.clone(), after.to_vec()))
+        }),
+    };
+    let value = match here.map(|(value, after)| read(&after).map(|options| Value::Here(value, options))) {
+        Some(Ok(value)) => value,
+        Some(Err(refused)) => return Ok(Some(refused)),
+        None => Value::Coming { length: request.value.unwrap_or_default(), rest: request.rest },
+    };
+    let spec = spec_of(key.clone(), value.length());
+    let (Fed { left, options }, written) = write(connection, ops, &spec, value, read).await?;
     match (options, written) {
         (Some(Err(refused)), _) => Ok(Some(refused)),
         (Some(Ok(options)), Ok(durable)) => {
-            let (reply, replaced, stored) = committed(ops, name, spec, options, &durable).await;
+            let (reply, found, stored) = committed(ops, name, spec, options, &durable).await;
             connection.stored = Some(stored);
-            match replaced {
+            match found {
                 Some(opened) => send(connection, Some(opened)).await.map(|()| None),
                 None => Ok(Some(reply)),
             }
         }
         (Some(Ok(_)), Err(refused)) => Ok(Some(refusal::of(&refused))),
         // The options have not been read yet.
-        (None, Err(refused)) => connection.skip(left, rest, refusal::of(&refused)).await.map(Some),
+        (None, Err(refused)) => connection.skip(left, request.rest, refusal::of(&refused)).await.map(Some),
         (None, Ok(_)) => Ok(Some(Reply::error("a value was stored before it had ended"))),
     }
+}
+
+/// Checks what is known before the value: the key, what the caller may do, and the options that come first.
+fn admitted(
+    ops: &Operations,
+    caller: &Caller,
+    name: &str,
+    request: &Request,
+) -> Result<(Key, Option<StoreOptions>), Reply> {
+    let key = refusal::key(&request.arguments[1])?;
+    may(ops, caller, Action::Write, &key)?;
+    bucket::check(&key).map_err(|e| Reply::error(e.to_string()))?;
+    let stated = options_before(name, &request.arguments)?;
+    if stated.as_ref().is_some_and(|options| options.get) {
+        may(ops, caller, Action::Read, &key)?;
+    }
+    Ok((key, stated))
 }
 
 fn spec_of(key: Key, length: u64) -> UploadSpec {
@@ -149,19 +154,39 @@ fn spec_of(key: Key, length: u64) -> UploadSpec {
     }
 }
 
+/// Writes a value to the volumes while it arrives.
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<'_, S>,
+    ops: &Operations,
+    spec: &UploadSpec,
+    value: Value,
+    read: impl Fn(&[Bytes]) -> Result<StoreOptions, Reply>,
+) -> Result<(Fed, Result<DurableBlob, ErrorReply>), Broken> {
+    let length = value.length();
+    let (pieces, arriving) = mpsc::channel(RESP_PIECES_AHEAD);
+    let stream = unfold(arriving, |mut arriving| async { Some((arriving.recv().await?, arriving)) }).boxed();
+    let described = Described::default();
+    let writing = ops.writer.write_replicas(spec, &described, Source::new(Frames::Stream(stream)));
+    let bounds = connection.bounds();
+    let (fed, written) = tokio::join!(feed(&mut connection.reader, pieces, value, bounds, read), writing);
+    let fed = fed?;
+    connection.received(length - fed.left);
+    Ok((fed, written))
+}
+
 /// Hands the value on, and reads the options that follow it. The last piece waits for them: a value whose options are
 /// wrong is never complete on a volume.
 async fn feed<R: AsyncRead + Unpin>(
     reader: &mut RequestReader<R>,
     pieces: Pieces,
-    value: Value<'_>,
+    value: Value,
     bounds: Bounds,
     read: impl Fn(&[Bytes]) -> Result<StoreOptions, Reply>,
 ) -> Result<Fed, RequestError> {
     let (mut left, rest) = match value {
         Value::Coming { length, rest } => (length, rest),
-        Value::Here(value, after) => {
-            let options = read(after);
+        Value::Here(value, options) => {
+            let options = Ok(options);
             end(&pieces, value, &options).await;
             return Ok(Fed { left: 0, options: Some(options) });
         }

@@ -48,10 +48,7 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         Command::Commit(commit) => apply_commit(tables, count, commit, Details::default())?,
         Command::CommitS3(store) => apply_commit_s3(tables, count, store)?,
         Command::Delete { key, condition } => apply_delete(tables, count, key, condition)?,
-        Command::Volume(record) => {
-            tables.put_volume(record);
-            Outcome::Done
-        }
+        Command::Volume(record) => replicas::put_volume(tables, record),
         Command::Reclaimed { volume, blobs, at } => apply_reclaimed(tables, count, *volume, blobs, *at)?,
         Command::PurgeReplicaTombstones { tombstones } => apply_purge_replica_tombstones(tables, tombstones),
         Command::ReclaimOrphans { volume, blobs } => apply_reclaim_orphans(tables, count, *volume, blobs)?,
@@ -92,14 +89,8 @@ pub fn apply(tables: &mut Tables<'_>, command: &Command) -> Result<Outcome, Tabl
         Command::SetAdminState { volume, admin_state } => {
             replicas::set_admin_state(tables, *volume, *admin_state)?
         }
-        Command::SetRebalance(rebalance) => {
-            tables.put_rebalance(rebalance.as_ref());
-            Outcome::Done
-        }
-        Command::SetReplicationMode { bucket, mode } => {
-            tables.put_mode(bucket, *mode);
-            Outcome::Done
-        }
+        Command::SetRebalance(rebalance) => replicas::set_rebalance(tables, rebalance.as_ref()),
+        Command::SetReplicationMode { bucket, mode } => buckets::set_mode(tables, bucket, *mode),
         Command::CommitExpiring { commit, expiry } => {
             apply_commit(tables, count, commit, Details { expiry: Some(*expiry), ..Details::default() })?
         }

@@ -4,6 +4,7 @@ use shared::clock::Timestamp;
 
 use crate::state::command::{BucketSetting, Outcome};
 use crate::tables::bucket::Bucket;
+use crate::tables::replication_mode::ReplicationMode;
 use crate::tables::{TableError, Tables, bucket};
 
 pub(super) fn create(tables: &mut Tables<'_>, name: &str, bucket: &Bucket) -> Result<Outcome, TableError> {
@@ -45,4 +46,9 @@ pub(super) fn delete(tables: &mut Tables<'_>, name: &str) -> Result<Outcome, Tab
     }
     tables.remove_bucket(name);
     Ok(Outcome::Done)
+}
+
+pub(super) fn set_mode(tables: &mut Tables<'_>, bucket: &str, mode: Option<ReplicationMode>) -> Outcome {
+    tables.put_mode(bucket, mode);
+    Outcome::Done
 }

@@ -12,11 +12,22 @@ use shared::limits::PARTS_MAX;
 
 use crate::state::command::{Outcome, RemoveReplica};
 use crate::tables::admin_state::{AdminState, AdminStateRecord};
-use crate::tables::meta::Counters;
+use crate::tables::meta::{Counters, Rebalance};
 use crate::tables::object::Object;
 use crate::tables::repair_queue::BlobRef;
 use crate::tables::replica_list::{self, ReplicaList};
+use crate::tables::volume::VolumeRecord;
 use crate::tables::{TableError, Tables, admin_state, object, repair_queue, replica, upload};
+
+pub(super) fn put_volume(tables: &mut Tables<'_>, record: &VolumeRecord) -> Outcome {
+    tables.put_volume(record);
+    Outcome::Done
+}
+
+pub(super) fn set_rebalance(tables: &mut Tables<'_>, rebalance: Option<&Rebalance>) -> Outcome {
+    tables.put_rebalance(rebalance);
+    Outcome::Done
+}
 
 /// Writes the new replica list of a blob.
 fn put_replica_list(
